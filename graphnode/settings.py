@@ -1,0 +1,168 @@
+"""Everything that is set from outside: the environment, read once, checked as a whole.
+
+A field's metadata is its documentation: what it is, and what is expected when it is wrong.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from graphnode.errors import SettingsError
+
+#: The prefix of this project's own settings; all other names are the existing deployment's.
+OWN_PREFIX = "GRAPHNODE_"
+
+#: Settings whose value is never shown.
+SECRETS = frozenset(
+    {"DATABASE_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "FIREBASE_CREDENTIALS_JSON", "SENTRY_DSN"}
+)
+
+#: Variables with our prefix that are read elsewhere: by the development stack, before there is a deployment.
+FOREIGN_SETTINGS = frozenset({"GRAPHNODE_LOCALSTACK_PYTHON"})
+
+Url = Annotated[str, Meta(pattern=r"^https?://[^\s/]+", description="a URL such as https://host:port")]
+QueueUrl = Annotated[
+    str,
+    Meta(
+        pattern=r"^https?://[^\s/]+/.*[A-Za-z0-9_-]+$",
+        description="a queue's URL such as https://sqs.REGION.amazonaws.com/ACCOUNT/NAME",
+    ),
+]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One deployment's settings. Own settings are named here without their prefix `GRAPHNODE_`."""
+
+    database_url: Annotated[
+        str,
+        Meta(
+            pattern=r"^postgres(ql)?://\S+$",
+            description="a PostgreSQL URL such as postgresql://user:password@host:5432/database",
+        ),
+    ]
+    aws_region: Annotated[
+        str, Meta(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$", description="an AWS region such as eu-central-1")
+    ]
+    sqs_result_queue_url: QueueUrl
+    sqs_notification_queue_url: QueueUrl
+    s3_payload_bucket: Annotated[
+        str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="an S3 bucket's name")
+    ]
+    sqs_request_queue_url: QueueUrl | None = None
+    aws_endpoint_url: Url | None = None
+    firebase_credentials_json: (
+        Annotated[
+            str,
+            Meta(pattern=r"^\s*\{", description="a Firebase service account's key, the JSON text itself"),
+        ]
+        | None
+    ) = None
+    google_application_credentials: (
+        Annotated[str, Meta(description="the path of a Firebase service account's key file")] | None
+    ) = None
+
+    visibility_timeout: Annotated[
+        int, Meta(ge=2, le=43_200, description="2 to 43200 seconds (how long a message in hand stays ours)")
+    ] = 60
+    poll_wait: Annotated[int, Meta(ge=1, le=20, description="1 to 20 seconds (how long a poll waits for messages)")] = (
+        20
+    )
+    poll_grace: Annotated[
+        float,
+        Meta(ge=0, le=30, description="0 to 30 seconds (how long a stop waits for the poll in progress)"),
+    ] = 20.0
+    shutdown_timeout: Annotated[
+        float, Meta(ge=0, le=900, description="0 to 900 seconds (how long a stop waits for running messages)")
+    ] = 25.0
+    max_attempts: Annotated[
+        int,
+        Meta(ge=1, le=100, description="a number from 1 to 100 (attempts before a message is a dead letter)"),
+    ] = 8
+    backoff_min: Annotated[float, Meta(ge=0.1, le=900, description="0.1 to 900 seconds (the first back-off)")] = 5.0
+    backoff_max: Annotated[
+        float, Meta(ge=0.1, le=43_200, description="0.1 to 43200 seconds (the longest back-off)")
+    ] = 900.0
+    max_document_bytes: Annotated[
+        int, Meta(ge=1024, description="a number of bytes, at least 1024 (the largest document that is read)")
+    ] = 1 << 30
+    log_format: Annotated[Literal["json", "console"], Meta(description="json or console")] = "json"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")
+    ] = "info"
+
+    def __repr__(self) -> str:
+        """Never the values: some are secrets, and a repr ends up in logs."""
+        return "Settings(…)"
+
+
+#: Fields that carry the existing deployment's names, as they stand; the others take OWN_PREFIX.
+DEPLOYMENT_NAMES = frozenset(
+    {
+        "database_url",
+        "aws_region",
+        "sqs_result_queue_url",
+        "sqs_notification_queue_url",
+        "sqs_request_queue_url",
+        "s3_payload_bucket",
+        "aws_endpoint_url",
+        "firebase_credentials_json",
+        "google_application_credentials",
+    }
+)
+
+
+def environment_name(field: str) -> str:
+    """The environment variable of a field of Settings."""
+    return field.upper() if field in DEPLOYMENT_NAMES else OWN_PREFIX + field.upper()
+
+
+@cache
+def settings() -> Settings:
+    """This process's settings, read at the first call. Raises SettingsError."""
+    return read_settings(os.environ)
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Read and check all settings; an empty variable counts as one that is not set.
+
+    Raises SettingsError that names every fault at once: the variable, what was given, what is expected.
+    """
+    values: dict[str, Any] = {}
+    faults: list[str] = []
+    for field in msgspec.structs.fields(Settings):
+        name = environment_name(field.name)
+        given = environment.get(name, "").strip()
+        if not given:
+            if field.required:
+                faults.append(f"{name} is missing: set it to {_expected(field.type)}.")
+            continue
+        try:
+            values[field.name] = msgspec.convert(given, field.type, strict=False)
+        except msgspec.ValidationError:
+            shown = "a value that is not shown here" if name in SECRETS else repr(given)
+            faults.append(f"{name} is {shown}; expected {_expected(field.type)}.")
+    known = {environment_name(field.name) for field in msgspec.structs.fields(Settings)}
+    faults += [
+        f"{name} is not a setting of this program: correct the name or unset it."
+        for name in sorted(environment)
+        if name.startswith(OWN_PREFIX) and name not in known | FOREIGN_SETTINGS
+    ]
+    if faults:
+        count = "1 setting is wrong" if len(faults) == 1 else f"{len(faults)} settings are wrong"
+        raise SettingsError(f"{count}:\n" + "\n".join(f"  - {fault}" for fault in faults))
+    return Settings(**values)
+
+
+def _expected(kind: Any) -> str:
+    """What a field's metadata says is expected; of a union, what its first member says."""
+    metadata = getattr(kind, "__metadata__", ())
+    for meta in metadata:
+        if isinstance(meta, Meta) and meta.description:
+            return meta.description
+    return _expected(kind.__args__[0])

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import pytest
+
+from graphnode.errors import SettingsError
+from graphnode.settings import environment_name, read_settings
+
+COMPLETE = {
+    "DATABASE_URL": "postgresql://graphnode:hunter2@db:5432/graphnode",
+    "AWS_REGION": "eu-central-1",
+    "SQS_RESULT_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/graphnode-results",
+    "SQS_NOTIFICATION_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/graphnode-notifications",
+    "S3_PAYLOAD_BUCKET": "graphnode-payloads",
+}
+
+
+def faults_of(environment: dict[str, str]) -> str:
+    with pytest.raises(SettingsError) as caught:
+        read_settings(environment)
+    return str(caught.value)
+
+
+def test_a_complete_environment_gives_settings_with_the_documented_defaults() -> None:
+    settings = read_settings(COMPLETE)
+
+    assert settings.s3_payload_bucket == "graphnode-payloads"
+    assert (settings.visibility_timeout, settings.poll_wait, settings.poll_grace) == (60, 20, 20.0)
+    assert (settings.max_attempts, settings.max_document_bytes) == (8, 1 << 30)
+
+
+def test_own_settings_carry_the_prefix_and_are_converted() -> None:
+    settings = read_settings({**COMPLETE, "GRAPHNODE_POLL_GRACE": "1", "GRAPHNODE_MAX_ATTEMPTS": "3"})
+
+    assert (settings.poll_grace, settings.max_attempts) == (1.0, 3)
+    assert environment_name("max_attempts") == "GRAPHNODE_MAX_ATTEMPTS"
+    assert environment_name("database_url") == "DATABASE_URL"
+
+
+def test_all_faults_are_told_at_once_each_with_its_name_what_was_given_and_what_is_expected() -> None:
+    text = faults_of({**COMPLETE, "AWS_REGION": "", "GRAPHNODE_MAX_ATTEMPTS": "eight", "S3_PAYLOAD_BUCKET": "Not OK"})
+
+    assert text.startswith("3 settings are wrong:")
+    assert "AWS_REGION is missing: set it to an AWS region such as eu-central-1." in text
+    assert "GRAPHNODE_MAX_ATTEMPTS is 'eight'; expected a number from 1 to 100" in text
+    assert "S3_PAYLOAD_BUCKET is 'Not OK'; expected an S3 bucket's name." in text
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "FIREBASE_CREDENTIALS_JSON"])
+def test_secrets_are_never_shown(name: str) -> None:
+    text = faults_of({**COMPLETE, name: "mysql://graphnode:hunter2@db"})
+
+    assert name in text
+    assert "hunter2" not in text
+
+
+def test_a_setting_out_of_its_range_is_refused() -> None:
+    assert "GRAPHNODE_POLL_WAIT is '21'; expected 1 to 20 seconds" in faults_of(
+        {**COMPLETE, "GRAPHNODE_POLL_WAIT": "21"}
+    )
+
+
+def test_a_misspelt_setting_of_ours_is_not_overlooked() -> None:
+    assert "GRAPHNODE_MAX_ATEMPTS is not a setting" in faults_of({**COMPLETE, "GRAPHNODE_MAX_ATEMPTS": "3"})
+
+
+def test_an_empty_optional_setting_counts_as_not_set() -> None:
+    assert read_settings({**COMPLETE, "AWS_ENDPOINT_URL": ""}).aws_endpoint_url is None
+
+
+def test_settings_do_not_show_their_values() -> None:
+    assert "hunter2" not in repr(read_settings(COMPLETE))
