@@ -1,0 +1,312 @@
+"""The message contract, and the thin adapter: the AI server's envelope to a Dramatiq message for the right actor.
+
+A new task type is one payload class here, one actor module, and one line in ROUTES.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, get_args
+
+import dramatiq
+import msgspec
+from msgspec import Meta
+
+from graphnode.errors import InvalidEnvelope, MisplacedRequest, UnknownTaskType
+
+#: The Dramatiq queue that carries the AI server's envelopes.
+RESULT_QUEUE = "results"
+
+#: The Dramatiq queue that carries the worker's own messages.
+NOTIFICATION_QUEUE = "notifications"
+
+#: Longest excerpt of a refused value in an error's text, in characters.
+EXCERPT = 80
+
+#: What a failure says when the AI server said nothing (the contract).
+NO_ERROR_GIVEN = "The AI server gave no reason."
+
+Text = Annotated[str, Meta(min_length=1)]
+Status = Literal["COMPLETED", "FAILED"]
+
+
+class Payload(msgspec.Struct, frozen=True, kw_only=True):
+    """What a task type's envelope carries. Fields are named in snake_case; the wire may spell them either way."""
+
+
+class ResultPayload(Payload, frozen=True, kw_only=True):
+    """What the payload of every result carries."""
+
+    status: Status
+    error: str | None = None
+
+    @property
+    def error_text(self) -> str:
+        """What the user's app shows of a failure."""
+        return self.error or NO_ERROR_GIVEN
+
+
+class GraphGenerationResult(ResultPayload, frozen=True, kw_only=True):
+    """The AI server made a graph of everything a user has, or failed to."""
+
+    user_id: Text
+    result_s3_key: str | None = None
+    features_s3_key: str | None = None
+    summary_included: bool | None = None
+    summary_s3_key: str | None = None
+
+    def __post_init__(self) -> None:
+        _require_key(self.status, result_s3_key=self.result_s3_key)
+
+
+class GraphGenerationProgress(Payload, frozen=True, kw_only=True):
+    """How far the AI server is with a graph."""
+
+    user_id: Text
+    current_stage: Text
+    progress_percent: Annotated[float, Meta(ge=0, le=100)] | None = None
+    eta_seconds: Annotated[float, Meta(ge=0)] | None = None
+
+
+class GraphSummaryResult(ResultPayload, frozen=True, kw_only=True):
+    """The AI server summed a user's graph up, or failed to."""
+
+    user_id: Text
+    summary_s3_key: str | None = None
+
+    def __post_init__(self) -> None:
+        _require_key(self.status, summary_s3_key=self.summary_s3_key)
+
+
+class AddNodeResult(ResultPayload, frozen=True, kw_only=True):
+    """The AI server placed new sources in a user's graph; `error` beside COMPLETED is a partial failure."""
+
+    user_id: Text
+    result_s3_key: str | None = None
+
+    def __post_init__(self) -> None:
+        _require_key(self.status, result_s3_key=self.result_s3_key)
+
+
+class MicroscopeIngestResult(ResultPayload, frozen=True, kw_only=True):
+    """The AI server took one document apart, or failed to."""
+
+    user_id: str | None = None
+    group_id: str | None = None
+    source_id: str | None = None
+    chunks_count: Annotated[int, Meta(ge=0)] | None = None
+    schema_name: str | None = None
+    ingest_stats: dict[str, Any] | None = None
+    standardized_s3_key: str | None = None
+    block_graph_s3_key: str | None = None
+    images_s3_prefix: str | None = None
+    error: str | None = None
+
+
+def _require_key(status: str, **keys: str | None) -> None:
+    for name, key in keys.items():
+        if status == "COMPLETED" and not key:
+            raise ValueError(f"{_camel_case(name)}: required when status is COMPLETED, but not given")
+
+
+class Route(NamedTuple):
+    """Where a task type goes: its payload, the actor, and the task its row is kept under."""
+
+    payload: type[Payload]
+    actor: str
+    task_type: str
+
+
+#: The routing table. A task's type is the type of the result that ends it, so that its progress lands on the same row.
+ROUTES: dict[str, Route] = {
+    "GRAPH_GENERATION_RESULT": Route(GraphGenerationResult, "graph_generation", "GRAPH_GENERATION_RESULT"),
+    "GRAPH_GENERATION_PROGRESS": Route(GraphGenerationProgress, "graph_progress", "GRAPH_GENERATION_RESULT"),
+    "GRAPH_SUMMARY_RESULT": Route(GraphSummaryResult, "graph_summary", "GRAPH_SUMMARY_RESULT"),
+    "ADD_NODE_RESULT": Route(AddNodeResult, "add_node", "ADD_NODE_RESULT"),
+    "MICROSCOPE_INGEST_RESULT": Route(MicroscopeIngestResult, "microscope_ingest", "MICROSCOPE_INGEST_RESULT"),
+    "MICROSCOPE_INGEST_FROM_NODE_RESULT": Route(
+        MicroscopeIngestResult, "microscope_ingest", "MICROSCOPE_INGEST_FROM_NODE_RESULT"
+    ),
+}
+
+#: What the API server sends to the AI server. On the result queue it is a mistake, not a result.
+REQUESTS = frozenset(
+    {
+        "GRAPH_GENERATION_REQUEST",
+        "GRAPH_SUMMARY_REQUEST",
+        "ADD_NODE_REQUEST",
+        "MICROSCOPE_INGEST_REQUEST",
+        "MICROSCOPE_INGEST_FROM_NODE_REQUEST",
+    }
+)
+
+#: Other names a payload's field may bear, in snake_case.
+ALIASES = {"workspace_id": "group_id"}
+
+P_co = TypeVar("P_co", bound=Payload, covariant=True)
+
+
+class Envelope(msgspec.Struct, Generic[P_co], frozen=True, kw_only=True):
+    """One message of the AI server.
+
+    Parameters:
+      task_id: the correlation ID.
+      task_type: the type that the task's row is kept under.
+      timestamp: when the producer sent it, in UTC.
+      payload: the task type's own part.
+      attempt: how often SQS has delivered it, this time included.
+    """
+
+    task_id: str
+    task_type: str
+    timestamp: datetime
+    payload: P_co
+    attempt: int
+
+
+def to_message(body: str, *, message_id: str, sent_at: datetime, receive_count: int) -> dramatiq.Message[None]:
+    """Turn an SQS message's body into a Dramatiq message for the actor that handles it.
+
+    Parameters:
+      body: the envelope as it stands on the queue.
+      message_id: SQS's own ID, for the logs.
+      sent_at: SQS's SentTimestamp; stands in for a timestamp that the producer left out.
+      receive_count: SQS's ApproximateReceiveCount.
+
+    Raises InvalidEnvelope, UnknownTaskType or MisplacedRequest, all permanent.
+    """
+    fields = _decode_object(body)
+    task_type = _required_text(fields, "taskType")
+    if task_type in REQUESTS:
+        raise MisplacedRequest(
+            f"taskType is {task_type}: a request belongs on the request queue, not on the result queue"
+        )
+    if task_type not in ROUTES:
+        raise UnknownTaskType(f"taskType is {_excerpt(task_type)}: no actor handles it (known: {', '.join(ROUTES)})")
+    route = ROUTES[task_type]
+    envelope = Envelope(
+        task_id=_required_text(fields, "taskId"),
+        task_type=route.task_type,
+        timestamp=_timestamp(fields.get("timestamp"), sent_at),
+        payload=decode_payload(fields.get("payload"), route.payload),
+        attempt=receive_count,
+    )
+    return dramatiq.Message(
+        queue_name=RESULT_QUEUE,
+        actor_name=route.actor,
+        args=(envelope,),
+        kwargs={},
+        options={"log_fields": _log_fields(envelope)},
+        message_id=message_id,
+        message_timestamp=int(sent_at.timestamp() * 1000),
+    )
+
+
+def _log_fields(envelope: Envelope[Any]) -> dict[str, str]:
+    fields = {"task_id": envelope.task_id, "task_type": envelope.task_type}
+    user_id = envelope.payload.user_id
+    return {**fields, "user_id": user_id} if user_id else fields
+
+
+def peek(body: str) -> tuple[str | None, str | None]:
+    """The task ID and task type of a body, as far as it has them: for a dead letter, which must not fail."""
+    try:
+        fields = _decode_object(body)
+    except InvalidEnvelope:
+        return None, None
+    task_id, task_type = fields.get("taskId"), fields.get("taskType")
+    return (
+        task_id if isinstance(task_id, str) else None,
+        task_type if isinstance(task_type, str) else None,
+    )
+
+
+def decode_payload(fields: Any, kind: type[Payload]) -> Payload:
+    """Decode a payload in either spelling; null and "" mean that a field was not given. Raises InvalidEnvelope."""
+    if not isinstance(fields, dict):
+        raise InvalidEnvelope(f"payload: expected an object, got {_excerpt(fields)}")
+    given: dict[str, Any] = {}
+    spelt: dict[str, str] = {}
+    for key, value in fields.items():
+        name = _snake_case(key)
+        name = ALIASES.get(name, name)
+        if value not in (None, "") and name not in given:
+            given[name], spelt[name] = value, key
+    try:
+        return msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _payload_fault(str(error), given, spelt) from None
+
+
+def _payload_fault(text: str, given: dict[str, Any], spelt: dict[str, str]) -> InvalidEnvelope:
+    """Say which field is wrong by the name the producer used, and what it held."""
+    if missing := re.search(r"missing required field `(\w+)`", text):
+        name = missing[1]
+        return InvalidEnvelope(f"payload.{_camel_case(name)}: required, but not given")
+    if found := re.match(r"(.*) - at `\$\.(\w+)", text):
+        expectation, name = found[1], found[2]
+        if expectation.startswith("Invalid enum value"):
+            expectation = f"Expected {' or '.join(get_args(Status))}"
+        return InvalidEnvelope(f"payload.{spelt[name]}: {expectation}; it holds {_excerpt(given[name])}")
+    return InvalidEnvelope(f"payload.{text.removesuffix(' - at `$`')}")
+
+
+def _decode_object(body: str) -> dict[str, Any]:
+    try:
+        fields = msgspec.json.decode(body.removeprefix("\ufeff"))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidEnvelope(f"the body is not JSON ({error}); it begins {_excerpt(body)}") from None
+    except UnicodeEncodeError as error:
+        raise InvalidEnvelope(f"the body is not UTF-8 text: {error.reason}") from None
+    if not isinstance(fields, dict):
+        raise InvalidEnvelope(f"the body is not a JSON object; it is {_excerpt(fields)}")
+    if "\\u0000" in body and _holds_nul(fields):
+        raise InvalidEnvelope("a text in the envelope holds the character U+0000, which PostgreSQL cannot store")
+    return fields
+
+
+def _holds_nul(value: Any) -> bool:
+    match value:
+        case str():
+            return "\0" in value
+        case dict():
+            return any(_holds_nul(key) or _holds_nul(item) for key, item in value.items())
+        case list():
+            return any(map(_holds_nul, value))
+    return False
+
+
+def _required_text(fields: dict[str, Any], name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str) or not value:
+        found = f"it holds {_excerpt(value)}" if value not in (None, "") else "it is not given"
+        raise InvalidEnvelope(f"{name}: expected a text; {found}")
+    return value
+
+
+def _timestamp(value: Any, sent_at: datetime) -> datetime:
+    """The producer's timestamp in UTC: without a zone it is UTC already, and left out it is SQS's (the contract)."""
+    if value in (None, ""):
+        return sent_at
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise InvalidEnvelope(f"timestamp: expected ISO 8601 or null; it holds {_excerpt(value)}") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _excerpt(value: Any) -> str:
+    shown = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return repr(shown if len(shown) <= EXCERPT else shown[:EXCERPT] + "…")
+
+
+def _camel_case(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)
+
+
+@lru_cache(maxsize=1024)
+def _snake_case(key: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).lower()
