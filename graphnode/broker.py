@@ -1,0 +1,478 @@
+"""The SQS broker and its consumer. It knows SQS and Dramatiq, and nothing of graphs.
+
+What it does otherwise than `dramatiq_sqs`, whose class it extends: polls of 20 s in threads of their own, short
+visibilities that are kept alive, batched settlement, retries by visibility instead of copies, dead letters that say
+why, and a stop that loses nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from base64 import b64decode, b64encode
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, NamedTuple
+
+import boto3.session
+import dramatiq
+import dramatiq_sqs
+import msgspec
+import structlog
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from dramatiq_sqs.broker import MAX_DELAY_SECONDS
+from dramatiq_sqs.exceptions import MessageDelayTooLong, MessageTooLarge
+
+from graphnode import dead_letters
+from graphnode.deliveries import BATCH, Delivery, InHand, State, batch_to_ask_for
+from graphnode.errors import InvalidMessage, PermanentError, SettingsError, one_line
+from graphnode.heartbeat import Heartbeat
+from graphnode.outages import Outages
+from graphnode.settlement import Settlement
+from graphnode.verdicts import Dead, Hold, Release, Retry
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import MessageAttributeValueTypeDef, MessageTypeDef
+
+#: Seconds until a connection to SQS is given up, and a call that is no poll.
+CONNECT_TIMEOUT_S = 5
+CALL_TIMEOUT_S = 10
+
+#: Seconds that a poll may take beyond its wait before it is given up.
+POLL_MARGIN_S = 10
+
+#: Pollers a queue. The second one polls only while the queue gives full batches.
+POLLERS = 2
+
+#: The longest that a waiting thread stays unaware of a stop, in seconds.
+ATTENTION_S = 0.25
+
+#: Seconds of back-off after a failed poll: the first, and the longest.
+POLL_BACKOFF_MIN_S = 1.0
+POLL_BACKOFF_MAX_S = 30.0
+
+#: Back-off in seconds of a message for which no middleware gave a verdict: a fault in one must not delete it.
+UNDECIDED_BACKOFF_S = 60
+
+log = structlog.get_logger("graphnode.broker")
+
+
+class Origin(NamedTuple):
+    """What SQS says of a message beside its body: ID, SentTimestamp, ApproximateReceiveCount."""
+
+    message_id: str
+    sent_at: datetime
+    receive_count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queue:
+    """An SQS queue behind a Dramatiq queue.
+
+    Parameters:
+      url: the queue's URL.
+      decode: turns a body and the fields of its Origin (as keywords) into a Dramatiq message, or raises a
+        PermanentError. None: the queue carries Dramatiq's own messages.
+      describe: the task ID and the task type that a body tells, for its dead letter.
+    """
+
+    url: str
+    decode: Callable[..., dramatiq.Message[None]] | None = None
+    describe: Callable[[str], tuple[str | None, str | None]] = field(default=lambda _body: (None, None))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How the broker reaches and uses SQS.
+
+    Parameters:
+      queues: by the name that actors use.
+      region: the AWS region.
+      endpoint_url: another SQS than AWS's own.
+      visibility_s: seconds a message in hand stays hidden between two extensions.
+      poll_wait_s: seconds a poll waits for messages.
+      poll_grace_s: seconds a stop waits for a poll in progress.
+    """
+
+    queues: Mapping[str, Queue]
+    region: str
+    endpoint_url: str | None = None
+    visibility_s: int = 60
+    poll_wait_s: int = 20
+    poll_grace_s: float = 20.0
+
+
+class SQSBroker(dramatiq_sqs.SQSBroker):
+    """A Dramatiq broker on SQS queues that exist already.
+
+    Parameters:
+      configure: gives the options. Called in the process that first needs SQS, never before Dramatiq has forked.
+      outages: the gate in front of the intake.
+      middleware: all the middleware; retries by visibility need `middleware.Verdicts`.
+    """
+
+    def __init__(
+        self,
+        configure: Callable[[], Options],
+        *,
+        outages: Outages,
+        middleware: list[dramatiq.Middleware],
+    ) -> None:
+        self.queue_names: set[str] = set()
+        # Not the parent's own constructor: it opens a boto3 resource, which threads cannot share and a fork would copy.
+        dramatiq.Broker.__init__(self, middleware=middleware)
+        self._configure = configure
+        self.outages = outages
+        self.stopping = False
+        self.stop_began = float("inf")
+        self.worker_name = f"{socket.gethostname()}:{os.getpid()}"
+        self._lock = threading.Lock()
+        self._options: Options | None = None
+        self._client: SQSClient | None = None
+        self._dead_letter_urls: dict[str, str] = {}
+        self.consumers: list[SQSConsumer] = []
+        self.in_hand = InHand(threads=1)
+        self.heartbeat: Heartbeat | None = None
+
+    @property
+    def options(self) -> Options:
+        """The options, read at first use."""
+        if self._options is None:
+            self._options = self._configure()
+        return self._options
+
+    @property
+    def client(self) -> SQSClient:
+        """The client for everything but polls; threads share it."""
+        with self._lock:
+            if self._client is None:
+                self._client = self.new_client(read_timeout_s=CALL_TIMEOUT_S, attempts=3)
+            return self._client
+
+    def new_client(self, *, read_timeout_s: float, attempts: int) -> SQSClient:
+        """An SQS client that gives up after so many seconds and attempts."""
+        return boto3.session.Session().client(
+            "sqs",
+            region_name=self.options.region,
+            endpoint_url=self.options.endpoint_url,
+            config=Config(
+                connect_timeout=CONNECT_TIMEOUT_S,
+                read_timeout=read_timeout_s,
+                retries={"total_max_attempts": attempts, "mode": "standard"},
+                max_pool_connections=32,
+            ),
+        )
+
+    def connect(self, *, threads: int) -> None:
+        """Get ready to consume: find each queue's dead-letter queue, start the heartbeat.
+
+        Parameters:
+          threads: the worker threads of this process.
+
+        Raises SettingsError when a queue has no dead-letter queue, and botocore's errors when SQS cannot be reached.
+        """
+        for name in self.queue_names:
+            self._dead_letter_urls[name] = self._find_dead_letter_queue(name)
+        self.worker_name = f"{socket.gethostname()}:{os.getpid()}"
+        self.in_hand = InHand(threads=threads)
+        self.heartbeat = Heartbeat(self.client, self.in_hand, visibility_s=self.options.visibility_s)
+        self.heartbeat.start()
+
+    def _find_dead_letter_queue(self, name: str) -> str:
+        url = self.options.queues[name].url
+        answer = self.client.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])
+        policy = answer.get("Attributes", {}).get("RedrivePolicy")
+        if not policy:
+            raise SettingsError(
+                f"The queue {url} has no dead-letter queue: a message that cannot be handled would have nowhere to go. "
+                "Give it a redrive policy: aws sqs set-queue-attributes --queue-url … --attributes RedrivePolicy=…"
+            )
+        *_, account, dead_letter_name = msgspec.json.decode(policy)["deadLetterTargetArn"].split(":")
+        found = self.client.get_queue_url(QueueName=dead_letter_name, QueueOwnerAWSAccountId=account)
+        return found["QueueUrl"]
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 30_000) -> SQSConsumer:
+        """Start to consume a queue.
+
+        Parameters:
+          queue_name: the Dramatiq queue.
+          prefetch: not used: what is fetched follows what the threads can take soon.
+          timeout: milliseconds that the consumer's `next` waits for a message.
+        """
+        if queue_name not in self.queue_names:
+            raise dramatiq.QueueNotFound(queue_name)
+        consumer = SQSConsumer(self, queue_name, timeout_s=timeout / 1000)
+        self.consumers.append(consumer)
+        return consumer
+
+    def enqueue(self, message: dramatiq.Message[None], *, delay: int | None = None) -> dramatiq.Message[None]:
+        """Put a Dramatiq message on its queue.
+
+        Parameters:
+          message: for an actor of a queue that carries Dramatiq's own messages.
+          delay: milliseconds, at most 15 minutes (an SQS quota).
+
+        Raises MessageDelayTooLong, MessageTooLarge, or ValueError for a queue that carries another system's messages.
+        """
+        queue = self.options.queues[message.queue_name]
+        if queue.decode is not None:
+            raise ValueError(
+                f"The queue {message.queue_name!r} carries another system's messages: "
+                f"nothing can be enqueued on it for the actor {message.actor_name!r}"
+            )
+        seconds = (delay or 0) // 1000
+        if seconds > MAX_DELAY_SECONDS:
+            raise MessageDelayTooLong(
+                f"A delay of {seconds} s is over SQS's limit of {MAX_DELAY_SECONDS} s (15 minutes)"
+            )
+        body = b64encode(message.encode()).decode()
+        if len(body) > dead_letters.LARGEST_MESSAGE_BYTES:
+            raise MessageTooLarge(
+                f"A message of {len(body)} bytes is over SQS's limit of 1 MiB ({dead_letters.LARGEST_MESSAGE_BYTES})"
+            )
+        self.emit_before("enqueue", message, delay)
+        self.client.send_message(QueueUrl=queue.url, MessageBody=body, DelaySeconds=seconds)
+        self.emit_after("enqueue", message, delay)
+        return message
+
+    def stop_intake(self) -> None:
+        """Start no more polls. Safe in a signal handler: it takes no lock."""
+        if not self.stopping:
+            self.stop_began = time.monotonic()
+            self.stopping = True
+
+    def close(self) -> None:
+        """Stop the heartbeat, after the consumers."""
+        if self.heartbeat:
+            self.heartbeat.stop()
+
+    def dead_letter_url(self, queue_name: str) -> str:
+        """The URL of a queue's dead-letter queue, as its redrive policy names it."""
+        return self._dead_letter_urls[queue_name]
+
+
+class SQSConsumer(dramatiq.Consumer):
+    """Feeds one queue's messages to Dramatiq's worker and settles them by their verdicts.
+
+    Parameters:
+      broker: the broker.
+      queue_name: the Dramatiq queue.
+      timeout_s: seconds that `next` waits for a message.
+    """
+
+    def __init__(self, broker: SQSBroker, queue_name: str, *, timeout_s: float) -> None:
+        assert broker.heartbeat, "SQSBroker.connect() comes first"  # noqa: S101
+        options = broker.options
+        self.broker = broker
+        self.queue_name = queue_name
+        self.queue = options.queues[queue_name]
+        self.timeout_s = timeout_s
+        self.closed = False
+        self._ready: SimpleQueue[Delivery] = SimpleQueue()
+        self._held: deque[Delivery] = deque()
+        self._backlog = threading.Event()
+        # No retries: a poll that is given up may have been given messages, and another one would not bring them.
+        self._client = broker.new_client(read_timeout_s=options.poll_wait_s + POLL_MARGIN_S, attempts=1)
+        self._settlement = Settlement(
+            broker.client,
+            queue_url=self.queue.url,
+            dead_letter_url=broker.dead_letter_url(queue_name),
+            in_hand=broker.in_hand,
+            heartbeat=broker.heartbeat,
+            letter=self._letter,
+        )
+        self._pollers = [
+            threading.Thread(target=self._poll, args=(index > 0,), name=f"poller-{queue_name}-{index}", daemon=True)
+            for index in range(POLLERS)
+        ]
+        for poller in self._pollers:
+            poller.start()
+
+    def __next__(self) -> Delivery | None:
+        """The next message, or None after the timeout or while an outage lasts."""
+        if self.broker.outages.closed:
+            self.broker.outages.wait_until_open(self.timeout_s)
+            return None
+        try:
+            return self._start_again(self._held.popleft()) if self._held else self._ready.get(timeout=self.timeout_s)
+        except Empty:
+            return None
+
+    def _start_again(self, delivery: Delivery) -> Delivery:
+        delivery.verdict = None
+        delivery.failed = False
+        self.broker.in_hand.move(delivery, State.WAITING)
+        return delivery
+
+    def ack(self, message: dramatiq.MessageProxy) -> None:
+        """Settle a message by its verdict, which alone decides: without one it is not deleted."""
+        assert isinstance(message, Delivery)  # noqa: S101
+        verdict = message.verdict or Retry(UNDECIDED_BACKOFF_S)
+        if not isinstance(verdict, Hold):
+            self._settlement.settle(message, verdict)
+        elif self.broker.stopping:
+            self._settlement.settle(message, Release())
+        else:
+            self.broker.in_hand.move(message, State.HELD)
+            self._held.append(message)
+
+    #: Dramatiq tells success from failure; the verdict tells more.
+    nack = ack
+
+    def requeue(self, messages: Iterable[dramatiq.MessageProxy]) -> None:
+        """Give messages back unstarted, to be delivered again at once."""
+        for message in messages:
+            assert isinstance(message, Delivery)  # noqa: S101
+            self._settlement.settle(message, Release())
+
+    def release_unstarted(self) -> None:
+        """Give back what waits here for a thread, or for the end of an outage."""
+        self.requeue(self._held)
+        self._held.clear()
+        while not self._ready.empty():
+            self.requeue([self._ready.get()])
+
+    def close(self) -> None:
+        """Wait for the poll in progress as long as the grace allows, give back what it brings, settle everything."""
+        self.closed = True
+        deadline = min(self.broker.stop_began, time.monotonic()) + self.broker.options.poll_grace_s
+        for poller in self._pollers:
+            poller.join(max(0.0, deadline - time.monotonic()))
+            if poller.is_alive():
+                log.info("poll left behind: what SQS gave it returns with its visibility", queue=self.queue_name)
+        self.release_unstarted()
+        self._settlement.close()
+        self.broker.consumers.remove(self)
+
+    @property
+    def _ending(self) -> bool:
+        return self.closed or self.broker.stopping
+
+    def _poll(self, extra: bool) -> None:
+        failures = 0
+        while wanted := self._wait_for_room(extra=extra):
+            try:
+                answer = self._client.receive_message(
+                    QueueUrl=self.queue.url,
+                    MaxNumberOfMessages=wanted,
+                    WaitTimeSeconds=self.broker.options.poll_wait_s,
+                    VisibilityTimeout=self.broker.options.visibility_s,
+                    MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
+                )
+            except (BotoCoreError, ClientError) as error:
+                failures += 1
+                if failures == 1:
+                    log.error(
+                        "polling failed, trying again until it works",
+                        queue=self.queue_name,
+                        error=one_line(error),
+                    )
+                self._pause(min(POLL_BACKOFF_MAX_S, POLL_BACKOFF_MIN_S * 2 ** (failures - 1)))
+                continue
+            if failures:
+                log.warning("polling works again", queue=self.queue_name, failures=failures)
+                failures = 0
+            messages = answer.get("Messages", [])
+            if len(messages) == BATCH:
+                self._backlog.set()
+            else:
+                self._backlog.clear()
+            self._take(messages)
+
+    def _pause(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not self._ending and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, ATTENTION_S))
+
+    def _wait_for_room(self, *, extra: bool) -> int:
+        """Wait until a poll is due; how many messages it asks for, or 0 at the end."""
+        in_hand = self.broker.in_hand
+        while not self._ending:
+            if extra and not self._backlog.wait(ATTENTION_S):
+                continue
+            if not self.broker.outages.wait_until_open(ATTENTION_S):
+                continue
+            with in_hand.changed:
+                wanted = batch_to_ask_for(in_hand.room(), waiting=not self._ready.empty())
+                if wanted:
+                    return wanted
+                in_hand.changed.wait(ATTENTION_S)
+        return 0
+
+    def _take(self, messages: list[MessageTypeDef]) -> None:
+        """Put received messages into the worker's reach; what cannot be decoded is a dead letter at once."""
+        deliveries = [self._delivery(message) for message in messages]
+        self.broker.in_hand.add(deliveries)
+        for delivery in deliveries:
+            if self._ending:
+                self._settlement.settle(delivery, Release())
+            elif delivery.verdict:
+                self._settlement.settle(delivery, delivery.verdict)
+            else:
+                self._ready.put(delivery)
+
+    def _delivery(self, message: MessageTypeDef) -> Delivery:
+        attributes = message["Attributes"]
+        known = Origin(
+            message_id=message["MessageId"],
+            sent_at=datetime.fromtimestamp(int(attributes["SentTimestamp"]) / 1000, UTC),
+            receive_count=int(attributes["ApproximateReceiveCount"]),
+        )
+        verdict = None
+        try:
+            decoded = self._decode(message["Body"], known)
+        except PermanentError as error:
+            verdict = Dead(error.reason, str(error))
+            log.error("dead letter", message_id=known.message_id, reason=error.reason, error=str(error))
+            decoded = dramatiq.Message(
+                queue_name=self.queue_name,
+                actor_name="",
+                args=(),
+                kwargs={},
+                options={},
+                message_id=known.message_id,
+            )
+        delivery = Delivery(
+            decoded,
+            queue_url=self.queue.url,
+            body=message["Body"],
+            receipt_handle=message["ReceiptHandle"],
+            receive_count=known.receive_count,
+            sent_at=known.sent_at,
+            visibility_s=self.broker.options.visibility_s,
+        )
+        delivery.verdict = verdict
+        return delivery
+
+    def _decode(self, body: str, known: Origin) -> dramatiq.Message[None]:
+        """The body as a message for an actor of this queue. Raises PermanentError."""
+        if self.queue.decode:
+            return self.queue.decode(body, **known._asdict())
+        try:
+            message = dramatiq.Message.decode(b64decode(body, validate=True))
+        except (ValueError, KeyError, TypeError, dramatiq.DecodeError) as error:
+            raise InvalidMessage(f"the body is no Dramatiq message: {one_line(error)}") from None
+        actor = self.broker.actors.get(message.actor_name)
+        if not actor or actor.queue_name != self.queue_name:
+            raise InvalidMessage(f"no actor {message.actor_name!r} on the queue {self.queue_name!r}")
+        return message
+
+    def _letter(self, delivery: Delivery, dead: Dead) -> dict[str, MessageAttributeValueTypeDef]:
+        task_id, task_type = self.queue.describe(delivery.body)
+        return dead_letters.attributes(
+            delivery.body,
+            reason=dead.reason,
+            error=dead.error,
+            attempt=delivery.receive_count,
+            task_id=task_id,
+            task_type=task_type,
+            failed_at=datetime.now(UTC),
+            worker=self.broker.worker_name,
+        )

@@ -1,0 +1,166 @@
+"""The messages in a process's hands: received from SQS, not yet settled."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from datetime import datetime
+from enum import Enum, auto
+
+import dramatiq
+
+from graphnode.verdicts import Verdict
+
+#: The most messages that one ReceiveMessage call brings, and that one batch call takes (an SQS quota).
+BATCH = 10
+
+#: Seconds ahead for which messages are fetched: what the worker threads will take within this time.
+LOOKAHEAD_S = 0.2
+
+#: The most messages that wait for a thread, as a multiple of the threads.
+MOST_WAITING = 4
+
+#: The most messages in hand, whatever their state, as a multiple of the threads: the brake when SQS does not delete.
+MOST_IN_HAND = 16
+
+#: How many finished messages the handling rate is measured over.
+RATE_SAMPLE = 64
+
+
+class State(Enum):
+    """Where a message in hand is."""
+
+    WAITING = auto()
+    RUNNING = auto()
+    HELD = auto()
+    """Waiting for the end of an outage."""
+    DELETING = auto()
+    """Handled; kept alive until SQS has deleted it."""
+    SETTLING = auto()
+    """On its way back: no longer kept alive."""
+
+
+class Delivery(dramatiq.MessageProxy):
+    """One delivery of one message: Dramatiq's message, and what SQS said of it.
+
+    Parameters:
+      message: the decoded message.
+      queue_url: the SQS queue it came from.
+      body: the SQS message's body, as received.
+      receipt_handle: what settles this delivery.
+      receive_count: SQS's ApproximateReceiveCount: the attempt.
+      sent_at: SQS's SentTimestamp.
+      visibility_s: seconds it stays invisible to others, from now.
+    """
+
+    def __init__(
+        self,
+        message: dramatiq.Message[None],
+        *,
+        queue_url: str,
+        body: str,
+        receipt_handle: str,
+        receive_count: int,
+        sent_at: datetime,
+        visibility_s: float,
+    ) -> None:
+        super().__init__(message)
+        self.queue_url = queue_url
+        self.body = body
+        self.receipt_handle = receipt_handle
+        self.receive_count = receive_count
+        self.sent_at = sent_at
+        self.received = time.monotonic()
+        self.invisible_until = self.received + visibility_s
+        self.state = State.WAITING
+        self.verdict: Verdict | None = None
+        self.lost = False
+        self.thread_id: int | None = None
+
+    def is_ours(self, now: float) -> bool:
+        """Whether SQS still hides it from everybody else."""
+        return not self.lost and now < self.invisible_until
+
+
+class InHand:
+    """All messages of a process, for the heartbeat, the pollers and the stop. Thread-safe.
+
+    Parameters:
+      threads: the worker threads that take messages.
+    """
+
+    def __init__(self, *, threads: int) -> None:
+        self.threads = threads
+        #: Notified at every change; pollers wait on it for room.
+        self.changed = threading.Condition()
+        self._deliveries: dict[int, Delivery] = {}
+        self._finished: deque[float] = deque(maxlen=RATE_SAMPLE)
+
+    def __len__(self) -> int:
+        return len(self._deliveries)
+
+    def add(self, deliveries: Iterable[Delivery]) -> None:
+        """Messages were received."""
+        with self.changed:
+            for delivery in deliveries:
+                self._deliveries[id(delivery)] = delivery
+
+    def move(self, delivery: Delivery, state: State) -> None:
+        """A message changed its state."""
+        with self.changed:
+            if delivery.state is State.RUNNING and state is not State.RUNNING:
+                self._finished.append(time.monotonic())
+            delivery.state = state
+            self.changed.notify_all()
+
+    def remove(self, delivery: Delivery) -> None:
+        """A message is settled, or given up."""
+        with self.changed:
+            self._deliveries.pop(id(delivery), None)
+            self.changed.notify_all()
+
+    def __contains__(self, delivery: Delivery) -> bool:
+        return id(delivery) in self._deliveries
+
+    def snapshot(self) -> list[Delivery]:
+        """All of them, as they are now."""
+        with self.changed:
+            return list(self._deliveries.values())
+
+    def room(self) -> int:
+        """How many more messages the worker threads will take soon. Call it with `changed` held."""
+        states = [delivery.state for delivery in self._deliveries.values()]
+        return room(
+            threads=self.threads,
+            running=states.count(State.RUNNING),
+            waiting=states.count(State.WAITING),
+            in_hand=len(states),
+            handled_per_s=self._rate(),
+        )
+
+    def _rate(self) -> float:
+        if len(self._finished) < 2:
+            return 0.0
+        return len(self._finished) / max(time.monotonic() - self._finished[0], 1e-6)
+
+
+def room(*, threads: int, running: int, waiting: int, in_hand: int, handled_per_s: float) -> int:
+    """How many more messages to fetch: those that idle threads take now, and those that will be done with soon.
+
+    Fast messages are fetched ahead, so that threads never wait for SQS; slow ones are not, so that no message waits
+    here while another machine is idle.
+    """
+    soon = threads - running + int(handled_per_s * LOOKAHEAD_S)
+    return max(0, min(min(soon, MOST_WAITING * threads) - waiting, MOST_IN_HAND * threads - in_hand))
+
+
+def batch_to_ask_for(room: int, *, waiting: bool) -> int:
+    """How many messages the next poll asks for: a full batch, or what there is room for once nothing waits.
+
+    0 means that no poll is due.
+    """
+    if room >= BATCH:
+        return BATCH
+    return 0 if waiting else room

@@ -1,0 +1,214 @@
+"""What happens around an actor, one idea a class. The order in which they stand is in `worker_middleware`."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import structlog
+from dramatiq import Broker, MessageProxy, Middleware, Worker
+from dramatiq.common import iter_queue
+from dramatiq.middleware import Shutdown, SkipMessage, TimeLimit
+from dramatiq.threading import raise_thread_exception
+
+from graphnode.broker import SQSBroker
+from graphnode.deliveries import Delivery, State
+from graphnode.errors import GraphNodeError, OutageError, sorted_error
+from graphnode.verdicts import Dead, Done, Forget, Hold, Release, Retry, RetryPolicy
+
+#: Milliseconds that an actor may run for, unless it says otherwise (`time_limit`).
+DEFAULT_TIME_LIMIT_MS = 5 * 60 * 1000
+
+#: Milliseconds after which idle threads look up: Dramatiq's own second would add up in a stop.
+WORKER_TIMEOUT_MS = 250
+
+log = structlog.get_logger("graphnode.worker")
+
+
+class Intake(Middleware):
+    """Opens the broker when the worker starts, and closes its intake at the first SIGTERM.
+
+    Parameters:
+      prepare: called first, in the worker process: raises a GraphNodeError when the worker must not start.
+    """
+
+    def __init__(self, prepare: Callable[[Worker], None]) -> None:
+        self.prepare = prepare
+
+    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        """Start, or end the process with one plain message."""
+        assert isinstance(broker, SQSBroker)  # noqa: S101
+        worker.worker_timeout = WORKER_TIMEOUT_MS
+        try:
+            self.prepare(worker)
+        except GraphNodeError as error:
+            raise SystemExit(f"graphnode: the worker does not start. {error}") from None
+        if threading.current_thread() is threading.main_thread():
+            self._hear_signals(broker)
+
+    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        """Give back at once all that no thread has started."""
+        assert isinstance(broker, SQSBroker)  # noqa: S101
+        broker.stop_intake()
+        for item in iter_queue(worker.work_queue):
+            worker.consumers[item.message.queue_name].requeue_messages([item.message])
+        for consumer in broker.consumers:
+            consumer.release_unstarted()
+
+    @staticmethod
+    def _hear_signals(broker: SQSBroker) -> None:
+        """Stop polling at the signal itself: Dramatiq looks up only once a second."""
+
+        def hear(number: int, previous: Any) -> None:
+            def handler(signum: int, frame: FrameType | None) -> None:
+                broker.stop_intake()
+                previous(signum, frame)
+
+            signal.signal(number, handler)
+
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            previous = signal.getsignal(number)
+            if callable(previous):
+                hear(number, previous)
+
+
+class LogContext(Middleware):
+    """Gives every log line of a message its fields: task, user, attempt."""
+
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
+        """Bind the fields to this thread."""
+        assert isinstance(message, Delivery)  # noqa: S101
+        fields = message.options.get("log_fields") or message.kwargs
+        structlog.contextvars.bind_contextvars(**fields, actor=message.actor_name, attempt=message.receive_count)
+
+    def after_process_message(
+        self,
+        broker: Broker,
+        message: MessageProxy,
+        *,
+        result: Any = None,
+        exception: BaseException | None = None,
+    ) -> None:
+        """Unbind them."""
+        structlog.contextvars.clear_contextvars()
+
+    def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
+        """Unbind them."""
+        structlog.contextvars.clear_contextvars()
+
+
+class StartOnlyOurs(Middleware):
+    """Starts no message whose visibility is lost, and none while a service is away."""
+
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
+        """Skip the message, or mark it as running."""
+        assert isinstance(broker, SQSBroker)  # noqa: S101
+        assert isinstance(message, Delivery)  # noqa: S101
+        if not message.is_ours(time.monotonic()):
+            log.warning("not started: its visibility ran out, SQS delivers it again")
+            message.verdict = Forget()
+            raise SkipMessage("visibility lost")
+        if broker.stopping:
+            message.verdict = Release()
+            raise SkipMessage("stopping")
+        if broker.outages.closed:
+            # Back to the queue for another machine, once. After that it is kept: going round would use up its receives.
+            message.verdict = Release() if message.receive_count == 1 else Hold()
+            raise SkipMessage("outage")
+        message.thread_id = threading.get_ident()
+        broker.in_hand.move(message, State.RUNNING)
+
+
+class Verdicts(Middleware):
+    """Gives every message its verdict, and logs it: the one place where an error becomes a consequence.
+
+    Parameters:
+      policy: gives the retry policy; called at the first message.
+    """
+
+    def __init__(self, policy: Callable[[], RetryPolicy]) -> None:
+        self._policy = policy
+
+    def after_process_message(
+        self,
+        broker: Broker,
+        message: MessageProxy,
+        *,
+        result: Any = None,
+        exception: BaseException | None = None,
+    ) -> None:
+        """Decide by the exception's class."""
+        assert isinstance(broker, SQSBroker)  # noqa: S101
+        assert isinstance(message, Delivery)  # noqa: S101
+        seconds = round(time.monotonic() - message.received, 3)
+        if exception is None:
+            message.verdict = Done()
+            log.info("done", seconds=seconds)
+            return
+        error = sorted_error(exception)
+        verdict = self._policy().decide(error, attempt=message.receive_count)
+        if isinstance(error, OutageError):
+            broker.outages.begin(error)
+        fields = {"reason": error.reason, "error": str(error)}
+        match verdict:
+            case Retry(after_s):
+                log.warning("failed, will be tried again", after_s=after_s, **fields, **_stack(error))
+            case Dead():
+                log.error("dead letter", **fields, **_stack(error))
+            case _:
+                log.info("interrupted, will be started again", **fields)
+        message.verdict = verdict
+        message.fail()
+
+
+def _stack(error: GraphNodeError) -> dict[str, str]:
+    """The stack of an error that nobody foresaw; the others' texts say all there is to know."""
+    if type(error).__name__ != "Unexpected" or error.__cause__ is None:
+        return {}
+    return {"stack": "".join(traceback.format_exception(error.__cause__))}
+
+
+class ShutdownDeadline(Middleware):
+    """Interrupts the actors that still run when a stop has lasted long enough; their messages go back at once.
+
+    Parameters:
+      timeout_s: gives the seconds they have.
+    """
+
+    def __init__(self, timeout_s: Callable[[], float]) -> None:
+        self.timeout_s = timeout_s
+
+    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        """Set the deadline."""
+        timer = threading.Timer(self.timeout_s(), self._interrupt, args=(broker,))
+        timer.daemon = True
+        timer.start()
+
+    @staticmethod
+    def _interrupt(broker: SQSBroker) -> None:
+        for delivery in broker.in_hand.snapshot():
+            if delivery.state is State.RUNNING and delivery.thread_id is not None:
+                log.warning("interrupted: the stop cannot wait longer", message_id=delivery.message_id)
+                raise_thread_exception(delivery.thread_id, Shutdown)
+
+
+def worker_middleware(
+    *,
+    prepare: Callable[[Worker], None],
+    policy: Callable[[], RetryPolicy],
+    shutdown_timeout_s: Callable[[], float],
+) -> list[Middleware]:
+    """The worker's middleware, outermost first: the last one is nearest to the actor."""
+    return [
+        Intake(prepare),
+        LogContext(),
+        StartOnlyOurs(),
+        Verdicts(policy),
+        ShutdownDeadline(shutdown_timeout_s),
+        TimeLimit(time_limit=DEFAULT_TIME_LIMIT_MS),
+    ]

@@ -1,0 +1,75 @@
+"""Outages: while a service that every message needs is away, nothing is taken, and a probe asks until it is back."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from graphnode.errors import OutageError, one_line
+
+#: Seconds between two probes: the first pause and the longest. Intake resumes within the longest of a recovery.
+PROBE_MIN_S = 0.5
+PROBE_MAX_S = 4.0
+
+#: A service that fails again within this many seconds of its recovery was not back: the pauses go on growing.
+STABLE_AFTER_S = 30.0
+
+log = structlog.get_logger("graphnode.outages")
+
+Probe = Callable[[], None]
+
+
+class Outages:
+    """The gate in front of a process's intake.
+
+    Parameters:
+      probes: by service (an OutageError's `service`), a call that raises while the service is away.
+    """
+
+    def __init__(self, probes: Mapping[str, Probe]) -> None:
+        self.probes = probes
+        self._lock = threading.Lock()
+        self._open = threading.Event()
+        self._open.set()
+        self._pause_s = PROBE_MIN_S
+        self._last_recovery = float("-inf")
+
+    @property
+    def closed(self) -> bool:
+        """Whether messages must wait."""
+        return not self._open.is_set()
+
+    def wait_until_open(self, timeout_s: float) -> bool:
+        """Wait for the end of an outage, at most this many seconds; whether the gate is open."""
+        return self._open.wait(timeout_s)
+
+    def begin(self, error: OutageError) -> None:
+        """A service is away: close the gate and probe until it answers. Further reports change nothing."""
+        with self._lock:
+            if self.closed:
+                return
+            self._open.clear()
+            if time.monotonic() - self._last_recovery > STABLE_AFTER_S:
+                self._pause_s = PROBE_MIN_S
+        log.error("outage began: no messages are taken", service=error.service, error=one_line(error))
+        threading.Thread(target=self._probe, args=(error.service,), name="outage-probe", daemon=True).start()
+
+    def _probe(self, service: str) -> None:
+        began = time.monotonic()
+        probe = self.probes[service]
+        while True:
+            time.sleep(self._pause_s * random.uniform(0.5, 1.0))  # noqa: S311
+            self._pause_s = min(PROBE_MAX_S, self._pause_s * 2)
+            try:
+                probe()
+            except Exception as error:
+                log.debug("still away", service=service, error=one_line(error))
+                continue
+            break
+        self._last_recovery = time.monotonic()
+        log.warning("outage over: taking messages", service=service, seconds=round(self._last_recovery - began, 1))
+        self._open.set()

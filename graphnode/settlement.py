@@ -1,0 +1,207 @@
+"""Telling SQS what became of its messages: deletions, back-offs and dead letters, in batches.
+
+Verdicts fall on worker threads and wait here for up to 200 ms, so that one call settles up to ten messages while the
+threads go on.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+from botocore.exceptions import BotoCoreError, ClientError
+
+from graphnode.deliveries import BATCH, Delivery, InHand, State
+from graphnode.heartbeat import Heartbeat
+from graphnode.verdicts import Dead, Done, Forget, Release, Retry, Verdict
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import MessageAttributeValueTypeDef
+
+#: Seconds that a verdict waits for others before they go out together.
+GATHER_S = 0.2
+
+#: Threads that settle; calls overlap, so that a queue 10 ms away is no brake.
+THREADS = 2
+
+#: Seconds between two tries of a call that failed.
+RETRY_S = 1.0
+
+log = structlog.get_logger("graphnode.settlement")
+
+
+class Settled(NamedTuple):
+    """A message and its verdict, waiting to be sent since a moment."""
+
+    delivery: Delivery
+    verdict: Verdict
+    since: float
+
+
+class Failure(NamedTuple):
+    """Why an entry of a batch failed; final when trying again cannot help."""
+
+    code: str
+    final: bool
+
+
+class Settlement:
+    """Settles the messages of one queue.
+
+    Parameters:
+      client: an SQS client.
+      queue_url: the queue.
+      dead_letter_url: its dead-letter queue.
+      in_hand: where messages stay, and are kept alive, until SQS has confirmed.
+      heartbeat: whose calls must not cross a change of visibility.
+      letter: gives a dead letter's message attributes.
+    """
+
+    def __init__(
+        self,
+        client: SQSClient,
+        *,
+        queue_url: str,
+        dead_letter_url: str,
+        in_hand: InHand,
+        heartbeat: Heartbeat,
+        letter: Callable[[Delivery, Dead], dict[str, MessageAttributeValueTypeDef]],
+    ) -> None:
+        self.client = client
+        self.queue_url = queue_url
+        self.dead_letter_url = dead_letter_url
+        self.in_hand = in_hand
+        self.heartbeat = heartbeat
+        self.letter = letter
+        self._waiting: deque[Settled] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._threads = [
+            threading.Thread(target=self._run, name=f"settlement-{index}", daemon=True) for index in range(THREADS)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def settle(self, delivery: Delivery, verdict: Verdict) -> None:
+        """Take a message's verdict; it is sent soon."""
+        if isinstance(verdict, Forget):
+            self.in_hand.remove(delivery)
+            return
+        # What goes back is no longer kept alive; what is to be deleted is, until it is deleted.
+        self.in_hand.move(delivery, State.SETTLING if isinstance(verdict, Retry | Release) else State.DELETING)
+        with self._changed:
+            self._waiting.append(Settled(delivery, verdict, time.monotonic()))
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Send everything that waits, and return when it is sent."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        while batch := self._gather():
+            visibilities = [entry for entry in batch if isinstance(entry.verdict, Retry | Release)]
+            dead = [entry for entry in batch if isinstance(entry.verdict, Dead)]
+            done = [entry for entry in batch if isinstance(entry.verdict, Done)]
+            if visibilities:
+                self._change_visibility(visibilities)
+            done += [entry for entry in dead if self._send_letter(entry)]
+            if done:
+                self._delete(done)
+
+    def _gather(self) -> list[Settled]:
+        """Wait for ten verdicts, or for the oldest to be 200 ms old; nothing once closing and empty."""
+        with self._changed:
+            while not self._closing and len(self._waiting) < BATCH:
+                left = self._waiting[0].since + GATHER_S - time.monotonic() if self._waiting else None
+                if left is not None and left <= 0:
+                    break
+                self._changed.wait(left)
+            return [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+
+    def _change_visibility(self, entries: Sequence[Settled]) -> None:
+        """Give messages back, now or after their back-off. What fails comes back by itself when its visibility ends."""
+        with self.heartbeat.calling:
+            try:
+                self.client.change_message_visibility_batch(
+                    QueueUrl=self.queue_url,
+                    Entries=[
+                        {
+                            "Id": str(index),
+                            "ReceiptHandle": entry.delivery.receipt_handle,
+                            "VisibilityTimeout": entry.verdict.after_s if isinstance(entry.verdict, Retry) else 0,
+                        }
+                        for index, entry in enumerate(entries)
+                    ],
+                )
+            except (BotoCoreError, ClientError) as error:
+                log.warning(
+                    "back-off not set: the messages return when their visibility ends",
+                    messages=len(entries),
+                    error=str(error),
+                )
+        for entry in entries:
+            self.in_hand.remove(entry.delivery)
+
+    def _send_letter(self, entry: Settled) -> bool:
+        """Put a message on the dead-letter queue: True when SQS has it. Otherwise the message stays."""
+        assert isinstance(entry.verdict, Dead)  # noqa: S101
+        try:
+            self.client.send_message(
+                QueueUrl=self.dead_letter_url,
+                MessageBody=entry.delivery.body,
+                MessageAttributes=self.letter(entry.delivery, entry.verdict),
+            )
+        except (BotoCoreError, ClientError) as error:
+            log.error(
+                "dead letter not sent: the message stays on its queue",
+                message_id=entry.delivery.message_id,
+                error=str(error),
+            )
+            self.in_hand.remove(entry.delivery)
+            return False
+        return True
+
+    def _delete(self, entries: Sequence[Settled]) -> None:
+        """Delete messages. Those that SQS failed to delete are tried again while their visibility lasts."""
+        remaining = {str(index): entry for index, entry in enumerate(entries)}
+        while True:
+            failures = self._try_to_delete(remaining)
+            for key in remaining.keys() - failures.keys():
+                self.in_hand.remove(remaining.pop(key).delivery)
+            for key, failure in failures.items():
+                delivery = remaining[key].delivery
+                # No longer extended, so that the retries end.
+                self.in_hand.move(delivery, State.SETTLING)
+                if failure.final or not delivery.is_ours(time.monotonic()):
+                    log.warning(
+                        "message not deleted: it may be delivered again, and will change nothing",
+                        message_id=delivery.message_id,
+                        code=failure.code,
+                    )
+                    self.in_hand.remove(remaining.pop(key).delivery)
+            if not remaining:
+                return
+            time.sleep(RETRY_S)
+
+    def _try_to_delete(self, entries: dict[str, Settled]) -> dict[str, Failure]:
+        """The entries that failed."""
+        try:
+            answer = self.client.delete_message_batch(
+                QueueUrl=self.queue_url,
+                Entries=[{"Id": key, "ReceiptHandle": entry.delivery.receipt_handle} for key, entry in entries.items()],
+            )
+        except (BotoCoreError, ClientError) as error:
+            return dict.fromkeys(entries, Failure(type(error).__name__, final=False))
+        return {
+            failure["Id"]: Failure(failure["Code"], final=failure["SenderFault"])
+            for failure in answer.get("Failed", [])
+        }

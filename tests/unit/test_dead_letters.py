@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graphnode.dead_letters import ATTRIBUTES, LARGEST_MESSAGE_BYTES, LONGEST_ERROR, REFUSED_CHARACTERS, attributes
+
+
+def letter(body: str = "{}", **changes: Any) -> dict[str, str]:
+    fields: dict[str, Any] = {
+        "reason": "INVALID_ENVELOPE",
+        "error": "taskType: expected a text; it is not given",
+        "attempt": 3,
+        "task_id": "t-1",
+        "task_type": "ADD_NODE_RESULT",
+        "failed_at": datetime(2026, 5, 24, tzinfo=UTC),
+        "worker": "host:7",
+    }
+    made = attributes(body, **{**fields, **changes})
+    assert all(value["DataType"] == "String" for value in made.values())
+    return {name: value["StringValue"] for name, value in made.items()}
+
+
+def test_a_dead_letter_says_why_when_and_where() -> None:
+    assert letter() == {
+        "reason": "INVALID_ENVELOPE",
+        "error": "taskType: expected a text; it is not given",
+        "attempt": "3",
+        "task_id": "t-1",
+        "task_type": "ADD_NODE_RESULT",
+        "failed_at": "2026-05-24T00:00:00+00:00",
+        "worker": "host:7",
+    }
+
+
+def test_what_the_body_does_not_tell_is_left_out() -> None:
+    assert {"task_id", "task_type"}.isdisjoint(letter(task_id=None, task_type=None))
+
+
+def test_a_long_error_is_shortened_with_a_mark() -> None:
+    error = letter(error="x" * 5000)["error"]
+
+    assert len(error) == LONGEST_ERROR
+    assert error.endswith(" […]")
+
+
+def test_a_body_at_the_size_limit_goes_without_attributes() -> None:
+    assert letter("x" * LARGEST_MESSAGE_BYTES) == {}
+
+
+def test_a_body_near_the_limit_keeps_the_most_telling_attributes() -> None:
+    made = letter("x" * (LARGEST_MESSAGE_BYTES - 40))
+
+    assert list(made) == ["reason"]
+
+
+def test_characters_that_sqs_refuses_are_replaced() -> None:
+    assert letter(error="a\0b\x1bc\ud800d")["error"] == "a\ufffdb\ufffdc\ufffdd"
+
+
+@given(st.text(), st.text(), st.integers(min_value=0, max_value=300))
+def test_letters_stay_within_the_limits_of_sqs(error: str, task_id: str, room: int) -> None:
+    body = "x" * (LARGEST_MESSAGE_BYTES - room)
+    made = letter(body, error=error, task_id=task_id)
+
+    size = len(body) + sum(len(name) + len("String") + len(value.encode()) for name, value in made.items())
+    assert size <= LARGEST_MESSAGE_BYTES
+    assert len(made) <= 10
+    assert set(made) <= set(ATTRIBUTES)
+    assert not any(REFUSED_CHARACTERS.search(value) for value in made.values())

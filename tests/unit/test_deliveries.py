@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graphnode.deliveries import MOST_IN_HAND, MOST_WAITING, InHand, State, batch_to_ask_for, room
+from tests.unit.conftest import MakeDelivery
+
+
+def test_idle_threads_are_room() -> None:
+    assert room(threads=8, running=3, waiting=0, in_hand=3, handled_per_s=0) == 5
+
+
+def test_slow_messages_are_not_fetched_ahead() -> None:
+    assert room(threads=8, running=8, waiting=0, in_hand=8, handled_per_s=0.5) == 0
+
+
+def test_fast_messages_are_fetched_ahead_of_the_threads() -> None:
+    assert room(threads=8, running=8, waiting=0, in_hand=8, handled_per_s=100) == 20
+
+
+def test_what_waits_already_takes_room() -> None:
+    assert room(threads=8, running=0, waiting=8, in_hand=8, handled_per_s=0) == 0
+
+
+def test_messages_that_cannot_be_deleted_stop_the_intake() -> None:
+    assert room(threads=8, running=0, waiting=0, in_hand=MOST_IN_HAND * 8, handled_per_s=1000) == 0
+
+
+@given(
+    threads=st.integers(1, 64),
+    running=st.integers(0, 64),
+    waiting=st.integers(0, 500),
+    settling=st.integers(0, 500),
+    rate=st.floats(0, 1e6),
+)
+def test_the_room_is_bounded_whatever_the_rate(
+    threads: int, running: int, waiting: int, settling: int, rate: float
+) -> None:
+    running = min(running, threads)
+    in_hand = running + waiting + settling
+    found = room(threads=threads, running=running, waiting=waiting, in_hand=in_hand, handled_per_s=rate)
+
+    assert 0 <= found <= MOST_WAITING * threads
+    assert found == 0 or in_hand + found <= MOST_IN_HAND * threads
+
+
+@pytest.mark.parametrize(
+    ("free", "waiting", "asked"),
+    [(25, True, 10), (10, True, 10), (9, True, 0), (9, False, 9), (1, False, 1), (0, False, 0)],
+)
+def test_a_poll_asks_for_a_full_batch_or_for_what_idle_threads_can_take(free: int, waiting: bool, asked: int) -> None:
+    assert batch_to_ask_for(free, waiting=waiting) == asked
+
+
+def test_messages_in_hand_take_room_until_they_are_removed(make_delivery: MakeDelivery) -> None:
+    in_hand = InHand(threads=2)
+    running, waiting = make_delivery(), make_delivery()
+
+    in_hand.add([running, waiting])
+    in_hand.move(running, State.RUNNING)
+    with in_hand.changed:
+        assert in_hand.room() == 0
+
+    in_hand.remove(waiting)
+    with in_hand.changed:
+        assert in_hand.room() == 1
+    assert running in in_hand
+    assert waiting not in in_hand
+
+
+def test_a_delivery_is_ours_until_its_visibility_ends_or_is_lost(make_delivery: MakeDelivery) -> None:
+    delivery = make_delivery(visibility_s=60)
+
+    assert delivery.is_ours(delivery.received + 59)
+    assert not delivery.is_ours(delivery.received + 60)
+    delivery.lost = True
+    assert not delivery.is_ours(delivery.received)

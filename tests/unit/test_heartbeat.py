@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import create_autospec
+
+import pytest
+from botocore.client import BaseClient
+from botocore.exceptions import EndpointConnectionError
+
+from graphnode.deliveries import InHand, State
+from graphnode.heartbeat import LONGEST_INVISIBLE_S, Heartbeat, due, extension
+from tests.unit.conftest import MakeDelivery
+
+
+class Recorder(BaseClient):
+    """The one call of SQS that a heartbeat makes."""
+
+    def change_message_visibility_batch(self, **_: Any) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def sqs() -> Any:
+    """SQS: extends everything, unless told otherwise."""
+    client = create_autospec(Recorder, instance=True)
+    client.change_message_visibility_batch.side_effect = lambda **call: {
+        "Successful": [{"Id": entry["Id"]} for entry in call["Entries"]]
+    }
+    return client
+
+
+@pytest.fixture
+def in_hand() -> InHand:
+    return InHand(threads=8)
+
+
+@pytest.fixture
+def heartbeat(sqs: Any, in_hand: InHand) -> Heartbeat:
+    return Heartbeat(sqs, in_hand, visibility_s=60)
+
+
+def extended(sqs: Any) -> list[str]:
+    return [
+        entry["ReceiptHandle"]
+        for call in sqs.change_message_visibility_batch.call_args_list
+        for entry in call.kwargs["Entries"]
+    ]
+
+
+@pytest.mark.parametrize("state", [State.WAITING, State.RUNNING, State.HELD, State.DELETING])
+def test_whatever_its_state_a_message_is_extended_before_half_of_its_visibility_is_gone(
+    state: State, make_delivery: MakeDelivery
+) -> None:
+    delivery = make_delivery(visibility_s=60)
+    delivery.state = state
+
+    assert due([delivery], now=delivery.received + 20, visibility_s=60) == []
+    assert due([delivery], now=delivery.received + 25, visibility_s=60) == [delivery]
+
+
+def test_what_is_on_its_way_back_is_not_extended(make_delivery: MakeDelivery) -> None:
+    delivery = make_delivery()
+    delivery.state = State.SETTLING
+
+    assert due([delivery], now=delivery.received + 59, visibility_s=60) == []
+
+
+def test_no_extension_goes_beyond_twelve_hours_from_the_receipt(make_delivery: MakeDelivery) -> None:
+    delivery = make_delivery()
+    near_the_end = delivery.received + LONGEST_INVISIBLE_S - 30
+    delivery.invisible_until = near_the_end + 10
+
+    assert extension(delivery, now=near_the_end, visibility_s=60) == 30
+    delivery.invisible_until = near_the_end + 30
+    assert due([delivery], now=near_the_end, visibility_s=60) == []
+
+
+def test_a_beat_extends_in_batches_of_ten_by_queue(
+    heartbeat: Heartbeat, in_hand: InHand, sqs: Any, make_delivery: MakeDelivery
+) -> None:
+    deliveries = [make_delivery(visibility_s=30) for _ in range(12)]
+    other = make_delivery(visibility_s=30, queue_url="https://sqs/notifications")
+    in_hand.add([*deliveries, other])
+
+    heartbeat.beat()
+
+    sizes = [len(call.kwargs["Entries"]) for call in sqs.change_message_visibility_batch.call_args_list]
+    assert sorted(sizes) == [1, 2, 10]
+    assert all(delivery.is_ours(delivery.received + 55) for delivery in deliveries)
+
+
+def test_an_entry_that_sqs_refuses_is_someone_elses_now(
+    heartbeat: Heartbeat, in_hand: InHand, sqs: Any, make_delivery: MakeDelivery
+) -> None:
+    kept, gone = make_delivery(visibility_s=30), make_delivery(visibility_s=30)
+    in_hand.add([kept, gone])
+    sqs.change_message_visibility_batch.side_effect = lambda **_: {
+        "Successful": [{"Id": "0"}],
+        "Failed": [{"Id": "1", "SenderFault": True, "Code": "ReceiptHandleIsInvalid"}],
+    }
+
+    heartbeat.beat()
+
+    assert (kept.lost, gone.lost) == (False, True)
+
+
+def test_a_fault_of_sqs_itself_loses_nothing_and_is_tried_again(
+    heartbeat: Heartbeat, in_hand: InHand, sqs: Any, make_delivery: MakeDelivery
+) -> None:
+    delivery = make_delivery(visibility_s=30)
+    in_hand.add([delivery])
+    sqs.change_message_visibility_batch.side_effect = [
+        {"Failed": [{"Id": "0", "SenderFault": False, "Code": "InternalError"}]},
+        EndpointConnectionError(endpoint_url="https://sqs"),
+        {"Successful": [{"Id": "0"}]},
+    ]
+
+    for _ in range(3):
+        heartbeat.beat()
+
+    assert extended(sqs) == [delivery.receipt_handle] * 3
+    assert delivery.is_ours(delivery.received + 55)

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import dramatiq
+import pytest
+from dramatiq.middleware import SkipMessage, TimeLimitExceeded
+from structlog.testing import capture_logs
+
+from graphnode.broker import Options, SQSBroker
+from graphnode.deliveries import State
+from graphnode.errors import DatabaseOutage, ServiceBusy, SettingsError, WrongOwner
+from graphnode.middleware import Intake, StartOnlyOurs, Verdicts, worker_middleware
+from graphnode.outages import Outages
+from graphnode.verdicts import Dead, Done, Forget, Hold, Release, Retry, RetryPolicy
+from tests.unit.conftest import MakeDelivery
+
+
+@pytest.fixture
+def database_is_back() -> Iterator[threading.Event]:
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.fixture
+def broker(database_is_back: threading.Event) -> SQSBroker:
+    """A broker whose middleware is called by hand; it never speaks to SQS."""
+
+    def probe() -> None:
+        if not database_is_back.is_set():
+            raise ConnectionError("away")
+
+    return SQSBroker(
+        lambda: Options(queues={}, region="eu-central-1"),
+        outages=Outages({DatabaseOutage.service: probe}),
+        middleware=[StartOnlyOurs(), Verdicts(lambda: RetryPolicy(max_attempts=3))],
+    )
+
+
+def test_a_handler_that_returns_has_its_message_deleted(broker: SQSBroker, make_delivery: MakeDelivery) -> None:
+    delivery = make_delivery()
+
+    broker.emit_after("process_message", delivery, result=None)
+
+    assert delivery.verdict == Done()
+    assert not delivery.failed
+
+
+def test_a_permanent_error_makes_a_dead_letter(broker: SQSBroker, make_delivery: MakeDelivery) -> None:
+    delivery = make_delivery()
+
+    broker.emit_after("process_message", delivery, exception=WrongOwner("task t belongs to u"))
+
+    assert delivery.verdict == Dead("WRONG_OWNER", "task t belongs to u")
+    assert delivery.failed
+
+
+@pytest.mark.parametrize("error", [ServiceBusy("busy"), TimeLimitExceeded(), ZeroDivisionError()])
+def test_a_transient_error_is_tried_again_until_its_attempts_are_used_up(
+    error: BaseException, broker: SQSBroker, make_delivery: MakeDelivery
+) -> None:
+    first, last = make_delivery(receive_count=1), make_delivery(receive_count=3)
+
+    for delivery in (first, last):
+        broker.emit_after("process_message", delivery, exception=error)
+
+    assert isinstance(first.verdict, Retry)
+    assert isinstance(last.verdict, Dead)
+
+
+def test_an_outage_closes_the_intake_and_the_message_is_held_whatever_its_attempt(
+    broker: SQSBroker, make_delivery: MakeDelivery
+) -> None:
+    delivery = make_delivery(receive_count=99)
+
+    broker.emit_after("process_message", delivery, exception=DatabaseOutage("connection refused"))
+
+    assert delivery.verdict == Hold()
+    assert broker.outages.closed
+
+
+def test_a_message_whose_visibility_ran_out_is_not_started(broker: SQSBroker, make_delivery: MakeDelivery) -> None:
+    delivery = make_delivery(visibility_s=0)
+
+    with pytest.raises(SkipMessage):
+        broker.emit_before("process_message", delivery)
+
+    assert delivery.verdict == Forget()
+
+
+def test_a_message_that_the_heartbeat_lost_is_not_started(broker: SQSBroker, make_delivery: MakeDelivery) -> None:
+    delivery = make_delivery()
+    delivery.lost = True
+
+    with pytest.raises(SkipMessage):
+        broker.emit_before("process_message", delivery)
+
+    assert delivery.verdict == Forget()
+
+
+def test_a_message_is_running_once_it_is_started(broker: SQSBroker, make_delivery: MakeDelivery) -> None:
+    delivery = make_delivery()
+
+    broker.emit_before("process_message", delivery)
+
+    assert delivery.state is State.RUNNING
+    assert delivery.thread_id == threading.get_ident()
+
+
+def test_nothing_is_started_once_a_stop_has_begun(broker: SQSBroker, make_delivery: MakeDelivery) -> None:
+    delivery = make_delivery()
+    broker.stop_intake()
+
+    with pytest.raises(SkipMessage):
+        broker.emit_before("process_message", delivery)
+
+    assert delivery.verdict == Release()
+
+
+def test_in_an_outage_a_message_goes_back_once_and_is_held_after_that(
+    broker: SQSBroker, make_delivery: MakeDelivery
+) -> None:
+    fresh, returned = make_delivery(receive_count=1), make_delivery(receive_count=2)
+    broker.outages.begin(DatabaseOutage())
+
+    for delivery in (fresh, returned):
+        with pytest.raises(SkipMessage):
+            broker.emit_before("process_message", delivery)
+
+    assert fresh.verdict == Release()
+    assert returned.verdict == Hold()
+
+
+def test_a_failure_is_told_once_with_its_reason_and_only_the_unforeseen_with_a_stack(
+    broker: SQSBroker, make_delivery: MakeDelivery
+) -> None:
+    with capture_logs() as lines:
+        broker.emit_after("process_message", make_delivery(), exception=ServiceBusy("throttled"))
+        broker.emit_after("process_message", make_delivery(), exception=ZeroDivisionError("division by zero"))
+
+    foreseen, unforeseen = lines
+    assert (foreseen["event"], foreseen["reason"], foreseen["error"]) == (
+        "failed, will be tried again",
+        "SERVICE_BUSY",
+        "throttled",
+    )
+    assert "stack" not in foreseen
+    assert "ZeroDivisionError" in unforeseen["stack"]
+
+
+def test_a_worker_that_must_not_start_ends_with_one_plain_message(broker: SQSBroker) -> None:
+    def prepare(_worker: dramatiq.Worker) -> None:
+        raise SettingsError("1 setting is wrong:\n  - AWS_REGION is missing")
+
+    broker.add_middleware(Intake(prepare))
+
+    with pytest.raises(SystemExit, match=r"the worker does not start\. 1 setting is wrong"):
+        dramatiq.Worker(broker, worker_threads=1).start()
+
+
+def test_the_verdict_falls_after_the_time_limit_is_lifted() -> None:
+    order = [
+        type(middleware).__name__
+        for middleware in worker_middleware(
+            prepare=lambda _worker: None, policy=RetryPolicy, shutdown_timeout_s=lambda: 25
+        )
+    ]
+
+    assert order.index("Verdicts") < order.index("TimeLimit")
+    assert order.index("LogContext") < order.index("Verdicts")

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from botocore.exceptions import EndpointConnectionError
+
+from graphnode import settlement
+from graphnode.deliveries import InHand
+from graphnode.heartbeat import Heartbeat
+from graphnode.settlement import Settlement
+from graphnode.verdicts import Dead, Done, Forget, Release, Retry
+from tests.unit.conftest import MakeDelivery
+
+
+class Queues:
+    """SQS as a settlement sees it: what was deleted, put back and sent; each call may be told to fail."""
+
+    def __init__(self) -> None:
+        self.deleted: list[str] = []
+        self.visibility: dict[str, int] = {}
+        self.letters: list[tuple[str, Any]] = []
+        self.calls: list[str] = []
+        self.delete_failures: list[Callable[[list[Any]], dict[str, Any]]] = []
+        self.letters_fail = False
+        self.lock = threading.Lock()
+
+    def delete_message_batch(self, *, QueueUrl: str, Entries: list[Any]) -> dict[str, Any]:  # noqa: N803
+        with self.lock:
+            self.calls.append(f"delete {len(Entries)}")
+            if self.delete_failures:
+                return self.delete_failures.pop(0)(Entries)
+            self.deleted += [entry["ReceiptHandle"] for entry in Entries]
+            return {"Successful": [{"Id": entry["Id"]} for entry in Entries]}
+
+    def change_message_visibility_batch(self, *, QueueUrl: str, Entries: list[Any]) -> dict[str, Any]:  # noqa: N803
+        with self.lock:
+            self.calls.append(f"visibility {len(Entries)}")
+            self.visibility |= {entry["ReceiptHandle"]: entry["VisibilityTimeout"] for entry in Entries}
+            return {}
+
+    def send_message(self, *, QueueUrl: str, MessageBody: str, MessageAttributes: Any) -> dict[str, Any]:  # noqa: N803
+        with self.lock:
+            self.calls.append("letter")
+            if self.letters_fail:
+                raise EndpointConnectionError(endpoint_url=QueueUrl)
+            self.letters.append((MessageBody, MessageAttributes))
+            return {}
+
+
+@pytest.fixture
+def sqs() -> Queues:
+    return Queues()
+
+
+@pytest.fixture
+def in_hand() -> InHand:
+    return InHand(threads=8)
+
+
+@pytest.fixture
+def settle(sqs: Any, in_hand: InHand, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settlement]:
+    monkeypatch.setattr(settlement, "RETRY_S", 0.01)
+    made = Settlement(
+        sqs,
+        queue_url="https://sqs/results",
+        dead_letter_url="https://sqs/results-dlq",
+        in_hand=in_hand,
+        heartbeat=Heartbeat(sqs, in_hand, visibility_s=60),
+        letter=lambda _delivery, dead: {"reason": {"DataType": "String", "StringValue": dead.reason}},
+    )
+    yield made
+    made.close()
+
+
+def test_ten_messages_are_deleted_by_one_call(
+    settle: Settlement, sqs: Queues, in_hand: InHand, make_delivery: MakeDelivery
+) -> None:
+    deliveries = [make_delivery() for _ in range(10)]
+    in_hand.add(deliveries)
+
+    for delivery in deliveries:
+        settle.settle(delivery, Done())
+    settle.close()
+
+    assert sqs.calls == ["delete 10"]
+    assert sorted(sqs.deleted) == sorted(delivery.receipt_handle for delivery in deliveries)
+    assert len(in_hand) == 0
+
+
+def test_closing_settles_what_waits(settle: Settlement, sqs: Queues, make_delivery: MakeDelivery) -> None:
+    delivery = make_delivery()
+
+    settle.settle(delivery, Done())
+    settle.close()
+
+    assert sqs.deleted == [delivery.receipt_handle]
+
+
+def test_a_failed_message_gets_its_backoff_and_a_released_one_none(
+    settle: Settlement, sqs: Queues, make_delivery: MakeDelivery
+) -> None:
+    failed, released = make_delivery(), make_delivery()
+
+    settle.settle(failed, Retry(40))
+    settle.settle(released, Release())
+    settle.close()
+
+    assert sqs.visibility == {failed.receipt_handle: 40, released.receipt_handle: 0}
+    assert sqs.deleted == []
+
+
+def test_a_dead_letter_is_sent_byte_for_byte_before_the_original_is_deleted(
+    settle: Settlement, sqs: Queues, make_delivery: MakeDelivery
+) -> None:
+    delivery = make_delivery(body='{"taskType":  "X" }\n')
+
+    settle.settle(delivery, Dead("UNKNOWN_TASK_TYPE", "no actor"))
+    settle.close()
+
+    assert sqs.calls == ["letter", "delete 1"]
+    assert sqs.letters == [
+        ('{"taskType":  "X" }\n', {"reason": {"DataType": "String", "StringValue": "UNKNOWN_TASK_TYPE"}})
+    ]
+
+
+def test_a_message_whose_dead_letter_cannot_be_sent_stays(
+    settle: Settlement, sqs: Queues, in_hand: InHand, make_delivery: MakeDelivery
+) -> None:
+    delivery = make_delivery()
+    in_hand.add([delivery])
+    sqs.letters_fail = True
+
+    settle.settle(delivery, Dead("INVALID_DOCUMENT", "…"))
+    settle.close()
+
+    assert sqs.deleted == []
+    assert delivery not in in_hand
+
+
+def test_only_the_entries_that_failed_are_deleted_again(
+    settle: Settlement, sqs: Queues, make_delivery: MakeDelivery
+) -> None:
+    first, second = make_delivery(), make_delivery()
+    sqs.delete_failures = [
+        lambda entries: {
+            "Successful": [{"Id": entries[0]["Id"]}],
+            "Failed": [{"Id": entries[1]["Id"], "Code": "InternalError", "SenderFault": False}],
+        }
+    ]
+
+    settle.settle(first, Done())
+    settle.settle(second, Done())
+    settle.close()
+
+    assert sqs.calls == ["delete 2", "delete 1"]
+    assert len(sqs.deleted) == 1
+
+
+def test_a_receipt_handle_that_is_gone_is_not_tried_again(
+    settle: Settlement, sqs: Queues, in_hand: InHand, make_delivery: MakeDelivery
+) -> None:
+    delivery = make_delivery()
+    in_hand.add([delivery])
+    sqs.delete_failures = [
+        lambda entries: {"Failed": [{"Id": entries[0]["Id"], "Code": "ReceiptHandleIsInvalid", "SenderFault": True}]}
+    ]
+
+    settle.settle(delivery, Done())
+    settle.close()
+
+    assert sqs.calls == ["delete 1"]
+    assert len(in_hand) == 0
+
+
+def test_a_deletion_that_goes_on_failing_ends_with_the_visibility(
+    settle: Settlement, sqs: Queues, in_hand: InHand, make_delivery: MakeDelivery
+) -> None:
+    delivery = make_delivery(visibility_s=0)
+    in_hand.add([delivery])
+
+    def refuse(entries: list[Any]) -> dict[str, Any]:
+        raise EndpointConnectionError(endpoint_url="https://sqs")
+
+    sqs.delete_failures = [refuse]
+
+    settle.settle(delivery, Done())
+    settle.close()
+
+    assert sqs.calls == ["delete 1"]
+    assert len(in_hand) == 0
+
+
+def test_a_lost_message_is_left_alone(
+    settle: Settlement, sqs: Queues, in_hand: InHand, make_delivery: MakeDelivery
+) -> None:
+    delivery = make_delivery()
+    in_hand.add([delivery])
+
+    settle.settle(delivery, Forget())
+    settle.close()
+
+    assert sqs.calls == []
+    assert len(in_hand) == 0

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graphnode.errors import (
+    DatabaseOutage,
+    Interrupted,
+    InvalidDocument,
+    ServiceBusy,
+    WrongOwner,
+)
+from graphnode.verdicts import Dead, Hold, Release, Retry, RetryPolicy
+
+POLICY = RetryPolicy(max_attempts=8, backoff_min_s=5, backoff_max_s=900)
+
+
+@pytest.mark.parametrize("error", [WrongOwner("not yours"), InvalidDocument("nodes[3].id: …")])
+def test_a_permanent_error_is_a_dead_letter_at_the_first_attempt(error: WrongOwner | InvalidDocument) -> None:
+    assert POLICY.decide(error, attempt=1) == Dead(error.reason, str(error))
+
+
+def test_a_transient_error_is_tried_again_until_the_attempts_are_used_up() -> None:
+    verdicts = [POLICY.decide(ServiceBusy("busy"), attempt=attempt) for attempt in range(1, 10)]
+
+    assert all(isinstance(verdict, Retry) for verdict in verdicts[:7])
+    assert verdicts[7] == Dead("SERVICE_BUSY", "busy (attempt 8 of 8, the last)")
+    assert isinstance(verdicts[8], Dead)
+
+
+@given(st.integers(min_value=1, max_value=10_000))
+def test_an_outage_never_makes_a_dead_letter(attempt: int) -> None:
+    assert POLICY.decide(DatabaseOutage(), attempt=attempt) == Hold()
+
+
+@given(st.integers(min_value=1, max_value=10_000))
+def test_what_a_stop_interrupts_goes_back_at_once_and_is_no_failure(attempt: int) -> None:
+    assert POLICY.decide(Interrupted(), attempt=attempt) == Release()
+
+
+@given(st.integers(min_value=1, max_value=10**9), st.integers())
+def test_a_backoff_stays_within_its_ceiling(attempt: int, seed: int) -> None:
+    seconds = POLICY.backoff(attempt, jitter=random.Random(seed))
+
+    assert 1 <= seconds <= min(900, 5 * 2 ** min(attempt - 1, 30))
+
+
+def test_backoffs_grow_and_spread_out() -> None:
+    jitter = random.Random(1)
+    means = [sum(POLICY.backoff(attempt, jitter=jitter) for _ in range(500)) / 500 for attempt in (1, 3, 5, 7)]
+
+    assert means == sorted(means)
+    assert len({POLICY.backoff(5, jitter=jitter) for _ in range(100)}) > 20
