@@ -1,0 +1,493 @@
+"""The JSON documents that the AI server leaves in S3: their types, and decoding them.
+
+Names and variants are the contract's. A field that nothing is stored from is not declared: it cannot make a
+document invalid. Required is only what a document would be meaningless without, or would destroy something.
+Decoding is as liberal as the contract: numbers may be written as strings, unknown fields are ignored, and "not
+given" is absent, null or "". What PostgreSQL cannot hold as text (NUL, half a surrogate pair) is repaired and
+counted.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from graphnode.errors import InvalidDocument
+from graphnode.rules.rows import Warnings
+
+#: Longest ID in characters: PostgreSQL indexes at most 2,704 bytes of a row, and few characters take more than 3.
+MAX_ID_LENGTH = 800
+
+#: What PostgreSQL's `integer` holds.
+MAX_INTEGER = 2**31 - 1
+
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_LENGTH)]
+Integer = Annotated[int, msgspec.Meta(ge=-MAX_INTEGER - 1, le=MAX_INTEGER)]
+NodeId = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
+#: The AI server's own keys of clusters and subclusters: text for us, whichever it writes.
+ClusterId = Annotated[str, msgspec.Meta(max_length=MAX_ID_LENGTH)] | int
+#: ISO 8601, or seconds since 1970. Left as it comes: an unreadable time is worth a warning, not the document.
+Moment = str | float | None
+#: A value that is only ever shown: stored as it comes.
+Shown = str | int | float | bool | None
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+#: Levels below the root that typed objects reach at most (block graph → blocks → block → micro graph).
+TYPED_LEVELS = 6
+
+
+class GraphNode(msgspec.Struct, frozen=True, gc=False):
+    """A conversation, note, page or file."""
+
+    id: NodeId
+    orig_id: Id
+    cluster_id: ClusterId | None = None
+    cluster_name: str | None = None
+    cluster_confidence: float | None = None
+    keywords: list[dict[str, Any] | str] = []
+    top_keywords: list[dict[str, Any] | str] = []
+    source_type: str | None = None
+    timestamp: Moment = None
+    create_time: Moment = None
+    update_time: Moment = None
+    num_sections: Integer | None = None
+    num_messages: Integer | None = None
+    metadata: dict[str, Any] = {}
+
+
+class GraphEdge(msgspec.Struct, frozen=True, gc=False):
+    """Two nodes that have to do with one another. `confidence` is a word or a number."""
+
+    source: NodeId
+    target: NodeId
+    weight: float | None = None
+    is_intra_cluster: bool | None = None
+    confidence: Any = None
+
+
+class GraphSubcluster(msgspec.Struct, frozen=True, gc=False):
+    """Nodes of one cluster that belong closer together."""
+
+    id: Id | int
+    cluster_id: ClusterId | None = None
+    node_ids: list[NodeId] = []
+    representative_node_id: NodeId | None = None
+    density: float | None = None
+    top_keywords: list[Any] = []
+
+
+class GraphCluster(msgspec.Struct, frozen=True, gc=False):
+    """What the document's metadata say of a cluster."""
+
+    name: str | None = None
+    description: str | None = None
+    key_themes: list[str] = []
+
+
+class GraphFile(msgspec.Struct, frozen=True, gc=False):
+    """A whole graph as it lies in S3. Without `nodes` it is none: it would empty the user's graph."""
+
+    nodes: list[GraphNode]
+    edges: list[GraphEdge] = []
+    subclusters: list[GraphSubcluster] = []
+    metadata: dict[str, Any] = {}
+
+
+class GraphDocument(GraphFile, frozen=True, gc=False):
+    """A whole graph, its clusters taken out of the metadata."""
+
+    clusters: dict[str, GraphCluster] = {}
+    """By cluster ID."""
+
+
+class FeaturesConversation(msgspec.Struct, frozen=True, gc=False):
+    """Whose embedding a row is."""
+
+    orig_id: str | None = None
+
+
+class FeaturesDocument(msgspec.Struct, frozen=True, gc=False):
+    """The embeddings of a graph's nodes: row i belongs to conversations[i]."""
+
+    conversations: list[FeaturesConversation]
+    embeddings: list[list[float | None] | None]
+
+
+class SummaryOverview(msgspec.Struct, frozen=True, gc=False):
+    """The graph in a few sentences. Its totals are not read: they are recounted."""
+
+    file_counts_by_extension: dict[str, Any] = {}
+    time_span: Any = None
+    primary_interests: list[Any] = []
+    conversation_style: Shown = None
+    most_active_period: Shown = None
+    summary_text: Shown = None
+
+
+class SummaryCluster(msgspec.Struct, frozen=True, gc=False):
+    """What a cluster is about."""
+
+    cluster_id: Shown = None
+    name: Shown = None
+    size: Shown = None
+    density: Shown = None
+    centrality: Shown = None
+    recency: Shown = None
+    top_keywords: list[Any] = []
+    key_themes: list[Any] = []
+    common_question_types: list[Any] = []
+    insight_text: Shown = None
+    notable_conversations: list[Any] = []
+
+
+class SummaryPattern(msgspec.Struct, frozen=True, gc=False):
+    """Something that recurs."""
+
+    pattern_type: Shown = None
+    description: Shown = None
+    evidence: list[Any] = []
+    significance: Shown = None
+
+
+class SummaryConnection(msgspec.Struct, frozen=True, gc=False):
+    """What ties two clusters together."""
+
+    source_cluster: Shown = None
+    target_cluster: Shown = None
+    connection_strength: Shown = None
+    bridge_keywords: list[Any] = []
+    description: Shown = None
+
+
+class SummaryRecommendation(msgspec.Struct, frozen=True, gc=False):
+    """Something the user may want to do next."""
+
+    type: Shown = None
+    title: Shown = None
+    description: Shown = None
+    related_nodes: list[Any] = []
+    priority: Shown = None
+
+
+class SummaryDocument(msgspec.Struct, frozen=True, gc=False):
+    """A graph's summary."""
+
+    overview: SummaryOverview
+    clusters: list[SummaryCluster] = []
+    patterns: list[SummaryPattern] = []
+    connections: list[SummaryConnection] = []
+    recommendations: list[SummaryRecommendation] = []
+    generated_at: Moment = None
+    detail_level: str | None = None
+
+
+class AddNodeNode(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """A new node, or new values of a stored one. `id` is `{userId}_{origId}`."""
+
+    id: str | None = None
+    orig_id: str | None = None
+    cluster_id: ClusterId | None = None
+    cluster_name: str | None = None
+    num_messages: Integer | None = None
+    num_sections: Integer | None = None
+    timestamp: Moment = None
+    created_at: Moment = None
+    updated_at: Moment = None
+
+
+class AddNodeEdge(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """An edge. Its ends are named by string ID, by original ID, or by a stored node's integer ID."""
+
+    source: str | int
+    target: str | int
+    weight: float | None = None
+    type: str | None = None
+    intra_cluster: bool = True
+
+
+class AssignedCluster(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """The cluster that a result's nodes go to; a new one is described here."""
+
+    cluster_id: ClusterId | None = None
+    confidence: float | None = None
+    reasoning: str | None = None
+    name: str | None = None
+    themes: list[str] = []
+
+
+class AddNodeResult(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """What became of one source. Which of the three IDs names it says what it is."""
+
+    conversation_id: Shown = None
+    note_id: Shown = None
+    file_id: Shown = None
+    nodes: list[AddNodeNode] = []
+    edges: list[AddNodeEdge] = []
+    assigned_cluster: AssignedCluster | None = None
+    skipped: bool = False
+    error: Any = None
+
+
+class AddNodeBatch(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """New sources to merge into a user's graph."""
+
+    results: list[AddNodeResult]
+    user_id: str | None = None
+
+
+class ChunkNode(msgspec.Struct, frozen=True, gc=False):
+    """Something that a chunk speaks of."""
+
+    name: Shown = None
+    type: Shown = None
+    description: Shown = None
+    source_chunk_id: Shown = None
+
+
+class ChunkEdge(msgspec.Struct, frozen=True, gc=False):
+    """How two things of a chunk, named by `name`, relate."""
+
+    start: Shown = None
+    target: Shown = None
+    type: Shown = None
+    description: Shown = None
+    source_chunk_id: Shown = None
+    evidence: Shown = None
+    confidence: Shown = None
+
+
+class Chunk(msgspec.Struct, frozen=True, gc=False):
+    """The graph of one chunk of a document, as the microscope standardized it."""
+
+    nodes: list[ChunkNode]
+    edges: list[ChunkEdge] = []
+
+
+class MicroGraph(msgspec.Struct, frozen=True, gc=False):
+    """The small graph inside a block."""
+
+    nodes: list[Any] = []
+    edges: list[Any] = []
+
+
+class Block(msgspec.Struct, frozen=True, gc=False):
+    """A passage of a document. Some builds name it by `id`: decode_block_graph makes that a `block_id`."""
+
+    block_id: Shown = None
+    title: Shown = None
+    summary: Shown = None
+    key_concepts: list[Any] = []
+    order_index: Shown = None
+    turn_range: tuple[int, int] | None = None
+    micro_graph: MicroGraph | None = None
+    raw_text: Shown = None
+
+
+class BlockEdge(msgspec.Struct, frozen=True, gc=False):
+    """How two blocks, named by their IDs, relate."""
+
+    source: Shown = None
+    target: Shown = None
+    type: Shown = None
+    description: Shown = None
+    confidence: Shown = None
+
+
+class BlockGraph(msgspec.Struct, frozen=True, gc=False):
+    """A document as blocks that build on one another."""
+
+    blocks: list[Block]
+    edges: list[BlockEdge] = []
+    paths: Any = None
+    ordering_rationale: Shown = None
+
+
+T = TypeVar("T")
+
+_GRAPH_FILE = msgspec.json.Decoder(GraphFile, strict=False)
+_FEATURES = msgspec.json.Decoder(FeaturesDocument, strict=False)
+_SUMMARY = msgspec.json.Decoder(SummaryDocument, strict=False)
+_ADD_NODE_BATCH = msgspec.json.Decoder(AddNodeBatch, strict=False)
+_CHUNKS: msgspec.json.Decoder[list[Chunk] | Chunk] = msgspec.json.Decoder(list[Chunk] | Chunk, strict=False)
+_OBJECT = msgspec.json.Decoder(dict[str, Any])
+
+
+def decode_graph(raw: bytes, *, warnings: Warnings | None = None) -> GraphDocument:
+    """Decode the graph document of a graph generation.
+
+    Parameters:
+      raw: the object's bytes: UTF-8 JSON, with or without byte order mark.
+      warnings: repairs of the text are counted here.
+
+    Raises InvalidDocument with the path in the document, what was expected there and what was found.
+    """
+    file = _read(raw, _GRAPH_FILE, warnings)
+    metadata = dict(file.metadata)
+    clusters = _converted(metadata.pop("clusters", None) or {}, dict[str, Any], at="metadata.clusters")
+    return GraphDocument(
+        nodes=file.nodes,
+        edges=file.edges,
+        subclusters=file.subclusters,
+        metadata=metadata,
+        clusters={
+            cluster_id: _converted(cluster, GraphCluster, at=f"metadata.clusters.{cluster_id}")
+            for cluster_id, cluster in clusters.items()
+            if cluster is not None and cluster != ""
+        },
+    )
+
+
+def decode_features(raw: bytes, *, warnings: Warnings | None = None) -> FeaturesDocument:
+    """Decode the features document of a graph generation. Parameters and errors are those of decode_graph."""
+    return _read(raw, _FEATURES, warnings)
+
+
+def decode_summary(raw: bytes, *, warnings: Warnings | None = None) -> SummaryDocument:
+    """Decode a summary document. Parameters and errors are those of decode_graph."""
+    return _read(raw, _SUMMARY, warnings)
+
+
+def decode_add_node_batch(raw: bytes, *, warnings: Warnings | None = None) -> AddNodeBatch:
+    """Decode an add-node batch. Parameters and errors are those of decode_graph."""
+    return _read(raw, _ADD_NODE_BATCH, warnings)
+
+
+def decode_chunks(raw: bytes, *, warnings: Warnings | None = None) -> list[Chunk]:
+    """Decode a microscope's standardized document: an array of chunks, or one chunk.
+
+    Parameters and errors are those of decode_graph.
+    """
+    chunks = _read(raw, _CHUNKS, warnings)
+    return chunks if isinstance(chunks, list) else [chunks]
+
+
+def decode_block_graph(raw: bytes, *, warnings: Warnings | None = None) -> BlockGraph:
+    """Decode a microscope's block graph, bare or inside `block_graph`.
+
+    Parameters and errors are those of decode_graph.
+    """
+    document = _read(raw, _OBJECT, warnings)
+    graph = document.get("block_graph") or document
+    if isinstance(graph, dict) and isinstance(graph.get("blocks"), list):
+        for block in graph["blocks"]:
+            if isinstance(block, dict) and block.get("block_id") in (None, ""):
+                block["block_id"] = block.pop("id", None)
+    return _converted(graph, BlockGraph, at="" if graph is document else "block_graph")
+
+
+def _read(raw: bytes, decoder: msgspec.json.Decoder[T], warnings: Warnings | None) -> T:
+    """Decode. What fails is read a second time: slower, but that forgives more and can say what is wrong."""
+    warnings = {} if warnings is None else warnings
+    text = _without_nul(raw.removeprefix(BYTE_ORDER_MARK), warnings)
+    try:
+        try:
+            return decoder.decode(text)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return _converted(_parsed(text, warnings), decoder.type)
+    except RecursionError:
+        raise InvalidDocument("not a document: arrays or objects are nested too deep") from None
+
+
+def _parsed(text: bytes, warnings: Warnings) -> Any:
+    """The JSON value of a text. Raises InvalidDocument, naming the byte, if it is none."""
+    if not text.strip():
+        raise InvalidDocument("not JSON: empty")
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        found = text[error.start]
+        raise InvalidDocument(f"not UTF-8: byte 0x{found:02x} at byte {error.start}") from None
+    try:
+        return msgspec.json.decode(_without_lone_surrogates(text, warnings))
+    except msgspec.DecodeError as error:
+        raise InvalidDocument(_malformed(str(error), text)) from None
+
+
+def _malformed(problem: str, text: bytes) -> str:
+    if not (found := re.search(r"\(byte (\d+)\)$", problem)):
+        problem = problem.partition(" - at ")[0]
+        return f"not JSON: {problem[0].lower()}{problem[1:]} ({len(text)} bytes)"
+    position = int(found[1])
+    surroundings = text[max(0, position - 20) : position + 20].decode(errors="ignore")
+    return f"not JSON: {problem.removeprefix('JSON is malformed: ')}, near {surroundings!r}"
+
+
+def _converted(value: Any, kind: type[T], *, at: str = "") -> T:
+    """Give a parsed value its type, if need be without the fields that are there but not given.
+
+    Parameters:
+      at: the value's path in the document.
+
+    Raises InvalidDocument.
+    """
+    try:
+        return msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError:
+        pass
+    try:
+        return msgspec.convert(_given(value, TYPED_LEVELS), kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise InvalidDocument(_explained(str(error), value, at)) from None
+
+
+def _given(value: Any, levels: int) -> Any:
+    """The value without what is null or "": the contract's other ways to say "absent"."""
+    if levels < 0:
+        return value
+    if isinstance(value, dict):
+        return {name: _given(field, levels - 1) for name, field in value.items() if field is not None and field != ""}
+    if isinstance(value, list):
+        return [_given(item, levels - 1) for item in value]
+    return value
+
+
+def _explained(problem: str, document: Any, at: str) -> str:
+    """What msgspec found wrong with a document: the path, what was expected, what is there."""
+    problem, _, path = problem.partition(" - at `$")
+    path = path.removesuffix("`")
+    value = document
+    for name, index in re.findall(r"\.([^.\[]+)|\[(\d+)\]", path):
+        value = value[name] if name else value[int(index)]
+    path = f"{at}{path}" if at else path.removeprefix(".")
+    if missing := re.fullmatch("Object missing required field `(.+)`", problem):
+        return f"{path}.{missing[1]}: required, but not given".removeprefix(".")
+    expected = problem.partition(", got ")[0].replace(" | null", "").replace(" | ", " or ").replace("`", "")
+    return f"{path or 'the document'}: {expected[0].lower()}{expected[1:]}, got {_described(value)}"
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, dict):
+        return "object"
+    if isinstance(value, list):
+        return "array"
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def _without_nul(text: bytes, warnings: Warnings) -> bytes:
+    r"""Take out each \u0000: JSON, but no text for PostgreSQL. In \\u0000 it is the backslash that is escaped."""
+    if rb"\u0000" not in text:
+        return text
+    cleaned = re.sub(rb"(\\\\)|\\u0000", rb"\1", text)
+    _count(warnings, "NUL characters removed", (len(text) - len(cleaned)) // len(rb"\u0000"))
+    return cleaned
+
+
+def _without_lone_surrogates(text: bytes, warnings: Warnings) -> bytes:
+    """Replace an escaped half of a surrogate pair, which is no character, by U+FFFD."""
+    escapes = re.compile(
+        rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+    )
+    lone = sum(1 for escape in escapes.finditer(text) if escape["lone"])
+    if not lone:
+        return text
+    _count(warnings, "broken characters replaced", lone)
+    return escapes.sub(lambda escape: rb"\ufffd" if escape["lone"] else escape[0], text)
+
+
+def _count(warnings: Warnings, name: str, times: int) -> None:
+    if times:
+        warnings[name] = warnings.get(name, 0) + times

@@ -1,0 +1,256 @@
+"""Merging an add-node batch into a user's graph."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from graphnode.documents import AddNodeBatch, AddNodeNode, AddNodeResult, AssignedCluster
+from graphnode.errors import WrongOwner
+from graphnode.rules.original_ids import original_id
+from graphnode.rules.rows import (
+    ClusterRow,
+    EdgeRow,
+    GraphChanges,
+    NodeRow,
+    StoredGraph,
+    SubclusterRow,
+    Warnings,
+)
+from graphnode.rules.values import finite, first_time, text_id
+
+#: Digits that the largest integer ID has.
+MAX_DIGITS = 10
+
+
+def merge_batch(stored: StoredGraph, batch: AddNodeBatch, *, user_id: str) -> tuple[GraphChanges, Warnings]:
+    """What a batch changes in a user's graph, and what of the batch was left out, counted.
+
+    - An original ID that is stored keeps its integer ID and may move cluster; a new one gets the next integer, in
+      the batch's order. In the row of a stored node None, [] and {} mean: keep what is stored.
+    - A cluster that is not stored is made; one that its last node left is emptied, and its subclusters with it.
+      A node that moved is no longer a member of the subclusters of other clusters.
+    - An edge that is stored keeps its direction. One to an unknown node, from a node to itself, or repeated in the
+      batch is left out.
+    - Skipped results and results with an error change nothing; the latter are counted.
+
+    Parameters:
+      stored: the user's graph as it is.
+      batch: the AI server's batch.
+      user_id: whose graph it is; the batch's IDs may start with it.
+
+    Raises WrongOwner when the batch names another user.
+    """
+    if batch.user_id and batch.user_id != user_id:
+        raise WrongOwner(f"the add-node batch is of user {batch.user_id!r}, the result of {user_id!r}")
+    warnings: Counter[str] = Counter()
+    results = _usable(batch.results, warnings)
+    names = _cluster_names(stored, results)
+    nodes = _nodes(stored, results, names, user_id, warnings)
+    cluster_of = _clusters_after(stored, nodes.values())
+    moved = {node.id for node in stored.nodes.values() if cluster_of[node.id] != node.cluster_id}
+    emptied = _emptied_clusters(stored, moved, cluster_of)
+    subclusters, emptied_subclusters = _subclusters(stored, moved, cluster_of, emptied)
+    changes = GraphChanges(
+        nodes=list(nodes.values()),
+        edges=_edges(stored, results, nodes, user_id, warnings),
+        clusters=_new_clusters(stored, results, names, cluster_of),
+        emptied_clusters=emptied,
+        subclusters=subclusters,
+        emptied_subclusters=emptied_subclusters,
+    )
+    return changes, dict(warnings)
+
+
+def _usable(results: list[AddNodeResult], warnings: Counter[str]) -> list[AddNodeResult]:
+    usable = []
+    for result in results:
+        if result.error:
+            warnings["sources with an error"] += 1
+        elif not result.skipped:
+            usable.append(result)
+    return usable
+
+
+def _cluster_names(stored: StoredGraph, results: list[AddNodeResult]) -> dict[str, str]:
+    """Names by cluster ID: the stored one, else the one that describes the cluster, else the one its nodes give."""
+    names = {cluster.id: cluster.name for cluster in stored.clusters.values() if cluster.name}
+    assigned = [result.assigned_cluster for result in results if result.assigned_cluster]
+    given = [(cluster.cluster_id, cluster.name) for cluster in assigned]
+    given += [(node.cluster_id, node.cluster_name) for result in results for node in result.nodes]
+    for raw_id, name in given:
+        cluster_id = text_id(raw_id)
+        if cluster_id is not None and name:
+            names.setdefault(cluster_id, name)
+    return names
+
+
+def _nodes(
+    stored: StoredGraph,
+    results: list[AddNodeResult],
+    names: Mapping[str, str],
+    user_id: str,
+    warnings: Counter[str],
+) -> dict[str, NodeRow]:
+    """The batch's nodes by original ID. For one that comes twice, what the later one gives goes on top."""
+    rows: dict[str, NodeRow] = {}
+    ids = {orig_id: node.id for orig_id, node in stored.nodes.items()}
+    next_id = 1 + max(ids.values(), default=-1)
+    for result in results:
+        for node in result.nodes:
+            orig_id = original_id(node.orig_id or node.id or "", user_id=user_id)
+            if not orig_id:
+                warnings["nodes without an ID"] += 1
+                continue
+            if orig_id not in ids:
+                ids[orig_id] = next_id
+                next_id += 1
+            row = _node(node, result, ids[orig_id], orig_id, names, warnings)
+            if orig_id in stored.nodes:
+                # The type that is stored may say more: a file's raw format.
+                row = row._replace(source_type=None)
+            rows[orig_id] = _on_top(row, rows[orig_id]) if orig_id in rows else row
+    return rows
+
+
+def _node(
+    node: AddNodeNode,
+    result: AddNodeResult,
+    node_id: int,
+    orig_id: str,
+    names: Mapping[str, str],
+    warnings: Counter[str],
+) -> NodeRow:
+    assigned = result.assigned_cluster or AssignedCluster()
+    assigned_id = text_id(assigned.cluster_id)
+    cluster_id = text_id(node.cluster_id) or assigned_id
+    return NodeRow(
+        id=node_id,
+        orig_id=orig_id,
+        cluster_id=cluster_id,
+        cluster_name=names.get(cluster_id) if cluster_id else None,
+        cluster_confidence=finite(assigned.confidence, warnings) if cluster_id == assigned_id else None,
+        source_type=_source_type(result),
+        num_messages=node.num_messages if node.num_sections is None else node.num_sections,
+        keywords=[],
+        timestamp=first_time((node.timestamp, node.updated_at, node.created_at), warnings),
+        metadata={},
+    )
+
+
+def _source_type(result: AddNodeResult) -> str | None:
+    """What kind of source a result is of: the key that names it says so."""
+    if result.conversation_id:
+        return "chat"
+    if result.note_id:
+        return "markdown"
+    return "file" if result.file_id else None
+
+
+def _on_top(row: NodeRow, earlier: NodeRow) -> NodeRow:
+    """One row of a node that comes twice."""
+    return NodeRow._make(old if new in (None, [], {}) else new for new, old in zip(row, earlier, strict=True))
+
+
+def _clusters_after(stored: StoredGraph, nodes: Iterable[NodeRow]) -> dict[int, str | None]:
+    """The cluster of each node of the merged graph."""
+    cluster_of = {node.id: node.cluster_id for node in stored.nodes.values()}
+    for node in nodes:
+        cluster_of[node.id] = node.cluster_id or cluster_of.get(node.id)
+    return cluster_of
+
+
+def _new_clusters(
+    stored: StoredGraph,
+    results: list[AddNodeResult],
+    names: Mapping[str, str],
+    cluster_of: Mapping[int, str | None],
+) -> list[ClusterRow]:
+    """The clusters that have nodes and are not stored, each as the first result that describes it does."""
+    described: dict[str | None, AssignedCluster] = {}
+    for result in results:
+        if assigned := result.assigned_cluster:
+            described.setdefault(text_id(assigned.cluster_id), assigned)
+    rows = []
+    for cluster_id, size in Counter(cluster_of.values()).items():
+        if cluster_id is not None and cluster_id not in stored.clusters:
+            cluster = described.get(cluster_id) or AssignedCluster()
+            name, description = names.get(cluster_id), cluster.reasoning or None
+            rows.append(ClusterRow(cluster_id, name, description, size, cluster.themes))
+    return rows
+
+
+def _emptied_clusters(stored: StoredGraph, moved: set[int], cluster_of: Mapping[int, str | None]) -> list[str]:
+    left = {node.cluster_id for node in stored.nodes.values() if node.id in moved}
+    inhabited = set(cluster_of.values())
+    return [cluster_id for cluster_id in stored.clusters if cluster_id in left and cluster_id not in inhabited]
+
+
+def _subclusters(
+    stored: StoredGraph, moved: set[int], cluster_of: Mapping[int, str | None], emptied_clusters: list[str]
+) -> tuple[list[SubclusterRow], list[str]]:
+    """The subclusters that lost members, and the IDs of those that lost all or their cluster."""
+    changed: list[SubclusterRow] = []
+    emptied: list[str] = []
+    for subcluster in stored.subclusters:
+        members = [
+            node_id
+            for node_id in subcluster.node_ids
+            if node_id not in moved or cluster_of[node_id] == subcluster.cluster_id
+        ]
+        if not members or subcluster.cluster_id in emptied_clusters:
+            emptied.append(subcluster.id)
+        elif len(members) < len(subcluster.node_ids):
+            representative = subcluster.representative_node_id
+            if representative is not None and representative not in members:
+                representative = members[0]
+            changed.append(
+                subcluster._replace(node_ids=members, representative_node_id=representative, size=len(members))
+            )
+    return changed, emptied
+
+
+def _edges(
+    stored: StoredGraph,
+    results: list[AddNodeResult],
+    nodes: Mapping[str, NodeRow],
+    user_id: str,
+    warnings: Counter[str],
+) -> list[EdgeRow]:
+    stored_ids = {node.id for node in stored.nodes.values()}
+    ids = {orig_id: node.id for orig_id, node in stored.nodes.items()}
+    ids.update((orig_id, node.id) for orig_id, node in nodes.items())
+    rows: dict[tuple[int, int], EdgeRow] = {}
+    for result in results:
+        for edge in result.edges:
+            source = _end(edge.source, ids, stored_ids, user_id)
+            target = _end(edge.target, ids, stored_ids, user_id)
+            if source is None or target is None:
+                warnings["edges to unknown nodes"] += 1
+                continue
+            if source == target:
+                warnings["self-loops"] += 1
+                continue
+            if (target, source) in stored.edges:
+                source, target = target, source
+            if (source, target) in rows or (target, source) in rows:
+                warnings["repeated edges"] += 1
+                continue
+            kind = "hard" if edge.type == "hard" else "insight"
+            weight = finite(edge.weight, warnings)
+            rows[source, target] = EdgeRow(source, target, weight, kind, edge.intra_cluster)
+    return list(rows.values())
+
+
+def _end(name: str | int, ids: Mapping[str, int], stored_ids: set[int], user_id: str) -> int | None:
+    """The integer ID of the node that an edge names, or None if there is no such node."""
+    if isinstance(name, str):
+        node_id = ids.get(name)
+        if node_id is None:
+            node_id = ids.get(original_id(name, user_id=user_id))
+        if node_id is not None:
+            return node_id
+        if not (name.isascii() and name.isdecimal() and len(name) <= MAX_DIGITS):
+            return None
+        name = int(name)
+    return name if name in stored_ids else None

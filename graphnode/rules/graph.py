@@ -1,0 +1,149 @@
+"""From a graph document to the rows that replace a user's graph, without what contradicts itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from graphnode.documents import GraphCluster, GraphDocument, GraphEdge, GraphNode, GraphSubcluster
+from graphnode.rules.original_ids import original_id
+from graphnode.rules.rows import ClusterRow, EdgeRow, GraphRows, NodeRow, SubclusterRow, Warnings
+from graphnode.rules.values import as_keywords, finite, first_time, text_id
+
+
+def clean_graph(document: GraphDocument) -> tuple[GraphRows, Warnings]:
+    """The rows of a graph, and what was left out or repaired, counted.
+
+    - A node whose ID or original ID an earlier node has is left out.
+    - So is an edge to a node that does not exist, from a node to itself, or between two nodes that an earlier edge
+      connects, in either direction.
+    - Clusters are those the metadata describe and those that nodes alone name; one without nodes is left out.
+    - A subcluster loses members that do not exist. One without any, or of an unknown cluster, is left out.
+    - Sizes are counted here: the document's own are not trusted.
+    """
+    warnings: Counter[str] = Counter()
+    nodes = _nodes(document.nodes, document.clusters, warnings)
+    cluster_of = {node.id: node.cluster_id for node in nodes}
+    clusters = _clusters(nodes, document.clusters, warnings)
+    rows = GraphRows(
+        nodes=nodes,
+        edges=_edges(document.edges, cluster_of, warnings),
+        clusters=clusters,
+        subclusters=_subclusters(document.subclusters, cluster_of, {cluster.id for cluster in clusters}, warnings),
+        generated_at=first_time([document.metadata.get("generated_at")], warnings),
+        metadata=document.metadata,
+    )
+    return rows, dict(warnings)
+
+
+def _nodes(nodes: list[GraphNode], clusters: dict[str, GraphCluster], warnings: Counter[str]) -> list[NodeRow]:
+    rows: list[NodeRow] = []
+    ids: set[int] = set()
+    orig_ids: set[str] = set()
+    for node in nodes:
+        orig_id = original_id(node.orig_id)
+        if node.id in ids:
+            warnings["nodes with a repeated ID"] += 1
+            continue
+        if orig_id in orig_ids:
+            warnings["nodes with a repeated original ID"] += 1
+            continue
+        ids.add(node.id)
+        orig_ids.add(orig_id)
+        rows.append(_node(node, orig_id, clusters, warnings))
+    return rows
+
+
+def _node(node: GraphNode, orig_id: str, clusters: dict[str, GraphCluster], warnings: Counter[str]) -> NodeRow:
+    cluster_id = text_id(node.cluster_id)
+    described = clusters.get(cluster_id) if cluster_id is not None else None
+    return NodeRow(
+        id=node.id,
+        orig_id=orig_id,
+        cluster_id=cluster_id,
+        cluster_name=node.cluster_name or (described and described.name) or None,
+        cluster_confidence=finite(node.cluster_confidence, warnings),
+        source_type=node.source_type or None,
+        num_messages=node.num_messages if node.num_sections is None else node.num_sections,
+        keywords=as_keywords(node.keywords or node.top_keywords),
+        timestamp=first_time((node.timestamp, node.update_time, node.create_time), warnings),
+        metadata=node.metadata,
+    )
+
+
+def _edges(edges: list[GraphEdge], cluster_of: dict[int, str | None], warnings: Counter[str]) -> list[EdgeRow]:
+    rows: list[EdgeRow] = []
+    connected: set[int] = set()
+    for edge in edges:
+        source, target = edge.source, edge.target
+        if source not in cluster_of or target not in cluster_of:
+            warnings["edges to unknown nodes"] += 1
+            continue
+        if source == target:
+            warnings["self-loops"] += 1
+            continue
+        # Both IDs in one integer: of so many tuples, the garbage collector would make more work than all the rest.
+        pair = source << 32 | target if source < target else target << 32 | source
+        if pair in connected:
+            warnings["repeated edges"] += 1
+            continue
+        connected.add(pair)
+        intra_cluster = edge.is_intra_cluster
+        if intra_cluster is None:
+            intra_cluster = cluster_of[source] is not None and cluster_of[source] == cluster_of[target]
+        kind = "hard" if edge.confidence == "high" else "insight"
+        rows.append(EdgeRow(source, target, finite(edge.weight, warnings), kind, intra_cluster))
+    return rows
+
+
+def _clusters(nodes: list[NodeRow], described: dict[str, GraphCluster], warnings: Counter[str]) -> list[ClusterRow]:
+    sizes: Counter[str] = Counter()
+    names: dict[str, str] = {}
+    for node in nodes:
+        if node.cluster_id is not None:
+            sizes[node.cluster_id] += 1
+            if node.cluster_name is not None:
+                names.setdefault(node.cluster_id, node.cluster_name)
+    rows: list[ClusterRow] = []
+    for cluster_id in {**described, **sizes}:
+        if not sizes[cluster_id]:
+            warnings["clusters without nodes"] += 1
+            continue
+        cluster = described.get(cluster_id) or GraphCluster()
+        name = cluster.name or names.get(cluster_id)
+        rows.append(ClusterRow(cluster_id, name, cluster.description or None, sizes[cluster_id], cluster.key_themes))
+    return rows
+
+
+def _subclusters(
+    subclusters: list[GraphSubcluster],
+    cluster_of: dict[int, str | None],
+    clusters: set[str],
+    warnings: Counter[str],
+) -> list[SubclusterRow]:
+    rows: dict[str, SubclusterRow] = {}
+    for subcluster in subclusters:
+        subcluster_id, cluster_id = str(subcluster.id), text_id(subcluster.cluster_id)
+        members = dict.fromkeys(subcluster.node_ids)
+        known = [node_id for node_id in members if node_id in cluster_of]
+        if subcluster_id in rows:
+            warnings["repeated subclusters"] += 1
+        elif cluster_id is not None and cluster_id not in clusters:
+            warnings["subclusters of unknown clusters"] += 1
+        elif not known:
+            warnings["subclusters without nodes"] += 1
+        else:
+            if unknown := len(members) - len(known):
+                warnings["subcluster members that do not exist"] += unknown
+            representative = subcluster.representative_node_id
+            if representative is not None and representative not in known:
+                representative = known[0]
+            rows[subcluster_id] = SubclusterRow(
+                id=subcluster_id,
+                cluster_id=cluster_id,
+                node_ids=known,
+                representative_node_id=representative,
+                size=len(known),
+                density=finite(subcluster.density, warnings),
+                top_keywords=subcluster.top_keywords,
+            )
+    return list(rows.values())

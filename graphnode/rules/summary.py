@@ -1,0 +1,47 @@
+"""From a summary document to the row that replaces a user's summary, its totals recounted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from graphnode.documents import SummaryDocument
+from graphnode.rules.rows import SummaryRow
+from graphnode.rules.values import utc
+
+#: The total that a source type counts for. Any other type is a file's: `file`, or a raw format such as `pdf`.
+_TOTALS = {
+    None: "total_conversations",
+    "": "total_conversations",
+    "chat": "total_conversations",
+    "markdown": "total_notes",
+    "note": "total_notes",
+    "notion": "total_notions",
+}
+
+
+def recount(document: SummaryDocument, source_types: Mapping[str | None, int]) -> SummaryRow:
+    """The row of a summary, its totals recounted.
+
+    Parameters:
+      document: the AI server's summary.
+      source_types: how many nodes of each source type the user's graph has; None is a node without one.
+    """
+    return SummaryRow(
+        overview={**msgspec.to_builtins(document.overview), **totals(source_types)},
+        clusters=msgspec.to_builtins(document.clusters),
+        patterns=msgspec.to_builtins(document.patterns),
+        connections=msgspec.to_builtins(document.connections),
+        recommendations=msgspec.to_builtins(document.recommendations),
+        detail_level=document.detail_level or None,
+        generated_at=utc(document.generated_at),
+    )
+
+
+def totals(source_types: Mapping[str | None, int]) -> dict[str, int]:
+    """The overview's total of source nodes and its four totals by kind of source."""
+    counts = {"total_conversations": 0, "total_notes": 0, "total_notions": 0, "total_files": 0}
+    for source_type, nodes in source_types.items():
+        counts[_TOTALS.get(source_type and source_type.lower(), "total_files")] += nodes
+    return {"total_source_nodes": sum(counts.values()), **counts}

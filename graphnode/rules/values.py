@@ -1,0 +1,61 @@
+"""Single values of documents as columns take them: times, numbers, IDs, keywords."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+
+def utc(value: Any) -> datetime | None:
+    """A time written as ISO 8601 (without zone: UTC) or as seconds since 1970; None if it is neither."""
+    try:
+        match value:
+            case bool():
+                return None
+            case int() | float():
+                return datetime.fromtimestamp(value, UTC)
+            case str():
+                return _utc_of_text(value.strip())
+    except (ValueError, OverflowError, OSError):
+        return None
+    return None
+
+
+def _utc_of_text(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return datetime.fromtimestamp(float(text), UTC)
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+def first_time(values: Iterable[Any], warnings: Counter[str]) -> datetime | None:
+    """The first time that can be read. Where some are given and none can be read, that is counted."""
+    given = [value for value in values if value is not None and value != ""]
+    for value in given:
+        if time := utc(value):
+            return time
+    if given:
+        warnings["unreadable times"] += 1
+    return None
+
+
+def finite(number: float | None, warnings: Counter[str]) -> float | None:
+    """The number, unless it is NaN or infinite: that is counted, and no number."""
+    if number is None or math.isfinite(number):
+        return number
+    warnings["numbers that are not finite"] += 1
+    return None
+
+
+def text_id(value: str | int | None) -> str | None:
+    """A cluster's or subcluster's ID as text; None if it is not given."""
+    return None if value is None or value == "" else str(value)
+
+
+def as_keywords(keywords: Iterable[dict[str, Any] | str]) -> list[dict[str, Any]]:
+    """Keywords in the one form `{term, score}`; a bare term has no score."""
+    return [{"term": word, "score": None} if isinstance(word, str) else word for word in keywords]

@@ -1,0 +1,377 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graphnode.documents import AddNodeBatch, decode_add_node_batch
+from graphnode.errors import WrongOwner
+from graphnode.rules.add_node import merge_batch
+from graphnode.rules.rows import (
+    ClusterRow,
+    EdgeRow,
+    GraphChanges,
+    StoredGraph,
+    StoredNode,
+    SubclusterRow,
+)
+
+USER = "user_1"
+NO_CHANGES = GraphChanges([], [], [], [], [], [])
+
+#: Names that an edge may use: original IDs with and without what the AI server adds, integers, digits, nonsense.
+ends = st.sampled_from(
+    ["a", "src0_a", f"{USER}_a", f"{USER}_src1_b", "b", "new", f"{USER}_new", "7", 7, "0", 0, 3, "99", 99, "", "?"]
+)
+cluster_ids = st.sampled_from([None, "", "c1", "c2", "c3", 4, "4"])
+nodes = st.builds(
+    lambda orig_id, cluster_id: {"origId": orig_id, "clusterId": cluster_id},
+    st.sampled_from(["a", "b", "c", "new", "src0_new", "newer", f"{USER}_a", ""]),
+    cluster_ids,
+)
+edges = st.fixed_dictionaries({"source": ends, "target": ends})
+batches = st.fixed_dictionaries(
+    {
+        "results": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "noteId": st.just("n"),
+                    "nodes": st.lists(nodes, max_size=4),
+                    "edges": st.lists(edges, max_size=6),
+                    "assignedCluster": st.none() | st.fixed_dictionaries({"clusterId": cluster_ids}),
+                    "skipped": st.booleans(),
+                    "error": st.sampled_from([None, "", "boom"]),
+                }
+            ),
+            max_size=4,
+        )
+    }
+)
+
+
+@pytest.fixture
+def stored() -> StoredGraph:
+    """Nodes a, b in cluster c1 and c in c2, with gaps in their integer IDs."""
+    return small_graph()
+
+
+def small_graph() -> StoredGraph:
+    return StoredGraph(
+        nodes={"a": StoredNode(0, "c1"), "b": StoredNode(3, "c1"), "c": StoredNode(7, "c2")},
+        edges={(0, 3), (7, 0)},
+        clusters={
+            "c1": ClusterRow("c1", "Travel", "on the road", 2, ["trips"]),
+            "c2": ClusterRow("c2", None, None, 1, []),
+        },
+        subclusters=[
+            SubclusterRow("s1", "c1", [0, 3], 0, 2, 0.5, ["x"]),
+            SubclusterRow("s2", "c2", [7], 7, 1, None, []),
+        ],
+    )
+
+
+def batch_of(*results: dict[str, Any], user_id: str | None = None) -> AddNodeBatch:
+    return decode_add_node_batch(json.dumps({"userId": user_id, "results": results}).encode())
+
+
+def applied(stored: StoredGraph, changes: GraphChanges) -> StoredGraph:
+    """The graph after the changes, as storage leaves it."""
+    nodes = dict(stored.nodes)
+    for row in changes.nodes:
+        kept = nodes.get(row.orig_id)
+        nodes[row.orig_id] = StoredNode(row.id, row.cluster_id or (kept.cluster_id if kept else None))
+    sizes = Counter(node.cluster_id for node in nodes.values())
+    clusters = stored.clusters | {cluster.id: cluster for cluster in changes.clusters}
+    subclusters = {subcluster.id: subcluster for subcluster in (*stored.subclusters, *changes.subclusters)}
+    return StoredGraph(
+        nodes=nodes,
+        edges=stored.edges | {(edge.source, edge.target) for edge in changes.edges},
+        clusters={
+            cluster_id: cluster._replace(size=sizes[cluster_id])
+            for cluster_id, cluster in clusters.items()
+            if cluster_id not in changes.emptied_clusters
+        },
+        subclusters=[
+            subcluster for subcluster in subclusters.values() if subcluster.id not in changes.emptied_subclusters
+        ],
+    )
+
+
+@given(batches)
+def test_a_merged_graph_is_sound(batch: dict[str, Any]) -> None:
+    stored = small_graph()
+
+    changes, warnings = merge_batch(stored, batch_of(*batch["results"]), user_id=USER)
+    after = applied(stored, changes)
+
+    ids = [node.id for node in after.nodes.values()]
+    assert len(set(ids)) == len(ids)
+    assert all(after.nodes[orig_id].id == node.id for orig_id, node in stored.nodes.items())
+    assert all(source != target and {source, target} <= set(ids) for source, target in after.edges)
+    assert not {(target, source) for source, target in after.edges} & after.edges
+    inhabited = {node.cluster_id for node in after.nodes.values()} - {None}
+    assert set(after.clusters) == inhabited
+    assert all(row.size == after.clusters[row.id].size for row in changes.clusters)
+    cluster_of = {node.id: node.cluster_id for node in after.nodes.values()}
+    for subcluster in after.subclusters:
+        assert subcluster.size == len(subcluster.node_ids) > 0
+        assert {cluster_of[node_id] for node_id in subcluster.node_ids} == {subcluster.cluster_id}
+        assert subcluster.representative_node_id in subcluster.node_ids
+    assert all(warnings.values())
+
+
+@given(batches)
+def test_a_batch_merged_twice_changes_nothing_more(batch: dict[str, Any]) -> None:
+    stored = small_graph()
+    once = applied(stored, merge_batch(stored, batch_of(*batch["results"]), user_id=USER)[0])
+
+    twice, _ = merge_batch(once, batch_of(*batch["results"]), user_id=USER)
+
+    assert {edge.source: edge for edge in twice.edges}.keys() <= {source for source, _ in once.edges}
+    assert applied(once, twice) == once
+
+
+def test_a_new_node_gets_the_next_integer_and_its_sources_kind(stored: StoredGraph) -> None:
+    changes, warnings = merge_batch(
+        stored,
+        batch_of(
+            {
+                "conversationId": "n1",
+                "nodes": [
+                    {
+                        "id": f"{USER}_src0_n1",
+                        "origId": "src0_n1",
+                        "clusterId": "c1",
+                        "numMessages": 4,
+                        "timestamp": None,
+                        "createdAt": "2026-05-24T08:00:00",
+                        "updatedAt": "2026-05-24T09:00:00",
+                    }
+                ],
+                "assignedCluster": {"clusterId": "c1", "confidence": 0.8, "name": "Another name"},
+            },
+            {"noteId": "n2", "nodes": [{"id": f"{USER}_n2", "numSections": 2}]},
+            {"fileId": "uf-3", "nodes": [{"origId": "pdf_uf-3_report"}]},
+            {"nodes": [{"origId": "n4"}]},
+        ),
+        user_id=USER,
+    )
+
+    assert [(row.id, row.orig_id, row.source_type, row.num_messages) for row in changes.nodes] == [
+        (8, "n1", "chat", 4),
+        (9, "n2", "markdown", 2),
+        (10, "uf-3", "file", None),
+        (11, "n4", None, None),
+    ]
+    assert changes.nodes[0].timestamp == datetime(2026, 5, 24, 9, tzinfo=UTC)
+    assert changes.nodes[0][2:5] == ("c1", "Travel", 0.8)
+    assert changes._replace(nodes=[]) == NO_CHANGES
+    assert warnings == {}
+
+
+def test_the_first_node_of_a_graph_is_number_zero() -> None:
+    changes, _ = merge_batch(StoredGraph({}, set(), {}, []), batch_of({"nodes": [{"origId": "x"}]}), user_id=USER)
+
+    assert [row.id for row in changes.nodes] == [0]
+
+
+def test_a_stored_node_keeps_its_integer_and_all_that_the_batch_does_not_give(stored: StoredGraph) -> None:
+    changes, _ = merge_batch(
+        stored, batch_of({"fileId": "a", "nodes": [{"id": f"{USER}_a", "numMessages": 9}]}), user_id=USER
+    )
+
+    assert [tuple(row) for row in changes.nodes] == [(0, "a", None, None, None, None, 9, [], None, {})]
+    assert changes._replace(nodes=[]) == NO_CHANGES
+
+
+def test_a_node_that_comes_twice_is_one_row_with_what_came_last(stored: StoredGraph) -> None:
+    changes, _ = merge_batch(
+        stored,
+        batch_of(
+            {"noteId": "n", "nodes": [{"origId": "n", "clusterId": "c1", "numSections": 1}]},
+            {"noteId": "n", "nodes": [{"origId": f"{USER}_n", "clusterId": "c2"}]},
+        ),
+        user_id=USER,
+    )
+
+    assert [(row.id, row.orig_id, row.cluster_id, row.num_messages) for row in changes.nodes] == [(8, "n", "c2", 1)]
+
+
+def test_a_new_cluster_is_described_by_its_assignment(stored: StoredGraph) -> None:
+    assigned = {
+        "clusterId": "c9",
+        "isNewCluster": True,
+        "confidence": 0.7,
+        "reasoning": "all about bread",
+        "name": "빵",
+        "themes": ["rye"],
+    }
+
+    changes, _ = merge_batch(
+        stored,
+        batch_of(
+            {"noteId": "n1", "nodes": [{"origId": "n1"}], "assignedCluster": assigned},
+            {"noteId": "n2", "nodes": [{"origId": "n2", "clusterId": "c9"}]},
+            {"noteId": "n3", "nodes": [], "assignedCluster": {**assigned, "clusterId": "nobody"}},
+        ),
+        user_id=USER,
+    )
+
+    assert changes.clusters == [ClusterRow("c9", "빵", "all about bread", 2, ["rye"])]
+    assert [(row.cluster_id, row.cluster_name, row.cluster_confidence) for row in changes.nodes] == [
+        ("c9", "빵", 0.7),
+        ("c9", "빵", None),
+    ]
+
+
+def test_a_node_may_name_its_new_cluster_itself(stored: StoredGraph) -> None:
+    changes, _ = merge_batch(
+        stored,
+        batch_of({"noteId": "n", "nodes": [{"origId": "n", "clusterId": 5, "clusterName": "Five"}]}),
+        user_id=USER,
+    )
+
+    assert changes.clusters == [ClusterRow("5", "Five", None, 1, [])]
+
+
+def test_a_stored_cluster_keeps_its_name_and_description(stored: StoredGraph) -> None:
+    changes, _ = merge_batch(
+        stored,
+        batch_of(
+            {
+                "nodes": [{"origId": "n", "clusterName": "Renamed"}],
+                "assignedCluster": {"clusterId": "c1", "isNewCluster": True, "name": "Renamed", "themes": ["z"]},
+            }
+        ),
+        user_id=USER,
+    )
+
+    assert changes.clusters == []
+    assert changes.nodes[0].cluster_name == "Travel"
+
+
+def test_a_node_that_moves_leaves_the_subclusters_of_its_old_cluster(stored: StoredGraph) -> None:
+    changes, _ = merge_batch(stored, batch_of({"nodes": [{"origId": "a", "clusterId": "c2"}]}), user_id=USER)
+
+    assert [(row.id, row.cluster_id) for row in changes.nodes] == [(0, "c2")]
+    assert changes.subclusters == [SubclusterRow("s1", "c1", [3], 3, 1, 0.5, ["x"])]
+    assert changes.emptied_subclusters == []
+    assert changes.emptied_clusters == []
+
+
+def test_a_cluster_that_its_last_node_left_is_emptied_with_its_subclusters(stored: StoredGraph) -> None:
+    changes, _ = merge_batch(stored, batch_of({"nodes": [{"origId": "c", "clusterId": "c1"}]}), user_id=USER)
+
+    assert changes.emptied_clusters == ["c2"]
+    assert changes.emptied_subclusters == ["s2"]
+    assert changes.subclusters == []
+
+
+@pytest.mark.parametrize("name", ["c", f"{USER}_c", f"{USER}_src4_c", "src4_c", 7, "7"])
+def test_an_edge_may_name_a_stored_node_in_each_way(stored: StoredGraph, name: str | int) -> None:
+    changes, warnings = merge_batch(
+        stored, batch_of({"edges": [{"source": name, "target": "b", "weight": 0.4}]}), user_id=USER
+    )
+
+    assert changes.edges == [EdgeRow(7, 3, 0.4, "insight", True)]
+    assert warnings == {}
+
+
+def test_an_edge_may_name_a_node_of_a_later_result(stored: StoredGraph) -> None:
+    changes, _ = merge_batch(
+        stored,
+        batch_of(
+            {"edges": [{"source": f"{USER}_n", "target": "m", "type": "hard", "intraCluster": False}]},
+            {"noteId": "n", "nodes": [{"origId": "n"}]},
+            {"noteId": "m", "nodes": [{"id": f"{USER}_m"}]},
+        ),
+        user_id=USER,
+    )
+
+    assert changes.edges == [EdgeRow(8, 9, None, "hard", False)]
+
+
+def test_an_original_id_made_of_digits_comes_before_an_integer_id(stored: StoredGraph) -> None:
+    stored.nodes["7"] = StoredNode(20, "c1")
+
+    changes, _ = merge_batch(stored, batch_of({"edges": [{"source": "7", "target": 0}]}), user_id=USER)
+
+    assert [(edge.source, edge.target) for edge in changes.edges] == [(20, 0)]
+
+
+def test_the_integer_of_a_node_that_the_batch_makes_names_nothing(stored: StoredGraph) -> None:
+    changes, warnings = merge_batch(
+        stored, batch_of({"nodes": [{"origId": "n"}], "edges": [{"source": 8, "target": "a"}]}), user_id=USER
+    )
+
+    assert changes.edges == []
+    assert warnings == {"edges to unknown nodes": 1}
+
+
+def test_a_stored_edge_keeps_its_direction(stored: StoredGraph) -> None:
+    changes, _ = merge_batch(
+        stored,
+        batch_of({"edges": [{"source": "b", "target": "a"}, {"source": "c", "target": "a"}]}),
+        user_id=USER,
+    )
+
+    assert [(edge.source, edge.target) for edge in changes.edges] == [(0, 3), (7, 0)]
+
+
+def test_edges_that_cannot_be_are_left_out_and_counted(stored: StoredGraph) -> None:
+    changes, warnings = merge_batch(
+        stored,
+        batch_of(
+            {
+                "edges": [
+                    {"source": "b", "target": "c", "weight": "inf"},
+                    {"source": "c", "target": "b", "weight": 0.1},
+                    {"source": "a", "target": 0},
+                    {"source": "a", "target": "9" * 5000},
+                    {"source": "a", "target": "nobody"},
+                    {"source": -1, "target": "a"},
+                ]
+            }
+        ),
+        user_id=USER,
+    )
+
+    assert changes.edges == [EdgeRow(3, 7, None, "insight", True)]
+    assert warnings == {
+        "repeated edges": 1,
+        "self-loops": 1,
+        "edges to unknown nodes": 3,
+        "numbers that are not finite": 1,
+    }
+
+
+def test_skipped_results_and_errors_change_nothing_and_errors_are_counted(stored: StoredGraph) -> None:
+    result = {"nodes": [{"origId": "n", "clusterId": "c9"}], "edges": [{"source": "a", "target": "c"}]}
+
+    changes, warnings = merge_batch(
+        stored,
+        batch_of(result | {"skipped": True}, result | {"error": "too long"}, result | {"skipped": True, "error": ""}),
+        user_id=USER,
+    )
+
+    assert changes == NO_CHANGES
+    assert warnings == {"sources with an error": 1}
+
+
+def test_a_node_without_any_id_is_left_out_and_counted(stored: StoredGraph) -> None:
+    changes, warnings = merge_batch(stored, batch_of({"nodes": [{"clusterId": "c1"}]}), user_id=USER)
+
+    assert changes == NO_CHANGES
+    assert warnings == {"nodes without an ID": 1}
+
+
+def test_a_batch_of_another_user_is_refused(stored: StoredGraph) -> None:
+    with pytest.raises(WrongOwner, match="user_2"):
+        merge_batch(stored, batch_of(user_id="user_2"), user_id=USER)
+
+    assert merge_batch(stored, batch_of(user_id=USER), user_id=USER) == (NO_CHANGES, {})

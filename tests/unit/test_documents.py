@@ -1,0 +1,368 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graphnode import documents
+from graphnode.documents import (
+    MAX_ID_LENGTH,
+    decode_add_node_batch,
+    decode_block_graph,
+    decode_chunks,
+    decode_features,
+    decode_graph,
+    decode_summary,
+)
+from graphnode.errors import InvalidDocument
+from graphnode.rules.rows import Warnings
+
+DECODERS: list[Callable[[bytes], Any]] = [
+    decode_graph,
+    decode_features,
+    decode_summary,
+    decode_add_node_batch,
+    decode_chunks,
+    decode_block_graph,
+]
+
+
+def field_names() -> list[str]:
+    structs = [kind for kind in vars(documents).values() if isinstance(kind, msgspec.StructMeta)]
+    return sorted({name for struct in structs for name in struct.__struct_encode_fields__})
+
+
+#: JSON made of the contract's own field names, so that it gets far enough to be wrong deep inside.
+documents_gone_wrong = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(""),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from([*field_names(), "block_graph", "clusters"]), inner, max_size=6)
+    ),
+    max_leaves=30,
+)
+
+
+@pytest.fixture
+def graph() -> dict[str, Any]:
+    return {
+        "nodes": [
+            {
+                "id": 0,
+                "orig_id": "src0_conv-1",
+                "cluster_id": "cluster_1",
+                "cluster_name": "여행",
+                "cluster_confidence": 0.9,
+                "keywords": [{"term": "Lisbon", "score": 0.71}],
+                "top_keywords": ["Lisbon"],
+                "source_type": "chat",
+                "timestamp": "2026-05-24T08:02:08",
+                "num_sections": 4,
+                "metadata": {"mime": "text/plain"},
+            },
+            {"id": 1, "orig_id": "note-1", "cluster_id": 2, "create_time": 1716537728.5, "num_messages": 3},
+        ],
+        "edges": [{"source": 0, "target": 1, "weight": 0.8, "type": "semantic", "confidence": "high"}],
+        "subclusters": [{"id": "s1", "cluster_id": "cluster_1", "node_ids": [0], "cohesion_score": 0.4, "size": 1}],
+        "metadata": {
+            "generated_at": "2026-05-24T08:02:08",
+            "language": "ko",
+            "clusters": {"cluster_1": {"name": "여행", "description": None, "size": 1, "key_themes": ["a"]}},
+        },
+    }
+
+
+@pytest.fixture
+def summary() -> dict[str, Any]:
+    return {
+        "overview": {"total_source_nodes": 9, "summary_text": "주로 여행", "primary_interests": ["travel"]},
+        "clusters": [{"cluster_id": "cluster_1", "density": 0.5, "recency": "active"}],
+        "patterns": [{"pattern_type": "gap", "evidence": ["conv-1"], "significance": "high"}],
+        "connections": [{"source_cluster": "cluster_1", "target_cluster": "cluster_2"}],
+        "recommendations": [{"type": "explore", "related_nodes": ["conv-1"], "priority": "low"}],
+        "generated_at": "2026-05-24T08:02:08Z",
+        "detail_level": "standard",
+    }
+
+
+def encoded(document: Any) -> bytes:
+    return json.dumps(document).encode()
+
+
+def test_a_graph_is_decoded_with_its_clusters_taken_out_of_the_metadata(graph: dict[str, Any]) -> None:
+    document = decode_graph(encoded(graph))
+
+    assert [node.orig_id for node in document.nodes] == ["src0_conv-1", "note-1"]
+    assert document.nodes[1].cluster_id == 2
+    assert document.nodes[1].create_time == 1716537728.5
+    assert document.edges[0].confidence == "high"
+    assert document.subclusters[0].node_ids == [0]
+    assert document.metadata == {"generated_at": "2026-05-24T08:02:08", "language": "ko"}
+    assert document.clusters["cluster_1"].name == "여행"
+    assert document.clusters["cluster_1"].key_themes == ["a"]
+
+
+def test_a_byte_order_mark_is_accepted(graph: dict[str, Any]) -> None:
+    assert decode_graph(b"\xef\xbb\xbf" + encoded(graph)) == decode_graph(encoded(graph))
+
+
+def test_numbers_may_be_written_as_strings(graph: dict[str, Any]) -> None:
+    graph["nodes"][0] |= {"id": "0", "cluster_confidence": "0.9", "num_sections": "4"}
+    graph["edges"][0] |= {"source": "0", "weight": "0.8", "is_intra_cluster": "true"}
+
+    document = decode_graph(encoded(graph))
+
+    assert document.nodes[0].id == 0
+    assert document.nodes[0].cluster_confidence == 0.9
+    assert document.edges[0].weight == 0.8
+    assert document.edges[0].is_intra_cluster is True
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_null_and_empty_mean_not_given(graph: dict[str, Any], nothing: str | None) -> None:
+    optional = ["cluster_confidence", "keywords", "top_keywords", "timestamp", "num_sections", "metadata"]
+    graph["nodes"][0] |= dict.fromkeys(optional, nothing)
+    graph["edges"][0] |= {"weight": nothing, "is_intra_cluster": nothing}
+    graph["subclusters"] = nothing
+    graph["metadata"]["clusters"] = {"cluster_1": nothing}
+    absent = decode_graph(encoded({"nodes": [{"id": 0, "orig_id": "a"}], "edges": [{"source": 0, "target": 1}]}))
+
+    document = decode_graph(encoded(graph))
+
+    for name in optional:
+        assert getattr(document.nodes[0], name) in (getattr(absent.nodes[0], name), nothing)
+    assert document.nodes[0].keywords == []
+    assert document.edges[0].weight is None
+    assert document.edges[0].is_intra_cluster is None
+    assert document.subclusters == []
+    assert document.clusters == {}
+
+
+def test_unknown_fields_are_ignored(graph: dict[str, Any]) -> None:
+    expected = decode_graph(encoded(graph))
+    graph["nodes"][0]["embedding_version"] = {"deep": [1, None]}
+    graph["statistics"] = "new"
+
+    assert decode_graph(encoded(graph)) == expected
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "reason"),
+    [
+        (("nodes", 1, "cluster_id"), [1, 2], "nodes[1].cluster_id: expected int or str, got array"),
+        (("nodes", 1, "num_messages"), "many", 'nodes[1].num_messages: expected int, got "many"'),
+        (("nodes", 1, "id"), -1, "nodes[1].id: expected int >= 0, got -1"),
+        (("nodes", 1, "id"), 2**40, "nodes[1].id: expected int <= 2147483647, got 1099511627776"),
+        (("nodes", 0, "keywords"), [1], "nodes[0].keywords[0]: expected str or object, got 1"),
+        (("nodes", 0, "orig_id"), "", "nodes[0].orig_id: required, but not given"),
+        (("nodes",), {"0": {}}, "nodes: expected array, got object"),
+        (("nodes",), None, "nodes: required, but not given"),
+        (("edges", 0, "target"), True, "edges[0].target: expected int, got true"),
+        (("subclusters", 0, "node_ids"), ["x"], 'subclusters[0].node_ids[0]: expected int, got "x"'),
+        (("metadata", "clusters"), [1], "metadata.clusters: expected object, got array"),
+        (
+            ("metadata", "clusters", "cluster_1", "key_themes"),
+            ["a", 5],
+            "metadata.clusters.cluster_1.key_themes[1]: expected str, got 5",
+        ),
+    ],
+)
+def test_an_invalid_field_is_named_with_what_was_expected_and_found(
+    graph: dict[str, Any], place: tuple[Any, ...], value: Any, reason: str
+) -> None:
+    inner = graph
+    for step in place[:-1]:
+        inner = inner[step]
+    inner[place[-1]] = value
+
+    with pytest.raises(InvalidDocument) as raised:
+        decode_graph(encoded(graph))
+
+    assert str(raised.value) == reason
+
+
+def test_a_long_value_is_not_repeated_whole_in_the_reason(graph: dict[str, Any]) -> None:
+    graph["nodes"][0]["orig_id"] = "x" * (MAX_ID_LENGTH + 1)
+
+    with pytest.raises(InvalidDocument, match=r'length <= 800, got "x+…') as raised:
+        decode_graph(encoded(graph))
+
+    assert len(str(raised.value)) < 150
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (b"", "not JSON: empty"),
+        (b" \n", "not JSON: empty"),
+        (b"\xef\xbb\xbf", "not JSON: empty"),
+        (b'{"nodes": [], "language": "\xe9t\xe9"', "not UTF-8: byte 0xe9 at byte 27"),
+        (b'{"nodes": [1,]}', "not JSON: trailing comma in array (byte 13), near '{\"nodes\": [1,]}'"),
+        (b'{"nodes": [{"id": NaN}]}', '(byte 18), near \'{"nodes": [{"id": NaN}]}\''),
+        (b'{"nodes": [', "not JSON: input data was truncated (11 bytes)"),
+        (b"<html></html>", "not JSON: invalid character (byte 0), near '<html></html>'"),
+        (b"null", "the document: expected object, got null"),
+        (b"[]", "the document: expected object, got array"),
+        (b'{"nodes": [], "x": ' + b"[" * 100_000, "nested too deep"),
+        (b'{"nodes": [], "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deep"),
+    ],
+)
+def test_what_is_no_document_is_refused_with_the_byte_or_the_kind(raw: bytes, reason: str) -> None:
+    with pytest.raises(InvalidDocument, match=re.escape(reason)):
+        decode_graph(raw)
+
+
+def test_nul_is_taken_out_and_counted_but_not_an_escaped_backslash(graph: dict[str, Any]) -> None:
+    graph["nodes"][0]["cluster_name"] = "a\x00b"
+    graph["nodes"][1]["cluster_name"] = r"\u0000 in C"
+    graph["metadata"]["clusters"] = {"c\x00": {"name": "\\\x00"}}
+    warnings: Warnings = {}
+
+    document = decode_graph(encoded(graph), warnings=warnings)
+
+    assert document.nodes[0].cluster_name == "ab"
+    assert document.nodes[1].cluster_name == r"\u0000 in C"
+    assert document.clusters["c"].name == "\\"
+    assert warnings == {"NUL characters removed": 3}
+
+
+@given(st.text(alphabet=st.sampled_from('\\u0\x00"d8a😀\ud800\udc00'), max_size=12))
+def test_any_text_is_decoded_without_nul_and_broken_characters(text: str) -> None:
+    raw = json.dumps({"nodes": [{"id": 0, "orig_id": "a", "cluster_name": text}]}).encode()
+
+    name = decode_graph(raw).nodes[0].cluster_name
+
+    # What a pair of escaped halves means is for JSON to say; a half on its own becomes U+FFFD.
+    meant = json.loads(json.dumps(text)).replace("\x00", "")
+    if "\x00" not in text:
+        assert name == re.sub("[\ud800-\udfff]", "\ufffd", meant)
+    assert "\x00" not in (name or "")
+    assert (name or "").encode().decode() == name
+
+
+def test_broken_characters_are_counted(graph: dict[str, Any]) -> None:
+    graph["nodes"][0]["cluster_name"] = "\ud83d and 😀 and \ude00"
+    warnings: Warnings = {}
+
+    assert decode_graph(encoded(graph), warnings=warnings).nodes[0].cluster_name == "\ufffd and 😀 and \ufffd"
+    assert warnings == {"broken characters replaced": 2}
+
+
+@pytest.mark.parametrize("decode", DECODERS)
+@given(document=documents_gone_wrong)
+def test_any_json_is_decoded_or_refused_as_an_invalid_document(decode: Callable[[bytes], Any], document: Any) -> None:
+    with contextlib.suppress(InvalidDocument):
+        decode(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize("decode", DECODERS)
+@given(raw=st.binary(max_size=40))
+def test_any_bytes_are_decoded_or_refused_as_an_invalid_document(decode: Callable[[bytes], Any], raw: bytes) -> None:
+    with contextlib.suppress(InvalidDocument):
+        decode(raw)
+
+
+def test_an_integer_of_any_length_is_refused_with_a_reason() -> None:
+    with pytest.raises(InvalidDocument):
+        decode_graph(b'{"nodes": [{"id": %b, "orig_id": "a"}]}' % (b"9" * 5000))
+
+
+def test_features_are_decoded_with_missing_numbers() -> None:
+    document = decode_features(
+        encoded({"conversations": [{"id": 0, "orig_id": "a"}, {}], "embeddings": [[0.5, 1, None], None]})
+    )
+
+    assert [conversation.orig_id for conversation in document.conversations] == ["a", None]
+    assert document.embeddings == [[0.5, 1.0, None], None]
+
+
+def test_a_summary_keeps_what_it_says(summary: dict[str, Any]) -> None:
+    document = decode_summary(encoded(summary))
+
+    assert document.overview.summary_text == "주로 여행"
+    assert document.clusters[0].recency == "active"
+    assert document.patterns[0].evidence == ["conv-1"]
+    assert document.connections[0].target_cluster == "cluster_2"
+    assert document.recommendations[0].priority == "low"
+    assert document.detail_level == "standard"
+
+
+def test_a_document_without_an_overview_is_no_summary() -> None:
+    with pytest.raises(InvalidDocument, match=r"^overview: required, but not given$"):
+        decode_summary(b'{"clusters": [], "overview": null}')
+
+
+def test_an_add_node_batch_is_read_in_camel_case() -> None:
+    batch = decode_add_node_batch(
+        encoded(
+            {
+                "userId": "u",
+                "processedCount": 1,
+                "results": [
+                    {
+                        "noteId": "note-1",
+                        "nodes": [{"id": "u_note-1", "origId": "note-1", "clusterId": 3, "numSections": 2}],
+                        "edges": [{"source": "u_note-1", "target": 4}, {"source": "1", "target": "a"}],
+                        "assignedCluster": {"clusterId": "3", "isNewCluster": True, "themes": None},
+                        "skipped": None,
+                        "error": None,
+                    }
+                ],
+            }
+        )
+    )
+
+    result = batch.results[0]
+    assert batch.user_id == "u"
+    assert result.conversation_id is None
+    assert result.note_id == "note-1"
+    assert result.nodes[0].cluster_id == 3
+    assert [(edge.source, edge.target) for edge in result.edges] == [("u_note-1", 4), ("1", "a")]
+    assert result.edges[0].intra_cluster is True
+    assert result.assigned_cluster is not None
+    assert result.assigned_cluster.themes == []
+    assert result.skipped is False
+
+
+def test_chunks_come_as_an_array_or_as_one_chunk() -> None:
+    chunk = {"nodes": [{"name": "TCP", "source_chunk_id": 0}], "edges": [{"start": "TCP", "target": "IP"}]}
+
+    assert decode_chunks(encoded(chunk)) == decode_chunks(encoded([chunk]))
+    assert decode_chunks(encoded([chunk]))[0].edges[0].target == "IP"
+    assert decode_chunks(b"[]") == []
+
+
+def test_a_document_without_nodes_is_no_chunk() -> None:
+    with pytest.raises(InvalidDocument, match=r"^\[1\]\.nodes: required, but not given$"):
+        decode_chunks(b'[{"nodes": []}, {"blocks": []}]')
+
+
+@pytest.mark.parametrize("name", ["block_id", "id"])
+def test_a_block_graph_is_the_same_bare_or_wrapped_and_by_either_name_of_its_blocks(name: str) -> None:
+    graph = {
+        "blocks": [{name: "b1", "title": "소개", "turn_range": [0, 4], "micro_graph": {"nodes": [{}]}}],
+        "edges": [{"source": "b1", "target": "b2", "type": "FOLLOWS", "confidence": 0.5}],
+        "paths": [["b1", "b2"]],
+        "ordering_rationale": "as it was said",
+    }
+
+    document = decode_block_graph(encoded(graph))
+
+    assert document == decode_block_graph(encoded({"block_graph": graph}))
+    assert document.blocks[0].block_id == "b1"
+    assert document.blocks[0].turn_range == (0, 4)
+    assert document.paths == [["b1", "b2"]]
+
+
+def test_a_fault_inside_a_wrapped_block_graph_is_named_from_the_root() -> None:
+    with pytest.raises(InvalidDocument) as raised:
+        decode_block_graph(b'{"block_graph": {"blocks": [{}, {"turn_range": [1]}]}}')
+
+    assert str(raised.value) == "block_graph.blocks[1].turn_range: expected array of length 2, got array"

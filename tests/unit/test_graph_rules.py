@@ -1,0 +1,300 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graphnode.documents import GraphDocument, decode_graph
+from graphnode.rules.graph import clean_graph
+from graphnode.rules.rows import GraphRows, Warnings
+from graphnode.rules.values import utc
+
+node_ids = st.integers(min_value=0, max_value=8)
+cluster_ids = st.sampled_from([None, "", "a", "b", 1, "1"])
+graphs = st.fixed_dictionaries(
+    {
+        "nodes": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "id": node_ids,
+                    "orig_id": st.sampled_from(["x", "src0_x", "src1_x", "y", "z", "pdf_uf-1_q", "uf-1", "w"]),
+                    "cluster_id": cluster_ids,
+                }
+            ),
+            max_size=8,
+        ),
+        "edges": st.lists(st.fixed_dictionaries({"source": node_ids, "target": node_ids}), max_size=20),
+        "subclusters": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "id": st.sampled_from(["s", 1, "1", "t"]),
+                    "cluster_id": cluster_ids,
+                    "node_ids": st.lists(node_ids, max_size=5),
+                    "representative_node_id": st.none() | node_ids,
+                }
+            ),
+            max_size=4,
+        ),
+        "metadata": st.fixed_dictionaries(
+            {"clusters": st.dictionaries(st.sampled_from(["a", "1", "c"]), st.just({"name": "described"}))}
+        ),
+    }
+)
+
+
+@pytest.fixture
+def document() -> dict[str, Any]:
+    return {
+        "nodes": [
+            {"id": 0, "orig_id": "src0_conv-1", "cluster_id": "a", "cluster_name": "Travel"},
+            {"id": 1, "orig_id": "src1_note-1", "cluster_id": "a"},
+            {"id": 2, "orig_id": "src2_pdf_uf-1_report", "cluster_id": 7, "cluster_name": "일"},
+        ],
+        "edges": [{"source": 0, "target": 1, "weight": 0.5}],
+        "metadata": {"clusters": {"a": {"name": "Reisen", "description": "", "size": 99, "key_themes": ["x"]}}},
+    }
+
+
+def cleaned(document: dict[str, Any]) -> tuple[GraphRows, Warnings]:
+    return clean_graph(decode_graph(json.dumps(document).encode()))
+
+
+@given(graphs)
+def test_the_rows_never_contradict_one_another_and_nothing_is_lost_uncounted(document: dict[str, Any]) -> None:
+    rows, warnings = cleaned(document)
+
+    ids = {node.id for node in rows.nodes}
+    assert len(ids) == len(rows.nodes) == len({node.orig_id for node in rows.nodes})
+    pairs = [frozenset((edge.source, edge.target)) for edge in rows.edges]
+    assert len(set(pairs)) == len(pairs)
+    assert all(len(pair) == 2 and pair <= ids for pair in pairs)
+    sizes = Counter(node.cluster_id for node in rows.nodes if node.cluster_id is not None)
+    assert {cluster.id: cluster.size for cluster in rows.clusters} == dict(sizes)
+    assert len({subcluster.id for subcluster in rows.subclusters}) == len(rows.subclusters)
+    for subcluster in rows.subclusters:
+        assert subcluster.cluster_id is None or subcluster.cluster_id in sizes
+        assert subcluster.size == len(set(subcluster.node_ids)) == len(subcluster.node_ids) > 0
+        assert set(subcluster.node_ids) <= ids
+        assert subcluster.representative_node_id in {None, *subcluster.node_ids}
+    left_out = Counter(warnings)
+    assert all(left_out.values())
+    assert len(document["nodes"]) == len(rows.nodes) + (
+        left_out["nodes with a repeated ID"] + left_out["nodes with a repeated original ID"]
+    )
+    assert len(document["edges"]) == len(rows.edges) + (
+        left_out["edges to unknown nodes"] + left_out["self-loops"] + left_out["repeated edges"]
+    )
+    assert len(document["subclusters"]) == len(rows.subclusters) + (
+        left_out["subclusters without nodes"]
+        + left_out["subclusters of unknown clusters"]
+        + left_out["repeated subclusters"]
+    )
+
+
+def test_nodes_get_their_original_ids_and_clusters(document: dict[str, Any]) -> None:
+    rows, warnings = cleaned(document)
+
+    assert [(node.id, node.orig_id, node.cluster_id, node.cluster_name) for node in rows.nodes] == [
+        (0, "conv-1", "a", "Travel"),
+        (1, "note-1", "a", "Reisen"),
+        (2, "uf-1", "7", "일"),
+    ]
+    assert warnings == {}
+
+
+def test_clusters_are_described_or_only_named_and_always_counted(document: dict[str, Any]) -> None:
+    document["metadata"]["clusters"]["empty"] = {"name": "Nobody"}
+
+    rows, warnings = cleaned(document)
+
+    assert [tuple(cluster) for cluster in rows.clusters] == [
+        ("a", "Reisen", None, 2, ["x"]),
+        ("7", "일", None, 1, []),
+    ]
+    assert warnings == {"clusters without nodes": 1}
+
+
+def test_the_first_of_two_nodes_with_one_id_stays(document: dict[str, Any]) -> None:
+    document["nodes"] += [{"id": 1, "orig_id": "other"}, {"id": 9, "orig_id": "src7_conv-1"}]
+    document["edges"] = [{"source": 9, "target": 1}]
+
+    rows, warnings = cleaned(document)
+
+    assert [node.orig_id for node in rows.nodes] == ["conv-1", "note-1", "uf-1"]
+    assert rows.edges == []
+    assert warnings == {
+        "nodes with a repeated ID": 1,
+        "nodes with a repeated original ID": 1,
+        "edges to unknown nodes": 1,
+    }
+
+
+def test_the_first_of_two_edges_stays_in_either_direction(document: dict[str, Any]) -> None:
+    document["edges"] = [
+        {"source": 1, "target": 0, "weight": 0.9},
+        {"source": 0, "target": 1, "weight": 0.1},
+        {"source": 1, "target": 0, "weight": 0.2},
+        {"source": 2, "target": 2},
+        {"source": 2, "target": 5},
+    ]
+
+    rows, warnings = cleaned(document)
+
+    assert [(edge.source, edge.target, edge.weight) for edge in rows.edges] == [(1, 0, 0.9)]
+    assert warnings == {"repeated edges": 2, "self-loops": 1, "edges to unknown nodes": 1}
+
+
+@pytest.mark.parametrize(
+    ("confidence", "kind"),
+    [("high", "hard"), ("medium", "insight"), (0.99, "insight"), (None, "insight"), ([], "insight")],
+)
+def test_only_high_confidence_makes_an_edge_hard(document: dict[str, Any], confidence: Any, kind: str) -> None:
+    document["edges"][0] |= {"confidence": confidence, "type": "semantic"}
+
+    assert cleaned(document)[0].edges[0].type == kind
+
+
+@pytest.mark.parametrize(
+    ("given", "target", "expected"),
+    [(True, 2, True), (False, 1, False), (None, 1, True), (None, 2, False)],
+)
+def test_an_edge_that_does_not_say_is_intra_cluster_when_its_nodes_share_one(
+    document: dict[str, Any], given: bool | None, target: int, expected: bool
+) -> None:
+    document["edges"] = [{"source": 0, "target": target, "is_intra_cluster": given}]
+
+    assert cleaned(document)[0].edges[0].intra_cluster is expected
+
+
+def test_nodes_without_a_cluster_share_none(document: dict[str, Any]) -> None:
+    for node in document["nodes"]:
+        node["cluster_id"] = None
+
+    rows, _ = cleaned(document)
+
+    assert rows.edges[0].intra_cluster is False
+    assert rows.clusters == []
+
+
+def test_numbers_that_are_not_finite_are_none_and_counted(document: dict[str, Any]) -> None:
+    document["edges"][0]["weight"] = "nan"
+    document["nodes"][0]["cluster_confidence"] = "-inf"
+
+    rows, warnings = cleaned(document)
+
+    assert rows.edges[0].weight is None
+    assert rows.nodes[0].cluster_confidence is None
+    assert warnings == {"numbers that are not finite": 2}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"timestamp": "2026-05-24T08:02:08.793892"}, datetime(2026, 5, 24, 8, 2, 8, 793892, UTC)),
+        ({"timestamp": "2026-05-24T08:02:08+09:00"}, datetime(2026, 5, 23, 23, 2, 8, 0, UTC)),
+        ({"timestamp": None, "create_time": 1.5, "update_time": 2}, datetime(1970, 1, 1, 0, 0, 2, 0, UTC)),
+        ({"timestamp": "", "create_time": "1.5"}, datetime(1970, 1, 1, 0, 0, 1, 500000, UTC)),
+        ({"timestamp": "yesterday", "create_time": 0}, datetime(1970, 1, 1, tzinfo=UTC)),
+        ({}, None),
+    ],
+)
+def test_a_nodes_time_is_its_timestamp_or_its_newest_epoch(
+    document: dict[str, Any], fields: dict[str, Any], expected: datetime | None
+) -> None:
+    document["nodes"][0] |= fields
+
+    rows, warnings = cleaned(document)
+
+    assert rows.nodes[0].timestamp == expected
+    assert warnings == {}
+
+
+@pytest.mark.parametrize("value", ["yesterday", 1e300, -1e18, "0001-01-01T00:00:00+05:00", "nan", "inf"])
+def test_an_unreadable_time_is_none_and_counted(document: dict[str, Any], value: Any) -> None:
+    document["nodes"][0]["timestamp"] = value
+    document["metadata"]["generated_at"] = value
+
+    rows, warnings = cleaned(document)
+
+    assert rows.nodes[0].timestamp is None
+    assert rows.generated_at is None
+    assert warnings == {"unreadable times": 2}
+
+
+@given(st.text() | st.floats() | st.integers() | st.none() | st.booleans() | st.lists(st.none()))
+def test_a_time_is_in_utc_or_none_whatever_is_given(value: Any) -> None:
+    read = utc(value)
+
+    assert read is None or read.tzinfo is UTC
+
+
+@given(st.datetimes(min_value=datetime(1800, 1, 1), timezones=st.timezones()))
+def test_every_time_written_with_its_zone_is_read_back(written: datetime) -> None:
+    assert utc(written.isoformat()) == written.astimezone(UTC)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"num_sections": 3}, 3),
+        ({"num_messages": 4}, 4),
+        ({"num_sections": 0, "num_messages": 4}, 0),
+        ({}, None),
+    ],
+)
+def test_messages_are_counted_by_either_name(
+    document: dict[str, Any], fields: dict[str, int], expected: int | None
+) -> None:
+    document["nodes"][0] |= fields
+
+    assert cleaned(document)[0].nodes[0].num_messages == expected
+
+
+def test_keywords_have_one_form(document: dict[str, Any]) -> None:
+    document["nodes"][0] |= {"keywords": [{"term": "a", "score": 0.5}, "b"], "top_keywords": ["c"]}
+    document["nodes"][1]["top_keywords"] = ["d"]
+
+    rows, _ = cleaned(document)
+
+    assert [node.keywords for node in rows.nodes] == [
+        [{"term": "a", "score": 0.5}, {"term": "b", "score": None}],
+        [{"term": "d", "score": None}],
+        [],
+    ]
+
+
+def test_a_subcluster_loses_unknown_members_and_an_unknown_representative(document: dict[str, Any]) -> None:
+    document["subclusters"] = [
+        {"id": "s", "cluster_id": "a", "node_ids": [1, 40, 0, 1], "representative_node_id": 40, "density": 0.5},
+        {"id": "s", "cluster_id": "a", "node_ids": [0]},
+        {"id": "t", "cluster_id": "a", "node_ids": [41]},
+        {"id": "u", "cluster_id": "gone", "node_ids": [0]},
+    ]
+
+    rows, warnings = cleaned(document)
+
+    assert [tuple(subcluster) for subcluster in rows.subclusters] == [("s", "a", [1, 0], 1, 2, 0.5, [])]
+    assert warnings == {
+        "subcluster members that do not exist": 1,
+        "repeated subclusters": 1,
+        "subclusters without nodes": 1,
+        "subclusters of unknown clusters": 1,
+    }
+
+
+def test_the_metadata_stay_but_for_the_clusters(document: dict[str, Any]) -> None:
+    document["metadata"] |= {"generated_at": "2026-05-24T08:02:08", "language": "ko", "total_nodes": 3}
+
+    rows, _ = cleaned(document)
+
+    assert rows.generated_at == datetime(2026, 5, 24, 8, 2, 8, tzinfo=UTC)
+    assert rows.metadata == {"generated_at": "2026-05-24T08:02:08", "language": "ko", "total_nodes": 3}
+
+
+def test_an_empty_graph_is_a_graph() -> None:
+    assert clean_graph(GraphDocument(nodes=[])) == (GraphRows([], [], [], [], None, {}), {})
