@@ -1,0 +1,379 @@
+"""Users' knowledge graphs: replaced as a whole, or changed in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import psycopg2
+from peewee import (
+    EXCLUDED,
+    SQL,
+    BooleanField,
+    CompositeKey,
+    DoubleField,
+    Field,
+    IntegerField,
+    TextField,
+    chunked,
+    fn,
+)
+from pgvector.peewee import VectorField
+from playhouse.postgres_ext import DateTimeTZField
+
+from graphnode.errors import RefusedByDatabase, one_line
+from graphnode.rules.rows import (
+    ClusterRow,
+    EdgeRow,
+    GraphChanges,
+    GraphRows,
+    NodeRow,
+    StoredGraph,
+    StoredNode,
+    SubclusterRow,
+)
+from graphnode.storage.database import JsonField, Table, copy_rows, database
+
+#: Rows that one INSERT of `apply_changes` takes.
+INSERT_ROWS = 1000
+
+
+class GraphStatus(StrEnum):
+    """The statuses of a graph (the contract)."""
+
+    NOT_CREATED = "NOT_CREATED"
+    CREATING = "CREATING"
+    CREATED = "CREATED"
+    UPDATING = "UPDATING"
+    UPDATED = "UPDATED"
+
+
+class Graph(Table):
+    """A user's graph as a whole. `status_before` is the status before the request that is under way."""
+
+    user_id = TextField(primary_key=True)
+    status = TextField()
+    status_before = TextField(null=True)
+    node_count = IntegerField(default=0)
+    edge_count = IntegerField(default=0)
+    cluster_count = IntegerField(default=0)
+    generated_at = DateTimeTZField(null=True)
+    source_timestamp = DateTimeTZField(null=True)
+    updated_at = DateTimeTZField()
+    metadata = JsonField(default=dict)
+
+    class Meta:
+        table_name = "graphs"
+
+
+class GraphPart(Table):
+    """A table whose rows are parts of a user's graph."""
+
+    user_id = TextField()
+
+
+class GraphNode(GraphPart):
+    """A node: a conversation, note or file of the user."""
+
+    id = IntegerField()
+    orig_id = TextField()
+    cluster_id = TextField(null=True)
+    cluster_name = TextField(null=True)
+    cluster_confidence = DoubleField(null=True)
+    source_type = TextField(null=True)
+    num_messages = IntegerField(null=True)
+    keywords = JsonField()
+    timestamp = DateTimeTZField(null=True)
+    metadata = JsonField()
+
+    class Meta:
+        table_name = "graph_nodes"
+        primary_key = CompositeKey("user_id", "id")
+
+
+class GraphEdge(GraphPart):
+    """An edge between two nodes of a user."""
+
+    source = IntegerField()
+    target = IntegerField()
+    weight = DoubleField(null=True)
+    type = TextField()
+    intra_cluster = BooleanField()
+
+    class Meta:
+        table_name = "graph_edges"
+        primary_key = CompositeKey("user_id", "source", "target")
+
+
+class GraphCluster(GraphPart):
+    """A cluster of nodes."""
+
+    id = TextField()
+    name = TextField(null=True)
+    description = TextField(null=True)
+    size = IntegerField()
+    themes = JsonField()
+
+    class Meta:
+        table_name = "graph_clusters"
+        primary_key = CompositeKey("user_id", "id")
+
+
+class GraphSubcluster(GraphPart):
+    """A denser part of a cluster."""
+
+    id = TextField()
+    cluster_id = TextField(null=True)
+    node_ids = JsonField()
+    representative_node_id = IntegerField(null=True)
+    size = IntegerField()
+    density = DoubleField(null=True)
+    top_keywords = JsonField()
+
+    class Meta:
+        table_name = "graph_subclusters"
+        primary_key = CompositeKey("user_id", "id")
+
+
+class NodeEmbedding(GraphPart):
+    """A node's embedding."""
+
+    node_id = IntegerField()
+    embedding = VectorField()
+
+    class Meta:
+        table_name = "node_embeddings"
+        primary_key = CompositeKey("user_id", "node_id")
+
+
+class GraphCounts(NamedTuple):
+    """How much a user's graph holds."""
+
+    nodes: int
+    edges: int
+    clusters: int
+
+
+#: The tables that hold the parts of a graph.
+PARTS: tuple[type[GraphPart], ...] = (GraphNode, GraphEdge, GraphCluster, GraphSubcluster, NodeEmbedding)
+
+
+def stored_source_timestamp(user_id: str) -> datetime | None:
+    """When the AI server sent the graph that is stored; None if there is none, or none that it made as a whole."""
+    stored: datetime | None = Graph.select(Graph.source_timestamp).where(Graph.user_id == user_id).scalar()
+    return stored
+
+
+def replace_graph(user_id: str, rows: GraphRows, *, source_timestamp: datetime) -> None:
+    """Put a new graph in the place of the user's, embeddings included; its status is CREATED.
+
+    Parameters:
+      rows: the new graph, in which every ID is unique.
+      source_timestamp: when the AI server sent it.
+    """
+    for table in PARTS:
+        table.delete().where(table.user_id == user_id).execute()
+    _copy(GraphNode, NodeRow._fields, user_id, rows.nodes)
+    _copy(GraphEdge, EdgeRow._fields, user_id, rows.edges)
+    _copy(GraphCluster, ClusterRow._fields, user_id, rows.clusters)
+    _copy(GraphSubcluster, SubclusterRow._fields, user_id, rows.subclusters)
+    _store_graph_row(
+        user_id,
+        GraphStatus.CREATED,
+        GraphCounts(len(rows.nodes), len(rows.edges), len(rows.clusters)),
+        {
+            Graph.generated_at: rows.generated_at,
+            Graph.source_timestamp: source_timestamp,
+            Graph.metadata: rows.metadata,
+        },
+    )
+
+
+def store_embeddings(user_id: str, rows: Iterable[tuple[int, Sequence[float]]]) -> int:
+    """Store embeddings of a user's nodes, all or none: when it fails, what the transaction did before stays.
+
+    Parameters:
+      rows: node ID and embedding, read as they are written.
+
+    Returns how many there were.
+
+    Raises:
+      RefusedByDatabase: An embedding is none that pgvector takes, or a node has two.
+      BaseException: Whatever `rows` raises, as it is.
+    """
+    try:
+        with database.atomic():
+            return _copy(NodeEmbedding, ("node_id", "embedding"), user_id, rows)
+    except (psycopg2.DataError, psycopg2.IntegrityError) as error:
+        raise RefusedByDatabase(f"PostgreSQL refuses the embeddings: {one_line(error)}") from error
+
+
+def load_for_merge(user_id: str) -> StoredGraph:
+    """The user's graph as an add-node merge needs it."""
+    return StoredGraph(
+        nodes={
+            orig_id: StoredNode(*node) for orig_id, *node in _rows(GraphNode, user_id, ("orig_id", *StoredNode._fields))
+        },
+        edges=set(_rows(GraphEdge, user_id, ("source", "target"))),
+        clusters={row[0]: ClusterRow._make(row) for row in _rows(GraphCluster, user_id, ClusterRow._fields)},
+        subclusters=[SubclusterRow._make(row) for row in _rows(GraphSubcluster, user_id, SubclusterRow._fields)],
+    )
+
+
+def apply_changes(user_id: str, changes: GraphChanges) -> GraphCounts:
+    """Change the user's graph, or make one if there is none; its status is UPDATED.
+
+    A value that is not given (None, "", [] or {}) leaves a stored node's, edge's or cluster's as it is. Sizes and
+    counts are counted anew.
+
+    Returns what the graph holds now.
+    """
+    _upsert(GraphNode, ("id",), user_id, changes.nodes, keep_what_is_not_given=True)
+    _upsert(GraphEdge, ("source", "target"), user_id, changes.edges, keep_what_is_not_given=True)
+    _upsert(GraphCluster, ("id",), user_id, changes.clusters, keep_what_is_not_given=True)
+    _upsert(GraphSubcluster, ("id",), user_id, changes.subclusters)
+    _delete_parts(GraphCluster, user_id, changes.emptied_clusters)
+    _delete_parts(GraphSubcluster, user_id, changes.emptied_subclusters)
+    _count_clusters(user_id)
+    counts = graph_counts(user_id)
+    _store_graph_row(user_id, GraphStatus.UPDATED, counts, {})
+    return counts
+
+
+def generation_failed(user_id: str) -> None:
+    """End a generation that brought nothing: the user keeps the graph there is, or has none."""
+    _fall_back(user_id, under_way=GraphStatus.CREATING)
+
+
+def add_node_failed(user_id: str) -> None:
+    """End an add-node that brought nothing: the graph's status is what it was."""
+    _fall_back(user_id, under_way=GraphStatus.UPDATING)
+
+
+def graph_counts(user_id: str) -> GraphCounts:
+    """What the user's graph holds, counted."""
+    return GraphCounts(
+        *(table.select().where(table.user_id == user_id).count() for table in (GraphNode, GraphEdge, GraphCluster))
+    )
+
+
+def source_types(user_id: str) -> dict[str | None, int]:
+    """How many of the user's nodes come from each type of source."""
+    query = (
+        GraphNode.select(GraphNode.source_type, fn.COUNT("*"))
+        .where(GraphNode.user_id == user_id)
+        .group_by(GraphNode.source_type)
+    )
+    return dict(query.tuples().iterator())
+
+
+def node_ids(user_id: str) -> dict[str, int]:
+    """The user's node IDs by original ID."""
+    return dict(_rows(GraphNode, user_id, ("orig_id", "id")))
+
+
+def settled_status(status_before: str | None, *, has_nodes: bool) -> GraphStatus:
+    """The status of a graph when the request that was under way brought nothing.
+
+    Parameters:
+      status_before: what the request found, if it noted it. That another request was under way tells nothing.
+      has_nodes: whether the user has a graph.
+    """
+    if status_before in (GraphStatus.CREATED, GraphStatus.UPDATED):
+        return GraphStatus(status_before)
+    return GraphStatus.CREATED if has_nodes else GraphStatus.NOT_CREATED
+
+
+def _fall_back(user_id: str, *, under_way: GraphStatus) -> None:
+    """Settle the graph's status, unless another result or a later request has changed it since."""
+    graph = Graph.get_or_none(Graph.user_id == user_id)
+    if graph is None:
+        _store_graph_row(user_id, GraphStatus.NOT_CREATED, GraphCounts(0, 0, 0), {})
+    elif graph.status == under_way:
+        has_nodes = GraphNode.select().where(GraphNode.user_id == user_id).exists()
+        status = settled_status(graph.status_before, has_nodes=has_nodes)
+        Graph.update(status=status, status_before=None, updated_at=fn.now()).where(
+            Graph.user_id == user_id, Graph.status == under_way
+        ).execute()
+
+
+def _store_graph_row(user_id: str, status: GraphStatus, counts: GraphCounts, more: dict[Field[Any], Any]) -> None:
+    row: dict[Field[Any], Any] = {
+        Graph.status: status,
+        Graph.status_before: None,
+        Graph.node_count: counts.nodes,
+        Graph.edge_count: counts.edges,
+        Graph.cluster_count: counts.clusters,
+        Graph.updated_at: fn.now(),
+        **more,
+    }
+    new: dict[Field[Any], Any] = {Graph.user_id: user_id}
+    Graph.insert(new | row).on_conflict(conflict_target=[Graph.user_id], update=row).execute()
+
+
+def _copy(table: type[GraphPart], columns: Sequence[str], user_id: str, rows: Iterable[tuple[object, ...]]) -> int:
+    return copy_rows(table, ("user_id", *columns), ((user_id, *row) for row in rows))
+
+
+def _upsert(
+    table: type[GraphPart],
+    key: Sequence[str],
+    user_id: str,
+    rows: Sequence[NodeRow | EdgeRow | ClusterRow | SubclusterRow],
+    *,
+    keep_what_is_not_given: bool = False,
+) -> None:
+    """Insert rows, or update those whose key is stored."""
+    if not rows:
+        return
+    fields = _fields(table, rows[0]._fields)
+    new_value = _given_or_stored if keep_what_is_not_given else _given
+    for some in chunked(rows, INSERT_ROWS):
+        table.insert_many([(user_id, *row) for row in some], fields=[table.user_id, *fields]).on_conflict(
+            conflict_target=["user_id", *key],
+            update={field: new_value(field) for field in fields if field.name not in key},
+        ).execute()
+
+
+def _given(field: Field[Any]) -> Any:
+    return getattr(EXCLUDED, field.column_name)
+
+
+def _given_or_stored(field: Field[Any]) -> Any:
+    value = _given(field)
+    match field:
+        case TextField():
+            value = fn.NULLIF(value, "")
+        case JsonField():
+            value = fn.NULLIF(fn.NULLIF(value, SQL("'[]'::jsonb")), SQL("'{}'::jsonb"))
+    return fn.COALESCE(value, field)
+
+
+def _delete_parts(table: type[GraphPart], user_id: str, ids: Sequence[str]) -> None:
+    if ids:
+        table.delete().where(table.user_id == user_id, table._meta.fields["id"].in_(ids)).execute()
+
+
+def _count_clusters(user_id: str) -> None:
+    database.execute_sql(
+        """
+        WITH sizes AS (
+            SELECT cluster_id, count(*) AS size FROM graph_nodes WHERE user_id = %(user_id)s GROUP BY cluster_id
+        )
+        UPDATE graph_clusters
+        SET size = COALESCE((SELECT sizes.size FROM sizes WHERE sizes.cluster_id = graph_clusters.id), 0)
+        WHERE user_id = %(user_id)s
+        """,
+        {"user_id": user_id},
+    )
+
+
+def _rows(table: type[GraphPart], user_id: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    query = table.select(*_fields(table, columns)).where(table.user_id == user_id)
+    return query.tuples().iterator()
+
+
+def _fields(table: type[GraphPart], names: Sequence[str]) -> list[Field[Any]]:
+    return [table._meta.fields[name] for name in names]

@@ -1,0 +1,47 @@
+"""Summaries of users' graphs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from peewee import EXCLUDED, TextField
+from playhouse.postgres_ext import DateTimeTZField
+
+from graphnode.rules.rows import SummaryRow
+from graphnode.storage.database import JsonField, Table
+
+
+class GraphSummary(Table):
+    """The summary of a user's graph."""
+
+    user_id = TextField(primary_key=True)
+    overview = JsonField()
+    clusters = JsonField()
+    patterns = JsonField()
+    connections = JsonField()
+    recommendations = JsonField()
+    detail_level = TextField(null=True)
+    generated_at = DateTimeTZField(null=True)
+    source_timestamp = DateTimeTZField(null=True)
+
+    class Meta:
+        table_name = "graph_summaries"
+
+
+def replace_summary(user_id: str, row: SummaryRow, *, source_timestamp: datetime) -> bool:
+    """Put a new summary in the place of the user's, unless the stored one was sent later.
+
+    Parameters:
+      source_timestamp: when the AI server sent it.
+
+    Returns whether it was stored.
+    """
+    values = {**row._asdict(), "source_timestamp": source_timestamp}
+    is_newest = GraphSummary.source_timestamp.is_null() | (GraphSummary.source_timestamp <= EXCLUDED.source_timestamp)
+    written: int = (
+        GraphSummary.insert(user_id=user_id, **values)
+        .on_conflict(conflict_target=[GraphSummary.user_id], update=values, where=is_newest)
+        .as_rowcount()
+        .execute()
+    )
+    return written > 0
