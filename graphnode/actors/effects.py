@@ -1,0 +1,94 @@
+"""One message, one effect: the transaction in which every handler does its work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from graphnode.actors.notifications import deliver_notification
+from graphnode.envelopes import Envelope, Payload
+from graphnode.rules.notifications import Event, is_pushed
+from graphnode.rules.rows import Warnings
+from graphnode.storage import notifications, tasks
+from graphnode.storage.database import user_transaction
+from graphnode.storage.tasks import TaskStatus
+
+
+class Effects:
+    """What a message does beside its handler's own tables: the task's row and the notifications' rows.
+
+    Parameters:
+      envelope: the message.
+      user_id: whose it is.
+      repeated: whether it has had its effect already, and must not have it again.
+    """
+
+    def __init__(self, envelope: Envelope[Payload], user_id: str, *, repeated: bool) -> None:
+        self.envelope = envelope
+        self.user_id = user_id
+        self.repeated = repeated
+        self.to_deliver: list[str] = []
+
+    def finish(self, status: TaskStatus, *, error: str | None = None, warnings: Warnings | None = None) -> None:
+        """Write the task's row."""
+        tasks.finish(
+            self.envelope.task_id,
+            self.envelope.task_type,
+            user_id=self.user_id,
+            status=status,
+            attempts=self.envelope.attempt,
+            error=error,
+            warnings=warnings,
+        )
+
+    def notify(self, event: Event, *, key: str = "", at: datetime | None = None, **payload: Any) -> None:
+        """Write a notification's row; what is pushed is on its way after the commit.
+
+        Parameters:
+          event: its type.
+          key: tells events of one type and task apart: for each there is one notification.
+          at: when it happened, if not now.
+          payload: what the app is told, beside the task's ID.
+        """
+        written = notifications.write(
+            user_id=self.user_id,
+            type=event,
+            payload={"taskId": self.envelope.task_id, **payload},
+            event=":".join(filter(None, (self.envelope.task_id, event, key))),
+            created_at=at,
+            push=is_pushed(event),
+        )
+        if written and is_pushed(event):
+            self.to_deliver.append(written)
+
+
+@contextmanager
+def effects_of(envelope: Envelope[Payload], *, user_id: str, ends: TaskStatus | None = None) -> Iterator[Effects]:
+    """One transaction under the user's lock. After its commit the notifications are put on their queue.
+
+    Parameters:
+      envelope: the message.
+      user_id: whose it is.
+      ends: how the message ends its task; None when it does not, as progress.
+
+    Raises WrongOwner when the task is someone else's.
+    """
+    with user_transaction(user_id):
+        stored = tasks.claim(envelope.task_id, envelope.task_type, user_id=user_id)
+        effects = Effects(envelope, user_id, repeated=tasks.is_final(stored) or stored == ends)
+        yield effects
+    if effects.repeated:
+        # The worker that stored it may have died before it could put the notifications on their queue.
+        effects.to_deliver += notifications.pending(user_id)
+    for notification_id in effects.to_deliver:
+        deliver_notification.send(notification_id=notification_id)
+
+
+def is_repeated(envelope: Envelope[Payload], *, user_id: str) -> bool:
+    """A look before documents are fetched: whether the task is final, and there is nothing left to do."""
+    if not tasks.is_final(tasks.status(envelope.task_id, envelope.task_type)):
+        return False
+    with effects_of(envelope, user_id=user_id):
+        return True

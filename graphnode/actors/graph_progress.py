@@ -1,0 +1,36 @@
+"""Notes how far the AI server is with a user's graph."""
+
+from __future__ import annotations
+
+import dramatiq
+
+from graphnode.actors.effects import effects_of
+from graphnode.envelopes import RESULT_QUEUE, Envelope, GraphGenerationProgress
+from graphnode.rules.notifications import Event
+from graphnode.storage import tasks
+
+
+@dramatiq.actor(actor_name="graph_progress", queue_name=RESULT_QUEUE)
+def graph_progress(envelope: Envelope[GraphGenerationProgress]) -> None:
+    """Keep the newest progress of the task; older news, or news of a task that has ended, changes nothing."""
+    progress = envelope.payload
+    with effects_of(envelope, user_id=progress.user_id) as effects:
+        is_news = tasks.record_progress(
+            envelope.task_id,
+            envelope.task_type,
+            user_id=progress.user_id,
+            stage=progress.current_stage,
+            percent=progress.progress_percent,
+            eta_seconds=progress.eta_seconds,
+            at=envelope.timestamp,
+        )
+        if is_news:
+            effects.notify(
+                Event.GRAPH_PROGRESS,
+                key=envelope.timestamp.isoformat(),
+                at=envelope.timestamp,
+                currentStage=progress.current_stage,
+                progressPercent=progress.progress_percent,
+                etaSeconds=progress.eta_seconds,
+                timestamp=envelope.timestamp.isoformat(),
+            )

@@ -1,0 +1,50 @@
+"""Replaces the summary of a user's graph."""
+
+from __future__ import annotations
+
+import dramatiq
+
+from graphnode.actors.effects import effects_of, is_repeated
+from graphnode.documents import decode_summary
+from graphnode.envelopes import RESULT_QUEUE, Envelope, GraphSummaryResult
+from graphnode.objects import read_document
+from graphnode.rules.notifications import Event
+from graphnode.rules.rows import Warnings
+from graphnode.rules.summary import recount
+from graphnode.storage import graphs, summaries
+from graphnode.storage.tasks import TaskStatus
+
+
+@dramatiq.actor(actor_name="graph_summary", queue_name=RESULT_QUEUE)
+def graph_summary(envelope: Envelope[GraphSummaryResult]) -> None:
+    """Store the summary, its totals counted anew from the nodes that are stored; or note that there is none."""
+    result = envelope.payload
+    if result.status == "FAILED":
+        note_failure(envelope)
+        return
+    if is_repeated(envelope, user_id=result.user_id):
+        return
+
+    assert result.summary_s3_key, "the envelope's decoder requires it"  # noqa: S101
+    warnings: Warnings = {}
+    summary = decode_summary(read_document(result.summary_s3_key), warnings=warnings)
+
+    with effects_of(envelope, user_id=result.user_id, ends=TaskStatus.COMPLETED) as effects:
+        if effects.repeated:
+            return
+        row = recount(summary, graphs.source_types(result.user_id))
+        if not summaries.replace_summary(result.user_id, row, source_timestamp=envelope.timestamp):
+            effects.finish(TaskStatus.SUPERSEDED, warnings={"a newer summary is stored": 1})
+            return
+        effects.finish(TaskStatus.COMPLETED, warnings=warnings)
+        effects.notify(Event.SUMMARY_COMPLETED, detailLevel=row.detail_level)
+
+
+def note_failure(envelope: Envelope[GraphSummaryResult]) -> None:
+    """Keep the old summary, and say that there is no new one."""
+    result = envelope.payload
+    with effects_of(envelope, user_id=result.user_id, ends=TaskStatus.FAILED) as effects:
+        if effects.repeated:
+            return
+        effects.finish(TaskStatus.FAILED, error=result.error_text)
+        effects.notify(Event.SUMMARY_FAILED, error=result.error_text)

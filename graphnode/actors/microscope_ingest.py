@@ -1,0 +1,101 @@
+"""Stores what the AI server found in a document, and completes the workspace with its last one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dramatiq
+import msgspec
+
+from graphnode.actors.effects import Effects, effects_of, is_repeated
+from graphnode.documents import decode_block_graph, decode_chunks
+from graphnode.envelopes import RESULT_QUEUE, Envelope, MicroscopeIngestResult
+from graphnode.errors import InvalidEnvelope
+from graphnode.objects import read_document
+from graphnode.rules.microscope import MicroscopeTask, View, graph_keys, parse_task_id
+from graphnode.rules.notifications import Event
+from graphnode.rules.rows import Warnings
+from graphnode.storage import microscope
+from graphnode.storage.microscope import DocumentStatus, Recorded
+from graphnode.storage.tasks import TaskStatus
+
+
+@dramatiq.actor(actor_name="microscope_ingest", queue_name=RESULT_QUEUE)
+def microscope_ingest(envelope: Envelope[MicroscopeIngestResult]) -> None:
+    """Store a document's result, or that of one of its halves."""
+    result = envelope.payload
+    task = parse_task_id(envelope.task_id)
+    user_id = result.user_id or task.user_id or microscope.owner(task.document_id)
+    if user_id is None:
+        raise InvalidEnvelope(
+            f"payload.userId: not given, taskId {envelope.task_id!r} names no user, and the document is not known"
+        )
+    if is_repeated(envelope, user_id=user_id):
+        return
+
+    keys = graph_keys(task.half, result.standardized_s3_key, result.block_graph_s3_key)
+    warnings: Warnings = {}
+    graphs = {view: read_graph(view, key, warnings) for view, key in keys.items() if result.status == "COMPLETED"}
+
+    with effects_of(envelope, user_id=user_id, ends=TaskStatus(result.status)) as effects:
+        if effects.repeated:
+            return
+        recorded = record(effects, task, result, chunks=len(graphs.get("non_block", [])))
+        for view, graph in graphs.items():
+            microscope.store_graph(task.document_id, view, graph)
+        failed = result.status == "FAILED"
+        effects.finish(
+            TaskStatus(result.status), error=result.error_text if failed else result.error, warnings=warnings
+        )
+        if recorded.status != recorded.status_before:
+            tell(effects, task.document_id, recorded)
+
+
+def read_graph(view: View, key: str, warnings: Warnings) -> Any:
+    """One view of the document, as it is stored."""
+    decode = decode_chunks if view == "non_block" else decode_block_graph
+    return msgspec.to_builtins(decode(read_document(key), warnings=warnings))
+
+
+def record(effects: Effects, task: MicroscopeTask, result: MicroscopeIngestResult, *, chunks: int) -> Recorded:
+    """Write the result into the document's row. The chunks are counted where the result does not say how many there are."""
+    return microscope.record_result(
+        task.document_id,
+        user_id=effects.user_id,
+        workspace_id=result.group_id,
+        half=task.half,
+        status=result.status,
+        error=result.error_text if result.status == "FAILED" else None,
+        source_id=result.source_id,
+        chunks_count=chunks or None if result.chunks_count is None else result.chunks_count,
+        schema_name=result.schema_name,
+        ingest_stats=result.ingest_stats,
+        standardized_s3_key=result.standardized_s3_key,
+        block_graph_s3_key=result.block_graph_s3_key,
+        images_s3_prefix=result.images_s3_prefix,
+    )
+
+
+def tell(effects: Effects, document_id: str, recorded: Recorded) -> None:
+    """Tell the user of a document that has ended, and of its workspace if it was the last one."""
+    document: dict[str, Any] = {
+        "documentId": document_id,
+        "groupId": recorded.workspace_id,
+        "sourceId": recorded.source_id,
+    }
+    if recorded.status == DocumentStatus.COMPLETED:
+        effects.notify(Event.DOCUMENT_COMPLETED, **document, chunksCount=recorded.chunks_count)
+    elif recorded.status == DocumentStatus.FAILED:
+        effects.notify(Event.DOCUMENT_FAILED, **document, error=recorded.error)
+    else:
+        return
+    tally = recorded.workspace_id and microscope.finish_workspace_if_last(recorded.workspace_id)
+    if tally:
+        effects.notify(
+            Event.WORKSPACE_COMPLETED,
+            key=recorded.workspace_id or "",
+            groupId=recorded.workspace_id,
+            workspaceName=tally.name or recorded.workspace_id,
+            completedCount=tally.completed,
+            failedCount=tally.failed,
+        )

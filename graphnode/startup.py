@@ -1,0 +1,123 @@
+"""Putting the worker together: its broker, its middleware, and what must be true before it takes a message."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+import structlog
+from dramatiq import Worker
+
+from graphnode import envelopes, objects, push
+from graphnode.broker import Options, Queue, SQSBroker
+from graphnode.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
+from graphnode.errors import AwsOutage, DatabaseOutage, OutageError, sorted_error
+from graphnode.logs import configure_logs
+from graphnode.middleware import worker_middleware
+from graphnode.outages import PROBE_MAX_S, Outages
+from graphnode.settings import settings
+from graphnode.storage import database, schema
+from graphnode.verdicts import RetryPolicy
+
+#: Connections beyond one for each worker thread: the probe's and the sweep's.
+SPARE_CONNECTIONS = 2
+
+log = structlog.get_logger("graphnode.startup")
+
+
+def worker_broker() -> SQSBroker:
+    """The broker of a worker process. Nothing is read or opened before the worker boots."""
+    broker = SQSBroker(
+        broker_options,
+        outages=Outages({DatabaseOutage.service: database.probe, AwsOutage.service: lambda: probe_aws(broker)}),
+        middleware=worker_middleware(
+            prepare=lambda worker: prepare(broker, worker),
+            policy=retry_policy,
+            shutdown_timeout_s=lambda: settings().shutdown_timeout,
+        ),
+    )
+    return broker
+
+
+def broker_options() -> Options:
+    """The broker's options, from the settings."""
+    known = settings()
+    return Options(
+        queues={
+            RESULT_QUEUE: Queue(url=known.sqs_result_queue_url, decode=envelopes.to_message, describe=envelopes.peek),
+            NOTIFICATION_QUEUE: Queue(url=known.sqs_notification_queue_url),
+        },
+        region=known.aws_region,
+        endpoint_url=known.aws_endpoint_url,
+        visibility_s=known.visibility_timeout,
+        poll_wait_s=known.poll_wait,
+        poll_grace_s=known.poll_grace,
+    )
+
+
+def retry_policy() -> RetryPolicy:
+    """The retry policy, from the settings."""
+    known = settings()
+    return RetryPolicy(
+        max_attempts=known.max_attempts,
+        backoff_min_s=known.backoff_min,
+        backoff_max_s=known.backoff_max,
+    )
+
+
+def prepare(broker: SQSBroker, worker: Worker) -> None:
+    """Get a worker process ready: wait for services that are away.
+
+    Raises SettingsError or SchemaError for what does not mend by itself.
+    """
+    known = settings()
+    configure_logs(form=known.log_format, level=known.log_level)
+    push.firebase()
+    database.open_database(known.database_url, max_connections=worker.worker_threads + SPARE_CONNECTIONS)
+    wait_for(schema.check_schema)
+    wait_for(objects.probe)
+    wait_for(lambda: broker.connect(threads=worker.worker_threads))
+
+
+def wait_for(step: Callable[[], None]) -> None:
+    """Run a step of the start; while the service it needs is away, say so once and try again until it is there."""
+    failing = False
+    while True:
+        try:
+            step()
+        except Exception as raised:
+            error = sorted_error(raised)
+            if not isinstance(error, OutageError):
+                raise error from None
+            if not failing:
+                log.warning("waiting to start", service=error.service, error=str(error))
+                failing = True
+            pause(PROBE_MAX_S)
+        else:
+            return
+
+
+def pause(seconds: float) -> None:
+    """Sleep; a SIGTERM meanwhile ends the process, for it holds nothing yet."""
+    if threading.current_thread() is not threading.main_thread():
+        time.sleep(seconds)
+        return
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        sys.exit(0)
+
+    previous = signal.signal(signal.SIGTERM, leave)
+    try:
+        time.sleep(seconds)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def probe_aws(broker: SQSBroker) -> None:
+    """Ask S3 and SQS. Raises botocore's errors while one of them is away."""
+    objects.probe()
+    broker.client.get_queue_attributes(QueueUrl=settings().sqs_result_queue_url, AttributeNames=["QueueArn"])
