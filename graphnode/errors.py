@@ -31,8 +31,8 @@ CREDENTIAL_CODES = frozenset(
 #: (resources), 57P0x (shutdown, crash, starting up). https://www.postgresql.org/docs/current/errcodes-appendix.html
 DATABASE_AWAY = ("08", "53", "57P")
 
-#: SQLSTATE class 22: a value that PostgreSQL will refuse at every attempt.
-DATA_EXCEPTION = "22"
+#: SQLSTATE classes of what PostgreSQL will refuse at every attempt: 22 (a value), 54 (a limit of its own).
+REFUSALS = ("22", "54")
 
 
 class GraphNodeError(Exception):
@@ -135,6 +135,12 @@ class DatabaseConflict(TransientError):
     reason = "DATABASE_CONFLICT"
 
 
+class BeingPushed(TransientError):
+    """Another worker is pushing this notification."""
+
+    reason = "BEING_PUSHED"
+
+
 class TimeLimit(TransientError):
     """The actor ran over its time limit."""
 
@@ -217,7 +223,7 @@ def _known(error: BaseException) -> GraphNodeError | None:
 def _database_error(error: psycopg2.Error) -> GraphNodeError:
     text = one_line(error)
     code = error.pgcode or ""
-    if code.startswith(DATA_EXCEPTION):
+    if code.startswith(REFUSALS):
         return RefusedByDatabase(f"PostgreSQL refuses a value ({errorcodes.lookup(code)}): {text}")
     if code.startswith(DATABASE_AWAY):
         return DatabaseOutage(f"PostgreSQL is away ({errorcodes.lookup(code)}): {text}")

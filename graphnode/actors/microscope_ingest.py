@@ -58,7 +58,7 @@ def read_graph(view: View, key: str, warnings: Warnings) -> Any:
 
 
 def record(effects: Effects, task: MicroscopeTask, result: MicroscopeIngestResult, *, chunks: int) -> Recorded:
-    """Write the result into the document's row. The chunks are counted where the result does not say how many there are."""
+    """Write the result into the document's row; where it does not say how many chunks there are, they were counted."""
     return microscope.record_result(
         task.document_id,
         user_id=effects.user_id,

@@ -7,10 +7,9 @@ the thread.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -68,7 +67,7 @@ class Pool(PooledPostgresqlDatabase):
 
     def rollback(self) -> None:
         """Roll back. On a lost connection that is done already: the error to see is the one that lost it."""
-        with contextlib.suppress(peewee.InterfaceError, peewee.OperationalError):
+        with suppress(peewee.InterfaceError, peewee.OperationalError):
             super().rollback()
 
 
@@ -144,8 +143,8 @@ def probe() -> None:
 
 @contextmanager
 def connection() -> Iterator[None]:
-    """Hold one of the pool's connections for single statements; inside a transaction, the transaction's own."""
-    if database.in_transaction() and database.is_connection_usable():
+    """Hold one of the pool's connections for single statements; the one that the thread holds already, if it does."""
+    if database.is_connection_usable():
         yield
         return
     _abandon_connection()
@@ -159,6 +158,8 @@ def connection() -> Iterator[None]:
 @contextmanager
 def user_transaction(user_id: str) -> Iterator[None]:
     """Run the block as one transaction, alone among those of this user: committed at its end, or rolled back.
+
+    It is the outermost user of the thread's connection, never inside another transaction or `connection`.
 
     Raises:
       peewee.OperationalError: The database is away, or another transaction of the user takes over `LOCK_TIMEOUT_MS`.
@@ -199,7 +200,7 @@ def copy_rows(table: type[Table], columns: Sequence[str], rows: Iterable[Sequenc
             cursor.copy_expert(statement, source, COPY_CHUNK_BYTES)
         except psycopg2.Error as error:
             # psycopg2 tells PostgreSQL that the source failed, and then raises PostgreSQL's answer to that.
-            if source.error:
+            if source.error is not None:
                 raise source.error from error
             raise
         count: int = cursor.rowcount

@@ -22,6 +22,7 @@ from peewee import (
 )
 from pgvector.peewee import VectorField
 from playhouse.postgres_ext import DateTimeTZField
+from psycopg2.errors import ProgramLimitExceeded
 
 from graphnode.errors import RefusedByDatabase, one_line
 from graphnode.rules.rows import (
@@ -205,8 +206,9 @@ def store_embeddings(user_id: str, rows: Iterable[tuple[int, Sequence[float]]]) 
     """
     try:
         with database.atomic():
-            return _copy(NodeEmbedding, ("node_id", "embedding"), user_id, rows)
-    except (psycopg2.DataError, psycopg2.IntegrityError) as error:
+            embeddings = ((node_id, list(embedding)) for node_id, embedding in rows)
+            return _copy(NodeEmbedding, ("node_id", "embedding"), user_id, embeddings)
+    except (psycopg2.DataError, psycopg2.IntegrityError, ProgramLimitExceeded) as error:
         raise RefusedByDatabase(f"PostgreSQL refuses the embeddings: {one_line(error)}") from error
 
 

@@ -185,8 +185,8 @@ def store_graph(document_id: str, view: View, graph: Any) -> None:
 def finish_workspace_if_last(workspace_id: str) -> WorkspaceTally | None:
     """Complete the workspace if each of its documents has ended; None if not.
 
-    Call it when a document has ended, and at no other time: each call that finds the workspace complete is a completion. A
-    document that ends anew, or is added later, completes the workspace anew.
+    Call it when a document has ended, and at no other time: each call that finds the workspace complete is a
+    completion. A document that ends anew, or is added later, completes the workspace anew.
     """
     documents = (
         MicroscopeDocument.select(MicroscopeDocument.status, fn.COUNT("*"))
@@ -214,9 +214,9 @@ def _claim_workspace(workspace_id: str, user_id: str) -> None:
     MicroscopeWorkspace.insert(id=workspace_id, user_id=user_id).on_conflict(
         action="IGNORE", conflict_target=[MicroscopeWorkspace.id]
     ).execute()
-    owner = MicroscopeWorkspace.get_by_id(workspace_id).user_id
-    if owner != user_id:
-        raise WrongOwner(f"Workspace {workspace_id} belongs to user {owner!r}, not {user_id!r}")
+    workspace = MicroscopeWorkspace.get_by_id(workspace_id)
+    if workspace.user_id != user_id:
+        raise WrongOwner(f"Workspace {workspace_id} belongs to user {workspace.user_id!r}, not {user_id!r}")
 
 
 def _single_result(document: MicroscopeDocument) -> str | None:

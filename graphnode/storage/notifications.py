@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from peewee import IntegerField, TextField, fn
+from peewee import SQL, IntegerField, TextField, fn
 from playhouse.postgres_ext import DateTimeTZField
 from ulid import ULID
 
+from graphnode.errors import BeingPushed
 from graphnode.storage.database import JsonField, Table, connection
 
 
@@ -23,6 +24,9 @@ class PushStatus(StrEnum):
     SKIPPED = "SKIPPED"
     FAILED = "FAILED"
 
+
+#: Seconds that a worker has for a push it has claimed: more than the time limit of the actor that pushes.
+PUSH_LEASE_S = 90
 
 #: What `push_error` says of a type that has no push.
 STORED_ONLY = "stored only"
@@ -40,6 +44,7 @@ class Notification(Table):
     push_status = TextField()
     push_attempts = IntegerField(default=0)
     push_error = TextField(null=True)
+    claimed_at = DateTimeTZField(null=True)
     pushed_at = DateTimeTZField(null=True)
 
     class Meta:
@@ -118,19 +123,31 @@ def pending(user_id: str) -> list[str]:
 def claim_push(notification_id: str) -> Notification | None:
     """Take a notification to push it; None when that is done, or it is not there.
 
-    One that is being sent is taken again: SQS delivers it a second time because the first worker did not finish.
+    Raises:
+      BeingPushed: Another worker has it, and may still end. After `PUSH_LEASE_S` it is taken from that worker.
     """
+    is_free = (Notification.push_status == PushStatus.PENDING) | (
+        (Notification.push_status == PushStatus.SENDING)
+        & (Notification.claimed_at < fn.now() - SQL(f"interval '{PUSH_LEASE_S} s'"))
+    )
     with connection():
         claimed = (
-            Notification.update(push_status=PushStatus.SENDING, push_attempts=Notification.push_attempts + 1)
-            .where(
-                Notification.id == notification_id,
-                Notification.push_status.in_((PushStatus.PENDING, PushStatus.SENDING)),
+            Notification.update(
+                push_status=PushStatus.SENDING,
+                push_attempts=Notification.push_attempts + 1,
+                claimed_at=fn.now(),
             )
+            .where(Notification.id == notification_id, is_free)
             .returning(Notification)
             .execute()
         )
-        return next(iter(claimed), None)
+        found: Notification | None = next(iter(claimed), None)
+        if found:
+            return found
+        status = Notification.select(Notification.push_status).where(Notification.id == notification_id).scalar()
+    if status == PushStatus.SENDING:
+        raise BeingPushed(f"Notification {notification_id} is being pushed by another worker")
+    return None
 
 
 def settle_push(notification_id: str, *, status: PushStatus, error: str | None = None) -> None:

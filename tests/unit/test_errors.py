@@ -49,6 +49,7 @@ class ServerSays(psycopg2.OperationalError):
         (ServerSays(None), errors.DatabaseOutage),
         (psycopg2.InterfaceError("connection already closed"), errors.DatabaseOutage),
         (ServerSays("22P02"), errors.RefusedByDatabase),
+        (ServerSays("54000"), errors.RefusedByDatabase),
         (client_error("SlowDown", 503), errors.ServiceBusy),
         (client_error("InternalError", 500), errors.ServiceBusy),
         (client_error("ThrottlingException", 400), errors.ServiceBusy),

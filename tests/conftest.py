@@ -1,0 +1,96 @@
+"""PostgreSQL for the tests: one server and one migrated database a run, emptied after each test."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import psycopg2
+import pytest
+from psycopg2 import sql
+
+from graphnode.storage.database import close_database, open_database
+from graphnode.storage.schema import migrate
+
+#: Connections that a test's pool may have.
+POOL_SIZE = 8
+
+#: Empties every table but the history of migrations. Of little, DELETE is a hundred times faster than TRUNCATE.
+EMPTY = """
+DO $$
+DECLARE name text;
+BEGIN
+    SET LOCAL lock_timeout = '10s';
+    FOR name IN
+        SELECT tablename FROM pg_tables WHERE schemaname = current_schema AND tablename <> 'schema_migration'
+    LOOP
+        EXECUTE format('DELETE FROM %I', name);
+    END LOOP;
+END $$
+"""
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a server to make databases in: that of DATABASE_URL, or an embedded one."""
+    if given := os.environ.get("DATABASE_URL"):
+        yield given
+        return
+    from graphnode.dev.postgres import start_postgres
+
+    with start_postgres(Path(tempfile.mkdtemp(prefix="graphnode-test-"))) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def migrated_database_url(postgres: str) -> Iterator[str]:
+    """The URL of a database of the run's own, with the newest schema."""
+    with _new_database(postgres) as url:
+        open_database(url, max_connections=1)
+        migrate()
+        close_database()
+        yield url
+
+
+@pytest.fixture
+def database_url(migrated_database_url: str) -> Iterator[str]:
+    """The URL of a database with the newest schema and no rows; whoever uses it has gone when the test ends."""
+    yield migrated_database_url
+    _execute(migrated_database_url, EMPTY)
+
+
+@pytest.fixture
+def empty_database_url(postgres: str) -> Iterator[str]:
+    """The URL of a database of the test's own, without a schema."""
+    with _new_database(postgres) as url:
+        yield url
+
+
+@pytest.fixture
+def storage(database_url: str) -> Iterator[None]:
+    """The storage, open on a database with the newest schema and no rows."""
+    open_database(database_url, max_connections=POOL_SIZE)
+    yield
+    close_database()
+
+
+@contextmanager
+def _new_database(server_url: str) -> Iterator[str]:
+    name = f"graphnode_test_{uuid4().hex}"
+    _execute(server_url, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    try:
+        yield urlsplit(server_url)._replace(path=f"/{name}").geturl()
+    finally:
+        _execute(server_url, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _execute(url: str, statement: str | sql.Composed) -> None:
+    with closing(psycopg2.connect(url)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(statement)

@@ -1,0 +1,408 @@
+"""The pool, the per-user transaction and COPY, on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta, timezone
+from types import FrameType
+from typing import Any, TypeAlias
+
+import peewee
+import psycopg2
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from graphnode.errors import DatabaseConflict, DatabaseOutage, SettingsError, WrongOwner, sorted_error
+from graphnode.storage import database as database_module
+from graphnode.storage.database import (
+    close_database,
+    connection,
+    copy_rows,
+    database,
+    open_database,
+    probe,
+    user_transaction,
+)
+from graphnode.storage.graphs import GraphCluster, GraphEdge, GraphNode, NodeEmbedding
+from graphnode.storage.summaries import GraphSummary
+
+Query: TypeAlias = Callable[..., list[tuple[Any, ...]]]
+
+WAIT_S = 10
+POLL_S = 0.001
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        time.sleep(POLL_S)
+
+
+def backend_pid() -> int:
+    pid: int = database.execute_sql("SELECT pg_backend_pid()").fetchone()[0]
+    return pid
+
+
+class Interruption(BaseException):
+    """What Dramatiq raises in a thread, but for the name."""
+
+
+def interrupted(action: Callable[[], None], *, at: int) -> bool:
+    """Run the action, with an Interruption at its nth step. Whether it has that many.
+
+    The steps are where CPython looks for such exceptions: when a function begins, and when a call into C returns.
+    """
+    steps = 0
+
+    def trace(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal steps
+        steps += event in ("call", "c_return")
+        if steps == at:
+            raise Interruption
+
+    sys.setprofile(trace)
+    try:
+        action()
+    except (Interruption, peewee.PeeweeException):
+        return True
+    finally:
+        sys.setprofile(None)
+    return False
+
+
+def one_transaction() -> None:
+    with user_transaction("ada"), connection():
+        database.execute_sql("SELECT 1")
+
+
+def insert_cluster(user_id: str = "ada", cluster_id: str = "c1") -> None:
+    GraphCluster.create(user_id=user_id, id=cluster_id, size=0, themes=[])
+
+
+@pytest.fixture
+def waiting_for_user_lock(query: Query) -> Callable[[], bool]:
+    return lambda: bool(query("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
+
+
+@pytest.mark.usefixtures("storage")
+class TestUserTransaction:
+    def test_commits_what_the_block_did(self, query: Query) -> None:
+        with user_transaction("ada"):
+            insert_cluster()
+
+        assert query("SELECT user_id FROM graph_clusters") == [("ada",)]
+
+    def test_rolls_back_when_the_block_fails_and_lets_its_error_pass(self, query: Query) -> None:
+        def fail() -> None:
+            with user_transaction("ada"):
+                insert_cluster()
+                raise WrongOwner
+
+        with pytest.raises(WrongOwner):
+            fail()
+
+        assert query("SELECT * FROM graph_clusters") == []
+
+    def test_a_failed_statement_leaves_the_connection_usable(self) -> None:
+        with user_transaction("ada"):
+            first = backend_pid()
+        with pytest.raises(peewee.DataError), user_transaction("ada"):
+            database.execute_sql("SELECT 1 / 0")
+
+        with user_transaction("ada"):
+            assert backend_pid() == first
+
+    def test_limits_are_the_transactions_and_not_the_sessions(self) -> None:
+        def limits() -> list[str]:
+            names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+            return [database.execute_sql(f"SHOW {name}").fetchone()[0] for name in names]
+
+        with user_transaction("ada"):
+            assert limits() == ["5min", "15s", "1min"]
+            pid = backend_pid()
+        with connection():
+            assert backend_pid() == pid
+            assert limits() == ["0", "0", "0"]
+
+    def test_transactions_of_one_user_run_one_after_the_other(self, waiting_for_user_lock: Callable[[], bool]) -> None:
+        events = []
+
+        def second() -> None:
+            with user_transaction("ada"):
+                events.append("second runs")
+
+        with ThreadPoolExecutor() as threads:
+            with user_transaction("ada"):
+                waiting = threads.submit(second)
+                wait_until(waiting_for_user_lock)
+                events.append("first ends")
+            waiting.result(WAIT_S)
+
+        assert events == ["first ends", "second runs"]
+
+    def test_users_do_not_wait_for_each_other(self) -> None:
+        def other() -> None:
+            with user_transaction("grace"):
+                insert_cluster("grace")
+
+        with ThreadPoolExecutor() as threads, user_transaction("ada"):
+            threads.submit(other).result(WAIT_S)
+
+    def test_waits_no_longer_than_the_lock_timeout(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        impatient = database_module.BEGIN_FOR_USER.replace("lock_timeout = 15000", "lock_timeout = 50")
+        monkeypatch.setattr(database_module, "BEGIN_FOR_USER", impatient)
+
+        def second() -> None:
+            with user_transaction("ada"):
+                pass
+
+        with ThreadPoolExecutor() as threads, user_transaction("ada"):
+            error = threads.submit(second).exception(WAIT_S)
+
+        assert error is not None
+        assert isinstance(sorted_error(error), DatabaseConflict)
+
+    def test_a_connection_lost_inside_is_an_outage_and_does_not_go_back_to_the_pool(self, query: Query) -> None:
+        pids = []
+
+        def lose_the_connection() -> None:
+            with user_transaction("ada"):
+                insert_cluster()
+                pids.append(backend_pid())
+                query("SELECT pg_terminate_backend(%s, 10000)", *pids)
+                insert_cluster("ada", "c2")
+
+        with pytest.raises(peewee.OperationalError) as lost:
+            lose_the_connection()
+
+        assert isinstance(sorted_error(lost.value), DatabaseOutage)
+        assert "already closed" not in str(lost.value), "the roll-back hides why the connection was lost"
+        with user_transaction("ada"):
+            assert backend_pid() not in pids
+            assert GraphCluster.select().count() == 0
+
+    def test_a_connection_lost_in_the_pool_is_replaced(self, query: Query) -> None:
+        with user_transaction("ada"):
+            pid = backend_pid()
+        query("SELECT pg_terminate_backend(%s, 10000)", pid)
+
+        with user_transaction("ada"):
+            assert backend_pid() != pid
+
+    def test_single_statements_inside_see_what_the_transaction_did(self) -> None:
+        with user_transaction("ada"):
+            insert_cluster()
+            with connection():
+                assert GraphCluster.select().count() == 1
+            insert_cluster("ada", "c2")
+            assert GraphCluster.select().count() == 2
+
+    def test_an_interruption_at_any_line_leaves_nothing_open(self, query: Query) -> None:
+        """Dramatiq's time limit raises an exception in the thread, at any line; the next message must not suffer."""
+        open_transactions = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
+        )
+        step = 1
+        while interrupted(one_transaction, at=step):
+            wait_until(lambda: query(open_transactions) == [(0,)])
+            with user_transaction("ada"):
+                GraphCluster.create(user_id="ada", id=str(step), size=0, themes=[])
+            assert database._in_use == {}
+            step += 1
+
+        assert step > 100
+        assert query("SELECT count(*) FROM graph_clusters") == [(step - 1,)]
+
+    def test_starts_anew_where_an_earlier_one_was_left_open(self, query: Query) -> None:
+        database.__enter__()
+        insert_cluster("ada", "left open")
+
+        with user_transaction("ada"):
+            insert_cluster("ada", "new")
+
+        assert query("SELECT id FROM graph_clusters") == [("new",)]
+
+    def test_one_left_open_and_lost_costs_the_next_use_alone(self, query: Query) -> None:
+        database.__enter__()
+        query("SELECT pg_terminate_backend(%s, 10000)", backend_pid())
+
+        with pytest.raises(peewee.OperationalError), connection():
+            backend_pid()
+        with connection():
+            assert GraphCluster.select().count() == 0
+
+
+@pytest.mark.usefixtures("storage")
+class TestPool:
+    def test_gives_each_thread_a_connection_of_its_own(self) -> None:
+        together = threading.Barrier(4)
+
+        def pid() -> int:
+            with connection():
+                together.wait(WAIT_S)
+                return backend_pid()
+
+        with ThreadPoolExecutor() as threads:
+            pids = {future.result(WAIT_S) for future in [threads.submit(pid) for _ in range(4)]}
+
+        assert len(pids) == 4
+
+    def test_never_connects_without_a_holder(self) -> None:
+        with pytest.raises(peewee.InterfaceError):
+            database.execute_sql("SELECT 1")
+
+    def test_a_probe_asks_over_a_new_connection(self) -> None:
+        with connection():
+            first = backend_pid()
+        probe()
+        with connection():
+            assert backend_pid() != first
+
+
+class TestOpenDatabase:
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "",
+            "mysql://ada:s3cret@host/db",
+            "postgresql://ada:s3cret@host",
+            "postgresql://ada:s3cret@host/db?nonsense=1",
+        ],
+    )
+    def test_refuses_what_names_no_postgresql_database_without_showing_it(self, url: str) -> None:
+        with pytest.raises(SettingsError, match="DATABASE_URL") as refused:
+            open_database(url, max_connections=1)
+
+        assert "s3cret" not in str(refused.value)
+
+    def test_the_urls_own_parameters_win(self, database_url: str) -> None:
+        open_database(f"{database_url}?application_name=mine", max_connections=1)
+        with connection():
+            assert database.execute_sql("SHOW application_name").fetchone() == ("mine",)
+        close_database()
+
+    def test_takes_the_short_scheme_and_forgets_the_earlier_address(self, database_url: str) -> None:
+        open_database("postgresql://ada@nowhere.invalid/db?options=-c%20statement_timeout%3D1", max_connections=1)
+        open_database(database_url.replace("postgresql://", "postgres://"), max_connections=1)
+        with connection():
+            assert database.execute_sql("SHOW statement_timeout").fetchone() == ("0",)
+            assert database.execute_sql("SHOW application_name").fetchone() == ("graphnode",)
+        close_database()
+
+    def test_a_server_that_is_not_there_is_an_outage(self) -> None:
+        open_database("postgresql://postgres@127.0.0.1:1/postgres", max_connections=1)
+        with pytest.raises(peewee.OperationalError) as refused:
+            probe()
+        close_database()
+
+        assert isinstance(sorted_error(refused.value), DatabaseOutage)
+
+
+#: Text that PostgreSQL can store: anything but NUL and lone surrogates.
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**31), 2**31) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@pytest.mark.usefixtures("storage")
+class TestCopyRows:
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(rows=st.lists(st.tuples(TEXT, st.none() | TEXT, st.lists(JSON, max_size=4)), max_size=4))
+    def test_stores_any_text_and_json_as_it_is(self, rows: list[tuple[str, str | None, list[Any]]]) -> None:
+        numbered = [("ada", str(number), *row, number) for number, row in enumerate(rows)]
+        with connection(), database.atomic() as transaction:
+            columns = ("user_id", "id", "name", "description", "themes", "size")
+            assert copy_rows(GraphCluster, columns, numbered) == len(rows)
+            fields = [getattr(GraphCluster, column) for column in columns]
+            stored = list(GraphCluster.select(*fields).order_by(GraphCluster.size).tuples())
+            transaction.rollback()
+
+        assert stored == numbered
+
+    def test_stores_numbers_booleans_times_and_nothing(self) -> None:
+        seoul = timezone(timedelta(hours=9))
+        moment = datetime(2026, 5, 24, 17, 2, 8, 793892, tzinfo=seoul)
+        with connection():
+            copy_rows(
+                GraphEdge,
+                ("user_id", "source", "target", "weight", "type", "intra_cluster"),
+                [("ada", 1, 2, 0.1, "hard", True), ("ada", 1, 3, None, "insight", False)],
+            )
+            copy_rows(
+                GraphNode,
+                ("user_id", "id", "orig_id", "timestamp", "keywords", "metadata"),
+                [("ada", 1, "o1", moment, [{"term": "graphe", "score": 0.25}], {"path": "a\\b\tc"})],
+            )
+            edges = list(GraphEdge.select().order_by(GraphEdge.target))
+            node = GraphNode.get()
+
+        assert [(edge.weight, edge.intra_cluster) for edge in edges] == [(0.1, True), (None, False)]
+        assert node.timestamp == moment.astimezone(UTC)
+        assert node.keywords == [{"term": "graphe", "score": 0.25}]
+        assert node.metadata == {"path": "a\\b\tc"}
+        assert node.cluster_id is None
+
+    def test_stores_embeddings(self) -> None:
+        with connection():
+            copy_rows(NodeEmbedding, ("user_id", "node_id", "embedding"), [("ada", 1, [0.5, -1, 2e-3])])
+            embedding = NodeEmbedding.get().embedding
+
+        assert list(embedding) == pytest.approx([0.5, -1, 0.002])
+
+    def test_lets_the_error_of_its_source_pass_and_stores_nothing(self, query: Query) -> None:
+        def rows() -> Iterator[tuple[object, ...]]:
+            yield "ada", "c1", 1
+            raise WrongOwner("in the middle")
+
+        with pytest.raises(WrongOwner, match="in the middle"), user_transaction("ada"):
+            copy_rows(GraphCluster, ("user_id", "id", "size"), rows())
+
+        assert query("SELECT * FROM graph_clusters") == []
+        with user_transaction("ada"):
+            assert GraphCluster.select().count() == 0
+
+    def test_refuses_a_value_that_has_no_text(self) -> None:
+        with pytest.raises(TypeError, match="object"), connection():
+            copy_rows(GraphCluster, ("user_id", "id", "size"), [("ada", "c1", object())])
+
+    def test_says_what_postgresql_refuses(self) -> None:
+        with pytest.raises(psycopg2.errors.InvalidTextRepresentation), connection():
+            copy_rows(GraphCluster, ("user_id", "id", "size"), [("ada", "c1", "many")])
+
+    def test_holds_a_chunk_in_memory_whatever_the_number_of_rows(self) -> None:
+        text = "long " * 200
+        rows = (("ada", str(number), text, 0) for number in range(20_000))
+        with connection(), database.atomic() as transaction:
+            tracemalloc.start()
+            copy_rows(GraphCluster, ("user_id", "id", "description", "size"), rows)
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            transaction.rollback()
+
+        assert peak < 20 * database_module.COPY_CHUNK_BYTES
+
+
+@pytest.mark.usefixtures("storage")
+def test_json_fields_store_what_json_can_say(query: Query) -> None:
+    with connection():
+        GraphSummary.create(
+            user_id="ada",
+            overview={"summary_text": "지식 그래프", "not a number": float("nan")},
+            clusters=[],
+            patterns=[],
+            connections=[],
+            recommendations=[],
+        )
+        overview = GraphSummary.get().overview
+
+    assert overview == {"summary_text": "지식 그래프", "not a number": None}

@@ -1,0 +1,400 @@
+"""Graphs, replaced as a whole and changed in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import NamedTuple, TypeVar
+
+import pytest
+
+from graphnode.errors import InvalidDocument, RefusedByDatabase
+from graphnode.rules.rows import (
+    ClusterRow,
+    EdgeRow,
+    GraphChanges,
+    GraphRows,
+    NodeRow,
+    StoredGraph,
+    StoredNode,
+    SubclusterRow,
+)
+from graphnode.storage import graphs
+from graphnode.storage.database import connection, user_transaction
+from graphnode.storage.graphs import (
+    Graph,
+    GraphCluster,
+    GraphCounts,
+    GraphEdge,
+    GraphNode,
+    GraphPart,
+    GraphStatus,
+    GraphSubcluster,
+    NodeEmbedding,
+)
+
+Row = TypeVar("Row", bound=NamedTuple)
+
+NOON = datetime(2026, 5, 24, 12, tzinfo=UTC)
+EVENING = datetime(2026, 5, 24, 18, tzinfo=UTC)
+
+TEA = NodeRow(
+    id=0,
+    orig_id="conv-tea",
+    cluster_id="c1",
+    cluster_name="Tee & Kaffee",
+    cluster_confidence=0.9,
+    source_type="chat",
+    num_messages=12,
+    keywords=[{"term": "お茶", "score": 0.8}],
+    timestamp=NOON,
+    metadata={"path": "C:\\tea\tpot"},
+)
+COFFEE = TEA._replace(id=1, orig_id="conv-coffee", keywords=[], timestamp=None, metadata={}, source_type=None)
+GRAPHS = TEA._replace(id=2, orig_id="note-graphs", cluster_id="c2", cluster_name="Graphes", source_type="markdown")
+DRINKS = ClusterRow(id="c1", name="Tee & Kaffee", description="Was man trinkt", size=2, themes=["warm"])
+MATHS = ClusterRow(id="c2", name="Graphes", description=None, size=1, themes=[])
+HOT = SubclusterRow(
+    id="s1",
+    cluster_id="c1",
+    node_ids=[0, 1],
+    representative_node_id=0,
+    size=2,
+    density=0.5,
+    top_keywords=["heiß"],
+)
+TEA_COFFEE = EdgeRow(source=0, target=1, weight=0.75, type="hard", intra_cluster=True)
+COFFEE_GRAPHS = EdgeRow(source=1, target=2, weight=None, type="insight", intra_cluster=False)
+GRAPH = GraphRows(
+    nodes=[TEA, COFFEE, GRAPHS],
+    edges=[TEA_COFFEE, COFFEE_GRAPHS],
+    clusters=[DRINKS, MATHS],
+    subclusters=[HOT],
+    generated_at=NOON,
+    metadata={"language": "de"},
+)
+NO_CHANGES = GraphChanges(nodes=[], edges=[], clusters=[], emptied_clusters=[], subclusters=[], emptied_subclusters=[])
+
+
+def unchanged(node: NodeRow) -> NodeRow:
+    """The row of a stored node about which a batch says nothing."""
+    return NodeRow(node.id, node.orig_id, None, None, None, None, None, [], None, {})
+
+
+def rows(table: type[GraphPart], row: type[Row], user_id: str = "ada") -> list[Row]:
+    fields = [table._meta.fields[name] for name in row._fields]
+    query = table.select(*fields).where(table.user_id == user_id).order_by(*fields[:2])
+    with connection():
+        return [row._make(values) for values in query.tuples().iterator()]
+
+
+def graph_row() -> Graph:
+    with connection():
+        return Graph.get_by_id("ada")
+
+
+@pytest.fixture
+def connected(storage: None) -> Iterator[None]:
+    """A connection without a transaction: each statement commits."""
+    with connection():
+        yield
+
+
+@pytest.fixture
+def stored_graph(storage: None) -> None:
+    """What every other test begins with: the graph above, with two embeddings, is Ada's."""
+    with connection():
+        graphs.replace_graph("ada", GRAPH, source_timestamp=NOON)
+        graphs.store_embeddings("ada", [(0, [1.0, 0.0]), (1, [0.0, 1.0])])
+
+
+@pytest.mark.usefixtures("connected")
+class TestReplaceGraph:
+    @pytest.mark.usefixtures("stored_graph")
+    def test_stores_every_row(self) -> None:
+        assert rows(GraphNode, NodeRow) == GRAPH.nodes
+        assert rows(GraphEdge, EdgeRow) == GRAPH.edges
+        assert rows(GraphCluster, ClusterRow) == GRAPH.clusters
+        assert rows(GraphSubcluster, SubclusterRow) == GRAPH.subclusters
+
+    @pytest.mark.usefixtures("stored_graph")
+    def test_says_what_the_user_has(self) -> None:
+        graph = graph_row()
+        assert (graph.status, graph.status_before) == ("CREATED", None)
+        assert (graph.node_count, graph.edge_count, graph.cluster_count) == (3, 2, 2)
+        assert (graph.generated_at, graph.source_timestamp, graph.metadata) == (NOON, NOON, {"language": "de"})
+
+    @pytest.mark.usefixtures("stored_graph")
+    def test_leaves_nothing_of_the_earlier_graph(self) -> None:
+        Graph.update(status="CREATING", status_before="UPDATED").execute()
+        smaller = GraphRows([GRAPHS._replace(id=0)], [], [MATHS], [], None, {})
+
+        graphs.replace_graph("ada", smaller, source_timestamp=EVENING)
+
+        assert rows(GraphNode, NodeRow) == smaller.nodes
+        assert rows(GraphCluster, ClusterRow) == [MATHS]
+        assert rows(GraphEdge, EdgeRow) == []
+        assert rows(GraphSubcluster, SubclusterRow) == []
+        assert NodeEmbedding.select().count() == 0
+        graph = graph_row()
+        assert (graph.status, graph.status_before, graph.node_count) == ("CREATED", None, 1)
+        assert (graph.generated_at, graph.source_timestamp, graph.metadata) == (None, EVENING, {})
+
+    @pytest.mark.usefixtures("stored_graph")
+    def test_leaves_other_users_graphs_alone(self) -> None:
+        graphs.replace_graph("grace", GraphRows([], [], [], [], None, {}), source_timestamp=NOON)
+
+        assert graphs.graph_counts("ada") == (3, 2, 2)
+        assert NodeEmbedding.select().where(NodeEmbedding.user_id == "ada").count() == 2
+
+    def test_the_stored_timestamp_is_the_senders(self) -> None:
+        assert graphs.stored_source_timestamp("ada") is None
+        graphs.replace_graph("ada", GRAPH, source_timestamp=NOON)
+        assert graphs.stored_source_timestamp("ada") == NOON
+
+
+@pytest.mark.usefixtures("stored_graph")
+def test_a_graph_that_cannot_be_replaced_stays_whole() -> None:
+    def replace_and_fail() -> None:
+        with user_transaction("ada"):
+            graphs.replace_graph("ada", GraphRows([], [], [], [], None, {}), source_timestamp=EVENING)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        replace_and_fail()
+
+    assert rows(GraphNode, NodeRow) == GRAPH.nodes
+    assert rows(GraphEdge, EdgeRow) == GRAPH.edges
+    assert graph_row().source_timestamp == NOON
+
+
+@pytest.mark.usefixtures("storage")
+class TestStoreEmbeddings:
+    def test_stores_them_as_they_come(self) -> None:
+        embeddings = ((node_id, (node_id / 2, -1.0)) for node_id in range(3))
+
+        with connection():
+            assert graphs.store_embeddings("ada", embeddings) == 3
+            stored = {row.node_id: list(row.embedding) for row in NodeEmbedding.select()}
+
+        assert stored == {0: [0.0, -1.0], 1: [0.5, -1.0], 2: [1.0, -1.0]}
+
+    @pytest.mark.parametrize(
+        "embeddings",
+        [
+            pytest.param([(0, [1.0]), (0, [2.0])], id="a node twice"),
+            pytest.param([(0, [1.0]), (1, [])], id="an empty one"),
+            pytest.param([(0, [1.0]), (1, [float("nan")])], id="not a number"),
+            pytest.param([(0, [1.0]), (1, [1e40])], id="over four bytes"),
+            pytest.param([(0, [1.0]), (1, [0.5] * 16_001)], id="too wide"),
+        ],
+    )
+    def test_what_pgvector_refuses_costs_the_embeddings_alone(self, embeddings: list[tuple[int, list[float]]]) -> None:
+        with user_transaction("grace"):
+            graphs.replace_graph("grace", GRAPH, source_timestamp=NOON)
+            with pytest.raises(RefusedByDatabase, match="embeddings"):
+                graphs.store_embeddings("grace", embeddings)
+
+        with connection():
+            assert graphs.graph_counts("grace") == (3, 2, 2)
+            assert NodeEmbedding.select().count() == 0
+
+    def test_a_failing_source_costs_the_embeddings_alone(self) -> None:
+        def broken() -> Iterator[tuple[int, list[float]]]:
+            yield 0, [1.0]
+            raise InvalidDocument("embeddings[1]: not a number")
+
+        with user_transaction("grace"):
+            graphs.replace_graph("grace", GRAPH, source_timestamp=NOON)
+            with pytest.raises(InvalidDocument, match=r"embeddings\[1\]"):
+                graphs.store_embeddings("grace", broken())
+
+        with connection():
+            assert graphs.graph_counts("grace") == (3, 2, 2)
+            assert NodeEmbedding.select().count() == 0
+
+
+@pytest.mark.usefixtures("connected")
+class TestLoadForMerge:
+    @pytest.mark.usefixtures("stored_graph")
+    def test_says_what_is_stored(self) -> None:
+        assert graphs.load_for_merge("ada") == StoredGraph(
+            nodes={
+                "conv-tea": StoredNode(0, "c1"),
+                "conv-coffee": StoredNode(1, "c1"),
+                "note-graphs": StoredNode(2, "c2"),
+            },
+            edges={(0, 1), (1, 2)},
+            clusters={"c1": DRINKS, "c2": MATHS},
+            subclusters=[HOT],
+        )
+
+    @pytest.mark.usefixtures("stored_graph")
+    def test_a_user_without_a_graph_has_an_empty_one(self) -> None:
+        assert graphs.load_for_merge("grace") == StoredGraph(nodes={}, edges=set(), clusters={}, subclusters=[])
+
+
+@pytest.mark.usefixtures("connected")
+class TestApplyChanges:
+    def test_makes_a_graph_for_a_user_who_has_none(self) -> None:
+        changes = NO_CHANGES._replace(nodes=[TEA], clusters=[DRINKS])
+
+        assert graphs.apply_changes("ada", changes) == GraphCounts(nodes=1, edges=0, clusters=1)
+
+        assert rows(GraphNode, NodeRow) == [TEA]
+        graph = graph_row()
+        assert (graph.status, graph.node_count, graph.source_timestamp) == ("UPDATED", 1, None)
+
+    @pytest.mark.usefixtures("stored_graph")
+    def test_adds_what_is_new(self) -> None:
+        milk = TEA._replace(id=3, orig_id="conv-milk", cluster_id="c3", cluster_name=None)
+        edge = EdgeRow(source=3, target=0, weight=0.5, type="insight", intra_cluster=False)
+        dairy = ClusterRow(id="c3", name=None, description=None, size=99, themes=[])
+
+        counts = graphs.apply_changes("ada", NO_CHANGES._replace(nodes=[milk], edges=[edge], clusters=[dairy]))
+
+        assert counts == GraphCounts(nodes=4, edges=3, clusters=3)
+        assert rows(GraphNode, NodeRow) == [*GRAPH.nodes, milk]
+        assert rows(GraphEdge, EdgeRow) == [*GRAPH.edges, edge]
+        assert rows(GraphCluster, ClusterRow) == [*GRAPH.clusters, dairy._replace(size=1)]
+        graph = graph_row()
+        assert (graph.status, graph.node_count, graph.edge_count, graph.cluster_count) == ("UPDATED", 4, 3, 3)
+        assert (graph.source_timestamp, graph.generated_at, graph.metadata) == (NOON, NOON, {"language": "de"})
+
+    @pytest.mark.usefixtures("stored_graph")
+    def test_new_values_replace_stored_ones(self) -> None:
+        moved = TEA._replace(
+            cluster_id="c2", cluster_name="Graphes", num_messages=13, keywords=["Tee"], metadata={"new": True}
+        )
+        firmer = TEA_COFFEE._replace(weight=0.9, type="insight", intra_cluster=False)
+        renamed = MATHS._replace(name="Graph theory", themes=["trees"])
+
+        graphs.apply_changes("ada", NO_CHANGES._replace(nodes=[moved], edges=[firmer], clusters=[renamed]))
+
+        assert rows(GraphNode, NodeRow) == [moved, COFFEE, GRAPHS]
+        assert rows(GraphEdge, EdgeRow) == [firmer, COFFEE_GRAPHS]
+        assert rows(GraphCluster, ClusterRow) == [DRINKS._replace(size=1), renamed._replace(size=2)]
+
+    @pytest.mark.usefixtures("stored_graph")
+    def test_what_is_not_given_leaves_what_is_stored(self) -> None:
+        nothing = ClusterRow(id="c1", name="", description=None, size=0, themes=[])
+
+        graphs.apply_changes(
+            "ada",
+            NO_CHANGES._replace(nodes=[unchanged(TEA)], edges=[TEA_COFFEE._replace(weight=None)], clusters=[nothing]),
+        )
+
+        assert rows(GraphNode, NodeRow) == GRAPH.nodes
+        assert rows(GraphEdge, EdgeRow) == GRAPH.edges
+        assert rows(GraphCluster, ClusterRow) == GRAPH.clusters
+
+    @pytest.mark.usefixtures("stored_graph")
+    def test_emptied_clusters_and_subclusters_go(self) -> None:
+        changes = NO_CHANGES._replace(emptied_clusters=["c2"], emptied_subclusters=["s1"])
+
+        assert graphs.apply_changes("ada", changes).clusters == 1
+
+        assert rows(GraphCluster, ClusterRow) == [DRINKS]
+        assert rows(GraphSubcluster, SubclusterRow) == []
+
+    @pytest.mark.usefixtures("stored_graph")
+    def test_a_subcluster_that_lost_members_has_exactly_its_new_values(self) -> None:
+        smaller = HOT._replace(node_ids=[1], representative_node_id=None, size=1, density=None)
+
+        graphs.apply_changes("ada", NO_CHANGES._replace(subclusters=[smaller]))
+
+        assert rows(GraphSubcluster, SubclusterRow) == [smaller]
+
+    @pytest.mark.usefixtures("stored_graph")
+    def test_changes_more_rows_than_one_statement_takes(self) -> None:
+        count = graphs.INSERT_ROWS + 1
+        many = [TEA._replace(id=number, orig_id=f"conv-{number}") for number in range(10, 10 + count)]
+
+        assert graphs.apply_changes("ada", NO_CHANGES._replace(nodes=many)).nodes == 3 + count
+        assert GraphCluster.get(GraphCluster.id == "c1").size == 2 + count
+
+    @pytest.mark.usefixtures("stored_graph")
+    def test_leaves_other_users_graphs_alone(self) -> None:
+        graphs.apply_changes("grace", NO_CHANGES._replace(nodes=[GRAPHS], clusters=[MATHS], emptied_clusters=["c1"]))
+
+        assert rows(GraphNode, NodeRow) == GRAPH.nodes
+        assert rows(GraphCluster, ClusterRow) == GRAPH.clusters
+        assert rows(GraphNode, NodeRow, "grace") == [GRAPHS]
+
+
+class TestSettledStatus:
+    @pytest.mark.parametrize(
+        ("status_before", "has_nodes", "status"),
+        [
+            ("CREATED", True, "CREATED"),
+            ("UPDATED", True, "UPDATED"),
+            ("CREATED", False, "CREATED"),
+            ("NOT_CREATED", False, "NOT_CREATED"),
+            ("NOT_CREATED", True, "CREATED"),
+            ("UPDATING", True, "CREATED"),
+            (None, True, "CREATED"),
+            (None, False, "NOT_CREATED"),
+        ],
+    )
+    def test_is_the_one_before_if_there_was_a_graph_then(
+        self, status_before: str | None, has_nodes: bool, status: str
+    ) -> None:
+        assert graphs.settled_status(status_before, has_nodes=has_nodes) == status
+
+
+@pytest.mark.usefixtures("connected")
+class TestFailures:
+    def test_a_user_without_a_graph_has_none_after_a_failed_generation(self) -> None:
+        graphs.generation_failed("ada")
+
+        graph = graph_row()
+        assert (graph.status, graph.node_count) == ("NOT_CREATED", 0)
+
+    @pytest.mark.usefixtures("stored_graph")
+    @pytest.mark.parametrize("status_before", ["CREATED", "UPDATED"])
+    def test_a_failed_generation_keeps_the_graph_there_is(self, status_before: str) -> None:
+        Graph.update(status="CREATING", status_before=status_before).execute()
+
+        graphs.generation_failed("ada")
+
+        assert (graph_row().status, graph_row().status_before) == (status_before, None)
+        assert rows(GraphNode, NodeRow) == GRAPH.nodes
+        assert graph_row().source_timestamp == NOON
+
+    @pytest.mark.usefixtures("stored_graph")
+    @pytest.mark.parametrize("status", ["CREATED", "UPDATED", "UPDATING"])
+    def test_a_failed_generation_nobody_noted_changes_nothing(self, status: str) -> None:
+        Graph.update(status=status).execute()
+        graphs.generation_failed("ada")
+        assert graph_row().status == status
+
+    @pytest.mark.usefixtures("stored_graph")
+    @pytest.mark.parametrize("status_before", ["CREATED", "UPDATED"])
+    def test_a_failed_add_node_gives_the_status_back(self, status_before: str) -> None:
+        Graph.update(status="UPDATING", status_before=status_before).execute()
+
+        graphs.add_node_failed("ada")
+
+        assert (graph_row().status, graph_row().status_before) == (status_before, None)
+
+    @pytest.mark.usefixtures("stored_graph")
+    @pytest.mark.parametrize("status", ["CREATING", "CREATED"])
+    def test_a_failed_add_node_leaves_the_status_of_anything_else(self, status: GraphStatus) -> None:
+        Graph.update(status=status, status_before="UPDATED").execute()
+        graphs.add_node_failed("ada")
+        assert (graph_row().status, graph_row().status_before) == (status, "UPDATED")
+
+
+@pytest.mark.usefixtures("stored_graph", "connected")
+class TestLookingUp:
+    def test_counts_what_is_stored(self) -> None:
+        assert graphs.graph_counts("ada") == GraphCounts(nodes=3, edges=2, clusters=2)
+        assert graphs.graph_counts("grace") == GraphCounts(nodes=0, edges=0, clusters=0)
+
+    def test_counts_nodes_by_type_of_source(self) -> None:
+        assert graphs.source_types("ada") == {"chat": 1, None: 1, "markdown": 1}
+        assert graphs.source_types("grace") == {}
+
+    def test_knows_nodes_by_original_id(self) -> None:
+        assert graphs.node_ids("ada") == {"conv-tea": 0, "conv-coffee": 1, "note-graphs": 2}
+        assert graphs.node_ids("grace") == {}

@@ -1,0 +1,195 @@
+"""Microscope documents from one result or two, and the workspaces that finish with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from graphnode.errors import WrongOwner
+from graphnode.storage import microscope
+from graphnode.storage.database import connection
+from graphnode.storage.microscope import (
+    MicroscopeDocument,
+    MicroscopeGraph,
+    MicroscopeWorkspace,
+    Recorded,
+    WorkspaceTally,
+)
+
+
+@pytest.fixture(autouse=True)
+def connected(storage: None) -> Iterator[None]:
+    with connection():
+        yield
+
+
+def record(document_id: str = "d1", **changes: Any) -> Recorded:
+    result: dict[str, Any] = {"user_id": "ada", "workspace_id": "w1", "half": None, "status": "COMPLETED"}
+    return microscope.record_result(document_id, **result | changes)
+
+
+def stored(document_id: str = "d1") -> MicroscopeDocument:
+    document = microscope.find_document(document_id)
+    assert document
+    return document
+
+
+class TestRecordResult:
+    def test_makes_the_rows_of_a_document_and_workspace_nobody_knows(self) -> None:
+        recorded = record(chunks_count=7, source_id="s1")
+
+        assert recorded == Recorded(
+            status_before=None, status="COMPLETED", workspace_id="w1", source_id="s1", chunks_count=7, error=None
+        )
+        workspace = MicroscopeWorkspace.get_by_id("w1")
+        assert (workspace.user_id, workspace.name, workspace.completed_at) == ("ada", None, None)
+        assert (stored().user_id, stored().workspace_id) == ("ada", "w1")
+
+    def test_stores_all_that_the_result_gives(self) -> None:
+        given: dict[str, Any] = {
+            "source_id": "s1",
+            "chunks_count": 7,
+            "schema_name": "science",
+            "ingest_stats": {"seconds": 1.5},
+            "standardized_s3_key": "standardized.json",
+            "block_graph_s3_key": "blocks.json",
+            "images_s3_prefix": "images/",
+        }
+        record(**given)
+
+        document = stored()
+        assert {name: getattr(document, name) for name in given} == given
+
+    def test_what_the_result_does_not_give_stays(self) -> None:
+        record(half="non_block", source_id="s1", chunks_count=7, standardized_s3_key="standardized.json")
+        record(half="block", block_graph_s3_key="blocks.json")
+
+        document = stored()
+        assert (document.source_id, document.chunks_count) == ("s1", 7)
+        assert (document.standardized_s3_key, document.block_graph_s3_key) == ("standardized.json", "blocks.json")
+
+    def test_keeps_what_the_api_server_registered(self) -> None:
+        MicroscopeWorkspace.create(id="w1", user_id="ada", name="Thesis")
+        MicroscopeDocument.create(id="d1", workspace_id="w1", user_id="ada", status="PROCESSING")
+
+        recorded = record(workspace_id=None)
+
+        assert (recorded.status_before, recorded.status, recorded.workspace_id) == ("PROCESSING", "COMPLETED", "w1")
+        assert MicroscopeWorkspace.get_by_id("w1").name == "Thesis"
+
+    def test_the_stored_workspace_counts_more_than_the_results(self) -> None:
+        MicroscopeDocument.create(id="d1", workspace_id="w1", user_id="ada", status="PENDING")
+        assert record(workspace_id="w2").workspace_id == "w1"
+
+    def test_a_document_may_have_no_workspace(self) -> None:
+        assert record(workspace_id=None).workspace_id is None
+        assert MicroscopeWorkspace.select().count() == 0
+
+    @pytest.mark.parametrize("halves", [("block", "non_block"), ("non_block", "block")])
+    def test_is_completed_when_both_halves_are(self, halves: tuple[str, str]) -> None:
+        first = record(half=halves[0])
+        second = record(half=halves[1])
+
+        assert (first.status_before, first.status) == (None, "PROCESSING")
+        assert (second.status_before, second.status) == ("PROCESSING", "COMPLETED")
+        assert (stored().block_status, stored().non_block_status) == ("COMPLETED", "COMPLETED")
+
+    def test_is_failed_as_soon_as_a_half_is_and_keeps_its_error(self) -> None:
+        failed = record(half="block", status="FAILED", error="No text found.")
+        after = record(half="non_block")
+
+        assert (failed.status, failed.error) == ("FAILED", "No text found.")
+        assert (after.status_before, after.status, after.error) == ("FAILED", "FAILED", "No text found.")
+
+    def test_a_failed_half_may_still_complete(self) -> None:
+        record(half="block", status="FAILED", error="No text found.")
+        record(half="non_block")
+        recorded = record(half="block")
+
+        assert (recorded.status_before, recorded.status, recorded.error) == ("FAILED", "COMPLETED", None)
+
+    def test_one_result_of_the_whole_counts_beside_a_half(self) -> None:
+        record()
+        recorded = record(half="block", status="FAILED", error="No blocks.")
+
+        assert (recorded.status, recorded.error) == ("COMPLETED", None)
+        assert stored().block_status == "FAILED"
+
+    def test_a_repeat_changes_no_status(self) -> None:
+        record()
+        assert record().status_before == "COMPLETED"
+
+    def test_refuses_someone_elses_document(self) -> None:
+        record(workspace_id=None)
+
+        with pytest.raises(WrongOwner, match=r"d1.*'ada'.*'eve'"):
+            record(user_id="eve", workspace_id=None, status="FAILED")
+
+        assert stored().status == "COMPLETED"
+
+    def test_refuses_someone_elses_workspace(self) -> None:
+        MicroscopeWorkspace.create(id="w1", user_id="ada")
+
+        with pytest.raises(WrongOwner, match=r"w1.*'ada'.*'eve'"):
+            record(user_id="eve")
+
+        assert microscope.find_document("d1") is None
+
+
+class TestOwner:
+    def test_is_the_documents_user(self) -> None:
+        record()
+        assert microscope.owner("d1") == "ada"
+
+    def test_nobody_owns_an_unknown_document(self) -> None:
+        assert microscope.owner("d1") is None
+
+
+class TestStoreGraph:
+    def test_keeps_one_graph_a_view(self) -> None:
+        microscope.store_graph("d1", "block", {"blocks": [{"title": "이론"}]})
+        microscope.store_graph("d1", "non_block", [{"nodes": [], "edges": []}])
+        microscope.store_graph("d1", "block", {"blocks": []})
+
+        stored = {(graph.document_id, graph.view): graph.graph for graph in MicroscopeGraph.select()}
+        assert stored == {("d1", "block"): {"blocks": []}, ("d1", "non_block"): [{"nodes": [], "edges": []}]}
+
+
+class TestFinishWorkspace:
+    def test_finishes_with_its_last_document_however_that_ended(self) -> None:
+        MicroscopeWorkspace.create(id="w1", user_id="ada", name="Thesis")
+        MicroscopeDocument.create(id="d3", workspace_id="w1", user_id="ada", status="PENDING")
+        record("d1")
+        record("d2", status="FAILED")
+        assert microscope.finish_workspace_if_last("w1") is None
+        assert MicroscopeWorkspace.get_by_id("w1").completed_at is None
+
+        record("d3")
+
+        assert microscope.finish_workspace_if_last("w1") == WorkspaceTally(name="Thesis", completed=2, failed=1)
+        assert MicroscopeWorkspace.get_by_id("w1").completed_at is not None
+
+    def test_waits_for_a_documents_other_half(self) -> None:
+        record(half="block")
+        assert microscope.finish_workspace_if_last("w1") is None
+
+    def test_counts_its_own_documents_alone(self) -> None:
+        MicroscopeDocument.create(id="d2", workspace_id="w2", user_id="ada", status="PENDING")
+        record()
+        assert microscope.finish_workspace_if_last("w1") == WorkspaceTally(name=None, completed=1, failed=0)
+
+    def test_a_document_that_is_added_later_finishes_it_anew(self) -> None:
+        record("d1")
+        microscope.finish_workspace_if_last("w1")
+        MicroscopeDocument.create(id="d2", workspace_id="w1", user_id="ada", status="PENDING")
+        assert microscope.finish_workspace_if_last("w1") is None
+
+        record("d2")
+
+        assert microscope.finish_workspace_if_last("w1") == WorkspaceTally(name=None, completed=2, failed=0)
+
+    def test_an_unknown_workspace_never_finishes(self) -> None:
+        MicroscopeDocument.create(id="d1", workspace_id="w1", user_id="ada", status="COMPLETED")
+        assert microscope.finish_workspace_if_last("w1") is None

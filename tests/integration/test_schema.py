@@ -1,0 +1,164 @@
+"""Migrating, and telling an older database from a newer one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import psycopg2
+import pytest
+
+from graphnode.errors import SchemaError
+from graphnode.storage import graphs, microscope, notifications, schema, summaries, tasks
+from graphnode.storage.database import Table, close_database, connection, database, open_database
+from graphnode.storage.schema import check_schema, migrate
+
+MODELS: list[type[Table]] = [
+    graphs.Graph,
+    *graphs.PARTS,
+    summaries.GraphSummary,
+    microscope.MicroscopeWorkspace,
+    microscope.MicroscopeDocument,
+    microscope.MicroscopeGraph,
+    tasks.Task,
+    notifications.Notification,
+    notifications.DeviceToken,
+]
+
+#: How PostgreSQL names the types that peewee declares.
+TYPES = {
+    "TEXT": "text",
+    "INT": "integer",
+    "DOUBLE": "double precision",
+    "BOOL": "boolean",
+    "TIMESTAMPTZ": "timestamp with time zone",
+    "JSON": "jsonb",
+    "vector": "vector",
+}
+
+
+@pytest.fixture
+def empty_storage(empty_database_url: str) -> Iterator[None]:
+    open_database(empty_database_url, max_connections=4)
+    yield
+    close_database()
+
+
+@pytest.fixture
+def migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the migrations, in which a test may add one."""
+    copy = tmp_path / "migrations"
+    shutil.copytree(schema.MIGRATIONS, copy)
+    monkeypatch.setattr(schema, "MIGRATIONS", copy)
+    return copy
+
+
+def tables() -> list[str]:
+    with connection():
+        found: list[str] = database.get_tables()
+        return found
+
+
+@pytest.mark.usefixtures("empty_storage")
+class TestMigrate:
+    def test_brings_an_empty_database_to_the_newest_schema(self) -> None:
+        assert migrate() == ["0001_initial"]
+        check_schema()
+
+    def test_finds_nothing_to_do_the_second_time(self) -> None:
+        migrate()
+        assert migrate() == []
+
+    def test_two_at_once_apply_each_migration_once(self) -> None:
+        with ThreadPoolExecutor() as threads:
+            applied = [future.result() for future in [threads.submit(migrate) for _ in range(3)]]
+
+        assert sorted(applied) == [[], [], ["0001_initial"]]
+
+    def test_applies_all_or_none(self, migrations: Path) -> None:
+        (migrations / "0002_broken.py").write_text("def up(migrator, db):\n    db.execute_sql('SELECT 1 / 0')\n")
+
+        with pytest.raises(Exception, match="division by zero"):
+            migrate()
+
+        assert tables() == []
+
+    def test_refuses_a_database_of_a_newer_worker(self, migrations: Path) -> None:
+        newer = migrations / "0002_newer.py"
+        newer.write_text("def up(migrator, db):\n    pass\n")
+        migrate()
+        newer.unlink()
+
+        with pytest.raises(SchemaError, match=r"newer.*0002_newer.*deploy the newer worker"):
+            migrate()
+
+    def test_says_what_to_install_when_pgvector_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(schema, "EXTENSION", "vector_of_another_world")
+
+        with pytest.raises(SchemaError, match="install pgvector"):
+            migrate()
+
+        assert tables() == []
+
+    def test_says_whom_to_ask_when_pgvector_may_not_be_created(self, postgres: str, empty_database_url: str) -> None:
+        role = f"reader_{uuid4().hex}"
+        given = urlsplit(empty_database_url)
+        address = given.netloc.rpartition("@")[2]
+        close_database()
+        with closing(psycopg2.connect(postgres)) as server:
+            server.autocommit = True
+            with server.cursor() as cursor:
+                cursor.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'secret'")
+                try:
+                    open_database(given._replace(netloc=f"{role}:secret@{address}").geturl(), max_connections=1)
+                    with pytest.raises(SchemaError, match="administrator"):
+                        migrate()
+                    close_database()
+                finally:
+                    cursor.execute(f"DROP ROLE {role}")
+
+
+@pytest.mark.usefixtures("empty_storage")
+class TestCheckSchema:
+    def test_an_empty_database_needs_to_be_migrated(self) -> None:
+        with pytest.raises(SchemaError, match="no schema yet: run `graphnode migrate`"):
+            check_schema()
+
+    def test_an_older_database_needs_to_be_migrated(self, migrations: Path) -> None:
+        migrate()
+        (migrations / "0002_more.py").touch()
+
+        with pytest.raises(SchemaError, match=r"older.*0002_more.*run `graphnode migrate`"):
+            check_schema()
+
+    def test_a_newer_database_needs_a_newer_worker(self, migrations: Path) -> None:
+        (migrations / "0002_newer.py").write_text("def up(migrator, db):\n    pass\n")
+        migrate()
+        (migrations / "0002_newer.py").unlink()
+
+        with pytest.raises(SchemaError, match=r"newer.*0002_newer.*deploy the newer worker"):
+            check_schema()
+
+
+@pytest.mark.usefixtures("storage")
+class TestModels:
+    @pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.table_name)
+    def test_a_models_fields_are_its_tables_columns(self, model: type[Table]) -> None:
+        with connection():
+            columns = {
+                column.name: (column.data_type.replace("USER-DEFINED", "vector"), column.null)
+                for column in database.get_columns(model._meta.table_name)
+            }
+            keys = database.get_primary_keys(model._meta.table_name)
+
+        fields = model._meta.sorted_fields
+        assert {field.column_name: (TYPES[field.field_type], field.null) for field in fields} == columns
+        assert [key.column_name for key in model._meta.get_primary_keys()] == keys
+
+    def test_every_table_has_a_model(self) -> None:
+        assert {model._meta.table_name for model in MODELS} | {"schema_migration"} == set(tables())

@@ -1,0 +1,145 @@
+"""Task rows: who owns them, how far they are, and when they are final."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from graphnode.errors import WrongOwner
+from graphnode.storage import tasks
+from graphnode.storage.database import connection
+from graphnode.storage.tasks import Task, TaskStatus
+
+RESULT = "GRAPH_GENERATION_RESULT"
+NOON = datetime(2026, 5, 24, 12, tzinfo=UTC)
+
+pytestmark = pytest.mark.usefixtures("storage")
+
+
+@pytest.fixture(autouse=True)
+def connected(storage: None) -> Iterator[None]:
+    with connection():
+        yield
+
+
+def finish(status: TaskStatus = TaskStatus.COMPLETED, **changes: Any) -> None:
+    result: dict[str, Any] = {"user_id": "ada", "status": status, "attempts": 1}
+    tasks.finish("t1", RESULT, **result | changes)
+
+
+def record_progress(**changes: Any) -> bool:
+    progress: dict[str, Any] = {"stage": "clustering", "percent": 40.0, "eta_seconds": 30.0, "at": NOON}
+    return tasks.record_progress("t1", RESULT, **{"user_id": "ada"} | progress | changes)
+
+
+def stored() -> Task:
+    return Task.get()
+
+
+class TestStatus:
+    def test_an_unknown_task_has_none(self) -> None:
+        assert tasks.status("t1", RESULT) is None
+        assert tasks.claim("t1", RESULT, user_id="ada") is None
+
+    @pytest.mark.parametrize("status", TaskStatus)
+    def test_a_known_task_has_the_stored_one(self, status: TaskStatus) -> None:
+        finish(status)
+        assert tasks.status("t1", RESULT) is status
+        assert tasks.claim("t1", RESULT, user_id="ada") is status
+
+    def test_each_type_of_a_task_has_its_own(self) -> None:
+        finish()
+        assert tasks.status("t1", "GRAPH_SUMMARY_RESULT") is None
+        assert tasks.claim("t1", "GRAPH_SUMMARY_RESULT", user_id="ada") is None
+
+    def test_nothing_follows_on_completed_and_superseded(self) -> None:
+        assert {status for status in TaskStatus if tasks.is_final(status)} == {
+            TaskStatus.COMPLETED,
+            TaskStatus.SUPERSEDED,
+        }
+        assert not tasks.is_final(None)
+
+
+class TestClaim:
+    @pytest.mark.parametrize("task_type", [RESULT, "GRAPH_SUMMARY_RESULT"])
+    def test_refuses_a_task_that_is_someone_elses_by_any_type(self, task_type: str) -> None:
+        finish(user_id="ada")
+
+        with pytest.raises(WrongOwner, match=r"'ada'.*'eve'"):
+            tasks.claim("t1", task_type, user_id="eve")
+
+
+class TestFinish:
+    def test_stores_how_the_task_ended(self) -> None:
+        finish(attempts=3, warnings={"edges to unknown nodes": 2})
+
+        task = stored()
+        assert (task.user_id, task.status, task.attempts, task.error) == ("ada", "COMPLETED", 3, None)
+        assert task.warnings == {"edges to unknown nodes": 2}
+        assert task.finished_at == task.updated_at == task.created_at
+
+    def test_a_failed_task_may_turn_completed_and_loses_its_error(self) -> None:
+        finish(TaskStatus.FAILED, error="The model was away.", warnings={"nodes without an ID": 1})
+        created_at = stored().created_at
+        finish(TaskStatus.COMPLETED, attempts=2)
+
+        task = stored()
+        assert (task.status, task.error, task.warnings, task.attempts) == ("COMPLETED", None, None, 2)
+        assert task.created_at == created_at
+
+    def test_keeps_the_newest_progress(self) -> None:
+        record_progress()
+        finish()
+
+        task = stored()
+        assert (task.status, task.current_stage, task.progress_percent) == ("COMPLETED", "clustering", 40.0)
+
+    def test_refuses_a_task_that_is_someone_elses(self) -> None:
+        finish(TaskStatus.FAILED, user_id="ada")
+
+        with pytest.raises(WrongOwner):
+            finish(user_id="eve")
+
+        assert (stored().user_id, stored().status) == ("ada", "FAILED")
+
+
+class TestRecordProgress:
+    def test_makes_the_tasks_row(self) -> None:
+        assert record_progress()
+
+        task = stored()
+        assert (task.task_type, task.status, task.user_id) == (RESULT, "PROGRESS", "ada")
+        assert (task.current_stage, task.progress_percent, task.eta_seconds) == ("clustering", 40.0, 30.0)
+        assert (task.progress_at, task.finished_at) == (NOON, None)
+
+    def test_newer_progress_replaces_older(self) -> None:
+        record_progress()
+        assert record_progress(stage="naming", percent=None, eta_seconds=None, at=NOON + timedelta(seconds=1))
+
+        task = stored()
+        assert (task.current_stage, task.progress_percent, task.eta_seconds) == ("naming", None, None)
+
+    @pytest.mark.parametrize("at", [NOON, NOON - timedelta(microseconds=1)], ids=["the same", "older"])
+    def test_progress_that_is_not_newer_changes_nothing(self, at: datetime) -> None:
+        record_progress()
+        assert not record_progress(stage="reading", at=at)
+        assert stored().current_stage == "clustering"
+
+    def test_starts_a_task_that_waits(self) -> None:
+        finish(TaskStatus.PENDING)
+        assert record_progress()
+        assert stored().status == "PROGRESS"
+
+    @pytest.mark.parametrize("status", [TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.SUPERSEDED])
+    def test_changes_nothing_once_the_task_has_ended(self, status: TaskStatus) -> None:
+        finish(status)
+        assert not record_progress()
+        assert (stored().status, stored().current_stage) == (status, None)
+
+    def test_changes_nothing_of_someone_elses_task(self) -> None:
+        record_progress(user_id="ada")
+        assert not record_progress(user_id="eve", at=NOON + timedelta(seconds=1))
+        assert stored().user_id == "ada"
