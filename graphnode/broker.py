@@ -182,7 +182,9 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
             self._dead_letter_urls[name] = self._find_dead_letter_queue(name)
         self.worker_name = f"{socket.gethostname()}:{os.getpid()}"
         self.in_hand = InHand(threads=threads)
-        self.heartbeat = Heartbeat(self.client, self.in_hand, visibility_s=self.options.visibility_s)
+        # One attempt a call: the next beat is the retry, and it comes sooner than botocore's would.
+        client = self.new_client(read_timeout_s=CALL_TIMEOUT_S, attempts=1)
+        self.heartbeat = Heartbeat(client, self.in_hand, visibility_s=self.options.visibility_s)
         self.heartbeat.start()
 
     def _find_dead_letter_queue(self, name: str) -> str:

@@ -81,6 +81,7 @@ class Settlement:
         self._waiting: deque[Settled] = deque()
         self._changed = threading.Condition()
         self._closing = False
+        self._closed = False
         self._threads = [
             threading.Thread(target=self._run, name=f"settlement-{index}", daemon=True) for index in range(THREADS)
         ]
@@ -94,9 +95,14 @@ class Settlement:
             return
         # What goes back is no longer kept alive; what is to be deleted is, until it is deleted.
         self.in_hand.move(delivery, State.SETTLING if isinstance(verdict, Retry | Release) else State.DELETING)
+        settled = Settled(delivery, verdict, time.monotonic())
         with self._changed:
-            self._waiting.append(Settled(delivery, verdict, time.monotonic()))
-            self._changed.notify()
+            if not self._closed:
+                self._waiting.append(settled)
+                self._changed.notify()
+                return
+        # A poll that was left behind brings its messages late.
+        self._send([settled])
 
     def close(self) -> None:
         """Send everything that waits, and return when it is sent."""
@@ -105,17 +111,26 @@ class Settlement:
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
+        with self._changed:
+            self._closed = True
+            late = list(self._waiting)
+            self._waiting.clear()
+        if late:
+            self._send(late)
 
     def _run(self) -> None:
         while batch := self._gather():
-            visibilities = [entry for entry in batch if isinstance(entry.verdict, Retry | Release)]
-            dead = [entry for entry in batch if isinstance(entry.verdict, Dead)]
-            done = [entry for entry in batch if isinstance(entry.verdict, Done)]
-            if visibilities:
-                self._change_visibility(visibilities)
-            done += [entry for entry in dead if self._send_letter(entry)]
-            if done:
-                self._delete(done)
+            self._send(batch)
+
+    def _send(self, batch: Sequence[Settled]) -> None:
+        visibilities = [entry for entry in batch if isinstance(entry.verdict, Retry | Release)]
+        dead = [entry for entry in batch if isinstance(entry.verdict, Dead)]
+        done = [entry for entry in batch if isinstance(entry.verdict, Done)]
+        if visibilities:
+            self._change_visibility(visibilities)
+        done += [entry for entry in dead if self._send_letter(entry)]
+        if done:
+            self._delete(done)
 
     def _gather(self) -> list[Settled]:
         """Wait for ten verdicts, or for the oldest to be 200 ms old; nothing once closing and empty."""

@@ -1,0 +1,121 @@
+"""The broker with real threads, in this process, against the SQS stub: a queue of its own for each test."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+from uuid import uuid4
+
+import dramatiq
+import pytest
+
+from benchmarks.sqs_stub import StubServer
+from graphnode.broker import Options, Queue, SQSBroker
+from graphnode.errors import InvalidEnvelope
+from graphnode.middleware import worker_middleware
+from graphnode.outages import Outages
+from graphnode.verdicts import RetryPolicy
+
+#: Seconds to wait for what must come.
+PATIENCE_S = 20.0
+
+#: What an actor does with a message's body.
+Handler = Callable[[str], None]
+
+
+def wait_until(look: Callable[[], Any], what: str) -> Any:
+    """Look until there is something to see."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"waited {PATIENCE_S:.0f} s in vain for {what}"
+        time.sleep(0.01)
+    return found
+
+
+class RunningWorker:
+    """A worker in this process, and its queue on the stub."""
+
+    def __init__(self, stub: StubServer, handler: Handler, *, queue: str, threads: int, **options: Any) -> None:
+        self.stub = stub
+        self.queue = queue
+        self.probes: list[float] = []
+        self.service_is_back = True
+        policy = options.pop("policy", RetryPolicy(max_attempts=3, backoff_min_s=1, backoff_max_s=1))
+        middleware = options.pop("middleware", [])
+        shutdown_timeout_s = options.pop("shutdown_timeout_s", 25.0)
+        known = {"visibility_s": 60, "poll_wait_s": 20, "poll_grace_s": 0.2, **options}
+        url = stub.queue_url(queue)
+        self.broker = SQSBroker(
+            lambda: Options(
+                queues={"work": Queue(url=url, decode=decode)}, region="eu", endpoint_url=stub.url, **known
+            ),
+            outages=Outages({"PostgreSQL": self._probe, "AWS": self._probe}),
+            middleware=[
+                *worker_middleware(
+                    prepare=lambda worker: self.broker.connect(threads=worker.worker_threads),
+                    policy=lambda: policy,
+                    shutdown_timeout_s=lambda: shutdown_timeout_s,
+                ),
+                *middleware,
+            ],
+        )
+        dramatiq.actor(actor_name="handle", queue_name="work", broker=self.broker)(handler)
+        self.worker = dramatiq.Worker(self.broker, worker_threads=threads)
+        self.worker.start()
+        self._stopped = False
+
+    def _probe(self) -> None:
+        self.probes.append(time.monotonic())
+        if not self.service_is_back:
+            raise ConnectionError("still away")
+
+    def stop(self) -> None:
+        """Stop it as `dramatiq` does at SIGTERM."""
+        if not self._stopped:
+            self._stopped = True
+            self.worker.stop()
+            self.broker.close()
+
+
+def decode(body: str, *, message_id: str, sent_at: Any, receive_count: int) -> dramatiq.Message[None]:
+    """Any body is a message for the one actor, but for those that begin with `bad`."""
+    if body.startswith("bad"):
+        raise InvalidEnvelope(f"the body is {body!r}")
+    return dramatiq.Message(
+        queue_name="work", actor_name="handle", args=(body,), kwargs={}, options={}, message_id=message_id
+    )
+
+
+@pytest.fixture(scope="session")
+def stub_server() -> Iterator[StubServer]:
+    """One stub a run."""
+    with StubServer() as server:
+        yield server
+
+
+@pytest.fixture
+def stub(stub_server: StubServer, monkeypatch: pytest.MonkeyPatch) -> StubServer:
+    """The stub without faults, calls or latency."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    stub_server.order(reset=True, clear=True, latency_ms=0)
+    return stub_server
+
+
+StartWorker = Callable[..., RunningWorker]
+
+
+@pytest.fixture
+def start(stub: StubServer) -> Iterator[StartWorker]:
+    """Starts workers on the test's queue; they stop with the test."""
+    queue = f"q-{uuid4().hex}"
+    with ExitStack() as running:
+
+        def start_worker(handler: Handler, *, threads: int = 2, **options: Any) -> RunningWorker:
+            worker = RunningWorker(stub, handler, queue=queue, threads=threads, **options)
+            running.callback(worker.stop)
+            return worker
+
+        yield start_worker

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import time
+
+from structlog.testing import capture_logs
+
+from benchmarks.sqs_stub import StubServer
+from graphnode.errors import DatabaseOutage
+from tests.faults.conftest import StartWorker, wait_until
+
+VISIBILITY_S = 2
+
+
+class Database:
+    """What a handler needs; it can be away."""
+
+    def __init__(self) -> None:
+        self.is_away = False
+        self.handled: list[str] = []
+
+    def store(self, body: str) -> None:
+        if self.is_away:
+            raise DatabaseOutage("connection refused")
+        self.handled.append(body)
+
+
+def test_an_outage_many_visibilities_long_uses_up_no_receives_and_makes_no_dead_letter(
+    start: StartWorker, stub: StubServer
+) -> None:
+    database = Database()
+    worker = start(database.store, threads=4, visibility_s=VISIBILITY_S)
+    worker.service_is_back, database.is_away = False, True
+    stub.fill(worker.queue, [f"m {number}" for number in range(100)])
+    wait_until(lambda: worker.broker.outages.closed, "the outage to be seen")
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() - began > 4 * VISIBILITY_S, "four visibility timeouts")
+
+    most_received = max(message["receive_count"] for message in stub.messages(worker.queue))
+    database.is_away, worker.service_is_back = False, True
+
+    wait_until(lambda: not stub.messages(worker.queue), "the queue to be drained")
+    assert sorted(database.handled) == sorted(f"m {number}" for number in range(100))
+    assert most_received <= 2
+    assert stub.messages(f"{worker.queue}-dlq") == []
+
+
+def test_nothing_is_polled_while_a_service_is_away(start: StartWorker, stub: StubServer) -> None:
+    database = Database()
+    worker = start(database.store)
+    worker.service_is_back, database.is_away = False, True
+    stub.fill(worker.queue, ["first"])
+    wait_until(lambda: worker.broker.outages.closed, "the outage to be seen")
+    # One poll may have been in progress when the gate closed; what it brings, ends it.
+    stub.fill(worker.queue, ["second"])
+    wait_until(lambda: len(worker.probes) >= 2, "two probes")
+    calls = stub.calls("ReceiveMessage")
+
+    wait_until(lambda: len(worker.probes) >= 3, "a third probe")
+
+    assert stub.calls("ReceiveMessage") == calls
+    database.is_away, worker.service_is_back = False, True
+    wait_until(lambda: sorted(database.handled) == ["first", "second"], "both messages")
+
+
+def test_a_flapping_service_makes_no_storm(start: StartWorker, stub: StubServer) -> None:
+    database = Database()
+    # The probe always says that the service is back; the handlers know better.
+    worker = start(database.store, threads=4)
+    database.is_away = True
+    stub.fill(worker.queue, [f"m {number}" for number in range(20)])
+
+    with capture_logs() as lines:
+        wait_until(lambda: len(worker.probes) >= 4, "four recoveries that were none")
+        database.is_away = False
+        wait_until(lambda: len(database.handled) == 20, "all to be handled")
+
+    began = [line for line in lines if line["event"].startswith("outage began")]
+    assert len(began) <= 6
+    pauses = [later - earlier for earlier, later in zip(worker.probes, worker.probes[1:], strict=False)]
+    assert max(pauses) > 2 * pauses[0] or max(pauses) > 1
+
+
+def test_a_stop_during_an_outage_gives_back_what_was_held(start: StartWorker, stub: StubServer) -> None:
+    database = Database()
+    worker = start(database.store, visibility_s=600)
+    worker.service_is_back, database.is_away = False, True
+    stub.fill(worker.queue, ["held"])
+    wait_until(lambda: worker.broker.outages.closed, "the outage to be seen")
+
+    worker.stop()
+
+    (message,) = stub.messages(worker.queue)
+    assert message["visible"]

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import threading
+import time
+
+from structlog.testing import capture_logs
+
+from benchmarks.sqs_stub import StubServer
+from tests.faults.conftest import StartWorker, wait_until
+
+
+def test_an_idle_worker_makes_one_long_poll_whatever_dramatiqs_own_timeout(
+    start: StartWorker, stub: StubServer
+) -> None:
+    start(lambda _body: None)
+    wait_until(lambda: stub.calls("ReceiveMessage"), "the first poll")
+
+    # Dramatiq's threads look up every 250 ms: a poll that were cut to that would have been followed by others.
+    time.sleep(1.5)
+
+    assert stub.calls("ReceiveMessage") == 1
+
+
+def test_a_message_is_handled_as_soon_as_it_arrives_in_a_long_poll(start: StartWorker, stub: StubServer) -> None:
+    handled = threading.Event()
+    worker = start(lambda _body: handled.set())
+    wait_until(lambda: stub.calls("ReceiveMessage"), "the first poll")
+
+    stub.fill(worker.queue, ["hello"])
+
+    assert handled.wait(5)
+
+
+def test_a_slow_message_holds_up_no_others(start: StartWorker, stub: StubServer) -> None:
+    release = threading.Event()
+    handled: list[str] = []
+
+    def handle(body: str) -> None:
+        if body == "slow":
+            release.wait(30)
+        handled.append(body)
+
+    worker = start(handle, threads=2)
+    stub.fill(worker.queue, ["slow", *(f"fast {number}" for number in range(30))])
+
+    wait_until(lambda: len(handled) == 30, "the fast messages")
+    assert "slow" not in handled
+    release.set()
+    wait_until(lambda: len(handled) == 31, "the slow one")
+
+
+def test_no_more_is_fetched_than_the_threads_can_take_soon(start: StartWorker, stub: StubServer) -> None:
+    release = threading.Event()
+    running: list[str] = []
+
+    def handle(body: str) -> None:
+        running.append(body)
+        release.wait(30)
+
+    worker = start(handle, threads=3)
+    stub.fill(worker.queue, [f"m {number}" for number in range(50)])
+    wait_until(lambda: len(running) == 3, "three running messages")
+
+    in_hand = [message for message in stub.messages(worker.queue) if not message["visible"]]
+    release.set()
+
+    assert len(in_hand) == 3
+
+
+def test_a_poll_that_fails_is_told_once_and_tried_until_it_works(start: StartWorker, stub: StubServer) -> None:
+    handled = threading.Event()
+    stub.order(faults=[{"action": "ReceiveMessage", "kind": "server_error", "times": 2}])
+
+    with capture_logs() as lines:
+        worker = start(lambda _body: handled.set())
+        stub.fill(worker.queue, ["hello"])
+        assert handled.wait(20)
+
+    told = [line["event"] for line in lines if "poll" in line["event"]]
+    assert told == ["polling failed, trying again until it works", "polling works again"]
+
+
+def test_a_dropped_connection_loses_nothing(start: StartWorker, stub: StubServer) -> None:
+    handled = threading.Event()
+    stub.order(faults=[{"action": "ReceiveMessage", "kind": "drop"}])
+
+    worker = start(lambda _body: handled.set())
+    stub.fill(worker.queue, ["hello"])
+
+    assert handled.wait(20)
+
+
+def test_what_cannot_be_decoded_goes_to_the_dead_letter_queue_and_the_rest_goes_on(
+    start: StartWorker, stub: StubServer
+) -> None:
+    handled: list[str] = []
+    worker = start(handled.append)
+
+    stub.fill(worker.queue, ["good 1", "bad  body\n", "good 2"])
+
+    (letter,) = wait_until(lambda: stub.messages(f"{worker.queue}-dlq"), "the dead letter")
+    assert letter["body"] == "bad  body\n"
+    assert letter["attributes"]["reason"] == "INVALID_ENVELOPE"
+    wait_until(lambda: sorted(handled) == ["good 1", "good 2"], "the good ones")
+    wait_until(lambda: not stub.messages(worker.queue), "an empty queue")

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import threading
+import time
+from itertools import pairwise
+from typing import Any
+
+import dramatiq
+import pytest
+
+from benchmarks.sqs_stub import StubServer
+from graphnode.errors import InvalidDocument, ServiceBusy
+from graphnode.verdicts import RetryPolicy
+from tests.faults.conftest import StartWorker, wait_until
+
+
+def test_messages_are_deleted_in_batches(start: StartWorker, stub: StubServer) -> None:
+    handled: list[str] = []
+    worker = start(handled.append, threads=8)
+
+    stub.fill(worker.queue, [f"m {number}" for number in range(200)])
+
+    wait_until(lambda: len(handled) == 200 and not stub.messages(worker.queue), "all to be deleted")
+    assert stub.calls("DeleteMessage") == 0
+    assert stub.calls("DeleteMessageBatch") <= 40
+
+
+@pytest.mark.parametrize("kind", ["partial", "server_error", "throttle", "drop"])
+def test_deletions_that_fail_are_tried_again(start: StartWorker, stub: StubServer, kind: str) -> None:
+    handled: list[str] = []
+    stub.order(faults=[{"action": "DeleteMessageBatch", "kind": kind, "times": 2}])
+    worker = start(handled.append)
+
+    stub.fill(worker.queue, [f"m {number}" for number in range(10)])
+
+    wait_until(lambda: handled and not stub.messages(worker.queue), "all to be deleted")
+    assert sorted(handled) == sorted(f"m {number}" for number in range(10))
+
+
+def test_a_transient_error_brings_the_message_back_by_its_visibility(start: StartWorker, stub: StubServer) -> None:
+    attempts: list[float] = []
+
+    def handle(_body: str) -> None:
+        attempts.append(time.monotonic())
+        if len(attempts) < 3:
+            raise ServiceBusy("throttled")
+
+    worker = start(handle, policy=RetryPolicy(max_attempts=5, backoff_min_s=1, backoff_max_s=1))
+    stub.fill(worker.queue, ["again"])
+
+    wait_until(lambda: len(attempts) == 3 and not stub.messages(worker.queue), "the third attempt")
+    assert stub.calls("SendMessage") == 0
+    # A back-off of one second: never at once.
+    assert all(later - earlier > 0.9 for earlier, later in pairwise(attempts))
+
+
+def test_attempts_that_are_used_up_make_a_dead_letter(start: StartWorker, stub: StubServer) -> None:
+    def handle(_body: str) -> None:
+        raise ServiceBusy("throttled")
+
+    worker = start(handle, policy=RetryPolicy(max_attempts=2, backoff_min_s=1, backoff_max_s=1))
+    stub.fill(worker.queue, ["hopeless"])
+
+    (letter,) = wait_until(lambda: stub.messages(f"{worker.queue}-dlq"), "the dead letter")
+    assert letter["body"] == "hopeless"
+    assert (letter["attributes"]["reason"], letter["attributes"]["attempt"]) == ("SERVICE_BUSY", "2")
+    wait_until(lambda: not stub.messages(worker.queue), "the original to be deleted")
+
+
+def test_a_dead_letter_that_cannot_be_sent_leaves_the_message_on_its_queue(
+    start: StartWorker, stub: StubServer
+) -> None:
+    def handle(_body: str) -> None:
+        raise InvalidDocument("nodes[3].id: …")
+
+    # The client tries three times by itself.
+    stub.order(faults=[{"action": "SendMessage", "kind": "denied", "times": 1}])
+    worker = start(handle, visibility_s=2)
+    stub.fill(worker.queue, ["stays"])
+
+    (letter,) = wait_until(lambda: stub.messages(f"{worker.queue}-dlq"), "the dead letter at the second delivery")
+    assert letter["attributes"]["attempt"] == "2"
+
+
+def test_a_body_at_the_size_limit_still_becomes_a_dead_letter(start: StartWorker, stub: StubServer) -> None:
+    body = "bad" + "x" * (1024 * 1024 - 3)
+    worker = start(lambda _body: None)
+
+    stub.fill(worker.queue, [body])
+
+    (letter,) = wait_until(lambda: stub.messages(f"{worker.queue}-dlq"), "the dead letter")
+    assert letter["body"] == body
+    assert letter["attributes"] == {}
+
+
+def test_a_fault_in_a_middleware_does_not_delete_a_message_that_failed(
+    start: StartWorker, stub: StubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graphnode.broker.UNDECIDED_BACKOFF_S", 1)
+    handled: list[str] = []
+
+    class Broken(dramatiq.Middleware):
+        """Swallows the first verdict, as a fault in the hook that gives it would."""
+
+        def before_ack(self, _broker: dramatiq.Broker, message: Any) -> None:
+            if len(handled) == 1:
+                message.verdict = None
+
+    worker = start(handled.append, threads=1, middleware=[Broken()])
+    stub.fill(worker.queue, ["kept"])
+
+    wait_until(lambda: len(handled) == 2 and not stub.messages(worker.queue), "the second delivery")
+
+
+def test_a_duplicate_delivery_is_settled_like_the_first(start: StartWorker, stub: StubServer) -> None:
+    handled: list[str] = []
+    stub.order(faults=[{"action": "ReceiveMessage", "kind": "duplicate"}])
+    worker = start(handled.append)
+
+    stub.fill(worker.queue, ["twice"])
+
+    wait_until(lambda: len(handled) == 2 and not stub.messages(worker.queue), "both deliveries")
+
+
+def test_nothing_waits_in_memory_when_the_worker_has_stopped(start: StartWorker, stub: StubServer) -> None:
+    handled = threading.Event()
+    worker = start(lambda _body: handled.set())
+    stub.fill(worker.queue, ["last"])
+    assert handled.wait(10)
+
+    worker.stop()
+
+    assert stub.messages(worker.queue) == []
