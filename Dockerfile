@@ -1,0 +1,16 @@
+# The worker alone: no compiler, no development stack, no root.
+FROM python:3.11-slim AS build
+WORKDIR /source
+COPY pyproject.toml setup.cfg README.md ./
+COPY graphnode graphnode
+RUN python -m venv /opt/graphnode && /opt/graphnode/bin/pip install --no-cache-dir .
+
+FROM python:3.11-slim
+RUN useradd --system --no-create-home --uid 10001 graphnode
+COPY --from=build /opt/graphnode /opt/graphnode
+ENV PATH=/opt/graphnode/bin:$PATH PYTHONUNBUFFERED=1
+USER graphnode
+WORKDIR /home
+# SIGTERM reaches Dramatiq itself, which finishes what it is at: leave it GRAPHNODE_POLL_GRACE and
+# GRAPHNODE_SHUTDOWN_TIMEOUT seconds before the kill.
+CMD ["dramatiq", "graphnode.actors"]

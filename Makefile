@@ -1,0 +1,39 @@
+# Python 3.11 or newer and make are all that a machine needs. V=1 shows what pip says.
+
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; \
+	done)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo dev test lint format clean
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/.installed ## play the AI server against a real worker, and show what becomes of each message
+	@.venv/bin/graphnode demo
+
+dev: .venv/.installed ## run PostgreSQL, LocalStack and the worker until Ctrl-C, with live logs
+	@.venv/bin/graphnode dev
+
+test: .venv/.installed ## run all tests, with coverage
+	@.venv/bin/python -m pytest --cov --cov-report=term-missing:skip-covered
+
+lint: .venv/.installed ## check style, format and types
+	@.venv/bin/ruff check
+	@.venv/bin/ruff format --check
+	@.venv/bin/mypy
+
+format: .venv/.installed ## format the code, and mend what can be mended by itself
+	@.venv/bin/ruff check --fix
+	@.venv/bin/ruff format
+
+install: .venv/.installed ## make .venv, with LocalStack in an environment of its own
+
+clean: ## remove all that make and the tests have made; `.graphnode` stays
+	@rm -rf .venv build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.installed: setup.cfg pyproject.toml localstack/requirements.txt
+	@test -n "$(PYTHON)" || { echo "There is no Python 3.11 or newer on PATH: install one, or say make PYTHON=/path/to/python3."; exit 1; }
+	@$(PYTHON) -I graphnode/dev/install.py

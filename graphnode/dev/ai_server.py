@@ -1,0 +1,156 @@
+"""The AI server, played: a result's documents and envelope as it would write them, and sending them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from ulid import ULID
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+#: The documents that come with the project, in the contract's forms.
+DOCUMENTS = Path(__file__).with_name("documents")
+
+#: The user whom these documents name.
+DOCUMENTS_USER = "demo-user"
+
+Status = Literal["COMPLETED", "FAILED"]
+Half = Literal["block", "nonblock"]
+
+
+class Kind(NamedTuple):
+    """A type of result.
+
+    Parameters:
+      task_type: the contract's name.
+      task_id: what its task IDs begin with.
+      documents: the file of the packaged document, by the payload's field that names its key.
+    """
+
+    task_type: str
+    task_id: str
+    documents: Mapping[str, str]
+
+
+GRAPH = {"resultS3Key": "graph.json", "featuresS3Key": "features.json", "summaryS3Key": "summary.json"}
+MICROSCOPE = {
+    "standardized_s3_key": "microscope_standardized.json",
+    "block_graph_s3_key": "microscope_block_graph.json",
+}
+
+#: By a short name.
+KINDS = {
+    "graph": Kind("GRAPH_GENERATION_RESULT", "task_graph", GRAPH),
+    "progress": Kind("GRAPH_GENERATION_PROGRESS", "task_graph", {}),
+    "summary": Kind("GRAPH_SUMMARY_RESULT", "task_summary", {"summaryS3Key": "summary_update.json"}),
+    "add-node": Kind("ADD_NODE_RESULT", "task_add_node", {"resultS3Key": "add_node.json"}),
+    "microscope": Kind("MICROSCOPE_INGEST_RESULT", "task_microscope_file", MICROSCOPE),
+    "microscope-from-node": Kind("MICROSCOPE_INGEST_FROM_NODE_RESULT", "task_microscope_node", MICROSCOPE),
+}
+
+#: The one document of each half of a microscope task.
+HALVES: dict[Half, str] = {"block": "block_graph_s3_key", "nonblock": "standardized_s3_key"}
+
+
+class Result(NamedTuple):
+    """What the AI server sends for a task.
+
+    Parameters:
+      task_id, task_type: as the envelope has them.
+      documents: what to put into S3, by key.
+      body: the SQS message's body.
+    """
+
+    task_id: str
+    task_type: str
+    documents: dict[str, bytes]
+    body: str
+
+
+def kind_of(name: str) -> Kind:
+    """A type of result by its short name or the contract's. Raises KeyError."""
+    return KINDS.get(name) or {kind.task_type: kind for kind in KINDS.values()}[name.upper()]
+
+
+def packaged_documents(kind: Kind, *, user_id: str, half: Half | None = None) -> dict[str, bytes]:
+    """The documents that come with the project, made this user's, by the payload's field for their key."""
+    name = json.dumps(user_id)[1:-1]
+    return {
+        field: (DOCUMENTS / file).read_text(encoding="utf-8").replace(DOCUMENTS_USER, name).encode()
+        for field, file in kind.documents.items()
+        if half is None or field == HALVES[half]
+    }
+
+
+def result_of(
+    kind: Kind,
+    *,
+    user_id: str,
+    documents: Mapping[str, bytes],
+    status: Status = "COMPLETED",
+    error: str | None = None,
+    task_id: str | None = None,
+    group_id: str | None = None,
+    half: Half | None = None,
+    extra: Mapping[str, Any] | None = None,
+    sent_at: datetime | None = None,
+) -> Result:
+    """A result as the AI server writes it.
+
+    Parameters:
+      documents: by the payload's field that names their key. A task that FAILED has none.
+      status: how it ended. Progress, which has no documents, has none.
+      error: what it says of a failure.
+      task_id: without one, a new one.
+      group_id: the microscope workspace.
+      half: the half of a microscope document; its task ID ends with it.
+      extra: more fields of the payload.
+      sent_at: the envelope's timestamp, if not now.
+    """
+    task_id = task_id or new_task_id(kind, user_id=user_id)
+    if half and not task_id.endswith(f"_{half}"):
+        task_id = f"{task_id}_{half}"
+    if status == "FAILED":
+        documents = {}
+    keys = {
+        field: f"{kind.task_id.removeprefix('task_')}/{user_id}/{task_id}/{kind.documents[field]}"
+        for field in documents
+    }
+    given = {
+        "userId": user_id,
+        "status": status if kind.documents else None,
+        "groupId": group_id,
+        "error": error,
+        **keys,
+        **(extra or {}),
+    }
+    envelope = {
+        "taskType": kind.task_type,
+        "taskId": task_id,
+        "timestamp": (sent_at or datetime.now(UTC)).isoformat(),
+        "payload": {field: value for field, value in given.items() if value is not None},
+    }
+    return Result(
+        task_id=task_id,
+        task_type=kind.task_type,
+        documents={keys[field]: content for field, content in documents.items()},
+        body=json.dumps(envelope, ensure_ascii=False),
+    )
+
+
+def new_task_id(kind: Kind, *, user_id: str) -> str:
+    """A task ID as the API server gives them. A microscope document's ID is one too."""
+    return f"{kind.task_id}_{user_id}_{ULID()}"
+
+
+def send(result: Result, *, sqs: SQSClient, s3: S3Client, queue_url: str, bucket: str) -> None:
+    """Put the documents into S3, then the envelope on the result queue."""
+    for key, content in result.documents.items():
+        s3.put_object(Bucket=bucket, Key=key, Body=content, ContentType="application/json")
+    sqs.send_message(QueueUrl=queue_url, MessageBody=result.body)

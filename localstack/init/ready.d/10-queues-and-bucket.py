@@ -1,0 +1,58 @@
+"""The queues and the bucket of a development deployment: LocalStack runs this file when it is ready.
+
+The tests run it too, with a prefix each, so that there is one definition.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+#: Deliveries after which SQS itself moves a message to the dead-letter queue. It is the net under a worker that dies
+#: again and again, far above the worker's own attempts, so that a dead letter has the worker's reason if there is one.
+MAX_RECEIVE_COUNT = 50
+
+#: Seconds that a received message stays hidden: a killed worker's messages are back within that time.
+VISIBILITY_TIMEOUT_S = 60
+
+#: The longest that SQS keeps a message.
+DEAD_LETTER_RETENTION_S = 14 * 86_400
+
+
+def make_queues(sqs: SQSClient, prefix: str = "graphnode") -> None:
+    """Make the request, result and notification queues, the last two with a dead-letter queue each."""
+    sqs.create_queue(QueueName=f"{prefix}-requests", Attributes={"VisibilityTimeout": str(VISIBILITY_TIMEOUT_S)})
+    for name in ("results", "notifications"):
+        dead_letters = sqs.create_queue(
+            QueueName=f"{prefix}-{name}-dlq", Attributes={"MessageRetentionPeriod": str(DEAD_LETTER_RETENTION_S)}
+        )["QueueUrl"]
+        arn = sqs.get_queue_attributes(QueueUrl=dead_letters, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        redrive = {"deadLetterTargetArn": arn, "maxReceiveCount": MAX_RECEIVE_COUNT}
+        sqs.create_queue(
+            QueueName=f"{prefix}-{name}",
+            Attributes={"VisibilityTimeout": str(VISIBILITY_TIMEOUT_S), "RedrivePolicy": json.dumps(redrive)},
+        )
+
+
+def make_bucket(s3: S3Client, prefix: str = "graphnode") -> None:
+    """Make the bucket of the AI server's documents."""
+    s3.create_bucket(Bucket=f"{prefix}-payloads")
+
+
+# LocalStack runs the text of this file, which then belongs to no file.
+if "__file__" not in globals():
+    import boto3
+
+    server = {
+        "endpoint_url": os.environ.get("AWS_ENDPOINT_URL", "http://localhost:4566"),
+        "region_name": "us-east-1",
+        "aws_access_key_id": "test",
+        "aws_secret_access_key": "test",
+    }
+    make_queues(boto3.client("sqs", **server))
+    make_bucket(boto3.client("s3", **server))

@@ -1,0 +1,118 @@
+"""The AI server and the operator, as the end-to-end tests play them: send a result, see what became of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psycopg2
+
+from graphnode.dev import ai_server, outcomes
+from graphnode.dev.ai_server import Result
+from graphnode.dev.aws import dead_letter_url
+from graphnode.dev.outcomes import DeadLetter, Task
+from graphnode.dev.worker import Worker
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+T = TypeVar("T")
+
+#: Seconds to wait for what must come. Generous: a busy machine is slow, and a test that passes does not wait.
+PATIENCE_S = 60.0
+
+
+class AiServer:
+    """Sends results to a test's stack, and looks at its database and queues."""
+
+    def __init__(self, environment: Mapping[str, str], sqs: SQSClient, s3: S3Client) -> None:
+        self.environment = environment
+        self.sqs = sqs
+        self.s3 = s3
+        self.result_queue = environment["SQS_RESULT_QUEUE_URL"]
+        self.bucket = environment["S3_PAYLOAD_BUCKET"]
+        self.dead_letter_queue = dead_letter_url(sqs, self.result_queue)
+
+    def result(self, name: str, *, user_id: str = "ada", **options: Any) -> Result:
+        """A result with the documents that come with the project."""
+        kind = ai_server.KINDS[name]
+        documents = ai_server.packaged_documents(kind, user_id=user_id, half=options.get("half"))
+        return ai_server.result_of(kind, user_id=user_id, **{"documents": documents, **options})
+
+    def send(self, result: Result) -> Result:
+        """Put its documents and its envelope where they belong."""
+        ai_server.send(result, sqs=self.sqs, s3=self.s3, queue_url=self.result_queue, bucket=self.bucket)
+        return result
+
+    def send_body(self, body: str) -> None:
+        """Put any body on the result queue."""
+        self.sqs.send_message(QueueUrl=self.result_queue, MessageBody=body)
+
+    def send_envelope(self, task_type: str, task_id: str, payload: Mapping[str, Any], **fields: Any) -> str:
+        """Put an envelope on the result queue; its body."""
+        body = json.dumps({"taskType": task_type, "taskId": task_id, "payload": payload, **fields})
+        self.send_body(body)
+        return body
+
+    def rows(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
+        """The rows of a query."""
+        with outcomes.reading(self.environment["DATABASE_URL"]) as connection:
+            return outcomes.rows(connection, query, **values)
+
+    def execute(self, statement: str, *values: Any) -> None:
+        """Change the database behind the worker's back, as the API server may."""
+        with psycopg2.connect(self.environment["DATABASE_URL"]) as connection, connection.cursor() as cursor:
+            cursor.execute(statement, values)
+        connection.close()
+
+    def ended(self, result: Result) -> Task:
+        """The task's row, once it has ended."""
+        with outcomes.reading(self.environment["DATABASE_URL"]) as connection:
+
+            def look() -> Task | None:
+                task = outcomes.task(connection, task_id=result.task_id, task_type=result.task_type)
+                return task if task and task.status in {"COMPLETED", "FAILED", "SUPERSEDED"} else None
+
+            return found(outcomes.wait_for(look, timeout_s=PATIENCE_S), f"task {result.task_id} to end")
+
+    def dead_letters(self, count: int) -> list[DeadLetter]:
+        """The dead letters of the result queue, once there are so many."""
+
+        def look() -> list[DeadLetter] | None:
+            letters = outcomes.dead_letters(self.sqs, self.dead_letter_queue)
+            return letters if len(letters) >= count else None
+
+        return found(outcomes.wait_for(look, timeout_s=PATIENCE_S), f"{count} dead letters")
+
+    def wait_until(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
+        """The rows of a query, once it has any."""
+        look = lambda: self.rows(query, **values) or None  # noqa: E731
+        return found(outcomes.wait_for(look, timeout_s=PATIENCE_S), query)
+
+    def wait_for_log(self, worker: Worker, text: str) -> None:
+        """Wait until a worker has logged a text."""
+        found(
+            outcomes.wait_for(lambda: text in worker.log.text() or None, timeout_s=PATIENCE_S), f"{text!r} in the log"
+        )
+
+    def wait_until_drained(self) -> None:
+        """Wait until the result and the notification queue are empty."""
+        for name in ("SQS_RESULT_QUEUE_URL", "SQS_NOTIFICATION_QUEUE_URL"):
+            url = self.environment[name]
+            look = lambda url=url: outcomes.is_empty(self.sqs, url) or None  # noqa: E731
+            found(outcomes.wait_for(look, timeout_s=PATIENCE_S), f"{name} to be empty")
+
+    def in_hand(self) -> int:
+        """How many messages of the result queue are in hand."""
+        answer = self.sqs.get_queue_attributes(
+            QueueUrl=self.result_queue, AttributeNames=["ApproximateNumberOfMessagesNotVisible"]
+        )
+        return int(answer["Attributes"]["ApproximateNumberOfMessagesNotVisible"])
+
+
+def found(value: T | None, what: str) -> T:
+    """What was waited for. Raises AssertionError when it did not come."""
+    assert value is not None, f"waited {PATIENCE_S:.0f} s in vain for {what}"
+    return value

@@ -1,0 +1,115 @@
+"""SQS, S3 and real workers for the tests: one LocalStack a run; queues, a bucket and a database for each test."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+
+from graphnode.dev.aws import s3_client, sqs_client
+from graphnode.dev.localstack import HOOK, LocalStack
+from graphnode.dev.stack import environment_of
+from graphnode.dev.worker import Worker
+from tests.e2e.ai_server import AiServer
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+#: Starts a worker on the test's stack, own settings on top of SETTINGS: `start_worker(GRAPHNODE_MAX_ATTEMPTS="2")`.
+StartWorker = Callable[..., Worker]
+
+#: Settings that make a worker's stop, and its retries, quick.
+SETTINGS = {
+    "GRAPHNODE_POLL_WAIT": "1",
+    "GRAPHNODE_POLL_GRACE": "2",
+    "GRAPHNODE_BACKOFF_MIN": "0.1",
+    "GRAPHNODE_BACKOFF_MAX": "1",
+    "GRAPHNODE_LOG_FORMAT": "console",
+}
+
+WORKERS = pytest.StashKey[list[Worker]]()
+
+
+@pytest.fixture(scope="session")
+def localstack() -> Iterator[LocalStack]:
+    """A LocalStack of this run's own."""
+    with LocalStack() as server:
+        server.wait_until_ready()
+        yield server
+
+
+@pytest.fixture
+def stack_env(localstack: LocalStack, database_url: str) -> dict[str, str]:
+    """The environment of a worker: fresh queues and a fresh bucket, and a database with the newest schema."""
+    prefix = f"test-{uuid4().hex}"
+    environment = environment_of(localstack, database_url=database_url, prefix=prefix)
+    definition = runpy.run_path(str(HOOK))
+    definition["make_queues"](sqs_client(environment), prefix)
+    definition["make_bucket"](s3_client(environment), prefix)
+    return environment
+
+
+@pytest.fixture
+def sqs(stack_env: dict[str, str]) -> SQSClient:
+    """A client for the test's queues."""
+    return sqs_client(stack_env)
+
+
+@pytest.fixture
+def s3(stack_env: dict[str, str]) -> S3Client:
+    """A client for the test's bucket."""
+    return s3_client(stack_env)
+
+
+@pytest.fixture
+def ai(stack_env: dict[str, str], sqs: SQSClient, s3: S3Client) -> AiServer:
+    """The AI server and the operator of the test's stack."""
+    return AiServer(stack_env, sqs, s3)
+
+
+@pytest.fixture(scope="session")
+def stopping() -> Iterator[ThreadPoolExecutor]:
+    """Where workers of tests that are over take the two seconds that their stop needs."""
+    with ThreadPoolExecutor() as executor:
+        yield executor
+
+
+@pytest.fixture
+def start_worker(
+    stack_env: dict[str, str], stopping: ThreadPoolExecutor, request: pytest.FixtureRequest
+) -> Iterator[StartWorker]:
+    """Starts workers on the test's stack and waits until they take messages. After the test they stop."""
+    workers: list[Worker] = []
+    request.node.stash[WORKERS] = workers
+
+    def start(*, processes: int = 1, threads: int = 4, **settings: str) -> Worker:
+        workers.append(Worker({**SETTINGS, **stack_env, **settings}, processes=processes, threads=threads))
+        workers[-1].wait_until_ready()
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        stopping.submit(worker.stop)
+
+
+@pytest.fixture
+def worker(start_worker: StartWorker) -> Worker:
+    """A worker on the test's stack, which takes messages."""
+    return start_worker()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the logs of a failed test's workers."""
+    report = yield
+    if report.failed:
+        for worker in item.stash.get(WORKERS, []):
+            report.sections.append((f"Log of worker {worker.pid}", worker.log.text()))
+    return report

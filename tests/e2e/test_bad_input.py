@@ -1,0 +1,126 @@
+"""What is wrong ends where it should, with a reason, and holds nothing else up."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from graphnode.dev.outcomes import DeadLetter
+from tests.e2e.ai_server import AiServer
+from tests.e2e.conftest import StartWorker
+
+
+def by_body(letters: list[DeadLetter]) -> dict[str, dict[str, str]]:
+    return {letter.body: letter.attributes for letter in letters}
+
+
+@pytest.mark.usefixtures("worker")
+def test_every_bad_message_is_a_dead_letter_with_its_reason_and_the_good_ones_go_on(ai: AiServer) -> None:
+    bad = {
+        "not JSON at all — ü": "INVALID_ENVELOPE",
+        "[1, 2, 3]": "INVALID_ENVELOPE",
+        '{"taskId": "t-1", "payload": {}}': "INVALID_ENVELOPE",
+        '{"taskType":  "MAKE_COFFEE_RESULT", "taskId": "t-2", "payload": {}}': "UNKNOWN_TASK_TYPE",
+        '{"taskType": "ADD_NODE_REQUEST", "taskId": "t-3", "payload": {"userId": "ada"}}': "REQUEST_ON_RESULT_QUEUE",
+        '{"taskType": "ADD_NODE_RESULT", "taskId": "t-4", "payload": {"status": "FAILED"}}': "INVALID_ENVELOPE",
+        '{"taskType": "ADD_NODE_RESULT", "taskId": "t-5", "payload": {"userId": [], "status": "FAILED"}}': (
+            "INVALID_ENVELOPE"
+        ),
+    }
+
+    for body in bad:
+        ai.send_body(body)
+    good = ai.send(ai.result("graph"))
+
+    assert ai.ended(good).status == "COMPLETED"
+    letters = by_body(ai.dead_letters(len(bad)))
+    assert {body: attributes["reason"] for body, attributes in letters.items()} == bad
+    unknown = letters['{"taskType":  "MAKE_COFFEE_RESULT", "taskId": "t-2", "payload": {}}']
+    assert (unknown["task_id"], unknown["task_type"], unknown["attempt"]) == ("t-2", "MAKE_COFFEE_RESULT", "1")
+    assert "no actor handles it" in unknown["error"]
+    ai.wait_until_drained()
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(
+    ("document", "error"),
+    [
+        (b"{", "not JSON"),
+        (b"[]", "expected object"),
+        (b'{"nodes": [{"id": 0, "orig_id": "a"}, {"id": "zero", "orig_id": "b"}]}', "nodes[1].id"),
+    ],
+    ids=["not JSON", "wrong shape", "wrong field"],
+)
+def test_an_invalid_document_is_a_dead_letter_that_names_the_place(ai: AiServer, document: bytes, error: str) -> None:
+    result = ai.send(ai.result("graph", documents={"resultS3Key": document}))
+
+    (letter,) = ai.dead_letters(1)
+
+    assert letter.body == result.body
+    assert letter.attributes["reason"] == "INVALID_DOCUMENT"
+    assert error in letter.attributes["error"]
+    assert letter.attributes["task_id"] == result.task_id
+    assert ai.rows("SELECT * FROM graphs") == []
+
+
+def test_a_document_that_does_not_come_is_tried_again_until_the_attempts_are_used_up(
+    ai: AiServer, start_worker: StartWorker
+) -> None:
+    start_worker(GRAPHNODE_MAX_ATTEMPTS="2")
+    payload = {"userId": "ada", "status": "COMPLETED", "resultS3Key": "nowhere.json"}
+
+    ai.send_envelope("GRAPH_GENERATION_RESULT", "t-1", payload)
+
+    (letter,) = ai.dead_letters(1)
+    assert (letter.attributes["reason"], letter.attributes["attempt"]) == ("OBJECT_NOT_FOUND", "2")
+    assert "nowhere.json does not exist" in letter.attributes["error"]
+
+
+def test_a_document_that_comes_late_is_stored(ai: AiServer, start_worker: StartWorker) -> None:
+    worker = start_worker(GRAPHNODE_MAX_ATTEMPTS="50")
+    result = ai.result("graph")
+    ai.send_body(result.body)
+    ai.wait_for_log(worker, "OBJECT_NOT_FOUND")
+
+    for key, content in result.documents.items():
+        ai.s3.put_object(Bucket=ai.bucket, Key=key, Body=content)
+
+    assert ai.ended(result).status == "COMPLETED"
+
+
+def test_a_document_over_the_size_limit_is_not_read(ai: AiServer, start_worker: StartWorker) -> None:
+    start_worker(GRAPHNODE_MAX_DOCUMENT_BYTES="1024")
+
+    ai.send(ai.result("graph"))
+
+    (letter,) = ai.dead_letters(1)
+    assert letter.attributes["reason"] == "DOCUMENT_TOO_LARGE"
+    assert "the limit is 1024 (GRAPHNODE_MAX_DOCUMENT_BYTES)" in letter.attributes["error"]
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_result_for_someone_elses_task_stores_nothing(ai: AiServer) -> None:
+    ai.execute(
+        "INSERT INTO tasks (task_id, task_type, user_id, status)"
+        " VALUES ('t-1', 'GRAPH_GENERATION_RESULT', 'eve', 'PENDING')"
+    )
+
+    ai.send(ai.result("graph", task_id="t-1"))
+
+    (letter,) = ai.dead_letters(1)
+    assert letter.attributes["reason"] == "WRONG_OWNER"
+    assert ai.rows("SELECT * FROM graphs") == []
+    assert ai.rows("SELECT status FROM tasks") == [("PENDING",)]
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_forged_message_on_the_notification_queue_reaches_no_actor(ai: AiServer) -> None:
+    queue = ai.environment["SQS_NOTIFICATION_QUEUE_URL"]
+    forged = json.dumps({"queue_name": "results", "actor_name": "graph_generation", "args": [], "kwargs": {}})
+
+    ai.sqs.send_message(QueueUrl=queue, MessageBody=forged)
+    ai.dead_letter_queue = queue.replace("-notifications", "-notifications-dlq")
+
+    (letter,) = ai.dead_letters(1)
+    assert (letter.body, letter.attributes["reason"]) == (forged, "INVALID_MESSAGE")

@@ -1,0 +1,210 @@
+"""The development stack itself: what LocalStack is given at its start, what is kept, and the commands around it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING
+
+import pytest
+
+from graphnode.dev import ai_server, keep, localstack, outcomes
+from graphnode.dev.aws import dead_letter_url, s3_client, sqs_client
+from graphnode.dev.env_file import read_env_file
+from graphnode.dev.localstack import LocalStack
+from graphnode.dev.worker import Worker
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.literals import QueueAttributeNameType
+    from mypy_boto3_sqs.type_defs import MessageAttributeValueTypeDef
+
+#: The command, as it is without an installation.
+GRAPHNODE = [sys.executable, "-c", "from graphnode.cli import main; main()"]
+
+#: Seconds that a start may take on a busy machine, and a stop on any.
+START_S = 120.0
+STOP_S = 15.0
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*GRAPHNODE, *arguments], cwd=cwd, capture_output=True, text=True, timeout=START_S)
+
+
+@contextmanager
+def development_stack(cwd: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
+    """A `graphnode dev` that is ready, and the environment it wrote."""
+    path = cwd / "stack.env"
+    environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+    with ExitStack() as running:
+        output = running.enter_context((cwd / "dev.log").open("a+"))
+        process = running.enter_context(
+            subprocess.Popen(
+                [*GRAPHNODE, "dev", "--env-file", str(path), *options],
+                cwd=cwd,
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+        running.callback(process.kill)
+        ready = outcomes.wait_for(
+            lambda: path.exists() or (None if process.poll() is None else False), timeout_s=START_S
+        )
+        assert ready, (cwd / "dev.log").read_text()
+        yield process, read_env_file(path)
+
+
+def attributes(sqs: SQSClient, url: str) -> Mapping[QueueAttributeNameType, str]:
+    return sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+
+
+@pytest.mark.parametrize("queue", ["SQS_RESULT_QUEUE_URL", "SQS_NOTIFICATION_QUEUE_URL"])
+def test_a_message_is_hidden_for_60_s_and_lies_14_days_as_a_dead_letter(
+    stack_env: dict[str, str], sqs: SQSClient, queue: str
+) -> None:
+    url = stack_env[queue]
+
+    assert attributes(sqs, url)["VisibilityTimeout"] == "60"
+    assert json.loads(attributes(sqs, url)["RedrivePolicy"])["maxReceiveCount"] == 50
+    assert attributes(sqs, dead_letter_url(sqs, url))["MessageRetentionPeriod"] == str(14 * 86_400)
+
+
+def test_localstack_makes_the_queues_and_the_bucket_at_its_start(
+    localstack: LocalStack, sqs: SQSClient, s3: S3Client
+) -> None:
+    names = {url.rpartition("/")[2] for url in sqs.list_queues(QueueNamePrefix="graphnode-")["QueueUrls"]}
+
+    assert names == {
+        "graphnode-requests",
+        "graphnode-results",
+        "graphnode-results-dlq",
+        "graphnode-notifications",
+        "graphnode-notifications-dlq",
+    }
+    s3.head_bucket(Bucket="graphnode-payloads")
+
+
+class Stranger(BaseHTTPRequestHandler):
+    """Another program that answers HTTP."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"scripts": []}')
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_localstack_takes_another_port_when_somebody_has_taken_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    with HTTPServer(("127.0.0.1", 0), Stranger) as stranger:
+        Thread(target=stranger.serve_forever, daemon=True).start()
+        free_port = localstack._free_port
+        ports = iter([stranger.server_port])
+        monkeypatch.setattr(localstack, "_free_port", lambda: next(ports, 0) or free_port())
+
+        with LocalStack() as server:
+            server.wait_until_ready()
+
+            assert server.port != stranger.server_port
+        stranger.shutdown()
+
+
+def test_what_the_queues_and_the_bucket_hold_comes_back(
+    stack_env: dict[str, str], sqs: SQSClient, s3: S3Client, tmp_path: Path
+) -> None:
+    bucket, queue = stack_env["S3_PAYLOAD_BUCKET"], stack_env["SQS_RESULT_QUEUE_URL"]
+    dead_letters = dead_letter_url(sqs, queue)
+    s3.put_object(Bucket=bucket, Key="a/ключ ✓.json", Body=b"\x00\xff", ContentType="x/y", Metadata={"k": "v"})
+    sqs.send_message(QueueUrl=queue, MessageBody='{"ü": "\\u0000 <&>"}\n ')
+    sqs.receive_message(QueueUrl=queue)  # hides it
+    reason: MessageAttributeValueTypeDef = {"DataType": "String", "StringValue": "grün & <rot>"}
+    sqs.send_message(QueueUrl=dead_letters, MessageBody="not JSON", MessageAttributes={"reason": reason})
+
+    keep.save(tmp_path, stack_env)
+    s3.delete_object(Bucket=bucket, Key="a/ключ ✓.json")
+    for url in (queue, dead_letters):
+        sqs.purge_queue(QueueUrl=url)
+    keep.restore(tmp_path, stack_env)
+
+    restored = s3.get_object(Bucket=bucket, Key="a/ключ ✓.json")
+    assert (restored["Body"].read(), restored["ContentType"], restored["Metadata"]) == (b"\x00\xff", "x/y", {"k": "v"})
+    assert [message["Body"] for message in sqs.receive_message(QueueUrl=queue)["Messages"]] == [
+        '{"ü": "\\u0000 <&>"}\n '
+    ]
+    assert outcomes.dead_letters(sqs, dead_letters) == [outcomes.DeadLetter("not JSON", {"reason": "grün & <rot>"})]
+
+
+def test_an_object_that_is_gone_is_not_kept_any_longer(stack_env: dict[str, str], s3: S3Client, tmp_path: Path) -> None:
+    bucket = stack_env["S3_PAYLOAD_BUCKET"]
+    s3.put_object(Bucket=bucket, Key="k", Body=b"1")
+    keep.save_objects(tmp_path, s3, bucket=bucket)
+    s3.delete_object(Bucket=bucket, Key="k")
+
+    keep.save_objects(tmp_path, s3, bucket=bucket)
+
+    assert list((tmp_path / "objects").iterdir()) == []
+
+
+def test_deliver_shows_what_became_of_a_result(worker: Worker, stack_env: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "stack.env"
+    path.write_text("".join(f"{name}={value}\n" for name, value in stack_env.items()))
+    broken = tmp_path / "broken.json"
+    broken.write_text('{"nodes": 1}')
+    to_stack = ("--user", "u", "--env-file", str(path))
+
+    good = run("deliver", "graph", "--task-id", "t", *to_stack, cwd=tmp_path)
+    again = run("deliver", "graph", "--task-id", "t", *to_stack, cwd=tmp_path)
+    failed = run("deliver", "summary", "--status", "FAILED", "--error", "too few notes", *to_stack, cwd=tmp_path)
+    progress = run("deliver", "progress", *to_stack, cwd=tmp_path)
+    dead = run("deliver", "add-node", "--document", str(broken), *to_stack, cwd=tmp_path)
+
+    assert (good.returncode, "COMPLETED at attempt 1" in good.stdout) == (0, True), good
+    assert (again.returncode, "changed nothing" in again.stdout) == (0, True), again
+    assert (failed.returncode, "FAILED at attempt 1\nerror: too few notes" in failed.stdout) == (0, True), failed
+    assert (progress.returncode, "PROGRESS" in progress.stdout) == (0, True), progress
+    assert (dead.returncode, "DEAD LETTER: INVALID_DOCUMENT at attempt 1" in dead.stdout) == (1, True), dead
+
+
+def test_dev_keeps_its_data_stops_in_time_and_runs_once_in_a_directory(tmp_path: Path) -> None:
+    with development_stack(tmp_path, "--keep") as (first, environment):
+        second = run("dev", "--keep", cwd=tmp_path)
+        delivered = run("deliver", "graph", "--user", "u", "--env-file", "stack.env", cwd=tmp_path)
+        dead = run("deliver", "summary", "--user", "", "--env-file", "stack.env", cwd=tmp_path)
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(STOP_S) == 0
+    assert not (tmp_path / "stack.env").exists()
+    assert second.returncode == 1
+    assert f"(process {first.pid}) uses {tmp_path / '.graphnode'}" in second.stderr
+    assert (delivered.returncode, dead.returncode) == (0, 1)
+
+    with development_stack(tmp_path, "--keep") as (again, environment):
+        sqs, s3 = sqs_client(environment), s3_client(environment)
+        with outcomes.reading(environment["DATABASE_URL"]) as database:
+            stored = outcomes.rows(database, "SELECT status, count(*) FROM tasks GROUP BY status")
+        letters = outcomes.dead_letters(sqs, dead_letter_url(sqs, environment["SQS_RESULT_QUEUE_URL"]))
+        objects = s3.list_objects_v2(Bucket=environment["S3_PAYLOAD_BUCKET"])["KeyCount"]
+        again.send_signal(signal.SIGINT)
+        assert again.wait(STOP_S) == 0
+    assert stored == [("COMPLETED", 1)]
+    assert [letter.attributes["reason"] for letter in letters] == ["INVALID_ENVELOPE"]
+    assert objects == len(ai_server.GRAPH) + 1
+
+
+def test_the_demo_is_as_it_should_be(tmp_path: Path) -> None:
+    demo = run("demo", cwd=tmp_path)
+
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    assert "✗" not in demo.stdout
+    assert max(map(len, demo.stdout.splitlines())) <= 80

@@ -1,0 +1,87 @@
+"""A worker that must not start says why, and what to do; one that can wait, waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from graphnode.dev.postgres import start_postgres
+from graphnode.dev.stack import bring_up_to_date
+from graphnode.dev.worker import Worker, WorkerError
+from tests.e2e.ai_server import AiServer
+from tests.e2e.conftest import SETTINGS
+
+Refusal = Callable[..., str]
+
+
+@pytest.fixture
+def refusal(stack_env: dict[str, str]) -> Refusal:
+    """What a worker says that does not start in this environment."""
+
+    def start(**changes: str) -> str:
+        with Worker({**SETTINGS, **stack_env, **changes}) as worker, pytest.raises(WorkerError) as caught:
+            worker.wait_until_ready()
+        return str(caught.value)
+
+    return start
+
+
+def test_all_faults_of_the_settings_are_told_at_once_and_without_a_stack(refusal: Refusal) -> None:
+    said = refusal(DATABASE_URL="mysql://ada:hunter2@db/x", GRAPHNODE_MAX_ATTEMPTS="many", SQS_RESULT_QUEUE_URL="")
+
+    assert "graphnode: the worker does not start. 3 settings are wrong:" in said
+    assert "DATABASE_URL is a value that is not shown here; expected a PostgreSQL URL" in said
+    assert "GRAPHNODE_MAX_ATTEMPTS is 'many'; expected a number from 1 to 100" in said
+    assert "SQS_RESULT_QUEUE_URL is missing" in said
+    assert "hunter2" not in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("key", ["{", "{}", '{"type": "service_account", "private_key": "hunter2"}'])
+def test_malformed_firebase_credentials_are_refused_and_not_shown(refusal: Refusal, key: str) -> None:
+    said = refusal(FIREBASE_CREDENTIALS_JSON=key)
+
+    assert "the worker does not start. FIREBASE_CREDENTIALS_JSON is not" in said
+    assert "hunter2" not in said
+    assert "Traceback" not in said
+
+
+def test_a_database_without_a_schema_is_told_what_to_run(refusal: Refusal, empty_database_url: str) -> None:
+    assert "The database has no schema yet: run `graphnode migrate`." in refusal(DATABASE_URL=empty_database_url)
+
+
+def test_an_older_database_is_told_what_to_run(refusal: Refusal, ai: AiServer) -> None:
+    ai.execute("DELETE FROM schema_migration")
+    ai.execute("INSERT INTO schema_migration (name, applied) VALUES ('0000_before_this', now())")
+    ai.execute("DELETE FROM schema_migration WHERE name <> '0000_before_this'")
+
+    assert "the worker does not start" in refusal()
+
+
+def test_a_newer_database_asks_for_the_newer_worker(refusal: Refusal, ai: AiServer) -> None:
+    ai.execute("INSERT INTO schema_migration (name, applied) VALUES ('9999_of_tomorrow', now())")
+
+    said = refusal()
+
+    assert (
+        "The database is newer than this worker, which does not know 9999_of_tomorrow: deploy the newer worker." in said
+    )
+
+
+def test_a_queue_without_a_dead_letter_queue_is_refused(refusal: Refusal, ai: AiServer) -> None:
+    assert "has no dead-letter queue" in refusal(SQS_RESULT_QUEUE_URL=ai.dead_letter_queue)
+
+
+def test_a_worker_waits_for_a_database_that_is_not_there_yet(
+    ai: AiServer, stack_env: dict[str, str], tmp_path: Path
+) -> None:
+    with start_postgres(tmp_path / "data") as postgres:
+        bring_up_to_date(postgres.url)
+        postgres.stop()
+        with Worker({**SETTINGS, **stack_env, "DATABASE_URL": postgres.url}) as worker:
+            ai.wait_for_log(worker, "waiting to start")
+            postgres.start()
+            worker.wait_until_ready()
+            assert worker.log.text().count("waiting to start") == 1

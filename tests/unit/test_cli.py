@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from graphnode import __version__, cli
+
+#: Runs the command with these arguments; its exit code (or its last words, which Python prints), output and errors.
+Run = Callable[..., tuple[object, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    for name in ("DATABASE_URL", "SQS_RESULT_QUEUE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*arguments: str) -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", ["graphnode", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        output, errors = capsys.readouterr()
+        return ended.value.code, output, errors
+
+    return run
+
+
+def test_it_says_its_version(run: Run) -> None:
+    assert run("--version")[:2] == (0, f"graphnode, version {__version__}\n")
+
+
+def test_each_command_explains_itself(run: Run) -> None:
+    for command in cli.commands.commands:
+        code, output, _ = run(command, "--help")
+
+        assert code == 0
+        assert "Usage:" in output
+
+
+def test_an_error_of_ours_is_one_message_and_no_traceback(run: Run) -> None:
+    code, _, errors = run("migrate")
+
+    assert str(code).startswith("graphnode: DATABASE_URL is missing")
+    assert "Traceback" not in errors
+
+
+def test_a_database_that_is_away_is_one_message_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Port 1 is tcpmux: nobody listens there.
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me:secret@127.0.0.1:1/db")
+
+    code, _, _ = run("migrate")
+
+    assert str(code).startswith("graphnode: PostgreSQL cannot be reached")
+    assert "secret" not in str(code)
+
+
+def test_a_fault_of_this_program_shows_where_it_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_path: Path | None) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli, "_environment", fail)
+    monkeypatch.setattr(sys, "argv", ["graphnode", "migrate"])
+
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["video"], "is none of graph, progress,"),
+        (["graph", "--half", "block"], "--half and --group are for microscope"),
+        (["graph", "--group", "g"], "--half and --group are for microscope"),
+        (["summary", "--document", __file__, "--features", __file__], "are for graph results"),
+        (["graph", "--features", __file__], "go with --document"),
+        (["graph", "--status", "FAILED", "--document", __file__], "has no documents"),
+        (["progress", "--document", __file__], "has no documents"),
+        (["graph"], "--env-file PATH"),
+    ],
+)
+def test_misuse_of_deliver_is_told_with_exit_code_2(run: Run, arguments: list[str], told: str) -> None:
+    code, _, errors = run("deliver", *arguments, "--user", "u")
+
+    assert code == 2
+    assert told in " ".join(errors.split())
+
+
+def test_an_environment_file_needs_a_directory(run: Run, tmp_path: Path) -> None:
+    code, _, errors = run("dev", "--env-file", str(tmp_path / "gone" / "stack.env"))
+
+    assert code == 2
+    assert "there is no directory" in errors
+
+
+def test_a_command_that_needs_the_development_extra_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_path: Path | None) -> None:
+        raise ModuleNotFoundError("No module named 'psutil'", name="psutil")
+
+    monkeypatch.setattr(cli, "_environment", fail)
+
+    code, _, _ = run("migrate")
+
+    assert code == "graphnode: this command needs psutil: pip install 'graphnode-worker[dev]'."

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from graphnode.dev.deliver import Outcome, is_over, outcome_text
+from graphnode.dev.outcomes import DeadLetter, Task
+
+
+def task(status: str, *, error: str | None = None, warnings: dict[str, int] | None = None) -> Task:
+    return Task(status, 2, error, warnings, datetime.now(UTC))
+
+
+@pytest.mark.parametrize("status", ["COMPLETED", "FAILED", "SUPERSEDED"])
+def test_a_final_status_is_the_end_of_any_message(status: str) -> None:
+    assert is_over(task(status), "GRAPH_GENERATION_RESULT")
+    assert is_over(task(status), "GRAPH_GENERATION_PROGRESS")
+
+
+def test_progress_is_the_end_of_a_progress_message_alone() -> None:
+    assert is_over(task("PROGRESS"), "GRAPH_GENERATION_PROGRESS")
+    assert not is_over(task("PROGRESS"), "GRAPH_GENERATION_RESULT")
+
+
+def test_a_pending_task_is_not_over() -> None:
+    assert not is_over(task("PENDING"), "GRAPH_GENERATION_PROGRESS")
+
+
+def test_the_outcome_tells_status_error_and_warnings() -> None:
+    outcome = Outcome(task("COMPLETED", error="one source was unreadable", warnings={"self-loops": 3}))
+
+    assert outcome_text(outcome, timeout_s=60) == (
+        "COMPLETED at attempt 2\nerror: one source was unreadable\nwarning: self-loops (3)"
+    )
+
+
+def test_a_message_that_changed_nothing_is_told_as_such() -> None:
+    assert "changed nothing" in outcome_text(Outcome(task("COMPLETED"), repeated=True), timeout_s=60)
+
+
+def test_a_dead_letter_tells_its_reason() -> None:
+    letter = DeadLetter("{}", {"reason": "INVALID_DOCUMENT", "attempt": "1", "error": "$.nodes: missing"})
+
+    text = outcome_text(Outcome(None, letter), timeout_s=60)
+
+    assert text == "DEAD LETTER: INVALID_DOCUMENT at attempt 1: $.nodes: missing"
+
+
+def test_a_dead_letter_that_sqs_itself_moved_has_no_reason_to_tell() -> None:
+    assert "no reason given" in outcome_text(Outcome(None, DeadLetter("{}", {})), timeout_s=60)
+
+
+def test_no_outcome_asks_whether_a_worker_runs() -> None:
+    assert "is a worker running" in outcome_text(None, timeout_s=2)

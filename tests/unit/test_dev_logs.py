@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from graphnode.dev.logs import Log
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Log:
+    return Log(tmp_path / "server.log")
+
+
+def append(log: Log, text: bytes) -> None:
+    with log.path.open("ab") as file:
+        file.write(text)
+
+
+def test_gained_gives_each_text_once(log: Log) -> None:
+    append(log, b"one\n")
+    assert log.gained() == "one\n"
+
+    append(log, b"two\n")
+    assert log.gained() == "two\n"
+    assert log.gained() == ""
+
+
+def test_a_character_that_is_half_written_waits_for_its_other_half(log: Log) -> None:
+    append(log, "é".encode()[:1])
+    assert log.gained() == ""
+
+    append(log, "é".encode()[1:])
+    assert log.gained() == "é"
+
+
+def test_reading_all_of_it_does_not_change_what_was_gained(log: Log) -> None:
+    append(log, b"one\ntwo\n")
+
+    assert log.text() == "one\ntwo\n"
+    assert log.gained() == "one\ntwo\n"
+
+
+def test_the_tail_is_the_last_lines(log: Log) -> None:
+    append(log, b"".join(b"line %d\n" % number for number in range(100)))
+
+    assert log.tail(2) == "line 98\nline 99"
+
+
+def test_it_can_be_read_when_the_file_is_gone(log: Log) -> None:
+    append(log, b"the reason\n")
+    log.path.unlink()
+
+    assert log.tail() == "the reason"
