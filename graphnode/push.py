@@ -75,7 +75,7 @@ class Firebase:
             for token, answer in zip(chunk, batch.responses, strict=True):
                 if answer.success:
                     reached += 1
-                elif isinstance(answer.exception, messaging.UnregisteredError | messaging.SenderIdMismatchError):
+                elif isinstance(answer.exception, messaging.UnregisteredError):
                     dead.append(token)
                 else:
                     errors.append(one_line(answer.exception))
