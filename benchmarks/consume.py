@@ -1,0 +1,212 @@
+"""What consuming costs: this project's broker and dramatiq_sqs's, side by side in one run.
+
+One process, 8 threads, a no-op actor, 4,000 messages. First on the stub, which answers after 10 ms as a queue in the
+same region does; then on LocalStack. Rounds alternate, medians are printed. All of it is on loopback, and ends by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import runpy
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from dramatiq import Message
+
+from benchmarks.sqs_stub import StubServer
+from graphnode.dev.aws import sqs_client
+from graphnode.dev.guard import GuardedProcess
+from graphnode.dev.localstack import HOOK, REGION, LocalStack
+from graphnode.dev.outcomes import is_empty
+
+#: This project's broker, and what it is compared with: the prefix of each one's figures.
+BROKERS = {"graphnode": "", "dramatiq_sqs": "baseline_"}
+
+#: The queue's name, for Dramatiq and for SQS.
+QUEUE = "benchmark-results"
+
+MESSAGES = 4000
+LATENCY_MS = 10
+THREADS = 8
+ROUNDS = 3
+
+#: Seconds that an idle worker is watched for: more than three long polls.
+IDLE_S = 65.0
+
+#: Seconds after which the benchmark gives up on what it waits for.
+PATIENCE_S = 300.0
+
+Figures = dict[str, float]
+
+
+def main() -> None:
+    """Measure, and print the figures as one line of JSON, or as a table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.consume", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print the figures as one line of JSON")
+    as_json = parser.parse_args().json
+    figures: dict[str, Any] = {"messages": MESSAGES, "latency_ms": LATENCY_MS}
+    with tempfile.TemporaryDirectory(prefix="graphnode-benchmark-") as directory:
+        with StubServer() as stub:
+            figures |= measure_stub(stub, Path(directory))
+        with LocalStack() as localstack:
+            localstack.wait_until_ready()
+            figures["localstack"] = measure_localstack(localstack, Path(directory))
+    if as_json:
+        print(json.dumps(figures))  # noqa: T201
+        return
+    local = figures.pop("localstack")
+    for place, found in ((f"stub at {LATENCY_MS} ms", figures), ("LocalStack", local)):
+        print(f"\n{place:<24}{'graphnode':>12}{'dramatiq_sqs':>14}")  # noqa: T201
+        for name in [name for name in found if f"baseline_{name}" in found]:
+            print(f"{name:<24}{found[name]:>12}{found[f'baseline_{name}']:>14}")  # noqa: T201
+
+
+def measure_stub(stub: StubServer, directory: Path) -> Figures:
+    """All figures on the stub."""
+    stub.order(latency_ms=LATENCY_MS)
+    url = stub.queue_url(QUEUE)
+
+    def drain(broker: str) -> Figures:
+        with running_worker(broker, stub.url, url, directory) as worker:
+            stub.order(reset=True)
+            cpu = cpu_s(worker)
+            stub.fill(QUEUE, bodies())
+            wait_until(lambda: not any(stub.order()["queues"][QUEUE]))
+            cpu = cpu_s(worker) - cpu
+            state = stub.order()
+        return {
+            "calls_per_message": sum(state["calls"].values()) / MESSAGES,
+            "messages_per_second": MESSAGES / state["busy_s"],
+            "cpu_ms_per_message": cpu * 1000 / MESSAGES,
+        }
+
+    def idle(broker: str) -> Figures:
+        with running_worker(broker, stub.url, url, directory) as worker:
+            stub.order(reset=True)
+            tell(f"watching {broker} idle for {IDLE_S:.0f} s")
+            time.sleep(IDLE_S)
+            calls = sum(stub.order()["calls"].values())
+            return {"idle_calls_per_minute": calls * 60 / IDLE_S, "stop_idle_s": stop_s(worker)}
+
+    return {**medians(drain, place="the stub"), **medians(idle, rounds=1)}
+
+
+def measure_localstack(localstack: LocalStack, directory: Path) -> Figures:
+    """The figures that LocalStack can give: it does not tell its calls."""
+    environment = {"AWS_ENDPOINT_URL": localstack.endpoint, "AWS_REGION": REGION, **credentials()}
+    sqs = sqs_client(environment)
+    runpy.run_path(str(HOOK))["make_queues"](sqs, QUEUE.removesuffix("-results"))
+    url = localstack.queue_url(QUEUE)
+    prepared = bodies()
+
+    def drain(broker: str) -> Figures:
+        for start in range(0, MESSAGES, 10):
+            some = prepared[start : start + 10]
+            entries: Any = [{"Id": str(index), "MessageBody": body} for index, body in enumerate(some)]
+            sqs.send_message_batch(QueueUrl=url, Entries=entries)
+        with running_worker(broker, localstack.endpoint, url, directory) as worker:
+            began, cpu = time.monotonic(), cpu_s(worker)
+            wait_until(lambda: is_empty(sqs, url))
+            return {
+                "messages_per_second": MESSAGES / (time.monotonic() - began),
+                "cpu_ms_per_message": (cpu_s(worker) - cpu) * 1000 / MESSAGES,
+            }
+
+    return medians(drain, place="LocalStack")
+
+
+def medians(measure: Callable[[str], Figures], *, rounds: int = ROUNDS, place: str = "") -> Figures:
+    """Measure both brokers in turn, and give the median of each figure, the baseline's with its prefix."""
+    found: dict[str, list[Figures]] = {broker: [] for broker in BROKERS}
+    for number in range(1, rounds + 1):
+        for broker in BROKERS:
+            figures = measure(broker)
+            found[broker].append(figures)
+            if place:
+                tell(f"round {number} of {rounds} on {place}: {broker} {figures['messages_per_second']:.0f} messages/s")
+    return {
+        prefix + name: round(statistics.median(figures[name] for figures in found[broker]), 3)
+        for broker, prefix in BROKERS.items()
+        for name in found[broker][0]
+    }
+
+
+@contextmanager
+def running_worker(broker: str, endpoint: str, queue_url: str, directory: Path) -> Iterator[psutil.Process]:
+    """A `dramatiq` command that takes messages; yields its one worker process."""
+    log = directory / f"{broker}-{time.monotonic_ns()}.log"
+    environment = {
+        **os.environ,
+        **credentials(),
+        "BENCHMARK_BROKER": broker,
+        "BENCHMARK_ENDPOINT": endpoint,
+        "BENCHMARK_QUEUE": QUEUE,
+        "BENCHMARK_QUEUE_URL": queue_url,
+    }
+    command = [sys.executable, "-m", "dramatiq", "benchmarks.consume_worker", "-p", "1", "-t", str(THREADS)]
+    with GuardedProcess(command, log=log, env=environment) as process:
+        wait_until(lambda: "Worker process is ready" in log.read_text())
+        yield next(
+            child
+            for child in psutil.Process(process.pid).children()
+            if "resource_tracker" not in " ".join(child.cmdline())
+        )
+
+
+def stop_s(worker: psutil.Process) -> float:
+    """Seconds from SIGTERM until the whole `dramatiq` command has ended."""
+    command = worker.parent()
+    assert command  # noqa: S101
+    began = time.monotonic()
+    command.send_signal(signal.SIGTERM)
+    wait_until(lambda: not command.is_running() or command.status() == psutil.STATUS_ZOMBIE)
+    return time.monotonic() - began
+
+
+def bodies() -> list[str]:
+    """Messages for the no-op actor, encoded as both brokers do."""
+    messages = (
+        Message[None](queue_name=QUEUE, actor_name="no_op", args=(number,), kwargs={}, options={})
+        for number in range(MESSAGES)
+    )
+    return [b64encode(message.encode()).decode() for message in messages]
+
+
+def credentials() -> dict[str, str]:
+    """Credentials that no server here looks at."""
+    return {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+
+def cpu_s(process: psutil.Process) -> float:
+    """CPU seconds that a process has used."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def wait_until(look: Callable[[], Any]) -> None:
+    """Look until there is something to see. Raises TimeoutError."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not look():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {PATIENCE_S:.0f} s in vain")
+        time.sleep(0.02)
+
+
+def tell(line: str) -> None:
+    """Progress, beside the figures."""
+    sys.stderr.write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    main()
