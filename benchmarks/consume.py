@@ -1,7 +1,8 @@
 """What consuming costs: this project's broker and dramatiq_sqs's, side by side in one run.
 
 One process, 8 threads, a no-op actor, 4,000 messages. First on the stub, which answers after 10 ms as a queue in the
-same region does; then on LocalStack. Rounds alternate, medians are printed. All of it is on loopback, and ends by itself.
+same region does; then on LocalStack. Rounds alternate, medians are printed. All of it is on loopback, and ends by
+itself.
 """
 
 from __future__ import annotations

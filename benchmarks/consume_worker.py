@@ -28,7 +28,12 @@ def graphnode_broker() -> SQSBroker:
     broker = SQSBroker(
         lambda: Options(queues={QUEUE: Queue(url=QUEUE_URL)}, region=REGION, endpoint_url=ENDPOINT, poll_grace_s=1.0),
         outages=Outages({}),
-        middleware=worker_middleware(prepare=prepare, policy=RetryPolicy, shutdown_timeout_s=lambda: 25.0),
+        middleware=worker_middleware(
+            prepare=prepare,
+            policy=RetryPolicy,
+            ledger=lambda delivery, _: delivery.receive_count,
+            shutdown_timeout_s=lambda: 25.0,
+        ),
     )
     return broker
 

@@ -51,6 +51,9 @@ POLL_MARGIN_S = 10
 #: Pollers a queue. The second one polls only while the queue gives full batches.
 POLLERS = 2
 
+#: A queue's maxReceiveCount should be at least this many times the attempts: stops and outages use up receives too.
+SAFE_REDRIVE = 3
+
 #: The longest that a waiting thread stays unaware of a stop, in seconds.
 ATTENTION_S = 0.25
 
@@ -99,6 +102,7 @@ class Options:
       visibility_s: seconds a message in hand stays hidden between two extensions.
       poll_wait_s: seconds a poll waits for messages.
       poll_grace_s: seconds a stop waits for a poll in progress.
+      max_attempts: after how many failures a message is a dead letter; SQS's own redrive must come much later.
     """
 
     queues: Mapping[str, Queue]
@@ -107,6 +111,7 @@ class Options:
     visibility_s: int = 60
     poll_wait_s: int = 20
     poll_grace_s: float = 20.0
+    max_attempts: int = 8
 
 
 class SQSBroker(dramatiq_sqs.SQSBroker):
@@ -196,7 +201,17 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
                 f"The queue {url} has no dead-letter queue: a message that cannot be handled would have nowhere to go. "
                 "Give it a redrive policy: aws sqs set-queue-attributes --queue-url … --attributes RedrivePolicy=…"
             )
-        *_, account, dead_letter_name = msgspec.json.decode(policy)["deadLetterTargetArn"].split(":")
+        redrive = msgspec.json.decode(policy)
+        most, wanted = int(redrive["maxReceiveCount"]), SAFE_REDRIVE * self.options.max_attempts
+        if most < wanted:
+            log.warning(
+                "native redrive comes too early: messages can become dead letters without a reason",
+                queue=name,
+                max_receive_count=most,
+                max_attempts=self.options.max_attempts,
+                advice=f"set maxReceiveCount to {wanted} or more",
+            )
+        *_, account, dead_letter_name = redrive["deadLetterTargetArn"].split(":")
         found = self.client.get_queue_url(QueueName=dead_letter_name, QueueOwnerAWSAccountId=account)
         return found["QueueUrl"]
 
@@ -431,7 +446,7 @@ class SQSConsumer(dramatiq.Consumer):
         try:
             decoded = self._decode(message["Body"], known)
         except PermanentError as error:
-            verdict = Dead(error.reason, str(error))
+            verdict = Dead(error.reason, str(error), known.receive_count)
             log.error("dead letter", message_id=known.message_id, reason=error.reason, error=str(error))
             decoded = dramatiq.Message(
                 queue_name=self.queue_name,
@@ -472,7 +487,7 @@ class SQSConsumer(dramatiq.Consumer):
             delivery.body,
             reason=dead.reason,
             error=dead.error,
-            attempt=delivery.receive_count,
+            attempt=dead.attempt,
             task_id=task_id,
             task_type=task_type,
             failed_at=datetime.now(UTC),

@@ -77,6 +77,7 @@ class Delivery(dramatiq.MessageProxy):
         self.state = State.WAITING
         self.verdict: Verdict | None = None
         self.lost = False
+        self.started = 0.0
         self.thread_id: int | None = None
 
     def is_ours(self, now: float) -> bool:

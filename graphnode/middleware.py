@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -18,7 +19,7 @@ from dramatiq.threading import raise_thread_exception
 
 from graphnode.broker import SQSBroker
 from graphnode.deliveries import Delivery, State
-from graphnode.errors import GraphNodeError, OutageError, sorted_error
+from graphnode.errors import GraphNodeError, Interrupted, OutageError, TransientError, sorted_error
 from graphnode.verdicts import Dead, Done, Forget, Hold, Release, Retry, RetryPolicy
 
 #: Milliseconds that an actor may run for, unless it says otherwise (`time_limit`).
@@ -26,6 +27,9 @@ DEFAULT_TIME_LIMIT_MS = 5 * 60 * 1000
 
 #: Milliseconds after which idle threads look up: Dramatiq's own second would add up in a stop.
 WORKER_TIMEOUT_MS = 250
+
+#: Notes that a message has failed, and says how often it has by now.
+Ledger = Callable[[Delivery, GraphNodeError], int]
 
 log = structlog.get_logger("graphnode.worker")
 
@@ -120,50 +124,56 @@ class StartOnlyOurs(Middleware):
             # Back to the queue for another machine, once. After that it is kept: going round would use up its receives.
             message.verdict = Release() if message.receive_count == 1 else Hold()
             raise SkipMessage("outage")
-        message.thread_id = threading.get_ident()
+        message.thread_id, message.started = threading.get_ident(), time.monotonic()
         broker.in_hand.move(message, State.RUNNING)
 
 
 class Verdicts(Middleware):
     """Gives every message its verdict, and logs it: the one place where an error becomes a consequence.
 
+    SQS counts deliveries, not failures: a message that a stop or an outage gave back has been delivered once more, and
+    has not failed. So failures are counted in a ledger of our own, by SQS's message ID, when they happen.
+
     Parameters:
-      policy: gives the retry policy; called at the first message.
+      policy: gives the retry policy.
+      ledger: notes a failure of a message, and says how often it has failed by now.
     """
 
-    def __init__(self, policy: Callable[[], RetryPolicy]) -> None:
-        self._policy = policy
+    def __init__(self, policy: Callable[[], RetryPolicy], ledger: Ledger) -> None:
+        self.policy = policy
+        self.ledger = ledger
 
     def after_process_message(
-        self,
-        broker: Broker,
-        message: MessageProxy,
-        *,
-        result: Any = None,
-        exception: BaseException | None = None,
+        self, broker: Broker, message: MessageProxy, *, result: Any = None, exception: BaseException | None = None
     ) -> None:
         """Decide by the exception's class."""
         assert isinstance(broker, SQSBroker)  # noqa: S101
         assert isinstance(message, Delivery)  # noqa: S101
-        seconds = round(time.monotonic() - message.received, 3)
         if exception is None:
             message.verdict = Done()
-            log.info("done", seconds=seconds)
+            log.info("done", seconds=round(time.monotonic() - message.received, 3))
             return
+        message.fail()
         error = sorted_error(exception)
-        verdict = self._policy().decide(error, attempt=message.receive_count)
+        attempt = message.receive_count
+        if isinstance(error, TransientError) and not isinstance(error, Interrupted):
+            try:
+                attempt = self.ledger(message, error)
+            except Exception as raised:
+                # What failed cannot be counted. If the ledger is away, that is an outage; if not, the receives must do.
+                ledger_error = sorted_error(raised)
+                error = ledger_error if isinstance(ledger_error, OutageError) else error
         if isinstance(error, OutageError):
             broker.outages.begin(error)
+        message.verdict = self.policy().decide(error, attempt=attempt)
         fields = {"reason": error.reason, "error": str(error)}
-        match verdict:
+        match message.verdict:
             case Retry(after_s):
                 log.warning("failed, will be tried again", after_s=after_s, **fields, **_stack(error))
             case Dead():
                 log.error("dead letter", **fields, **_stack(error))
             case _:
                 log.info("interrupted, will be started again", **fields)
-        message.verdict = verdict
-        message.fail()
 
 
 def _stack(error: GraphNodeError) -> dict[str, str]:
@@ -171,6 +181,48 @@ def _stack(error: GraphNodeError) -> dict[str, str]:
     if type(error).__name__ != "Unexpected" or error.__cause__ is None:
         return {}
     return {"stack": "".join(traceback.format_exception(error.__cause__))}
+
+
+class HardLimit(Middleware):
+    """Lets go of a message whose actor ignores the interruption of its time limit, so that another worker gets it.
+
+    The interruption reaches Python code only: a thread that is stuck in a system call does not see it. Its stack is
+    logged.
+
+    Parameters:
+      factor: the hard limit, as a multiple of the actor's `time_limit`.
+      interval_s: seconds between two looks.
+    """
+
+    def __init__(self, *, factor: float = 2.0, interval_s: float = 1.0) -> None:
+        self.factor = factor
+        self.interval_s = interval_s
+
+    def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        """Start to watch."""
+        threading.Thread(target=self._watch, args=(broker,), name="hard-limit", daemon=True).start()
+
+    def _watch(self, broker: SQSBroker) -> None:
+        while True:
+            time.sleep(self.interval_s)
+            for delivery in broker.in_hand.snapshot():
+                if delivery.state is State.RUNNING and not delivery.lost:
+                    options = broker.get_actor(delivery.actor_name).options
+                    limit_ms = options.get("time_limit", DEFAULT_TIME_LIMIT_MS)
+                    if time.monotonic() - delivery.started > self.factor * limit_ms / 1000:
+                        self._let_go(delivery)
+
+    @staticmethod
+    def _let_go(delivery: Delivery) -> None:
+        """Extend the message no longer; should its actor end after all, its verdict still counts."""
+        delivery.lost = True
+        frame = sys._current_frames().get(delivery.thread_id or 0)
+        log.error(
+            "actor ignores its time limit: the message is left to another worker",
+            actor=delivery.actor_name,
+            message_id=delivery.message_id,
+            stack="".join(traceback.format_stack(frame)),
+        )
 
 
 class ShutdownDeadline(Middleware):
@@ -201,6 +253,7 @@ def worker_middleware(
     *,
     prepare: Callable[[Worker], None],
     policy: Callable[[], RetryPolicy],
+    ledger: Ledger,
     shutdown_timeout_s: Callable[[], float],
 ) -> list[Middleware]:
     """The worker's middleware, outermost first: the last one is nearest to the actor."""
@@ -208,7 +261,8 @@ def worker_middleware(
         Intake(prepare),
         LogContext(),
         StartOnlyOurs(),
-        Verdicts(policy),
+        Verdicts(policy, ledger),
         ShutdownDeadline(shutdown_timeout_s),
+        HardLimit(),
         TimeLimit(time_limit=DEFAULT_TIME_LIMIT_MS),
     ]

@@ -14,13 +14,14 @@ from dramatiq import Worker
 
 from graphnode import envelopes, objects, push
 from graphnode.broker import Options, Queue, SQSBroker
+from graphnode.deliveries import Delivery
 from graphnode.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
-from graphnode.errors import AwsOutage, DatabaseOutage, OutageError, sorted_error
+from graphnode.errors import AwsOutage, DatabaseOutage, GraphNodeError, OutageError, sorted_error
 from graphnode.logs import configure_logs
 from graphnode.middleware import worker_middleware
 from graphnode.outages import PROBE_MAX_S, Outages
 from graphnode.settings import settings
-from graphnode.storage import database, schema
+from graphnode.storage import database, failures, schema
 from graphnode.verdicts import RetryPolicy
 
 #: Connections beyond one for each worker thread: the probe's and the sweep's.
@@ -37,6 +38,7 @@ def worker_broker() -> SQSBroker:
         middleware=worker_middleware(
             prepare=lambda worker: prepare(broker, worker),
             policy=retry_policy,
+            ledger=count_failure,
             shutdown_timeout_s=lambda: settings().shutdown_timeout,
         ),
     )
@@ -56,6 +58,7 @@ def broker_options() -> Options:
         visibility_s=known.visibility_timeout,
         poll_wait_s=known.poll_wait,
         poll_grace_s=known.poll_grace,
+        max_attempts=known.max_attempts,
     )
 
 
@@ -67,6 +70,11 @@ def retry_policy() -> RetryPolicy:
         backoff_min_s=known.backoff_min,
         backoff_max_s=known.backoff_max,
     )
+
+
+def count_failure(delivery: Delivery, error: GraphNodeError) -> int:
+    """Note a message's failure in the database; how often it has failed by now."""
+    return failures.record_failure(delivery.message_id, reason=error.reason, error=str(error))
 
 
 def prepare(broker: SQSBroker, worker: Worker) -> None:

@@ -25,10 +25,11 @@ class Retry:
 
 @dataclass(frozen=True)
 class Dead:
-    """Send the message to the dead-letter queue, with its reason code and the error's text."""
+    """Send the message to the dead-letter queue, with its reason code, the error's text and how often it was tried."""
 
     reason: str
     error: str
+    attempt: int
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,19 @@ class RetryPolicy:
         return max(SHORTEST_BACKOFF_S, round((jitter or random).uniform(0, ceiling)))
 
     def decide(self, error: GraphNodeError, *, attempt: int, jitter: random.Random | None = None) -> Verdict:
-        """What becomes of a message whose handler raised this error at this attempt."""
+        """What becomes of a message whose handler raised this error at this attempt.
+
+        Parameters:
+          attempt: how often the message was tried and failed, this time included. It is not SQS's receive count, which
+            rises as well when a stop or an outage gives a message back unstarted.
+        """
         match error:
             case OutageError():
                 return Hold()
             case Interrupted():
                 return Release()
             case PermanentError():
-                return Dead(error.reason, str(error))
+                return Dead(error.reason, str(error), attempt)
         if attempt >= self.max_attempts:
-            return Dead(error.reason, f"{error} (attempt {attempt} of {self.max_attempts}, the last)")
+            return Dead(error.reason, f"{error} (attempt {attempt} of {self.max_attempts}, the last)", attempt)
         return Retry(self.backoff(attempt, jitter=jitter))

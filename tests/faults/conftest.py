@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -13,7 +14,8 @@ import pytest
 
 from benchmarks.sqs_stub import StubServer
 from graphnode.broker import Options, Queue, SQSBroker
-from graphnode.errors import InvalidEnvelope
+from graphnode.deliveries import Delivery
+from graphnode.errors import GraphNodeError, InvalidEnvelope
 from graphnode.middleware import worker_middleware
 from graphnode.outages import Outages
 from graphnode.verdicts import RetryPolicy
@@ -37,13 +39,17 @@ def wait_until(look: Callable[[], Any], what: str) -> Any:
 class RunningWorker:
     """A worker in this process, and its queue on the stub."""
 
-    def __init__(self, stub: StubServer, handler: Handler, *, queue: str, threads: int, **options: Any) -> None:
+    def __init__(
+        self, stub: StubServer, handler: Handler, failures: Counter[str], *, queue: str, threads: int, **options: Any
+    ) -> None:
         self.stub = stub
         self.queue = queue
+        self.failures = failures
         self.probes: list[float] = []
         self.service_is_back = True
         policy = options.pop("policy", RetryPolicy(max_attempts=3, backoff_min_s=1, backoff_max_s=1))
         middleware = options.pop("middleware", [])
+        time_limit = options.pop("time_limit", 60_000)
         shutdown_timeout_s = options.pop("shutdown_timeout_s", 25.0)
         known = {"visibility_s": 60, "poll_wait_s": 20, "poll_grace_s": 0.2, **options}
         url = stub.queue_url(queue)
@@ -56,15 +62,21 @@ class RunningWorker:
                 *worker_middleware(
                     prepare=lambda worker: self.broker.connect(threads=worker.worker_threads),
                     policy=lambda: policy,
+                    ledger=self._count_failure,
                     shutdown_timeout_s=lambda: shutdown_timeout_s,
                 ),
                 *middleware,
             ],
         )
-        dramatiq.actor(actor_name="handle", queue_name="work", broker=self.broker)(handler)
+        dramatiq.actor(actor_name="handle", queue_name="work", broker=self.broker, time_limit=time_limit)(handler)
+        self.broker.emit_after("process_boot")
         self.worker = dramatiq.Worker(self.broker, worker_threads=threads)
         self.worker.start()
         self._stopped = False
+
+    def _count_failure(self, delivery: Delivery, _error: GraphNodeError) -> int:
+        self.failures[delivery.message_id] += 1
+        return self.failures[delivery.message_id]
 
     def _probe(self) -> None:
         self.probes.append(time.monotonic())
@@ -110,11 +122,11 @@ StartWorker = Callable[..., RunningWorker]
 @pytest.fixture
 def start(stub: StubServer) -> Iterator[StartWorker]:
     """Starts workers on the test's queue; they stop with the test."""
-    queue = f"q-{uuid4().hex}"
+    queue, failures = f"q-{uuid4().hex}", Counter[str]()
     with ExitStack() as running:
 
         def start_worker(handler: Handler, *, threads: int = 2, **options: Any) -> RunningWorker:
-            worker = RunningWorker(stub, handler, queue=queue, threads=threads, **options)
+            worker = RunningWorker(stub, handler, failures, queue=queue, threads=threads, **options)
             running.callback(worker.stop)
             return worker
 

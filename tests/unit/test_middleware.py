@@ -1,17 +1,18 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 
 import dramatiq
 import pytest
-from dramatiq.middleware import SkipMessage, TimeLimitExceeded
+from dramatiq.middleware import Shutdown, SkipMessage, TimeLimitExceeded
 from structlog.testing import capture_logs
 
 from graphnode.broker import Options, SQSBroker
-from graphnode.deliveries import State
-from graphnode.errors import DatabaseOutage, ServiceBusy, SettingsError, WrongOwner
-from graphnode.middleware import Intake, StartOnlyOurs, Verdicts, worker_middleware
+from graphnode.deliveries import Delivery, State
+from graphnode.errors import DatabaseOutage, GraphNodeError, ServiceBusy, SettingsError, WrongOwner
+from graphnode.middleware import Intake, Ledger, StartOnlyOurs, Verdicts, worker_middleware
 from graphnode.outages import Outages
 from graphnode.verdicts import Dead, Done, Forget, Hold, Release, Retry, RetryPolicy
 from tests.unit.conftest import MakeDelivery
@@ -25,7 +26,19 @@ def database_is_back() -> Iterator[threading.Event]:
 
 
 @pytest.fixture
-def broker(database_is_back: threading.Event) -> SQSBroker:
+def ledger() -> Ledger:
+    """Counts failures in memory."""
+    failures = Counter[str]()
+
+    def count(delivery: Delivery, _error: GraphNodeError) -> int:
+        failures[delivery.message_id] += 1
+        return failures[delivery.message_id]
+
+    return count
+
+
+@pytest.fixture
+def broker(database_is_back: threading.Event, ledger: Ledger) -> SQSBroker:
     """A broker whose middleware is called by hand; it never speaks to SQS."""
 
     def probe() -> None:
@@ -35,7 +48,7 @@ def broker(database_is_back: threading.Event) -> SQSBroker:
     return SQSBroker(
         lambda: Options(queues={}, region="eu-central-1"),
         outages=Outages({DatabaseOutage.service: probe}),
-        middleware=[StartOnlyOurs(), Verdicts(lambda: RetryPolicy(max_attempts=3))],
+        middleware=[StartOnlyOurs(), Verdicts(lambda: RetryPolicy(max_attempts=3), ledger)],
     )
 
 
@@ -53,7 +66,7 @@ def test_a_permanent_error_makes_a_dead_letter(broker: SQSBroker, make_delivery:
 
     broker.emit_after("process_message", delivery, exception=WrongOwner("task t belongs to u"))
 
-    assert delivery.verdict == Dead("WRONG_OWNER", "task t belongs to u")
+    assert delivery.verdict == Dead("WRONG_OWNER", "task t belongs to u", 1)
     assert delivery.failed
 
 
@@ -61,13 +74,42 @@ def test_a_permanent_error_makes_a_dead_letter(broker: SQSBroker, make_delivery:
 def test_a_transient_error_is_tried_again_until_its_attempts_are_used_up(
     error: BaseException, broker: SQSBroker, make_delivery: MakeDelivery
 ) -> None:
-    first, last = make_delivery(receive_count=1), make_delivery(receive_count=3)
+    delivery = make_delivery()
+    verdicts = []
 
-    for delivery in (first, last):
+    for _ in range(3):
         broker.emit_after("process_message", delivery, exception=error)
+        verdicts.append(type(delivery.verdict))
 
-    assert isinstance(first.verdict, Retry)
-    assert isinstance(last.verdict, Dead)
+    assert verdicts == [Retry, Retry, Dead]
+
+
+def test_deliveries_that_a_stop_or_an_outage_gave_back_use_up_no_attempts(
+    broker: SQSBroker, make_delivery: MakeDelivery
+) -> None:
+    delivery = make_delivery(receive_count=40)
+
+    broker.emit_after("process_message", delivery, exception=Shutdown())
+    assert delivery.verdict == Release()
+    broker.emit_after("process_message", delivery, exception=ServiceBusy("its first failure"))
+
+    assert isinstance(delivery.verdict, Retry)
+
+
+def test_a_failure_that_cannot_be_counted_because_of_an_outage_is_held(
+    broker: SQSBroker, make_delivery: MakeDelivery
+) -> None:
+    def away(_delivery: Delivery, _error: GraphNodeError) -> int:
+        raise DatabaseOutage("connection refused")
+
+    (verdicts,) = (middleware for middleware in broker.middleware if isinstance(middleware, Verdicts))
+    verdicts.ledger = away
+    delivery = make_delivery()
+
+    broker.emit_after("process_message", delivery, exception=ServiceBusy("S3 is slow"))
+
+    assert delivery.verdict == Hold()
+    assert broker.outages.closed
 
 
 def test_an_outage_closes_the_intake_and_the_message_is_held_whatever_its_attempt(
@@ -160,11 +202,11 @@ def test_a_worker_that_must_not_start_ends_with_one_plain_message(broker: SQSBro
         dramatiq.Worker(broker, worker_threads=1).start()
 
 
-def test_the_verdict_falls_after_the_time_limit_is_lifted() -> None:
+def test_the_verdict_falls_after_the_time_limit_is_lifted(ledger: Ledger) -> None:
     order = [
         type(middleware).__name__
         for middleware in worker_middleware(
-            prepare=lambda _worker: None, policy=RetryPolicy, shutdown_timeout_s=lambda: 25
+            prepare=lambda _worker: None, policy=RetryPolicy, ledger=ledger, shutdown_timeout_s=lambda: 25
         )
     ]
 

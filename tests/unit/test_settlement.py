@@ -117,7 +117,7 @@ def test_a_dead_letter_is_sent_byte_for_byte_before_the_original_is_deleted(
 ) -> None:
     delivery = make_delivery(body='{"taskType":  "X" }\n')
 
-    settle.settle(delivery, Dead("UNKNOWN_TASK_TYPE", "no actor"))
+    settle.settle(delivery, Dead("UNKNOWN_TASK_TYPE", "no actor", 1))
     settle.close()
 
     assert sqs.calls == ["letter", "delete 1"]
@@ -133,7 +133,7 @@ def test_a_message_whose_dead_letter_cannot_be_sent_stays(
     in_hand.add([delivery])
     sqs.letters_fail = True
 
-    settle.settle(delivery, Dead("INVALID_DOCUMENT", "…"))
+    settle.settle(delivery, Dead("INVALID_DOCUMENT", "…", 1))
     settle.close()
 
     assert sqs.deleted == []

@@ -20,14 +20,14 @@ POLICY = RetryPolicy(max_attempts=8, backoff_min_s=5, backoff_max_s=900)
 
 @pytest.mark.parametrize("error", [WrongOwner("not yours"), InvalidDocument("nodes[3].id: …")])
 def test_a_permanent_error_is_a_dead_letter_at_the_first_attempt(error: WrongOwner | InvalidDocument) -> None:
-    assert POLICY.decide(error, attempt=1) == Dead(error.reason, str(error))
+    assert POLICY.decide(error, attempt=1) == Dead(error.reason, str(error), 1)
 
 
 def test_a_transient_error_is_tried_again_until_the_attempts_are_used_up() -> None:
     verdicts = [POLICY.decide(ServiceBusy("busy"), attempt=attempt) for attempt in range(1, 10)]
 
     assert all(isinstance(verdict, Retry) for verdict in verdicts[:7])
-    assert verdicts[7] == Dead("SERVICE_BUSY", "busy (attempt 8 of 8, the last)")
+    assert verdicts[7] == Dead("SERVICE_BUSY", "busy (attempt 8 of 8, the last)", 8)
     assert isinstance(verdicts[8], Dead)
 
 

@@ -163,6 +163,15 @@ CREATE TABLE notifications (
 CREATE INDEX ON notifications (user_id, id);
 CREATE INDEX ON notifications (user_id) WHERE push_status = 'PENDING';
 
+-- How often a message has failed. SQS counts deliveries; one that a stop or an outage gave back is no failure.
+CREATE TABLE message_failures (
+    message_id text PRIMARY KEY,
+    failures   integer NOT NULL,
+    reason     text NOT NULL,
+    error      text NOT NULL,
+    failed_at  timestamptz NOT NULL DEFAULT now()
+);
+
 CREATE TABLE device_tokens (
     token        text PRIMARY KEY,
     user_id      text NOT NULL,

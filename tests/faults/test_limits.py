@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+
+import dramatiq
+import pytest
+from dramatiq_sqs.exceptions import MessageDelayTooLong, MessageTooLarge
+from structlog.testing import capture_logs
+
+from benchmarks.sqs_stub import StubServer
+from graphnode.broker import Options, Queue, SQSBroker
+from graphnode.outages import Outages
+from graphnode.verdicts import RetryPolicy
+from tests.faults.conftest import StartWorker, wait_until
+
+
+@pytest.fixture
+def own_messages(stub: StubServer) -> SQSBroker:
+    """A broker with a queue that carries Dramatiq's own messages, and one that does not."""
+    queues = {
+        "own": Queue(url=stub.queue_url("own")),
+        "foreign": Queue(url=stub.queue_url("foreign"), decode=lambda *_, **__: None),  # type: ignore[arg-type]
+    }
+    return SQSBroker(
+        lambda: Options(queues=queues, region="eu", endpoint_url=stub.url), outages=Outages({}), middleware=[]
+    )
+
+
+def message(queue: str, *arguments: str) -> dramatiq.Message[None]:
+    return dramatiq.Message(queue_name=queue, actor_name="handle", args=arguments, kwargs={}, options={})
+
+
+def test_an_enqueued_message_is_on_its_queue(own_messages: SQSBroker, stub: StubServer) -> None:
+    own_messages.enqueue(message("own", "hello"), delay=5000)
+
+    assert len(stub.messages("own")) == 1
+
+
+def test_a_delay_over_the_limit_of_sqs_is_refused_by_name(own_messages: SQSBroker, stub: StubServer) -> None:
+    with pytest.raises(MessageDelayTooLong, match=r"901 s is over SQS's limit of 900 s \(15 minutes\)"):
+        own_messages.enqueue(message("own"), delay=901_000)
+
+    assert stub.messages("own") == []
+
+
+def test_a_message_over_the_limit_of_sqs_is_refused_by_name(own_messages: SQSBroker, stub: StubServer) -> None:
+    with pytest.raises(MessageTooLarge, match="over SQS's limit of 1 MiB"):
+        own_messages.enqueue(message("own", "x" * 1024 * 1024))
+
+    assert stub.messages("own") == []
+
+
+def test_nothing_can_be_enqueued_on_a_queue_of_another_systems_messages(own_messages: SQSBroker) -> None:
+    with pytest.raises(ValueError, match="carries another system's messages"):
+        own_messages.enqueue(message("foreign"))
+
+
+def test_a_native_redrive_that_comes_too_early_is_warned_of_with_its_figures(
+    start: StartWorker, stub: StubServer
+) -> None:
+    with capture_logs() as lines:
+        start(lambda _body: None, max_attempts=20, policy=RetryPolicy(max_attempts=20))
+
+    (warning,) = (line for line in lines if line["event"].startswith("native redrive comes too early"))
+    assert (warning["max_receive_count"], warning["max_attempts"]) == (50, 20)
+    assert warning["advice"] == "set maxReceiveCount to 60 or more"
+
+
+def test_an_actor_over_its_time_limit_is_interrupted_and_tried_again(start: StartWorker, stub: StubServer) -> None:
+    attempts: list[str] = []
+
+    def handle(body: str) -> None:
+        attempts.append(body)
+        while len(attempts) == 1:
+            time.sleep(0.01)
+
+    worker = start(handle, time_limit=200)
+    stub.fill(worker.queue, ["endless"])
+
+    wait_until(lambda: len(attempts) == 2 and not stub.messages(worker.queue), "the second attempt")
+
+
+def test_an_actor_that_ignores_its_time_limit_is_told_with_its_stack_and_its_message_goes_to_another_worker(
+    start: StartWorker, stub: StubServer
+) -> None:
+    release = threading.Event()
+    attempts: list[str] = []
+
+    def handle(body: str) -> None:
+        attempts.append(body)
+        if len(attempts) == 1:
+            # One long system call: an interruption reaches the thread only when it returns.
+            ctypes.CDLL(None).sleep(12)
+        release.wait(1)
+
+    first = start(handle, threads=1, time_limit=500, visibility_s=2)
+    with capture_logs() as lines:
+        stub.fill(first.queue, ["stuck"])
+        wait_until(lambda: any("ignores its time limit" in line["event"] for line in lines), "the report")
+        start(handle, threads=1, time_limit=60_000, visibility_s=2)
+        wait_until(lambda: len(attempts) == 2, "the other worker")
+
+    (report,) = (line for line in lines if "ignores its time limit" in line["event"])
+    assert "ctypes.CDLL(None).sleep(12)" in report["stack"]
