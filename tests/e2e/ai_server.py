@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg2
@@ -103,6 +106,34 @@ class AiServer:
             url = self.environment[name]
             look = lambda url=url: outcomes.is_empty(self.sqs, url) or None  # noqa: E731
             found(outcomes.wait_for(look, timeout_s=PATIENCE_S), f"{name} to be empty")
+
+    @contextmanager
+    def locked_user(self, user_id: str) -> Iterator[None]:
+        """Hold a user's lock, so that their messages stay running."""
+        with closing(psycopg2.connect(self.environment["DATABASE_URL"])) as connection:
+            connection.cursor().execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (user_id,))
+            yield
+
+    def terminate(self, worker: Worker) -> None:
+        """Send SIGTERM, as an orchestrator does."""
+        os.kill(worker.pid, signal.SIGTERM)
+
+    def wait_until_ended(self, worker: Worker) -> int:
+        """The exit code of a worker, once it has one."""
+        return found(outcomes.wait_for(worker.returncode, timeout_s=PATIENCE_S), "the worker to end")
+
+    def wait_until_in_hand(self, count: int) -> None:
+        """Wait until workers hold so many messages of the result queue."""
+
+        def look() -> bool | None:
+            return self.in_hand() == count or None
+
+        found(outcomes.wait_for(look, timeout_s=PATIENCE_S), f"{count} messages in hand")
+
+    def arn(self, queue_url: str) -> str:
+        """A queue's ARN."""
+        answer = self.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])
+        return answer["Attributes"]["QueueArn"]
 
     def in_hand(self) -> int:
         """How many messages of the result queue are in hand."""
