@@ -8,6 +8,7 @@ itself.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import runpy
@@ -18,7 +19,7 @@ import tempfile
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +35,22 @@ from graphnode.dev.outcomes import is_empty
 #: This project's broker, and what it is compared with: the prefix of each one's figures.
 BROKERS = {"graphnode": "", "dramatiq_sqs": "baseline_"}
 
-#: The queue's name, for Dramatiq and for SQS.
-QUEUE = "benchmark-results"
+#: Names of SQS queues, a new one for each worker: a poll that the last one left behind would swallow messages.
+QUEUES = (f"benchmark-{number}-results" for number in itertools.count(1))
 
 MESSAGES = 4000
 LATENCY_MS = 10
 THREADS = 8
 ROUNDS = 3
 
-#: Seconds that an idle worker is watched for: more than three long polls.
-IDLE_S = 65.0
+#: Seconds that an idle worker is watched for: more than six long polls.
+IDLE_S = 125.0
 
 #: Seconds after which the benchmark gives up on what it waits for.
 PATIENCE_S = 300.0
+
+#: Seconds between two looks. Looking costs the server something, which is not to be the brokers'.
+LOOK_S = 0.1
 
 Figures = dict[str, float]
 
@@ -76,14 +80,14 @@ def main() -> None:
 def measure_stub(stub: StubServer, directory: Path) -> Figures:
     """All figures on the stub."""
     stub.order(latency_ms=LATENCY_MS)
-    url = stub.queue_url(QUEUE)
 
     def drain(broker: str) -> Figures:
-        with running_worker(broker, stub.url, url, directory) as worker:
+        queue = next(QUEUES)
+        with running_worker(broker, stub.url, stub.queue_url(queue), directory) as worker:
             stub.order(reset=True)
             cpu = cpu_s(worker)
-            stub.fill(QUEUE, bodies())
-            wait_until(lambda: not any(stub.order()["queues"][QUEUE]))
+            stub.fill(queue, bodies(queue))
+            wait_until(lambda: not stub.order()["undeleted"][queue])
             cpu = cpu_s(worker) - cpu
             state = stub.order()
         return {
@@ -92,26 +96,40 @@ def measure_stub(stub: StubServer, directory: Path) -> Figures:
             "cpu_ms_per_message": cpu * 1000 / MESSAGES,
         }
 
-    def idle(broker: str) -> Figures:
-        with running_worker(broker, stub.url, url, directory) as worker:
-            stub.order(reset=True)
-            tell(f"watching {broker} idle for {IDLE_S:.0f} s")
-            time.sleep(IDLE_S)
-            calls = sum(stub.order()["calls"].values())
-            return {"idle_calls_per_minute": calls * 60 / IDLE_S, "stop_idle_s": stop_s(worker)}
+    return {**medians(drain, place="the stub"), **measure_idle(directory)}
 
-    return {**medians(drain, place="the stub"), **medians(idle, rounds=1)}
+
+def measure_idle(directory: Path) -> Figures:
+    """Calls a minute of an idle worker, and seconds until it has stopped: both at once, each on a stub of its own."""
+    tell(f"watching both idle for {IDLE_S:.0f} s")
+    figures: Figures = {}
+    with ExitStack() as running:
+        watched = []
+        for broker, prefix in BROKERS.items():
+            stub = running.enter_context(StubServer())
+            stub.order(latency_ms=LATENCY_MS)
+            worker = running.enter_context(running_worker(broker, stub.url, stub.queue_url(next(QUEUES)), directory))
+            stub.order(reset=True)
+            watched.append((prefix, stub, worker))
+        time.sleep(IDLE_S)
+        for prefix, stub, worker in watched:
+            calls = sum(stub.order()["calls"].values())
+            figures[f"{prefix}idle_calls_per_minute"] = round(calls * 60 / IDLE_S, 3)
+            figures[f"{prefix}stop_idle_s"] = round(stop_s(worker), 3)
+    return figures
 
 
 def measure_localstack(localstack: LocalStack, directory: Path) -> Figures:
     """The figures that LocalStack can give: it does not tell its calls."""
     environment = {"AWS_ENDPOINT_URL": localstack.endpoint, "AWS_REGION": REGION, **credentials()}
     sqs = sqs_client(environment)
-    runpy.run_path(str(HOOK))["make_queues"](sqs, QUEUE.removesuffix("-results"))
-    url = localstack.queue_url(QUEUE)
-    prepared = bodies()
+    make_queues = runpy.run_path(str(HOOK))["make_queues"]
 
     def drain(broker: str) -> Figures:
+        queue = next(QUEUES)
+        make_queues(sqs, queue.removesuffix("-results"))
+        url = localstack.queue_url(queue)
+        prepared = bodies(queue)
         for start in range(0, MESSAGES, 10):
             some = prepared[start : start + 10]
             entries: Any = [{"Id": str(index), "MessageBody": body} for index, body in enumerate(some)]
@@ -127,15 +145,14 @@ def measure_localstack(localstack: LocalStack, directory: Path) -> Figures:
     return medians(drain, place="LocalStack")
 
 
-def medians(measure: Callable[[str], Figures], *, rounds: int = ROUNDS, place: str = "") -> Figures:
+def medians(measure: Callable[[str], Figures], *, place: str) -> Figures:
     """Measure both brokers in turn, and give the median of each figure, the baseline's with its prefix."""
     found: dict[str, list[Figures]] = {broker: [] for broker in BROKERS}
-    for number in range(1, rounds + 1):
+    for number in range(1, ROUNDS + 1):
         for broker in BROKERS:
             figures = measure(broker)
             found[broker].append(figures)
-            if place:
-                tell(f"round {number} of {rounds} on {place}: {broker} {figures['messages_per_second']:.0f} messages/s")
+            tell(f"round {number} of {ROUNDS} on {place}: {broker} {figures['messages_per_second']:.0f} messages/s")
     return {
         prefix + name: round(statistics.median(figures[name] for figures in found[broker]), 3)
         for broker, prefix in BROKERS.items()
@@ -152,7 +169,7 @@ def running_worker(broker: str, endpoint: str, queue_url: str, directory: Path) 
         **credentials(),
         "BENCHMARK_BROKER": broker,
         "BENCHMARK_ENDPOINT": endpoint,
-        "BENCHMARK_QUEUE": QUEUE,
+        "BENCHMARK_QUEUE": queue_url.rpartition("/")[2],
         "BENCHMARK_QUEUE_URL": queue_url,
     }
     command = [sys.executable, "-m", "dramatiq", "benchmarks.consume_worker", "-p", "1", "-t", str(THREADS)]
@@ -171,14 +188,15 @@ def stop_s(worker: psutil.Process) -> float:
     assert command  # noqa: S101
     began = time.monotonic()
     command.send_signal(signal.SIGTERM)
-    wait_until(lambda: not command.is_running() or command.status() == psutil.STATUS_ZOMBIE)
+    while command.is_running() and command.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.005)
     return time.monotonic() - began
 
 
-def bodies() -> list[str]:
+def bodies(queue: str) -> list[str]:
     """Messages for the no-op actor, encoded as both brokers do."""
     messages = (
-        Message[None](queue_name=QUEUE, actor_name="no_op", args=(number,), kwargs={}, options={})
+        Message[None](queue_name=queue, actor_name="no_op", args=(number,), kwargs={}, options={})
         for number in range(MESSAGES)
     )
     return [b64encode(message.encode()).decode() for message in messages]
@@ -201,7 +219,7 @@ def wait_until(look: Callable[[], Any]) -> None:
     while not look():
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {PATIENCE_S:.0f} s in vain")
-        time.sleep(0.02)
+        time.sleep(LOOK_S)
 
 
 def tell(line: str) -> None:

@@ -108,10 +108,12 @@ class StubQueue:
         self.visible: deque[Message] = deque()
         self.hidden: list[tuple[float, int, Message]] = []
         self.by_receipt: dict[str, Message] = {}
+        self.undeleted = 0
         self.arrived = asyncio.Event()
         self._order = itertools.count()
 
     def put(self, message: Message) -> None:
+        self.undeleted += 1
         self.visible.append(message)
         self.arrived.set()
 
@@ -139,6 +141,7 @@ class StubQueue:
     def delete(self, receipt: str) -> None:
         if message := self.by_receipt.pop(receipt, None):
             message.deleted = True
+            self.undeleted -= 1
 
     def next_uncovered(self) -> float | None:
         """Seconds until something hidden may show again."""
@@ -150,10 +153,6 @@ class StubQueue:
             due, _, message = heapq.heappop(self.hidden)
             if not message.deleted and message.visible_at == due:
                 self.visible.append(message)
-
-    def counts(self) -> tuple[int, int]:
-        visible = [message["visible"] for message in self.shown()]
-        return visible.count(True), visible.count(False)
 
     def shown(self) -> list[dict[str, Any]]:
         self._uncover()
@@ -205,7 +204,7 @@ class Stub:
         return {
             "messages": shown,
             "calls": dict(self.calls),
-            "queues": {name: queue.counts() for name, queue in self.queues.items()},
+            "undeleted": {name: queue.undeleted for name, queue in self.queues.items()},
             "faults_left": len(self.faults),
             "busy_s": self.last_delete - self.first_receive,
         }
@@ -275,15 +274,11 @@ class Stub:
                 return {"QueueUrl": f"{self.url}/{ACCOUNT}/{asked['QueueName']}"}
             case "GetQueueAttributes":
                 name = asked["QueueUrl"].rsplit("/", 1)[-1]
-                visible, hidden = queue.counts()
                 policy = {"deadLetterTargetArn": f"arn:aws:sqs:eu:{ACCOUNT}:{name}-dlq", "maxReceiveCount": 50}
                 return {
                     "Attributes": {
                         "QueueArn": f"arn:aws:sqs:eu:{ACCOUNT}:{name}",
                         "RedrivePolicy": json.dumps(policy),
-                        "ApproximateNumberOfMessages": str(visible),
-                        "ApproximateNumberOfMessagesNotVisible": str(hidden),
-                        "ApproximateNumberOfMessagesDelayed": "0",
                     }
                 }
         raise KeyError(action)

@@ -57,6 +57,9 @@ SAFE_REDRIVE = 3
 #: The longest that a waiting thread stays unaware of a stop, in seconds.
 ATTENTION_S = 0.25
 
+#: Seconds that the rest of a stop takes: the poll grace covers it.
+TEARDOWN_S = 0.15
+
 #: Seconds of back-off after a failed poll: the first, and the longest.
 POLL_BACKOFF_MIN_S = 1.0
 POLL_BACKOFF_MAX_S = 30.0
@@ -359,7 +362,8 @@ class SQSConsumer(dramatiq.Consumer):
     def close(self) -> None:
         """Wait for the poll in progress as long as the grace allows, give back what it brings, settle everything."""
         self.closed = True
-        deadline = min(self.broker.stop_began, time.monotonic()) + self.broker.options.poll_grace_s
+        grace_s = max(0.0, self.broker.options.poll_grace_s - TEARDOWN_S)
+        deadline = min(self.broker.stop_began, time.monotonic()) + grace_s
         for poller in self._pollers:
             poller.join(max(0.0, deadline - time.monotonic()))
             if poller.is_alive():

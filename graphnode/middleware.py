@@ -53,24 +53,23 @@ class Intake(Middleware):
         except GraphNodeError as error:
             raise SystemExit(f"graphnode: the worker does not start. {error}") from None
         if threading.current_thread() is threading.main_thread():
-            self._hear_signals(broker)
+            self._hear_signals(broker, worker)
 
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
-        """Give back at once all that no thread has started."""
+        """Begin the stop, if no signal has begun it."""
         assert isinstance(broker, SQSBroker)  # noqa: S101
         broker.stop_intake()
-        for item in iter_queue(worker.work_queue):
-            worker.consumers[item.message.queue_name].requeue_messages([item.message])
-        for consumer in broker.consumers:
-            consumer.release_unstarted()
+        self._wind_down(broker, worker)
 
-    @staticmethod
-    def _hear_signals(broker: SQSBroker) -> None:
-        """Stop polling at the signal itself: Dramatiq looks up only once a second."""
+    @classmethod
+    def _hear_signals(cls, broker: SQSBroker, worker: Worker) -> None:
+        """Begin the stop at the signal itself: Dramatiq looks up only once a second."""
 
         def hear(number: int, previous: Any) -> None:
             def handler(signum: int, frame: FrameType | None) -> None:
-                broker.stop_intake()
+                if not broker.stopping:
+                    broker.stop_intake()
+                    threading.Thread(target=cls._wind_down, args=(broker, worker), daemon=True).start()
                 previous(signum, frame)
 
             signal.signal(number, handler)
@@ -79,6 +78,18 @@ class Intake(Middleware):
             previous = signal.getsignal(number)
             if callable(previous):
                 hear(number, previous)
+
+    @staticmethod
+    def _wind_down(broker: SQSBroker, worker: Worker) -> None:
+        """Let the threads end after what they run, and give back at once all that none has started."""
+        for thread in worker.workers:
+            thread.stop()
+        for consumer_thread in worker.consumers.values():
+            consumer_thread.stop()
+        for item in iter_queue(worker.work_queue):
+            worker.consumers[item.message.queue_name].requeue_messages([item.message])
+        for consumer in list(broker.consumers):
+            consumer.release_unstarted()
 
 
 class LogContext(Middleware):
