@@ -8,9 +8,10 @@ import dramatiq
 import dramatiq_sqs
 from dramatiq import Worker
 
-from graphnode.broker import Options, Queue, SQSBroker
-from graphnode.middleware import worker_middleware
+from graphnode.broker import SQSBroker
+from graphnode.middleware import Ledger, worker_middleware
 from graphnode.outages import Outages
+from graphnode.queues import Options, Queue
 from graphnode.verdicts import RetryPolicy
 
 ENDPOINT = os.environ["BENCHMARK_ENDPOINT"]
@@ -31,7 +32,7 @@ def graphnode_broker() -> SQSBroker:
         middleware=worker_middleware(
             prepare=prepare,
             policy=RetryPolicy,
-            ledger=lambda delivery, _: delivery.receive_count,
+            ledger=Ledger(lambda delivery, _: delivery.receive_count, lambda _: None),
             shutdown_timeout_s=lambda: 25.0,
         ),
     )

@@ -8,34 +8,33 @@ why, and a stop that loses nothing.
 from __future__ import annotations
 
 import os
+import random
 import socket
 import threading
 import time
 from base64 import b64decode, b64encode
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import boto3.session
 import dramatiq
 import dramatiq_sqs
-import msgspec
 import structlog
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 from dramatiq_sqs.broker import MAX_DELAY_SECONDS
 from dramatiq_sqs.exceptions import MessageDelayTooLong, MessageTooLarge
 
 from graphnode import dead_letters
 from graphnode.deliveries import BATCH, Delivery, InHand, State, batch_to_ask_for
-from graphnode.errors import InvalidMessage, PermanentError, SettingsError, one_line
+from graphnode.errors import InvalidMessage, PermanentError, one_line, sorted_error
 from graphnode.heartbeat import Heartbeat
 from graphnode.outages import Outages
+from graphnode.queues import DeadLetterQueue, Options, Origin, find_dead_letters
 from graphnode.settlement import Settlement
-from graphnode.verdicts import Dead, Hold, Release, Retry
+from graphnode.verdicts import Dead, Done, Forget, Hold, Release, Retry, Verdict
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -51,14 +50,14 @@ POLL_MARGIN_S = 10
 #: Pollers a queue. The second one polls only while the queue gives full batches.
 POLLERS = 2
 
-#: A queue's maxReceiveCount should be at least this many times the attempts: stops and outages use up receives too.
-SAFE_REDRIVE = 3
-
 #: The longest that a waiting thread stays unaware of a stop, in seconds.
 ATTENTION_S = 0.25
 
 #: Seconds that the rest of a stop takes: the poll grace covers it.
 TEARDOWN_S = 0.15
+
+#: Seconds that polling may fail before it is an operator's business.
+ALARM_S = 60.0
 
 #: Seconds of back-off after a failed poll: the first, and the longest.
 POLL_BACKOFF_MIN_S = 1.0
@@ -68,53 +67,6 @@ POLL_BACKOFF_MAX_S = 30.0
 UNDECIDED_BACKOFF_S = 60
 
 log = structlog.get_logger("graphnode.broker")
-
-
-class Origin(NamedTuple):
-    """What SQS says of a message beside its body: ID, SentTimestamp, ApproximateReceiveCount."""
-
-    message_id: str
-    sent_at: datetime
-    receive_count: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Queue:
-    """An SQS queue behind a Dramatiq queue.
-
-    Parameters:
-      url: the queue's URL.
-      decode: turns a body and the fields of its Origin (as keywords) into a Dramatiq message, or raises a
-        PermanentError. None: the queue carries Dramatiq's own messages.
-      describe: the task ID and the task type that a body tells, for its dead letter.
-    """
-
-    url: str
-    decode: Callable[..., dramatiq.Message[None]] | None = None
-    describe: Callable[[str], tuple[str | None, str | None]] = field(default=lambda _body: (None, None))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How the broker reaches and uses SQS.
-
-    Parameters:
-      queues: by the name that actors use.
-      region: the AWS region.
-      endpoint_url: another SQS than AWS's own.
-      visibility_s: seconds a message in hand stays hidden between two extensions.
-      poll_wait_s: seconds a poll waits for messages.
-      poll_grace_s: seconds a stop waits for a poll in progress.
-      max_attempts: after how many failures a message is a dead letter; SQS's own redrive must come much later.
-    """
-
-    queues: Mapping[str, Queue]
-    region: str
-    endpoint_url: str | None = None
-    visibility_s: int = 60
-    poll_wait_s: int = 20
-    poll_grace_s: float = 20.0
-    max_attempts: int = 8
 
 
 class SQSBroker(dramatiq_sqs.SQSBroker):
@@ -144,7 +96,7 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
         self._lock = threading.Lock()
         self._options: Options | None = None
         self._client: SQSClient | None = None
-        self._dead_letter_urls: dict[str, str] = {}
+        self._dead_letters: dict[str, DeadLetterQueue] = {}
         self.consumers: list[SQSConsumer] = []
         self.in_hand = InHand(threads=1)
         self.heartbeat: Heartbeat | None = None
@@ -187,36 +139,15 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
         Raises SettingsError when a queue has no dead-letter queue, and botocore's errors when SQS cannot be reached.
         """
         for name in self.queue_names:
-            self._dead_letter_urls[name] = self._find_dead_letter_queue(name)
+            self._dead_letters[name] = find_dead_letters(
+                self.client, self.options.queues[name].url, max_attempts=self.options.max_attempts
+            )
         self.worker_name = f"{socket.gethostname()}:{os.getpid()}"
         self.in_hand = InHand(threads=threads)
-        # One attempt a call: the next beat is the retry, and it comes sooner than botocore's would.
-        client = self.new_client(read_timeout_s=CALL_TIMEOUT_S, attempts=1)
-        self.heartbeat = Heartbeat(client, self.in_hand, visibility_s=self.options.visibility_s)
+        # One attempt a call: the next beat, or the next try, comes sooner than botocore's retry would.
+        self.settling_client = self.new_client(read_timeout_s=CALL_TIMEOUT_S, attempts=1)
+        self.heartbeat = Heartbeat(self.settling_client, self.in_hand, visibility_s=self.options.visibility_s)
         self.heartbeat.start()
-
-    def _find_dead_letter_queue(self, name: str) -> str:
-        url = self.options.queues[name].url
-        answer = self.client.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])
-        policy = answer.get("Attributes", {}).get("RedrivePolicy")
-        if not policy:
-            raise SettingsError(
-                f"The queue {url} has no dead-letter queue: a message that cannot be handled would have nowhere to go. "
-                "Give it a redrive policy: aws sqs set-queue-attributes --queue-url … --attributes RedrivePolicy=…"
-            )
-        redrive = msgspec.json.decode(policy)
-        most, wanted = int(redrive["maxReceiveCount"]), SAFE_REDRIVE * self.options.max_attempts
-        if most < wanted:
-            log.warning(
-                "native redrive comes too early: messages can become dead letters without a reason",
-                queue=name,
-                max_receive_count=most,
-                max_attempts=self.options.max_attempts,
-                advice=f"set maxReceiveCount to {wanted} or more",
-            )
-        *_, account, dead_letter_name = redrive["deadLetterTargetArn"].split(":")
-        found = self.client.get_queue_url(QueueName=dead_letter_name, QueueOwnerAWSAccountId=account)
-        return found["QueueUrl"]
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 30_000) -> SQSConsumer:
         """Start to consume a queue.
@@ -273,9 +204,9 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
         if self.heartbeat:
             self.heartbeat.stop()
 
-    def dead_letter_url(self, queue_name: str) -> str:
-        """The URL of a queue's dead-letter queue, as its redrive policy names it."""
-        return self._dead_letter_urls[queue_name]
+    def dead_letters(self, queue_name: str) -> DeadLetterQueue:
+        """A queue's dead-letter queue, as its redrive policy names it."""
+        return self._dead_letters[queue_name]
 
 
 class SQSConsumer(dramatiq.Consumer):
@@ -297,15 +228,15 @@ class SQSConsumer(dramatiq.Consumer):
         self.closed = False
         self._ready: SimpleQueue[Delivery] = SimpleQueue()
         self._held: deque[Delivery] = deque()
+        self._asked = 0
         self._backlog = threading.Event()
         # No retries: a poll that is given up may have been given messages, and another one would not bring them.
         self._client = broker.new_client(read_timeout_s=options.poll_wait_s + POLL_MARGIN_S, attempts=1)
         self._settlement = Settlement(
-            broker.client,
+            broker.settling_client,
             queue_url=self.queue.url,
-            dead_letter_url=broker.dead_letter_url(queue_name),
+            dead_letter_url=broker.dead_letters(queue_name).url,
             in_hand=broker.in_hand,
-            heartbeat=broker.heartbeat,
             letter=self._letter,
         )
         self._pollers = [
@@ -321,7 +252,11 @@ class SQSConsumer(dramatiq.Consumer):
             self.broker.outages.wait_until_open(self.timeout_s)
             return None
         try:
-            return self._start_again(self._held.popleft()) if self._held else self._ready.get(timeout=self.timeout_s)
+            return self._start_again(self._held.popleft())
+        except IndexError:
+            pass
+        try:
+            return self._ready.get(timeout=self.timeout_s)
         except Empty:
             return None
 
@@ -335,6 +270,9 @@ class SQSConsumer(dramatiq.Consumer):
         """Settle a message by its verdict, which alone decides: without one it is not deleted."""
         assert isinstance(message, Delivery)  # noqa: S101
         verdict = message.verdict or Retry(UNDECIDED_BACKOFF_S)
+        if message.lost and not isinstance(verdict, Done):
+            # Someone else has it by now: only its deletion can still do good.
+            verdict = Forget()
         if not isinstance(verdict, Hold):
             self._settlement.settle(message, verdict)
         elif self.broker.stopping:
@@ -354,13 +292,17 @@ class SQSConsumer(dramatiq.Consumer):
 
     def release_unstarted(self) -> None:
         """Give back what waits here for a thread, or for the end of an outage."""
-        self.requeue(self._held)
-        self._held.clear()
-        while not self._ready.empty():
-            self.requeue([self._ready.get()])
+        for take in (self._held.popleft, self._ready.get_nowait):
+            while True:
+                try:
+                    self.requeue([take()])
+                except (IndexError, Empty):
+                    break
 
     def close(self) -> None:
         """Wait for the poll in progress as long as the grace allows, give back what it brings, settle everything."""
+        if self.closed:
+            return
         self.closed = True
         grace_s = max(0.0, self.broker.options.poll_grace_s - TEARDOWN_S)
         deadline = min(self.broker.stop_began, time.monotonic()) + grace_s
@@ -377,35 +319,43 @@ class SQSConsumer(dramatiq.Consumer):
         return self.closed or self.broker.stopping
 
     def _poll(self, extra: bool) -> None:
-        failures = 0
+        failures, told, since = 0, False, 0.0
         while wanted := self._wait_for_room(extra=extra):
             try:
-                answer = self._client.receive_message(
-                    QueueUrl=self.queue.url,
-                    MaxNumberOfMessages=wanted,
-                    WaitTimeSeconds=self.broker.options.poll_wait_s,
-                    VisibilityTimeout=self.broker.options.visibility_s,
-                    MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
-                )
-            except (BotoCoreError, ClientError) as error:
-                failures += 1
+                messages = self._receive(wanted)
+            except Exception as error:
+                failures, since = failures + 1, since if failures else time.monotonic()
+                fields = {"queue": self.queue_name, "error": one_line(error)}
                 if failures == 1:
-                    log.error(
-                        "polling failed, trying again until it works",
-                        queue=self.queue_name,
-                        error=one_line(error),
-                    )
-                self._pause(min(POLL_BACKOFF_MAX_S, POLL_BACKOFF_MIN_S * 2 ** (failures - 1)))
+                    log.warning("polling failed, trying again until it works", **fields)
+                elif not told and time.monotonic() - since > ALARM_S:
+                    told = True
+                    log.error("polling has failed for a minute", **fields)
+                ceiling = min(POLL_BACKOFF_MAX_S, POLL_BACKOFF_MIN_S * 2 ** min(failures - 1, 10))
+                self._pause(random.uniform(ceiling / 2, ceiling))  # noqa: S311
                 continue
+            finally:
+                self._give_room_back(wanted)
             if failures:
                 log.warning("polling works again", queue=self.queue_name, failures=failures)
-                failures = 0
-            messages = answer.get("Messages", [])
+                failures, told = 0, False
             if len(messages) == BATCH:
                 self._backlog.set()
             else:
                 self._backlog.clear()
-            self._take(messages)
+
+    def _receive(self, wanted: int) -> list[MessageTypeDef]:
+        """One long poll; what it brings is in the worker's reach."""
+        answer = self._client.receive_message(
+            QueueUrl=self.queue.url,
+            MaxNumberOfMessages=wanted,
+            WaitTimeSeconds=self.broker.options.poll_wait_s,
+            VisibilityTimeout=self.broker.options.visibility_s,
+            MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
+        )
+        messages = answer.get("Messages", [])
+        self._take(messages)
+        return messages
 
     def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -421,11 +371,16 @@ class SQSConsumer(dramatiq.Consumer):
             if not self.broker.outages.wait_until_open(ATTENTION_S):
                 continue
             with in_hand.changed:
-                wanted = batch_to_ask_for(in_hand.room(), waiting=not self._ready.empty())
+                wanted = batch_to_ask_for(in_hand.room() - self._asked, waiting=in_hand.has_waiting())
                 if wanted:
+                    self._asked += wanted
                     return wanted
                 in_hand.changed.wait(ATTENTION_S)
         return 0
+
+    def _give_room_back(self, asked: int) -> None:
+        with self.broker.in_hand.changed:
+            self._asked -= asked
 
     def _take(self, messages: list[MessageTypeDef]) -> None:
         """Put received messages into the worker's reach; what cannot be decoded is a dead letter at once."""
@@ -446,12 +401,19 @@ class SQSConsumer(dramatiq.Consumer):
             sent_at=datetime.fromtimestamp(int(attributes["SentTimestamp"]) / 1000, UTC),
             receive_count=int(attributes["ApproximateReceiveCount"]),
         )
-        verdict = None
+        verdict: Verdict | None = None
         try:
             decoded = self._decode(message["Body"], known)
-        except PermanentError as error:
-            verdict = Dead(error.reason, str(error), known.receive_count)
-            log.error("dead letter", message_id=known.message_id, reason=error.reason, error=str(error))
+        except Exception as raised:
+            error = sorted_error(raised)
+            fields = {"message_id": known.message_id, "reason": error.reason, "error": str(error)}
+            if isinstance(error, PermanentError):
+                verdict = Dead(error.reason, str(error), known.receive_count)
+                log.error("dead letter", **fields)
+            else:
+                # A fault in a decoder costs its own message a back-off, not the queue its poller.
+                verdict = Retry(UNDECIDED_BACKOFF_S)
+                log.error("failed to decode, will be tried again", **fields)
             decoded = dramatiq.Message(
                 queue_name=self.queue_name,
                 actor_name="",
@@ -496,4 +458,5 @@ class SQSConsumer(dramatiq.Consumer):
             task_type=task_type,
             failed_at=datetime.now(UTC),
             worker=self.broker.worker_name,
+            largest_bytes=self.broker.dead_letters(self.queue_name).largest_bytes,
         )

@@ -36,6 +36,7 @@ def attributes(
     task_type: str | None,
     failed_at: datetime,
     worker: str,
+    largest_bytes: int = LARGEST_MESSAGE_BYTES,
 ) -> dict[str, MessageAttributeValueTypeDef]:
     """The message attributes of a dead letter with this body, within SQS's limits.
 
@@ -47,6 +48,7 @@ def attributes(
       task_id, task_type: None when the body does not tell.
       failed_at: when it failed.
       worker: which process it failed in.
+      largest_bytes: the most that the dead-letter queue takes.
     """
     values = {
         "reason": reason,
@@ -57,7 +59,7 @@ def attributes(
         "failed_at": failed_at.isoformat(),
         "worker": worker,
     }
-    room = LARGEST_MESSAGE_BYTES - len(body.encode())
+    room = largest_bytes - len(body.encode())
     chosen: dict[str, MessageAttributeValueTypeDef] = {}
     for name in ATTRIBUTES:
         text = REFUSED_CHARACTERS.sub("\ufffd", values[name] or "")

@@ -77,6 +77,8 @@ class Delivery(dramatiq.MessageProxy):
         self.state = State.WAITING
         self.verdict: Verdict | None = None
         self.lost = False
+        self.was_held = False
+        self.extending = False
         self.started = 0.0
         self.thread_id: int | None = None
 
@@ -129,6 +131,10 @@ class InHand:
         """All of them, as they are now."""
         with self.changed:
             return list(self._deliveries.values())
+
+    def has_waiting(self) -> bool:
+        """Whether a message waits for a thread. Call it with `changed` held."""
+        return any(delivery.state is State.WAITING for delivery in self._deliveries.values())
 
     def room(self) -> int:
         """How many more messages the worker threads will take soon. Call it with `changed` held."""

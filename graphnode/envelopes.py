@@ -256,13 +256,14 @@ def _payload_fault(text: str, given: dict[str, Any], spelt: dict[str, str]) -> I
 def _decode_object(body: str) -> dict[str, Any]:
     try:
         fields = msgspec.json.decode(body.removeprefix("\ufeff"))
+        holds_nul = "\\u0000" in body and _holds_nul(fields)
     except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidEnvelope(f"the body is not JSON ({error}); it begins {_excerpt(body)}") from None
     except UnicodeEncodeError as error:
         raise InvalidEnvelope(f"the body is not UTF-8 text: {error.reason}") from None
     if not isinstance(fields, dict):
         raise InvalidEnvelope(f"the body is not a JSON object; it is {_excerpt(fields)}")
-    if "\\u0000" in body and _holds_nul(fields):
+    if holds_nul:
         raise InvalidEnvelope("a text in the envelope holds the character U+0000, which PostgreSQL cannot store")
     return fields
 
@@ -292,9 +293,10 @@ def _timestamp(value: Any, sent_at: datetime) -> datetime:
         return sent_at
     try:
         moment = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
+        # Near the ends of the calendar a zone leads out of it: OverflowError.
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
         raise InvalidEnvelope(f"timestamp: expected ISO 8601 or null; it holds {_excerpt(value)}") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _excerpt(value: Any) -> str:

@@ -27,9 +27,9 @@ CREDENTIAL_CODES = frozenset(
     }
 )
 
-#: SQLSTATE classes and codes of a database that is away, starting, stopping or full: class 08 (connection), 53
-#: (resources), 57P0x (shutdown, crash, starting up). https://www.postgresql.org/docs/current/errcodes-appendix.html
-DATABASE_AWAY = ("08", "53", "57P")
+#: SQLSTATE classes and codes of a database that is away, starting, stopping, full or read-only: class 08 (connection),
+#: 53 (resources), 57P0x (shutdown, crash, starting up), 25006 (a node that was demoted). https://www.postgresql.org/docs/current/errcodes-appendix.html
+DATABASE_AWAY = ("08", "53", "57P", "25006")
 
 #: SQLSTATE classes of what PostgreSQL will refuse at every attempt: 22 (a value), 54 (a limit of its own).
 REFUSALS = ("22", "54")
@@ -130,7 +130,7 @@ class ServiceBusy(TransientError):
 
 
 class DatabaseConflict(TransientError):
-    """PostgreSQL ended the transaction in favour of another one."""
+    """PostgreSQL ended or refused the transaction; another try may pass."""
 
     reason = "DATABASE_CONFLICT"
 

@@ -63,15 +63,16 @@ class Heartbeat(threading.Thread):
         self.client = client
         self.in_hand = in_hand
         self.visibility_s = visibility_s
-        #: Held during each call. Whoever sets another visibility takes it, so that no extension overtakes theirs.
-        self.calling = threading.Lock()
         self._stopped = threading.Event()
         self._failing = False
 
     def run(self) -> None:
         """Beat until stopped."""
         while not self._stopped.wait(self.visibility_s / BEATS):
-            self.beat()
+            try:
+                self.beat()
+            except Exception as error:
+                log.error("heartbeat failed, trying again", error=repr(error))
 
     def stop(self) -> None:
         """Stop beating."""
@@ -84,14 +85,29 @@ class Heartbeat(threading.Thread):
         for queue_url, group in groupby(candidates, key=lambda delivery: delivery.queue_url):
             deliveries = list(group)
             for start in range(0, len(deliveries), BATCH):
-                with self.calling:
-                    self._extend(queue_url, deliveries[start : start + BATCH])
+                batch = self._claim(deliveries[start : start + BATCH])
+                try:
+                    self._extend(queue_url, batch)
+                finally:
+                    self._unclaim(batch)
+
+    def _claim(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Those still in hand and not on their way back; nobody sets another visibility before `_unclaim`."""
+        with self.in_hand.changed:
+            batch = [d for d in deliveries if d in self.in_hand and d.state is not State.SETTLING]
+            for delivery in batch:
+                delivery.extending = True
+        return batch
+
+    def _unclaim(self, deliveries: Sequence[Delivery]) -> None:
+        with self.in_hand.changed:
+            for delivery in deliveries:
+                delivery.extending = False
+            self.in_hand.changed.notify_all()
 
     def _extend(self, queue_url: str, deliveries: Sequence[Delivery]) -> None:
         now = time.monotonic()
-        waiting = {
-            str(index): delivery for index, delivery in enumerate(deliveries) if delivery.state is not State.SETTLING
-        }
+        waiting = {str(index): delivery for index, delivery in enumerate(deliveries)}
         seconds = {
             key: extension(delivery, now=now, visibility_s=self.visibility_s) for key, delivery in waiting.items()
         }
@@ -114,7 +130,7 @@ class Heartbeat(threading.Thread):
         for failure in answer.get("Failed", []):
             delivery = waiting[failure["Id"]]
             # A fault of SQS's own is tried again at the next beat; one of ours means that the receipt handle is gone.
-            if failure["SenderFault"] and delivery.state is not State.SETTLING:
+            if failure["SenderFault"] and delivery in self.in_hand and delivery.state is not State.SETTLING:
                 delivery.lost = True
                 log.warning(
                     "message lost: its visibility ran out and it is someone else's now",

@@ -8,6 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
@@ -28,8 +29,19 @@ DEFAULT_TIME_LIMIT_MS = 5 * 60 * 1000
 #: Milliseconds after which idle threads look up: Dramatiq's own second would add up in a stop.
 WORKER_TIMEOUT_MS = 250
 
-#: Notes that a message has failed, and says how often it has by now.
-Ledger = Callable[[Delivery, GraphNodeError], int]
+
+@dataclass(frozen=True)
+class Ledger:
+    """Where failures are counted, by message.
+
+    Parameters:
+      count: notes that a message has failed, and says how often it has by now.
+      clear: forgets the failures of a message that is done with.
+    """
+
+    count: Callable[[Delivery, GraphNodeError], int]
+    clear: Callable[[Delivery], None]
+
 
 log = structlog.get_logger("graphnode.worker")
 
@@ -147,7 +159,7 @@ class Verdicts(Middleware):
 
     Parameters:
       policy: gives the retry policy.
-      ledger: notes a failure of a message, and says how often it has failed by now.
+      ledger: counts failures.
     """
 
     def __init__(self, policy: Callable[[], RetryPolicy], ledger: Ledger) -> None:
@@ -163,28 +175,44 @@ class Verdicts(Middleware):
         if exception is None:
             message.verdict = Done()
             log.info("done", seconds=round(time.monotonic() - message.received, 3))
+            if message.receive_count > 1:
+                self._clear(message)
             return
         message.fail()
         error = sorted_error(exception)
         attempt = message.receive_count
         if isinstance(error, TransientError) and not isinstance(error, Interrupted):
             try:
-                attempt = self.ledger(message, error)
+                attempt = self.ledger.count(message, error)
             except Exception as raised:
                 # What failed cannot be counted. If the ledger is away, that is an outage; if not, the receives must do.
                 ledger_error = sorted_error(raised)
                 error = ledger_error if isinstance(ledger_error, OutageError) else error
+        policy = self.policy()
+        message.verdict = policy.decide(error, attempt=attempt)
         if isinstance(error, OutageError):
-            broker.outages.begin(error)
-        message.verdict = self.policy().decide(error, attempt=attempt)
+            if message.was_held:
+                # The service answered, and this message lost it again: it may be the cause. It makes room for others.
+                message.verdict = Retry(policy.backoff(attempt))
+            else:
+                broker.outages.begin(error, since=message.started)
+                message.was_held = True
         fields = {"reason": error.reason, "error": str(error)}
         match message.verdict:
             case Retry(after_s):
                 log.warning("failed, will be tried again", after_s=after_s, **fields, **_stack(error))
             case Dead():
                 log.error("dead letter", **fields, **_stack(error))
+                self._clear(message)
             case _:
                 log.info("interrupted, will be started again", **fields)
+
+    def _clear(self, message: Delivery) -> None:
+        """Clear the ledger. It may fail: what stays there is a row that nobody reads."""
+        try:
+            self.ledger.clear(message)
+        except Exception as error:
+            log.debug("failures not cleared", message_id=message.message_id, error=str(error))
 
 
 def _stack(error: GraphNodeError) -> dict[str, str]:

@@ -47,29 +47,45 @@ class Outages:
         """Wait for the end of an outage, at most this many seconds; whether the gate is open."""
         return self._open.wait(timeout_s)
 
-    def begin(self, error: OutageError) -> None:
-        """A service is away: close the gate and probe until it answers. Further reports change nothing."""
+    def begin(self, error: OutageError, *, since: float = float("inf")) -> None:
+        """A service is away: close the gate and probe until it answers. Further reports change nothing.
+
+        Parameters:
+          error: names the service.
+          since: when the attempt began that found it away (monotonic). Before the last recovery, it is old news.
+        """
         with self._lock:
-            if self.closed:
+            if self.closed or since < self._last_recovery:
                 return
             self._open.clear()
-            if time.monotonic() - self._last_recovery > STABLE_AFTER_S:
-                self._pause_s = PROBE_MIN_S
-        log.error("outage began: no messages are taken", service=error.service, error=one_line(error))
-        threading.Thread(target=self._probe, args=(error.service,), name="outage-probe", daemon=True).start()
+        threading.Thread(target=self._probe, args=(error,), name="outage-probe", daemon=True).start()
 
-    def _probe(self, service: str) -> None:
-        began = time.monotonic()
-        probe = self.probes[service]
-        while True:
-            time.sleep(self._pause_s * random.uniform(0.5, 1.0))  # noqa: S311
-            self._pause_s = min(PROBE_MAX_S, self._pause_s * 2)
-            try:
-                probe()
-            except Exception as error:
+    def _probe(self, reported: OutageError) -> None:
+        """Open the gate when the service answers. If it does at once, only a connection broke: that is no outage."""
+        began, told, service = time.monotonic(), False, reported.service
+        if began - self._last_recovery > STABLE_AFTER_S:
+            self._pause_s = PROBE_MIN_S
+        else:
+            self._pause()
+        while (error := self._ask(service)) is not None:
+            if told:
                 log.debug("still away", service=service, error=one_line(error))
-                continue
-            break
+            else:
+                log.error("outage began: no messages are taken", service=service, error=one_line(reported))
+                told = True
+            self._pause()
         self._last_recovery = time.monotonic()
-        log.warning("outage over: taking messages", service=service, seconds=round(self._last_recovery - began, 1))
+        if told:
+            log.warning("outage over: taking messages", service=service, seconds=round(self._last_recovery - began, 1))
         self._open.set()
+
+    def _ask(self, service: str) -> Exception | None:
+        try:
+            self.probes[service]()
+        except Exception as error:
+            return error
+        return None
+
+    def _pause(self) -> None:
+        time.sleep(self._pause_s * random.uniform(0.5, 1.0))  # noqa: S311
+        self._pause_s = min(PROBE_MAX_S, self._pause_s * 2)

@@ -47,7 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ),
     ]
     aws_region: Annotated[
-        str, Meta(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$", description="an AWS region such as eu-central-1")
+        str, Meta(pattern=r"^[a-z]{2,}(-[a-z]+)+-\d+$", description="an AWS region such as eu-central-1")
     ]
     sqs_result_queue_url: QueueUrl
     sqs_notification_queue_url: QueueUrl
@@ -86,7 +86,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 8
     backoff_min: Annotated[float, Meta(ge=0.1, le=900, description="0.1 to 900 seconds (the first back-off)")] = 5.0
     backoff_max: Annotated[
-        float, Meta(ge=0.1, le=43_200, description="0.1 to 43200 seconds (the longest back-off)")
+        float, Meta(ge=0.1, le=36_000, description="0.1 to 36000 seconds (the longest back-off)")
     ] = 900.0
     max_document_bytes: Annotated[
         int, Meta(ge=1024, description="a number of bytes, at least 1024 (the largest document that is read)")

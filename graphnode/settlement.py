@@ -13,10 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
-from botocore.exceptions import BotoCoreError, ClientError
 
 from graphnode.deliveries import BATCH, Delivery, InHand, State
-from graphnode.heartbeat import Heartbeat
+from graphnode.errors import one_line
 from graphnode.verdicts import Dead, Done, Forget, Release, Retry, Verdict
 
 if TYPE_CHECKING:
@@ -29,18 +28,27 @@ GATHER_S = 0.2
 #: Threads that settle; calls overlap, so that a queue 10 ms away is no brake.
 THREADS = 2
 
-#: Seconds between two tries of a call that failed.
+#: Seconds between two tries of a deletion that failed.
 RETRY_S = 1.0
+
+#: Tries of a deletion that a closing settlement makes, at most: a stop does not wait for SQS to heal.
+CLOSING_TRIES = 3
 
 log = structlog.get_logger("graphnode.settlement")
 
 
 class Settled(NamedTuple):
-    """A message and its verdict, waiting to be sent since a moment."""
+    """A message and its verdict, waiting to be sent.
+
+    Parameters:
+      since: when it began to wait; for one that is tried again, when that is due.
+      tries: how often its deletion failed.
+    """
 
     delivery: Delivery
     verdict: Verdict
     since: float
+    tries: int = 0
 
 
 class Failure(NamedTuple):
@@ -58,7 +66,6 @@ class Settlement:
       queue_url: the queue.
       dead_letter_url: its dead-letter queue.
       in_hand: where messages stay, and are kept alive, until SQS has confirmed.
-      heartbeat: whose calls must not cross a change of visibility.
       letter: gives a dead letter's message attributes.
     """
 
@@ -69,14 +76,12 @@ class Settlement:
         queue_url: str,
         dead_letter_url: str,
         in_hand: InHand,
-        heartbeat: Heartbeat,
         letter: Callable[[Delivery, Dead], dict[str, MessageAttributeValueTypeDef]],
     ) -> None:
         self.client = client
         self.queue_url = queue_url
         self.dead_letter_url = dead_letter_url
         self.in_hand = in_hand
-        self.heartbeat = heartbeat
         self.letter = letter
         self._waiting: deque[Settled] = deque()
         self._changed = threading.Condition()
@@ -135,34 +140,45 @@ class Settlement:
     def _gather(self) -> list[Settled]:
         """Wait for ten verdicts, or for the oldest to be 200 ms old; nothing once closing and empty."""
         with self._changed:
-            while not self._closing and len(self._waiting) < BATCH:
-                left = self._waiting[0].since + GATHER_S - time.monotonic() if self._waiting else None
-                if left is not None and left <= 0:
-                    break
-                self._changed.wait(left)
-            return [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+            while True:
+                now = time.monotonic()
+                due = [entry for entry in self._waiting if self._closing or entry.since <= now]
+                if self._closing or len(due) >= BATCH or (due and min(due, key=_since).since + GATHER_S <= now):
+                    batch = due[:BATCH]
+                    for entry in batch:
+                        self._waiting.remove(entry)
+                    return batch
+                next_due = min((entry.since + GATHER_S for entry in self._waiting), default=None)
+                self._changed.wait(None if next_due is None else max(0.0, next_due - now))
 
     def _change_visibility(self, entries: Sequence[Settled]) -> None:
         """Give messages back, now or after their back-off. What fails comes back by itself when its visibility ends."""
-        with self.heartbeat.calling:
-            try:
-                self.client.change_message_visibility_batch(
-                    QueueUrl=self.queue_url,
-                    Entries=[
-                        {
-                            "Id": str(index),
-                            "ReceiptHandle": entry.delivery.receipt_handle,
-                            "VisibilityTimeout": entry.verdict.after_s if isinstance(entry.verdict, Retry) else 0,
-                        }
-                        for index, entry in enumerate(entries)
-                    ],
-                )
-            except (BotoCoreError, ClientError) as error:
-                log.warning(
-                    "back-off not set: the messages return when their visibility ends",
-                    messages=len(entries),
-                    error=str(error),
-                )
+        with self.in_hand.changed:
+            # An extension that is under way must not arrive after this.
+            while any(entry.delivery.extending for entry in entries):
+                self.in_hand.changed.wait()
+        failed: dict[str, str] = {}
+        try:
+            answer = self.client.change_message_visibility_batch(
+                QueueUrl=self.queue_url,
+                Entries=[
+                    {
+                        "Id": str(index),
+                        "ReceiptHandle": entry.delivery.receipt_handle,
+                        "VisibilityTimeout": entry.verdict.after_s if isinstance(entry.verdict, Retry) else 0,
+                    }
+                    for index, entry in enumerate(entries)
+                ],
+            )
+            failed = {failure["Id"]: failure["Code"] for failure in answer.get("Failed", [])}
+        except Exception as error:
+            failed = {str(index): one_line(error) for index in range(len(entries))}
+        if failed:
+            log.warning(
+                "not given back in time: these messages return when their visibility ends",
+                messages=[entries[int(key)].delivery.message_id for key in failed],
+                code=next(iter(failed.values())),
+            )
         for entry in entries:
             self.in_hand.remove(entry.delivery)
 
@@ -175,7 +191,7 @@ class Settlement:
                 MessageBody=entry.delivery.body,
                 MessageAttributes=self.letter(entry.delivery, entry.verdict),
             )
-        except (BotoCoreError, ClientError) as error:
+        except Exception as error:
             log.error(
                 "dead letter not sent: the message stays on its queue",
                 message_id=entry.delivery.message_id,
@@ -186,26 +202,29 @@ class Settlement:
         return True
 
     def _delete(self, entries: Sequence[Settled]) -> None:
-        """Delete messages. Those that SQS failed to delete are tried again while their visibility lasts."""
-        remaining = {str(index): entry for index, entry in enumerate(entries)}
-        while True:
-            failures = self._try_to_delete(remaining)
-            for key in remaining.keys() - failures.keys():
-                self.in_hand.remove(remaining.pop(key).delivery)
-            for key, failure in failures.items():
-                delivery = remaining[key].delivery
-                # No longer extended, so that the retries end.
-                self.in_hand.move(delivery, State.SETTLING)
-                if failure.final or not delivery.is_ours(time.monotonic()):
-                    log.warning(
-                        "message not deleted: it may be delivered again, and will change nothing",
-                        message_id=delivery.message_id,
-                        code=failure.code,
-                    )
-                    self.in_hand.remove(remaining.pop(key).delivery)
-            if not remaining:
-                return
-            time.sleep(RETRY_S)
+        """Delete messages. Those that SQS failed to delete wait for another try, while their visibility lasts."""
+        failures = self._try_to_delete({str(index): entry for index, entry in enumerate(entries)})
+        for index, entry in enumerate(entries):
+            failure = failures.get(str(index))
+            if failure is None:
+                self.in_hand.remove(entry.delivery)
+                continue
+            # No longer extended, so that the tries end.
+            self.in_hand.move(entry.delivery, State.SETTLING)
+            now, tries = time.monotonic(), entry.tries + 1
+            if failure.final or not entry.delivery.is_ours(now) or (self._closing and tries >= CLOSING_TRIES):
+                log.warning(
+                    "message not deleted: it may be delivered again, and will change nothing",
+                    message_id=entry.delivery.message_id,
+                    code=failure.code,
+                )
+                self.in_hand.remove(entry.delivery)
+            else:
+                # What became a dead letter has its letter: only the deletion is left.
+                again = Settled(entry.delivery, Done(), now + RETRY_S, tries)
+                with self._changed:
+                    self._waiting.append(again)
+                    self._changed.notify()
 
     def _try_to_delete(self, entries: dict[str, Settled]) -> dict[str, Failure]:
         """The entries that failed."""
@@ -214,9 +233,13 @@ class Settlement:
                 QueueUrl=self.queue_url,
                 Entries=[{"Id": key, "ReceiptHandle": entry.delivery.receipt_handle} for key, entry in entries.items()],
             )
-        except (BotoCoreError, ClientError) as error:
+        except Exception as error:
             return dict.fromkeys(entries, Failure(type(error).__name__, final=False))
         return {
             failure["Id"]: Failure(failure["Code"], final=failure["SenderFault"])
             for failure in answer.get("Failed", [])
         }
+
+
+def _since(entry: Settled) -> float:
+    return entry.since

@@ -6,20 +6,22 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import structlog
 from dramatiq import Worker
 
 from graphnode import envelopes, objects, push
-from graphnode.broker import Options, Queue, SQSBroker
+from graphnode.broker import SQSBroker
 from graphnode.deliveries import Delivery
 from graphnode.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
-from graphnode.errors import AwsOutage, DatabaseOutage, GraphNodeError, OutageError, sorted_error
+from graphnode.errors import AwsOutage, DatabaseOutage, GraphNodeError, OutageError, ServiceBusy, sorted_error
 from graphnode.logs import configure_logs
-from graphnode.middleware import worker_middleware
+from graphnode.middleware import Ledger, worker_middleware
 from graphnode.outages import PROBE_MAX_S, Outages
+from graphnode.queues import Options, Queue
 from graphnode.settings import settings
 from graphnode.storage import database, failures, schema
 from graphnode.verdicts import RetryPolicy
@@ -38,7 +40,7 @@ def worker_broker() -> SQSBroker:
         middleware=worker_middleware(
             prepare=lambda worker: prepare(broker, worker),
             policy=retry_policy,
-            ledger=count_failure,
+            ledger=Ledger(count=count_failure, clear=clear_failures),
             shutdown_timeout_s=lambda: settings().shutdown_timeout,
         ),
     )
@@ -77,6 +79,11 @@ def count_failure(delivery: Delivery, error: GraphNodeError) -> int:
     return failures.record_failure(delivery.message_id, reason=error.reason, error=str(error))
 
 
+def clear_failures(delivery: Delivery) -> None:
+    """Forget a message's failures: it is done with."""
+    failures.clear_failures(delivery.message_id)
+
+
 def prepare(broker: SQSBroker, worker: Worker) -> None:
     """Get a worker process ready: wait for services that are away.
 
@@ -92,27 +99,32 @@ def prepare(broker: SQSBroker, worker: Worker) -> None:
 
 
 def wait_for(step: Callable[[], None]) -> None:
-    """Run a step of the start; while the service it needs is away, say so once and try again until it is there."""
-    failing = False
-    while True:
-        try:
-            step()
-        except Exception as raised:
-            error = sorted_error(raised)
-            if not isinstance(error, OutageError):
-                raise error from None
-            if not failing:
-                log.warning("waiting to start", service=error.service, error=str(error))
-                failing = True
-            pause(PROBE_MAX_S)
-        else:
-            return
+    """Run a step of the start; while the service it needs is away or busy, say so once and try again until it is there.
+
+    A SIGTERM meanwhile ends the process at once, for it holds nothing yet.
+    """
+    with ended_by_sigterm():
+        failing = False
+        while True:
+            try:
+                step()
+            except Exception as raised:
+                error = sorted_error(raised)
+                if not isinstance(error, OutageError | ServiceBusy):
+                    raise error from None
+                if not failing:
+                    log.warning("waiting to start", error=str(error))
+                    failing = True
+                time.sleep(PROBE_MAX_S)
+            else:
+                return
 
 
-def pause(seconds: float) -> None:
-    """Sleep; a SIGTERM meanwhile ends the process, for it holds nothing yet."""
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Have SIGTERM end the process, instead of being noticed when the start is over. In a main thread only."""
     if threading.current_thread() is not threading.main_thread():
-        time.sleep(seconds)
+        yield
         return
 
     def leave(_number: int, _frame: FrameType | None) -> None:
@@ -120,7 +132,7 @@ def pause(seconds: float) -> None:
 
     previous = signal.signal(signal.SIGTERM, leave)
     try:
-        time.sleep(seconds)
+        yield
     finally:
         signal.signal(signal.SIGTERM, previous)
 

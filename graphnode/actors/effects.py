@@ -77,7 +77,7 @@ def effects_of(envelope: Envelope[Payload], *, user_id: str, ends: TaskStatus | 
     """
     with user_transaction(user_id):
         stored = tasks.claim(envelope.task_id, envelope.task_type, user_id=user_id)
-        effects = Effects(envelope, user_id, repeated=tasks.is_final(stored) or stored == ends)
+        effects = Effects(envelope, user_id, repeated=tasks.is_final(stored) or (ends is not None and stored == ends))
         yield effects
     if effects.repeated:
         # The worker that stored it may have died before it could put the notifications on their queue.

@@ -20,7 +20,7 @@ from playhouse.pool import PooledPostgresqlDatabase
 from psycopg2 import sql
 from psycopg2.extensions import parse_dsn
 
-from graphnode.errors import SettingsError
+from graphnode.errors import DatabaseOutage, SettingsError
 
 #: Milliseconds one statement may take: a COPY of the largest features file, read from S3 as it goes, is one statement.
 STATEMENT_TIMEOUT_MS = 300_000
@@ -134,11 +134,16 @@ def close_database() -> None:
 
 
 def probe() -> None:
-    """See whether the database answers, over a new connection. Raises what peewee raises when it does not."""
+    """See whether the database answers and can be written, over a new connection.
+
+    Raises DatabaseOutage when it is read-only, and what peewee raises when it does not answer.
+    """
     _abandon_connection()
     database.close_idle()
     with connection():
-        database.execute_sql("SELECT 1")
+        (read_only,) = database.execute_sql("SELECT current_setting('transaction_read_only')::boolean").fetchone()
+        if read_only:
+            raise DatabaseOutage("PostgreSQL is read-only: a node that was demoted, most likely")
 
 
 @contextmanager

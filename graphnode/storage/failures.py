@@ -42,3 +42,9 @@ def record_failure(message_id: str, *, reason: str, error: str) -> int:
         )
         row_now: MessageFailure = next(iter(written))
         return int(row_now.failures)
+
+
+def clear_failures(message_id: str) -> None:
+    """Forget the failures of a message that will not be delivered again."""
+    with connection():
+        MessageFailure.delete().where(MessageFailure.message_id == message_id).execute()

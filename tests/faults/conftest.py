@@ -13,11 +13,12 @@ import dramatiq
 import pytest
 
 from benchmarks.sqs_stub import StubServer
-from graphnode.broker import Options, Queue, SQSBroker
+from graphnode.broker import SQSBroker
 from graphnode.deliveries import Delivery
 from graphnode.errors import GraphNodeError, InvalidEnvelope
-from graphnode.middleware import worker_middleware
+from graphnode.middleware import Ledger, worker_middleware
 from graphnode.outages import Outages
+from graphnode.queues import Options, Queue
 from graphnode.verdicts import RetryPolicy
 
 #: Seconds to wait for what must come.
@@ -62,7 +63,7 @@ class RunningWorker:
                 *worker_middleware(
                     prepare=lambda worker: self.broker.connect(threads=worker.worker_threads),
                     policy=lambda: policy,
-                    ledger=self._count_failure,
+                    ledger=Ledger(count=self._count_failure, clear=lambda delivery: None),
                     shutdown_timeout_s=lambda: shutdown_timeout_s,
                 ),
                 *middleware,
@@ -93,6 +94,8 @@ class RunningWorker:
 
 def decode(body: str, *, message_id: str, sent_at: Any, receive_count: int) -> dramatiq.Message[None]:
     """Any body is a message for the one actor, but for those that begin with `bad`."""
+    if body.startswith("faulty"):
+        raise OverflowError("a fault in the decoder")
     if body.startswith("bad"):
         raise InvalidEnvelope(f"the body is {body!r}")
     return dramatiq.Message(

@@ -10,8 +10,9 @@ from dramatiq_sqs.exceptions import MessageDelayTooLong, MessageTooLarge
 from structlog.testing import capture_logs
 
 from benchmarks.sqs_stub import StubServer
-from graphnode.broker import Options, Queue, SQSBroker
+from graphnode.broker import SQSBroker
 from graphnode.outages import Outages
+from graphnode.queues import Options, Queue
 from graphnode.verdicts import RetryPolicy
 from tests.faults.conftest import StartWorker, wait_until
 

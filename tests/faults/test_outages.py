@@ -6,6 +6,7 @@ from structlog.testing import capture_logs
 
 from benchmarks.sqs_stub import StubServer
 from graphnode.errors import DatabaseOutage
+from graphnode.verdicts import RetryPolicy
 from tests.faults.conftest import StartWorker, wait_until
 
 VISIBILITY_S = 2
@@ -91,3 +92,22 @@ def test_a_stop_during_an_outage_gives_back_what_was_held(start: StartWorker, st
 
     (message,) = stub.messages(worker.queue)
     assert message["visible"]
+
+
+def test_a_message_that_itself_brings_the_service_down_does_not_stall_the_others(
+    start: StartWorker, stub: StubServer
+) -> None:
+    handled: list[str] = []
+
+    def handle(body: str) -> None:
+        if body == "poison":
+            raise DatabaseOutage("server closed the connection unexpectedly")
+        handled.append(body)
+
+    # The probe finds the service well each time: only this message loses it.
+    worker = start(handle, threads=4, policy=RetryPolicy(max_attempts=3, backoff_min_s=60, backoff_max_s=60))
+    stub.fill(worker.queue, ["poison", *(f"m {number}" for number in range(100))])
+
+    wait_until(lambda: len(handled) == 100, "the others")
+    wait_until(lambda: len(stub.messages(worker.queue)) == 1, "the poison alone to be left")
+    assert stub.messages(f"{worker.queue}-dlq") == []

@@ -103,3 +103,16 @@ def test_what_cannot_be_decoded_goes_to_the_dead_letter_queue_and_the_rest_goes_
     assert letter["attributes"]["reason"] == "INVALID_ENVELOPE"
     wait_until(lambda: sorted(handled) == ["good 1", "good 2"], "the good ones")
     wait_until(lambda: not stub.messages(worker.queue), "an empty queue")
+
+
+def test_a_fault_in_a_decoder_costs_its_own_message_a_back_off_and_no_other(
+    start: StartWorker, stub: StubServer
+) -> None:
+    handled: list[str] = []
+    worker = start(handled.append)
+    stub.fill(worker.queue, ["faulty"])
+    wait_until(lambda: stub.calls("ChangeMessageVisibilityBatch"), "the back-off")
+
+    stub.fill(worker.queue, ["good"])
+
+    wait_until(lambda: handled == ["good"], "the next message")

@@ -51,7 +51,11 @@ def test_running_messages_finish_and_waiting_ones_go_back(start: StartWorker, st
     wait_until(lambda: len(handled) == 40, "the fast messages")
     release.clear()
     stub.fill(worker.queue, [f"slow {number}" for number in range(3)])
-    wait_until(lambda: len(worker.broker.in_hand.snapshot()) == 3, "three messages in hand")
+
+    def states() -> list[str]:
+        return sorted(delivery.state.name for delivery in worker.broker.in_hand.snapshot())
+
+    wait_until(lambda: states() == ["RUNNING", "WAITING", "WAITING"], "one message to run and two to wait")
     stop = threading.Thread(target=worker.stop)
     stop.start()
 

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from graphnode.storage.failures import record_failure
+from graphnode.storage.failures import clear_failures, record_failure
 from tests.integration.conftest import Query
 
 pytestmark = pytest.mark.usefixtures("storage")
@@ -30,3 +30,12 @@ def test_failures_at_the_same_time_are_all_counted() -> None:
         counts = list(threads.map(lambda _: fail(), range(20)))
 
     assert sorted(counts) == list(range(1, 21))
+
+
+def test_what_is_done_with_is_forgotten(query: Query) -> None:
+    fail("m-1")
+    fail("m-2")
+
+    clear_failures("m-1")
+
+    assert query("SELECT message_id FROM message_failures") == [("m-2",)]

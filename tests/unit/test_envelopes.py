@@ -164,11 +164,21 @@ def test_the_attempt_is_the_receive_count() -> None:
             body("ADD_NODE_RESULT", {"userId": "u", "status": "FAILED"}, timestamp="yesterday"),
             "timestamp: expected ISO 8601 or null; it holds 'yesterday'",
         ),
+        (
+            body("ADD_NODE_RESULT", {"userId": "u", "status": "FAILED"}, timestamp="0001-01-01T00:00:00+01:00"),
+            "timestamp: expected ISO 8601 or null; it holds '0001-01-01T00:00:00+01:00'",
+        ),
         (body("ADD_NODE_RESULT", {"userId": "u\0", "status": "FAILED"}), "the character U+0000"),
     ],
 )
 def test_a_refused_envelope_says_which_field_and_what_it_holds(text: str, expected: str) -> None:
     assert expected in refusal(text)
+
+
+@pytest.mark.parametrize("depth", [100, 400, 700, 990])
+def test_a_nul_below_any_nesting_is_refused_and_no_worse(depth: int) -> None:
+    with pytest.raises(InvalidEnvelope):
+        decode('{"x": ' + "[" * depth + '"\\u0000"' + "]" * depth + "}")
 
 
 def test_an_unknown_type_is_told_with_the_known_ones() -> None:

@@ -44,6 +44,7 @@ class ServerSays(psycopg2.OperationalError):
         (ServerSays("57P01"), errors.DatabaseOutage),
         (ServerSays("57P03"), errors.DatabaseOutage),
         (ServerSays("53300"), errors.DatabaseOutage),
+        (ServerSays("25006"), errors.DatabaseOutage),
         (ServerSays("53100"), errors.DatabaseOutage),
         (ServerSays("08006"), errors.DatabaseOutage),
         (ServerSays(None), errors.DatabaseOutage),

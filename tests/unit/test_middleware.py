@@ -9,11 +9,12 @@ import pytest
 from dramatiq.middleware import Shutdown, SkipMessage, TimeLimitExceeded
 from structlog.testing import capture_logs
 
-from graphnode.broker import Options, SQSBroker
+from graphnode.broker import SQSBroker
 from graphnode.deliveries import Delivery, State
 from graphnode.errors import DatabaseOutage, GraphNodeError, ServiceBusy, SettingsError, WrongOwner
 from graphnode.middleware import Intake, Ledger, StartOnlyOurs, Verdicts, worker_middleware
 from graphnode.outages import Outages
+from graphnode.queues import Options
 from graphnode.verdicts import Dead, Done, Forget, Hold, Release, Retry, RetryPolicy
 from tests.unit.conftest import MakeDelivery
 
@@ -34,7 +35,7 @@ def ledger() -> Ledger:
         failures[delivery.message_id] += 1
         return failures[delivery.message_id]
 
-    return count
+    return Ledger(count=count, clear=lambda delivery: None)
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def test_a_failure_that_cannot_be_counted_because_of_an_outage_is_held(
         raise DatabaseOutage("connection refused")
 
     (verdicts,) = (middleware for middleware in broker.middleware if isinstance(middleware, Verdicts))
-    verdicts.ledger = away
+    verdicts.ledger = Ledger(count=away, clear=lambda delivery: None)
     delivery = make_delivery()
 
     broker.emit_after("process_message", delivery, exception=ServiceBusy("S3 is slow"))

@@ -9,7 +9,6 @@ from botocore.exceptions import EndpointConnectionError
 
 from graphnode import settlement
 from graphnode.deliveries import InHand
-from graphnode.heartbeat import Heartbeat
 from graphnode.settlement import Settlement
 from graphnode.verdicts import Dead, Done, Forget, Release, Retry
 from tests.unit.conftest import MakeDelivery
@@ -68,7 +67,6 @@ def settle(sqs: Any, in_hand: InHand, monkeypatch: pytest.MonkeyPatch) -> Iterat
         queue_url="https://sqs/results",
         dead_letter_url="https://sqs/results-dlq",
         in_hand=in_hand,
-        heartbeat=Heartbeat(sqs, in_hand, visibility_s=60),
         letter=lambda _delivery, dead: {"reason": {"DataType": "String", "StringValue": dead.reason}},
     )
     yield made
