@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
-import pytest
 
 from graphnode.dev import outcomes
 from graphnode.dev.postgres import start_postgres
@@ -127,11 +126,11 @@ def test_an_outage_of_the_database_makes_no_dead_letter_and_heals_by_itself(
         assert outcomes.dead_letters(ai.sqs, ai.dead_letter_queue) == []
 
 
-@pytest.mark.parametrize("processes", [2])
-def test_several_processes_share_the_work(ai: AiServer, start_worker: StartWorker, processes: int) -> None:
-    start_worker(processes=processes)
+def test_four_processes_of_eight_threads_share_the_work(ai: AiServer, start_worker: StartWorker) -> None:
+    worker = start_worker(processes=4, threads=8)
 
-    results = [ai.send(ai.result("graph", user_id=f"user-{number}")) for number in range(10)]
+    results = [ai.send(ai.result("graph", user_id=f"user-{number}")) for number in range(40)]
 
     assert {ai.ended(result).status for result in results} == {"COMPLETED"}
     ai.wait_until_drained()
+    assert "UNEXPECTED" not in worker.log.text()

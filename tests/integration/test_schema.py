@@ -14,7 +14,7 @@ import psycopg2
 import pytest
 
 from graphnode.errors import SchemaError
-from graphnode.storage import graphs, microscope, notifications, schema, summaries, tasks
+from graphnode.storage import failures, graphs, microscope, notifications, schema, summaries, tasks
 from graphnode.storage.database import Table, close_database, connection, database, open_database
 from graphnode.storage.schema import check_schema, migrate
 
@@ -28,6 +28,7 @@ MODELS: list[type[Table]] = [
     tasks.Task,
     notifications.Notification,
     notifications.DeviceToken,
+    failures.MessageFailure,
 ]
 
 #: How PostgreSQL names the types that peewee declares.
