@@ -79,25 +79,3 @@ def test_an_actor_over_its_time_limit_is_interrupted_and_tried_again(start: Star
     stub.fill(worker.queue, ["endless"])
 
     wait_until(lambda: len(attempts) == 2 and not stub.messages(worker.queue), "the second attempt")
-
-
-def test_an_actor_that_ignores_its_time_limit_is_told_with_its_stack_and_its_message_goes_to_another_worker(
-    start: StartWorker, stub: StubServer
-) -> None:
-    attempts: list[str] = []
-
-    def handle(body: str) -> None:
-        attempts.append(body)
-        if len(attempts) == 1:
-            # One long system call: an interruption reaches the thread only when it returns.
-            time.sleep(15)
-
-    first = start(handle, threads=1, time_limit=2_000, visibility_s=2)
-    with capture_logs() as lines:
-        stub.fill(first.queue, ["stuck"])
-        wait_until(lambda: any("ignores its time limit" in line["event"] for line in lines), "the report")
-        start(handle, threads=1, time_limit=60_000, visibility_s=2)
-        wait_until(lambda: len(attempts) == 2, "the other worker")
-
-    (report,) = (line for line in lines if "ignores its time limit" in line["event"])
-    assert "time.sleep(15)" in report["stack"]
