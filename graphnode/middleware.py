@@ -244,12 +244,16 @@ class HardLimit(Middleware):
     def _watch(self, broker: SQSBroker) -> None:
         while True:
             time.sleep(self.interval_s)
-            for delivery in broker.in_hand.snapshot():
-                if delivery.state is State.RUNNING and not delivery.lost:
-                    options = broker.get_actor(delivery.actor_name).options
-                    limit_ms = options.get("time_limit", DEFAULT_TIME_LIMIT_MS)
-                    if time.monotonic() - delivery.started > self.factor * limit_ms / 1000:
-                        self._let_go(delivery)
+            self.look(broker)
+
+    def look(self, broker: SQSBroker) -> None:
+        """Let go of what runs over its hard limit."""
+        for delivery in broker.in_hand.snapshot():
+            if delivery.state is State.RUNNING and not delivery.lost:
+                options = broker.get_actor(delivery.actor_name).options
+                limit_ms = options.get("time_limit", DEFAULT_TIME_LIMIT_MS)
+                if time.monotonic() - delivery.started > self.factor * limit_ms / 1000:
+                    self._let_go(delivery)
 
     @staticmethod
     def _let_go(delivery: Delivery) -> None:

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 import dramatiq
 import pytest
-from dramatiq.middleware import Shutdown, SkipMessage, TimeLimitExceeded
+from dramatiq.middleware import Shutdown, SkipMessage, TimeLimit, TimeLimitExceeded
 from structlog.testing import capture_logs
 
 from graphnode.broker import SQSBroker
 from graphnode.deliveries import Delivery, State
 from graphnode.errors import DatabaseOutage, GraphNodeError, ServiceBusy, SettingsError, WrongOwner
-from graphnode.middleware import Intake, Ledger, StartOnlyOurs, Verdicts, worker_middleware
+from graphnode.heartbeat import due
+from graphnode.middleware import HardLimit, Intake, Ledger, StartOnlyOurs, Verdicts, worker_middleware
 from graphnode.outages import Outages
 from graphnode.queues import Options
 from graphnode.verdicts import Dead, Done, Forget, Hold, Release, Retry, RetryPolicy
@@ -213,3 +214,20 @@ def test_the_verdict_falls_after_the_time_limit_is_lifted(ledger: Ledger) -> Non
 
     assert order.index("Verdicts") < order.index("TimeLimit")
     assert order.index("LogContext") < order.index("Verdicts")
+
+
+def test_a_message_whose_actor_ignores_its_time_limit_is_no_longer_kept_alive(
+    broker: SQSBroker, make_delivery: MakeDelivery
+) -> None:
+    broker.add_middleware(TimeLimit())
+    dramatiq.actor(actor_name="work", queue_name="results", broker=broker, time_limit=1000)(lambda: None)
+    stuck, fresh = make_delivery(visibility_s=1), make_delivery(visibility_s=1)
+    broker.in_hand.add([stuck, fresh])
+    for delivery, seconds_ago in ((stuck, 3), (fresh, 0)):
+        broker.emit_before("process_message", delivery)
+        delivery.started -= seconds_ago
+
+    HardLimit(factor=2.0).look(broker)
+
+    assert (stuck.lost, fresh.lost) == (True, False)
+    assert due([stuck, fresh], now=stuck.received + 0.9, visibility_s=1) == [fresh]
