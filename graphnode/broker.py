@@ -92,7 +92,6 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
         self.outages = outages
         self.stopping = False
         self.stop_began = float("inf")
-        self.worker_name = f"{socket.gethostname()}:{os.getpid()}"
         self._lock = threading.Lock()
         self._options: Options | None = None
         self._client: SQSClient | None = None
@@ -142,7 +141,6 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
             self._dead_letters[name] = find_dead_letters(
                 self.client, self.options.queues[name].url, max_attempts=self.options.max_attempts
             )
-        self.worker_name = f"{socket.gethostname()}:{os.getpid()}"
         self.in_hand = InHand(threads=threads)
         # One attempt a call: the next beat, or the next try, comes sooner than botocore's retry would.
         self.settling_client = self.new_client(read_timeout_s=CALL_TIMEOUT_S, attempts=1)
@@ -457,6 +455,6 @@ class SQSConsumer(dramatiq.Consumer):
             task_id=task_id,
             task_type=task_type,
             failed_at=datetime.now(UTC),
-            worker=self.broker.worker_name,
+            worker=f"{socket.gethostname()}:{os.getpid()}",
             largest_bytes=self.broker.dead_letters(self.queue_name).largest_bytes,
         )

@@ -19,9 +19,7 @@ from graphnode.errors import SettingsError
 OWN_PREFIX = "GRAPHNODE_"
 
 #: Settings whose value is never shown.
-SECRETS = frozenset(
-    {"DATABASE_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "FIREBASE_CREDENTIALS_JSON", "SENTRY_DSN"}
-)
+SECRETS = frozenset({"DATABASE_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "FIREBASE_CREDENTIALS_JSON"})
 
 #: Variables with our prefix that are read elsewhere: by the development stack, before there is a deployment.
 FOREIGN_SETTINGS = frozenset({"GRAPHNODE_LOCALSTACK_PYTHON"})
