@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import threading
 import time
 
 import dramatiq
 import pytest
+from dramatiq.middleware import TimeLimitExceeded
 from dramatiq_sqs.exceptions import MessageDelayTooLong, MessageTooLarge
 from structlog.testing import capture_logs
 
@@ -79,3 +81,34 @@ def test_an_actor_over_its_time_limit_is_interrupted_and_tried_again(start: Star
     stub.fill(worker.queue, ["endless"])
 
     wait_until(lambda: len(attempts) == 2 and not stub.messages(worker.queue), "the second attempt")
+
+
+def test_an_actor_that_ignores_its_time_limit_is_told_with_its_stack_and_its_message_goes_to_another_worker(
+    start: StartWorker, stub: StubServer
+) -> None:
+    attempts: list[str] = []
+    done = threading.Event()
+
+    def swallow_the_interruption() -> None:
+        while not done.is_set():
+            try:
+                done.wait(0.01)
+            except TimeLimitExceeded:
+                attempts.append("interrupted in vain")
+
+    def handle(body: str) -> None:
+        attempts.append(body)
+        if attempts == ["stuck"]:
+            swallow_the_interruption()
+
+    first = start(handle, threads=1, time_limit=500, visibility_s=2)
+    with capture_logs() as lines:
+        stub.fill(first.queue, ["stuck"])
+        wait_until(lambda: any("ignores its time limit" in line["event"] for line in lines), "the report")
+        start(handle, threads=1, visibility_s=2)
+        wait_until(lambda: len(attempts) == 3 and not stub.messages(first.queue), "the other worker")
+    done.set()
+
+    assert attempts == ["stuck", "interrupted in vain", "stuck"]
+    (report,) = (line for line in lines if "ignores its time limit" in line["event"])
+    assert "swallow_the_interruption" in report["stack"]
