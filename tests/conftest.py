@@ -50,7 +50,7 @@ def postgres() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def migrated_database_url(postgres: str) -> Iterator[str]:
     """The URL of a database of the run's own, with the newest schema."""
-    with _new_database(postgres) as url:
+    with new_database(postgres) as url:
         open_database(url, max_connections=1)
         migrate()
         close_database()
@@ -61,13 +61,13 @@ def migrated_database_url(postgres: str) -> Iterator[str]:
 def database_url(migrated_database_url: str) -> Iterator[str]:
     """The URL of a database with the newest schema and no rows; whoever uses it has gone when the test ends."""
     yield migrated_database_url
-    _execute(migrated_database_url, EMPTY)
+    empty_database(migrated_database_url)
 
 
 @pytest.fixture
 def empty_database_url(postgres: str) -> Iterator[str]:
     """The URL of a database of the test's own, without a schema."""
-    with _new_database(postgres) as url:
+    with new_database(postgres) as url:
         yield url
 
 
@@ -80,13 +80,19 @@ def storage(database_url: str) -> Iterator[None]:
 
 
 @contextmanager
-def _new_database(server_url: str) -> Iterator[str]:
+def new_database(server_url: str) -> Iterator[str]:
+    """A database without a schema on this server, for as long as the block runs; its URL."""
     name = f"graphnode_test_{uuid4().hex}"
     _execute(server_url, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     try:
         yield urlsplit(server_url)._replace(path=f"/{name}").geturl()
     finally:
         _execute(server_url, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def empty_database(url: str) -> None:
+    """Take the rows out of every table."""
+    _execute(url, EMPTY)
 
 
 def _execute(url: str, statement: str | sql.Composed) -> None:

@@ -20,6 +20,7 @@ from graphnode.dev.worker import Worker
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
 
 T = TypeVar("T")
 
@@ -36,7 +37,13 @@ class AiServer:
         self.s3 = s3
         self.result_queue = environment["SQS_RESULT_QUEUE_URL"]
         self.bucket = environment["S3_PAYLOAD_BUCKET"]
+        self.notification_queue = environment["SQS_NOTIFICATION_QUEUE_URL"]
         self.dead_letter_queue = dead_letter_url(sqs, self.result_queue)
+
+    def all_queues(self) -> list[str]:
+        """The URLs of the queues that a worker reads or writes."""
+        sources = [self.result_queue, self.notification_queue]
+        return sources + [dead_letter_url(self.sqs, source) for source in sources]
 
     def result(self, name: str, *, user_id: str = "ada", **options: Any) -> Result:
         """A result with the documents that come with the project."""
@@ -58,6 +65,25 @@ class AiServer:
         body = json.dumps({"taskType": task_type, "taskId": task_id, "payload": payload, **fields})
         self.send_body(body)
         return body
+
+    def send_progress(self, *, tasks: int) -> None:
+        """Put a progress message of each of so many tasks, of a few users, on the result queue."""
+        payload = {"currentStage": "clustering", "progressPercent": 1}
+        bodies = [
+            json.dumps(
+                {
+                    "taskType": "GRAPH_GENERATION_PROGRESS",
+                    "taskId": f"backlog-{number}",
+                    "payload": {"userId": f"user-{number % 50}", **payload},
+                }
+            )
+            for number in range(tasks)
+        ]
+        for start in range(0, tasks, 10):
+            entries: list[SendMessageBatchRequestEntryTypeDef] = [
+                {"Id": str(index), "MessageBody": body} for index, body in enumerate(bodies[start : start + 10])
+            ]
+            self.sqs.send_message_batch(QueueUrl=self.result_queue, Entries=entries)
 
     def rows(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
         """The rows of a query."""
@@ -102,10 +128,9 @@ class AiServer:
 
     def wait_until_drained(self) -> None:
         """Wait until the result and the notification queue are empty."""
-        for name in ("SQS_RESULT_QUEUE_URL", "SQS_NOTIFICATION_QUEUE_URL"):
-            url = self.environment[name]
+        for url in (self.result_queue, self.notification_queue):
             look = lambda url=url: outcomes.is_empty(self.sqs, url) or None  # noqa: E731
-            found(outcomes.wait_for(look, timeout_s=PATIENCE_S), f"{name} to be empty")
+            found(outcomes.wait_for(look, timeout_s=PATIENCE_S), f"{url} to be empty")
 
     @contextmanager
     def locked_user(self, user_id: str) -> Iterator[None]:

@@ -12,8 +12,9 @@ import pytest
 
 from graphnode.dev.aws import s3_client, sqs_client
 from graphnode.dev.localstack import HOOK, LocalStack
-from graphnode.dev.stack import environment_of
+from graphnode.dev.stack import bring_up_to_date, environment_of
 from graphnode.dev.worker import Worker
+from tests.conftest import empty_database, new_database
 from tests.e2e.ai_server import AiServer
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ def localstack() -> Iterator[LocalStack]:
 @pytest.fixture
 def stack_env(localstack: LocalStack, database_url: str) -> dict[str, str]:
     """The environment of a worker: fresh queues and a fresh bucket, and a database with the newest schema."""
+    return fresh_environment(localstack, database_url)
+
+
+def fresh_environment(localstack: LocalStack, database_url: str) -> dict[str, str]:
+    """The environment of a worker on this database, with queues and a bucket that are made here."""
     prefix = f"test-{uuid4().hex}"
     environment = environment_of(localstack, database_url=database_url, prefix=prefix)
     definition = runpy.run_path(str(HOOK))
@@ -101,6 +107,30 @@ def start_worker(
 def worker(start_worker: StartWorker) -> Worker:
     """A worker on the test's stack, which takes messages."""
     return start_worker()
+
+
+@pytest.fixture(scope="session")
+def shared_stack(localstack: LocalStack, postgres: str) -> Iterator[tuple[dict[str, str], Worker]]:
+    """A stack and a worker on it, for all tests that need no more of a worker than that it works."""
+    with new_database(postgres) as url:
+        bring_up_to_date(url)
+        environment = fresh_environment(localstack, url)
+        with Worker({**SETTINGS, **environment}) as worker:
+            worker.wait_until_ready()
+            yield environment, worker
+
+
+@pytest.fixture
+def shared_ai(shared_stack: tuple[dict[str, str], Worker], request: pytest.FixtureRequest) -> Iterator[AiServer]:
+    """The AI server and the operator of the shared stack, which has no rows and no messages."""
+    environment, worker = shared_stack
+    request.node.stash[WORKERS] = [worker]
+    ai = AiServer(environment, sqs_client(environment), s3_client(environment))
+    yield ai
+    for url in ai.all_queues():
+        ai.sqs.purge_queue(QueueUrl=url)
+    ai.wait_until_drained()
+    empty_database(environment["DATABASE_URL"])
 
 
 @pytest.hookimpl(wrapper=True)

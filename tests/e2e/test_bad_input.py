@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from graphnode.dev.aws import dead_letter_url
 from graphnode.dev.outcomes import DeadLetter
 from tests.e2e.ai_server import AiServer
 from tests.e2e.conftest import StartWorker
@@ -15,8 +16,7 @@ def by_body(letters: list[DeadLetter]) -> dict[str, dict[str, str]]:
     return {letter.body: letter.attributes for letter in letters}
 
 
-@pytest.mark.usefixtures("worker")
-def test_every_bad_message_is_a_dead_letter_with_its_reason_and_the_good_ones_go_on(ai: AiServer) -> None:
+def test_every_bad_message_is_a_dead_letter_with_its_reason_and_the_good_ones_go_on(shared_ai: AiServer) -> None:
     bad = {
         "not JSON at all — ü": "INVALID_ENVELOPE",
         "[1, 2, 3]": "INVALID_ENVELOPE",
@@ -30,19 +30,18 @@ def test_every_bad_message_is_a_dead_letter_with_its_reason_and_the_good_ones_go
     }
 
     for body in bad:
-        ai.send_body(body)
-    good = ai.send(ai.result("graph"))
+        shared_ai.send_body(body)
+    good = shared_ai.send(shared_ai.result("graph"))
 
-    assert ai.ended(good).status == "COMPLETED"
-    letters = by_body(ai.dead_letters(len(bad)))
+    assert shared_ai.ended(good).status == "COMPLETED"
+    letters = by_body(shared_ai.dead_letters(len(bad)))
     assert {body: attributes["reason"] for body, attributes in letters.items()} == bad
     unknown = letters['{"taskType":  "MAKE_COFFEE_RESULT", "taskId": "t-2", "payload": {}}']
     assert (unknown["task_id"], unknown["task_type"], unknown["attempt"]) == ("t-2", "MAKE_COFFEE_RESULT", "1")
     assert "no actor handles it" in unknown["error"]
-    ai.wait_until_drained()
+    shared_ai.wait_until_drained()
 
 
-@pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize(
     ("document", "error"),
     [
@@ -52,16 +51,18 @@ def test_every_bad_message_is_a_dead_letter_with_its_reason_and_the_good_ones_go
     ],
     ids=["not JSON", "wrong shape", "wrong field"],
 )
-def test_an_invalid_document_is_a_dead_letter_that_names_the_place(ai: AiServer, document: bytes, error: str) -> None:
-    result = ai.send(ai.result("graph", documents={"resultS3Key": document}))
+def test_an_invalid_document_is_a_dead_letter_that_names_the_place(
+    shared_ai: AiServer, document: bytes, error: str
+) -> None:
+    result = shared_ai.send(shared_ai.result("graph", documents={"resultS3Key": document}))
 
-    (letter,) = ai.dead_letters(1)
+    (letter,) = shared_ai.dead_letters(1)
 
     assert letter.body == result.body
     assert letter.attributes["reason"] == "INVALID_DOCUMENT"
     assert error in letter.attributes["error"]
     assert letter.attributes["task_id"] == result.task_id
-    assert ai.rows("SELECT * FROM graphs") == []
+    assert shared_ai.rows("SELECT * FROM graphs") == []
 
 
 def test_a_document_that_does_not_come_is_tried_again_until_the_attempts_are_used_up(
@@ -99,28 +100,26 @@ def test_a_document_over_the_size_limit_is_not_read(ai: AiServer, start_worker: 
     assert "the limit is 1024 (GRAPHNODE_MAX_DOCUMENT_BYTES)" in letter.attributes["error"]
 
 
-@pytest.mark.usefixtures("worker")
-def test_a_result_for_someone_elses_task_stores_nothing(ai: AiServer) -> None:
-    ai.execute(
+def test_a_result_for_someone_elses_task_stores_nothing(shared_ai: AiServer) -> None:
+    shared_ai.execute(
         "INSERT INTO tasks (task_id, task_type, user_id, status)"
         " VALUES ('t-1', 'GRAPH_GENERATION_RESULT', 'eve', 'PENDING')"
     )
 
-    ai.send(ai.result("graph", task_id="t-1"))
+    shared_ai.send(shared_ai.result("graph", task_id="t-1"))
 
-    (letter,) = ai.dead_letters(1)
+    (letter,) = shared_ai.dead_letters(1)
     assert letter.attributes["reason"] == "WRONG_OWNER"
-    assert ai.rows("SELECT * FROM graphs") == []
-    assert ai.rows("SELECT status FROM tasks") == [("PENDING",)]
+    assert shared_ai.rows("SELECT * FROM graphs") == []
+    assert shared_ai.rows("SELECT status FROM tasks") == [("PENDING",)]
 
 
-@pytest.mark.usefixtures("worker")
-def test_a_forged_message_on_the_notification_queue_reaches_no_actor(ai: AiServer) -> None:
-    queue = ai.environment["SQS_NOTIFICATION_QUEUE_URL"]
+def test_a_forged_message_on_the_notification_queue_reaches_no_actor(shared_ai: AiServer) -> None:
+    queue = shared_ai.notification_queue
     forged = json.dumps({"queue_name": "results", "actor_name": "graph_generation", "args": [], "kwargs": {}})
 
-    ai.sqs.send_message(QueueUrl=queue, MessageBody=forged)
-    ai.dead_letter_queue = queue.replace("-notifications", "-notifications-dlq")
+    shared_ai.sqs.send_message(QueueUrl=queue, MessageBody=forged)
+    shared_ai.dead_letter_queue = dead_letter_url(shared_ai.sqs, queue)
 
-    (letter,) = ai.dead_letters(1)
+    (letter,) = shared_ai.dead_letters(1)
     assert (letter.body, letter.attributes["reason"]) == (forged, "INVALID_MESSAGE")

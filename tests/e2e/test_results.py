@@ -6,10 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from graphnode.dev.worker import Worker
 from tests.e2e.ai_server import AiServer
 
-pytestmark = pytest.mark.usefixtures("worker")
+
+@pytest.fixture
+def ai(shared_ai: AiServer) -> AiServer:
+    """The shared stack's: no test here needs a worker of its own."""
+    return shared_ai
 
 
 def notifications(ai: AiServer, user_id: str = "ada") -> list[str]:
@@ -195,7 +198,7 @@ def test_a_failed_task_may_still_complete_but_not_the_other_way_round(ai: AiServ
     assert ai.rows("SELECT status FROM graphs") == [("CREATED",)]
 
 
-def test_results_of_many_users_keep_apart(ai: AiServer, worker: Worker) -> None:
+def test_results_of_many_users_keep_apart(ai: AiServer) -> None:
     users = [f"user-{number}" for number in range(12)]
 
     results = [ai.send(ai.result("graph", user_id=user)) for user in users]

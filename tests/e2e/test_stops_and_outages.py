@@ -18,6 +18,9 @@ from tests.e2e.conftest import SETTINGS, StartWorker
 #: Seconds; the shortest that leaves the heartbeat time to beat.
 SHORT_VISIBILITY = "4"
 
+#: Messages that lie on the queue while an outage lasts.
+BACKLOG = 3000
+
 
 def test_a_message_that_runs_for_five_visibility_timeouts_is_handled_once(
     ai: AiServer, start_worker: StartWorker
@@ -67,7 +70,7 @@ def test_a_sigterm_lets_running_messages_finish_and_leaves_the_others_to_the_nex
     assert ai.ended(waiting).status == "COMPLETED"
 
 
-def test_a_long_outage_with_native_redrive_after_five_receives_makes_no_dead_letter(
+def test_a_long_outage_with_thousands_of_messages_and_native_redrive_after_five_receives_makes_no_dead_letter(
     ai: AiServer, stack_env: dict[str, str], tmp_path: Path
 ) -> None:
     policy = {"deadLetterTargetArn": ai.arn(ai.dead_letter_queue), "maxReceiveCount": 5}
@@ -86,7 +89,8 @@ def test_a_long_outage_with_native_redrive_after_five_receives_makes_no_dead_let
             worker.wait_until_ready()
         ai.ended(ai.send(ai.result("graph", user_id="warm-up")))
         postgres.stop()
-        results = [ai.send(ai.result("graph", user_id=f"user-{number}")) for number in range(60)]
+        results = [ai.send(ai.result("graph", user_id=f"user-{number}")) for number in range(20)]
+        ai.send_progress(tasks=BACKLOG)
         for worker in workers:
             ai.wait_for_log(worker, "outage began")
 
@@ -98,6 +102,8 @@ def test_a_long_outage_with_native_redrive_after_five_receives_makes_no_dead_let
         postgres.start()
 
         assert {ai.ended(result).status for result in results} == {"COMPLETED"}
+        ai.wait_until_drained()
+        assert ai.rows("SELECT count(*) FROM tasks WHERE status = 'PROGRESS'") == [(BACKLOG,)]
     assert outcomes.dead_letters(ai.sqs, ai.dead_letter_queue) == []
 
 
