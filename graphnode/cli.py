@@ -1,9 +1,11 @@
-"""The command `graphnode`: the development stack, played results, and the database's schema."""
+"""The command `graphnode`: the development stack, played results, the database's schema, and its users' data."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,20 +55,36 @@ def commands() -> None:
 @env_file_option
 def migrate(env_file: Path | None) -> None:
     """Bring the database of DATABASE_URL to the newest schema."""
-    from graphnode.storage.database import close_database, open_database
     from graphnode.storage.schema import migrate as apply_migrations
 
-    url = _environment(env_file).get("DATABASE_URL")
-    if not url:
-        raise SettingsError("DATABASE_URL is missing: set it to postgresql://user:password@host:5432/database.")
-    open_database(url, max_connections=1)
-    try:
+    with _database(env_file):
         applied = apply_migrations()
-    finally:
-        close_database()
     for name in applied:
         click.echo(f"applied {name}")
     click.echo("The schema is up to date.")
+
+
+@commands.command()
+@click.argument("user")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@env_file_option
+def forget(user: str, yes: bool, env_file: Path | None) -> None:
+    """Remove all that is stored of USER: graph, summary, microscope, notifications, devices, tasks.
+
+    Results that are still on their way are then SUPERSEDED. The objects in S3 are not touched: their keys are
+    printed, one a line, for you to delete; everything else goes to standard error.
+    """
+    from graphnode.storage.users import forget_user
+
+    if not yes:
+        click.confirm(f"Remove all that is stored of user {user!r}? This cannot be undone.", abort=True, err=True)
+    with _database(env_file):
+        removed = forget_user(user)
+    for table, count in removed.rows.items():
+        click.echo(f"{table:<24}{count:>8} removed", err=True)
+    click.echo(f"{len(removed.s3_keys)} keys in S3 were named by these rows:", err=True)
+    for key in removed.s3_keys:
+        click.echo(key)
 
 
 @commands.command()
@@ -193,6 +211,21 @@ def _check_options(kind: Kind, files: set[str], *, half: Half | None, group: str
         raise click.UsageError("--features and --summary go with --document.")
     if files and (status == "FAILED" or not kind.documents):
         raise click.UsageError("This result has no documents.")
+
+
+@contextmanager
+def _database(env_file: Path | None) -> Iterator[None]:
+    """The database of DATABASE_URL, open for the block."""
+    from graphnode.storage.database import close_database, open_database
+
+    url = _environment(env_file).get("DATABASE_URL")
+    if not url:
+        raise SettingsError("DATABASE_URL is missing: set it to postgresql://user:password@host:5432/database.")
+    open_database(url, max_connections=1)
+    try:
+        yield
+    finally:
+        close_database()
 
 
 def _environment(env_file: Path | None) -> dict[str, str]:

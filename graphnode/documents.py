@@ -3,12 +3,13 @@
 Names and variants are the contract's. A field that nothing is stored from is not declared: it cannot make a
 document invalid. Required is only what a document would be meaningless without, or would destroy something.
 Decoding is as liberal as the contract: numbers may be written as strings, unknown fields are ignored, and "not
-given" is absent, null or "". What PostgreSQL cannot hold as text (NUL, half a surrogate pair) is repaired and
-counted.
+given" is absent, null or "". What PostgreSQL cannot hold (NUL, half a surrogate pair, numbers that are not finite) is
+repaired and counted. Of a key that an object has twice, the last one counts.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, TypeVar
 
@@ -17,8 +18,8 @@ import msgspec
 from graphnode.errors import InvalidDocument
 from graphnode.rules.rows import Warnings
 
-#: Longest ID in characters: PostgreSQL indexes at most 2,704 bytes of a row, and few characters take more than 3.
-MAX_ID_LENGTH = 800
+#: Longest ID in characters. PostgreSQL indexes at most 2,704 bytes of a row: this ID and its user's, four bytes each.
+MAX_ID_LENGTH = 450
 
 #: What PostgreSQL's `integer` holds.
 MAX_INTEGER = 2**31 - 1
@@ -27,7 +28,9 @@ Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_LENGTH)]
 Integer = Annotated[int, msgspec.Meta(ge=-MAX_INTEGER - 1, le=MAX_INTEGER)]
 NodeId = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
 #: The AI server's own keys of clusters and subclusters: text for us, whichever it writes.
-ClusterId = Annotated[str, msgspec.Meta(max_length=MAX_ID_LENGTH)] | int
+ClusterId = (
+    Annotated[str, msgspec.Meta(max_length=MAX_ID_LENGTH)] | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+)
 #: ISO 8601, or seconds since 1970. Left as it comes: an unreadable time is worth a warning, not the document.
 Moment = str | float | None
 #: A value that is only ever shown: stored as it comes.
@@ -400,9 +403,13 @@ def _parsed(text: bytes, warnings: Warnings) -> Any:
     except UnicodeDecodeError as error:
         found = text[error.start]
         raise InvalidDocument(f"not UTF-8: byte 0x{found:02x} at byte {error.start}") from None
+    text = _without_lone_surrogates(text, warnings)
     try:
-        return msgspec.json.decode(_without_lone_surrogates(text, warnings))
+        return msgspec.json.decode(text)
     except msgspec.DecodeError as error:
+        finite = _without_not_finite(text, warnings)
+        if finite != text:
+            return _parsed(finite, warnings)
         raise InvalidDocument(_malformed(str(error), text)) from None
 
 
@@ -486,6 +493,24 @@ def _without_lone_surrogates(text: bytes, warnings: Warnings) -> bytes:
         return text
     _count(warnings, "broken characters replaced", lone)
     return escapes.sub(lambda escape: rb"\ufffd" if escape["lone"] else escape[0], text)
+
+
+def _without_not_finite(text: bytes, warnings: Warnings) -> bytes:
+    """Put null in the place of what Python's `json` writes for such numbers, and of those no float can hold (1e400)."""
+    huge = rb"-?\d+(?:\.\d+)?[eE]\+?\d{3,}|-?\d{309,}(?:\.\d+)?(?:[eE][+-]?\d+)?"
+    tokens = re.compile(rb'"(?:[^"\\]|\\.)*+"|(?P<none>-?Infinity|NaN|' + huge + rb")", re.DOTALL)
+    replaced = 0
+
+    def token(found: re.Match[bytes]) -> bytes:
+        nonlocal replaced
+        if found["none"] is None or math.isfinite(float(found["none"])):
+            return found[0]
+        replaced += 1
+        return b"null"
+
+    text = tokens.sub(token, text)
+    _count(warnings, "numbers that are not finite", replaced)
+    return text
 
 
 def _count(warnings: Warnings, name: str, times: int) -> None:

@@ -28,12 +28,24 @@ EXCERPT = 80
 #: What a failure says when the AI server said nothing (the contract).
 NO_ERROR_GIVEN = "The AI server gave no reason."
 
+#: Longest IDs in characters. PostgreSQL indexes at most 2,704 bytes of a row, and a notification's key names a task and
+#: a workspace. A microscope task's ID has its user's inside.
+LONGEST_ID = 200
+LONGEST_TASK_ID = 400
+
 Text = Annotated[str, Meta(min_length=1)]
+Id = Annotated[str, Meta(min_length=1, max_length=LONGEST_ID)]
 Status = Literal["COMPLETED", "FAILED"]
 
 
 class Payload(msgspec.Struct, frozen=True, kw_only=True):
     """What a task type's envelope carries. Fields are named in snake_case; the wire may spell them either way."""
+
+    @property
+    def s3_keys(self) -> list[str]:
+        """The objects, and prefixes of objects, that it names."""
+        named = {name: getattr(self, name) for name in self.__struct_fields__ if "_s3_" in name}
+        return [key for key in named.values() if key]
 
 
 class ResultPayload(Payload, frozen=True, kw_only=True):
@@ -51,7 +63,7 @@ class ResultPayload(Payload, frozen=True, kw_only=True):
 class GraphGenerationResult(ResultPayload, frozen=True, kw_only=True):
     """The AI server made a graph of everything a user has, or failed to."""
 
-    user_id: Text
+    user_id: Id
     result_s3_key: str | None = None
     features_s3_key: str | None = None
     summary_included: bool | None = None
@@ -64,7 +76,7 @@ class GraphGenerationResult(ResultPayload, frozen=True, kw_only=True):
 class GraphGenerationProgress(Payload, frozen=True, kw_only=True):
     """How far the AI server is with a graph."""
 
-    user_id: Text
+    user_id: Id
     current_stage: Text
     progress_percent: Annotated[float, Meta(ge=0, le=100)] | None = None
     eta_seconds: Annotated[float, Meta(ge=0)] | None = None
@@ -73,7 +85,7 @@ class GraphGenerationProgress(Payload, frozen=True, kw_only=True):
 class GraphSummaryResult(ResultPayload, frozen=True, kw_only=True):
     """The AI server summed a user's graph up, or failed to."""
 
-    user_id: Text
+    user_id: Id
     summary_s3_key: str | None = None
 
     def __post_init__(self) -> None:
@@ -83,7 +95,7 @@ class GraphSummaryResult(ResultPayload, frozen=True, kw_only=True):
 class AddNodeResult(ResultPayload, frozen=True, kw_only=True):
     """The AI server placed new sources in a user's graph; `error` beside COMPLETED is a partial failure."""
 
-    user_id: Text
+    user_id: Id
     result_s3_key: str | None = None
 
     def __post_init__(self) -> None:
@@ -93,8 +105,8 @@ class AddNodeResult(ResultPayload, frozen=True, kw_only=True):
 class MicroscopeIngestResult(ResultPayload, frozen=True, kw_only=True):
     """The AI server took one document apart, or failed to."""
 
-    user_id: str | None = None
-    group_id: str | None = None
+    user_id: Id | None = None
+    group_id: Id | None = None
     source_id: str | None = None
     chunks_count: Annotated[int, Meta(ge=0)] | None = None
     schema_name: str | None = None
@@ -177,8 +189,8 @@ def to_message(body: str, *, message_id: str, sent_at: datetime, receive_count: 
 
     Raises InvalidEnvelope, UnknownTaskType or MisplacedRequest, all permanent.
     """
-    fields = _decode_object(body)
-    task_type = _required_text(fields, "taskType")
+    fields, _ = _given(_decode_object(body))
+    task_type = _required_text(fields, "task_type")
     if task_type in REQUESTS:
         raise MisplacedRequest(
             f"taskType is {task_type}: a request belongs on the request queue, not on the result queue"
@@ -187,7 +199,7 @@ def to_message(body: str, *, message_id: str, sent_at: datetime, receive_count: 
         raise UnknownTaskType(f"taskType is {_excerpt(task_type)}: no actor handles it (known: {', '.join(ROUTES)})")
     route = ROUTES[task_type]
     envelope = Envelope(
-        task_id=_required_text(fields, "taskId"),
+        task_id=_task_id(fields),
         task_type=route.task_type,
         timestamp=_timestamp(fields.get("timestamp"), sent_at),
         payload=decode_payload(fields.get("payload"), route.payload),
@@ -213,10 +225,10 @@ def _log_fields(envelope: Envelope[Any]) -> dict[str, str]:
 def peek(body: str) -> tuple[str | None, str | None]:
     """The task ID and task type of a body, as far as it has them: for a dead letter, which must not fail."""
     try:
-        fields = _decode_object(body)
+        fields, _ = _given(_decode_object(body))
     except InvalidEnvelope:
         return None, None
-    task_id, task_type = fields.get("taskId"), fields.get("taskType")
+    task_id, task_type = fields.get("task_id"), fields.get("task_type")
     return (
         task_id if isinstance(task_id, str) else None,
         task_type if isinstance(task_type, str) else None,
@@ -227,6 +239,15 @@ def decode_payload(fields: Any, kind: type[Payload]) -> Payload:
     """Decode a payload in either spelling; null and "" mean that a field was not given. Raises InvalidEnvelope."""
     if not isinstance(fields, dict):
         raise InvalidEnvelope(f"payload: expected an object, got {_excerpt(fields)}")
+    given, spelt = _given(fields)
+    try:
+        return msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _payload_fault(str(error), given, spelt) from None
+
+
+def _given(fields: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The fields that are given, by their name in snake_case, and how the producer spelt each."""
     given: dict[str, Any] = {}
     spelt: dict[str, str] = {}
     for key, value in fields.items():
@@ -234,10 +255,7 @@ def decode_payload(fields: Any, kind: type[Payload]) -> Payload:
         name = ALIASES.get(name, name)
         if value not in (None, "") and name not in given:
             given[name], spelt[name] = value, key
-    try:
-        return msgspec.convert(given, kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise _payload_fault(str(error), given, spelt) from None
+    return given, spelt
 
 
 def _payload_fault(text: str, given: dict[str, Any], spelt: dict[str, str]) -> InvalidEnvelope:
@@ -281,15 +299,22 @@ def _holds_nul(value: Any) -> bool:
 
 def _required_text(fields: dict[str, Any], name: str) -> str:
     value = fields.get(name)
-    if not isinstance(value, str) or not value:
-        found = f"it holds {_excerpt(value)}" if value not in (None, "") else "it is not given"
-        raise InvalidEnvelope(f"{name}: expected a text; {found}")
+    if not isinstance(value, str):
+        found = f"it holds {_excerpt(value)}" if value is not None else "it is not given"
+        raise InvalidEnvelope(f"{_camel_case(name)}: expected a text; {found}")
+    return value
+
+
+def _task_id(fields: dict[str, Any]) -> str:
+    value = _required_text(fields, "task_id")
+    if len(value) > LONGEST_TASK_ID:
+        raise InvalidEnvelope(f"taskId: expected at most {LONGEST_TASK_ID} characters; it has {len(value)}")
     return value
 
 
 def _timestamp(value: Any, sent_at: datetime) -> datetime:
     """The producer's timestamp in UTC: without a zone it is UTC already, and left out it is SQS's (the contract)."""
-    if value in (None, ""):
+    if value is None:
         return sent_at
     try:
         moment = datetime.fromisoformat(value)

@@ -11,7 +11,7 @@ from graphnode.actors.notifications import deliver_notification
 from graphnode.envelopes import Envelope, Payload
 from graphnode.rules.notifications import Event, is_pushed
 from graphnode.rules.rows import Warnings
-from graphnode.storage import notifications, tasks
+from graphnode.storage import notifications, tasks, users
 from graphnode.storage.database import user_transaction
 from graphnode.storage.tasks import TaskStatus
 
@@ -22,7 +22,7 @@ class Effects:
     Parameters:
       envelope: the message.
       user_id: whose it is.
-      repeated: whether it has had its effect already, and must not have it again.
+      repeated: whether it has had its effect already, or must not have any.
     """
 
     def __init__(self, envelope: Envelope[Payload], user_id: str, *, repeated: bool) -> None:
@@ -41,6 +41,7 @@ class Effects:
             attempts=self.envelope.attempt,
             error=error,
             warnings=warnings,
+            s3_keys=self.envelope.payload.s3_keys,
         )
 
     def notify(self, event: Event, *, key: str = "", at: datetime | None = None, **payload: Any) -> None:
@@ -78,6 +79,9 @@ def effects_of(envelope: Envelope[Payload], *, user_id: str, ends: TaskStatus | 
     with user_transaction(user_id):
         stored = tasks.claim(envelope.task_id, envelope.task_type, user_id=user_id)
         effects = Effects(envelope, user_id, repeated=tasks.is_final(stored) or (ends is not None and stored == ends))
+        if is_of_forgotten_user(stored, user_id):
+            effects.finish(TaskStatus.SUPERSEDED, warnings={"the user was forgotten": 1})
+            effects.repeated = True
         yield effects
     if effects.repeated:
         # The worker that stored it may have died before it could put the notifications on their queue.
@@ -88,7 +92,13 @@ def effects_of(envelope: Envelope[Payload], *, user_id: str, ends: TaskStatus | 
 
 def is_repeated(envelope: Envelope[Payload], *, user_id: str) -> bool:
     """A look before documents are fetched: whether the task is final, and there is nothing left to do."""
-    if not tasks.is_final(tasks.status(envelope.task_id, envelope.task_type)):
+    stored = tasks.status(envelope.task_id, envelope.task_type)
+    if not tasks.is_final(stored) and not is_of_forgotten_user(stored, user_id):
         return False
-    with effects_of(envelope, user_id=user_id):
-        return True
+    with effects_of(envelope, user_id=user_id) as effects:
+        return effects.repeated
+
+
+def is_of_forgotten_user(stored: TaskStatus | None, user_id: str) -> bool:
+    """Whether a task is of a time before its user was forgotten: one that was registered later has a row."""
+    return stored is None and users.is_forgotten(user_id)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
 
 import dramatiq
 
-from graphnode.actors.effects import Effects, effects_of, is_repeated
+from graphnode.actors.effects import effects_of, is_repeated
 from graphnode.actors.optional import read_optional
 from graphnode.documents import (
     FeaturesDocument,
@@ -17,7 +18,7 @@ from graphnode.documents import (
 )
 from graphnode.envelopes import RESULT_QUEUE, Envelope, GraphGenerationResult
 from graphnode.objects import read_document
-from graphnode.rules.features import match_embeddings
+from graphnode.rules.features import match_embeddings, width_change
 from graphnode.rules.graph import clean_graph
 from graphnode.rules.notifications import Event
 from graphnode.rules.rows import GraphRows
@@ -50,34 +51,38 @@ def graph_generation(envelope: Envelope[GraphGenerationResult]) -> None:
         if stored and stored > envelope.timestamp:
             effects.finish(TaskStatus.SUPERSEDED, warnings={f"a newer graph is stored, of {stored.isoformat()}": 1})
             return
-        store(effects, rows, features, summary, warnings)
+        store(result.user_id, rows, features, summary, warnings, timestamp=envelope.timestamp)
+        # Text beside COMPLETED tells of a partial failure: a success all the same (the contract).
+        effects.finish(TaskStatus.COMPLETED, error=result.error, warnings=warnings)
+        effects.notify(
+            Event.GRAPH_COMPLETED,
+            nodeCount=len(rows.nodes),
+            edgeCount=len(rows.edges),
+            clusterCount=len(rows.clusters),
+            summaryIncluded=summary is not None,
+        )
 
 
 def store(
-    effects: Effects,
+    user_id: str,
     rows: GraphRows,
     features: FeaturesDocument | None,
     summary: SummaryDocument | None,
     warnings: Counter[str],
+    *,
+    timestamp: datetime,
 ) -> None:
-    """Write everything that came, and tell the user."""
-    user_id, timestamp = effects.user_id, effects.envelope.timestamp
+    """Write everything that came."""
+    width_before = graphs.embedding_width(user_id)
     graphs.replace_graph(user_id, rows, source_timestamp=timestamp)
     if features:
         embeddings, left_out = match_embeddings(features, {node.orig_id: node.id for node in rows.nodes})
         graphs.store_embeddings(user_id, embeddings)
         warnings.update(left_out)
+        warnings.update(width_change(embeddings, width_before))
     if summary:
         row = recount(summary, Counter(node.source_type for node in rows.nodes))
         summaries.replace_summary(user_id, row, source_timestamp=timestamp)
-    effects.finish(TaskStatus.COMPLETED, warnings=warnings)
-    effects.notify(
-        Event.GRAPH_COMPLETED,
-        nodeCount=len(rows.nodes),
-        edgeCount=len(rows.edges),
-        clusterCount=len(rows.clusters),
-        summaryIncluded=summary is not None,
-    )
 
 
 def note_failure(envelope: Envelope[GraphGenerationResult]) -> None:

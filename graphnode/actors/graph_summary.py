@@ -36,7 +36,7 @@ def graph_summary(envelope: Envelope[GraphSummaryResult]) -> None:
         if not summaries.replace_summary(result.user_id, row, source_timestamp=envelope.timestamp):
             effects.finish(TaskStatus.SUPERSEDED, warnings={"a newer summary is stored": 1})
             return
-        effects.finish(TaskStatus.COMPLETED, warnings=warnings)
+        effects.finish(TaskStatus.COMPLETED, error=result.error, warnings=warnings)
         effects.notify(Event.SUMMARY_COMPLETED, detailLevel=row.detail_level)
 
 

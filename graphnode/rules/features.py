@@ -56,6 +56,18 @@ def match_embeddings(
     return list(embeddings.items()), dict(warnings)
 
 
+def width_change(embeddings: list[tuple[int, list[float]]], before: int | None) -> Warnings:
+    """A warning where a user's embeddings have another width than those they replace: another model made them.
+
+    Parameters:
+      embeddings: those to be stored, all of one width.
+      before: how wide the user's were until now; None if there were none.
+    """
+    if not embeddings or before is None or len(embeddings[0][1]) == before:
+        return {}
+    return {f"embeddings are {len(embeddings[0][1])} wide, and were {before}": 1}
+
+
 def _storable(row: list[float | None]) -> bool:
     """Whether each value is there and fits into four bytes. A sum is the cheapest way to find NaN."""
     if None in row:

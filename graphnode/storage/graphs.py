@@ -157,8 +157,8 @@ class GraphCounts(NamedTuple):
     clusters: int
 
 
-#: The tables that hold the parts of a graph.
-PARTS: tuple[type[GraphPart], ...] = (GraphNode, GraphEdge, GraphCluster, GraphSubcluster, NodeEmbedding)
+#: The tables that hold the parts of a graph, each before those that it names rows of.
+PARTS: tuple[type[GraphPart], ...] = (NodeEmbedding, GraphEdge, GraphSubcluster, GraphNode, GraphCluster)
 
 
 def stored_source_timestamp(user_id: str) -> datetime | None:
@@ -176,10 +176,6 @@ def replace_graph(user_id: str, rows: GraphRows, *, source_timestamp: datetime) 
     """
     for table in PARTS:
         table.delete().where(table.user_id == user_id).execute()
-    _copy(GraphNode, NodeRow._fields, user_id, rows.nodes)
-    _copy(GraphEdge, EdgeRow._fields, user_id, rows.edges)
-    _copy(GraphCluster, ClusterRow._fields, user_id, rows.clusters)
-    _copy(GraphSubcluster, SubclusterRow._fields, user_id, rows.subclusters)
     _store_graph_row(
         user_id,
         GraphStatus.CREATED,
@@ -190,6 +186,10 @@ def replace_graph(user_id: str, rows: GraphRows, *, source_timestamp: datetime) 
             Graph.metadata: rows.metadata,
         },
     )
+    _copy(GraphCluster, ClusterRow._fields, user_id, rows.clusters)
+    _copy(GraphNode, NodeRow._fields, user_id, rows.nodes)
+    _copy(GraphEdge, EdgeRow._fields, user_id, rows.edges)
+    _copy(GraphSubcluster, SubclusterRow._fields, user_id, rows.subclusters)
 
 
 def store_embeddings(user_id: str, rows: Iterable[tuple[int, Sequence[float]]]) -> int:
@@ -212,6 +212,14 @@ def store_embeddings(user_id: str, rows: Iterable[tuple[int, Sequence[float]]]) 
         raise RefusedByDatabase(f"PostgreSQL refuses the embeddings: {one_line(error)}") from error
 
 
+def embedding_width(user_id: str) -> int | None:
+    """How many numbers each of the user's embeddings has; None if there are none."""
+    width: int | None = (
+        NodeEmbedding.select(fn.vector_dims(NodeEmbedding.embedding)).where(NodeEmbedding.user_id == user_id).scalar()
+    )
+    return width
+
+
 def load_for_merge(user_id: str) -> StoredGraph:
     """The user's graph as an add-node merge needs it."""
     return StoredGraph(
@@ -232,12 +240,15 @@ def apply_changes(user_id: str, changes: GraphChanges) -> GraphCounts:
 
     Returns what the graph holds now.
     """
+    Graph.insert(user_id=user_id, status=GraphStatus.UPDATED, updated_at=fn.now()).on_conflict(
+        action="IGNORE", conflict_target=[Graph.user_id]
+    ).execute()
+    _upsert(GraphCluster, ("id",), user_id, changes.clusters, keep_what_is_not_given=True)
     _upsert(GraphNode, ("id",), user_id, changes.nodes, keep_what_is_not_given=True)
     _upsert(GraphEdge, ("source", "target"), user_id, changes.edges, keep_what_is_not_given=True)
-    _upsert(GraphCluster, ("id",), user_id, changes.clusters, keep_what_is_not_given=True)
     _upsert(GraphSubcluster, ("id",), user_id, changes.subclusters)
-    _delete_parts(GraphCluster, user_id, changes.emptied_clusters)
     _delete_parts(GraphSubcluster, user_id, changes.emptied_subclusters)
+    _delete_parts(GraphCluster, user_id, changes.emptied_clusters)
     _count_clusters(user_id)
     counts = graph_counts(user_id)
     _store_graph_row(user_id, GraphStatus.UPDATED, counts, {})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
-from peewee import EXCLUDED, CompositeKey, DoubleField, IntegerField, TextField, fn
+from peewee import EXCLUDED, BooleanField, CompositeKey, DoubleField, Field, IntegerField, TextField, fn
 from playhouse.postgres_ext import DateTimeTZField
 
 from graphnode.errors import WrongOwner
@@ -31,7 +33,10 @@ OPEN = (TaskStatus.PENDING, TaskStatus.PROGRESS)
 
 
 class Task(Table):
-    """A task of the AI server. Its type is always the result's, also while only progress is known."""
+    """A task of the AI server. Its type is always the result's, also while only progress is known.
+
+    `registered` says whether the API server made the row; a result of a task that it did not register is taken, too.
+    """
 
     task_id = TextField()
     task_type = TextField()
@@ -40,6 +45,8 @@ class Task(Table):
     attempts = IntegerField(default=0)
     error = TextField(null=True)
     warnings = JsonField(null=True)
+    s3_keys = JsonField(default=list)
+    registered = BooleanField(default=True)
     current_stage = TextField(null=True)
     progress_percent = DoubleField(null=True)
     eta_seconds = DoubleField(null=True)
@@ -89,12 +96,14 @@ def finish(
     attempts: int,
     error: str | None = None,
     warnings: Warnings | None = None,
+    s3_keys: Sequence[str] = (),
 ) -> None:
     """Write how the task ended, in place of what its row said before.
 
     Parameters:
       attempts: the deliveries its message has had, this one included.
       warnings: what was repaired or left out, counted by a plain name.
+      s3_keys: the objects that the result named.
 
     Raises:
       WrongOwner: The task has become someone else's since `claim`.
@@ -105,11 +114,12 @@ def finish(
         Task.attempts: attempts,
         Task.error: error,
         Task.warnings: warnings or None,
+        Task.s3_keys: list(s3_keys),
         Task.updated_at: fn.now(),
         Task.finished_at: fn.now(),
     }
     written = (
-        Task.insert({Task.task_id: task_id, Task.task_type: task_type, Task.created_at: fn.now(), **row})
+        Task.insert({**_unregistered(task_id, task_type), **row})
         .on_conflict(conflict_target=[Task.task_id, Task.task_type], update=row, where=Task.user_id == EXCLUDED.user_id)
         .as_rowcount()
         .execute()
@@ -148,15 +158,7 @@ def record_progress(
     }
     is_news = Task.progress_at.is_null() | (Task.progress_at < EXCLUDED.progress_at)
     written: int = (
-        Task.insert(
-            {
-                Task.task_id: task_id,
-                Task.task_type: task_type,
-                Task.user_id: user_id,
-                Task.created_at: fn.now(),
-                **row,
-            }
-        )
+        Task.insert({**_unregistered(task_id, task_type), Task.user_id: user_id, **row})
         .on_conflict(
             conflict_target=[Task.task_id, Task.task_type],
             update=row,
@@ -166,3 +168,8 @@ def record_progress(
         .execute()
     )
     return written > 0
+
+
+def _unregistered(task_id: str, task_type: str) -> dict[Field[Any], Any]:
+    """What a row says of a task that nobody registered: its first message made it."""
+    return {Task.task_id: task_id, Task.task_type: task_type, Task.registered: False, Task.created_at: fn.now()}

@@ -29,7 +29,7 @@ from graphnode.storage.database import (
     probe,
     user_transaction,
 )
-from graphnode.storage.graphs import GraphCluster, GraphEdge, GraphNode, NodeEmbedding
+from graphnode.storage.graphs import Graph, GraphCluster, GraphEdge, GraphNode, NodeEmbedding
 from graphnode.storage.summaries import GraphSummary
 
 Query: TypeAlias = Callable[..., list[tuple[Any, ...]]]
@@ -83,6 +83,7 @@ def one_transaction() -> None:
 
 
 def insert_cluster(user_id: str = "ada", cluster_id: str = "c1") -> None:
+    Graph.insert(user_id=user_id, status="CREATED", updated_at=peewee.fn.now()).on_conflict_ignore().execute()
     GraphCluster.create(user_id=user_id, id=cluster_id, size=0, themes=[])
 
 
@@ -213,7 +214,7 @@ class TestUserTransaction:
         while interrupted(one_transaction, at=step):
             wait_until(lambda: query(open_transactions) == [(0,)])
             with user_transaction("ada"):
-                GraphCluster.create(user_id="ada", id=str(step), size=0, themes=[])
+                insert_cluster(cluster_id=str(step))
             assert database._in_use == {}
             step += 1
 
@@ -332,7 +333,7 @@ class TestCopyRows:
     def test_stores_numbers_booleans_times_and_nothing(self) -> None:
         seoul = timezone(timedelta(hours=9))
         moment = datetime(2026, 5, 24, 17, 2, 8, 793892, tzinfo=seoul)
-        with connection():
+        with connection(), database.atomic() as transaction:
             copy_rows(
                 GraphEdge,
                 ("user_id", "source", "target", "weight", "type", "intra_cluster"),
@@ -345,6 +346,7 @@ class TestCopyRows:
             )
             edges = list(GraphEdge.select().order_by(GraphEdge.target))
             node = GraphNode.get()
+            transaction.rollback()
 
         assert [(edge.weight, edge.intra_cluster) for edge in edges] == [(0.1, True), (None, False)]
         assert node.timestamp == moment.astimezone(UTC)
@@ -353,9 +355,10 @@ class TestCopyRows:
         assert node.cluster_id is None
 
     def test_stores_embeddings(self) -> None:
-        with connection():
+        with connection(), database.atomic() as transaction:
             copy_rows(NodeEmbedding, ("user_id", "node_id", "embedding"), [("ada", 1, [0.5, -1, 2e-3])])
             embedding = NodeEmbedding.get().embedding
+            transaction.rollback()
 
         assert list(embedding) == pytest.approx([0.5, -1, 0.002])
 

@@ -173,7 +173,8 @@ class TestStoreEmbeddings:
     def test_stores_them_as_they_come(self) -> None:
         embeddings = ((node_id, (node_id / 2, -1.0)) for node_id in range(3))
 
-        with connection():
+        with user_transaction("ada"):
+            graphs.replace_graph("ada", GRAPH, source_timestamp=NOON)
             assert graphs.store_embeddings("ada", embeddings) == 3
             stored = {row.node_id: list(row.embedding) for row in NodeEmbedding.select()}
 
@@ -290,11 +291,12 @@ class TestApplyChanges:
 
     @pytest.mark.usefixtures("stored_graph")
     def test_emptied_clusters_and_subclusters_go(self) -> None:
-        changes = NO_CHANGES._replace(emptied_clusters=["c2"], emptied_subclusters=["s1"])
+        moved = unchanged(GRAPHS)._replace(cluster_id="c1")
+        changes = NO_CHANGES._replace(nodes=[moved], emptied_clusters=["c2"], emptied_subclusters=["s1"])
 
         assert graphs.apply_changes("ada", changes).clusters == 1
 
-        assert rows(GraphCluster, ClusterRow) == [DRINKS]
+        assert rows(GraphCluster, ClusterRow) == [DRINKS._replace(size=3)]
         assert rows(GraphSubcluster, SubclusterRow) == []
 
     @pytest.mark.usefixtures("stored_graph")

@@ -80,6 +80,7 @@ class TestRecordResult:
         assert MicroscopeWorkspace.get_by_id("w1").name == "Thesis"
 
     def test_the_stored_workspace_counts_more_than_the_results(self) -> None:
+        MicroscopeWorkspace.create(id="w1", user_id="ada")
         MicroscopeDocument.create(id="d1", workspace_id="w1", user_id="ada", status="PENDING")
         assert record(workspace_id="w2").workspace_id == "w1"
 
@@ -149,6 +150,7 @@ class TestOwner:
 
 class TestStoreGraph:
     def test_keeps_one_graph_a_view(self) -> None:
+        record("d1")
         microscope.store_graph("d1", "block", {"blocks": [{"title": "이론"}]})
         microscope.store_graph("d1", "non_block", [{"nodes": [], "edges": []}])
         microscope.store_graph("d1", "block", {"blocks": []})
@@ -176,6 +178,7 @@ class TestFinishWorkspace:
         assert microscope.finish_workspace_if_last("w1") is None
 
     def test_counts_its_own_documents_alone(self) -> None:
+        MicroscopeWorkspace.create(id="w2", user_id="ada")
         MicroscopeDocument.create(id="d2", workspace_id="w2", user_id="ada", status="PENDING")
         record()
         assert microscope.finish_workspace_if_last("w1") == WorkspaceTally(name=None, completed=1, failed=0)
@@ -191,5 +194,4 @@ class TestFinishWorkspace:
         assert microscope.finish_workspace_if_last("w1") == WorkspaceTally(name=None, completed=2, failed=0)
 
     def test_an_unknown_workspace_never_finishes(self) -> None:
-        MicroscopeDocument.create(id="d1", workspace_id="w1", user_id="ada", status="COMPLETED")
         assert microscope.finish_workspace_if_last("w1") is None

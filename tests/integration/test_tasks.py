@@ -10,7 +10,7 @@ import pytest
 
 from graphnode.errors import WrongOwner
 from graphnode.storage import tasks
-from graphnode.storage.database import connection
+from graphnode.storage.database import connection, database
 from graphnode.storage.tasks import Task, TaskStatus
 
 RESULT = "GRAPH_GENERATION_RESULT"
@@ -30,6 +30,13 @@ def finish(status: TaskStatus = TaskStatus.COMPLETED, **changes: Any) -> None:
     tasks.finish("t1", RESULT, **result | changes)
 
 
+def register(status: TaskStatus = TaskStatus.PENDING) -> None:
+    """Make the row that the API server makes, which knows nothing of the worker's columns."""
+    database.execute_sql(
+        "INSERT INTO tasks (task_id, task_type, user_id, status) VALUES ('t1', %s, 'ada', %s)", (RESULT, status)
+    )
+
+
 def record_progress(**changes: Any) -> bool:
     progress: dict[str, Any] = {"stage": "clustering", "percent": 40.0, "eta_seconds": 30.0, "at": NOON}
     return tasks.record_progress("t1", RESULT, **{"user_id": "ada"} | progress | changes)
@@ -46,7 +53,12 @@ class TestStatus:
 
     @pytest.mark.parametrize("status", TaskStatus)
     def test_a_known_task_has_the_stored_one(self, status: TaskStatus) -> None:
-        finish(status)
+        register()
+        if status is TaskStatus.PROGRESS:
+            record_progress()
+        elif status is not TaskStatus.PENDING:
+            finish(status)
+
         assert tasks.status("t1", RESULT) is status
         assert tasks.claim("t1", RESULT, user_id="ada") is status
 
@@ -90,6 +102,20 @@ class TestFinish:
         assert (task.status, task.error, task.warnings, task.attempts) == ("COMPLETED", None, None, 2)
         assert task.created_at == created_at
 
+    def test_says_that_nobody_registered_the_task(self) -> None:
+        finish()
+        assert not stored().registered
+
+    def test_a_task_that_was_registered_stays_so(self) -> None:
+        register()
+        record_progress()
+        finish()
+        assert (stored().registered, stored().status) == (True, "COMPLETED")
+
+    def test_stores_the_objects_that_the_result_named(self) -> None:
+        finish(s3_keys=["graph.json", "features.json"])
+        assert stored().s3_keys == ["graph.json", "features.json"]
+
     def test_keeps_the_newest_progress(self) -> None:
         record_progress()
         finish()
@@ -129,7 +155,7 @@ class TestRecordProgress:
         assert stored().current_stage == "clustering"
 
     def test_starts_a_task_that_waits(self) -> None:
-        finish(TaskStatus.PENDING)
+        register()
         assert record_progress()
         assert stored().status == "PROGRESS"
 

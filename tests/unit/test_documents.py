@@ -191,7 +191,7 @@ def test_an_invalid_field_is_named_with_what_was_expected_and_found(
 def test_a_long_value_is_not_repeated_whole_in_the_reason(graph: dict[str, Any]) -> None:
     graph["nodes"][0]["orig_id"] = "x" * (MAX_ID_LENGTH + 1)
 
-    with pytest.raises(InvalidDocument, match=r'length <= 800, got "x+…') as raised:
+    with pytest.raises(InvalidDocument, match=rf'length <= {MAX_ID_LENGTH}, got "x+…') as raised:
         decode_graph(encoded(graph))
 
     assert len(str(raised.value)) < 150
@@ -205,7 +205,7 @@ def test_a_long_value_is_not_repeated_whole_in_the_reason(graph: dict[str, Any])
         (b"\xef\xbb\xbf", "not JSON: empty"),
         (b'{"nodes": [], "language": "\xe9t\xe9"', "not UTF-8: byte 0xe9 at byte 27"),
         (b'{"nodes": [1,]}', "not JSON: trailing comma in array (byte 13), near '{\"nodes\": [1,]}'"),
-        (b'{"nodes": [{"id": NaN}]}', '(byte 18), near \'{"nodes": [{"id": NaN}]}\''),
+        (b'{"nodes": [{"id": _}]}', '(byte 18), near \'{"nodes": [{"id": _}]}\''),
         (b'{"nodes": [', "not JSON: input data was truncated (11 bytes)"),
         (b"<html></html>", "not JSON: invalid character (byte 0), near '<html></html>'"),
         (b"null", "the document: expected object, got null"),
@@ -269,9 +269,54 @@ def test_any_bytes_are_decoded_or_refused_as_an_invalid_document(decode: Callabl
         decode(raw)
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400", "-1.5E+999", "9" * 400 + ".5e1"])
+def test_a_number_that_is_not_finite_is_none_and_counted(number: str) -> None:
+    text = '{"nodes": [{"id": 0, "orig_id": "a", "cluster_confidence": %s, "metadata": {"x": [%s, "1e400 NaN"]}}]}'
+    warnings: Warnings = {}
+
+    (node,) = decode_graph((text % (number, number)).encode(), warnings=warnings).nodes
+
+    assert node.cluster_confidence is None
+    assert node.metadata == {"x": [None, "1e400 NaN"]}
+    assert warnings == {"numbers that are not finite": 2}
+
+
+def test_a_number_that_only_looks_infinite_stays() -> None:
+    raw = b'{"nodes": [{"id": 0, "orig_id": "a", "metadata": {"x": [1e308, 0.1e308, NaN]}}]}'
+
+    assert decode_graph(raw).nodes[0].metadata == {"x": [1e308, 0.1e308, None]}
+
+
+def test_where_a_number_is_required_one_that_is_not_finite_is_named_as_not_given() -> None:
+    with pytest.raises(InvalidDocument, match=r"nodes\[0\]\.id: required, but not given"):
+        decode_graph(b'{"nodes": [{"id": NaN, "orig_id": "a"}]}')
+
+
 def test_an_integer_of_any_length_is_refused_with_a_reason() -> None:
     with pytest.raises(InvalidDocument):
         decode_graph(b'{"nodes": [{"id": %b, "orig_id": "a"}]}' % (b"9" * 5000))
+
+
+@pytest.mark.parametrize("place", ["num_messages", "cluster_id"])
+def test_an_integer_over_64_bits_is_refused_by_its_path(graph: dict[str, Any], place: str) -> None:
+    graph["nodes"][1][place] = 2**63
+
+    with pytest.raises(InvalidDocument, match=rf"nodes\[1\]\.{place}: expected int .*got {2**63}"):
+        decode_graph(encoded(graph))
+
+
+def test_an_integer_over_64_bits_that_is_only_shown_is_kept(graph: dict[str, Any]) -> None:
+    graph["nodes"][1]["metadata"] = {"bytes": 2**80}
+
+    assert decode_graph(encoded(graph)).nodes[1].metadata == {"bytes": 2**80}
+
+
+def test_of_a_key_that_an_object_has_twice_the_last_one_counts() -> None:
+    raw = b'{"nodes": [], "nodes": [{"id": 7, "id": 8, "orig_id": "a", "metadata": {"x": 1, "x": 2}}]}'
+
+    (node,) = decode_graph(raw).nodes
+
+    assert (node.id, node.metadata) == (8, {"x": 2})
 
 
 def test_features_are_decoded_with_missing_numbers() -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,6 +61,60 @@ def test_both_spellings_of_a_payload_are_the_same(payload: dict[str, Any]) -> No
     assert decode(body("GRAPH_GENERATION_RESULT", payload)).payload == GraphGenerationResult(
         user_id="u-1", status="COMPLETED", result_s3_key="r", features_s3_key="f", summary_included=True
     )
+
+
+#: A value of each field that any payload has, by its name in snake_case.
+EVERY_FIELD: dict[str, Any] = {
+    "user_id": "u-1",
+    "status": "COMPLETED",
+    "error": "two sources could not be read",
+    "result_s3_key": "r.json",
+    "features_s3_key": "f.json",
+    "summary_included": True,
+    "summary_s3_key": "s.json",
+    "current_stage": "clustering",
+    "progress_percent": 12.5,
+    "eta_seconds": 30.0,
+    "group_id": "w-1",
+    "source_id": "src-1",
+    "chunks_count": 7,
+    "schema_name": "science",
+    "ingest_stats": {"seconds": 1.5},
+    "standardized_s3_key": "n.json",
+    "block_graph_s3_key": "b.json",
+    "images_s3_prefix": "images/",
+}
+
+
+def camel_case(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.title() for part in rest)
+
+
+@pytest.mark.parametrize("spell", [camel_case, str], ids=["camelCase", "snake_case"])
+@pytest.mark.parametrize("task_type", ROUTES)
+def test_every_field_of_every_type_is_read_in_either_spelling(task_type: str, spell: Callable[[str], str]) -> None:
+    payload = {spell(name): value for name, value in EVERY_FIELD.items()}
+
+    read = msgspec.structs.asdict(decode(body(task_type, payload)).payload)
+
+    assert read == {name: EVERY_FIELD[name] for name in read}
+
+
+@pytest.mark.parametrize("spell", [camel_case, str], ids=["camelCase", "snake_case"])
+def test_an_envelopes_own_fields_are_read_in_either_spelling(spell: Callable[[str], str]) -> None:
+    payload = {"userId": "u-1", "status": "FAILED"}
+    fields = {"task_type": "ADD_NODE_RESULT", "task_id": "t-9", "timestamp": "2026-05-24T08:02:08", "payload": payload}
+
+    envelope = decode(json.dumps({spell(name): value for name, value in fields.items()}))
+
+    assert (envelope.task_id, envelope.task_type) == ("t-9", "ADD_NODE_RESULT")
+
+
+def test_a_payload_tells_the_objects_that_it_names() -> None:
+    payload = decode(body("MICROSCOPE_INGEST_RESULT", EVERY_FIELD)).payload
+
+    assert payload.s3_keys == ["n.json", "b.json", "images/"]
 
 
 @pytest.mark.parametrize("empty", [{}, {"featuresS3Key": None}, {"featuresS3Key": ""}], ids=["absent", "null", "empty"])
@@ -169,6 +225,14 @@ def test_the_attempt_is_the_receive_count() -> None:
             "timestamp: expected ISO 8601 or null; it holds '0001-01-01T00:00:00+01:00'",
         ),
         (body("ADD_NODE_RESULT", {"userId": "u\0", "status": "FAILED"}), "the character U+0000"),
+        (
+            body("ADD_NODE_RESULT", {"userId": "u" * 201, "status": "FAILED"}),
+            "payload.userId: Expected `str` of length",
+        ),
+        (
+            json.dumps({"taskType": "ADD_NODE_RESULT", "taskId": "t" * 401, "payload": {}}),
+            "taskId: expected at most 400 characters; it has 401",
+        ),
     ],
 )
 def test_a_refused_envelope_says_which_field_and_what_it_holds(text: str, expected: str) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphnode.documents import FeaturesConversation, FeaturesDocument
-from graphnode.rules.features import MAX_WIDTH, match_embeddings
+from graphnode.rules.features import MAX_WIDTH, match_embeddings, width_change
 
 Row = list[float | None] | None
 
@@ -88,3 +88,16 @@ def test_a_file_too_wide_to_store_is_left_out(width: int, stored: int) -> None:
 
 def test_a_file_without_rows_leaves_every_node_without() -> None:
     assert match_embeddings(features(), {"a": 0}) == ([], {"nodes without an embedding": 1})
+
+
+def test_embeddings_of_another_width_than_those_before_are_warned_of() -> None:
+    assert width_change([(0, [1.0, 2.0])], before=384) == {"embeddings are 2 wide, and were 384": 1}
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "before"), [([(0, [1.0, 2.0])], 2), ([(0, [1.0, 2.0])], None), ([], 384)], ids=str
+)
+def test_embeddings_of_the_same_width_or_without_any_before_are_no_warning(
+    embeddings: list[tuple[int, list[float]]], before: int | None
+) -> None:
+    assert width_change(embeddings, before) == {}
