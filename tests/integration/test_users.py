@@ -1,0 +1,152 @@
+"""Forgetting users: all of theirs goes, nobody else's, and nothing brings it back but a new beginning."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from click.testing import CliRunner
+
+from graphnode.actors.effects import effects_of, is_repeated
+from graphnode.cli import commands
+from graphnode.envelopes import Envelope, GraphGenerationResult
+from graphnode.storage import users
+from graphnode.storage.database import connection
+from graphnode.storage.tasks import TaskStatus
+from graphnode.storage.users import forget_user
+from tests.integration.conftest import Query
+
+pytestmark = pytest.mark.usefixtures("storage")
+
+#: Everything that a user can have; a literal stands for USER.
+BELONGINGS = """
+BEGIN;
+INSERT INTO graphs (user_id, status) VALUES (USER, 'CREATED');
+INSERT INTO graph_clusters (user_id, id) VALUES (USER, 'c1');
+INSERT INTO graph_nodes (user_id, id, orig_id, cluster_id) VALUES (USER, 0, 'a', 'c1'), (USER, 1, 'b', NULL);
+INSERT INTO graph_edges VALUES (USER, 0, 1, 1, 'hard', true);
+INSERT INTO graph_subclusters (user_id, id, cluster_id, representative_node_id, size)
+    VALUES (USER, 's', 'c1', 0, 1);
+INSERT INTO node_embeddings VALUES (USER, 0, '[1]');
+INSERT INTO graph_summaries VALUES (USER, '{}', '[]', '[]', '[]', '[]');
+INSERT INTO microscope_workspaces (id, user_id) VALUES (USER || '-w', USER);
+INSERT INTO microscope_documents (id, workspace_id, user_id, status, standardized_s3_key, images_s3_prefix)
+    VALUES (USER || '-d', USER || '-w', USER, 'PENDING', 'n.json', 'images/');
+INSERT INTO microscope_documents (id, user_id, status) VALUES (USER || '-alone', USER, 'PENDING');
+INSERT INTO microscope_graphs VALUES (USER || '-d', 'block', '{}');
+INSERT INTO tasks (task_id, task_type, user_id, status, s3_keys)
+    VALUES (USER || '-t', 'ADD_NODE_RESULT', USER, 'PENDING', '["r.json", "n.json"]');
+INSERT INTO notifications (id, user_id, type, payload, event, push_status)
+    VALUES (USER || '-n', USER, 'X', '{}', USER || '-e', 'SKIPPED');
+INSERT INTO device_tokens (token, user_id) VALUES (USER || '-p', USER);
+COMMIT;
+"""
+
+
+def count_rows(query: Query) -> dict[str, int]:
+    tables = query("SELECT tablename FROM pg_tables WHERE schemaname = current_schema ORDER BY 1")
+    own = [name for (name,) in tables if name not in ("schema_migration", "message_failures", "forgotten_users")]
+    return {name: query(f"SELECT count(*) FROM {name}")[0][0] for name in own}  # noqa: S608
+
+
+def result_of(user_id: str) -> Envelope[GraphGenerationResult]:
+    return Envelope(
+        task_id="late",
+        task_type="GRAPH_GENERATION_RESULT",
+        timestamp=datetime(2026, 5, 24, tzinfo=UTC),
+        payload=GraphGenerationResult(user_id=user_id, status="COMPLETED", result_s3_key="gone.json"),
+        attempt=1,
+    )
+
+
+@pytest.fixture
+def ada_and_eve(query: Query) -> None:
+    for user in ("ada", "eve"):
+        query(BELONGINGS.replace("USER", f"'{user}'"))
+
+
+@pytest.mark.usefixtures("ada_and_eve")
+def test_everything_of_the_user_goes_and_nothing_of_anybody_else(query: Query) -> None:
+    before = count_rows(query)
+
+    forget_user("ada")
+
+    assert all(before.values()), "a table has no row that could go"
+    assert count_rows(query) == {table: count // 2 for table, count in before.items()}
+
+
+@pytest.mark.usefixtures("ada_and_eve")
+def test_the_caller_is_told_what_went_and_which_objects_were_named() -> None:
+    removed = forget_user("ada")
+
+    assert removed.s3_keys == ["images/", "n.json", "r.json"]
+    assert removed.rows == {
+        "graphs": 1,
+        "graph_summaries": 1,
+        "microscope_documents": 2,
+        "microscope_workspaces": 1,
+        "notifications": 1,
+        "device_tokens": 1,
+        "tasks": 1,
+    }
+
+
+def test_a_user_nobody_knows_is_forgotten_too() -> None:
+    assert sum(forget_user("nobody").rows.values()) == 0
+    assert users.is_forgotten("nobody")
+    assert not users.is_forgotten("ada")
+
+
+def test_a_late_result_is_superseded_before_its_documents_are_fetched(query: Query) -> None:
+    forget_user("ada")
+
+    assert is_repeated(result_of("ada"), user_id="ada")
+
+    assert query("SELECT status, warnings FROM tasks") == [("SUPERSEDED", {"the user was forgotten": 1})]
+    assert query("SELECT * FROM graphs") == []
+
+
+def test_a_user_who_is_forgotten_while_documents_are_fetched_stays_forgotten(query: Query) -> None:
+    assert not is_repeated(result_of("ada"), user_id="ada")
+    forget_user("ada")
+
+    with effects_of(result_of("ada"), user_id="ada", ends=TaskStatus.COMPLETED) as effects:
+        assert effects.repeated
+
+    assert query("SELECT status FROM tasks") == [("SUPERSEDED",)]
+
+
+def test_a_task_that_is_registered_after_it_is_handled(query: Query) -> None:
+    forget_user("ada")
+    query(
+        "INSERT INTO tasks (task_id, task_type, user_id, status)"
+        " VALUES ('late', 'GRAPH_GENERATION_RESULT', 'ada', 'PENDING')"
+    )
+
+    assert not is_repeated(result_of("ada"), user_id="ada")
+    with effects_of(result_of("ada"), user_id="ada", ends=TaskStatus.COMPLETED) as effects:
+        assert not effects.repeated
+
+
+def test_a_user_may_be_forgotten_twice(query: Query) -> None:
+    forget_user("ada")
+    forget_user("ada")
+
+    with connection():
+        assert users.is_forgotten("ada")
+    assert query("SELECT count(*) FROM forgotten_users") == [(1,)]
+
+
+@pytest.mark.usefixtures("ada_and_eve")
+def test_the_command_asks_first_and_prints_the_keys_alone_on_its_output(database_url: str, query: Query) -> None:
+    runner = CliRunner(env={"DATABASE_URL": database_url})
+
+    refused = runner.invoke(commands, ["forget", "ada"], input="n\n")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "This cannot be undone." in refused.stderr
+    assert query("SELECT count(*) FROM graphs") == [(2,)]
+
+    done = runner.invoke(commands, ["forget", "ada", "--yes"])
+    assert (done.exit_code, done.stdout) == (0, "images/\nn.json\nr.json\n")
+    assert "microscope_documents           2 removed" in done.stderr
+    assert query("SELECT user_id FROM graphs") == [("eve",)]
