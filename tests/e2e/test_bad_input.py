@@ -114,6 +114,15 @@ def test_a_result_for_someone_elses_task_stores_nothing(shared_ai: AiServer) -> 
     assert shared_ai.rows("SELECT status FROM tasks") == [("PENDING",)]
 
 
+def test_a_microscope_result_of_nobody_is_refused(shared_ai: AiServer) -> None:
+    shared_ai.send_envelope("MICROSCOPE_INGEST_RESULT", "whose", {"status": "FAILED", "groupId": "ws-1"})
+
+    (letter,) = shared_ai.dead_letters(1)
+    assert letter.attributes["reason"] == "INVALID_ENVELOPE"
+    assert "taskId 'whose' names no user, and the document is not known" in letter.attributes["error"]
+    assert shared_ai.rows("SELECT * FROM microscope_documents") == []
+
+
 def test_a_forged_message_on_the_notification_queue_reaches_no_actor(shared_ai: AiServer) -> None:
     queue = shared_ai.notification_queue
     forged = json.dumps({"queue_name": "results", "actor_name": "graph_generation", "args": [], "kwargs": {}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -62,6 +63,42 @@ def test_a_missing_features_file_costs_a_warning_and_not_the_graph(ai: AiServer)
     assert task.status == "COMPLETED"
     assert any(warning.startswith("features left out") for warning in task.warnings or {})
     assert ai.rows("SELECT node_count FROM graphs") == [(36,)]
+
+
+def test_an_invalid_summary_file_costs_a_warning_and_not_the_graph(ai: AiServer) -> None:
+    result = ai.result("graph")
+    (key,) = [key for key in result.documents if "summary" in key]
+    result.documents[key] = b'{"overview": 7}'
+
+    task = ai.ended(ai.send(result))
+
+    assert task.status == "COMPLETED"
+    assert "summary left out: overview: expected object, got 7" in (task.warnings or {})
+    assert ai.rows("SELECT node_count FROM graphs") == [(36,)]
+    assert ai.rows("SELECT * FROM graph_summaries") == []
+
+
+def test_embeddings_of_another_width_are_stored_with_a_warning(ai: AiServer) -> None:
+    ai.ended(ai.send(ai.result("graph")))
+    (width,) = ai.rows("SELECT DISTINCT vector_dims(embedding) FROM node_embeddings")[0]
+    result = ai.result("graph")
+    (key,) = [key for key in result.documents if "features" in key]
+    features = json.loads(result.documents[key])
+    features["embeddings"] = [[*row, 0.5] for row in features["embeddings"]]
+    result.documents[key] = json.dumps(features).encode()
+
+    task = ai.ended(ai.send(result))
+
+    assert f"embeddings are {width + 1} wide, and were {width}" in (task.warnings or {})
+    assert ai.rows("SELECT vector_dims(embedding), count(*) FROM node_embeddings GROUP BY 1") == [(width + 1, 36)]
+
+
+@pytest.mark.parametrize("name", ["graph", "summary", "add-node", "microscope"])
+def test_text_beside_completed_is_kept_and_the_result_is_a_success(ai: AiServer, name: str) -> None:
+    task = ai.ended(ai.send(ai.result(name, error="Two of five sources could not be read.")))
+
+    assert (task.status, task.error) == ("COMPLETED", "Two of five sources could not be read.")
+    assert not any(told.endswith("_FAILED") for told in notifications(ai))
 
 
 def test_progress_is_stored_and_told_without_a_push(ai: AiServer) -> None:

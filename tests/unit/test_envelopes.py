@@ -111,6 +111,12 @@ def test_an_envelopes_own_fields_are_read_in_either_spelling(spell: Callable[[st
     assert (envelope.task_id, envelope.task_type) == ("t-9", "ADD_NODE_RESULT")
 
 
+def test_a_byte_order_mark_is_no_part_of_the_envelope() -> None:
+    text = body("ADD_NODE_RESULT", {"userId": "u-1", "status": "FAILED"})
+
+    assert decode("\ufeff" + text) == decode(text)
+
+
 def test_a_payload_tells_the_objects_that_it_names() -> None:
     payload = decode(body("MICROSCOPE_INGEST_RESULT", EVERY_FIELD)).payload
 
