@@ -19,6 +19,9 @@ from graphnode.rules.rows import (
 )
 from graphnode.rules.values import finite, first_time, text_id
 
+#: What the type of an edge may be; any other word is none.
+EDGE_TYPES = ("hard", "insight")
+
 #: Digits that the largest integer ID has.
 MAX_DIGITS = 10
 
@@ -30,8 +33,9 @@ def merge_batch(stored: StoredGraph, batch: AddNodeBatch, *, user_id: str) -> tu
       the batch's order. In the row of a stored node None, [] and {} mean: keep what is stored.
     - A cluster that is not stored is made; one that its last node left is emptied, and its subclusters with it.
       A node that moved is no longer a member of the subclusters of other clusters.
-    - An edge that is stored keeps its direction. One to an unknown node, from a node to itself, or repeated in the
-      batch is left out.
+    - An edge that is stored keeps its direction, and its type unless the batch gives one. One to an unknown node, from
+      a node to itself, or repeated in the batch is left out.
+    - A stored edge of a node that moved is intra-cluster if both ends now share a cluster.
     - Skipped results and results with an error change nothing; the latter are counted.
 
     Parameters:
@@ -51,9 +55,10 @@ def merge_batch(stored: StoredGraph, batch: AddNodeBatch, *, user_id: str) -> tu
     moved = {node.id for node in stored.nodes.values() if cluster_of[node.id] != node.cluster_id}
     emptied = _emptied_clusters(stored, moved, cluster_of)
     subclusters, emptied_subclusters = _subclusters(stored, moved, cluster_of, emptied)
+    edges = _edges(stored, results, nodes, user_id, warnings)
     changes = GraphChanges(
         nodes=list(nodes.values()),
-        edges=_edges(stored, results, nodes, user_id, warnings),
+        edges=[*edges.values(), *_edges_of_moved_nodes(stored, moved, cluster_of, edges)],
         clusters=_new_clusters(stored, results, names, cluster_of),
         emptied_clusters=emptied,
         subclusters=subclusters,
@@ -216,7 +221,8 @@ def _edges(
     nodes: Mapping[str, NodeRow],
     user_id: str,
     warnings: Counter[str],
-) -> list[EdgeRow]:
+) -> dict[tuple[int, int], EdgeRow]:
+    """The batch's edges by (source, target)."""
     stored_ids = {node.id for node in stored.nodes.values()}
     ids = {orig_id: node.id for orig_id, node in stored.nodes.items()}
     ids.update((orig_id, node.id) for orig_id, node in nodes.items())
@@ -236,10 +242,24 @@ def _edges(
             if (source, target) in rows or (target, source) in rows:
                 warnings["repeated edges"] += 1
                 continue
-            kind = "hard" if edge.type == "hard" else "insight"
+            kind = edge.type if edge.type in EDGE_TYPES else stored.edges.get((source, target), "insight")
             weight = finite(edge.weight, warnings)
             rows[source, target] = EdgeRow(source, target, weight, kind, edge.intra_cluster)
-    return list(rows.values())
+    return rows
+
+
+def _edges_of_moved_nodes(
+    stored: StoredGraph,
+    moved: set[int],
+    cluster_of: Mapping[int, str | None],
+    given: Mapping[tuple[int, int], EdgeRow],
+) -> list[EdgeRow]:
+    """The stored edges whose ends have come into one cluster, or out of one; the batch's own say it themselves."""
+    return [
+        EdgeRow(source, target, None, kind, cluster_of[source] is not None and cluster_of[source] == cluster_of[target])
+        for (source, target), kind in stored.edges.items()
+        if (source in moved or target in moved) and (source, target) not in given
+    ]
 
 
 def _end(name: str | int, ids: Mapping[str, int], stored_ids: set[int], user_id: str) -> int | None:

@@ -79,8 +79,8 @@ class StoredGraph(NamedTuple):
 
     nodes: dict[str, StoredNode]
     """By original ID."""
-    edges: set[tuple[int, int]]
-    """(source, target) as stored."""
+    edges: dict[tuple[int, int], str]
+    """Type by (source, target), as stored."""
     clusters: dict[str, ClusterRow]
     subclusters: list[SubclusterRow]
 

@@ -226,7 +226,9 @@ def load_for_merge(user_id: str) -> StoredGraph:
         nodes={
             orig_id: StoredNode(*node) for orig_id, *node in _rows(GraphNode, user_id, ("orig_id", *StoredNode._fields))
         },
-        edges=set(_rows(GraphEdge, user_id, ("source", "target"))),
+        edges={
+            (source, target): kind for source, target, kind in _rows(GraphEdge, user_id, ("source", "target", "type"))
+        },
         clusters={row[0]: ClusterRow._make(row) for row in _rows(GraphCluster, user_id, ClusterRow._fields)},
         subclusters=[SubclusterRow._make(row) for row in _rows(GraphSubcluster, user_id, SubclusterRow._fields)],
     )

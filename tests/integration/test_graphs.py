@@ -225,14 +225,14 @@ class TestLoadForMerge:
                 "conv-coffee": StoredNode(1, "c1"),
                 "note-graphs": StoredNode(2, "c2"),
             },
-            edges={(0, 1), (1, 2)},
+            edges={(0, 1): "hard", (1, 2): "insight"},
             clusters={"c1": DRINKS, "c2": MATHS},
             subclusters=[HOT],
         )
 
     @pytest.mark.usefixtures("stored_graph")
     def test_a_user_without_a_graph_has_an_empty_one(self) -> None:
-        assert graphs.load_for_merge("grace") == StoredGraph(nodes={}, edges=set(), clusters={}, subclusters=[])
+        assert graphs.load_for_merge("grace") == StoredGraph(nodes={}, edges={}, clusters={}, subclusters=[])
 
 
 @pytest.mark.usefixtures("connected")

@@ -63,7 +63,7 @@ def stored() -> StoredGraph:
 def small_graph() -> StoredGraph:
     return StoredGraph(
         nodes={"a": StoredNode(0, "c1"), "b": StoredNode(3, "c1"), "c": StoredNode(7, "c2")},
-        edges={(0, 3), (7, 0)},
+        edges={(0, 3): "hard", (7, 0): "insight"},
         clusters={
             "c1": ClusterRow("c1", "Travel", "on the road", 2, ["trips"]),
             "c2": ClusterRow("c2", None, None, 1, []),
@@ -90,7 +90,7 @@ def applied(stored: StoredGraph, changes: GraphChanges) -> StoredGraph:
     subclusters = {subcluster.id: subcluster for subcluster in (*stored.subclusters, *changes.subclusters)}
     return StoredGraph(
         nodes=nodes,
-        edges=stored.edges | {(edge.source, edge.target) for edge in changes.edges},
+        edges=stored.edges | {(edge.source, edge.target): edge.type for edge in changes.edges},
         clusters={
             cluster_id: cluster._replace(size=sizes[cluster_id])
             for cluster_id, cluster in clusters.items()
@@ -113,7 +113,7 @@ def test_a_merged_graph_is_sound(batch: dict[str, Any]) -> None:
     assert len(set(ids)) == len(ids)
     assert all(after.nodes[orig_id].id == node.id for orig_id, node in stored.nodes.items())
     assert all(source != target and {source, target} <= set(ids) for source, target in after.edges)
-    assert not {(target, source) for source, target in after.edges} & after.edges
+    assert not {(target, source) for source, target in after.edges} & after.edges.keys()
     inhabited = {node.cluster_id for node in after.nodes.values()} - {None}
     assert set(after.clusters) == inhabited
     assert all(row.size == after.clusters[row.id].size for row in changes.clusters)
@@ -175,7 +175,7 @@ def test_a_new_node_gets_the_next_integer_and_its_sources_kind(stored: StoredGra
 
 
 def test_the_first_node_of_a_graph_is_number_zero() -> None:
-    changes, _ = merge_batch(StoredGraph({}, set(), {}, []), batch_of({"nodes": [{"origId": "x"}]}), user_id=USER)
+    changes, _ = merge_batch(StoredGraph({}, {}, {}, []), batch_of({"nodes": [{"origId": "x"}]}), user_id=USER)
 
     assert [row.id for row in changes.nodes] == [0]
 
@@ -321,6 +321,25 @@ def test_a_stored_edge_keeps_its_direction(stored: StoredGraph) -> None:
     )
 
     assert [(edge.source, edge.target) for edge in changes.edges] == [(0, 3), (7, 0)]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [({}, "hard"), ({"type": "semantic"}, "hard"), ({"type": "hard"}, "hard"), ({"type": "insight"}, "insight")],
+    ids=["not given", "no type of ours", "hard", "insight"],
+)
+def test_a_stored_edge_keeps_its_type_unless_the_batch_gives_one(
+    stored: StoredGraph, given: dict[str, str], kept: str
+) -> None:
+    changes, _ = merge_batch(stored, batch_of({"edges": [{"source": "a", "target": "b", **given}]}), user_id=USER)
+
+    assert changes.edges == [EdgeRow(0, 3, None, kept, True)]
+
+
+def test_stored_edges_of_a_node_that_moves_are_intra_cluster_if_their_ends_now_share_one(stored: StoredGraph) -> None:
+    changes, _ = merge_batch(stored, batch_of({"nodes": [{"origId": "a", "clusterId": "c2"}]}), user_id=USER)
+
+    assert changes.edges == [EdgeRow(0, 3, None, "hard", False), EdgeRow(7, 0, None, "insight", True)]
 
 
 def test_edges_that_cannot_be_are_left_out_and_counted(stored: StoredGraph) -> None:
