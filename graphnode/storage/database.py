@@ -212,12 +212,17 @@ def copy_rows(table: type[Table], columns: Sequence[str], rows: Iterable[Sequenc
         return count
 
 
+def copy_lines(rows: Iterable[Sequence[object]]) -> Iterator[bytes]:
+    """Rows in COPY's text format, a line each."""
+    return (b"\t".join(map(_copy_text, row)) + b"\n" for row in rows)
+
+
 class _CopySource:
     """Rows as the file that psycopg2 reads a COPY from."""
 
     def __init__(self, rows: Iterable[Sequence[object]]) -> None:
         self.error: BaseException | None = None
-        self._lines = (b"\t".join(map(_copy_text, row)) + b"\n" for row in rows)
+        self._lines = copy_lines(rows)
         self._buffer = bytearray()
 
     def read(self, size: int) -> bytes:
