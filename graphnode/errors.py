@@ -123,6 +123,12 @@ class ObjectNotFound(TransientError):
     reason = "OBJECT_NOT_FOUND"
 
 
+class ObjectChanged(TransientError):
+    """The object was overwritten while it was read: what has been read is of two objects."""
+
+    reason = "OBJECT_CHANGED"
+
+
 class ServiceBusy(TransientError):
     """A service throttled the call, failed inside, or took too long."""
 

@@ -1,20 +1,30 @@
-"""Documents in S3: reads that are bounded in size and in time."""
+"""Documents in S3: reads that are bounded in size and go on where a connection broke.
+
+A read as a whole is bounded in time by the time limit of the actor that reads; a call that brings nothing, by its own.
+"""
 
 from __future__ import annotations
 
+import gzip
+import io
 import threading
-from contextlib import closing
-from typing import TYPE_CHECKING
+import zlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import IO, TYPE_CHECKING, cast
 
 import boto3.session
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
+from urllib3.exceptions import HTTPError
 
-from graphnode.errors import DocumentTooLarge, ObjectNotFound
+from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectChanged, ObjectNotFound, ServiceBusy, one_line
 from graphnode.settings import settings
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 #: Seconds until a connection is given up, and until a read that brings nothing is.
 CONNECT_TIMEOUT_S = 5
@@ -25,6 +35,12 @@ CONNECTIONS = 32
 
 #: Bytes read at a time.
 CHUNK_BYTES = 1 << 20
+
+#: How often a read goes on after a broken connection without having got a byte further.
+MOST_RESUMPTIONS = 3
+
+#: What a connection that breaks in the middle of a body raises.
+BROKEN = (HTTPClientError, IncompleteReadError, HTTPError, OSError)
 
 _lock = threading.Lock()
 _client: S3Client | None = None
@@ -57,23 +73,134 @@ def read_document(key: str) -> bytes:
     Parameters:
       key: the object's key.
 
-    Raises ObjectNotFound (it may still come), DocumentTooLarge over `GRAPHNODE_MAX_DOCUMENT_BYTES`, and botocore's
-    errors.
+    Raises DocumentTooLarge over `GRAPHNODE_MAX_DOCUMENT_BYTES`, and what `open_document` raises.
     """
-    bucket, limit = settings().s3_payload_bucket, settings().max_document_bytes
+    limit = settings().max_document_bytes
+    with open_document(key, limit=limit, setting="GRAPHNODE_MAX_DOCUMENT_BYTES") as document:
+        return b"".join(iter(lambda: document.read(CHUNK_BYTES), b""))
+
+
+def open_features(key: str) -> AbstractContextManager[Document]:
+    """Open a features document, which is read as it comes: `GRAPHNODE_MAX_FEATURES_BYTES` is its limit.
+
+    Raises what `open_document` raises.
+    """
+    return open_document(key, limit=settings().max_features_bytes, setting="GRAPHNODE_MAX_FEATURES_BYTES")
+
+
+@contextmanager
+def open_document(key: str, *, limit: int, setting: str) -> Iterator[Document]:
+    """Open a document in the payload bucket, to be read as it comes.
+
+    Parameters:
+      key: the object's key.
+      limit: the most bytes it may have, unpacked.
+      setting: the variable that sets the limit, for the error.
+
+    Raises ObjectNotFound (it may still come), DocumentTooLarge, and botocore's errors; reading it also ObjectChanged,
+    and InvalidDocument if it says that it is gzip and is not.
+    """
+    found = StoredObject(key)
     try:
-        answer = client().get_object(Bucket=bucket, Key=key)
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") == "NoSuchKey":
-            raise ObjectNotFound(f"s3://{bucket}/{key} does not exist (yet)") from None
-        raise
-    size = answer["ContentLength"]
-    with closing(answer["Body"]) as stream:
-        if size > limit:
+        if not found.is_gzip and found.size > limit:
+            raise DocumentTooLarge(f"{found.name} has {found.size} bytes; the limit is {limit} ({setting})")
+        # GzipFile reads whatever has `read`, but its type asks for more.
+        unpacked = gzip.GzipFile(fileobj=cast("IO[bytes]", found)) if found.is_gzip else found
+        yield Document(unpacked, name=found.name, limit=limit, setting=setting)
+    finally:
+        found.close()
+
+
+class Document:
+    """A document's bytes as they come, unpacked, as many as it may have.
+
+    Parameters:
+      source: what they are read from.
+      name: the object, for errors.
+      limit: the most bytes it may have.
+      setting: the variable that sets the limit.
+    """
+
+    def __init__(self, source: io.BufferedIOBase | StoredObject, *, name: str, limit: int, setting: str) -> None:
+        self._source = source
+        self._name = name
+        self._limit = limit
+        self._setting = setting
+        self._read = 0
+
+    def read(self, size: int = CHUNK_BYTES) -> bytes:
+        """The next bytes, at most `size` (a size below 0 means a chunk); none at the end."""
+        try:
+            chunk = self._source.read(size if size >= 0 else CHUNK_BYTES)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise InvalidDocument(f"{self._name}: Content-Encoding is gzip, its bytes are not: {error}") from None
+        self._read += len(chunk)
+        if self._read > self._limit:
             raise DocumentTooLarge(
-                f"s3://{bucket}/{key} has {size} bytes; the limit is {limit} (GRAPHNODE_MAX_DOCUMENT_BYTES)"
+                f"{self._name} has over {self._limit} bytes, unpacked: more than the limit ({self._setting})"
             )
-        return b"".join(stream.iter_chunks(CHUNK_BYTES))
+        return chunk
+
+
+class StoredObject:
+    """An object's bytes as they are stored; a read goes on where a connection broke, in the same object or not at all.
+
+    Parameters:
+      key: its key in the payload bucket.
+
+    Raises ObjectNotFound, and botocore's errors.
+    """
+
+    def __init__(self, key: str) -> None:
+        self._bucket, self._key = settings().s3_payload_bucket, key
+        self.name = f"s3://{self._bucket}/{key}"
+        self._at = 0
+        answer = self._get()
+        self.size = answer["ContentLength"]
+        self.is_gzip = "gzip" in answer.get("ContentEncoding", "").lower()
+        self._etag = answer["ETag"]
+        self._body: StreamingBody = answer["Body"]
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, at most `size`; none at the end, or if none are wanted.
+
+        Raises ObjectChanged, ServiceBusy, and botocore's errors.
+        """
+        if not size:
+            return b""
+        for resumption in range(MOST_RESUMPTIONS + 1):
+            if resumption:
+                self._body.close()
+                self._body = self._get(resume=True)["Body"]
+            try:
+                chunk: bytes = self._body.read(size)
+            except BROKEN as error:
+                broke: Exception = error
+            else:
+                self._at += len(chunk)
+                if chunk or self._at >= self.size:
+                    return chunk
+                broke = EOFError("the connection was closed")
+        raise ServiceBusy(f"{self.name} breaks off at byte {self._at} of {self.size}: {one_line(broke)}")
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._body.close()
+
+    def _get(self, *, resume: bool = False) -> GetObjectOutputTypeDef:
+        try:
+            if resume:
+                return client().get_object(
+                    Bucket=self._bucket, Key=self._key, Range=f"bytes={self._at}-", IfMatch=self._etag
+                )
+            return client().get_object(Bucket=self._bucket, Key=self._key)
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code")
+            if code == "NoSuchKey":
+                raise ObjectNotFound(f"{self.name} does not exist (yet)") from None
+            if code in ("PreconditionFailed", "412"):
+                raise ObjectChanged(f"{self.name} was overwritten while it was read, at byte {self._at}") from None
+            raise
 
 
 def probe() -> None:

@@ -1,0 +1,106 @@
+"""An S3 that breaks: one bucket of objects, whose connections end where a test says."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+
+@dataclass
+class Object:
+    """An object, and what goes wrong with it.
+
+    Parameters:
+      body: its bytes as they are stored.
+      encoding: its Content-Encoding.
+      breaks_at: at which bytes a connection ends, one after the other.
+      replaced_by: what takes its place at the first break.
+    """
+
+    body: bytes
+    encoding: str = ""
+    breaks_at: list[int] = field(default_factory=list)
+    replaced_by: bytes | None = None
+    requests: list[str] = field(default_factory=list)
+
+    @property
+    def etag(self) -> str:
+        """Its ETag, quoted."""
+        return f'"{hashlib.md5(self.body).hexdigest()}"'  # noqa: S324
+
+
+class S3Stub(ThreadingHTTPServer):
+    """The server. `objects` are by key."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.objects: dict[str, Object] = {}
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing of clients that read no further."""
+
+    @property
+    def url(self) -> str:
+        """Its endpoint."""
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """GetObject, as far as the worker uses it."""
+
+    server: S3Stub
+
+    def do_GET(self) -> None:
+        """Send the object, from the byte that is asked for, to the byte where it breaks."""
+        key = self.path.split("?")[0].split("/", 2)[2]
+        found = self.server.objects.get(key)
+        if found is None:
+            self._refuse(404, "NoSuchKey")
+            return
+        given = self.headers.get("Range", "")
+        found.requests.append(given)
+        if self.headers.get("If-Match", found.etag) != found.etag:
+            self._refuse(412, "PreconditionFailed")
+            return
+        begin = int(given.removeprefix("bytes=").removesuffix("-") or 0)
+        body = found.body[begin:]
+        self.send_response(206 if given else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", found.etag)
+        if found.encoding:
+            self.send_header("Content-Encoding", found.encoding)
+        self.end_headers()
+        if found.breaks_at:
+            body = body[: found.breaks_at.pop(0) - begin]
+            if found.replaced_by is not None:
+                found.body = found.replaced_by
+        self.wfile.write(body)
+        self.wfile.flush()
+        self.close_connection = True
+
+    def _refuse(self, status: int, code: str) -> None:
+        body = f"<Error><Code>{code}</Code></Error>".encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def running_stub() -> Iterator[S3Stub]:
+    """The stub, for as long as the block runs."""
+    with S3Stub() as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()

@@ -1,0 +1,135 @@
+"""Reading documents from an S3 that breaks."""
+
+from __future__ import annotations
+
+import gzip
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from graphnode import objects
+from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectChanged, ObjectNotFound, ServiceBusy
+from graphnode.objects import CHUNK_BYTES, open_features, read_document
+from graphnode.settings import read_settings
+from tests.faults.s3_stub import Object, S3Stub, running_stub
+
+LIMIT = 4 * CHUNK_BYTES
+
+#: More than two chunks, and nothing that a mistake could repeat.
+BODY = random.Random(7).randbytes(2 * CHUNK_BYTES + 12_345)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Stub]:
+    with running_stub() as stub:
+        yield stub
+
+
+@pytest.fixture
+def s3(server: S3Stub, monkeypatch: pytest.MonkeyPatch) -> S3Stub:
+    """An S3 without objects, and this process's settings for it."""
+    queue = "https://sqs.eu-central-1.amazonaws.com/123456789012/q"
+    known = read_settings(
+        {
+            "DATABASE_URL": "postgresql://nobody@127.0.0.1/none",
+            "AWS_REGION": "eu-central-1",
+            "AWS_ENDPOINT_URL": server.url,
+            "SQS_RESULT_QUEUE_URL": queue,
+            "SQS_NOTIFICATION_QUEUE_URL": queue,
+            "S3_PAYLOAD_BUCKET": "payloads",
+            "GRAPHNODE_MAX_DOCUMENT_BYTES": str(LIMIT),
+            "GRAPHNODE_MAX_FEATURES_BYTES": str(LIMIT),
+        }
+    )
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setattr(objects, "settings", lambda: known)
+    monkeypatch.setattr(objects, "_client", None)
+    server.objects.clear()
+    return server
+
+
+def test_a_document_is_read_whole(s3: S3Stub) -> None:
+    s3.objects["a"] = Object(BODY)
+
+    assert read_document("a") == BODY
+    assert s3.objects["a"].requests == [""]
+
+
+def test_an_empty_document_is_empty(s3: S3Stub) -> None:
+    s3.objects["a"] = Object(b"")
+
+    assert read_document("a") == b""
+
+
+def test_a_document_that_is_not_there_may_still_come(s3: S3Stub) -> None:
+    with pytest.raises(ObjectNotFound, match=r"s3://payloads/a does not exist \(yet\)"):
+        read_document("a")
+
+
+@pytest.mark.parametrize("breaks_at", [[1], [CHUNK_BYTES - 1], [CHUNK_BYTES], [CHUNK_BYTES + 1, 2 * CHUNK_BYTES]])
+def test_a_read_goes_on_at_the_byte_where_its_connection_broke(s3: S3Stub, breaks_at: list[int]) -> None:
+    s3.objects["a"] = Object(BODY, breaks_at=list(breaks_at))
+
+    assert read_document("a") == BODY
+    resumed = s3.objects["a"].requests[1:]
+    assert len(resumed) == len(breaks_at)
+    assert all(given.startswith("bytes=") for given in resumed)
+
+
+def test_a_connection_that_always_breaks_at_the_same_byte_is_given_up(s3: S3Stub) -> None:
+    s3.objects["a"] = Object(BODY, breaks_at=[CHUNK_BYTES] * 20)
+
+    with pytest.raises(ServiceBusy, match=rf"breaks off at byte {CHUNK_BYTES} of {len(BODY)}"):
+        read_document("a")
+
+
+def test_what_was_overwritten_half_way_is_not_mixed_with_what_took_its_place(s3: S3Stub) -> None:
+    s3.objects["a"] = Object(BODY, breaks_at=[CHUNK_BYTES], replaced_by=BODY[::-1])
+
+    with pytest.raises(ObjectChanged, match="was overwritten while it was read"):
+        read_document("a")
+
+
+def test_a_document_over_the_limit_is_not_read(s3: S3Stub) -> None:
+    s3.objects["a"] = Object(bytes(LIMIT + 1))
+
+    with pytest.raises(DocumentTooLarge, match=rf"has {LIMIT + 1} bytes; the limit is {LIMIT} \(GRAPHNODE_MAX_DOC"):
+        read_document("a")
+
+
+def test_a_gzipped_document_is_unpacked(s3: S3Stub) -> None:
+    s3.objects["a"] = Object(gzip.compress(BODY), encoding="gzip", breaks_at=[CHUNK_BYTES])
+
+    assert read_document("a") == BODY
+
+
+def test_the_limit_is_on_the_unpacked_size(s3: S3Stub) -> None:
+    s3.objects["bomb"] = Object(gzip.compress(bytes(LIMIT + 1)), encoding="gzip")
+
+    with pytest.raises(DocumentTooLarge, match=rf"over {LIMIT} bytes, unpacked.*GRAPHNODE_MAX_FEATURES_BYTES"):
+        read_all("bomb")
+
+
+@pytest.mark.parametrize("body", [BODY, gzip.compress(BODY)[:-500], gzip.compress(BODY)[:-2] + b"xx"])
+def test_what_says_that_it_is_gzip_and_is_not_is_refused(s3: S3Stub, body: bytes) -> None:
+    s3.objects["a"] = Object(body, encoding="gzip")
+
+    with pytest.raises(InvalidDocument, match="Content-Encoding is gzip, its bytes are not"):
+        read_document("a")
+
+
+def test_features_are_read_as_they_come(s3: S3Stub) -> None:
+    s3.objects["a"] = Object(BODY)
+
+    with open_features("a") as document:
+        assert document.read(0) == b""
+        assert document.read(10) == BODY[:10]
+        assert document.read(20) == BODY[10:30]
+
+
+def read_all(key: str) -> None:
+    with open_features(key) as document:
+        while document.read():
+            pass
