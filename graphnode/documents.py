@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any, TypeVar
+from collections.abc import Iterator
+from typing import Annotated, Any, Protocol, TypeVar
 
+import ijson
 import msgspec
+from ijson.common import JSONError
 
-from graphnode.errors import InvalidDocument
+from graphnode.errors import InvalidDocument, one_line
 from graphnode.rules.rows import Warnings
 
 #: Longest ID in characters. PostgreSQL indexes at most 2,704 bytes of a row: this ID and its user's, four bytes each.
@@ -38,8 +41,18 @@ Shown = str | int | float | bool | None
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
+#: The most bytes without a comma that are held back: no number is that long.
+MOST_HELD_BYTES = 1 << 20
+
 #: Levels below the root that typed objects reach at most (block graph → blocks → block → micro graph).
 TYPED_LEVELS = 6
+
+
+class Source(Protocol):
+    """A document's bytes as they come."""
+
+    def read(self, size: int, /) -> bytes:
+        """The next bytes, at most `size`; none at the end."""
 
 
 class GraphNode(msgspec.Struct, frozen=True, gc=False):
@@ -104,19 +117,6 @@ class GraphDocument(GraphFile, frozen=True, gc=False):
 
     clusters: dict[str, GraphCluster] = {}
     """By cluster ID."""
-
-
-class FeaturesConversation(msgspec.Struct, frozen=True, gc=False):
-    """Whose embedding a row is."""
-
-    orig_id: str | None = None
-
-
-class FeaturesDocument(msgspec.Struct, frozen=True, gc=False):
-    """The embeddings of a graph's nodes: row i belongs to conversations[i]."""
-
-    conversations: list[FeaturesConversation]
-    embeddings: list[list[float | None] | None]
 
 
 class SummaryOverview(msgspec.Struct, frozen=True, gc=False):
@@ -311,7 +311,6 @@ class BlockGraph(msgspec.Struct, frozen=True, gc=False):
 T = TypeVar("T")
 
 _GRAPH_FILE = msgspec.json.Decoder(GraphFile, strict=False)
-_FEATURES = msgspec.json.Decoder(FeaturesDocument, strict=False)
 _SUMMARY = msgspec.json.Decoder(SummaryDocument, strict=False)
 _ADD_NODE_BATCH = msgspec.json.Decoder(AddNodeBatch, strict=False)
 _CHUNKS: msgspec.json.Decoder[list[Chunk] | Chunk] = msgspec.json.Decoder(list[Chunk] | Chunk, strict=False)
@@ -343,9 +342,76 @@ def decode_graph(raw: bytes, *, warnings: Warnings | None = None) -> GraphDocume
     )
 
 
-def decode_features(raw: bytes, *, warnings: Warnings | None = None) -> FeaturesDocument:
-    """Decode the features document of a graph generation. Parameters and errors are those of decode_graph."""
-    return _read(raw, _FEATURES, warnings)
+def read_conversations(source: Source) -> Iterator[str | None]:
+    """The original IDs of a features document's conversations, in order, read as they come.
+
+    It reads no further than it must: whoever writes `conversations` first, as the AI server does, spares the rest.
+
+    Raises InvalidDocument.
+    """
+    name: str | None = None
+    try:
+        for place, event, value in ijson.parse(_Repaired(source), use_float=True):
+            if place == "conversations.item.orig_id":
+                name = str(value) if value is not None else None
+            elif (place, event) == ("conversations.item", "end_map"):
+                yield name
+                name = None
+            elif place == "conversations.item" and event not in ("start_map", "map_key"):
+                raise InvalidDocument(f"conversations: expected objects, got {event}")
+            elif (place, event) == ("conversations", "end_array"):
+                return
+    except JSONError as error:
+        raise InvalidDocument(f"not JSON: {one_line(error)}") from None
+    raise InvalidDocument("conversations: required, but not given")
+
+
+def read_embeddings(source: Source) -> Iterator[list[float | None]]:
+    """The rows of a features document, read as they come; a row that is not given is empty.
+
+    Raises InvalidDocument.
+    """
+    try:
+        for index, row in enumerate(ijson.items(_Repaired(source), "embeddings.item", use_float=True)):
+            try:
+                yield msgspec.convert(row or [], list[float | None], strict=False)
+            except msgspec.ValidationError as error:
+                raise InvalidDocument(_explained(str(error), row, f"embeddings[{index}]")) from None
+    except JSONError as error:
+        raise InvalidDocument(f"not JSON: {one_line(error)}") from None
+
+
+class _Repaired:
+    """A features document as it comes, without byte order mark, and with null for what is no number of JSON's.
+
+    Only the rows of numbers matter in it: so it looks for such words between commas and brackets, and not whether they
+    stand in a text.
+    """
+
+    _WORDS = re.compile(rb"(?:^|(?<=[\[,\s]))(?:NaN|-?Infinity)(?=[\],\s])")
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._held = b""
+        self._begun = False
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, about `size` of them; none at the end, or if none are wanted."""
+        if not size:
+            return b""
+        while True:
+            chunk = self._source.read(size)
+            self._held += chunk
+            # What follows the last comma may be half a word.
+            end = self._held.rfind(b",") + 1 if chunk else len(self._held)
+            if not chunk or end or len(self._held) > MOST_HELD_BYTES:
+                break
+        text, self._held = self._held[: end or None], self._held[end or len(self._held) :]
+        if not self._begun:
+            self._begun, text = True, text.removeprefix(BYTE_ORDER_MARK)
+        if b"\\ud" in text or b"\\uD" in text:
+            text = _without_lone_surrogates(text, {})
+        return self._WORDS.sub(b"null", text) if b"NaN" in text or b"Infinity" in text else text
 
 
 def decode_summary(raw: bytes, *, warnings: Warnings | None = None) -> SummaryDocument:

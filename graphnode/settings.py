@@ -87,8 +87,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         float, Meta(ge=0.1, le=36_000, description="0.1 to 36000 seconds (the longest back-off)")
     ] = 900.0
     max_document_bytes: Annotated[
-        int, Meta(ge=1024, description="a number of bytes, at least 1024 (the largest document that is read)")
-    ] = 1 << 30
+        int, Meta(ge=1024, description="a number of bytes, at least 1024 (the largest document that is decoded whole)")
+    ] = 64 << 20
+    max_features_bytes: Annotated[
+        int, Meta(ge=1024, description="a number of bytes, at least 1024 (the largest features file that is streamed)")
+    ] = 4 << 30
     log_format: Annotated[Literal["json", "console"], Meta(description="json or console")] = "json"
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime
+from collections.abc import Mapping
 
 import dramatiq
 
 from graphnode.actors.effects import effects_of, is_repeated
 from graphnode.actors.optional import read_optional
 from graphnode.documents import (
-    FeaturesDocument,
     SummaryDocument,
-    decode_features,
     decode_graph,
     decode_summary,
+    read_conversations,
+    read_embeddings,
 )
 from graphnode.envelopes import RESULT_QUEUE, Envelope, GraphGenerationResult
-from graphnode.objects import read_document
-from graphnode.rules.features import match_embeddings, width_change
+from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectNotFound, RefusedByDatabase
+from graphnode.objects import open_features, read_document
+from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph
 from graphnode.rules.notifications import Event
 from graphnode.rules.rows import GraphRows
@@ -41,7 +42,6 @@ def graph_generation(envelope: Envelope[GraphGenerationResult]) -> None:
     warnings = Counter[str]()
     rows, repairs = clean_graph(decode_graph(read_document(result.result_s3_key), warnings=warnings))
     warnings.update(repairs)
-    features = read_optional(result.features_s3_key, decode_features, name="features", warnings=warnings)
     summary = read_optional(result.summary_s3_key, decode_summary, name="summary", warnings=warnings)
 
     with effects_of(envelope, user_id=result.user_id, ends=TaskStatus.COMPLETED) as effects:
@@ -51,7 +51,7 @@ def graph_generation(envelope: Envelope[GraphGenerationResult]) -> None:
         if stored and stored > envelope.timestamp:
             effects.finish(TaskStatus.SUPERSEDED, warnings={f"a newer graph is stored, of {stored.isoformat()}": 1})
             return
-        store(result.user_id, rows, features, summary, warnings, timestamp=envelope.timestamp)
+        store(envelope, rows, summary, warnings)
         # Text beside COMPLETED tells of a partial failure: a success all the same (the contract).
         effects.finish(TaskStatus.COMPLETED, error=result.error, warnings=warnings)
         effects.notify(
@@ -64,25 +64,38 @@ def graph_generation(envelope: Envelope[GraphGenerationResult]) -> None:
 
 
 def store(
-    user_id: str,
+    envelope: Envelope[GraphGenerationResult],
     rows: GraphRows,
-    features: FeaturesDocument | None,
     summary: SummaryDocument | None,
     warnings: Counter[str],
-    *,
-    timestamp: datetime,
 ) -> None:
     """Write everything that came."""
+    user_id = envelope.payload.user_id
     width_before = graphs.embedding_width(user_id)
-    graphs.replace_graph(user_id, rows, source_timestamp=timestamp)
-    if features:
-        embeddings, left_out = match_embeddings(features, {node.orig_id: node.id for node in rows.nodes})
-        graphs.store_embeddings(user_id, embeddings)
-        warnings.update(left_out)
-        warnings.update(width_change(embeddings, width_before))
+    graphs.replace_graph(user_id, rows, source_timestamp=envelope.timestamp)
+    if envelope.payload.features_s3_key:
+        node_ids = {node.orig_id: node.id for node in rows.nodes}
+        store_features(user_id, envelope.payload.features_s3_key, node_ids, warnings, width_before=width_before)
     if summary:
         row = recount(summary, Counter(node.source_type for node in rows.nodes))
-        summaries.replace_summary(user_id, row, source_timestamp=timestamp)
+        summaries.replace_summary(user_id, row, source_timestamp=envelope.timestamp)
+
+
+def store_features(
+    user_id: str, key: str, node_ids: Mapping[str, int], warnings: Counter[str], *, width_before: int | None
+) -> None:
+    """Stream the embeddings from S3 into their table; or add a warning that says why they are left out."""
+    left_out = Counter[str]()
+    try:
+        with open_features(key) as document:
+            names = list(read_conversations(document))
+        with open_features(key) as document:
+            rows = read_embeddings(document)
+            matched = match_embeddings(names, rows, node_ids, warnings=left_out, width_before=width_before)
+            graphs.store_embeddings(user_id, matched)
+    except (ObjectNotFound, DocumentTooLarge, InvalidDocument, RefusedByDatabase) as error:
+        left_out = Counter({f"features left out: {error}": 1})
+    warnings.update(left_out)
 
 
 def note_failure(envelope: Envelope[GraphGenerationResult]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -17,9 +19,10 @@ from graphnode.documents import (
     decode_add_node_batch,
     decode_block_graph,
     decode_chunks,
-    decode_features,
     decode_graph,
     decode_summary,
+    read_conversations,
+    read_embeddings,
 )
 from graphnode.errors import InvalidDocument
 from graphnode.rules.add_node import merge_batch
@@ -119,11 +122,10 @@ def store_graph(raw: bytes) -> None:
 
 
 def store_features(raw: bytes) -> None:
-    features = decode_features(raw)
     nodes = [{"id": number, "orig_id": name} for number, name in enumerate(["a", "b", "uf-1"])]
     store_graph(json.dumps({"nodes": nodes}).encode())
-    embeddings, _ = match_embeddings(features, graphs.node_ids("ada"))
-    graphs.store_embeddings("ada", embeddings)
+    names, rows = read_conversations(io.BytesIO(raw)), read_embeddings(io.BytesIO(raw))
+    graphs.store_embeddings("ada", match_embeddings(names, rows, graphs.node_ids("ada"), warnings=Counter()))
 
 
 def store_summary(raw: bytes) -> None:

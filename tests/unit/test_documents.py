@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -17,16 +19,22 @@ from graphnode.documents import (
     decode_add_node_batch,
     decode_block_graph,
     decode_chunks,
-    decode_features,
     decode_graph,
     decode_summary,
+    read_conversations,
+    read_embeddings,
 )
 from graphnode.errors import InvalidDocument
 from graphnode.rules.rows import Warnings
 
+
+def names_and_rows(raw: bytes) -> tuple[list[str | None], list[list[float | None]]]:
+    return list(read_conversations(io.BytesIO(raw))), list(read_embeddings(io.BytesIO(raw)))
+
+
 DECODERS: list[Callable[[bytes], Any]] = [
     decode_graph,
-    decode_features,
+    names_and_rows,
     decode_summary,
     decode_add_node_batch,
     decode_chunks,
@@ -319,13 +327,61 @@ def test_of_a_key_that_an_object_has_twice_the_last_one_counts() -> None:
     assert (node.id, node.metadata) == (8, {"x": 2})
 
 
-def test_features_are_decoded_with_missing_numbers() -> None:
-    document = decode_features(
-        encoded({"conversations": [{"id": 0, "orig_id": "a"}, {}], "embeddings": [[0.5, 1, None], None]})
-    )
+FEATURES = {
+    "conversations": [{"id": 0, "orig_id": "conv-1", "keywords": [{"term": "], NaN,"}]}, {"id": 1}, {"orig_id": None}],
+    "embeddings": [[0.5, None, "0.25"], [1, -2e-3, 3], None],
+    "metadata": {"total": 3},
+}
 
-    assert [conversation.orig_id for conversation in document.conversations] == ["a", None]
-    assert document.embeddings == [[0.5, 1.0, None], None]
+
+@pytest.mark.parametrize("order", list(itertools.permutations(FEATURES)))
+def test_features_are_read_whatever_comes_first(order: tuple[str, ...]) -> None:
+    raw = json.dumps({name: FEATURES[name] for name in order}).encode()
+
+    assert names_and_rows(raw) == (["conv-1", None, None], [[0.5, None, 0.25], [1.0, -0.002, 3.0], []])
+
+
+def test_features_are_read_no_further_than_needed_when_conversations_come_first() -> None:
+    raw = json.dumps(FEATURES).encode()
+    source = io.BytesIO(raw + b"," * 10_000_000)
+
+    assert list(read_conversations(source)) == ["conv-1", None, None]
+    assert source.tell() < 1_000_000
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 1 << 20])
+def test_numbers_that_are_none_in_features_are_missing_wherever_a_chunk_ends(size: int) -> None:
+    class Chunks:
+        def __init__(self, raw: bytes) -> None:
+            self._source = io.BytesIO(raw)
+
+        def read(self, wanted: int) -> bytes:
+            return self._source.read(min(size, wanted))
+
+    raw = b'\xef\xbb\xbf{"conversations": [{"orig_id": "NaN"}], "embeddings": [[NaN, -Infinity,Infinity , 0.5, NaN]]}'
+
+    assert list(read_conversations(Chunks(raw))) == ["NaN"]
+    assert list(read_embeddings(Chunks(raw))) == [[None, None, None, 0.5, None]]
+
+
+@pytest.mark.parametrize(
+    ("raw", "problem"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"[]", "conversations: required, but not given"),
+        (b'{"conversations": null, "embeddings": []}', "conversations: required, but not given"),
+        (b'{"conversations": ["a"]}', "conversations: expected objects, got string"),
+        (b'{"conversations": [], "embeddings": [[0.5, "x"]]}', 'embeddings[0][1]: expected float, got "x"'),
+        (b'{"conversations": [], "embeddings": [{}, {"a": 1}]}', "embeddings[1]: expected array, got object"),
+        (b'{"conversations": [], "embeddings": [[0.5]', "not JSON"),
+        (b'{"conversations": [], "embeddings": [[1e400]]}', "not JSON: parse error: numeric (floating point) overflow"),
+        (b'{"conversations": [{"orig_id": "\xff"}], "embeddings": []}', "not JSON"),
+    ],
+)
+def test_what_is_no_features_document_is_refused_with_its_place(raw: bytes, problem: str) -> None:
+    with pytest.raises(InvalidDocument, match=re.escape(problem)):
+        names_and_rows(raw)
 
 
 def test_a_summary_keeps_what_it_says(summary: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ def test_a_complete_environment_gives_settings_with_the_documented_defaults() ->
 
     assert settings.s3_payload_bucket == "graphnode-payloads"
     assert (settings.visibility_timeout, settings.poll_wait, settings.poll_grace) == (60, 20, 20.0)
-    assert (settings.max_attempts, settings.max_document_bytes) == (8, 1 << 30)
+    assert (settings.max_attempts, settings.max_document_bytes) == (8, 64 << 20)
 
 
 def test_own_settings_carry_the_prefix_and_are_converted() -> None:
