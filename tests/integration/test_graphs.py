@@ -153,6 +153,50 @@ class TestReplaceGraph:
         assert graphs.stored_source_timestamp("ada") == NOON
 
 
+@pytest.mark.usefixtures("storage")
+@pytest.mark.parametrize("most_changed", [-1.0, 2.0], ids=["everything anew", "what differs"])
+@pytest.mark.parametrize(
+    "graph",
+    [
+        pytest.param(GRAPH, id="the same"),
+        pytest.param(GRAPH._replace(nodes=[], edges=[], clusters=[], subclusters=[]), id="an empty one"),
+        pytest.param(
+            GRAPH._replace(nodes=[TEA._replace(orig_id=COFFEE.orig_id), COFFEE._replace(orig_id=TEA.orig_id), GRAPHS]),
+            id="two nodes exchange their sources",
+        ),
+        pytest.param(
+            GraphRows([GRAPHS], [], [MATHS], [], generated_at=None, metadata={}),
+            id="nodes, edges and a cluster go",
+        ),
+        pytest.param(
+            GRAPH._replace(
+                nodes=[TEA, COFFEE, GRAPHS, TEA._replace(id=9, orig_id="new", cluster_id="c3")],
+                edges=[TEA_COFFEE._replace(weight=0.1), EdgeRow(9, 0, 0.5, "insight", False)],
+                clusters=[DRINKS._replace(name="Drinks"), MATHS, ClusterRow("c3", None, None, 1, [])],
+                subclusters=[HOT._replace(id="s2", node_ids=[1], representative_node_id=1, size=1)],
+            ),
+            id="some of it is new, some has other values",
+        ),
+        pytest.param(GRAPH._replace(nodes=[TEA._replace(metadata={"x": True}), COFFEE, GRAPHS]), id="other JSON"),
+    ],
+)
+def test_what_is_stored_is_the_new_graph_whichever_way_it_is_written(
+    graph: GraphRows, most_changed: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphs, "MOST_CHANGED", most_changed)
+    first = GRAPH._replace(nodes=[TEA._replace(metadata={"x": 1}), COFFEE, GRAPHS])
+    for rows_ in (first, graph):
+        with user_transaction("ada"):
+            graphs.replace_graph("ada", rows_, source_timestamp=NOON)
+
+    with connection():
+        assert rows(GraphNode, NodeRow) == graph.nodes
+        assert sorted(rows(GraphEdge, EdgeRow)) == sorted(graph.edges)
+        assert rows(GraphCluster, ClusterRow) == graph.clusters
+        assert rows(GraphSubcluster, SubclusterRow) == graph.subclusters
+        assert graphs.graph_counts("ada") == (len(graph.nodes), len(graph.edges), len(graph.clusters))
+
+
 @pytest.mark.usefixtures("stored_graph")
 def test_a_graph_that_cannot_be_replaced_stays_whole() -> None:
     def replace_and_fail() -> None:

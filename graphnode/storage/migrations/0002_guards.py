@@ -11,6 +11,11 @@ from playhouse.migrate import SchemaMigrator
 STATEMENTS = """
 SET LOCAL lock_timeout = '5s';
 
+-- At commit, too: when a graph is replaced, two nodes may exchange their sources.
+ALTER TABLE graph_nodes
+    DROP CONSTRAINT graph_nodes_user_id_orig_id_key,
+    ADD CONSTRAINT graph_nodes_has_each_source_once UNIQUE (user_id, orig_id) DEFERRABLE INITIALLY DEFERRED;
+
 -- The parts of a graph go with it, and name nothing that is not there.
 ALTER TABLE graph_nodes
     ADD FOREIGN KEY (user_id) REFERENCES graphs ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,

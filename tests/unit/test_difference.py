@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graphnode.rules.difference import difference
+
+
+@given(st.lists(st.integers(), unique=True), st.lists(st.integers(), unique=True))
+def test_what_is_stored_less_the_stale_and_with_the_fresh_is_what_is_wanted(
+    stored: list[int], wanted: list[int]
+) -> None:
+    found = difference([(number,) for number in stored], [(number,) for number in wanted])
+
+    assert ({(number,) for number in stored} - set(found.stale)) | set(found.fresh) == {(number,) for number in wanted}
+    assert 0 <= found.share <= 1
+    assert (found.share == 0) is (set(stored) == set(wanted))
+
+
+def test_a_row_that_changed_is_stale_as_it_was_and_fresh_as_it_is() -> None:
+    found = difference([("a", 1), ("b", 2)], [("b", 3), ("a", 1)])
+
+    assert (found.stale, found.fresh, found.share) == ([("b", 2)], [("b", 3)], 0.5)
+
+
+def test_nothing_changes_in_nothing() -> None:
+    assert difference([], []).share == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [([1], [True]), ([1], [1.0]), ({"a": 0}, {"a": False}), ([1, 2], [2, 1])],
+)
+def test_json_that_reads_otherwise_is_another_row(before: Any, after: Any) -> None:
+    assert difference([("a", before)], [("a", after)]).fresh == [("a", after)]
+
+
+def test_the_order_of_an_objects_keys_is_no_difference() -> None:
+    assert difference([({"a": 1, "b": [{}]},)], [({"b": [{}], "a": 1},)]).share == 0
