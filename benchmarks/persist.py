@@ -1,7 +1,8 @@
 """What storing a graph costs beside a bare COPY of the same rows into the same tables, in the same run.
 
 From the document's bytes in memory to the commit: decode, clean, replace, count, the task's row and the notification's.
-The bare COPY has its text ready, and the same indexes and foreign keys to satisfy. Rounds alternate, each with users of
+The bare COPY has its text ready, and the same indexes and foreign keys to satisfy. Then each graph is replaced by one
+that is 90 % the same; the largest twenty times more, to see how its tables grow. Rounds alternate, each with users of
 its own; medians are printed. All of it is on an embedded PostgreSQL, and ends by itself.
 """
 
@@ -35,6 +36,9 @@ SIZES = ((300, 196), (1_000, 10_000), (10_000, 100_000))
 
 ROUNDS = 7
 
+#: How often the largest graph is replaced to see how its tables grow.
+REPLACEMENTS = 20
+
 #: The user in the recorded text of a COPY, as long as those that take its place.
 USER = "user-00000000"
 
@@ -53,15 +57,18 @@ def main() -> None:
     as_json = parser.parse_args().json
     with running_database():
         found = [measure(nodes, edges) for nodes, edges in SIZES]
-    figures = {**found[-1], "sizes": found[:-1]}
+        figures = {**found[-1], "sizes": found[:-1], "mb_by_replacements": replace_often(*SIZES[-1])}
     if as_json:
         print(json.dumps(figures))  # noqa: T201
         return
-    print(f"\n{'nodes':>8}{'edges':>9}{'ours_s':>9}{'copy_s':>9}{'ratio':>7}")  # noqa: T201
+    columns = ("nodes", "edges", "ours_s", "copy_s", "ratio", "replace_s")
+    print("\n" + "".join(f"{column:>10}" for column in columns))  # noqa: T201
     for row in found:
-        print(f"{row['nodes']:>8}{row['edges']:>9}{row['ours_s']:>9}{row['copy_s']:>9}{row['ratio']:>7}")  # noqa: T201
+        print("".join(f"{row[column]:>10}" for column in columns))  # noqa: T201
     for stage, share in found[-1]["stages"].items():
         print(f"{stage:<24}{share:>6.1%}")  # noqa: T201
+    for replacements, megabytes in figures["mb_by_replacements"].items():
+        print(f"{replacements:>3} replacements: {megabytes} MB of tables and indexes")  # noqa: T201
 
 
 @contextmanager
@@ -77,16 +84,19 @@ def running_database() -> Iterator[None]:
 def measure(nodes: int, edges: int) -> dict[str, Any]:
     """One size's figures."""
     document = graph_document(nodes, edges)
-    copies = recorded_copies(document)
-    ours, bare = [], []
+    copies = recorded_copies(document, user_id=user(nodes, 0))
+    changed = changed_document(document)
+    ours, bare, replaced = [], [], []
     stages: dict[str, list[float]] = defaultdict(list)
     for number in range(1, ROUNDS + 1):
         with timed_stages() as seconds:
-            ours.append(store(document, user_id=user(2 * number)))
+            ours.append(store(document, user_id=user(nodes, 2 * number)))
         for stage, spent in seconds.items():
             stages[stage].append(spent / ours[-1])
-        bare.append(copy(copies, user_id=user(2 * number + 1)))
-        tell(f"{nodes} nodes, round {number} of {ROUNDS}: ours {ours[-1]:.3f} s, bare COPY {bare[-1]:.3f} s")
+        bare.append(copy(copies, user_id=user(nodes, 2 * number + 1)))
+        replaced.append(store(changed, user_id=user(nodes, 2 * number), task="replacement"))
+        seen = f"ours {ours[-1]:.3f} s, bare COPY {bare[-1]:.3f} s, replaced {replaced[-1]:.3f} s"
+        tell(f"{nodes} nodes, round {number} of {ROUNDS}: {seen}")
     ours_s, copy_s = statistics.median(ours), statistics.median(bare)
     return {
         "nodes": nodes,
@@ -94,14 +104,28 @@ def measure(nodes: int, edges: int) -> dict[str, Any]:
         "ours_s": round(ours_s, 4),
         "copy_s": round(copy_s, 4),
         "ratio": round(ours_s / copy_s, 3),
+        "replace_s": round(statistics.median(replaced), 4),
         "stages": {stage: round(statistics.median(shares), 3) for stage, shares in stages.items()},
     }
 
 
-def store(document: bytes, *, user_id: str) -> float:
+def replace_often(nodes: int, edges: int) -> dict[int, float]:
+    """Megabytes of all tables and indexes of graphs after so many replacements, autovacuum as it comes."""
+    size = "SELECT sum(pg_total_relation_size(oid)) / 1e6 FROM pg_class WHERE relname LIKE 'graph%%' AND relkind = 'r'"
+    document, found = graph_document(nodes, edges), {}
+    for number in range(REPLACEMENTS + 1):
+        store(document, user_id=user(nodes, 999), task=f"task {number}")
+        document = changed_document(document)
+        if number % 5 == 0:
+            with database.connection():
+                found[number] = round(float(database.database.execute_sql(size).fetchone()[0]), 1)
+    return found
+
+
+def store(document: bytes, *, user_id: str, task: str = "first") -> float:
     """Handle the result of a user, its document in memory, as the actor does; the seconds it took."""
     envelope = Envelope(
-        task_id=f"task_{user_id}",
+        task_id=f"{task} of {user_id}",
         task_type="GRAPH_GENERATION_RESULT",
         timestamp=datetime.now(UTC),
         payload=GraphGenerationResult(user_id=user_id, status="COMPLETED", result_s3_key="graph.json"),
@@ -128,7 +152,7 @@ def copy(copies: list[Copy], *, user_id: str) -> float:
         return time.perf_counter() - began
 
 
-def recorded_copies(document: bytes) -> list[Copy]:
+def recorded_copies(document: bytes, *, user_id: str) -> list[Copy]:
     """What storing the document sends by COPY."""
     copies: list[Copy] = []
     copy_rows = database.copy_rows
@@ -139,7 +163,6 @@ def recorded_copies(document: bytes) -> list[Copy]:
         copies.append(Copy(f"COPY {table._meta.table_name} ({', '.join(columns)}) FROM STDIN", text))
         return copy_rows(table, columns, kept)
 
-    user_id = user(0)
     with patch.object(graphs, "copy_rows", record):
         store(document, user_id=user_id)
     return [one._replace(text=one.text.replace(user_id.encode(), USER.encode())) for one in copies]
@@ -237,9 +260,21 @@ def graph_document(nodes: int, edges: int) -> bytes:
     return json.dumps(document).encode()
 
 
-def user(number: int) -> str:
-    """A user's ID, as long as USER."""
-    return f"user-{time.monotonic_ns() % 10**5:05}{number:03}"
+def changed_document(document: bytes) -> bytes:
+    """A graph made again from much the same: other values in a tenth of its nodes and of its edges."""
+    chance = random.Random(document[-1000:])  # noqa: S311
+    graph = json.loads(document)
+    for node in chance.sample(graph["nodes"], len(graph["nodes"]) // 10):
+        node["cluster_confidence"] = round(chance.random(), 4)
+    for edge in chance.sample(graph["edges"], len(graph["edges"]) // 10):
+        edge["weight"] = round(chance.random(), 6)
+    graph["metadata"]["seed"] = chance.random()
+    return json.dumps(graph).encode()
+
+
+def user(nodes: int, number: int) -> str:
+    """A user's ID, as long as USER, for each size and number another."""
+    return f"user-{nodes:05}{number:03}"
 
 
 def tell(line: str) -> None:

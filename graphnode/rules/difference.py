@@ -24,18 +24,22 @@ class Difference(NamedTuple, Generic[R]):
 
 
 def difference(stored: Iterable[R], wanted: Iterable[R]) -> Difference[R]:
-    """Compare rows by all of their values."""
-    before = {_comparable(row): row for row in stored}
-    after = {_comparable(row): row for row in wanted}
-    stale = [row for key, row in before.items() if key not in after]
-    fresh = [row for key, row in after.items() if key not in before]
+    """Compare the rows of a table by all of their values."""
+    before, after = _by_value(list(stored)), _by_value(list(wanted))
+    stale = [row for value, row in before.items() if value not in after]
+    fresh = [row for value, row in after.items() if value not in before]
     return Difference(stale, fresh, (len(stale) + len(fresh)) / max(1, len(before) + len(after)))
 
 
-def _comparable(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The row, JSON as its text: lists and dicts have no hash, and in Python 1, 1.0 and True are equal."""
-    if not any(isinstance(value, list | dict) for value in row):
-        return row
+def _by_value(rows: list[R]) -> dict[tuple[Any, ...], R]:
+    """The rows by what they are compared by. A table has JSON in each row or in none."""
+    if rows and any(isinstance(value, list | dict) for value in rows[0]):
+        return dict(zip(map(_with_json_as_text, rows), rows, strict=True))
+    return dict(zip(rows, rows, strict=True))
+
+
+def _with_json_as_text(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Lists and dicts have no hash, and in Python 1, 1.0 and True are equal."""
     return tuple(
         msgspec.json.encode(value, order="sorted") if isinstance(value, list | dict) else value for value in row
     )

@@ -190,13 +190,14 @@ def replace_graph(user_id: str, rows: GraphRows, *, source_timestamp: datetime) 
             Graph.metadata: rows.metadata,
         },
     )
-    _delete_all(NodeEmbedding, user_id)
-    nodes = difference(_stored(GraphNode, NodeRow, user_id), rows.nodes)
-    edges = difference(_stored(GraphEdge, EdgeRow, user_id), rows.edges)
-    if max(nodes.share, edges.share) > MOST_CHANGED:
-        _rewrite(user_id, rows)
-    else:
-        _update(user_id, rows, nodes, edges)
+    if GraphNode.select().where(GraphNode.user_id == user_id).exists():
+        _delete_all(NodeEmbedding, user_id)
+        nodes = difference(_stored(GraphNode, NodeRow, user_id), rows.nodes)
+        edges = difference(_stored(GraphEdge, EdgeRow, user_id), rows.edges)
+        if max(nodes.share, edges.share) <= MOST_CHANGED:
+            _update(user_id, rows, nodes, edges)
+            return
+    _rewrite(user_id, rows)
 
 
 def _rewrite(user_id: str, rows: GraphRows) -> None:
