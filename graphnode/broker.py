@@ -369,7 +369,8 @@ class SQSConsumer(dramatiq.Consumer):
             if not self.broker.outages.wait_until_open(ATTENTION_S):
                 continue
             with in_hand.changed:
-                wanted = batch_to_ask_for(in_hand.room() - self._asked, waiting=in_hand.has_waiting())
+                room = in_hand.room(self.queue.url, thread_share=self.queue.thread_share) - self._asked
+                wanted = batch_to_ask_for(room, waiting=in_hand.has_waiting(self.queue.url))
                 if wanted:
                     self._asked += wanted
                     return wanted

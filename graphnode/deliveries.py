@@ -42,6 +42,10 @@ class State(Enum):
     """On its way back: no longer kept alive."""
 
 
+#: The states in which a message has a thread, or will take the next that is free.
+TAKES_A_THREAD = frozenset({State.WAITING, State.RUNNING, State.HELD})
+
+
 class Delivery(dramatiq.MessageProxy):
     """One delivery of one message: Dramatiq's message, and what SQS said of it.
 
@@ -132,20 +136,29 @@ class InHand:
         with self.changed:
             return list(self._deliveries.values())
 
-    def has_waiting(self) -> bool:
-        """Whether a message waits for a thread. Call it with `changed` held."""
-        return any(delivery.state is State.WAITING for delivery in self._deliveries.values())
+    def has_waiting(self, queue_url: str) -> bool:
+        """Whether a message of this queue waits for a thread. Call it with `changed` held."""
+        return State.WAITING in self._states(queue_url)
 
-    def room(self) -> int:
-        """How many more messages the worker threads will take soon. Call it with `changed` held."""
+    def room(self, queue_url: str, *, thread_share: float) -> int:
+        """How many more messages of a queue the worker threads will take soon. Call it with `changed` held.
+
+        Parameters:
+          thread_share: the most of the threads that the queue's messages may take, from 0 to 1.
+        """
         states = [delivery.state for delivery in self._deliveries.values()]
-        return room(
+        found = room(
             threads=self.threads,
             running=states.count(State.RUNNING),
             waiting=states.count(State.WAITING),
             in_hand=len(states),
             handled_per_s=self._rate(),
         )
+        taken = sum(state in TAKES_A_THREAD for state in self._states(queue_url))
+        return min(found, room_in_share(threads=self.threads, share=thread_share, taken=taken))
+
+    def _states(self, queue_url: str) -> list[State]:
+        return [delivery.state for delivery in self._deliveries.values() if delivery.queue_url == queue_url]
 
     def _rate(self) -> float:
         if len(self._finished) < 2:
@@ -163,8 +176,18 @@ def room(*, threads: int, running: int, waiting: int, in_hand: int, handled_per_
     return max(0, min(min(soon, MOST_WAITING * threads) - waiting, MOST_IN_HAND * threads - in_hand))
 
 
+def room_in_share(*, threads: int, share: float, taken: int) -> int:
+    """How many more messages of a queue with a share of the threads may be in hand; no bound for one that has them all.
+
+    They are not fetched ahead: in the threads' common buffer they would take more than their share.
+    """
+    if share >= 1:
+        return MOST_IN_HAND * threads
+    return max(0, max(1, int(share * threads)) - taken)
+
+
 def batch_to_ask_for(room: int, *, waiting: bool) -> int:
-    """How many messages the next poll asks for: a full batch, or what there is room for once nothing waits.
+    """How many messages the next poll asks for: a full batch, or what there is room for once none of its queue waits.
 
     0 means that no poll is due.
     """

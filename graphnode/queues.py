@@ -40,11 +40,14 @@ class Queue:
       decode: turns a body and the fields of its Origin (as keywords) into a Dramatiq message, or raises a
         PermanentError. None: the queue carries Dramatiq's own messages.
       describe: the task ID and the task type that a body tells, for its dead letter.
+      thread_share: the most that its messages may take of the worker threads, from 0 to 1; one thread always. What is
+        left over is for the other queues, however slow this one's messages are.
     """
 
     url: str
     decode: Callable[..., dramatiq.Message[None]] | None = None
     describe: Callable[[str], tuple[str | None, str | None]] = field(default=lambda _body: (None, None))
+    thread_share: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

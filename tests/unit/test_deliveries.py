@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.deliveries import MOST_IN_HAND, MOST_WAITING, InHand, State, batch_to_ask_for, room
+from graphnode.deliveries import (
+    MOST_IN_HAND,
+    MOST_WAITING,
+    InHand,
+    State,
+    batch_to_ask_for,
+    room,
+    room_in_share,
+)
 from tests.unit.conftest import MakeDelivery
 
 
@@ -61,13 +69,53 @@ def test_messages_in_hand_take_room_until_they_are_removed(make_delivery: MakeDe
     in_hand.add([running, waiting])
     in_hand.move(running, State.RUNNING)
     with in_hand.changed:
-        assert in_hand.room() == 0
+        assert in_hand.room("https://sqs/results", thread_share=1) == 0
 
     in_hand.remove(waiting)
     with in_hand.changed:
-        assert in_hand.room() == 1
+        assert in_hand.room("https://sqs/results", thread_share=1) == 1
     assert running in in_hand
     assert waiting not in in_hand
+
+
+@pytest.mark.parametrize(
+    ("threads", "share", "taken", "expected"),
+    [(8, 0.5, 0, 4), (8, 0.5, 3, 1), (8, 0.5, 4, 0), (8, 0.5, 6, 0), (3, 0.5, 0, 1), (1, 0.5, 0, 1), (1, 0.5, 1, 0)],
+)
+def test_a_queue_with_a_share_of_the_threads_has_room_for_no_more(
+    threads: int, share: float, taken: int, expected: int
+) -> None:
+    assert room_in_share(threads=threads, share=share, taken=taken) == expected
+
+
+@given(threads=st.integers(1, 64), taken=st.integers(0, 1000))
+def test_a_queue_that_may_have_all_threads_is_bound_by_what_is_in_hand_alone(threads: int, taken: int) -> None:
+    assert room_in_share(threads=threads, share=1, taken=taken) == MOST_IN_HAND * threads
+
+
+def test_slow_messages_of_one_queue_leave_the_other_its_threads(make_delivery: MakeDelivery) -> None:
+    in_hand = InHand(threads=8)
+    pushes = [make_delivery(queue_url="https://sqs/notifications") for _ in range(4)]
+    in_hand.add(pushes)
+    for push in pushes[:3]:
+        in_hand.move(push, State.RUNNING)
+
+    with in_hand.changed:
+        assert in_hand.room("https://sqs/notifications", thread_share=0.5) == 0
+        assert in_hand.room("https://sqs/results", thread_share=1) == 4
+        assert in_hand.has_waiting("https://sqs/notifications")
+        assert not in_hand.has_waiting("https://sqs/results")
+
+
+def test_messages_that_are_only_being_deleted_take_no_share(make_delivery: MakeDelivery) -> None:
+    in_hand = InHand(threads=2)
+    pushed = make_delivery(queue_url="https://sqs/notifications")
+    in_hand.add([pushed])
+    in_hand.move(pushed, State.RUNNING)
+    in_hand.move(pushed, State.DELETING)
+
+    with in_hand.changed:
+        assert in_hand.room("https://sqs/notifications", thread_share=0.5) == 1
 
 
 def test_a_delivery_is_ours_until_its_visibility_ends_or_is_lost(make_delivery: MakeDelivery) -> None:
