@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import psycopg2
+import pytest
+from structlog.testing import capture_logs
+
+from graphnode.errors import OutageError
+from graphnode.sweeps import Sweep, Sweeps
+
+PATIENCE_S = 20.0
+
+
+class Outages:
+    def __init__(self) -> None:
+        self.closed = False
+        self.begun: list[OutageError] = []
+
+    def begin(self, error: OutageError, *, since: float) -> None:
+        self.begun.append(error)
+
+
+class Broker:
+    """As much of the broker as sweeps look at; it counts their looks."""
+
+    def __init__(self) -> None:
+        self.outages = Outages()
+        self.is_stopping = False
+        self.looks = threading.Semaphore(0)
+
+    @property
+    def stopping(self) -> bool:
+        self.looks.release()
+        return self.is_stopping
+
+
+@pytest.fixture
+def broker() -> Any:
+    return Broker()
+
+
+def raising(errors: list[Exception | None]) -> Callable[[], None]:
+    """A sweep that raises these errors, one after the other."""
+
+    def run() -> None:
+        if error := errors.pop(0):
+            raise error
+
+    return run
+
+
+def test_sweeps_run_again_and_again_until_the_worker_stops(broker: Any) -> None:
+    rounds = threading.Semaphore(0)
+    sweeps = Sweeps([Sweep("first", rounds.release), Sweep("second", rounds.release)], interval_s=lambda: 0.01)
+    worker: Any = None
+
+    sweeps.after_worker_boot(broker, worker)
+    assert all(rounds.acquire(timeout=PATIENCE_S) for _ in range(6))
+    sweeps.before_worker_shutdown(broker, worker)
+
+    for thread in [thread for thread in threading.enumerate() if thread.name == "sweeps"]:
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("reason", ["stopping", "outage"])
+def test_nothing_is_swept_during_an_outage_or_a_stop(broker: Any, reason: str) -> None:
+    swept: list[str] = []
+    sweeps = Sweeps([Sweep("any", lambda: swept.append("any"))], interval_s=lambda: 0.001)
+    worker: Any = None
+    broker.is_stopping = reason == "stopping"
+    broker.outages.closed = reason == "outage"
+
+    sweeps.after_worker_boot(broker, worker)
+    assert all(broker.looks.acquire(timeout=PATIENCE_S) for _ in range(5))
+    sweeps.before_worker_shutdown(broker, worker)
+
+    assert swept == []
+
+
+def test_a_service_that_a_sweep_finds_away_is_an_outage(broker: Any) -> None:
+    sweeps = Sweeps([], interval_s=lambda: 1)
+
+    with capture_logs() as lines:
+        sweeps.look(broker, Sweep("any", raising([psycopg2.OperationalError("connection refused")])))
+
+    assert [type(error).__name__ for error in broker.outages.begun] == ["DatabaseOutage"]
+    assert lines == []
+
+
+def test_a_sweep_that_goes_on_failing_is_told_once_and_once_that_it_works_again(broker: Any) -> None:
+    sweeps = Sweeps([], interval_s=lambda: 1)
+    sweep = Sweep("any", raising([KeyError("x"), KeyError("x"), None, None]))
+
+    with capture_logs() as lines:
+        for _ in range(4):
+            sweeps.look(broker, sweep)
+
+    assert [line["event"] for line in lines] == ["sweep failed, trying again until it works", "sweep works again"]
