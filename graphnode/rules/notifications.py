@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
+
+import msgspec
+
+#: The most bytes of a push's payload: FCM's limit of 4,096, less what it adds for APNs (`gcm.message_id`, `google.c.…`,
+#: `aps`). https://firebase.google.com/docs/cloud-messaging/concept-options
+LARGEST_PAYLOAD_BYTES = 4096 - 384
+
+#: Bytes that a body keeps, if it has them: before it gets shorter than that, the data does.
+LEAST_BODY_BYTES = 512
+
+#: Data that an app finds the notification by: never shortened.
+KEYS = ("type", "taskId", "notificationId")
+
+ELLIPSIS = "…"
+
+#: What belongs to the character before it: the joiner of emoji, and their skin tones. Marks have their categories.
+ZERO_WIDTH_JOINER = "\u200d"
+SKIN_TONES = range(0x1F3FB, 0x1F400)
 
 
 class Event(StrEnum):
@@ -60,6 +79,48 @@ def push_text(event: str, payload: Mapping[str, Any]) -> PushText:
 
 
 def push_data(event: str, notification_id: str, payload: Mapping[str, Any]) -> dict[str, str]:
-    """The push's data: strings only, with `type` and `taskId` always (the contract)."""
-    values = {key: str(value) for key, value in payload.items() if value is not None}
+    """The push's data: strings only, with `type` and `taskId` always (the contract). What is no string becomes JSON."""
+    values = {
+        key: value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        for key, value in payload.items()
+        if value is not None
+    }
     return {"taskId": "", **values, "type": event, "notificationId": notification_id}
+
+
+def fitted(text: PushText, data: Mapping[str, str]) -> tuple[PushText, dict[str, str]]:
+    """Text and data within FCM's limit: the body is shortened, and the longest data where that is not enough.
+
+    The app finds the whole by the notification's ID.
+    """
+    room = LARGEST_PAYLOAD_BYTES - len(msgspec.json.encode({"title": text.title, "body": "", **data}))
+    least = min(_size(text.body), LEAST_BODY_BYTES)
+    fitting = dict(data)
+    while room < least and (others := [key for key in fitting if key not in KEYS and fitting[key] != ELLIPSIS]):
+        longest = max(others, key=lambda key: _size(fitting[key]))
+        size = _size(fitting[longest])
+        fitting[longest] = shortened(fitting[longest], max_bytes=max(size - (least - room), size // 2))
+        room += size - _size(fitting[longest])
+    return text._replace(body=shortened(text.body, max_bytes=room)), fitting
+
+
+def shortened(text: str, *, max_bytes: int) -> str:
+    """The text, cut to so many bytes of JSON: between two characters as a reader sees them, with an ellipsis."""
+    if _size(text) <= max_bytes:
+        return text
+    room, end = max_bytes - _size(ELLIPSIS), 0
+    while end < len(text) and (room := room - _size(text[end])) >= 0:
+        end += 1
+    while end > 0 and _belong_together(text[end - 1], text[end]):
+        end -= 1
+    return text[:end].rstrip() + ELLIPSIS
+
+
+def _belong_together(left: str, right: str) -> bool:
+    is_mark = unicodedata.category(right).startswith("M") or ord(right) in SKIN_TONES
+    return is_mark or ZERO_WIDTH_JOINER in (left, right)
+
+
+def _size(text: str) -> int:
+    """Bytes as JSON, without the quotes."""
+    return len(msgspec.json.encode(text)) - 2

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graphnode.rules.notifications import (
+    LARGEST_PAYLOAD_BYTES,
+    Event,
+    PushText,
+    fitted,
+    is_pushed,
+    push_data,
+    push_text,
+    shortened,
+)
+
+COUNTS = {"taskId": "t-1", "nodeCount": 12, "edgeCount": 30}
+WORKSPACE = {"taskId": "t-1", "workspaceName": "Brot", "completedCount": 3, "failedCount": 1}
+
+
+@pytest.mark.parametrize(
+    ("event", "payload", "title", "body"),
+    [
+        (Event.GRAPH_COMPLETED, COUNTS, "Graph Ready", "Your knowledge graph (12 nodes) is ready!"),
+        (
+            Event.GRAPH_FAILED,
+            {},
+            "Graph Generation Failed",
+            "Failed to generate knowledge graph. Please try again.",
+        ),
+        (Event.SUMMARY_COMPLETED, {}, "Graph Summary Ready", None),
+        (Event.SUMMARY_FAILED, {}, "Graph Summary Failed", None),
+        (Event.NODES_COMPLETED, COUNTS, "Graph Updated", None),
+        (Event.NODES_FAILED, {}, "Graph Update Failed", None),
+        (
+            Event.WORKSPACE_COMPLETED,
+            WORKSPACE,
+            "Microscope Workspace Ready",
+            'Your workspace "Brot" is ready! (3 passed, 1 failed)',
+        ),
+    ],
+)
+def test_titles_and_bodies_are_the_contracts(event: Event, payload: dict[str, Any], title: str, body: str) -> None:
+    text = push_text(event, payload)
+
+    assert text.title == title
+    assert body in (None, text.body)
+
+
+def test_progress_and_documents_are_not_pushed() -> None:
+    unpushed = {event for event in Event if not is_pushed(event)}
+
+    assert unpushed == {Event.GRAPH_PROGRESS, Event.DOCUMENT_COMPLETED, Event.DOCUMENT_FAILED}
+
+
+def test_data_is_strings_only_with_type_and_task() -> None:
+    payload = {"taskId": "t-1", "nodeCount": 12, "summaryIncluded": True, "ratio": 0.5, "themes": ["a"], "error": None}
+
+    assert push_data(Event.GRAPH_COMPLETED, "01K", payload) == {
+        "type": "GRAPH_GENERATION_COMPLETED",
+        "taskId": "t-1",
+        "notificationId": "01K",
+        "nodeCount": "12",
+        "summaryIncluded": "true",
+        "ratio": "0.5",
+        "themes": '["a"]',
+    }
+    assert push_data(Event.GRAPH_FAILED, "01K", {})["taskId"] == ""
+
+
+def size(text: PushText, data: dict[str, str]) -> int:
+    return len(json.dumps({**text._asdict(), **data}, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+class TestFitted:
+    def test_what_fits_stays_as_it_is(self) -> None:
+        text, data = PushText("Title", "Body"), {"type": "T", "taskId": "t-1"}
+
+        assert fitted(text, data) == (text, data)
+
+    def test_a_long_body_is_shortened_to_the_limit(self) -> None:
+        text, data = PushText("Title", "Wissen " * 2000), {"type": "T", "taskId": "t-1", "nodeCount": "3"}
+
+        short, same = fitted(text, data)
+
+        assert same == data
+        assert short.body.endswith("…")
+        assert LARGEST_PAYLOAD_BYTES - 10 < size(short, same) <= LARGEST_PAYLOAD_BYTES
+
+    def test_long_data_leaves_the_body_room(self) -> None:
+        name = "Brot und Käse " * 500
+        data = {"type": "T", "taskId": "t-1", "notificationId": "01K", "workspaceName": name, "error": "x" * 3000}
+
+        short, shorter = fitted(PushText("Title", f'Your workspace "{name}" is ready!'), data)
+
+        assert size(short, shorter) <= LARGEST_PAYLOAD_BYTES
+        assert len(short.body) > 400
+        assert {key: shorter[key] for key in ("type", "taskId", "notificationId")} == {
+            "type": "T",
+            "taskId": "t-1",
+            "notificationId": "01K",
+        }
+        assert shorter["workspaceName"].endswith("…")
+
+    @given(st.text(max_size=3000), st.dictionaries(st.sampled_from("abc"), st.text(max_size=3000)))
+    def test_whatever_it_is_it_fits_and_is_the_beginning(self, body: str, values: dict[str, str]) -> None:
+        data = {"type": "T", "taskId": "t-1", "notificationId": "01K", **values}
+
+        short, shorter = fitted(PushText("Title", body * 5), data)
+
+        assert size(short, shorter) <= LARGEST_PAYLOAD_BYTES
+        assert (body * 5).startswith(short.body.removesuffix("…"))
+        assert all(data[key].startswith(value.removesuffix("…")) for key, value in shorter.items())
+
+
+class TestShortened:
+    @pytest.mark.parametrize(
+        ("text", "max_bytes", "expected"),
+        [
+            ("abcdef", 6, "abcdef"),
+            ("abcdef", 5, "ab…"),
+            ("교토 여행", 10, "교토…"),
+            ("ab 'quoted' \"here\"", 17, "ab 'quoted' \"…"),
+            ("e\u0301e\u0301e\u0301e\u0301", 10, "e\u0301e\u0301…"),
+            ("e\u0301e\u0301e\u0301e\u0301", 7, "e\u0301…"),
+            ("👩\u200d🔬👩\u200d🔬👩\u200d🔬", 20, "👩\u200d🔬…"),
+            ("👍🏽👍🏽👍🏽", 16, "👍🏽…"),
+        ],
+    )
+    def test_cuts_between_characters(self, text: str, max_bytes: int, expected: str) -> None:
+        assert shortened(text, max_bytes=max_bytes) == expected
