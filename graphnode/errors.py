@@ -141,12 +141,6 @@ class DatabaseConflict(TransientError):
     reason = "DATABASE_CONFLICT"
 
 
-class BeingPushed(TransientError):
-    """Another worker is pushing this notification."""
-
-    reason = "BEING_PUSHED"
-
-
 class TimeLimit(TransientError):
     """The actor ran over its time limit."""
 

@@ -2,41 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import structlog
 
-from graphnode.errors import ServiceBusy, SettingsError, one_line
+from graphnode.errors import SettingsError
+from graphnode.push_answers import Answer, Gone, Later, Outage, Refused, sorted_answer
 from graphnode.rules.notifications import PushText
+from graphnode.rules.pushes import PushReport
 from graphnode.settings import Settings, settings
 
 if TYPE_CHECKING:
-    from firebase_admin import App
+    from firebase_admin import App, messaging
 
 #: The most devices in one call (FCM's limit for a multicast).
 MOST_TOKENS = 500
 
-#: Seconds until a call to FCM is given up.
+#: Seconds until a call to FCM is given up: to connect, and between two bytes of its answer.
 CALL_TIMEOUT_S = 10
+
+#: Connections to FCM that a process keeps open: more than its threads push to at a time.
+POOL_SIZE = 100
+
+#: Seconds for which pushes pause when FCM does not accept our credentials: the first time, and the longest.
+PAUSE_MIN_S = 30.0
+PAUSE_MAX_S = 300.0
 
 log = structlog.get_logger("graphnode.push")
 
 
-class PushReport(NamedTuple):
-    """How a push ended.
+class Push(NamedTuple):
+    """What goes to a user's devices.
 
     Parameters:
-      reached: how many devices FCM took it for.
-      dead_tokens: devices that are gone for good.
-      errors: for the others, why it failed.
+      notification_id: what tells a phone that a repeat is one: it shows the newest of an ID alone.
+      text: title and body.
+      data: for the app.
+      ttl_s: seconds for which FCM keeps it for a phone that is off.
     """
 
-    reached: int
-    dead_tokens: list[str]
-    errors: list[str]
+    notification_id: str
+    text: PushText
+    data: Mapping[str, str]
+    ttl_s: float
+
+
+class Pause:
+    """A process's pause of pushes, from the first answer that our credentials are not accepted to one that they are.
+
+    It is told once at each end. In between, one push after each pause asks whether it is over.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._until = float("-inf")
+        self._length_s = 0.0
+
+    def left_s(self) -> float:
+        """Seconds for which nothing is pushed; 0 when that is allowed."""
+        return max(0.0, self._until - time.monotonic())
+
+    def begin(self, reason: str) -> float:
+        """Our credentials were not accepted: pause, each time for longer. Returns the seconds that are left."""
+        with self._lock:
+            if self.left_s():
+                return self.left_s()
+            if not self._length_s:
+                log.error("pushes pause: FCM does not accept our credentials; notifications are kept", error=reason)
+            self._length_s = min(PAUSE_MAX_S, max(PAUSE_MIN_S, 2 * self._length_s))
+            self._until = time.monotonic() + self._length_s
+            return self._length_s
+
+    def end(self) -> None:
+        """Our credentials were accepted."""
+        with self._lock:
+            if self._length_s:
+                log.warning("pushes go on: FCM accepts our credentials")
+            self._until, self._length_s = float("-inf"), 0.0
 
 
 class Firebase:
@@ -50,44 +98,96 @@ class Firebase:
 
     def __init__(self, known: Settings) -> None:
         self._app = _app(known)
+        self.pause = Pause()
+        self._told: set[str] = set()
+        if self._app is not None:
+            _prepare_calls(self._app, known.fcm_endpoint)
 
     @property
     def has_credentials(self) -> bool:
         """Whether pushes can be sent at all."""
         return self._app is not None
 
-    def send(self, tokens: Sequence[str], text: PushText, data: Mapping[str, str]) -> PushReport:
-        """Send one notification to all of a user's devices.
-
-        Raises ServiceBusy when FCM reached none of them and it may work later.
-        """
-        from firebase_admin import messaging
-
-        reached, dead, errors = 0, [], []
+    def send(self, tokens: Sequence[str], push: Push) -> PushReport:
+        """Send a push to all of a user's devices. Nothing of FCM's is raised: the report says what it answered."""
+        answers: dict[str, Answer] = {}
         for start in range(0, len(tokens), MOST_TOKENS):
             chunk = list(tokens[start : start + MOST_TOKENS])
-            message = messaging.MulticastMessage(
-                tokens=chunk,
-                notification=messaging.Notification(title=text.title, body=text.body),
-                data=dict(data),
-            )
-            batch = messaging.send_each_for_multicast(message, app=self._app)
-            for token, answer in zip(chunk, batch.responses, strict=True):
-                if answer.success:
-                    reached += 1
-                elif isinstance(answer.exception, messaging.UnregisteredError):
-                    dead.append(token)
-                else:
-                    errors.append(one_line(answer.exception))
-        if not reached and errors:
-            raise ServiceBusy(f"FCM reached none of {len(tokens)} devices: {errors[0]}")
-        return PushReport(reached, dead, errors)
+            answers |= dict(zip(chunk, self._send_chunk(chunk, push), strict=True))
+        self._tell(answers.values())
+        report = _report(answers)
+        if report.outage:
+            pause_s = self.pause.begin(report.outage)
+            return report._replace(retry_after_s=max(report.retry_after_s, pause_s))
+        if report.reached or report.gone:
+            self.pause.end()
+        return report
+
+    def _send_chunk(self, tokens: list[str], push: Push) -> list[Answer]:
+        from firebase_admin import exceptions, messaging
+
+        try:
+            batch = messaging.send_each_for_multicast(_message(tokens, push), app=self._app)
+        except exceptions.FirebaseError as error:
+            # One device's call met what firebase-admin does not expect, such as a token endpoint that says no; it keeps
+            # the other devices' answers to itself.
+            return [sorted_answer(error)] * len(tokens)
+        return [sorted_answer(answer.exception) if answer.exception else None for answer in batch.responses]
+
+    def _tell(self, answers: Iterable[Answer]) -> None:
+        """Tell the operator, once for each kind, what only they can mend."""
+        for answer in answers:
+            if isinstance(answer, Refused | Later) and answer.is_ours:
+                code, _, error = answer.reason.partition(": ")
+                if code not in self._told:
+                    self._told.add(code)
+                    log.error("the Firebase project keeps devices from being reached", code=code, error=error)
 
 
 @cache
 def firebase() -> Firebase:
     """This process's connection to FCM. Raises SettingsError at the first call."""
     return Firebase(settings())
+
+
+def _report(answers: Mapping[str, Answer]) -> PushReport:
+    outages = [answer for answer in answers.values() if isinstance(answer, Outage)]
+    later = {token: answer for token, answer in answers.items() if isinstance(answer, Later | Outage)}
+    return PushReport(
+        reached=sum(answer is None for answer in answers.values()),
+        gone=[token for token, answer in answers.items() if isinstance(answer, Gone)],
+        refused={token: answer.reason for token, answer in answers.items() if isinstance(answer, Refused)},
+        later={token: answer.reason for token, answer in later.items()},
+        retry_after_s=max((answer.after_s for answer in later.values() if isinstance(answer, Later)), default=0.0),
+        outage=outages[0].reason if outages else None,
+    )
+
+
+def _message(tokens: list[str], push: Push) -> messaging.MulticastMessage:
+    """The push as FCM takes it: at once, in the background, and once on each phone however often it is sent."""
+    from firebase_admin import messaging
+
+    expires = datetime.now(UTC) + timedelta(seconds=push.ttl_s)
+    return messaging.MulticastMessage(
+        tokens=tokens,
+        notification=messaging.Notification(title=push.text.title, body=push.text.body),
+        data=dict(push.data),
+        android=messaging.AndroidConfig(
+            collapse_key=push.notification_id,
+            priority="high",
+            ttl=timedelta(seconds=round(push.ttl_s)),
+            notification=messaging.AndroidNotification(tag=push.notification_id),
+        ),
+        apns=messaging.APNSConfig(
+            headers={
+                "apns-collapse-id": push.notification_id,
+                "apns-priority": "10",
+                "apns-push-type": "alert",
+                "apns-expiration": str(int(expires.timestamp())),
+            },
+            payload=messaging.APNSPayload(aps=messaging.Aps(sound="default", content_available=True)),
+        ),
+    )
 
 
 def _app(known: Settings) -> App | None:
@@ -113,5 +213,23 @@ def _app(known: Settings) -> App | None:
         raise SettingsError(f"{name} names a file that cannot be read: {error.strerror}: {source}") from None
     except ValueError:
         raise SettingsError(f"{name} is not the key of a Firebase service account.") from None
+    if not certificate.project_id:
+        raise SettingsError(f"{name} names no project_id: it is not the key of a Firebase service account.")
     app: App = firebase_admin.initialize_app(certificate, {"httpTimeout": CALL_TIMEOUT_S}, name="graphnode")
     return app
+
+
+def _prepare_calls(app: App, endpoint: str | None) -> None:
+    """Have each call asked once: firebase-admin itself would wait out FCM's Retry-After in our thread, and repeat calls
+    that FCM may have taken. It has no option for that, nor for another endpoint.
+    """
+    import requests
+    from firebase_admin import messaging
+
+    service: Any = messaging._get_messaging_service(app)
+    session = service._client.session
+    once = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=POOL_SIZE, max_retries=0)
+    for prefix in list(session.adapters):
+        session.mount(prefix, once)
+    if endpoint:
+        service._fcm_url = f"{endpoint.rstrip('/')}/v1/projects/{app.project_id}/messages:send"

@@ -92,6 +92,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_features_bytes: Annotated[
         int, Meta(ge=1024, description="a number of bytes, at least 1024 (the largest features file that is streamed)")
     ] = 4 << 30
+    push_max_age: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=2_419_200,
+            description="1 to 2419200 seconds (how long a notification is news: older ones are not pushed)",
+        ),
+    ] = 86_400
+    sweep_interval: Annotated[
+        float, Meta(ge=0.1, le=3600, description="0.1 to 3600 seconds (between two looks for what is due)")
+    ] = 30.0
+    fcm_endpoint: Annotated[Url, Meta(description="a URL such as https://host:port (in place of FCM's own)")] | None = (
+        None
+    )
     log_format: Annotated[Literal["json", "console"], Meta(description="json or console")] = "json"
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")

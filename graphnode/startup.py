@@ -23,11 +23,15 @@ from graphnode.middleware import Ledger, worker_middleware
 from graphnode.outages import PROBE_MAX_S, Outages
 from graphnode.queues import Options, Queue
 from graphnode.settings import settings
-from graphnode.storage import database, failures, schema
+from graphnode.storage import database, failures, notifications, schema
+from graphnode.sweeps import Sweep, Sweeps
 from graphnode.verdicts import RetryPolicy
 
 #: Connections beyond one for each worker thread: the probe's and the sweep's.
 SPARE_CONNECTIONS = 2
+
+#: The most notifications that a sweep puts on their queue at a time: about what a process pushes until the next one.
+MOST_SWEPT = 500
 
 log = structlog.get_logger("graphnode.startup")
 
@@ -37,12 +41,18 @@ def worker_broker() -> SQSBroker:
     broker = SQSBroker(
         broker_options,
         outages=Outages({DatabaseOutage.service: database.probe, AwsOutage.service: lambda: probe_aws(broker)}),
-        middleware=worker_middleware(
-            prepare=lambda worker: prepare(broker, worker),
-            policy=retry_policy,
-            ledger=Ledger(count=count_failure, clear=clear_failures),
-            shutdown_timeout_s=lambda: settings().shutdown_timeout,
-        ),
+        middleware=[
+            *worker_middleware(
+                prepare=lambda worker: prepare(broker, worker),
+                policy=retry_policy,
+                ledger=Ledger(count=count_failure, clear=clear_failures),
+                shutdown_timeout_s=lambda: settings().shutdown_timeout,
+            ),
+            Sweeps(
+                [Sweep("pushes", lambda: sweep_pushes(broker))],
+                interval_s=lambda: settings().sweep_interval,
+            ),
+        ],
     )
     return broker
 
@@ -53,7 +63,8 @@ def broker_options() -> Options:
     return Options(
         queues={
             RESULT_QUEUE: Queue(url=known.sqs_result_queue_url, decode=envelopes.to_message, describe=envelopes.peek),
-            NOTIFICATION_QUEUE: Queue(url=known.sqs_notification_queue_url),
+            # Pushes wait for FCM, results do not wait for pushes.
+            NOTIFICATION_QUEUE: Queue(url=known.sqs_notification_queue_url, thread_share=0.5),
         },
         region=known.aws_region,
         endpoint_url=known.aws_endpoint_url,
@@ -82,6 +93,15 @@ def count_failure(delivery: Delivery, error: GraphNodeError) -> int:
 def clear_failures(delivery: Delivery) -> None:
     """Forget a message's failures: it is done with."""
     failures.clear_failures(delivery.message_id)
+
+
+def sweep_pushes(broker: SQSBroker) -> None:
+    """Put the notifications that are due on their queue: what a crash left, and pushes to try again."""
+    if push.firebase().pause.left_s():
+        return
+    deliver = broker.get_actor("deliver_notification")
+    for notification_id in notifications.take_due(limit=MOST_SWEPT):
+        deliver.send(notification_id=notification_id)
 
 
 def prepare(broker: SQSBroker, worker: Worker) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from graphnode.actors.notifications import deliver_notification
+from graphnode.actors.notifications import enqueue
 from graphnode.envelopes import Envelope, Payload
 from graphnode.rules.notifications import Event, is_pushed
 from graphnode.rules.rows import Warnings
@@ -69,6 +69,8 @@ class Effects:
 def effects_of(envelope: Envelope[Payload], *, user_id: str, ends: TaskStatus | None = None) -> Iterator[Effects]:
     """One transaction under the user's lock. After its commit the notifications are put on their queue.
 
+    What a crash in between leaves, a sweep puts there.
+
     Parameters:
       envelope: the message.
       user_id: whose it is.
@@ -83,15 +85,12 @@ def effects_of(envelope: Envelope[Payload], *, user_id: str, ends: TaskStatus | 
             effects.finish(TaskStatus.SUPERSEDED, warnings={"the user was forgotten": 1})
             effects.repeated = True
         yield effects
-    if effects.repeated:
-        # The worker that stored it may have died before it could put the notifications on their queue.
-        effects.to_deliver += notifications.pending(user_id)
     for notification_id in effects.to_deliver:
-        deliver_notification.send(notification_id=notification_id)
+        enqueue(notification_id)
 
 
 def is_repeated(envelope: Envelope[Payload], *, user_id: str) -> bool:
-    """A look before documents are fetched: whether the task is final, and there is nothing left to do."""
+    """A look before documents are fetched: whether nothing is left to do. Raises WrongOwner for someone else's task."""
     stored = tasks.status(envelope.task_id, envelope.task_type)
     if not tasks.is_final(stored) and not is_of_forgotten_user(stored, user_id):
         return False

@@ -1,16 +1,21 @@
-"""Sends a notification that is stored to its user's devices."""
+"""Pushes a stored notification to its user's devices: its row says what is to be done, the message only when."""
 
 from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
 
 import dramatiq
 import structlog
 
 from graphnode.envelopes import NOTIFICATION_QUEUE
-from graphnode.errors import TransientError
-from graphnode.push import firebase
-from graphnode.rules.notifications import push_data, push_text
+from graphnode.errors import sorted_error
+from graphnode.push import Push, firebase
+from graphnode.rules.notifications import fitted, push_data, push_text
+from graphnode.rules.pushes import NO_CREDENTIALS, NO_DEVICE, PushReport, Settled, given_up, settled
+from graphnode.settings import settings
+from graphnode.startup import retry_policy
 from graphnode.storage import notifications
-from graphnode.storage.notifications import PushStatus
+from graphnode.storage.notifications import Notification
 
 #: Milliseconds a push may take, all devices together.
 TIME_LIMIT_MS = 60_000
@@ -20,28 +25,63 @@ log = structlog.get_logger("graphnode.notifications")
 
 @dramatiq.actor(actor_name="deliver_notification", queue_name=NOTIFICATION_QUEUE, time_limit=TIME_LIMIT_MS)
 def deliver_notification(notification_id: str) -> None:
-    """Push one notification, unless somebody else does or did."""
+    """Push one notification, unless somebody else does or did. What FCM does not take now, a sweep brings back."""
+    if pause_s := firebase().pause.left_s():
+        notifications.postpone(notification_id, seconds=pause_s)
+        return
     notification = notifications.claim_push(notification_id)
     if notification is None:
         return
-    text = push_text(notification.type, notification.payload)
+    outcome = give_up(notification) or push(notification)
+    notifications.settle_push(notification, outcome)
+    log.info(
+        "push settled",
+        type=notification.type,
+        status=outcome.status,
+        reason=outcome.error,
+        retry_in_s=outcome.retry_in_s,
+    )
+
+
+def give_up(notification: Notification) -> Settled | None:
+    """How the push of a notification ends that is no news any more."""
+    return given_up(
+        created_at=notification.created_at,
+        now=datetime.now(UTC),
+        max_age_s=settings().push_max_age,
+        attempts=notification.push_attempts - 1,
+        error=notification.push_error,
+        was_sent=notification.pushed_at is not None,
+    )
+
+
+def push(notification: Notification) -> Settled:
+    """Push to the user's devices, or to those of them that earlier attempts have not reached."""
     if not firebase().has_credentials:
-        log.info("push skipped: no Firebase credentials", type=notification.type, title=text.title)
-        notifications.settle_push(notification_id, status=PushStatus.SKIPPED, error="no Firebase credentials")
-        return
-    tokens = notifications.device_tokens(notification.user_id)
-    if not tokens:
-        notifications.settle_push(notification_id, status=PushStatus.SKIPPED, error="the user has no device")
-        return
+        return NO_CREDENTIALS
+    devices = notifications.devices(notification.user_id)
+    was_sent = notification.pushed_at is not None
+    if was_sent:
+        devices = [device for device in devices if device.token in (notification.remaining_tokens or ())]
+    if not devices:
+        return settled(PushReport(), was_sent=True, backoff_s=0) if was_sent else NO_DEVICE
+    report = firebase().send([device.token for device in devices], message_of(notification))
+    notifications.remove_devices(device for device in devices if device.token in report.gone)
+    backoff_s = retry_policy().backoff(notification.push_attempts)
+    return settled(report, was_sent=was_sent, backoff_s=backoff_s)
+
+
+def message_of(notification: Notification) -> Push:
+    """What stands on the phone, and for how long it is worth keeping for a phone that is off."""
+    text = push_text(notification.type, notification.payload)
+    text, data = fitted(text, push_data(notification.type, notification.id, notification.payload))
+    expires = notification.created_at + timedelta(seconds=settings().push_max_age)
+    return Push(notification.id, text, data, ttl_s=max(0.0, (expires - datetime.now(UTC)).total_seconds()))
+
+
+def enqueue(notification_id: str) -> None:
+    """Put a stored notification on its queue. Where that fails a sweep does it: the result is done, come what may."""
     try:
-        report = firebase().send(tokens, text, push_data(notification.type, notification_id, notification.payload))
-    except TransientError as error:
-        notifications.settle_push(notification_id, status=PushStatus.PENDING, error=str(error))
-        raise
-    notifications.remove_tokens(report.dead_tokens)
-    if report.reached:
-        notifications.settle_push(notification_id, status=PushStatus.SENT)
-    else:
-        notifications.settle_push(
-            notification_id, status=PushStatus.FAILED, error="none of the user's devices exists any more"
-        )
+        deliver_notification.send(notification_id=notification_id)
+    except Exception as error:
+        log.warning("notification left to the sweep", notification_id=notification_id, error=str(sorted_error(error)))

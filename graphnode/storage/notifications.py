@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 from peewee import SQL, IntegerField, TextField, fn
 from playhouse.postgres_ext import DateTimeTZField
 from ulid import ULID
 
-from graphnode.errors import BeingPushed
-from graphnode.storage.database import JsonField, Table, connection
-
-
-class PushStatus(StrEnum):
-    """How far the push of a notification is."""
-
-    PENDING = "PENDING"
-    SENDING = "SENDING"
-    SENT = "SENT"
-    SKIPPED = "SKIPPED"
-    FAILED = "FAILED"
-
+from graphnode.rules.pushes import PushStatus, Settled
+from graphnode.storage.database import JsonField, Table, connection, database
 
 #: Seconds that a worker has for a push it has claimed: more than the time limit of the actor that pushes.
 PUSH_LEASE_S = 90
 
+#: Seconds for which a sweep leaves a notification alone that was put on its queue: after its commit, and by a sweep.
+#: The second is longer, so that the sweeps of a long backlog do not put it on the queue again and again.
+ENQUEUED_S = 60
+SWEPT_S = 300
+
 #: What `push_error` says of a type that has no push.
 STORED_ONLY = "stored only"
+
+#: The channel on which each new notification is announced, when its transaction has committed.
+CHANNEL = "graphnode_notifications"
+
+#: Takes what is due. A settled row has a date only if a worker wrote it that knows no dates: it loses it.
+TAKE_DUE = """
+UPDATE notifications
+SET due_at = CASE WHEN push_status IN ('PENDING', 'SENDING') OR remaining_tokens IS NOT NULL
+                  THEN now() + make_interval(secs => %s) END
+WHERE id IN (SELECT id FROM notifications WHERE due_at <= now() ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED)
+RETURNING id, due_at IS NOT NULL
+"""
 
 
 class Notification(Table):
@@ -45,10 +51,24 @@ class Notification(Table):
     push_attempts = IntegerField(default=0)
     push_error = TextField(null=True)
     claimed_at = DateTimeTZField(null=True)
+    #: When a device was first reached.
     pushed_at = DateTimeTZField(null=True)
+    #: When a sweep puts it on the notification queue; none when nothing is left to do.
+    due_at = DateTimeTZField(null=True)
+    #: Before this nobody pushes it: it is another worker's, or FCM is to be left alone.
+    retry_at = DateTimeTZField(null=True)
+    #: The devices not reached yet, once one is reached.
+    remaining_tokens = JsonField(null=True)
 
     class Meta:
         table_name = "notifications"
+
+
+class Device(NamedTuple):
+    """A device to push to, and when it was last seen by then."""
+
+    token: str
+    last_seen_at: datetime
 
 
 class DeviceToken(Table):
@@ -72,7 +92,7 @@ def write(
     created_at: datetime | None = None,
     push: bool,
 ) -> str | None:
-    """Write a notification, unless its event has one.
+    """Write a notification, unless its event has one, and announce it on CHANNEL.
 
     Parameters:
       type: the notification type of the contract.
@@ -80,10 +100,10 @@ def write(
       created_at: when it happened, if not now.
       push: whether it goes to the user's devices, or is for the app to read only.
 
-    Returns the new row's ID, or that of the event's row while nobody has pushed it; None when there is nothing to do.
+    Returns the new row's ID, or None when the event has its row.
     """
-    moment = created_at or datetime.now(UTC)
-    notification_id = str(ULID.from_datetime(moment))
+    # By the time of writing, not by `created_at`: who reads on from the last ID must not miss what is told late.
+    notification_id = str(ULID())
     written = (
         Notification.insert(
             id=notification_id,
@@ -91,89 +111,105 @@ def write(
             type=type,
             payload=payload,
             event=event,
-            created_at=moment,
+            created_at=created_at or datetime.now(UTC),
             push_status=PushStatus.PENDING if push else PushStatus.SKIPPED,
             push_error=None if push else STORED_ONLY,
+            due_at=_from_now(ENQUEUED_S) if push else None,
         )
         .on_conflict(action="IGNORE", conflict_target=[Notification.event])
         .as_rowcount()
         .execute()
     )
-    if written:
-        return notification_id
-    waiting: str | None = (
-        Notification.select(Notification.id)
-        .where(Notification.event == event, Notification.push_status == PushStatus.PENDING)
-        .scalar()
-    )
-    return waiting
+    if not written:
+        return None
+    announcement = msgspec.json.encode({"userId": user_id, "notificationId": notification_id}).decode()
+    database.execute_sql("SELECT pg_notify(%s, %s)", (CHANNEL, announcement))
+    return notification_id
 
 
-def pending(user_id: str) -> list[str]:
-    """The IDs of the user's notifications that nobody has pushed yet, the oldest first."""
+def take_due(*, limit: int) -> list[str]:
+    """The IDs of notifications to put on the notification queue. Of two sweeps at the same time, one has each."""
     with connection():
-        query = (
-            Notification.select(Notification.id)
-            .where(Notification.user_id == user_id, Notification.push_status == PushStatus.PENDING)
-            .order_by(Notification.id)
-        )
-        return [notification.id for notification in query]
+        taken = database.execute_sql(TAKE_DUE, (SWEPT_S, limit)).fetchall()
+    return [notification_id for notification_id, is_due in taken if is_due]
+
+
+def postpone(notification_id: str, *, seconds: float) -> None:
+    """Have no sweep put the notification on its queue for so long, if there is anything left to do."""
+    with connection():
+        Notification.update(due_at=fn.greatest(Notification.due_at, _from_now(seconds))).where(
+            Notification.id == notification_id, Notification.due_at.is_null(False)
+        ).execute()
 
 
 def claim_push(notification_id: str) -> Notification | None:
-    """Take a notification to push it; None when that is done, or it is not there.
-
-    Raises:
-      BeingPushed: Another worker has it, and may still end. After `PUSH_LEASE_S` it is taken from that worker.
-    """
-    is_free = (Notification.push_status == PushStatus.PENDING) | (
-        (Notification.push_status == PushStatus.SENDING)
-        & (Notification.claimed_at < fn.now() - SQL(f"interval '{PUSH_LEASE_S} s'"))
-    )
+    """Take a notification to push it, for `PUSH_LEASE_S`; None when that is done, or not now, or not ours to do."""
+    is_left = Notification.push_status == PushStatus.PENDING
+    # The claim of a worker that knows no `retry_at` holds by its time alone.
+    is_left |= (Notification.push_status == PushStatus.SENDING) & (Notification.claimed_at < _from_now(-PUSH_LEASE_S))
+    is_left |= Notification.remaining_tokens.is_null(False)
+    is_time = Notification.retry_at.is_null() | (Notification.retry_at <= fn.now())
     with connection():
         claimed = (
             Notification.update(
-                push_status=PushStatus.SENDING,
+                push_status=SQL(
+                    "CASE WHEN remaining_tokens IS NULL THEN %s ELSE push_status END", (PushStatus.SENDING,)
+                ),
                 push_attempts=Notification.push_attempts + 1,
                 claimed_at=fn.now(),
+                due_at=_from_now(PUSH_LEASE_S),
+                retry_at=_from_now(PUSH_LEASE_S),
             )
-            .where(Notification.id == notification_id, is_free)
+            .where(Notification.id == notification_id, is_left, is_time)
             .returning(Notification)
             .execute()
         )
         found: Notification | None = next(iter(claimed), None)
-        if found:
-            return found
-        status = Notification.select(Notification.push_status).where(Notification.id == notification_id).scalar()
-    if status == PushStatus.SENDING:
-        raise BeingPushed(f"Notification {notification_id} is being pushed by another worker")
-    return None
+        return found
 
 
-def settle_push(notification_id: str, *, status: PushStatus, error: str | None = None) -> None:
-    """Write how the push of a claimed notification went. One that another worker has settled stays as it is."""
+def settle_push(claimed: Notification, settled: Settled) -> bool:
+    """Write how an attempt went; whether it was still this claim's to tell."""
+    next_at = None if settled.retry_in_s is None else _from_now(settled.retry_in_s)
+    is_open = (Notification.push_status == PushStatus.SENDING) | Notification.remaining_tokens.is_null(False)
+    row: dict[Any, Any] = {
+        Notification.push_status: settled.status,
+        Notification.push_error: settled.error,
+        Notification.push_attempts: claimed.push_attempts - (not settled.is_attempt),
+        Notification.due_at: next_at,
+        Notification.retry_at: next_at,
+        Notification.remaining_tokens: settled.remaining,
+    }
+    if settled.status == PushStatus.SENT:
+        row[Notification.pushed_at] = fn.coalesce(Notification.pushed_at, fn.now())
     with connection():
-        Notification.update(
-            push_status=status,
-            push_error=error,
-            pushed_at=fn.now() if status == PushStatus.SENT else None,
-        ).where(Notification.id == notification_id, Notification.push_status == PushStatus.SENDING).execute()
+        written: int = (
+            Notification.update(row)
+            .where(Notification.id == claimed.id, Notification.push_attempts == claimed.push_attempts, is_open)
+            .execute()
+        )
+        return written > 0
 
 
-def device_tokens(user_id: str) -> list[str]:
-    """The FCM tokens of a user's devices, the one seen last first."""
+def devices(user_id: str) -> list[Device]:
+    """A user's devices, the one seen last first."""
     with connection():
         query = (
-            DeviceToken.select(DeviceToken.token)
+            DeviceToken.select(DeviceToken.token, DeviceToken.last_seen_at)
             .where(DeviceToken.user_id == user_id)
             .order_by(DeviceToken.last_seen_at.desc(), DeviceToken.token)
         )
-        return [token for (token,) in query.tuples().iterator()]
+        return [Device(*row) for row in query.tuples().iterator()]
 
 
-def remove_tokens(tokens: Sequence[str]) -> None:
-    """Forget devices that FCM no longer knows."""
-    if not tokens:
-        return
+def remove_devices(gone: Iterable[Device]) -> None:
+    """Forget devices that FCM no longer knows, but not one that has been seen since."""
     with connection():
-        DeviceToken.delete().where(DeviceToken.token.in_(tokens)).execute()
+        for device in gone:
+            DeviceToken.delete().where(
+                DeviceToken.token == device.token, DeviceToken.last_seen_at <= device.last_seen_at
+            ).execute()
+
+
+def _from_now(seconds: float) -> SQL:
+    return SQL("now() + make_interval(secs => %s)", (seconds,))

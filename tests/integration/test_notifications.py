@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any
 
+import psycopg2
 import pytest
 from ulid import ULID
 
-from graphnode.errors import BeingPushed
+from graphnode.rules.pushes import PushStatus, Settled
 from graphnode.storage import notifications
 from graphnode.storage.database import connection, user_transaction
-from graphnode.storage.notifications import DeviceToken, Notification, PushStatus
-
-Query: TypeAlias = Callable[..., list[tuple[Any, ...]]]
+from graphnode.storage.notifications import CHANNEL, Device, DeviceToken, Notification
+from tests.integration.conftest import Query
 
 pytestmark = pytest.mark.usefixtures("storage")
 
@@ -51,13 +51,15 @@ class TestWrite:
         assert row.payload == {"taskId": "t1", "nodeCount": 12}
         assert (row.push_status, row.push_attempts, row.push_error, row.pushed_at) == ("PENDING", 0, None, None)
 
-    def test_the_id_sorts_by_the_time_it_happened(self) -> None:
+    def test_the_ids_sort_as_they_were_written_whenever_it_happened(self) -> None:
         noon = datetime(2026, 5, 24, 12, tzinfo=UTC)
-        notification_id = write(created_at=noon)
+        moments = [None, noon, None, noon]
+        ids = [write(event=str(number), created_at=moment) for number, moment in enumerate(moments)]
 
-        assert notification_id
-        assert ULID.from_str(notification_id).datetime == noon
-        assert stored(notification_id).created_at == noon
+        assert None not in ids
+        assert sorted(ids, key=str) == ids
+        assert stored(ids[1] or "").created_at == noon
+        assert ULID.from_str(ids[1] or "").datetime > noon
 
     def test_what_is_stored_only_is_never_pushed(self) -> None:
         notification_id = write(push=False)
@@ -66,15 +68,9 @@ class TestWrite:
         assert (stored(notification_id).push_status, stored(notification_id).push_error) == ("SKIPPED", "stored only")
         assert notifications.claim_push(notification_id) is None
 
-    def test_a_repeat_names_the_row_while_nobody_has_taken_it(self, written: str) -> None:
-        assert write(payload={"another": "payload"}) == written
-        assert stored(written).payload["taskId"] == "t1"
-
-    def test_a_repeat_changes_nothing_once_somebody_has_taken_it(self, written: str, query: Query) -> None:
-        notifications.claim_push(written)
-
-        assert write() is None
-        assert query("SELECT count(*) FROM notifications") == [(1,)]
+    def test_a_repeat_changes_nothing(self, written: str, query: Query) -> None:
+        assert write(payload={"another": "payload"}) is None
+        assert query("SELECT payload ->> 'taskId' FROM notifications") == [("t1",)]
 
     def test_goes_with_its_transaction(self, query: Query) -> None:
         def write_and_fail() -> None:
@@ -88,17 +84,150 @@ class TestWrite:
         assert query("SELECT * FROM notifications") == []
 
 
-class TestPending:
-    def test_names_what_nobody_has_taken_oldest_first(self) -> None:
-        newer = write(event="newer", created_at=datetime(2026, 5, 25, tzinfo=UTC))
-        older = write(event="older", created_at=datetime(2026, 5, 24, tzinfo=UTC))
-        taken = write(event="taken")
-        write(event="stored only", push=False)
-        write(event="someone else's", user_id="grace")
-        assert taken
-        notifications.claim_push(taken)
+class TestAnnounce:
+    def test_each_new_notification_is_announced_once_it_is_committed(self, database_url: str) -> None:
+        with closing(psycopg2.connect(database_url)) as listener:
+            listener.autocommit = True
+            listener.cursor().execute(f"LISTEN {CHANNEL}")
+            with user_transaction("ada"):
+                first = write()
+                write()
+                stored_only = write(event="progress", push=False)
+                listener.poll()
+                assert listener.notifies == []
 
-        assert notifications.pending("ada") == [older, newer]
+            listener.poll()
+
+        assert [notify.payload for notify in listener.notifies] == [
+            f'{{"userId":"ada","notificationId":"{notification_id}"}}' for notification_id in (first, stored_only)
+        ]
+
+    def test_what_is_rolled_back_is_not_announced(self, database_url: str) -> None:
+        def write_and_fail() -> None:
+            with user_transaction("ada"):
+                write()
+                raise ZeroDivisionError
+
+        with closing(psycopg2.connect(database_url)) as listener:
+            listener.autocommit = True
+            listener.cursor().execute(f"LISTEN {CHANNEL}")
+            with pytest.raises(ZeroDivisionError):
+                write_and_fail()
+
+            listener.poll()
+
+        assert listener.notifies == []
+
+
+#: Lets so much time pass for every notification.
+AGE = "UPDATE notifications SET due_at = due_at - %s, retry_at = retry_at - %s, claimed_at = claimed_at - %s"
+
+
+def pass_time(query: Query, span: str) -> None:
+    query(AGE.replace("%s", f"interval '{span}'"))
+
+
+class TestSweep:
+    def test_leaves_alone_what_was_just_put_on_the_queue(self, written: str, query: Query) -> None:
+        assert notifications.take_due(limit=10) == []
+        pass_time(query, "1 minute")
+        assert notifications.take_due(limit=10) == [written]
+        assert notifications.take_due(limit=10) == []
+        pass_time(query, "5 minutes")
+        assert notifications.take_due(limit=10) == [written]
+
+    def test_takes_what_was_claimed_and_never_settled(self, written: str, query: Query) -> None:
+        notifications.claim_push(written)
+        pass_time(query, "1 minute")
+        assert notifications.take_due(limit=10) == []
+        pass_time(query, "30 seconds")
+        assert notifications.take_due(limit=10) == [written]
+        assert notifications.claim_push(written)
+
+    def test_takes_nothing_that_is_settled(self, written: str, query: Query) -> None:
+        write(event="stored only", push=False)
+        settle(written, Settled(PushStatus.SENT))
+        pass_time(query, "1 year")
+
+        assert notifications.take_due(limit=10) == []
+
+    def test_takes_a_push_to_try_again_when_it_is_time(self, written: str, query: Query) -> None:
+        settle(written, Settled(PushStatus.PENDING, "FCM is busy", retry_in_s=600))
+        pass_time(query, "9 minutes")
+        assert notifications.take_due(limit=10) == []
+        pass_time(query, "1 minute")
+        assert notifications.take_due(limit=10) == [written]
+
+    def test_takes_the_longest_due_first_and_no_more_than_it_is_told(self, query: Query) -> None:
+        ids = [write(event=str(number)) for number in range(3)]
+        pass_time(query, "1 hour")
+        query("UPDATE notifications SET due_at = due_at - interval '1 day' WHERE id = %s", ids[2])
+
+        first = notifications.take_due(limit=1)
+        assert first == [ids[2]]
+        assert sorted(notifications.take_due(limit=10)) == ids[:2]
+
+    def test_one_of_many_sweeps_at_once_takes_each_and_none_waits(self, query: Query) -> None:
+        ids = {write(event=str(number)) for number in range(200)}
+        pass_time(query, "1 hour")
+
+        with ThreadPoolExecutor(4) as threads:
+            taken = list(threads.map(lambda _: notifications.take_due(limit=20), range(16)))
+
+        assert sorted(one for some in taken for one in some) == sorted(map(str, ids))
+
+    def test_does_not_wait_for_a_notification_that_somebody_works_on(
+        self, written: str, query: Query, database_url: str
+    ) -> None:
+        other = write(event="other")
+        pass_time(query, "1 hour")
+        with closing(psycopg2.connect(database_url)) as worker:
+            worker.cursor().execute("SELECT 1 FROM notifications WHERE id = %s FOR UPDATE", (written,))
+
+            assert notifications.take_due(limit=10) == [other]
+
+    def test_what_is_postponed_is_not_due(self, written: str, query: Query) -> None:
+        pass_time(query, "1 hour")
+        notifications.postpone(written, seconds=60)
+        assert notifications.take_due(limit=10) == []
+        assert notifications.claim_push(written)
+
+    def test_what_is_settled_cannot_be_postponed(self, written: str) -> None:
+        settle(written, Settled(PushStatus.SENT))
+        notifications.postpone(written, seconds=60)
+        assert stored(written).due_at is None
+
+    def test_a_row_of_a_worker_that_knows_no_dates_is_swept_until_it_is_settled(self, query: Query) -> None:
+        insert = (
+            "INSERT INTO notifications (id, user_id, type, payload, event, push_status)"
+            " VALUES (%s, 'ada', 'GRAPH_GENERATION_FAILED', '{}', %s, %s)"
+        )
+        for status in ("PENDING", "SENT"):
+            query(insert, f"01-{status}", status, status)
+        pass_time(query, "1 minute")
+
+        assert notifications.take_due(limit=10) == ["01-PENDING"]
+        assert stored("01-SENT").due_at is None
+
+    def test_finds_what_is_due_by_its_index_among_many_delivered(self, query: Query) -> None:
+        query(
+            "INSERT INTO notifications (id, user_id, type, payload, event, push_status, due_at)"
+            " SELECT n::text, 'ada', 'GRAPH_GENERATION_FAILED', '{}', n::text, 'SENT', NULL"
+            " FROM generate_series(1, 20000) AS n"
+        )
+        query("UPDATE notifications SET push_status = 'PENDING', due_at = now() WHERE id IN ('7', '700')")
+        query("ANALYZE notifications")
+
+        plan = "\n".join(line for (line,) in query(f"EXPLAIN {notifications.TAKE_DUE}", 300, 500))
+
+        assert "Index Scan using notifications_due" in plan
+        assert "Seq Scan on notifications" not in plan
+
+
+def settle(notification_id: str, outcome: Settled) -> bool:
+    claimed = notifications.claim_push(notification_id)
+    assert claimed
+    return notifications.settle_push(claimed, outcome)
 
 
 class TestPush:
@@ -112,54 +241,83 @@ class TestPush:
     def test_what_is_being_pushed_is_left_to_its_worker(self, written: str) -> None:
         notifications.claim_push(written)
 
-        with pytest.raises(BeingPushed):
-            notifications.claim_push(written)
+        assert notifications.claim_push(written) is None
         assert stored(written).push_attempts == 1
 
     def test_a_push_whose_worker_has_ended_is_taken_over(self, written: str, query: Query) -> None:
-        notifications.claim_push(written)
-        query("UPDATE notifications SET claimed_at = claimed_at - interval '2 minutes'")
+        first = notifications.claim_push(written)
+        pass_time(query, "2 minutes")
 
-        assert notifications.claim_push(written)
+        second = notifications.claim_push(written)
+
+        assert first
+        assert second
         assert stored(written).push_attempts == 2
+        assert not notifications.settle_push(first, Settled(PushStatus.FAILED, "too late"))
+        assert notifications.settle_push(second, Settled(PushStatus.SENT))
+
+    def test_a_claim_of_a_worker_that_knows_no_dates_is_respected(self, written: str, query: Query) -> None:
+        claim = "UPDATE notifications SET push_status = 'SENDING', push_attempts = 1, claimed_at = now()"
+        query(claim)
+        assert notifications.claim_push(written) is None
+        pass_time(query, "2 minutes")
+        assert notifications.claim_push(written)
 
     def test_an_unknown_notification_is_not_taken(self) -> None:
         assert notifications.claim_push("01J00000000000000000000000") is None
 
     @pytest.mark.parametrize("status", [PushStatus.SENT, PushStatus.SKIPPED, PushStatus.FAILED])
-    def test_a_settled_push_is_not_taken_again(self, written: str, status: PushStatus) -> None:
-        notifications.claim_push(written)
-        notifications.settle_push(written, status=status, error="why")
+    def test_a_settled_push_is_not_taken_again(self, written: str, status: PushStatus, query: Query) -> None:
+        settle(written, Settled(status, "why"))
+        pass_time(query, "1 year")
 
         assert notifications.claim_push(written) is None
-        assert (stored(written).push_status, stored(written).push_error) == (status, "why")
-        assert (stored(written).pushed_at is not None) == (status == PushStatus.SENT)
+        row = stored(written)
+        assert (row.push_status, row.push_error, row.due_at, row.retry_at) == (status, "why", None, None)
+        assert (row.pushed_at is not None) == (status == PushStatus.SENT)
 
-    def test_one_put_back_is_taken_again(self, written: str) -> None:
-        notifications.claim_push(written)
-        notifications.settle_push(written, status=PushStatus.PENDING, error="FCM is busy")
+    def test_one_put_back_is_taken_again_when_it_is_time(self, written: str, query: Query) -> None:
+        settle(written, Settled(PushStatus.PENDING, "FCM is busy", retry_in_s=600))
 
-        assert notifications.pending("ada") == [written]
+        assert notifications.claim_push(written) is None
+        pass_time(query, "10 minutes")
         assert notifications.claim_push(written)
+        assert stored(written).push_attempts == 2
+
+    def test_an_attempt_that_was_none_is_not_counted(self, written: str) -> None:
+        settle(written, Settled(PushStatus.PENDING, "no access", retry_in_s=30, is_attempt=False))
+
+        assert stored(written).push_attempts == 0
+
+    def test_devices_left_over_are_tried_again_and_the_push_stays_sent(self, written: str, query: Query) -> None:
+        settle(written, Settled(PushStatus.SENT, "1 device left", retry_in_s=600, remaining=["tablet"]))
+        first_pushed_at = stored(written).pushed_at
+        assert notifications.claim_push(written) is None
+        pass_time(query, "10 minutes")
+
+        assert notifications.take_due(limit=10) == [written]
+        claimed = notifications.claim_push(written)
+
+        assert claimed
+        assert (claimed.push_status, claimed.remaining_tokens, claimed.push_attempts) == ("SENT", ["tablet"], 2)
+        assert notifications.claim_push(written) is None
+        assert notifications.settle_push(claimed, Settled(PushStatus.SENT))
+        assert (stored(written).remaining_tokens, stored(written).due_at) == (None, None)
+        assert stored(written).pushed_at == first_pushed_at
 
     def test_the_first_to_settle_has_the_word(self, written: str) -> None:
-        notifications.claim_push(written)
-        notifications.settle_push(written, status=PushStatus.SENT)
-        notifications.settle_push(written, status=PushStatus.FAILED, error="too late")
+        claimed = notifications.claim_push(written)
+        assert claimed
+        assert notifications.settle_push(claimed, Settled(PushStatus.SENT))
+        assert not notifications.settle_push(claimed, Settled(PushStatus.FAILED, "too late"))
 
         assert (stored(written).push_status, stored(written).push_error) == ("SENT", None)
 
     def test_of_many_claims_at_the_same_time_one_succeeds(self, written: str) -> None:
-        def claim(_: int) -> bool:
-            try:
-                return notifications.claim_push(written) is not None
-            except BeingPushed:
-                return False
-
         with ThreadPoolExecutor(4) as threads:
-            claims = list(threads.map(claim, range(8)))
+            claims = list(threads.map(lambda _: notifications.claim_push(written), range(8)))
 
-        assert claims.count(True) == 1
+        assert len([claim for claim in claims if claim]) == 1
         assert stored(written).push_attempts == 1
 
 
@@ -172,13 +330,21 @@ class TestDevices:
                 moment = datetime(2026, 5, day, tzinfo=UTC)
                 DeviceToken.create(token=token, user_id=user_id, platform="ios", last_seen_at=moment)
 
-    def test_a_user_has_the_tokens_of_their_devices(self) -> None:
-        assert notifications.device_tokens("ada") == ["new", "old"]
-        assert notifications.device_tokens("nobody") == []
+    def test_a_user_has_their_own_the_one_seen_last_first(self) -> None:
+        assert [device.token for device in notifications.devices("ada")] == ["new", "old"]
+        assert notifications.devices("nobody") == []
 
-    def test_dead_tokens_are_forgotten(self) -> None:
-        notifications.remove_tokens(["old", "never seen"])
-        notifications.remove_tokens([])
+    def test_those_that_are_gone_are_forgotten(self) -> None:
+        old = Device("old", datetime(2026, 5, 1, tzinfo=UTC))
+        notifications.remove_devices([old, Device("never seen", datetime(2026, 5, 1, tzinfo=UTC))])
 
-        assert notifications.device_tokens("ada") == ["new"]
-        assert notifications.device_tokens("grace") == ["other"]
+        assert [device.token for device in notifications.devices("ada")] == ["new"]
+        assert [device.token for device in notifications.devices("grace")] == ["other"]
+
+    def test_one_that_has_been_seen_since_is_kept(self, query: Query) -> None:
+        devices = notifications.devices("ada")
+        query("UPDATE device_tokens SET last_seen_at = now() WHERE token = 'old'")
+
+        notifications.remove_devices(devices)
+
+        assert [device.token for device in notifications.devices("ada")] == ["old"]

@@ -2,99 +2,40 @@
 
 from __future__ import annotations
 
-import json
-import threading
+import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import firebase_admin
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from firebase_admin import messaging
+from structlog.testing import capture_logs
 
+from benchmarks import fcm_stub
+from benchmarks.fcm_stub import Answer, FcmServer
 from graphnode import push
-from graphnode.errors import ServiceBusy, SettingsError
-from graphnode.push import Firebase
+from graphnode.errors import SettingsError
+from graphnode.push import Firebase, Push
 from graphnode.rules.notifications import PushText
 from graphnode.settings import Settings
 
 TEXT = PushText("Graph Ready", "Your knowledge graph (36 nodes) is ready!")
-DATA = {"type": "GRAPH_GENERATION_COMPLETED", "taskId": "t-1", "nodeCount": "36"}
-
-#: What FCM answers for a device, by its token: an HTTP status and FCM's own error code.
-#: https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode
-ANSWERS = {"gone": (404, "UNREGISTERED"), "busy": (503, "UNAVAILABLE"), "stranger": (403, "SENDER_ID_MISMATCH")}
-
-
-class FcmServer(ThreadingHTTPServer):
-    """FCM's token endpoint and its v1 API."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), FcmHandler)
-        self.messages: list[dict[str, Any]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class FcmHandler(BaseHTTPRequestHandler):
-    server: FcmServer
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.path == "/token":
-            self._answer(200, {"access_token": "local", "expires_in": 3600, "token_type": "Bearer"})
-            return
-        message = json.loads(body)["message"]
-        status, code = ANSWERS.get(message["token"], (200, ""))
-        if status == 200:
-            self.server.messages.append(message)
-            self._answer(200, {"name": "projects/local/messages/1"})
-            return
-        detail = {"@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", "errorCode": code}
-        self._answer(status, {"error": {"code": status, "status": code, "message": code, "details": [detail]}})
-
-    def _answer(self, status: int, answer: dict[str, Any]) -> None:
-        text = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Keep quiet."""
+DATA = {"type": "GRAPH_GENERATION_COMPLETED", "taskId": "t-1", "nodeCount": "36", "notificationId": "01K"}
+PUSH = Push("01K", TEXT, DATA, ttl_s=3600)
 
 
 @pytest.fixture
-def fcm(monkeypatch: pytest.MonkeyPatch) -> Iterator[FcmServer]:
+def fcm() -> Iterator[FcmServer]:
     """A local FCM, which firebase-admin takes for the real one."""
     with FcmServer() as server:
-        monkeypatch.setattr(
-            messaging._MessagingService, "FCM_URL", server.url + "/v1/projects/{0}/messages:send", raising=True
-        )
-        threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
-        server.shutdown()
 
 
 @pytest.fixture
 def firebase(fcm: FcmServer) -> Iterator[Firebase]:
-    """A connection to it, with a service account's key made for the test."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    account = {
-        "type": "service_account",
-        "project_id": "local",
-        "private_key_id": "1",
-        "private_key": pem.decode(),
-        "client_email": "worker@local.iam.gserviceaccount.com",
-        "token_uri": f"{fcm.url}/token",
-    }
-    yield Firebase(settings(firebase_credentials_json=json.dumps(account)))
+    """A connection to it, with the key of its service account."""
+    yield Firebase(settings(firebase_credentials_json=fcm.credentials_json, fcm_endpoint=fcm.url))
     firebase_admin.delete_app(firebase_admin.get_app("graphnode"))
 
 
@@ -110,27 +51,194 @@ def settings(**changes: Any) -> Settings:
     )
 
 
-def test_a_push_reaches_every_device_with_its_text_and_its_data(firebase: Firebase, fcm: FcmServer) -> None:
-    report = firebase.send(["phone", "tablet"], TEXT, DATA)
+class TestMessage:
+    def test_reaches_every_device_with_its_text_and_its_data(self, firebase: Firebase, fcm: FcmServer) -> None:
+        report = firebase.send(["phone", "tablet"], PUSH)
 
-    assert (report.reached, report.dead_tokens, report.errors) == (2, [], [])
-    assert sorted(message["token"] for message in fcm.messages) == ["phone", "tablet"]
-    assert fcm.messages[0]["notification"] == {"title": TEXT.title, "body": TEXT.body}
-    assert fcm.messages[0]["data"] == DATA
+        assert (report.reached, report.gone, report.refused, report.later) == (2, [], {}, {})
+        assert sorted(message["token"] for message in fcm.messages) == ["phone", "tablet"]
+        assert fcm.messages[0]["notification"] == {"title": TEXT.title, "body": TEXT.body}
+        assert fcm.messages[0]["data"] == DATA
+
+    def test_arrives_in_the_background_and_a_repeat_takes_the_place_of_the_first(
+        self, firebase: Firebase, fcm: FcmServer
+    ) -> None:
+        firebase.send(["phone"], PUSH)
+
+        (message,) = fcm.messages
+        android = {"collapse_key": "01K", "priority": "high", "ttl": "3600s", "notification": {"tag": "01K"}}
+        assert message["android"] == android
+        headers = message["apns"]["headers"]
+        expires = int(headers.pop("apns-expiration"))
+        assert headers == {"apns-collapse-id": "01K", "apns-priority": "10", "apns-push-type": "alert"}
+        assert abs(expires - time.time() - 3600) < 60
+        assert message["apns"]["payload"]["aps"] == {"sound": "default", "content-available": 1}
+
+    def test_goes_to_more_devices_than_one_call_takes(
+        self, firebase: Firebase, fcm: FcmServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(push, "MOST_TOKENS", 10)
+        tokens = [f"device-{number}" for number in range(25)]
+        fcm.by_token["device-24"] = fcm_stub.UNREGISTERED
+
+        report = firebase.send(tokens, PUSH)
+
+        assert (report.reached, report.gone) == (24, ["device-24"])
+        assert sorted(message["token"] for message in fcm.messages) == sorted(tokens[:24])
+        assert fcm.most_at_once <= 10
 
 
-def test_devices_that_are_gone_are_told_apart_from_those_that_may_answer_later(firebase: Firebase) -> None:
-    report = firebase.send(["phone", "gone", "stranger", "busy"], TEXT, DATA)
+class TestAnswers:
+    @pytest.mark.parametrize("answer", [fcm_stub.UNREGISTERED, fcm_stub.INVALID_TOKEN])
+    def test_a_device_that_is_none_any_more_is_gone(self, firebase: Firebase, fcm: FcmServer, answer: Answer) -> None:
+        fcm.by_token["old"] = answer
 
-    assert report.reached == 1
-    # A device of another sender is not gone: most likely it is our credentials that are of another project.
-    assert report.dead_tokens == ["gone"]
-    assert len(report.errors) == 2
+        report = firebase.send(["phone", "old"], PUSH)
+
+        assert (report.reached, report.gone, report.later) == (1, ["old"], {})
+
+    @pytest.mark.parametrize("answer", [fcm_stub.INVALID_MESSAGE, fcm_stub.SENDER_MISMATCH])
+    def test_a_refusal_is_for_good_and_keeps_the_device(
+        self, firebase: Firebase, fcm: FcmServer, answer: Answer
+    ) -> None:
+        fcm.by_token["phone"] = answer
+
+        report = firebase.send(["phone"], PUSH)
+
+        assert (report.reached, report.gone, report.later) == (0, [], {})
+        assert answer.code in report.refused["phone"]
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            fcm_stub.UNAVAILABLE,
+            fcm_stub.INTERNAL,
+            fcm_stub.DROPPED,
+            fcm_stub.TAKEN_AND_DROPPED,
+            Answer(502),
+        ],
+    )
+    def test_what_may_work_later_is_asked_once_and_not_for_good(
+        self, firebase: Firebase, fcm: FcmServer, answer: Answer
+    ) -> None:
+        fcm.by_token["phone"] = answer
+
+        report = firebase.send(["phone"], PUSH)
+
+        assert list(report.later) == ["phone"]
+        assert (report.reached, report.gone, report.refused, report.outage) == (0, [], {}, None)
+        # firebase-admin's own retries would wait in the thread, and could repeat a push that was taken.
+        assert fcm.calls == 1
+
+    def test_a_key_that_apple_does_not_accept_does_not_pause_pushes(self, firebase: Firebase, fcm: FcmServer) -> None:
+        fcm.by_token["iphone"] = fcm_stub.APNS_KEY
+
+        report = firebase.send(["iphone", "android"], PUSH)
+
+        assert (report.reached, list(report.later), report.outage) == (1, ["iphone"], None)
+
+    def test_no_answer_in_time_is_tried_later(self, fcm: FcmServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(push, "CALL_TIMEOUT_S", 0.2)
+        fcm.by_token["phone"] = fcm_stub.after(fcm_stub.TAKEN, 1)
+        firebase = Firebase(settings(firebase_credentials_json=fcm.credentials_json, fcm_endpoint=fcm.url))
+        try:
+            report = firebase.send(["phone"], PUSH)
+        finally:
+            firebase_admin.delete_app(firebase_admin.get_app("graphnode"))
+
+        assert "DEADLINE_EXCEEDED" in report.later["phone"]
+
+    @pytest.mark.parametrize(
+        ("answer", "least", "most"),
+        [
+            (Answer(503, "UNAVAILABLE", "UNAVAILABLE", retry_after="17"), 17, 17),
+            (Answer(429, "QUOTA_EXCEEDED", "RESOURCE_EXHAUSTED", retry_after="120"), 120, 120),
+            (fcm_stub.QUOTA, 60, 60),
+            (fcm_stub.UNAVAILABLE, 0, 0),
+            (
+                Answer(503, retry_after=format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)),
+                3000,
+                3600,
+            ),
+        ],
+    )
+    def test_the_time_that_fcm_asks_for_is_told_and_not_waited_for(
+        self, firebase: Firebase, fcm: FcmServer, answer: Answer, least: float, most: float
+    ) -> None:
+        fcm.by_token["phone"] = answer
+
+        assert least <= firebase.send(["phone"], PUSH).retry_after_s <= most
+
+    def test_devices_are_told_apart(self, firebase: Firebase, fcm: FcmServer) -> None:
+        fcm.by_token = {
+            "gone": fcm_stub.UNREGISTERED,
+            "busy": fcm_stub.UNAVAILABLE,
+            "stranger": fcm_stub.SENDER_MISMATCH,
+        }
+
+        report = firebase.send(["gone", "phone", "busy", "stranger"], PUSH)
+
+        assert (report.reached, report.gone) == (1, ["gone"])
+        assert (list(report.later), list(report.refused)) == (["busy"], ["stranger"])
+
+    def test_what_only_an_operator_can_mend_is_told_once(self, firebase: Firebase, fcm: FcmServer) -> None:
+        fcm.by_token = {"a": fcm_stub.SENDER_MISMATCH, "b": fcm_stub.SENDER_MISMATCH, "c": fcm_stub.APNS_KEY}
+
+        with capture_logs() as lines:
+            for _ in range(3):
+                firebase.send(["a", "b", "c"], PUSH)
+
+        assert [line["code"] for line in lines] == ["SENDER_ID_MISMATCH", "THIRD_PARTY_AUTH_ERROR"]
 
 
-def test_a_push_that_reaches_nobody_for_now_is_tried_again(firebase: Firebase) -> None:
-    with pytest.raises(ServiceBusy, match="FCM reached none of 2 devices"):
-        firebase.send(["busy", "gone"], TEXT, DATA)
+class TestPause:
+    @pytest.mark.parametrize("answer", [fcm_stub.UNAUTHENTICATED, fcm_stub.DENIED])
+    def test_credentials_that_fcm_does_not_accept_pause_pushes(
+        self, firebase: Firebase, fcm: FcmServer, answer: Answer
+    ) -> None:
+        fcm.by_token["phone"] = answer
+
+        report = firebase.send(["phone"], PUSH)
+
+        assert report.outage
+        assert list(report.later) == ["phone"]
+        assert 0 < firebase.pause.left_s() <= report.retry_after_s
+
+    def test_credentials_that_google_does_not_accept_pause_pushes(self, firebase: Firebase, fcm: FcmServer) -> None:
+        fcm.token_refusal = (400, {"error": "invalid_grant", "error_description": "account not found"})
+
+        report = firebase.send(["phone", "tablet"], PUSH)
+
+        assert report.outage
+        assert "account not found" in report.outage
+        assert sorted(report.later) == ["phone", "tablet"]
+
+    def test_a_token_endpoint_that_is_away_is_no_fault_of_the_credentials(
+        self, firebase: Firebase, fcm: FcmServer
+    ) -> None:
+        fcm.token_refusal = (503, {"error": "internal_failure"})
+
+        report = firebase.send(["phone"], PUSH)
+
+        assert report.outage is None
+        assert list(report.later) == ["phone"]
+
+    def test_begins_and_ends_with_one_line_each(
+        self, firebase: Firebase, fcm: FcmServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(push, "PAUSE_MIN_S", 0.001)
+        monkeypatch.setattr(push, "PAUSE_MAX_S", 0.001)
+        fcm.by_token["phone"] = fcm_stub.UNAUTHENTICATED
+
+        with capture_logs() as lines:
+            for _ in range(3):
+                firebase.send(["phone"], PUSH)
+            fcm.by_token.clear()
+            for _ in range(3):
+                firebase.send(["phone"], PUSH)
+
+        assert [line["log_level"] for line in lines] == ["error", "warning"]
+        assert firebase.pause.left_s() == 0
 
 
 def test_without_credentials_nothing_can_be_sent() -> None:

@@ -32,6 +32,9 @@ MODELS: list[type[Table]] = [
     users.ForgottenUser,
 ]
 
+#: The migrations, in their order.
+NAMES = sorted(path.stem for path in schema.MIGRATIONS.glob("[0-9]*.py"))
+
 #: How PostgreSQL names the types that peewee declares.
 TYPES = {
     "TEXT": "text",

@@ -1,0 +1,219 @@
+"""A stand-in for FCM on loopback: its v1 API and Google's token endpoint, with the answers that a test or a run wants.
+
+firebase-admin takes it for the real one: with `credentials_json` as FIREBASE_CREDENTIALS_JSON, whose `token_uri` leads
+here, and `url` as GRAPHNODE_FCM_ENDPOINT. It checks the signature of each token request and the token of each push.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any
+from urllib.parse import parse_qs
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from google.auth import jwt
+
+#: https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode
+FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
+BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
+
+#: Whom a token request is signed for, wherever it goes.
+AUDIENCE = "https://oauth2.googleapis.com/token"
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What FCM does with a push.
+
+    Parameters:
+      status: the HTTP status; 200 takes the push.
+      code: FCM's own error code.
+      error: Google's error status.
+      field: what FCM finds fault with, for INVALID_ARGUMENT.
+      retry_after: the Retry-After header.
+      delay_s: seconds until it answers.
+      dropped: whether the connection ends instead of the answer. A push that is taken (200) counts all the same.
+    """
+
+    status: int = 200
+    code: str = ""
+    error: str = ""
+    field: str = ""
+    retry_after: str = ""
+    delay_s: float = 0.0
+    dropped: bool = False
+
+    def body(self) -> dict[str, Any]:
+        """The answer's JSON."""
+        if self.status == 200:
+            return {"name": f"projects/local/messages/{time.monotonic_ns()}"}
+        details: list[Any] = [{"@type": FCM_ERROR, "errorCode": self.code}] if self.code else []
+        if self.field:
+            details.append({"@type": BAD_REQUEST, "fieldViolations": [{"field": self.field}]})
+        text = f"{self.code or self.error} of the stub"
+        return {"error": {"code": self.status, "message": text, "status": self.error, "details": details}}
+
+
+TAKEN = Answer()
+UNREGISTERED = Answer(404, "UNREGISTERED", "NOT_FOUND")
+INVALID_TOKEN = Answer(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT", field="message.token")
+INVALID_MESSAGE = Answer(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT", field="message.data[0]")
+QUOTA = Answer(429, "QUOTA_EXCEEDED", "RESOURCE_EXHAUSTED")
+UNAVAILABLE = Answer(503, "UNAVAILABLE", "UNAVAILABLE")
+INTERNAL = Answer(500, "INTERNAL", "INTERNAL")
+SENDER_MISMATCH = Answer(403, "SENDER_ID_MISMATCH", "PERMISSION_DENIED")
+APNS_KEY = Answer(401, "THIRD_PARTY_AUTH_ERROR", "UNAUTHENTICATED")
+UNAUTHENTICATED = Answer(401, "", "UNAUTHENTICATED")
+DENIED = Answer(403, "", "PERMISSION_DENIED")
+DROPPED = Answer(503, dropped=True)
+TAKEN_AND_DROPPED = Answer(200, dropped=True)
+
+
+class FcmServer(ThreadingHTTPServer):
+    """A running stub; it ends with its block. Its attributes may be set while it runs."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), FcmHandler)
+        #: What it does with a push.
+        self.answer: Callable[[Message], Answer] = lambda message: self.by_token.get(message["token"], TAKEN)
+        #: What the answer is for a device, unless `answer` is set.
+        self.by_token: dict[str, Answer] = {}
+        #: What the token endpoint answers when it gives no token: an HTTP status and JSON.
+        self.token_refusal: tuple[int, dict[str, str]] | None = None
+        self.messages: list[Message] = []
+        self.calls = self.token_calls = self.most_at_once = 0
+        self._at_once = 0
+        self._lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        """Where it is, and FCM's v1 API below it."""
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    @cached_property
+    def credentials_json(self) -> str:
+        """A service account's key, made for this stub."""
+        form = serialization.PrivateFormat.PKCS8
+        key = _key().private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+        return json.dumps(
+            {
+                "type": "service_account",
+                "project_id": "local",
+                "private_key_id": "1",
+                "private_key": key.decode(),
+                "client_email": "worker@local.iam.gserviceaccount.com",
+                "token_uri": f"{self.url}/token",
+            }
+        )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings that lead a worker here."""
+        return {"FIREBASE_CREDENTIALS_JSON": self.credentials_json, "GRAPHNODE_FCM_ENDPOINT": self.url}
+
+    def times_taken(self) -> Counter[str]:
+        """How often each notification was taken, by its ID."""
+        with self._lock:
+            return Counter(message["data"].get("notificationId", "") for message in self.messages)
+
+    def check_signature(self, assertion: str) -> None:
+        """Raises ValueError when a token request is not signed by the key."""
+        form = serialization.PublicFormat.SubjectPublicKeyInfo
+        public = _key().public_key().public_bytes(serialization.Encoding.PEM, form)
+        jwt.decode(assertion, certs=public, audience=AUDIENCE)
+
+    def decide(self, message: Message) -> Answer:
+        """Count a call, take the push if it is to be taken, and answer when it is time."""
+        with self._lock:
+            self.calls += 1
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            answer = self.answer(message)
+            time.sleep(answer.delay_s)
+            if answer.status == 200:
+                with self._lock:
+                    self.messages.append(message)
+            return answer
+        finally:
+            with self._lock:
+                self._at_once -= 1
+
+    def __enter__(self) -> FcmServer:
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.shutdown()
+        self.server_close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keep quiet: whoever calls may have been killed."""
+
+
+class FcmHandler(BaseHTTPRequestHandler):
+    """One connection."""
+
+    server: FcmServer
+    protocol_version = "HTTP/1.1"
+    timeout = 60
+
+    def do_POST(self) -> None:
+        """Give a token, or take a push."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/token":
+            self._give_token(body)
+        elif self.headers["Authorization"] != "Bearer local":
+            self._send(UNAUTHENTICATED.status, UNAUTHENTICATED.body())
+        else:
+            answer = self.server.decide(json.loads(body)["message"])
+            if answer.dropped:
+                self.close_connection = True
+                return
+            self._send(answer.status, answer.body(), retry_after=answer.retry_after)
+
+    def _give_token(self, body: bytes) -> None:
+        self.server.token_calls += 1
+        self.server.check_signature(parse_qs(body.decode())["assertion"][0])
+        if self.server.token_refusal:
+            self._send(*self.server.token_refusal)
+        else:
+            self._send(200, {"access_token": "local", "expires_in": 3600, "token_type": "Bearer"})
+
+    def _send(self, status: int, body: dict[str, Any], *, retry_after: str = "") -> None:
+        text = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        if retry_after:
+            self.send_header("Retry-After", retry_after)
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Keep quiet."""
+
+
+@cache
+def _key() -> rsa.RSAPrivateKey:
+    """The service account's: made once, for that takes a while."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+def after(answer: Answer, seconds: float) -> Answer:
+    """The same answer, so much later."""
+    return replace(answer, delay_s=seconds)
