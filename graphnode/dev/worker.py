@@ -46,14 +46,22 @@ class Worker:
     Parameters:
       environment: names of design.md's Environment, and own settings; they win over `SETTINGS`.
       processes, threads: as for `dramatiq`.
+      actors: the module that declares the actors.
     """
 
-    def __init__(self, environment: Mapping[str, str], *, processes: int = 1, threads: int = 4) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        *,
+        processes: int = 1,
+        threads: int = 4,
+        actors: str = "graphnode.actors",
+    ) -> None:
         self.processes = processes
         directory = Path(tempfile.mkdtemp(prefix="graphnode-worker-"))
         #: All that it and its processes write.
         self.log = Log(directory / "worker.log")
-        command = [sys.executable, "-m", "dramatiq", "graphnode.actors"]
+        command = [sys.executable, "-m", "dramatiq", actors]
         command += ["--processes", str(processes), "--threads", str(threads)]
         try:
             self._process = GuardedProcess(

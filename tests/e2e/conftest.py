@@ -93,10 +93,12 @@ def start_worker(
     workers: list[Worker] = []
     request.node.stash[WORKERS] = workers
 
-    def start(*, processes: int = 1, threads: int = 4, **settings: str) -> Worker:
-        workers.append(Worker({**SETTINGS, **stack_env, **settings}, processes=processes, threads=threads))
-        workers[-1].wait_until_ready()
-        return workers[-1]
+    def start(*, processes: int = 1, threads: int = 4, actors: str = "graphnode.actors", **settings: str) -> Worker:
+        environment = {**SETTINGS, **stack_env, **settings}
+        worker = Worker(environment, processes=processes, threads=threads, actors=actors)
+        workers.append(worker)
+        worker.wait_until_ready()
+        return worker
 
     yield start
     for worker in workers:
