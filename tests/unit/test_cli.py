@@ -103,3 +103,11 @@ def test_a_command_that_needs_the_development_extra_says_so(run: Run, monkeypatc
     code, _, _ = run("migrate")
 
     assert code == "graphnode: this command needs psutil: pip install 'graphnode-worker[dev]'."
+
+
+@pytest.mark.parametrize("age", ["90", "d", "-1d", "90 days", "999999d"])
+def test_an_age_that_is_none_is_refused_with_what_is_expected(run: Run, age: str) -> None:
+    code, _, errors = run("prune", "--older-than", age)
+
+    assert code == 2
+    assert "expected days or hours, such as 90d or 36h" in errors

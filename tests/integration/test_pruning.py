@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from click.testing import CliRunner
+
+from graphnode import cli
+from graphnode.storage import pruning
+from graphnode.storage.pruning import prune
+from tests.integration.conftest import Query
+
+BEFORE = datetime.now(UTC) - timedelta(days=90)
+
+NOTIFICATION = (
+    "INSERT INTO notifications (id, user_id, type, payload, event, push_status, created_at, due_at)"
+    " VALUES (%s, 'ada', 'T', '{}', %s, %s, now() - %s::interval, CASE WHEN %s THEN now() END)"
+)
+TASK = (
+    "INSERT INTO tasks (task_id, task_type, user_id, status, finished_at)"
+    " VALUES (%s, 'T', 'ada', %s, now() - %s::interval)"
+)
+FAILURE = (
+    "INSERT INTO message_failures (message_id, failures, reason, error, failed_at)"
+    " VALUES (%s, 1, 'TRANSIENT', 'busy', now() - %s::interval)"
+)
+
+
+@pytest.fixture(autouse=True)
+def rows(storage: None, query: Query) -> None:
+    """Rows whose names say whether they are old."""
+    for status in ("SENT", "SKIPPED", "FAILED"):
+        query(NOTIFICATION, f"old-{status}", f"old-{status}", status, "91 days", False)
+        query(NOTIFICATION, f"new-{status}", f"new-{status}", status, "89 days", False)
+    query(NOTIFICATION, "new-pending", "pending", "PENDING", "91 days", True)
+    query(NOTIFICATION, "new-with-devices-left", "left", "SENT", "91 days", True)
+    for status in ("COMPLETED", "FAILED", "SUPERSEDED"):
+        query(TASK, f"old-{status}", status, "91 days")
+        query(TASK, f"new-{status}", status, "89 days")
+    query(TASK, "new-progress", "PROGRESS", None)
+    query(FAILURE, "old", "91 days")
+    query(FAILURE, "new", "89 days")
+
+
+def left(query: Query) -> list[str]:
+    ids = "SELECT id FROM notifications UNION ALL SELECT task_id FROM tasks UNION ALL SELECT message_id"
+    return [name for (name,) in query(f"{ids} FROM message_failures")]
+
+
+def test_what_was_done_with_long_ago_goes_and_all_else_stays(query: Query) -> None:
+    progress = list(prune(BEFORE))
+
+    assert [(one.table, one.rows, one.share) for one in progress] == [
+        ("notifications", 3, 1.0),
+        ("tasks", 3, 1.0),
+        ("message_failures", 1, 1.0),
+    ]
+    assert len(left(query)) == 5 + 4 + 1
+    assert all(name.startswith("new") for name in left(query))
+
+
+def test_a_dry_run_counts_and_deletes_nothing(query: Query) -> None:
+    assert [one.rows for one in prune(BEFORE, dry_run=True)] == [3, 3, 1]
+    assert len(left(query)) == 8 + 7 + 2
+
+
+def test_batches_are_bounded_and_tell_their_progress(query: Query, monkeypatch: pytest.MonkeyPatch) -> None:
+    query(
+        "INSERT INTO tasks (task_id, task_type, user_id, status, finished_at)"
+        " SELECT 'old-' || n, 'T', 'ada', 'COMPLETED', now() - interval '1 year' FROM generate_series(1, 3000) AS n"
+    )
+    monkeypatch.setattr(pruning, "BATCH_PAGES", 5)
+
+    progress = [one for one in prune(BEFORE) if one.table == "tasks"]
+
+    assert len(progress) >= 5
+    assert [one.share for one in progress] == sorted(one.share for one in progress)
+    assert progress[-1][1:] == (3003, 1.0)
+    batches = [later.rows - earlier.rows for earlier, later in pairwise(progress)]
+    assert max(batches) < 1000
+
+
+def test_a_batch_reads_its_own_pages_only(query: Query) -> None:
+    values = "ctid >= '(0,0)'::tid AND ctid < '(5,0)'::tid AND " + pruning.OLD["tasks"] % {"before": "now()"}
+
+    plan = query(f"EXPLAIN DELETE FROM tasks WHERE {values}")  # noqa: S608
+
+    assert any("Tid Range Scan" in line for (line,) in plan)
+
+
+def test_the_command_tells_its_progress_and_warns_of_an_age_that_repeats_can_have(
+    query: Query, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+
+    counted = CliRunner().invoke(cli.commands, ["prune", "--older-than", "90d", "--dry-run"])
+    deleted = CliRunner().invoke(cli.commands, ["prune", "--older-than", "24h"])
+
+    assert counted.exit_code == deleted.exit_code == 0
+    assert counted.output.splitlines() == [
+        "notifications: 100% looked through, 3 rows would go",
+        "tasks: 100% looked through, 3 rows would go",
+        "message_failures: 100% looked through, 1 rows would go",
+    ]
+    assert "SQS can deliver a result for 28 days" in deleted.output
+    assert left(query) == ["new-pending", "new-with-devices-left", "new-progress"]
