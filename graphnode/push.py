@@ -169,6 +169,7 @@ def _message(tokens: list[str], push: Push) -> messaging.MulticastMessage:
 
     expires = datetime.now(UTC) + timedelta(seconds=push.ttl_s)
     return messaging.MulticastMessage(
+        # Registration tokens: what the API server stores. firebase-admin would rather have installation IDs.
         tokens=tokens,
         notification=messaging.Notification(title=push.text.title, body=push.text.body),
         data=dict(push.data),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,15 @@ from graphnode.settings import Settings
 
 TEXT = PushText("Graph Ready", "Your knowledge graph (36 nodes) is ready!")
 DATA = {"type": "GRAPH_GENERATION_COMPLETED", "taskId": "t-1", "nodeCount": "36", "notificationId": "01K"}
+#: A service account whose key is none.
+ACCOUNT = {
+    "type": "service_account",
+    "project_id": "local",
+    "private_key": "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n",
+    "client_email": "worker@local.iam.gserviceaccount.com",
+    "token_uri": "https://oauth2.googleapis.com/token",
+}
+
 PUSH = Push("01K", TEXT, DATA, ttl_s=3600)
 
 
@@ -250,6 +260,8 @@ def test_without_credentials_nothing_can_be_sent() -> None:
     [
         {"firebase_credentials_json": '{"private_key": "hunter2"'},
         {"firebase_credentials_json": '{"type": "service_account", "private_key": "hunter2"}'},
+        {"firebase_credentials_json": json.dumps(ACCOUNT)},
+        {"firebase_credentials_json": json.dumps({**ACCOUNT, "project_id": 7})},
         {"google_application_credentials": "/nowhere/key.json"},
     ],
 )
