@@ -27,9 +27,6 @@ MOST_TOKENS = 500
 #: Seconds until a call to FCM is given up: to connect, and between two bytes of its answer.
 CALL_TIMEOUT_S = 10
 
-#: Connections to FCM that a process keeps open: more than its threads push to at a time.
-POOL_SIZE = 100
-
 #: Seconds for which pushes pause when FCM does not accept our credentials: the first time, and the longest.
 PAUSE_MIN_S = 30.0
 PAUSE_MAX_S = 300.0
@@ -229,7 +226,7 @@ def _prepare_calls(app: App, endpoint: str | None) -> None:
 
     service: Any = messaging._get_messaging_service(app)
     session = service._client.session
-    once = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=POOL_SIZE, max_retries=0)
+    once = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=MOST_TOKENS, max_retries=0)
     for prefix in list(session.adapters):
         session.mount(prefix, once)
     if endpoint:

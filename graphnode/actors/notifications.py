@@ -33,14 +33,11 @@ def deliver_notification(notification_id: str) -> None:
     if notification is None:
         return
     outcome = give_up(notification) or push(notification)
-    notifications.settle_push(notification, outcome)
-    log.info(
-        "push settled",
-        type=notification.type,
-        status=outcome.status,
-        reason=outcome.error,
-        retry_in_s=outcome.retry_in_s,
-    )
+    fields = {"type": notification.type, "status": outcome.status, "reason": outcome.error}
+    if notifications.settle_push(notification, outcome):
+        log.info("push settled", **fields, retry_in_s=outcome.retry_in_s)
+    else:
+        log.warning("push took longer than its claim: the row is another worker's", **fields)
 
 
 def give_up(notification: Notification) -> Settled | None:

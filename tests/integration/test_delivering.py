@@ -262,6 +262,23 @@ def test_what_fcm_has_not_taken_until_it_is_stale_has_failed_with_the_last_reaso
     assert error == "given up after 24 h (GRAPHNODE_PUSH_MAX_AGE): UNAVAILABLE: UNAVAILABLE of the stub"
 
 
+def test_a_push_that_took_longer_than_its_claim_leaves_the_row_to_who_has_it(
+    fcm: FcmServer, written: str, query: Query
+) -> None:
+    query("DELETE FROM device_tokens WHERE token = 'tablet'")
+
+    def claim_meanwhile(_: dict[str, Any]) -> Answer:
+        query("UPDATE notifications SET retry_at = now(), claimed_at = claimed_at - interval '2 minutes'")
+        assert notifications.claim_push(written)
+        return fcm_stub.INVALID_MESSAGE
+
+    fcm.answer = claim_meanwhile
+
+    deliver_notification(written)
+
+    assert row(query) == ("SENDING", 2, None)
+
+
 def test_a_queue_that_is_away_costs_the_result_nothing(fcm: FcmServer, written: str, query: Query) -> None:
     enqueue(written)
 
