@@ -1,0 +1,64 @@
+"""The outbox comes to a database in use, with workers of the version before it still running."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from graphnode.storage import notifications, schema
+from graphnode.storage.database import close_database, open_database
+from graphnode.storage.schema import migrate
+from tests.integration.conftest import Query
+
+OUTBOX = "0003_outbox.py"
+
+INSERT = (
+    "INSERT INTO notifications (id, user_id, type, payload, event, push_status)"
+    " VALUES (%s, 'ada', 'GRAPH_GENERATION_FAILED', '{}', %s, %s)"
+)
+
+
+@pytest.fixture
+def database(empty_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Query]:
+    """A statement's rows, on a database that has all migrations but the outbox's, which is missing yet."""
+    before = tmp_path / "migrations"
+    shutil.copytree(schema.MIGRATIONS, before, ignore=shutil.ignore_patterns(OUTBOX))
+    open_database(empty_database_url, max_connections=2)
+    with monkeypatch.context() as patched:
+        patched.setattr(schema, "MIGRATIONS", before)
+        migrate()
+    with closing(psycopg2.connect(empty_database_url)) as connection:
+        connection.autocommit = True
+
+        def run(statement: str, *parameters: object) -> list[tuple[object, ...]]:
+            with connection.cursor() as cursor:
+                cursor.execute(statement, parameters or None)
+                return cursor.fetchall() if cursor.description else []
+
+        yield run
+    close_database()
+
+
+def test_what_was_not_delivered_before_it_is_swept_and_what_was_is_not(database: Query) -> None:
+    for status in ("PENDING", "SENDING", "SENT", "SKIPPED", "FAILED"):
+        database(INSERT, status, status, status)
+
+    assert migrate() == ["0003_outbox"]
+
+    dated = database("SELECT id FROM notifications WHERE due_at IS NOT NULL ORDER BY id")
+    assert dated == [("PENDING",), ("SENDING",)]
+    database("UPDATE notifications SET due_at = due_at - interval '1 minute'")
+    assert sorted(notifications.take_due(limit=10)) == ["PENDING", "SENDING"]
+
+
+def test_a_row_that_an_older_worker_writes_afterwards_is_swept(database: Query) -> None:
+    migrate()
+
+    database(INSERT, "01", "01", "PENDING")
+
+    assert database("SELECT due_at > now() FROM notifications") == [(True,)]
