@@ -48,20 +48,21 @@ def left(query: Query) -> list[str]:
     return [name for (name,) in query(f"{ids} FROM message_failures")]
 
 
-def test_what_was_done_with_long_ago_goes_and_all_else_stays(query: Query) -> None:
-    progress = list(prune(BEFORE))
+def pruned(*, dry_run: bool = False) -> dict[str, int]:
+    """How many rows of each table went in the end; all of it was looked through."""
+    last = {one.table: one for one in prune(BEFORE, dry_run=dry_run)}
+    assert all(one.share == 1.0 for one in last.values())
+    return {table: one.rows for table, one in last.items()}
 
-    assert [(one.table, one.rows, one.share) for one in progress] == [
-        ("notifications", 3, 1.0),
-        ("tasks", 3, 1.0),
-        ("message_failures", 1, 1.0),
-    ]
+
+def test_what_was_done_with_long_ago_goes_and_all_else_stays(query: Query) -> None:
+    assert pruned() == {"notifications": 3, "tasks": 3, "message_failures": 1}
     assert len(left(query)) == 5 + 4 + 1
     assert all(name.startswith("new") for name in left(query))
 
 
 def test_a_dry_run_counts_and_deletes_nothing(query: Query) -> None:
-    assert [one.rows for one in prune(BEFORE, dry_run=True)] == [3, 3, 1]
+    assert pruned(dry_run=True) == {"notifications": 3, "tasks": 3, "message_failures": 1}
     assert len(left(query)) == 8 + 7 + 2
 
 
@@ -98,7 +99,8 @@ def test_the_command_tells_its_progress_and_warns_of_an_age_that_repeats_can_hav
     deleted = CliRunner().invoke(cli.commands, ["prune", "--older-than", "24h"])
 
     assert counted.exit_code == deleted.exit_code == 0
-    assert counted.output.splitlines() == [
+    # How many lines there are before each table's last depends on the pages that earlier tests have left.
+    assert [line for line in counted.output.splitlines() if "100%" in line] == [
         "notifications: 100% looked through, 3 rows would go",
         "tasks: 100% looked through, 3 rows would go",
         "message_failures: 100% looked through, 1 rows would go",
