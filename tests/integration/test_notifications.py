@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import select
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
@@ -16,6 +18,9 @@ from graphnode.storage import notifications
 from graphnode.storage.database import connection, user_transaction
 from graphnode.storage.notifications import CHANNEL, Device, DeviceToken, Notification
 from tests.integration.conftest import Query
+
+#: Seconds to wait for what must come.
+PATIENCE_S = 20.0
 
 pytestmark = pytest.mark.usefixtures("storage")
 
@@ -85,38 +90,45 @@ class TestWrite:
 
 
 class TestAnnounce:
-    def test_each_new_notification_is_announced_once_it_is_committed(self, database_url: str) -> None:
+    @pytest.fixture
+    def heard(self, database_url: str) -> Iterator[Callable[[], list[str]]]:
+        """What was announced since the last time. NOTIFY comes in the order of commits: the listener's own is last."""
         with closing(psycopg2.connect(database_url)) as listener:
             listener.autocommit = True
             listener.cursor().execute(f"LISTEN {CHANNEL}")
-            with user_transaction("ada"):
-                first = write()
-                write()
-                stored_only = write(event="progress", push=False)
-                listener.poll()
-                assert listener.notifies == []
 
-            listener.poll()
+            def listen() -> list[str]:
+                listener.cursor().execute(f"NOTIFY {CHANNEL}, 'end'")
+                while not listener.notifies or listener.notifies[-1].payload != "end":
+                    assert select.select([listener], [], [], PATIENCE_S)[0]
+                    listener.poll()
+                heard = [notify.payload for notify in listener.notifies[:-1]]
+                listener.notifies.clear()
+                return heard
 
-        assert [notify.payload for notify in listener.notifies] == [
+            yield listen
+
+    def test_each_new_notification_is_announced_once_it_is_committed(self, heard: Callable[[], list[str]]) -> None:
+        with user_transaction("ada"):
+            first = write()
+            write()
+            stored_only = write(event="progress", push=False)
+            assert heard() == []
+
+        assert heard() == [
             f'{{"userId":"ada","notificationId":"{notification_id}"}}' for notification_id in (first, stored_only)
         ]
 
-    def test_what_is_rolled_back_is_not_announced(self, database_url: str) -> None:
+    def test_what_is_rolled_back_is_not_announced(self, heard: Callable[[], list[str]]) -> None:
         def write_and_fail() -> None:
             with user_transaction("ada"):
                 write()
                 raise ZeroDivisionError
 
-        with closing(psycopg2.connect(database_url)) as listener:
-            listener.autocommit = True
-            listener.cursor().execute(f"LISTEN {CHANNEL}")
-            with pytest.raises(ZeroDivisionError):
-                write_and_fail()
+        with pytest.raises(ZeroDivisionError):
+            write_and_fail()
 
-            listener.poll()
-
-        assert listener.notifies == []
+        assert heard() == []
 
 
 #: Lets so much time pass for every notification.
