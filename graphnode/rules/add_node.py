@@ -153,7 +153,9 @@ def _source_type(result: AddNodeResult) -> str | None:
 
 
 def _on_top(row: NodeRow, earlier: NodeRow) -> NodeRow:
-    """One row of a node that comes twice."""
+    """One row of a node that comes twice. Of a cluster that it leaves, nothing stays."""
+    if row.cluster_id not in (None, earlier.cluster_id):
+        earlier = earlier._replace(cluster_name=None, cluster_confidence=None)
     return NodeRow._make(old if new in (None, [], {}) else new for new, old in zip(row, earlier, strict=True))
 
 

@@ -12,6 +12,7 @@ from peewee import (
     EXCLUDED,
     SQL,
     BooleanField,
+    Case,
     CompositeKey,
     DoubleField,
     Field,
@@ -42,6 +43,9 @@ Row = TypeVar("Row", NodeRow, EdgeRow, ClusterRow, SubclusterRow)
 
 #: How much of a graph may differ from the one before for its differences alone to be written.
 MOST_CHANGED = 0.4
+
+#: What a node's row says of its cluster: it stays behind when the node moves to another.
+OF_ITS_CLUSTER = ("cluster_name", "cluster_confidence")
 
 #: Rows that one INSERT of `apply_changes` takes.
 INSERT_ROWS = 1000
@@ -276,8 +280,8 @@ def load_for_merge(user_id: str) -> StoredGraph:
 def apply_changes(user_id: str, changes: GraphChanges) -> GraphCounts:
     """Change the user's graph, or make one if there is none; its status is UPDATED.
 
-    A value that is not given (None, "", [] or {}) leaves a stored node's, edge's or cluster's as it is. Sizes and
-    counts are counted anew.
+    A value that is not given (None, "", [] or {}) leaves a stored node's, edge's or cluster's as it is; but a node that
+    moves takes neither name nor confidence of its old cluster along. Sizes and counts are counted anew.
 
     Returns what the graph holds now.
     """
@@ -396,13 +400,17 @@ def _given(field: Field[Any]) -> Any:
 
 
 def _given_or_stored(field: Field[Any]) -> Any:
-    value = _given(field)
+    value, stored = _given(field), field
     match field:
         case TextField():
             value = fn.NULLIF(value, "")
         case JsonField():
             value = fn.NULLIF(fn.NULLIF(value, SQL("'[]'::jsonb")), SQL("'{}'::jsonb"))
-    return fn.COALESCE(value, field)
+    if field.model is GraphNode and field.name in OF_ITS_CLUSTER:
+        given_cluster = fn.NULLIF(EXCLUDED.cluster_id, "")
+        stays = given_cluster.is_null() | (given_cluster == GraphNode.cluster_id)
+        stored = Case(None, [(stays, field)])
+    return fn.COALESCE(value, stored)
 
 
 def _delete_all(table: type[GraphPart], user_id: str) -> None:

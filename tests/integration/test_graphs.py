@@ -334,6 +334,21 @@ class TestApplyChanges:
         assert rows(GraphCluster, ClusterRow) == GRAPH.clusters
 
     @pytest.mark.usefixtures("stored_graph")
+    def test_a_node_that_moves_takes_neither_name_nor_confidence_of_its_old_cluster_along(self) -> None:
+        moved = unchanged(TEA)._replace(cluster_id="c3")
+        nameless = ClusterRow(id="c3", name=None, description=None, size=1, themes=[])
+
+        graphs.apply_changes("ada", NO_CHANGES._replace(nodes=[moved], clusters=[nameless]))
+
+        assert rows(GraphNode, NodeRow)[0] == TEA._replace(cluster_id="c3", cluster_name=None, cluster_confidence=None)
+
+    @pytest.mark.usefixtures("stored_graph")
+    def test_a_node_that_stays_keeps_name_and_confidence_of_its_cluster(self) -> None:
+        graphs.apply_changes("ada", NO_CHANGES._replace(nodes=[unchanged(TEA)._replace(cluster_id="c1")]))
+
+        assert rows(GraphNode, NodeRow) == GRAPH.nodes
+
+    @pytest.mark.usefixtures("stored_graph")
     def test_emptied_clusters_and_subclusters_go(self) -> None:
         moved = unchanged(GRAPHS)._replace(cluster_id="c1")
         changes = NO_CHANGES._replace(nodes=[moved], emptied_clusters=["c2"], emptied_subclusters=["s1"])

@@ -202,6 +202,21 @@ def test_a_node_that_comes_twice_is_one_row_with_what_came_last(stored: StoredGr
     assert [(row.id, row.orig_id, row.cluster_id, row.num_messages) for row in changes.nodes] == [(8, "n", "c2", 1)]
 
 
+def test_a_node_that_comes_twice_keeps_nothing_of_the_cluster_it_leaves(stored: StoredGraph) -> None:
+    sure = {"clusterId": "new", "name": "Baking", "confidence": 0.9}
+    changes, _ = merge_batch(
+        stored,
+        batch_of(
+            {"noteId": "n", "nodes": [{"origId": "n"}], "assignedCluster": sure},
+            {"noteId": "n", "nodes": [{"origId": "n", "clusterId": "nameless"}]},
+        ),
+        user_id=USER,
+    )
+
+    (row,) = changes.nodes
+    assert (row.cluster_id, row.cluster_name, row.cluster_confidence) == ("nameless", None, None)
+
+
 def test_a_new_cluster_is_described_by_its_assignment(stored: StoredGraph) -> None:
     assigned = {
         "clusterId": "c9",
