@@ -94,6 +94,11 @@ def find_document(document_id: str) -> MicroscopeDocument | None:
     return MicroscopeDocument.get_or_none(MicroscopeDocument.id == document_id)
 
 
+def find_workspace(workspace_id: str | None) -> MicroscopeWorkspace | None:
+    """The workspace's row, if there is one."""
+    return MicroscopeWorkspace.get_or_none(MicroscopeWorkspace.id == workspace_id)
+
+
 def owner(document_id: str) -> str | None:
     """Whose the document is; None when it is not known."""
     with connection():
@@ -138,6 +143,9 @@ def record_result(
     document.workspace_id = document.workspace_id or workspace_id
     if document.workspace_id:
         _claim_workspace(document.workspace_id, user_id)
+    if workspace_id not in (None, document.workspace_id):
+        # The document stays where it is; that the result names someone else's workspace is wrong all the same.
+        _refuse_foreign(find_workspace(workspace_id), user_id)
 
     single = status if half is None else _single_result(document)
     if half == "block":
@@ -214,9 +222,12 @@ def _claim_workspace(workspace_id: str, user_id: str) -> None:
     MicroscopeWorkspace.insert(id=workspace_id, user_id=user_id).on_conflict(
         action="IGNORE", conflict_target=[MicroscopeWorkspace.id]
     ).execute()
-    workspace = MicroscopeWorkspace.get_by_id(workspace_id)
-    if workspace.user_id != user_id:
-        raise WrongOwner(f"Workspace {workspace_id} belongs to user {workspace.user_id!r}, not {user_id!r}")
+    _refuse_foreign(find_workspace(workspace_id), user_id)
+
+
+def _refuse_foreign(workspace: MicroscopeWorkspace | None, user_id: str) -> None:
+    if workspace and workspace.user_id != user_id:
+        raise WrongOwner(f"Workspace {workspace.id} belongs to user {workspace.user_id!r}, not {user_id!r}")
 
 
 def _single_result(document: MicroscopeDocument) -> str | None:

@@ -138,6 +138,15 @@ class TestRecordResult:
 
         assert microscope.find_document("d1") is None
 
+    def test_refuses_someone_elses_workspace_also_for_a_document_that_has_its_own(self) -> None:
+        MicroscopeWorkspace.create(id="w2", user_id="eve")
+        record(status="FAILED")
+
+        with pytest.raises(WrongOwner, match=r"w2.*'eve'.*'ada'"):
+            record(workspace_id="w2")
+
+        assert stored().status == "FAILED"
+
 
 class TestOwner:
     def test_is_the_documents_user(self) -> None:
