@@ -1,0 +1,137 @@
+"""Messages on the worker's own way, in this process: decoded, handled, stored. S3 and the queue are replaced.
+
+A delivery can be made to crash at any of its steps: before a read from S3, a statement, a COPY or a commit, after a
+commit, before a notification is put on its queue.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dramatiq
+import pytest
+from botocore.exceptions import ClientError
+
+from graphnode import envelopes, objects
+from graphnode.actors import broker
+from graphnode.settings import Settings
+from graphnode.storage.database import database
+from tests.any_order.state import Message
+
+#: What `objects.py` must know of a deployment.
+SETTINGS = Settings(
+    database_url="postgresql://unused@localhost/unused",
+    aws_region="eu-central-1",
+    sqs_result_queue_url="http://localhost/results",
+    sqs_notification_queue_url="http://localhost/notifications",
+    s3_payload_bucket="payload",
+)
+
+
+class Crash(BaseException):
+    """The process ends here. Nothing that handles errors may handle it."""
+
+
+class Bench:
+    """The worker's surroundings, and the crash that is set."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Empty the bucket and the queue."""
+        self.documents: dict[str, Any] = {}
+        #: The IDs of the notifications that were put on their queue.
+        self.enqueued: list[str] = []
+        self.committed = False
+        self._steps_left: int | None = None
+
+    def step(self) -> None:
+        """Note that a step begins, which may be the one that never does."""
+        if self._steps_left is not None:
+            self._steps_left -= 1
+            if self._steps_left == 0:
+                self._steps_left = None
+                raise Crash
+
+    @contextmanager
+    def crashing(self, at: int) -> Iterator[None]:
+        """Have the nth step of the block not begin."""
+        self._steps_left, self.committed = at, False
+        try:
+            yield
+        finally:
+            self._steps_left = None
+
+    # What boto3's client does for `objects.py`.
+
+    def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: N803
+        """An object, or S3's own error."""
+        self.step()
+        if Key not in self.documents:
+            raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
+        content = json.dumps(self.documents[Key]).encode()
+        return {"ContentLength": len(content), "Body": Body(content)}
+
+    # What the broker does for `deliver_notification.send`.
+
+    def enqueue(self, message: dramatiq.Message[Any], *, delay: int | None = None) -> dramatiq.Message[Any]:
+        """Keep which notification it is about."""
+        self.step()
+        self.enqueued.append(message.kwargs["notification_id"])
+        return message
+
+
+class Body(io.BytesIO):
+    """An object's content, as botocore streams it."""
+
+    def iter_chunks(self, size: int) -> Iterator[bytes]:
+        """The content in pieces."""
+        yield from iter(lambda: self.read(size), b"")
+
+
+#: The test's surroundings. A state machine takes no fixtures.
+bench = Bench()
+
+
+def set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the worker work here: with a bucket and a queue of this process, and with steps that are counted."""
+    bench.clear()
+    monkeypatch.setattr(objects, "client", lambda: bench)
+    monkeypatch.setattr(objects, "settings", lambda: SETTINGS)
+    monkeypatch.setattr(broker, "enqueue", bench.enqueue)
+    monkeypatch.setattr(database, "cursor", counted(database.cursor))
+    monkeypatch.setattr(database, "commit", counted_commit(database.commit))
+
+
+def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The call, as a step. Each statement and each COPY takes a cursor of its own."""
+
+    def run(*arguments: Any, **options: Any) -> Any:
+        bench.step()
+        return call(*arguments, **options)
+
+    return run
+
+
+def counted_commit(commit: Callable[[], None]) -> Callable[[], None]:
+    """The commit, with a step behind it; the one before it is its statement's."""
+
+    def run() -> None:
+        commit()
+        bench.committed = True
+        bench.step()
+
+    return run
+
+
+def deliver(message: Message, *, attempt: int) -> None:
+    """Handle a message as a worker thread does. Raises what the actor raises."""
+    decoded = envelopes.to_message(
+        json.dumps(message.body), message_id="m-1", sent_at=message.sent_at, receive_count=attempt
+    )
+    broker.actors[decoded.actor_name].fn(*decoded.args)

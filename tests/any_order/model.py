@@ -1,0 +1,591 @@
+"""The contract as plain Python: what the tables hold after a message, whichever came before.
+
+Written from the contract alone, for states so small that nothing has to be fast. It shares no code with graphnode, so
+that one mistake cannot be in both.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from tests.any_order.state import (
+    Cluster,
+    Document,
+    Edge,
+    Embedding,
+    Graph,
+    Message,
+    Node,
+    Notification,
+    State,
+    Subcluster,
+    Summary,
+    Task,
+    View,
+    Workspace,
+)
+
+#: What the contract wants counted of a graph's edges.
+DROPPED_EDGES = ("edges to unknown nodes", "self-loops", "repeated edges")
+
+#: Where a task's row stands: progress is a task's that a result will end.
+ENDED_BY = {"GRAPH_GENERATION_PROGRESS": "GRAPH_GENERATION_RESULT"}
+
+#: Notifications that are stored and not pushed.
+STORED_ONLY = {
+    "GRAPH_GENERATION_PROGRESS_UPDATED",
+    "MICROSCOPE_DOCUMENT_COMPLETED",
+    "MICROSCOPE_DOCUMENT_FAILED",
+}
+
+
+class Refused(Exception):
+    """The message is permanently wrong, and nothing of it is stored."""
+
+
+def after(state: State, message: Message, *, attempt: int) -> State:
+    """The state that a delivery leaves behind.
+
+    Parameters:
+      attempt: how often the message has been delivered, this time included.
+
+    Raises Refused.
+    """
+    delivery = Delivery(state.copy(), message, attempt)
+    delivery.run()
+    return delivery.state
+
+
+def after_request(state: State, user_id: str, *, under_way: str) -> State:
+    """The state after the API server has asked for a graph (CREATING) or for new nodes (UPDATING)."""
+    state = state.copy()
+    graph = state.graphs.get(user_id, Graph(user_id, "NOT_CREATED"))
+    before = graph.status_before if graph.status in ("CREATING", "UPDATING") else graph.status
+    state.graphs[user_id] = graph._replace(status=under_way, status_before=before)
+    return state
+
+
+def after_new_document(state: State, document: Document, workspace: Workspace) -> State:
+    """The state after the API server has put a document that it has not yet into a workspace."""
+    state = state.copy()
+    state.microscope_workspaces.setdefault(workspace.id, workspace)
+    if state.microscope_workspaces[workspace.id].user_id == document.user_id:
+        state.microscope_documents.setdefault(document.id, document)
+    return state
+
+
+def given(fields_: Mapping[str, Any]) -> dict[str, Any]:
+    """What an object gives, by name without case and underscores: absent, null and "" all mean "not given"."""
+    return {name.replace("_", "").lower(): value for name, value in fields_.items() if value not in (None, "")}
+
+
+def moment(text: str | None) -> datetime | None:
+    """A time in UTC; one without zone is in UTC already."""
+    if not text:
+        return None
+    time = datetime.fromisoformat(text)
+    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def original(name: str, user_id: str = "") -> str:
+    """The source behind an ID that the AI server writes."""
+    if user_id and name.startswith(user_id + "_"):
+        name = name[len(user_id) + 1 :]
+    name = re.sub(r"^src\d+_", "", name)
+    file = re.match(r"^[a-z]+_(uf-[a-z0-9-]+)", name)
+    return file.group(1) if file else name
+
+
+def text(value: Any) -> str | None:
+    """A cluster's ID, which the AI server may write as a number."""
+    return None if value in (None, "") else str(value)
+
+
+def _first_given(new: float | None, old: float | None) -> float | None:
+    return old if new is None else new
+
+
+class Delivery:
+    """One message on its way into a state, which it changes.
+
+    Parameters:
+      state: what is stored.
+      message: what arrives.
+      attempt: how often it has been delivered.
+    """
+
+    def __init__(self, state: State, message: Message, attempt: int) -> None:
+        self.state = state
+        self.documents = message.documents
+        self.attempt = attempt
+        self.type: str = message.body["taskType"]
+        self.task_id: str = message.body["taskId"]
+        self.task_type = ENDED_BY.get(self.type, self.type)
+        self.at = moment(message.body.get("timestamp")) or message.sent_at
+        self.payload = given(message.body["payload"])
+        self.status: str | None = self.payload.get("status")
+        self.user_id: str = self.payload.get("userid") or self._user_in_task_id()
+
+    def run(self) -> None:
+        """Take effect, unless the task is someone else's or has had this effect."""
+        if any(task.user_id != self.user_id for task in self.state.tasks.values() if task.task_id == self.task_id):
+            raise Refused("the task is another user's")
+        task = self.state.tasks.get((self.task_id, self.task_type))
+        if task and (task.status in ("COMPLETED", "SUPERSEDED") or (task.status == self.status == "FAILED")):
+            return
+        kind = self.type.removesuffix("_RESULT")
+        if kind == "GRAPH_GENERATION_PROGRESS":
+            self._progress(task)
+        elif kind.startswith("MICROSCOPE_INGEST"):
+            self._document()
+        elif self.status == "FAILED":
+            self._failed(kind)
+        elif kind == "GRAPH_GENERATION":
+            self._graph()
+        elif kind == "GRAPH_SUMMARY":
+            self._summary()
+        else:
+            self._add_nodes()
+
+    # What every result does.
+
+    def _finish(
+        self,
+        status: str,
+        *,
+        error: str | None = None,
+        dropped: Mapping[str, int] | None = None,
+        left_out: frozenset[str] = frozenset(),
+    ) -> None:
+        key = self.task_id, self.task_type
+        self.state.tasks[key] = self.state.tasks.get(key, Task(*key, self.user_id))._replace(
+            status=status,
+            attempts=self.attempt,
+            error=error,
+            dropped_edges={name: count for name, count in (dropped or {}).items() if count},
+            left_out=left_out,
+            is_finished=True,
+        )
+
+    def _notify(self, type_: str, *, at: datetime | None = None, **payload: Any) -> None:
+        push_status = "SKIPPED" if type_ in STORED_ONLY else "PENDING"
+        row = Notification(self.user_id, type_, {"taskId": self.task_id, **payload}, push_status, at)
+        self.state.notifications[len(self.state.notifications)] = row
+
+    def _error(self) -> str:
+        return self.payload.get("error") or "The AI server gave no reason."
+
+    # Graphs.
+
+    def _failed(self, kind: str) -> None:
+        """Keep the graph and the summary that there are; what was under way is so no longer."""
+        under_way = {"GRAPH_GENERATION": "CREATING", "ADD_NODE": "UPDATING"}.get(kind)
+        if under_way:
+            graph = self.state.graphs.setdefault(self.user_id, Graph(self.user_id, "NOT_CREATED"))
+            if graph.status == under_way:
+                status = graph.status_before or "NOT_CREATED"
+                self.state.graphs[self.user_id] = graph._replace(status=status, status_before=None)
+        self._finish("FAILED", error=self._error())
+        told = "ADD_CONVERSATION_FAILED" if kind == "ADD_NODE" else f"{kind}_FAILED"
+        self._notify(told, error=self._error())
+
+    def _progress(self, task: Task | None) -> None:
+        """Only what is newer than the newest, and before the end, is progress."""
+        task = task or Task(self.task_id, self.task_type, self.user_id)
+        is_late = task.progress_at is not None and self.at <= task.progress_at
+        if task.status == "FAILED" or is_late:
+            return
+        stage, percent, eta = (self.payload.get(name) for name in ("currentstage", "progresspercent", "etaseconds"))
+        self.state.tasks[self.task_id, self.task_type] = task._replace(
+            status="PROGRESS", current_stage=stage, progress_percent=percent, eta_seconds=eta, progress_at=self.at
+        )
+        progress = {"currentStage": stage, "progressPercent": percent, "etaSeconds": eta}
+        self._notify("GRAPH_GENERATION_PROGRESS_UPDATED", at=self.at, **progress)
+
+    def _graph(self) -> None:
+        """Replace the graph, unless a newer one is stored."""
+        state, user_id = self.state, self.user_id
+        stored = state.graphs.get(user_id)
+        if stored and stored.source_timestamp and stored.source_timestamp > self.at:
+            self._finish("SUPERSEDED")
+            return
+        document = self.documents[self.payload["results3key"]]
+        state.remove_graph(user_id)
+        described = document["metadata"]["clusters"]
+        for wire in document["nodes"]:
+            cluster_id = text(wire.get("cluster_id"))
+            name = wire.get("cluster_name") or described.get(cluster_id or "", {}).get("name")
+            state.graph_nodes[user_id, wire["id"]] = Node(
+                user_id,
+                wire["id"],
+                original(wire["orig_id"]),
+                cluster_id,
+                name,
+                wire.get("cluster_confidence"),
+                wire.get("source_type"),
+                wire.get("num_messages"),
+                wire.get("keywords", []),
+                moment(wire.get("timestamp")),
+                wire.get("metadata", {}),
+            )
+        dropped = self._new_edges(document["edges"])
+        self._new_clusters(document)
+        left_out = self._features_and_summary()
+        self._count(status="CREATED", source_timestamp=self.at)
+        metadata = {name: value for name, value in document["metadata"].items() if name != "clusters"}
+        state.graphs[user_id] = state.graphs[user_id]._replace(
+            metadata=metadata, generated_at=moment(metadata.get("generated_at"))
+        )
+        self._finish("COMPLETED", dropped=dropped, left_out=left_out)
+        self._notify("GRAPH_GENERATION_COMPLETED", nodeCount=len(document["nodes"]))
+
+    def _new_edges(self, edges: list[dict[str, Any]]) -> Counter[str]:
+        dropped = Counter[str]()
+        nodes = self._nodes()
+        for wire in edges:
+            source, target = wire["source"], wire["target"]
+            if source not in nodes or target not in nodes:
+                dropped["edges to unknown nodes"] += 1
+            elif source == target:
+                dropped["self-loops"] += 1
+            elif self._stored_edge(source, target):
+                dropped["repeated edges"] += 1
+            else:
+                together = nodes[source].cluster_id is not None and nodes[source].cluster_id == nodes[target].cluster_id
+                self.state.graph_edges[self.user_id, source, target] = Edge(
+                    self.user_id,
+                    source,
+                    target,
+                    wire.get("weight"),
+                    "hard" if wire.get("confidence") == "high" else "insight",
+                    wire.get("is_intra_cluster", together),
+                )
+        return dropped
+
+    def _new_clusters(self, document: dict[str, Any]) -> None:
+        user_id, nodes = self.user_id, self._nodes()
+        described = document["metadata"]["clusters"]
+        for node in nodes.values():
+            if node.cluster_id and (user_id, node.cluster_id) not in self.state.graph_clusters:
+                cluster = described.get(node.cluster_id, {})
+                names = [other.cluster_name for other in nodes.values() if other.cluster_id == node.cluster_id]
+                name = cluster.get("name") or next(filter(None, names), None)
+                self.state.graph_clusters[user_id, node.cluster_id] = Cluster(
+                    user_id, node.cluster_id, name, cluster.get("description"), 0, cluster.get("key_themes", [])
+                )
+        for wire in document["subclusters"]:
+            members = [node_id for node_id in wire["node_ids"] if node_id in nodes]
+            if members:
+                cluster_id, representative = text(wire["cluster_id"]) or "", wire.get("representative_node_id")
+                if representative is not None and representative not in members:
+                    representative = members[0]
+                self.state.graph_subclusters[user_id, wire["id"]] = Subcluster(
+                    user_id,
+                    wire["id"],
+                    cluster_id,
+                    members,
+                    representative,
+                    len(members),
+                    wire.get("density"),
+                    wire.get("top_keywords", []),
+                )
+
+    def _features_and_summary(self) -> frozenset[str]:
+        """Store both as far as they came; which of them was sent and is not there."""
+        left_out = set()
+        features_key, summary_key = self.payload.get("featuress3key"), self.payload.get("summarys3key")
+        if features_key in self.documents:
+            features = self.documents[features_key]
+            ids = {node.orig_id: node.id for node in self._nodes().values()}
+            for conversation, embedding in zip(features["conversations"], features["embeddings"], strict=True):
+                node_id = ids.get(original(conversation["orig_id"]))
+                if node_id is not None:
+                    self.state.node_embeddings[self.user_id, node_id] = Embedding(self.user_id, node_id, embedding)
+        elif features_key:
+            left_out.add("features")
+        if summary_key in self.documents:
+            self._replace_summary(self.documents[summary_key])
+        elif summary_key:
+            left_out.add("summary")
+        return frozenset(left_out)
+
+    def _summary(self) -> None:
+        """Replace the summary, unless a newer one is stored."""
+        document = self.documents[self.payload["summarys3key"]]
+        if self._replace_summary(document):
+            self._finish("COMPLETED")
+            self._notify("GRAPH_SUMMARY_COMPLETED")
+        else:
+            self._finish("SUPERSEDED")
+
+    def _replace_summary(self, document: dict[str, Any]) -> bool:
+        stored = self.state.graph_summaries.get(self.user_id)
+        if stored and stored.source_timestamp > self.at:
+            return False
+        totals = {"total_conversations": 0, "total_notes": 0, "total_notions": 0, "total_files": 0}
+        kinds = {None: "conversations", "chat": "conversations", "markdown": "notes", "notion": "notions"}
+        for node in self._nodes().values():
+            totals["total_" + kinds.get(node.source_type, "files")] += 1
+        self.state.graph_summaries[self.user_id] = Summary(
+            self.user_id,
+            document["overview"]["summary_text"],
+            totals,
+            document.get("detail_level"),
+            moment(document.get("generated_at")),
+            self.at,
+        )
+        return True
+
+    # New nodes.
+
+    def _add_nodes(self) -> None:
+        """Merge the batch into the graph that is there, or make one."""
+        batch = self.documents[self.payload["results3key"]]
+        if batch["userId"] != self.user_id:
+            raise Refused("the batch is another user's")
+        results = [result for result in batch["results"] if not result.get("skipped") and not result.get("error")]
+        nodes_before, edges_before = self._nodes(), len(self._edges())
+        self._merge_nodes(results)
+        self._remove_what_is_empty()
+        dropped = self._merge_edges(results, nodes_before)
+        self._count(status="UPDATED")
+        self._finish("COMPLETED", error=self.payload.get("error"), dropped=dropped)
+        new_nodes, new_edges = len(self._nodes()) - len(nodes_before), len(self._edges()) - edges_before
+        self._notify("ADD_CONVERSATION_COMPLETED", nodeCount=new_nodes, edgeCount=new_edges)
+
+    def _merge_nodes(self, results: list[dict[str, Any]]) -> None:
+        state, user_id = self.state, self.user_id
+        names = self._cluster_names(results)
+        before = self._nodes()
+        for result in results:
+            assigned = result.get("assignedCluster") or {}
+            for wire in result["nodes"]:
+                orig_id = original(wire.get("origId") or wire["id"], user_id)
+                old = {node.orig_id: node for node in self._nodes().values()}.get(orig_id)
+                if old is None:
+                    next_id = max(self._nodes(), default=-1) + 1
+                    kind = {"conversationId": "chat", "noteId": "markdown", "fileId": "file"}
+                    source_type = next(type_ for field_, type_ in kind.items() if field_ in result)
+                    old = Node(user_id, next_id, orig_id, source_type=source_type)
+                state.graph_nodes[user_id, old.id] = self._merged(old, wire, assigned, names)
+        for old in before.values():
+            node = state.graph_nodes[user_id, old.id]
+            if node.cluster_id == old.cluster_id:
+                # It may have been moved twice, and be back.
+                state.graph_nodes[user_id, old.id] = node._replace(
+                    cluster_name=node.cluster_name or old.cluster_name,
+                    cluster_confidence=_first_given(node.cluster_confidence, old.cluster_confidence),
+                )
+        for node in self._nodes().values():
+            if node.cluster_id and (user_id, node.cluster_id) not in state.graph_clusters:
+                described = [result.get("assignedCluster") or {} for result in results]
+                cluster = next((found for found in described if text(found.get("clusterId")) == node.cluster_id), {})
+                state.graph_clusters[user_id, node.cluster_id] = Cluster(
+                    user_id,
+                    node.cluster_id,
+                    names.get(node.cluster_id),
+                    cluster.get("reasoning"),
+                    0,
+                    cluster.get("themes", []),
+                )
+
+    @staticmethod
+    def _merged(old: Node, wire: dict[str, Any], assigned: dict[str, Any], names: Mapping[str, str]) -> Node:
+        """A node with what a batch gives on top. What describes its cluster stays behind when it moves."""
+        cluster_id = text(wire.get("clusterId")) or text(assigned.get("clusterId"))
+        if cluster_id and cluster_id != old.cluster_id:
+            old = old._replace(cluster_id=cluster_id, cluster_name=None, cluster_confidence=None)
+        confidence = assigned.get("confidence") if cluster_id == text(assigned.get("clusterId")) else None
+        return old._replace(
+            cluster_name=names.get(cluster_id or "") or old.cluster_name,
+            cluster_confidence=_first_given(confidence, old.cluster_confidence),
+            num_messages=wire.get("numMessages", old.num_messages),
+            timestamp=moment(wire.get("timestamp")) or old.timestamp,
+        )
+
+    def _cluster_names(self, results: list[dict[str, Any]]) -> dict[str, str]:
+        """A cluster's name is the stored one, else the one that describes it, else one that a node gives."""
+        assigned = [result.get("assignedCluster") or {} for result in results]
+        told = [(cluster.get("clusterId"), cluster.get("name")) for cluster in assigned]
+        told += [(node.get("clusterId"), node.get("clusterName")) for result in results for node in result["nodes"]]
+        names = {cluster.id: cluster.name for cluster in self._clusters().values() if cluster.name}
+        for cluster_id, name in told:
+            if name and text(cluster_id):
+                names.setdefault(str(cluster_id), name)
+        return names
+
+    def _remove_what_is_empty(self) -> None:
+        """Take out clusters without nodes, and members that moved out of their subcluster's cluster."""
+        user_id, nodes = self.user_id, self._nodes()
+        inhabited = {node.cluster_id for node in nodes.values()}
+        for cluster in self._clusters().values():
+            if cluster.id not in inhabited:
+                del self.state.graph_clusters[user_id, cluster.id]
+        for key, row in list(self.state.graph_subclusters.items()):
+            if key[0] != user_id:
+                continue
+            members = [member for member in row.node_ids if nodes[member].cluster_id == row.cluster_id]
+            if not members:
+                del self.state.graph_subclusters[key]
+                continue
+            representative = row.representative_node_id
+            if representative is not None and representative not in members:
+                representative = members[0]
+            self.state.graph_subclusters[key] = row._replace(
+                node_ids=members, size=len(members), representative_node_id=representative
+            )
+
+    def _merge_edges(self, results: list[dict[str, Any]], nodes_before: Mapping[int, Node]) -> Counter[str]:
+        dropped = Counter[str]()
+        done: set[frozenset[int]] = set()
+        for wire in [edge for result in results for edge in result["edges"]]:
+            source, target = (self._named(wire[end], nodes_before) for end in ("source", "target"))
+            if source is None or target is None:
+                dropped["edges to unknown nodes"] += 1
+            elif source == target:
+                dropped["self-loops"] += 1
+            elif {source, target} in done:
+                dropped["repeated edges"] += 1
+            else:
+                done.add(frozenset({source, target}))
+                stored = self._stored_edge(source, target)
+                edge = stored or Edge(self.user_id, source, target, None, "insight", True)
+                self.state.graph_edges[self.user_id, edge.source, edge.target] = edge._replace(
+                    weight=wire.get("weight", edge.weight),
+                    type="hard" if wire.get("type") == "hard" else "insight",
+                    intra_cluster=wire.get("intraCluster", True),
+                )
+        return dropped
+
+    def _named(self, name: str | int, nodes_before: Mapping[int, Node]) -> int | None:
+        """The node that an edge names by string ID, original ID, or the integer ID of a node that was stored."""
+        ids = {node.orig_id: node.id for node in self._nodes().values()}
+        if isinstance(name, str) and original(name, self.user_id) in ids:
+            return ids[original(name, self.user_id)]
+        if isinstance(name, int) or name.isdigit():
+            return int(name) if int(name) in nodes_before else None
+        return None
+
+    # What a user's graph holds.
+
+    def _nodes(self) -> dict[int, Node]:
+        return {node.id: node for node in self.state.graph_nodes.values() if node.user_id == self.user_id}
+
+    def _edges(self) -> list[Edge]:
+        return [edge for edge in self.state.graph_edges.values() if edge.user_id == self.user_id]
+
+    def _clusters(self) -> dict[str, Cluster]:
+        return {row.id: row for row in self.state.graph_clusters.values() if row.user_id == self.user_id}
+
+    def _stored_edge(self, source: int, target: int) -> Edge | None:
+        """The edge between two nodes, in whichever direction it is stored."""
+        edges, user_id = self.state.graph_edges, self.user_id
+        return edges.get((user_id, source, target)) or edges.get((user_id, target, source))
+
+    def _count(self, **graph: Any) -> None:
+        sizes = Counter(node.cluster_id for node in self._nodes().values())
+        for cluster in self._clusters().values():
+            self.state.graph_clusters[self.user_id, cluster.id] = cluster._replace(size=sizes[cluster.id])
+        self.state.graphs[self.user_id] = self.state.graphs.get(self.user_id, Graph(self.user_id, ""))._replace(
+            status_before=None,
+            node_count=len(self._nodes()),
+            edge_count=len(self._edges()),
+            cluster_count=len(self._clusters()),
+            **graph,
+        )
+
+    # Microscope documents.
+
+    def _user_in_task_id(self) -> str:
+        found = re.match(r"task_microscope_(?:file|node)_(.+)_[0-9A-Z]{26}", self.task_id)
+        assert found, "the messages that are drawn name their user in one of the two places"
+        return found.group(1)
+
+    def _document(self) -> None:
+        """Store the result of a document or of one of its halves; the last of a workspace completes it."""
+        state, payload = self.state, self.payload
+        document_id = re.sub("_(non)?block$", "", self.task_id)
+        half = {"_block": "block", "_nonblock": "non_block"}.get(self.task_id.removeprefix(document_id))
+        document = state.microscope_documents.get(document_id) or Document(document_id, None, self.user_id, "")
+        workspace_id = document.workspace_id or payload.get("groupid") or payload.get("workspaceid")
+        self._refuse_what_is_not_theirs(document)
+        if workspace_id:
+            state.microscope_workspaces.setdefault(workspace_id, Workspace(workspace_id, self.user_id, None))
+        failed = self.status == "FAILED"
+        views = {} if failed else self._views(half)
+        chunks = len(self.documents[views["non_block"]]) if "non_block" in views else None
+        new = document._replace(
+            workspace_id=workspace_id,
+            source_id=payload.get("sourceid", document.source_id),
+            chunks_count=payload.get("chunkscount", chunks or document.chunks_count),
+            schema_name=payload.get("schemaname", document.schema_name),
+            ingest_stats=payload.get("ingeststats", document.ingest_stats),
+            standardized_s3_key=payload.get("standardizeds3key", document.standardized_s3_key),
+            block_graph_s3_key=payload.get("blockgraphs3key", document.block_graph_s3_key),
+            images_s3_prefix=payload.get("imagess3prefix", document.images_s3_prefix),
+            error=self._error() if failed else document.error,
+        )
+        if half:
+            of_halves: dict[str, Any] = {f"{half}_status": self.status}
+            new = new._replace(**of_halves)
+            halves = {new.block_status, new.non_block_status}
+            new = new._replace(
+                status="FAILED" if "FAILED" in halves else "COMPLETED" if halves == {"COMPLETED"} else "PROCESSING"
+            )
+        else:
+            new = new._replace(status=str(self.status))
+        if new.status == "COMPLETED":
+            new = new._replace(error=None)
+        state.microscope_documents[document_id] = new
+        for view, key in views.items():
+            wire = self.documents[key]
+            names = (
+                [node["name"] for chunk in wire for node in chunk["nodes"]]
+                if view == "non_block"
+                else [block["title"] for block in wire["blocks"]]
+            )
+            state.microscope_graphs[document_id, view] = View(document_id, view, names)
+        self._finish(str(self.status), error=self._error() if failed else payload.get("error"))
+        if new.status != document.status and new.status in ("COMPLETED", "FAILED"):
+            self._document_ended(new)
+
+    def _refuse_what_is_not_theirs(self, document: Document) -> None:
+        named = {document.workspace_id, self.payload.get("groupid"), self.payload.get("workspaceid")}
+        owners = {row.user_id for row in self.state.microscope_workspaces.values() if row.id in named}
+        if {document.user_id, *owners} != {self.user_id}:
+            raise Refused("the document or the workspace is another user's")
+
+    def _views(self, half: str | None) -> dict[str, str]:
+        standardized, block_graph = (self.payload.get(name) for name in ("standardizeds3key", "blockgraphs3key"))
+        if half == "block":
+            views = {"block": block_graph or standardized}
+        elif half == "non_block":
+            views = {"non_block": standardized or block_graph}
+        else:
+            views = {"non_block": standardized, "block": block_graph}
+        return {view: key for view, key in views.items() if key}
+
+    def _document_ended(self, document: Document) -> None:
+        told: dict[str, Any] = {"sourceId": document.source_id}
+        if document.status == "COMPLETED":
+            self._notify("MICROSCOPE_DOCUMENT_COMPLETED", **told, chunksCount=document.chunks_count)
+        else:
+            self._notify("MICROSCOPE_DOCUMENT_FAILED", **told, error=document.error)
+        workspace = self.state.microscope_workspaces.get(document.workspace_id or "")
+        if workspace is None:
+            return
+        documents = self.state.microscope_documents.values()
+        ended = Counter(row.status for row in documents if row.workspace_id == workspace.id)
+        if not ended.keys() - {"COMPLETED", "FAILED"}:
+            self.state.microscope_workspaces[workspace.id] = workspace._replace(is_completed=True)
+            self._notify(
+                "MICROSCOPE_WORKSPACE_COMPLETED",
+                groupId=workspace.id,
+                workspaceName=workspace.name or workspace.id,
+                completedCount=ended["COMPLETED"],
+                failedCount=ended["FAILED"],
+            )

@@ -1,0 +1,202 @@
+"""What the tables hold, and what arrives: the model's rows, their fields named as the tables' columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any, NamedTuple
+
+
+class Message(NamedTuple):
+    """What the AI server sends: an envelope, the time at which SQS took it, and the documents in S3."""
+
+    body: dict[str, Any]
+    sent_at: datetime
+    documents: dict[str, Any]
+
+
+class Graph(NamedTuple):
+    """A row of `graphs`."""
+
+    user_id: str
+    status: str
+    status_before: str | None = None
+    node_count: int = 0
+    edge_count: int = 0
+    cluster_count: int = 0
+    generated_at: datetime | None = None
+    source_timestamp: datetime | None = None
+    metadata: dict[str, Any] = {}
+
+
+class Node(NamedTuple):
+    """A row of `graph_nodes`."""
+
+    user_id: str
+    id: int
+    orig_id: str
+    cluster_id: str | None = None
+    cluster_name: str | None = None
+    cluster_confidence: float | None = None
+    source_type: str | None = None
+    num_messages: int | None = None
+    keywords: list[Any] = []
+    timestamp: datetime | None = None
+    metadata: dict[str, Any] = {}
+
+
+class Edge(NamedTuple):
+    """A row of `graph_edges`."""
+
+    user_id: str
+    source: int
+    target: int
+    weight: float | None
+    type: str
+    intra_cluster: bool
+
+
+class Cluster(NamedTuple):
+    """A row of `graph_clusters`."""
+
+    user_id: str
+    id: str
+    name: str | None
+    description: str | None
+    size: int
+    themes: list[str]
+
+
+class Subcluster(NamedTuple):
+    """A row of `graph_subclusters`."""
+
+    user_id: str
+    id: str
+    cluster_id: str
+    node_ids: list[int]
+    representative_node_id: int | None
+    size: int
+    density: float | None
+    top_keywords: list[Any]
+
+
+class Embedding(NamedTuple):
+    """A row of `node_embeddings`."""
+
+    user_id: str
+    node_id: int
+    embedding: list[float]
+
+
+class Summary(NamedTuple):
+    """A row of `graph_summaries`, its overview as far as the worker has a part in it."""
+
+    user_id: str
+    summary_text: str
+    totals: dict[str, int]
+    detail_level: str | None
+    generated_at: datetime | None
+    source_timestamp: datetime
+
+
+class Workspace(NamedTuple):
+    """A row of `microscope_workspaces`."""
+
+    id: str
+    user_id: str
+    name: str | None
+    is_completed: bool = False
+
+
+class Document(NamedTuple):
+    """A row of `microscope_documents`."""
+
+    id: str
+    workspace_id: str | None
+    user_id: str
+    status: str
+    block_status: str | None = None
+    non_block_status: str | None = None
+    source_id: str | None = None
+    chunks_count: int | None = None
+    schema_name: str | None = None
+    ingest_stats: dict[str, Any] | None = None
+    standardized_s3_key: str | None = None
+    block_graph_s3_key: str | None = None
+    images_s3_prefix: str | None = None
+    error: str | None = None
+
+
+class View(NamedTuple):
+    """A row of `microscope_graphs`; of the graph, the names of its nodes or the titles of its blocks."""
+
+    document_id: str
+    view: str
+    names: list[str]
+
+
+class Task(NamedTuple):
+    """A row of `tasks`; of the warnings, those that the contract names."""
+
+    task_id: str
+    task_type: str
+    user_id: str
+    status: str = "PENDING"
+    attempts: int = 0
+    error: str | None = None
+    current_stage: str | None = None
+    progress_percent: float | None = None
+    eta_seconds: float | None = None
+    progress_at: datetime | None = None
+    is_finished: bool = False
+    dropped_edges: dict[str, int] = {}
+    left_out: frozenset[str] = frozenset()
+
+
+class Notification(NamedTuple):
+    """A row of `notifications`; of the payload, what the contract names. Progress alone has the producer's time."""
+
+    user_id: str
+    type: str
+    payload: dict[str, Any]
+    push_status: str
+    created_at: datetime | None
+
+
+@dataclass
+class State:
+    """What the tables hold."""
+
+    graphs: dict[str, Graph] = field(default_factory=dict)
+    graph_nodes: dict[tuple[str, int], Node] = field(default_factory=dict)
+    graph_edges: dict[tuple[str, int, int], Edge] = field(default_factory=dict)
+    graph_clusters: dict[tuple[str, str], Cluster] = field(default_factory=dict)
+    graph_subclusters: dict[tuple[str, str], Subcluster] = field(default_factory=dict)
+    node_embeddings: dict[tuple[str, int], Embedding] = field(default_factory=dict)
+    graph_summaries: dict[str, Summary] = field(default_factory=dict)
+    microscope_workspaces: dict[str, Workspace] = field(default_factory=dict)
+    microscope_documents: dict[str, Document] = field(default_factory=dict)
+    microscope_graphs: dict[tuple[str, str], View] = field(default_factory=dict)
+    tasks: dict[tuple[str, str], Task] = field(default_factory=dict)
+    notifications: dict[int, Notification] = field(default_factory=dict)
+
+    def copy(self) -> State:
+        """Another state of the same rows, which are never changed in place."""
+        return State(*(getattr(self, table.name).copy() for table in fields(self)))
+
+    def remove_graph(self, user_id: str) -> None:
+        """Take out every part of a user's graph."""
+        parts: tuple[dict[Any, Any], ...] = (
+            self.graph_nodes,
+            self.graph_edges,
+            self.graph_clusters,
+            self.graph_subclusters,
+            self.node_embeddings,
+        )
+        for part in parts:
+            for key in [key for key in part if key[0] == user_id]:
+                del part[key]
+
+    def tables(self) -> dict[str, list[tuple[Any, ...]]]:
+        """The rows of each table, in an order of their own."""
+        return {table.name: sorted(getattr(self, table.name).values(), key=repr) for table in fields(self)}

@@ -1,0 +1,162 @@
+"""The real tables, read into the model's rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+from graphnode.storage.database import connection, database
+from tests.any_order import state
+from tests.any_order.model import DROPPED_EDGES
+
+#: Rows by the name of their table.
+Tables: TypeAlias = Mapping[str, list[tuple[Any, ...]]]
+
+#: What the model knows of a notification's payload, by its type.
+TOLD = {
+    "GRAPH_GENERATION_COMPLETED": ("taskId", "nodeCount"),
+    "GRAPH_GENERATION_FAILED": ("taskId", "error"),
+    "GRAPH_GENERATION_PROGRESS_UPDATED": ("taskId", "currentStage", "progressPercent", "etaSeconds"),
+    "GRAPH_SUMMARY_COMPLETED": ("taskId",),
+    "GRAPH_SUMMARY_FAILED": ("taskId", "error"),
+    "ADD_CONVERSATION_COMPLETED": ("taskId", "nodeCount", "edgeCount"),
+    "ADD_CONVERSATION_FAILED": ("taskId", "error"),
+    "MICROSCOPE_DOCUMENT_COMPLETED": ("taskId", "sourceId", "chunksCount"),
+    "MICROSCOPE_DOCUMENT_FAILED": ("taskId", "sourceId", "error"),
+    "MICROSCOPE_WORKSPACE_COMPLETED": ("taskId", "groupId", "workspaceName", "completedCount", "failedCount"),
+}
+
+
+def embedding(user_id: str, node_id: int, text: str) -> state.Embedding:
+    """A vector is written as JSON writes a list."""
+    return state.Embedding(user_id, node_id, json.loads(text))
+
+
+def summary(user_id: str, overview: dict[str, Any], *row: Any) -> state.Summary:
+    """The overview's text, and the four totals by source."""
+    sources = ("total_conversations", "total_notes", "total_notions", "total_files")
+    return state.Summary(user_id, overview["summary_text"], {name: overview[name] for name in sources}, *row)
+
+
+def view(document_id: str, name: str, graph: Any) -> state.View:
+    """The names of a view's nodes, or the titles of its blocks."""
+    if name == "block":
+        return state.View(document_id, name, [block["title"] for block in graph["blocks"]])
+    return state.View(document_id, name, [node["name"] for chunk in graph for node in chunk["nodes"]])
+
+
+def task(*row: Any) -> state.Task:
+    """The warnings that the contract names: edges that were dropped, files that were left out."""
+    *columns, warnings = row
+    warnings = warnings or {}
+    dropped = {name: count for name, count in warnings.items() if name in DROPPED_EDGES}
+    left_out = frozenset(name.split()[0] for name in warnings if " left out: " in name)
+    return state.Task._make((*columns, dropped, left_out))
+
+
+def notification(user_id: str, type_: str, payload: dict[str, Any], push_status: str, at: Any) -> state.Notification:
+    """What the contract says that the app is told."""
+    told = {name: payload[name] for name in TOLD[type_]}
+    is_progress = type_ == "GRAPH_GENERATION_PROGRESS_UPDATED"
+    return state.Notification(user_id, type_, told, push_status, at if is_progress else None)
+
+
+#: What is read of each table, and which row of the model that makes.
+READ: dict[str, tuple[str, Callable[..., tuple[Any, ...]]]] = {
+    "graphs": (", ".join(state.Graph._fields), state.Graph),
+    "graph_nodes": (", ".join(state.Node._fields), state.Node),
+    "graph_edges": (", ".join(state.Edge._fields), state.Edge),
+    "graph_clusters": (", ".join(state.Cluster._fields), state.Cluster),
+    "graph_subclusters": (", ".join(state.Subcluster._fields), state.Subcluster),
+    "node_embeddings": ("user_id, node_id, embedding::text", embedding),
+    "graph_summaries": ("user_id, overview, detail_level, generated_at, source_timestamp", summary),
+    "microscope_workspaces": ("id, user_id, name, completed_at IS NOT NULL", state.Workspace),
+    "microscope_documents": (", ".join(state.Document._fields), state.Document),
+    "microscope_graphs": ("document_id, view, graph", view),
+    "tasks": (", ".join(state.Task._fields[:-3]) + ", finished_at IS NOT NULL, warnings", task),
+    "notifications": ("user_id, type, payload, push_status, created_at", notification),
+}
+
+
+def stored_tables() -> Tables:
+    """The rows of each table, in the order in which the model has its own."""
+    with connection():
+        return {
+            name: sorted((row(*map(in_utc, values)) for values in database.execute_sql(query(name))), key=repr)
+            for name, (_, row) in READ.items()
+        }
+
+
+def differences(found: Tables, expected: Tables) -> list[str]:
+    """What stands in a table and should not, and what should, row by row."""
+    lines = []
+    for name, rows in expected.items():
+        lines += [f"{name}: not expected: {row}" for row in found[name] if row not in rows]
+        lines += [f"{name}: missing: {row}" for row in rows if row not in found[name]]
+        if len(found[name]) != len(rows):
+            lines.append(f"{name}: {len(found[name])} rows; expected: {len(rows)}")
+    return lines
+
+
+def query(table: str) -> str:
+    """What is read of a table."""
+    return f"SELECT {READ[table][0]} FROM {table}"  # noqa: S608
+
+
+def in_utc(value: Any) -> Any:
+    """Times as the model writes them, whatever the session's zone is."""
+    return value.astimezone(UTC) if isinstance(value, datetime) else value
+
+
+def pending_pushes() -> set[str]:
+    """The IDs of the notifications that nobody has pushed."""
+    with connection():
+        rows = database.execute_sql("SELECT id FROM notifications WHERE push_status = 'PENDING'")
+        return {notification_id for (notification_id,) in rows}
+
+
+#: What must never be, whatever the model says: each query finds the faults of one kind.
+FAULTS = {
+    "counts that are not the counts": """
+        SELECT user_id FROM graphs AS graph
+        WHERE (node_count, edge_count, cluster_count) <> (
+            (SELECT count(*) FROM graph_nodes WHERE user_id = graph.user_id),
+            (SELECT count(*) FROM graph_edges WHERE user_id = graph.user_id),
+            (SELECT count(*) FROM graph_clusters WHERE user_id = graph.user_id))""",
+    "clusters of another size than their nodes": """
+        SELECT user_id, id FROM graph_clusters AS cluster
+        WHERE size = 0 OR size <> (
+            SELECT count(*) FROM graph_nodes WHERE user_id = cluster.user_id AND cluster_id = cluster.id)""",
+    "edges to missing nodes": """
+        SELECT user_id, source, target FROM graph_edges AS edge
+        WHERE 2 > (SELECT count(*) FROM graph_nodes WHERE user_id = edge.user_id AND id IN (source, target))""",
+    "edges in both directions": """
+        SELECT user_id, source, target FROM graph_edges AS edge
+        WHERE EXISTS (
+            SELECT FROM graph_edges WHERE user_id = edge.user_id AND source = edge.target AND target = edge.source)""",
+    "nodes in missing clusters": """
+        SELECT user_id, id FROM graph_nodes AS node
+        WHERE cluster_id IS NOT NULL AND NOT EXISTS (
+            SELECT FROM graph_clusters WHERE user_id = node.user_id AND id = node.cluster_id)""",
+    "subcluster members in another cluster": """
+        SELECT user_id, id FROM graph_subclusters AS subcluster, jsonb_array_elements(node_ids) AS member
+        WHERE NOT EXISTS (
+            SELECT FROM graph_nodes AS node
+            WHERE node.user_id = subcluster.user_id AND node.id = member::integer
+                AND node.cluster_id = subcluster.cluster_id)""",
+    "embeddings without a node": """
+        SELECT user_id, node_id FROM node_embeddings AS embedding
+        WHERE NOT EXISTS (
+            SELECT FROM graph_nodes WHERE user_id = embedding.user_id AND id = embedding.node_id)""",
+    "parts of a graph without a graph": """
+        SELECT user_id FROM graph_nodes WHERE user_id NOT IN (SELECT user_id FROM graphs)""",
+}
+
+
+def faults() -> dict[str, list[Any]]:
+    """What is wrong in the tables by themselves."""
+    with connection():
+        found = {name: list(database.execute_sql(query)) for name, query in FAULTS.items()}
+        return {name: rows for name, rows in found.items() if rows}
