@@ -93,7 +93,8 @@ def tell(effects: Effects, document_id: str, recorded: Recorded) -> None:
     if tally:
         effects.notify(
             Event.WORKSPACE_COMPLETED,
-            key=recorded.workspace_id or "",
+            # A task may end twice, FAILED and then COMPLETED, and complete the workspace each time.
+            key=f"{recorded.workspace_id}:{recorded.status}",
             groupId=recorded.workspace_id,
             workspaceName=tally.name or recorded.workspace_id,
             completedCount=tally.completed,
