@@ -12,10 +12,16 @@ from uuid import uuid4
 
 import psycopg2
 import pytest
+from hypothesis import settings
 from psycopg2 import sql
 
 from graphnode.storage.database import close_database, open_database
 from graphnode.storage.schema import migrate
+
+# The same examples in every run, so that a change fails for what it changes; every night others, and more.
+settings.register_profile("normal", deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("nightly", deadline=None, max_examples=1000, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "normal"))
 
 #: Connections that a test's pool may have.
 POOL_SIZE = 8

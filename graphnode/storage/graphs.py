@@ -400,7 +400,8 @@ def _given(field: Field[Any]) -> Any:
 
 
 def _given_or_stored(field: Field[Any]) -> Any:
-    value, stored = _given(field), field
+    value = _given(field)
+    stored: Any = field
     match field:
         case TextField():
             value = fn.NULLIF(value, "")

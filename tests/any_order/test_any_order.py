@@ -1,0 +1,245 @@
+"""Order and duplicates: whatever arrives in whatever order, however often, the tables are as the contract says."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+from hypothesis import event, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, initialize, invariant, multiple, rule
+
+from graphnode.errors import TransientError, WrongOwner, sorted_error
+from graphnode.storage.database import connection, database
+from tests.any_order import api_server, model
+from tests.any_order.delivery import Crash, bench, deliver
+from tests.any_order.messages import (
+    USERS,
+    WORKSPACES,
+    document_ids,
+    in_workspace,
+    messages,
+    microscope_results,
+    of_another_user,
+    rivals,
+    users,
+    workspace_of,
+)
+from tests.any_order.model import Refused
+from tests.any_order.state import Document, Message, State, Task, Workspace
+from tests.any_order.tables import differences, faults, pending_pushes, stored_tables
+from tests.conftest import EMPTY
+
+#: Sequences of messages that are tried: every night many, in every run some.
+SEQUENCES = {"nightly": 500}.get(settings.get_current_profile_name(), 50)
+
+#: Steps of a sequence at most.
+STEPS = 40
+
+#: Steps of a delivery at which it may crash: a graph with all that belongs to it has 25.
+CRASHES = st.integers(1, 25)
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Sends messages, and delivers them: late, again, at once, with a crash. The model says what must be stored."""
+
+    sent: Bundle[Message] = Bundle("sent")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state = State()
+        self.deliveries = Counter[str]()
+        with connection():
+            database.cursor().execute(EMPTY)
+        bench.clear()
+
+    def upload_and_deliver(self, message: Message) -> None:
+        """Do what the AI server does, and then the worker."""
+        bench.documents |= message.documents
+        self.deliver(message)
+
+    @initialize(target=sent, drawn=st.lists(messages, min_size=5, max_size=10))
+    def send_some(self, drawn: list[Message]) -> MultipleResults[Message]:
+        for message in drawn:
+            bench.documents |= message.documents
+        return multiple(*drawn)
+
+    @rule(target=sent, message=messages)
+    def send(self, message: Message) -> Message:
+        self.upload_and_deliver(message)
+        return message
+
+    @rule(message=sent)
+    def deliver_late_or_again(self, message: Message) -> None:
+        self.deliver(message)
+
+    @rule(target=sent, message=messages, at=CRASHES)
+    def send_and_crash(self, message: Message, at: int) -> Message:
+        bench.documents |= message.documents
+        self.deliver_with_a_crash_and_again(message, at)
+        return message
+
+    @rule(message=sent, at=CRASHES)
+    def deliver_late_and_crash(self, message: Message, at: int) -> None:
+        self.deliver_with_a_crash_and_again(message, at)
+
+    @rule(target=sent, both=rivals())
+    def send_two_and_have_the_later_overtake(self, both: list[Message]) -> MultipleResults[Message]:
+        for message in both:
+            self.upload_and_deliver(message)
+        return multiple(*both)
+
+    @rule(target=sent, both=rivals())
+    def send_two_at_once(self, both: list[Message]) -> MultipleResults[Message]:
+        for message in both:
+            bench.documents |= message.documents
+        self.deliver_at_once(*both)
+        return multiple(*both)
+
+    @rule(one=sent, other=sent)
+    def deliver_two_at_once(self, one: Message, other: Message) -> None:
+        self.deliver_at_once(one, other)
+
+    @rule(message=sent, user_id=st.sampled_from(USERS))
+    def deliver_as_another_users(self, message: Message, user_id: str) -> None:
+        self.deliver(of_another_user(message, user_id=user_id))
+
+    @rule(message=microscope_results(), user_id=users, number=st.sampled_from(WORKSPACES))
+    def deliver_into_another_workspace(self, message: Message, user_id: str, number: str) -> None:
+        bench.documents |= message.documents
+        self.deliver(in_workspace(message, workspace_of(user_id, number)))
+
+    @rule(user_id=users, under_way=st.sampled_from(("CREATING", "UPDATING")))
+    def request(self, user_id: str, under_way: str) -> None:
+        api_server.request(user_id, under_way=under_way)
+        self.state = model.after_request(self.state, user_id, under_way=under_way)
+
+    @rule(user_id=users, number=st.integers(1, 3))
+    def register_a_task(self, user_id: str, number: int) -> None:
+        key = f"task_graph_{user_id}_{number}", "GRAPH_GENERATION_RESULT"
+        api_server.register_task(*key, user_id=user_id)
+        self.state = self.state.copy()
+        self.state.tasks.setdefault(key, Task(*key, user_id))
+
+    @rule(data=st.data(), user_id=users, number=st.sampled_from(WORKSPACES))
+    def add_a_document(self, data: st.DataObject, user_id: str, number: str) -> None:
+        workspace = Workspace(workspace_of(user_id, number), user_id, "Thesis")
+        document = Document(data.draw(document_ids(user_id)), workspace.id, user_id, "PENDING")
+        api_server.add_document(document, workspace)
+        self.state = model.after_new_document(self.state, document, workspace)
+
+    @invariant()
+    def tables_are_the_models(self) -> None:
+        assert not differences(stored_tables(), self.state.tables())
+
+    @invariant()
+    def tables_are_sound(self) -> None:
+        assert not faults()
+
+    def deliver(self, message: Message) -> None:
+        """Deliver a message alone; what it stores to be pushed is on its way afterwards."""
+        attempt = self.count_delivery(message)
+        expected = self.expected(message, attempt)
+        if expected is None:
+            event("refused: another user's")
+            with pytest.raises(WrongOwner):
+                deliver(message, attempt=attempt)
+            return
+        waiting = pending_pushes()
+        deliver(message, attempt=attempt)
+        assert pending_pushes() - waiting <= set(bench.enqueued)
+        event(kind_of_step(self.state, expected))
+        self.state = expected
+
+    def deliver_with_a_crash_and_again(self, message: Message, at: int) -> None:
+        """Deliver a message whose nth step never begins: before the commit nothing has happened, after it all has."""
+        attempt = self.count_delivery(message)
+        expected = self.expected(message, attempt)
+        if expected is None:
+            return
+        enqueued = list(bench.enqueued)
+        try:
+            with bench.crashing(at):
+                deliver(message, attempt=attempt)
+        except Crash:
+            if bench.committed:
+                event("crash after the commit")
+                self.state = expected
+            else:
+                event("crash before the commit")
+                assert bench.enqueued == enqueued, "what is not committed is not told"
+        else:
+            self.state = expected
+        self.tables_are_the_models()
+        self.deliver(message)
+
+    def deliver_at_once(self, one: Message, other: Message) -> None:
+        """Deliver two messages from two threads: the effect is that of one after the other, in either order."""
+        both = [(one, self.count_delivery(one)), (other, self.count_delivery(other))]
+        in_order = self.one_after_the_other(both)
+        in_reverse = self.one_after_the_other(both[::-1])
+        start = Barrier(2)
+        with ThreadPoolExecutor(2) as threads:
+            refused = sum(threads.map(lambda sent: is_refused(*sent, start=start), both))
+        found = stored_tables()
+        possible = [state for state, refusals in (in_order, in_reverse) if refusals == refused]
+        matching = [state for state in possible if state.tables() == found]
+        event("two at once" if in_order[0].tables() == in_reverse[0].tables() else "two at once, and the order matters")
+        assert matching, [differences(found, state.tables()) for state in possible]
+        self.state = matching[0]
+
+    def count_delivery(self, message: Message) -> int:
+        """How often SQS has delivered the message, this time included."""
+        body = json.dumps(message.body)
+        self.deliveries[body] += 1
+        return self.deliveries[body]
+
+    def expected(self, message: Message, attempt: int) -> State | None:
+        """What the model makes of a message; None when it refuses it."""
+        try:
+            return model.after(self.state, message, attempt=attempt)
+        except Refused:
+            return None
+
+    def one_after_the_other(self, deliveries: list[tuple[Message, int]]) -> tuple[State, int]:
+        """What the model makes of messages in this order, and how many of them it refuses."""
+        state, refused = self.state, 0
+        for message, attempt in deliveries:
+            try:
+                state = model.after(state, message, attempt=attempt)
+            except Refused:
+                refused += 1
+        return state, refused
+
+
+def is_refused(message: Message, attempt: int, *, start: Barrier) -> bool:
+    """Deliver a message as soon as all are ready, again while PostgreSQL says so; whether it is another user's."""
+    start.wait()
+    while True:
+        try:
+            deliver(message, attempt=attempt)
+        except WrongOwner:
+            return True
+        except Exception as error:
+            if not isinstance(sorted_error(error), TransientError):
+                raise
+        else:
+            return False
+
+
+def kind_of_step(before: State, after: State) -> str:
+    """What a delivery did, for the statistics."""
+    if before == after:
+        return "no effect: a repeat, or older"
+    ended = [task for key, task in after.tasks.items() if before.tasks.get(key) != task]
+    told = list(after.notifications.values())[len(before.notifications) :]
+    return " and ".join([*(f"{task.task_type} {task.status}" for task in ended), *(row.type for row in told[1:])])
+
+
+@pytest.mark.usefixtures("in_this_process")
+class TestEveryTableIsAsTheContractSaysAfterAnySequenceOfMessages(AnyOrder.TestCase):  # type: ignore[valid-type,misc]
+    # One failure is enough to shrink: a sequence is slow, and its failures are mostly of one cause.
+    settings = settings(max_examples=SEQUENCES, stateful_step_count=STEPS, report_multiple_bugs=False)
