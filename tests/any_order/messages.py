@@ -325,6 +325,25 @@ def rivals(draw: st.DrawFn) -> list[Message]:
     return sorted(both, key=lambda message: message.sent_at, reverse=True)
 
 
+@st.composite
+def graphs_and_moves(draw: st.DrawFn) -> list[Message]:
+    """A graph, and a batch that moves most of its nodes into one cluster, so that others are left empty."""
+    user_id = draw(users)
+    graph, batch = Draft(draw, user_id), Draft(draw, user_id)
+    document = draw(graph_documents())
+    graph.payload["status"] = batch.payload["status"] = "COMPLETED"
+    graph.add_document("resultS3Key", document)
+    cluster = draw(st.sampled_from(CLUSTERS))
+    moved = [node for node in document["nodes"] if draw(st.integers(1, 4)) < 4]
+    nodes = [{"id": f"{user_id}_{node['orig_id']}", "clusterId": cluster} for node in moved]
+    result = {"conversationId": "c1", "nodes": nodes, "edges": []}
+    batch.add_document("resultS3Key", {"userId": user_id, "results": [result]})
+    return [
+        graph.message("GRAPH_GENERATION_RESULT", f"task_graph_{user_id}_{draw(st.integers(1, 3))}"),
+        batch.message("ADD_NODE_RESULT", f"task_add_node_{user_id}_{draw(st.integers(1, 4))}"),
+    ]
+
+
 def of_another_user(message: Message, *, user_id: str) -> Message:
     """The same result, which now names another user."""
     payload = {name: value for name, value in message.body["payload"].items() if name not in ("userId", "user_id")}

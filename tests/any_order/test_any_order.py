@@ -20,6 +20,7 @@ from tests.any_order.messages import (
     USERS,
     WORKSPACES,
     document_ids,
+    graphs_and_moves,
     in_workspace,
     messages,
     microscope_results,
@@ -88,6 +89,12 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(target=sent, both=rivals())
     def send_two_and_have_the_later_overtake(self, both: list[Message]) -> MultipleResults[Message]:
+        for message in both:
+            self.upload_and_deliver(message)
+        return multiple(*both)
+
+    @rule(target=sent, both=graphs_and_moves())
+    def send_a_graph_and_move_its_nodes(self, both: list[Message]) -> MultipleResults[Message]:
         for message in both:
             self.upload_and_deliver(message)
         return multiple(*both)
