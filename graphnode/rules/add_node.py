@@ -134,7 +134,7 @@ def _node(
         orig_id=orig_id,
         cluster_id=cluster_id,
         cluster_name=names.get(cluster_id) if cluster_id else None,
-        cluster_confidence=finite(assigned.confidence, warnings) if cluster_id == assigned_id else None,
+        cluster_confidence=finite(assigned.confidence, warnings) if cluster_id and cluster_id == assigned_id else None,
         source_type=_source_type(result),
         num_messages=node.num_messages if node.num_sections is None else node.num_sections,
         keywords=[],

@@ -399,7 +399,8 @@ class Delivery:
         cluster_id = text(wire.get("clusterId")) or text(assigned.get("clusterId"))
         if cluster_id and cluster_id != old.cluster_id:
             old = old._replace(cluster_id=cluster_id, cluster_name=None, cluster_confidence=None)
-        confidence = assigned.get("confidence") if cluster_id == text(assigned.get("clusterId")) else None
+        is_assigned = cluster_id is not None and cluster_id == text(assigned.get("clusterId"))
+        confidence = assigned.get("confidence") if is_assigned else None
         return old._replace(
             cluster_name=names.get(cluster_id or "") or old.cluster_name,
             cluster_confidence=_first_given(confidence, old.cluster_confidence),

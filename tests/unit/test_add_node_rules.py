@@ -217,6 +217,14 @@ def test_a_node_that_comes_twice_keeps_nothing_of_the_cluster_it_leaves(stored: 
     assert (row.cluster_id, row.cluster_name, row.cluster_confidence) == ("nameless", None, None)
 
 
+def test_a_confidence_in_no_cluster_says_nothing_of_a_nodes_own(stored: StoredGraph) -> None:
+    unplaced = {"noteId": "a", "nodes": [{"origId": "a"}], "assignedCluster": {"clusterId": None, "confidence": 0.1}}
+
+    changes, _ = merge_batch(stored, batch_of(unplaced), user_id=USER)
+
+    assert [row.cluster_confidence for row in changes.nodes] == [None]
+
+
 def test_a_new_cluster_is_described_by_its_assignment(stored: StoredGraph) -> None:
     assigned = {
         "clusterId": "c9",
