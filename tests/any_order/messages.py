@@ -326,6 +326,14 @@ def rivals(draw: st.DrawFn) -> list[Message]:
 
 
 @st.composite
+def ends_and_late_progress(draw: st.DrawFn) -> list[Message]:
+    """The end of a graph generation, and progress of the same task."""
+    user_id = draw(users)
+    end, late = draw(graphs(st.just(user_id))), draw(progress(st.just(user_id)))
+    return [end, late._replace(body={**late.body, "taskId": end.body["taskId"]})]
+
+
+@st.composite
 def graphs_and_moves(draw: st.DrawFn) -> list[Message]:
     """A graph, and a batch that moves most of its nodes into one cluster, so that others are left empty."""
     user_id = draw(users)

@@ -20,6 +20,7 @@ from tests.any_order.messages import (
     USERS,
     WORKSPACES,
     document_ids,
+    ends_and_late_progress,
     graphs_and_moves,
     in_workspace,
     messages,
@@ -93,8 +94,8 @@ class AnyOrder(RuleBasedStateMachine):
             self.upload_and_deliver(message)
         return multiple(*both)
 
-    @rule(target=sent, both=graphs_and_moves())
-    def send_a_graph_and_move_its_nodes(self, both: list[Message]) -> MultipleResults[Message]:
+    @rule(target=sent, both=graphs_and_moves() | ends_and_late_progress())
+    def send_two_in_order(self, both: list[Message]) -> MultipleResults[Message]:
         for message in both:
             self.upload_and_deliver(message)
         return multiple(*both)
