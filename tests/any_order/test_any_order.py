@@ -44,6 +44,9 @@ STEPS = 40
 #: Steps of a delivery at which it may crash: a graph with all that belongs to it has 25.
 CRASHES = st.integers(1, 25)
 
+#: Tries of a message whose transaction PostgreSQL ends: one that it waits for is over by then.
+MAX_TRIES = 8
+
 
 class AnyOrder(RuleBasedStateMachine):
     """Sends messages, and delivers them: late, again, at once, with a crash. The model says what must be stored."""
@@ -57,11 +60,6 @@ class AnyOrder(RuleBasedStateMachine):
         with connection():
             database.cursor().execute(EMPTY)
         bench.clear()
-
-    def upload_and_deliver(self, message: Message) -> None:
-        """Do what the AI server does, and then the worker."""
-        bench.documents |= message.documents
-        self.deliver(message)
 
     @initialize(target=sent, drawn=st.lists(messages, min_size=5, max_size=10))
     def send_some(self, drawn: list[Message]) -> MultipleResults[Message]:
@@ -147,6 +145,11 @@ class AnyOrder(RuleBasedStateMachine):
     def tables_are_sound(self) -> None:
         assert not faults()
 
+    def upload_and_deliver(self, message: Message) -> None:
+        """Do what the AI server does, and then the worker."""
+        bench.documents |= message.documents
+        self.deliver(message)
+
     def deliver(self, message: Message) -> None:
         """Deliver a message alone; what it stores to be pushed is on its way afterwards."""
         attempt = self.count_delivery(message)
@@ -226,7 +229,7 @@ class AnyOrder(RuleBasedStateMachine):
 def is_refused(message: Message, attempt: int, *, start: Barrier) -> bool:
     """Deliver a message as soon as all are ready, again while PostgreSQL says so; whether it is another user's."""
     start.wait()
-    while True:
+    for _ in range(MAX_TRIES):
         try:
             deliver(message, attempt=attempt)
         except WrongOwner:
@@ -236,6 +239,7 @@ def is_refused(message: Message, attempt: int, *, start: Barrier) -> bool:
                 raise
         else:
             return False
+    raise AssertionError(f"PostgreSQL refused the message {MAX_TRIES} times")
 
 
 def kind_of_step(before: State, after: State) -> str:
