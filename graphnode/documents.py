@@ -316,6 +316,11 @@ _ADD_NODE_BATCH = msgspec.json.Decoder(AddNodeBatch, strict=False)
 _CHUNKS: msgspec.json.Decoder[list[Chunk] | Chunk] = msgspec.json.Decoder(list[Chunk] | Chunk, strict=False)
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
 
+# msgspec learns a type at its first use, and crashes the process when two threads make it do so at once. The decoders
+# above have taught it theirs; these are for what is converted.
+for _converted_type in (GraphCluster, BlockGraph):
+    msgspec.json.Decoder(_converted_type)
+
 
 def decode_graph(raw: bytes, *, warnings: Warnings | None = None) -> GraphDocument:
     """Decode the graph document of a graph generation.

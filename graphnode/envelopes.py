@@ -143,6 +143,10 @@ ROUTES: dict[str, Route] = {
     ),
 }
 
+# msgspec learns a type at its first use, and crashes the process when two threads make it do so at once.
+for _route in ROUTES.values():
+    msgspec.json.Decoder(_route.payload)
+
 #: What the API server sends to the AI server. On the result queue it is a mistake, not a result.
 REQUESTS = frozenset(
     {

@@ -1,0 +1,48 @@
+"""msgspec learns a type at its first use, and crashes the process when two threads make it do so at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+#: Makes the types anew again and again, and has eight threads use them at once.
+PROGRAM = """
+import importlib, sys, threading
+from graphnode import documents, envelopes
+
+def at_once(use):
+    start = threading.Barrier(8)
+    def run():
+        start.wait()
+        use()
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+BLOCKS = b'{"blocks": [{"id": "b1", "micro_graph": {"nodes": [], "edges": []}}], "edges": [{"source": "b1"}]}'
+GRAPH = b'{"nodes": [], "metadata": {"clusters": {"c1": {"name": "Baking", "key_themes": ["rye"]}}}}'
+RESULT = {"userId": "ada", "status": "COMPLETED", "chunks_count": 3, "ingest_stats": {"pages": 3}}
+
+sys.setswitchinterval(1e-6)
+for _ in range(150):
+    importlib.reload(documents)
+    importlib.reload(envelopes)
+    at_once(USE)
+"""
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "lambda: documents.decode_block_graph(BLOCKS)",
+        "lambda: documents.decode_graph(GRAPH)",
+        "lambda: envelopes.decode_payload(RESULT, envelopes.MicroscopeIngestResult)",
+    ],
+    ids=["a block graph", "a graph", "a payload"],
+)
+def test_many_threads_may_be_the_first_to_decode(use: str) -> None:
+    subprocess.run([sys.executable, "-c", PROGRAM.replace("USE", use, 1)], check=True, timeout=120)
