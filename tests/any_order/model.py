@@ -78,9 +78,9 @@ def after_new_document(state: State, document: Document, workspace: Workspace) -
     return state
 
 
-def given(fields_: Mapping[str, Any]) -> dict[str, Any]:
+def given(wire: Mapping[str, Any]) -> dict[str, Any]:
     """What an object gives, by name without case and underscores: absent, null and "" all mean "not given"."""
-    return {name.replace("_", "").lower(): value for name, value in fields_.items() if value not in (None, "")}
+    return {name.replace("_", "").lower(): value for name, value in wire.items() if value not in (None, "")}
 
 
 def moment(text: str | None) -> datetime | None:
@@ -369,7 +369,7 @@ class Delivery:
                 if old is None:
                     next_id = max(self._nodes(), default=-1) + 1
                     kind = {"conversationId": "chat", "noteId": "markdown", "fileId": "file"}
-                    source_type = next(type_ for field_, type_ in kind.items() if field_ in result)
+                    source_type = next(type_ for name, type_ in kind.items() if name in result)
                     old = Node(user_id, next_id, orig_id, source_type=source_type)
                 state.graph_nodes[user_id, old.id] = self._merged(old, wire, assigned, names)
         for old in before.values():
