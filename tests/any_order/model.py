@@ -351,6 +351,7 @@ class Delivery:
         nodes_before, edges_before = self._nodes(), len(self._edges())
         self._merge_nodes(results)
         self._remove_what_is_empty()
+        self._look_at_edges_of_moved_nodes(nodes_before)
         dropped = self._merge_edges(results, nodes_before)
         self._count(status="UPDATED")
         self._finish("COMPLETED", error=self.payload.get("error"), dropped=dropped)
@@ -440,6 +441,17 @@ class Delivery:
                 node_ids=members, size=len(members), representative_node_id=representative
             )
 
+    def _look_at_edges_of_moved_nodes(self, nodes_before: Mapping[int, Node]) -> None:
+        """An edge that was there is intra-cluster, or no longer, when an end of it has moved."""
+        nodes = self._nodes()
+        moved = {node.id for node in nodes_before.values() if nodes[node.id].cluster_id != node.cluster_id}
+        for edge in self._edges():
+            if moved & {edge.source, edge.target}:
+                clusters = {nodes[edge.source].cluster_id, nodes[edge.target].cluster_id}
+                together = len(clusters) == 1 and None not in clusters
+                key = self.user_id, edge.source, edge.target
+                self.state.graph_edges[key] = edge._replace(intra_cluster=together)
+
     def _merge_edges(self, results: list[dict[str, Any]], nodes_before: Mapping[int, Node]) -> Counter[str]:
         dropped = Counter[str]()
         done: set[frozenset[int]] = set()
@@ -457,7 +469,7 @@ class Delivery:
                 edge = stored or Edge(self.user_id, source, target, None, "insight", True)
                 self.state.graph_edges[self.user_id, edge.source, edge.target] = edge._replace(
                     weight=wire.get("weight", edge.weight),
-                    type="hard" if wire.get("type") == "hard" else "insight",
+                    type=wire["type"] if wire.get("type") in ("hard", "insight") else edge.type,
                     intra_cluster=wire.get("intraCluster", True),
                 )
         return dropped

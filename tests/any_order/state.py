@@ -148,6 +148,7 @@ class Task(NamedTuple):
     progress_percent: float | None = None
     eta_seconds: float | None = None
     progress_at: datetime | None = None
+    registered: bool = False
     is_finished: bool = False
     dropped_edges: dict[str, int] = {}
     left_out: frozenset[str] = frozenset()

@@ -128,7 +128,7 @@ class AnyOrder(RuleBasedStateMachine):
         key = f"task_graph_{user_id}_{number}", "GRAPH_GENERATION_RESULT"
         api_server.register_task(*key, user_id=user_id)
         self.state = self.state.copy()
-        self.state.tasks.setdefault(key, Task(*key, user_id))
+        self.state.tasks.setdefault(key, Task(*key, user_id, registered=True))
 
     @rule(data=st.data(), user_id=users, number=st.sampled_from(WORKSPACES))
     def add_a_document(self, data: st.DataObject, user_id: str, number: str) -> None:

@@ -24,8 +24,8 @@ COPIES = 8
 #: Messages that one call to SQS takes.
 BATCH = 10
 
-#: Why a message may be tried again here: PostgreSQL ended its transaction, or another thread pushes its notification.
-HARMLESS = {"DATABASE_CONFLICT", "BEING_PUSHED"}
+#: Why a message may be tried again here: PostgreSQL ended its transaction.
+HARMLESS = {"DATABASE_CONFLICT"}
 
 
 def batch(user_id: str, number: int) -> dict[str, bytes]:
