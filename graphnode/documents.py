@@ -19,7 +19,7 @@ import msgspec
 from ijson.common import JSONError
 
 from graphnode.errors import InvalidDocument, one_line
-from graphnode.rules.rows import Warnings
+from graphnode.repairs import Warnings
 
 #: Longest ID in characters. PostgreSQL indexes at most 2,704 bytes of a row: this ID and its user's, four bytes each.
 MAX_ID_LENGTH = 450

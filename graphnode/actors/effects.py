@@ -9,8 +9,8 @@ from typing import Any
 
 from graphnode.actors.notifications import enqueue
 from graphnode.envelopes import Envelope, Payload
+from graphnode.repairs import Warnings
 from graphnode.rules.notifications import Event, is_pushed
-from graphnode.rules.rows import Warnings
 from graphnode.storage import notifications, tasks, users
 from graphnode.storage.database import user_transaction
 from graphnode.storage.tasks import TaskStatus

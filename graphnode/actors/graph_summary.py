@@ -8,8 +8,8 @@ from graphnode.actors.effects import effects_of, is_repeated
 from graphnode.documents import decode_summary
 from graphnode.envelopes import RESULT_QUEUE, Envelope, GraphSummaryResult
 from graphnode.objects import read_document
+from graphnode.repairs import Warnings
 from graphnode.rules.notifications import Event
-from graphnode.rules.rows import Warnings
 from graphnode.rules.summary import recount
 from graphnode.storage import graphs, summaries
 from graphnode.storage.tasks import TaskStatus

@@ -12,9 +12,9 @@ from graphnode.documents import decode_block_graph, decode_chunks
 from graphnode.envelopes import RESULT_QUEUE, Envelope, MicroscopeIngestResult
 from graphnode.errors import InvalidEnvelope
 from graphnode.objects import read_document
+from graphnode.repairs import Warnings
 from graphnode.rules.microscope import MicroscopeTask, View, graph_keys, parse_task_id
 from graphnode.rules.notifications import Event
-from graphnode.rules.rows import Warnings
 from graphnode.storage import microscope
 from graphnode.storage.microscope import DocumentStatus, Recorded
 from graphnode.storage.tasks import TaskStatus

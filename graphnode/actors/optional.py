@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectNotFound
 from graphnode.objects import read_document
-from graphnode.rules.rows import Warnings
+from graphnode.repairs import Warnings
 
 D_co = TypeVar("D_co", covariant=True)
 

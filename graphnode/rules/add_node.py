@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from graphnode.documents import AddNodeBatch, AddNodeNode, AddNodeResult, AssignedCluster
 from graphnode.errors import WrongOwner
+from graphnode.repairs import Warnings
 from graphnode.rules.original_ids import original_id
 from graphnode.rules.rows import (
     ClusterRow,
@@ -15,7 +16,6 @@ from graphnode.rules.rows import (
     NodeRow,
     StoredGraph,
     SubclusterRow,
-    Warnings,
 )
 from graphnode.rules.values import finite, first_time, text_id
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 from graphnode.documents import GraphCluster, GraphDocument, GraphEdge, GraphNode, GraphSubcluster
+from graphnode.repairs import Warnings
 from graphnode.rules.original_ids import original_id
-from graphnode.rules.rows import ClusterRow, EdgeRow, GraphRows, NodeRow, SubclusterRow, Warnings
+from graphnode.rules.rows import ClusterRow, EdgeRow, GraphRows, NodeRow, SubclusterRow
 from graphnode.rules.values import as_keywords, finite, first_time, text_id
 
 

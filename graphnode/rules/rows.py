@@ -110,7 +110,3 @@ class SummaryRow(NamedTuple):
     recommendations: list[dict[str, Any]]
     detail_level: str | None
     generated_at: datetime | None
-
-
-#: What was repaired or left out, counted by a plain name: kept on the task, e.g. {"edges to unknown nodes": 3}.
-Warnings = dict[str, int]

@@ -11,7 +11,7 @@ from peewee import EXCLUDED, BooleanField, CompositeKey, DoubleField, Field, Int
 from playhouse.postgres_ext import DateTimeTZField
 
 from graphnode.errors import WrongOwner
-from graphnode.rules.rows import Warnings
+from graphnode.repairs import Warnings
 from graphnode.storage.database import JsonField, Table, connection
 
 

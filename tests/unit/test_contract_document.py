@@ -31,7 +31,8 @@ def names_in(file: str) -> set[str]:
             case ast.FunctionDef(name=name):
                 names.add(name)
             case ast.ClassDef(name=name, body=body):
-                names |= {f"{name}::{method.name}" for method in body if isinstance(method, ast.FunctionDef)}
+                # A state machine is a class without tests of its own.
+                names |= {name} | {f"{name}::{method.name}" for method in body if isinstance(method, ast.FunctionDef)}
     return names
 
 
@@ -48,5 +49,5 @@ def test_each_rule_has_a_proof(rule: str, proofs: str) -> None:
 def test_each_proof_is_a_test(proof: str) -> None:
     file, _, name = proof.partition("::")
 
-    assert name.rpartition("::")[2].startswith("test_")
+    assert name.rpartition("::")[2].lower().startswith("test")
     assert name in names_in(file)

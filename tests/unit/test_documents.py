@@ -25,7 +25,7 @@ from graphnode.documents import (
     read_embeddings,
 )
 from graphnode.errors import InvalidDocument
-from graphnode.rules.rows import Warnings
+from graphnode.repairs import Warnings
 
 
 def names_and_rows(raw: bytes) -> tuple[list[str | None], list[list[float | None]]]:

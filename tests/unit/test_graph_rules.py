@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphnode.documents import GraphDocument, decode_graph
+from graphnode.repairs import Warnings
 from graphnode.rules.graph import clean_graph
-from graphnode.rules.rows import GraphRows, Warnings
+from graphnode.rules.rows import GraphRows
 from graphnode.rules.values import utc
 
 node_ids = st.integers(min_value=0, max_value=8)
