@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
 
 import psycopg2
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from graphnode.dev.postgres import start_postgres
 from graphnode.dev.stack import bring_up_to_date
 from graphnode.dev.worker import Worker, WorkerError
-from tests.e2e.ai_server import AiServer
+from tests.e2e.ai_server import PATIENCE_S, AiServer
 from tests.e2e.conftest import SETTINGS
 
 Refusal = Callable[..., str]
@@ -68,14 +70,20 @@ def test_a_queue_without_a_dead_letter_queue_is_refused(refusal: Refusal, ai: Ai
     assert "has no dead-letter queue" in refusal(SQS_RESULT_QUEUE_URL=ai.dead_letter_queue)
 
 
-def test_a_worker_waits_for_a_database_that_is_not_there_yet(
-    ai: AiServer, stack_env: dict[str, str], tmp_path: Path
-) -> None:
+def turn_away_one_client(url: SplitResult) -> None:
+    """Be a server that closes its first connection, and gone."""
+    with socket.create_server((url.hostname or "", url.port or 0)) as server:
+        server.settimeout(PATIENCE_S)
+        server.accept()[0].close()
+
+
+def test_a_worker_waits_for_a_database_that_is_not_there_yet(stack_env: dict[str, str], tmp_path: Path) -> None:
     with start_postgres(tmp_path / "data") as postgres:
         bring_up_to_date(postgres.url)
         postgres.stop()
         with Worker({**SETTINGS, **stack_env, "DATABASE_URL": postgres.url}) as worker:
-            ai.wait_for_log(worker, "waiting to start")
+            # Its own word for it comes late: Dramatiq passes on what a worker says once it is ready, or after 30 s.
+            turn_away_one_client(urlsplit(postgres.url))
             postgres.start()
             worker.wait_until_ready()
             assert worker.log.text().count("waiting to start") == 1
