@@ -71,7 +71,7 @@ def test_a_document_belongs_to_its_workspaces_owner(query: Query) -> None:
         ("UPDATE graph_subclusters SET size = 0", "has_nodes"),
         ("UPDATE microscope_documents SET error = 'no'", "completed_without_error"),
         ("UPDATE tasks SET status = 'DONE'", "tasks_status"),
-        ("UPDATE tasks SET status = 'FAILED'", "when_ended"),
+        ("UPDATE tasks SET finished_at = now()", "when_ended"),
         ("UPDATE tasks SET progress_percent = 101", "is_a_percentage"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -67,6 +68,29 @@ def migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return copy
 
 
+@pytest.fixture
+def first_schema(empty_storage: None, migrations: Path, tmp_path: Path) -> None:
+    """The schema of the first migration alone; the others are there to be applied."""
+    later = [file for file in migrations.glob("[0-9]*.py") if file.stem != NAMES[0]]
+    for file in later:
+        file.rename(tmp_path / file.name)
+    migrate()
+    for file in later:
+        (tmp_path / file.name).rename(file)
+
+
+def wait_for_lock(url: str) -> None:
+    """Wait until somebody waits for a table."""
+    with closing(psycopg2.connect(url)) as looking, looking.cursor() as cursor:
+        looking.autocommit = True
+        deadline = time.monotonic() + 10
+        found = None
+        while not found:
+            assert time.monotonic() < deadline, "nobody waits for a lock"
+            cursor.execute("SELECT 1 FROM pg_locks WHERE locktype = 'relation' AND NOT granted")
+            found = cursor.fetchone()
+
+
 def tables() -> list[str]:
     with connection():
         found: list[str] = database.get_tables()
@@ -88,6 +112,38 @@ class TestMigrate:
             applied = [future.result() for future in [threads.submit(migrate) for _ in range(3)]]
 
         assert sorted(applied) == [[], [], NAMES]
+
+    @pytest.mark.usefixtures("first_schema")
+    def test_waits_for_a_workers_transaction_and_lets_it_finish(self, empty_database_url: str) -> None:
+        """A worker looks at the task first, and writes the graph then: whoever locks the graph first, is in its way."""
+        with closing(psycopg2.connect(empty_database_url)) as worker, ThreadPoolExecutor() as threads:
+            cursor = worker.cursor()
+            cursor.execute("SELECT * FROM tasks")
+            migrating = threads.submit(migrate)
+            wait_for_lock(empty_database_url)
+            cursor.execute("INSERT INTO graphs (user_id, status) VALUES ('ada', 'CREATED')")
+            cursor.execute("INSERT INTO graph_nodes (user_id, id, orig_id) VALUES ('ada', 0, 'a')")
+            worker.commit()
+
+            assert migrating.result() == NAMES[1:]
+
+    @pytest.mark.usefixtures("first_schema")
+    def test_mends_what_others_have_left_out(self) -> None:
+        with connection():
+            database.execute_sql(
+                """
+                INSERT INTO microscope_documents (id, workspace_id, user_id, status, error)
+                    VALUES ('d1', 'w1', 'ada', 'COMPLETED', 'an old error');
+                INSERT INTO tasks (task_id, task_type, user_id, status) VALUES ('t1', 'x', 'ada', 'FAILED');
+                INSERT INTO tasks (task_id, task_type, user_id, status, finished_at)
+                    VALUES ('t2', 'x', 'ada', 'PENDING', now())
+                """
+            )
+
+        assert migrate() == NAMES[1:]
+
+        with connection():
+            assert microscope.MicroscopeWorkspace.get_by_id("w1").user_id == "ada"
 
     def test_applies_all_or_none(self, migrations: Path) -> None:
         (migrations / "9999_broken.py").write_text("def up(migrator, db):\n    db.execute_sql('SELECT 1 / 0')\n")

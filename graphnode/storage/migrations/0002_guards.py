@@ -11,6 +11,18 @@ from playhouse.migrate import SchemaMigrator
 STATEMENTS = """
 SET LOCAL lock_timeout = '5s';
 
+-- All at once, and `tasks` first, as each worker's transaction does: whoever comes meanwhile waits, and nobody for us.
+LOCK TABLE tasks, graphs, graph_nodes, graph_edges, graph_clusters, graph_subclusters, node_embeddings,
+    microscope_workspaces, microscope_documents, microscope_graphs, notifications IN ACCESS EXCLUSIVE MODE;
+
+-- What others may have left out.
+INSERT INTO microscope_workspaces (id, user_id)
+    SELECT workspace_id, min(user_id) FROM microscope_documents WHERE workspace_id IS NOT NULL GROUP BY workspace_id
+    ON CONFLICT DO NOTHING;
+UPDATE microscope_documents SET error = NULL WHERE status = 'COMPLETED' AND error IS NOT NULL;
+UPDATE tasks SET finished_at = NULL
+    WHERE finished_at IS NOT NULL AND status NOT IN ('COMPLETED', 'FAILED', 'SUPERSEDED');
+
 -- At commit, too: when a graph is replaced, two nodes may exchange their sources.
 ALTER TABLE graph_nodes
     DROP CONSTRAINT graph_nodes_user_id_orig_id_key,
@@ -60,7 +72,7 @@ ALTER TABLE tasks
     ADD CONSTRAINT tasks_attempts_are_counted CHECK (attempts >= 0),
     ADD CONSTRAINT tasks_progress_is_a_percentage CHECK (progress_percent BETWEEN 0 AND 100),
     ADD CONSTRAINT tasks_finished_when_ended
-        CHECK ((finished_at IS NOT NULL) = (status IN ('COMPLETED', 'FAILED', 'SUPERSEDED')));
+        CHECK (finished_at IS NULL OR status IN ('COMPLETED', 'FAILED', 'SUPERSEDED'));
 UPDATE tasks SET registered = true WHERE status = 'PENDING';
 ALTER TABLE tasks ALTER COLUMN registered SET DEFAULT true;
 CREATE INDEX ON tasks (user_id);
