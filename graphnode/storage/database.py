@@ -52,12 +52,14 @@ CONNECTION = {
     "tcp_user_timeout": "30000",  # ms
 }
 
-#: SET LOCAL ends with the transaction. The lock is the user's: 64 bits of a hash that PostgreSQL computes, so that the
-#: API server can take the same one.
+#: SET LOCAL ends with the transaction. In UTC each time that was stored can be read: elsewhere the ends of the calendar
+#: lie outside of Python's. The lock is the user's: 64 bits of a hash that PostgreSQL computes, so that the API server
+#: can take the same one.
 BEGIN_FOR_USER = f"""
 SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS};
 SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS};
 SET LOCAL idle_in_transaction_session_timeout = {IDLE_TIMEOUT_MS};
+SET LOCAL timezone = 'UTC';
 SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))
 """
 

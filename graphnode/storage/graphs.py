@@ -47,6 +47,9 @@ MOST_CHANGED = 0.4
 #: What a node's row says of its cluster: it stays behind when the node moves to another.
 OF_ITS_CLUSTER = ("cluster_name", "cluster_confidence")
 
+#: Edges from which on a graph is worth new plans: they cost a millisecond.
+LARGE_GRAPH = 1000
+
 #: Rows that one INSERT of `apply_changes` takes.
 INSERT_ROWS = 1000
 
@@ -206,16 +209,19 @@ def replace_graph(user_id: str, rows: GraphRows, *, source_timestamp: datetime) 
 
 def _rewrite(user_id: str, rows: GraphRows) -> None:
     """Write every part of a graph anew: what a first graph needs, and one that has little of the last one."""
+    _forget_plans(rows)
     for table in PARTS:
         _delete_all(table, user_id)
     _copy(GraphCluster, ClusterRow._fields, user_id, rows.clusters)
     _copy(GraphNode, NodeRow._fields, user_id, rows.nodes)
     _copy(GraphEdge, EdgeRow._fields, user_id, rows.edges)
     _copy(GraphSubcluster, SubclusterRow._fields, user_id, rows.subclusters)
+    _forget_plans(rows)
 
 
 def _update(user_id: str, rows: GraphRows, nodes: Difference[NodeRow], edges: Difference[EdgeRow]) -> None:
     """Write what differs. It is faster, for each edge has two foreign keys to check; and it leaves few dead rows."""
+    _forget_plans(rows)
     _delete_all(GraphSubcluster, user_id)
     clusters = difference(_stored(GraphCluster, ClusterRow, user_id), rows.clusters)
     _upsert(GraphCluster, ("id",), user_id, clusters.fresh)
@@ -233,6 +239,16 @@ def _update(user_id: str, rows: GraphRows, nodes: Difference[NodeRow], edges: Di
     _copy(GraphSubcluster, SubclusterRow._fields, user_id, rows.subclusters)
     named = {cluster.id for cluster in rows.clusters}
     _delete_parts(GraphCluster, user_id, [cluster.id for cluster in clusters.stale if cluster.id not in named])
+
+
+def _forget_plans(rows: GraphRows) -> None:
+    """Have PostgreSQL plan the look-ups of its foreign keys anew, for a graph that is large.
+
+    A session keeps the plans that it made when the tables were small and every index was as good as another: then each
+    edge of a large graph reads all of the user's nodes, and 100,000 edges take minutes.
+    """
+    if len(rows.edges) > LARGE_GRAPH:
+        database.execute_sql("DISCARD PLANS")
 
 
 def store_embeddings(user_id: str, rows: Iterable[tuple[int, Sequence[float]]]) -> int:
@@ -258,7 +274,10 @@ def store_embeddings(user_id: str, rows: Iterable[tuple[int, Sequence[float]]]) 
 def embedding_width(user_id: str) -> int | None:
     """How many numbers each of the user's embeddings has; None if there are none."""
     width: int | None = (
-        NodeEmbedding.select(fn.vector_dims(NodeEmbedding.embedding)).where(NodeEmbedding.user_id == user_id).scalar()
+        NodeEmbedding.select(fn.vector_dims(NodeEmbedding.embedding))
+        .where(NodeEmbedding.user_id == user_id)
+        .limit(1)
+        .scalar()
     )
     return width
 

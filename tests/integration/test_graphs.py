@@ -20,7 +20,7 @@ from graphnode.rules.rows import (
     SubclusterRow,
 )
 from graphnode.storage import graphs
-from graphnode.storage.database import connection, user_transaction
+from graphnode.storage.database import close_database, connection, database, open_database, user_transaction
 from graphnode.storage.graphs import (
     Graph,
     GraphCluster,
@@ -32,6 +32,7 @@ from graphnode.storage.graphs import (
     GraphSubcluster,
     NodeEmbedding,
 )
+from graphnode.storage.schema import migrate
 
 Row = TypeVar("Row", bound=NamedTuple)
 
@@ -195,6 +196,40 @@ def test_what_is_stored_is_the_new_graph_whichever_way_it_is_written(
         assert rows(GraphCluster, ClusterRow) == graph.clusters
         assert rows(GraphSubcluster, SubclusterRow) == graph.subclusters
         assert graphs.graph_counts("ada") == (len(graph.nodes), len(graph.edges), len(graph.clusters))
+
+
+def test_a_large_graph_after_small_ones_looks_each_node_up_by_its_id(empty_database_url: str) -> None:
+    """Plans that a session made while every index was as good as another would read all nodes for each edge."""
+    open_database(empty_database_url, max_connections=1)
+    migrate()
+    nodes = [TEA._replace(id=number, orig_id=f"conv-{number}") for number in range(1500)]
+    edges = [EdgeRow(number, (number + step) % 1500, 0.5, "hard", True) for number in range(1500) for step in (1, 2, 3)]
+    large = GraphRows(nodes, edges, [DRINKS], [], generated_at=None, metadata={})
+    for number in range(10):
+        with user_transaction(f"user-{number}"):
+            graphs.replace_graph(f"user-{number}", GRAPH, source_timestamp=NOON)
+    with user_transaction("ada"):
+        graphs.replace_graph("ada", large, source_timestamp=NOON)
+
+    read = "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'graph_nodes_has_each_source_once'"
+    with connection():
+        database.execute_sql("SELECT pg_stat_force_next_flush()")
+        (rows_read,) = database.execute_sql(read).fetchone()
+    close_database()
+    assert rows_read < 10 * len(edges)
+
+
+@pytest.mark.parametrize("zone", ["Asia/Seoul", "America/New_York"])
+def test_a_graph_with_times_at_the_ends_of_the_calendar_can_be_replaced_in_any_zone(
+    database_url: str, zone: str
+) -> None:
+    open_database(f"{database_url}?options=-c%20timezone%3D{zone}", max_connections=1)
+    ends = [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)]
+    nodes = [TEA._replace(timestamp=ends[0]), COFFEE._replace(timestamp=ends[1]), GRAPHS]
+    for _ in range(2):
+        with user_transaction("ada"):
+            graphs.replace_graph("ada", GRAPH._replace(nodes=nodes), source_timestamp=NOON)
+    close_database()
 
 
 @pytest.mark.usefixtures("stored_graph")
