@@ -358,7 +358,7 @@ def read_conversations(source: Source) -> Iterator[str | None]:
     try:
         for place, event, value in ijson.parse(_Repaired(source), use_float=True):
             if place == "conversations.item.orig_id":
-                name = str(value) if value is not None else None
+                name = str(value).replace("\0", "") if value is not None else None
             elif (place, event) == ("conversations.item", "end_map"):
                 yield name
                 name = None
@@ -393,7 +393,7 @@ class _Repaired:
     stand in a text.
     """
 
-    _WORDS = re.compile(rb"(?:^|(?<=[\[,\s]))(?:NaN|-?Infinity)(?=[\],\s])")
+    _WORDS = re.compile(rb"(?:^|(?<=[\[,:\s]))(?:NaN|-?Infinity)(?=[\],}\s])")
 
     def __init__(self, source: Source) -> None:
         self._source = source

@@ -9,9 +9,9 @@ import gzip
 import io
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import boto3.session
 from botocore.config import Config
@@ -80,33 +80,38 @@ def read_document(key: str) -> bytes:
         return b"".join(iter(lambda: document.read(CHUNK_BYTES), b""))
 
 
-def open_features(key: str) -> AbstractContextManager[Document]:
+def open_features(key: str, *, etag: str | None = None) -> AbstractContextManager[Document]:
     """Open a features document, which is read as it comes: `GRAPHNODE_MAX_FEATURES_BYTES` is its limit.
+
+    Parameters:
+      etag: of an earlier reading; anything else under this key is ObjectChanged.
 
     Raises what `open_document` raises.
     """
-    return open_document(key, limit=settings().max_features_bytes, setting="GRAPHNODE_MAX_FEATURES_BYTES")
+    limit = settings().max_features_bytes
+    return open_document(key, limit=limit, setting="GRAPHNODE_MAX_FEATURES_BYTES", etag=etag)
 
 
 @contextmanager
-def open_document(key: str, *, limit: int, setting: str) -> Iterator[Document]:
+def open_document(key: str, *, limit: int, setting: str, etag: str | None = None) -> Iterator[Document]:
     """Open a document in the payload bucket, to be read as it comes.
 
     Parameters:
       key: the object's key.
       limit: the most bytes it may have, unpacked.
       setting: the variable that sets the limit, for the error.
+      etag: what it must be; None: whatever is there.
 
-    Raises ObjectNotFound (it may still come), DocumentTooLarge, and botocore's errors; reading it also ObjectChanged,
-    and InvalidDocument if it says that it is gzip and is not.
+    Raises ObjectNotFound (it may still come), DocumentTooLarge, ObjectChanged, and botocore's errors; reading it also
+    InvalidDocument if it says that it is gzip and is not.
     """
-    found = StoredObject(key)
+    found = StoredObject(key, etag=etag)
     try:
         if not found.is_gzip and found.size > limit:
             raise DocumentTooLarge(f"{found.name} has {found.size} bytes; the limit is {limit} ({setting})")
         # GzipFile reads whatever has `read`, but its type asks for more.
         unpacked = gzip.GzipFile(fileobj=cast("IO[bytes]", found)) if found.is_gzip else found
-        yield Document(unpacked, name=found.name, limit=limit, setting=setting)
+        yield Document(unpacked, name=found.name, etag=found.etag, limit=limit, setting=setting)
     finally:
         found.close()
 
@@ -117,11 +122,15 @@ class Document:
     Parameters:
       source: what they are read from.
       name: the object, for errors.
+      etag: which of all that may be under its key it is.
       limit: the most bytes it may have.
       setting: the variable that sets the limit.
     """
 
-    def __init__(self, source: io.BufferedIOBase | StoredObject, *, name: str, limit: int, setting: str) -> None:
+    def __init__(
+        self, source: io.BufferedIOBase | StoredObject, *, name: str, etag: str, limit: int, setting: str
+    ) -> None:
+        self.etag = etag
         self._source = source
         self._name = name
         self._limit = limit
@@ -147,18 +156,19 @@ class StoredObject:
 
     Parameters:
       key: its key in the payload bucket.
+      etag: what it must be; None: whatever is there.
 
-    Raises ObjectNotFound, and botocore's errors.
+    Raises ObjectNotFound, ObjectChanged, and botocore's errors.
     """
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, *, etag: str | None = None) -> None:
         self._bucket, self._key = settings().s3_payload_bucket, key
         self.name = f"s3://{self._bucket}/{key}"
         self._at = 0
-        answer = self._get()
+        answer = self._get({"IfMatch": etag} if etag else {})
         self.size = answer["ContentLength"]
         self.is_gzip = "gzip" in answer.get("ContentEncoding", "").lower()
-        self._etag = answer["ETag"]
+        self.etag = answer["ETag"]
         self._body: StreamingBody = answer["Body"]
 
     def read(self, size: int) -> bytes:
@@ -171,7 +181,7 @@ class StoredObject:
         for resumption in range(MOST_RESUMPTIONS + 1):
             if resumption:
                 self._body.close()
-                self._body = self._get(resume=True)["Body"]
+                self._body = self._get({"IfMatch": self.etag, "Range": f"bytes={self._at}-"})["Body"]
             try:
                 chunk: bytes = self._body.read(size)
             except BROKEN as error:
@@ -187,19 +197,15 @@ class StoredObject:
         """Give the connection back."""
         self._body.close()
 
-    def _get(self, *, resume: bool = False) -> GetObjectOutputTypeDef:
+    def _get(self, conditions: Mapping[str, Any]) -> GetObjectOutputTypeDef:
         try:
-            if resume:
-                return client().get_object(
-                    Bucket=self._bucket, Key=self._key, Range=f"bytes={self._at}-", IfMatch=self._etag
-                )
-            return client().get_object(Bucket=self._bucket, Key=self._key)
+            return client().get_object(Bucket=self._bucket, Key=self._key, **conditions)
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code")
             if code == "NoSuchKey":
                 raise ObjectNotFound(f"{self.name} does not exist (yet)") from None
             if code in ("PreconditionFailed", "412"):
-                raise ObjectChanged(f"{self.name} was overwritten while it was read, at byte {self._at}") from None
+                raise ObjectChanged(f"{self.name} was overwritten while it was read (at byte {self._at})") from None
             raise
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import dramatiq
 
@@ -27,6 +28,23 @@ from graphnode.rules.summary import recount
 from graphnode.storage import graphs, summaries
 from graphnode.storage.tasks import TaskStatus
 
+#: What costs the user the embeddings, and not the graph.
+LEFT_OUT = (ObjectNotFound, DocumentTooLarge, InvalidDocument, RefusedByDatabase)
+
+
+class Features(NamedTuple):
+    """A features file whose embeddings are yet to be read.
+
+    Parameters:
+      key: its key in S3.
+      etag: which of all that may be under that key it is.
+      names: the original ID of each of its conversations.
+    """
+
+    key: str
+    etag: str
+    names: list[str | None]
+
 
 @dramatiq.actor(actor_name="graph_generation", queue_name=RESULT_QUEUE)
 def graph_generation(envelope: Envelope[GraphGenerationResult]) -> None:
@@ -42,6 +60,7 @@ def graph_generation(envelope: Envelope[GraphGenerationResult]) -> None:
     warnings = Counter[str]()
     rows, repairs = clean_graph(decode_graph(read_document(result.result_s3_key), warnings=warnings))
     warnings.update(repairs)
+    features = read_features(result.features_s3_key, warnings)
     summary = read_optional(result.summary_s3_key, decode_summary, name="summary", warnings=warnings)
 
     with effects_of(envelope, user_id=result.user_id, ends=TaskStatus.COMPLETED) as effects:
@@ -51,7 +70,7 @@ def graph_generation(envelope: Envelope[GraphGenerationResult]) -> None:
         if stored and stored > envelope.timestamp:
             effects.finish(TaskStatus.SUPERSEDED, warnings={f"a newer graph is stored, of {stored.isoformat()}": 1})
             return
-        store(envelope, rows, summary, warnings)
+        store(envelope, rows, features, summary, warnings)
         # Text beside COMPLETED tells of a partial failure: a success all the same (the contract).
         effects.finish(TaskStatus.COMPLETED, error=result.error, warnings=warnings)
         effects.notify(
@@ -66,6 +85,7 @@ def graph_generation(envelope: Envelope[GraphGenerationResult]) -> None:
 def store(
     envelope: Envelope[GraphGenerationResult],
     rows: GraphRows,
+    features: Features | None,
     summary: SummaryDocument | None,
     warnings: Counter[str],
 ) -> None:
@@ -73,27 +93,37 @@ def store(
     user_id = envelope.payload.user_id
     width_before = graphs.embedding_width(user_id)
     graphs.replace_graph(user_id, rows, source_timestamp=envelope.timestamp)
-    if envelope.payload.features_s3_key:
+    if features:
         node_ids = {node.orig_id: node.id for node in rows.nodes}
-        store_features(user_id, envelope.payload.features_s3_key, node_ids, warnings, width_before=width_before)
+        store_features(user_id, features, node_ids, warnings, width_before=width_before)
     if summary:
         row = recount(summary, Counter(node.source_type for node in rows.nodes))
         summaries.replace_summary(user_id, row, source_timestamp=envelope.timestamp)
 
 
+def read_features(key: str | None, warnings: Counter[str]) -> Features | None:
+    """Whose embeddings a features file holds; or add a warning that says why they are left out."""
+    if key is None:
+        return None
+    try:
+        with open_features(key) as document:
+            return Features(key, document.etag, list(read_conversations(document)))
+    except LEFT_OUT as error:
+        warnings[f"features left out: {error}"] = 1
+        return None
+
+
 def store_features(
-    user_id: str, key: str, node_ids: Mapping[str, int], warnings: Counter[str], *, width_before: int | None
+    user_id: str, features: Features, node_ids: Mapping[str, int], warnings: Counter[str], *, width_before: int | None
 ) -> None:
     """Stream the embeddings from S3 into their table; or add a warning that says why they are left out."""
     left_out = Counter[str]()
     try:
-        with open_features(key) as document:
-            names = list(read_conversations(document))
-        with open_features(key) as document:
+        with open_features(features.key, etag=features.etag) as document:
             rows = read_embeddings(document)
-            matched = match_embeddings(names, rows, node_ids, warnings=left_out, width_before=width_before)
+            matched = match_embeddings(features.names, rows, node_ids, warnings=left_out, width_before=width_before)
             graphs.store_embeddings(user_id, matched)
-    except (ObjectNotFound, DocumentTooLarge, InvalidDocument, RefusedByDatabase) as error:
+    except LEFT_OUT as error:
         left_out = Counter({f"features left out: {error}": 1})
     warnings.update(left_out)
 

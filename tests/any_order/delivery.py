@@ -69,7 +69,7 @@ class Bench:
 
     # What boto3's client does for `objects.py`.
 
-    def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: N803
+    def get_object(self, *, Bucket: str, Key: str, **_conditions: str) -> dict[str, Any]:  # noqa: N803
         """An object, or S3's own error."""
         self.step()
         if Key not in self.documents:

@@ -92,6 +92,18 @@ def test_what_was_overwritten_half_way_is_not_mixed_with_what_took_its_place(s3:
         read_document("a")
 
 
+def test_what_was_overwritten_between_two_readings_is_not_taken_for_the_same(s3: S3Stub) -> None:
+    s3.objects["a"] = Object(BODY)
+    with open_features("a") as first:
+        etag = first.etag
+    with open_features("a", etag=etag) as second:
+        assert second.read(10) == BODY[:10]
+    s3.objects["a"] = Object(BODY[::-1])
+
+    with pytest.raises(ObjectChanged), open_features("a", etag=etag):
+        pass
+
+
 def test_a_document_over_the_limit_is_not_read(s3: S3Stub) -> None:
     s3.objects["a"] = Object(bytes(LIMIT + 1))
 

@@ -364,6 +364,16 @@ def test_numbers_that_are_none_in_features_are_missing_wherever_a_chunk_ends(siz
     assert list(read_embeddings(Chunks(raw))) == [[None, None, None, 0.5, None]]
 
 
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
+def test_words_that_are_no_numbers_do_no_harm_beside_the_rows(word: str) -> None:
+    raw = (
+        '{"conversations": [{"orig_id": "a\\u0000b", "keywords": [{"term": "x", "score": %s}]}],'
+        ' "embeddings": [[0.5]], "metadata": {"silhouette": %s}}'
+    )
+
+    assert names_and_rows((raw % (word, word)).encode()) == (["ab"], [[0.5]])
+
+
 @pytest.mark.parametrize(
     ("raw", "problem"),
     [
