@@ -108,12 +108,16 @@ class _Body(msgspec.Struct):
     error: _Error
 
 
+#: Made here, before there are threads: msgspec cannot learn a type in two at once.
+_BODY = msgspec.json.Decoder(_Body)
+
+
 def _is_about_the_token(error: FirebaseError) -> bool:
     """Whether FCM finds fault with the token, not with the message, which has the same code."""
     if error.http_response is None:
         return False
     try:
-        found = msgspec.json.decode(error.http_response.content, type=_Body).error
+        found = _BODY.decode(error.http_response.content).error
     except msgspec.DecodeError:
         return False
     fields = [violation.field for detail in found.details for violation in detail.field_violations]

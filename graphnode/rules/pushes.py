@@ -8,6 +8,9 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+#: The most seconds that a Retry-After is heeded for. FCM asks for minutes; a proxy may say anything.
+LONGEST_RETRY_AFTER_S = 86_400.0
+
 
 class PushStatus(StrEnum):
     """How far the push of a notification is."""
@@ -106,20 +109,20 @@ def given_up(
 
 
 def retry_after_s(header: str | None, *, now: datetime) -> float:
-    """Seconds that a Retry-After header asks for, as a number or as a date; 0 when it says nothing.
+    """Seconds that a Retry-After header asks for, as a number or as a date, a day at most; 0 when it says nothing.
 
     https://www.rfc-editor.org/rfc/rfc9110.html#name-retry-after
     """
     if not header:
         return 0.0
     if header.strip().isdecimal():
-        return float(header)
+        return min(float(header), LONGEST_RETRY_AFTER_S)
     try:
         moment = parsedate_to_datetime(header)
     except ValueError:
         return 0.0
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - now).total_seconds())
+    return min(max(0.0, (moment - now).total_seconds()), LONGEST_RETRY_AFTER_S)
 
 
 def _first(reasons: Mapping[str, str]) -> str | None:

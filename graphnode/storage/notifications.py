@@ -192,11 +192,11 @@ def settle_push(claimed: Notification, settled: Settled) -> bool:
 
 
 def devices(user_id: str) -> list[Device]:
-    """A user's devices, the one seen last first."""
+    """A user's devices, the one seen last first. A row without a token is none: for it, firebase-admin refuses all."""
     with connection():
         query = (
             DeviceToken.select(DeviceToken.token, DeviceToken.last_seen_at)
-            .where(DeviceToken.user_id == user_id)
+            .where(DeviceToken.user_id == user_id, DeviceToken.token != "")
             .order_by(DeviceToken.last_seen_at.desc(), DeviceToken.token)
         )
         return [Device(*row) for row in query.tuples().iterator()]

@@ -346,6 +346,11 @@ class TestDevices:
         assert [device.token for device in notifications.devices("ada")] == ["new", "old"]
         assert notifications.devices("nobody") == []
 
+    def test_a_row_without_a_token_is_no_device(self, query: Query) -> None:
+        query("INSERT INTO device_tokens (token, user_id) VALUES ('', 'ada')")
+
+        assert [device.token for device in notifications.devices("ada")] == ["new", "old"]
+
     def test_those_that_are_gone_are_forgotten(self) -> None:
         old = Device("old", datetime(2026, 5, 1, tzinfo=UTC))
         notifications.remove_devices([old, Device("never seen", datetime(2026, 5, 1, tzinfo=UTC))])

@@ -148,8 +148,8 @@ class TestAnswers:
         assert (report.reached, list(report.later), report.outage) == (1, ["iphone"], None)
 
     def test_no_answer_in_time_is_tried_later(self, fcm: FcmServer, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(push, "CALL_TIMEOUT_S", 0.2)
-        fcm.by_token["phone"] = fcm_stub.after(fcm_stub.TAKEN, 1)
+        monkeypatch.setattr(push, "CALL_TIMEOUT_S", 1)
+        fcm.by_token["phone"] = fcm_stub.after(fcm_stub.TAKEN, 3)
         firebase = Firebase(settings(firebase_credentials_json=fcm.credentials_json, fcm_endpoint=fcm.url))
         try:
             report = firebase.send(["phone"], PUSH)

@@ -10,7 +10,7 @@ import pytest
 #: Makes the types anew again and again, and has eight threads use them at once.
 PROGRAM = """
 import importlib, sys, threading
-from graphnode import documents, envelopes
+from graphnode import documents, envelopes, push_answers
 
 def at_once(use):
     start = threading.Barrier(8)
@@ -27,10 +27,15 @@ BLOCKS = b'{"blocks": [{"id": "b1", "micro_graph": {"nodes": [], "edges": []}}],
 GRAPH = b'{"nodes": [], "metadata": {"clusters": {"c1": {"name": "Baking", "key_themes": ["rye"]}}}}'
 RESULT = {"userId": "ada", "status": "COMPLETED", "chunks_count": 3, "ingest_stats": {"pages": 3}}
 
+class Refusal:
+    class http_response:
+        content = b'{"error": {"message": "no", "details": [{"fieldViolations": [{"field": "message.token"}]}]}}'
+
 sys.setswitchinterval(1e-6)
 for _ in range(150):
     importlib.reload(documents)
     importlib.reload(envelopes)
+    importlib.reload(push_answers)
     at_once(USE)
 """
 
@@ -41,8 +46,9 @@ for _ in range(150):
         "lambda: documents.decode_block_graph(BLOCKS)",
         "lambda: documents.decode_graph(GRAPH)",
         "lambda: envelopes.decode_payload(RESULT, envelopes.MicroscopeIngestResult)",
+        "lambda: push_answers._is_about_the_token(Refusal)",
     ],
-    ids=["a block graph", "a graph", "a payload"],
+    ids=["a block graph", "a graph", "a payload", "FCM's answer"],
 )
 def test_many_threads_may_be_the_first_to_decode(use: str) -> None:
     subprocess.run([sys.executable, "-c", PROGRAM.replace("USE", use, 1)], check=True, timeout=120)

@@ -93,6 +93,8 @@ def test_devices_that_were_not_reached_in_time_leave_the_push_sent() -> None:
         (" 0 ", 0),
         ("Sun, 24 May 2026 12:00:30 GMT", 30),
         ("Sun, 24 May 2026 11:00:00 GMT", 0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 86_400),
+        ("99999999999999999999", 86_400),
         ("soon", 0),
         ("-5", 0),
         ("", 0),
