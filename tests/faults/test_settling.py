@@ -9,6 +9,7 @@ import dramatiq
 import pytest
 
 from benchmarks.sqs_stub import StubServer
+from graphnode import broker
 from graphnode.errors import InvalidDocument, ServiceBusy
 from graphnode.verdicts import RetryPolicy
 from tests.faults.conftest import StartWorker, wait_until
@@ -25,8 +26,11 @@ def test_messages_are_deleted_in_batches(start: StartWorker, stub: StubServer) -
     assert stub.calls("DeleteMessageBatch") <= 40
 
 
-@pytest.mark.parametrize("kind", ["partial", "server_error", "throttle", "drop"])
-def test_deletions_that_fail_are_tried_again(start: StartWorker, stub: StubServer, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["partial", "server_error", "throttle", "drop", "hang"])
+def test_deletions_that_fail_are_tried_again(
+    start: StartWorker, stub: StubServer, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker, "CALL_TIMEOUT_S", 1)
     handled: list[str] = []
     stub.order(faults=[{"action": "DeleteMessageBatch", "kind": kind, "times": 2}])
     worker = start(handled.append)
