@@ -9,7 +9,7 @@ from typing import NamedTuple
 import dramatiq
 
 from graphnode.actors.effects import effects_of, is_repeated
-from graphnode.actors.optional import read_optional
+from graphnode.actors.optional import left_out_if_faulty, read_optional
 from graphnode.documents import (
     SummaryDocument,
     decode_graph,
@@ -18,7 +18,6 @@ from graphnode.documents import (
     read_embeddings,
 )
 from graphnode.envelopes import RESULT_QUEUE, Envelope, GraphGenerationResult
-from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectNotFound, RefusedByDatabase
 from graphnode.objects import open_features, read_document
 from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph
@@ -27,9 +26,6 @@ from graphnode.rules.rows import GraphRows
 from graphnode.rules.summary import recount
 from graphnode.storage import graphs, summaries
 from graphnode.storage.tasks import TaskStatus
-
-#: What costs the user the embeddings, and not the graph.
-LEFT_OUT = (ObjectNotFound, DocumentTooLarge, InvalidDocument, RefusedByDatabase)
 
 
 class Features(NamedTuple):
@@ -91,7 +87,7 @@ def store(
 ) -> None:
     """Write everything that came."""
     user_id = envelope.payload.user_id
-    width_before = graphs.embedding_width(user_id)
+    width_before = graphs.embedding_width(user_id) if features else None
     graphs.replace_graph(user_id, rows, source_timestamp=envelope.timestamp)
     if features:
         node_ids = {node.orig_id: node.id for node in rows.nodes}
@@ -103,29 +99,23 @@ def store(
 
 def read_features(key: str | None, warnings: Counter[str]) -> Features | None:
     """Whose embeddings a features file holds; or add a warning that says why they are left out."""
-    if key is None:
-        return None
-    try:
-        with open_features(key) as document:
-            return Features(key, document.etag, list(read_conversations(document)))
-    except LEFT_OUT as error:
-        warnings[f"features left out: {error}"] = 1
-        return None
+    features = None
+    if key is not None:
+        with left_out_if_faulty("features", warnings), open_features(key) as document:
+            features = Features(key, document.etag, list(read_conversations(document)))
+    return features
 
 
 def store_features(
     user_id: str, features: Features, node_ids: Mapping[str, int], warnings: Counter[str], *, width_before: int | None
 ) -> None:
     """Stream the embeddings from S3 into their table; or add a warning that says why they are left out."""
-    left_out = Counter[str]()
-    try:
-        with open_features(features.key, etag=features.etag) as document:
-            rows = read_embeddings(document)
-            matched = match_embeddings(features.names, rows, node_ids, warnings=left_out, width_before=width_before)
-            graphs.store_embeddings(user_id, matched)
-    except LEFT_OUT as error:
-        left_out = Counter({f"features left out: {error}": 1})
-    warnings.update(left_out)
+    counted = Counter[str]()
+    with left_out_if_faulty("features", warnings), open_features(features.key, etag=features.etag) as document:
+        rows = read_embeddings(document)
+        matched = match_embeddings(features.names, rows, node_ids, warnings=counted, width_before=width_before)
+        graphs.store_embeddings(user_id, matched)
+        warnings.update(counted)
 
 
 def note_failure(envelope: Envelope[GraphGenerationResult]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
-from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectNotFound
+from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectNotFound, RefusedByDatabase
 from graphnode.objects import read_document
 from graphnode.repairs import Warnings
 
@@ -26,10 +28,22 @@ def read_optional(key: str | None, decode: Decode[D_co], *, name: str, warnings:
       name: what the warning calls it.
       warnings: where the warning, and the decoder's own, are counted.
     """
-    if key is None:
-        return None
+    document = None
+    if key is not None:
+        with left_out_if_faulty(name, warnings):
+            document = decode(read_document(key), warnings=warnings)
+    return document
+
+
+@contextmanager
+def left_out_if_faulty(name: str, warnings: Warnings) -> Iterator[None]:
+    """End the block where the document is missing, too large, invalid or refused; a warning says so.
+
+    Parameters:
+      name: what the warning calls the document.
+      warnings: where it is counted.
+    """
     try:
-        return decode(read_document(key), warnings=warnings)
-    except (ObjectNotFound, DocumentTooLarge, InvalidDocument) as error:
+        yield
+    except (ObjectNotFound, DocumentTooLarge, InvalidDocument, RefusedByDatabase) as error:
         warnings[f"{name} left out: {error}"] = 1
-        return None
