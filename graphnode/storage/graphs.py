@@ -198,7 +198,6 @@ def replace_graph(user_id: str, rows: GraphRows, *, source_timestamp: datetime) 
         },
     )
     if GraphNode.select().where(GraphNode.user_id == user_id).exists():
-        _delete_all(NodeEmbedding, user_id)
         nodes = difference(_stored(GraphNode, NodeRow, user_id), rows.nodes)
         edges = difference(_stored(GraphEdge, EdgeRow, user_id), rows.edges)
         if max(nodes.share, edges.share) <= MOST_CHANGED:
@@ -222,6 +221,7 @@ def _rewrite(user_id: str, rows: GraphRows) -> None:
 def _update(user_id: str, rows: GraphRows, nodes: Difference[NodeRow], edges: Difference[EdgeRow]) -> None:
     """Write what differs. It is faster, for each edge has two foreign keys to check; and it leaves few dead rows."""
     _forget_plans(rows)
+    _delete_all(NodeEmbedding, user_id)
     _delete_all(GraphSubcluster, user_id)
     clusters = difference(_stored(GraphCluster, ClusterRow, user_id), rows.clusters)
     _upsert(GraphCluster, ("id",), user_id, clusters.fresh)
