@@ -27,7 +27,7 @@ def server() -> Iterator[S3Stub]:
 
 
 @pytest.fixture
-def s3(server: S3Stub, monkeypatch: pytest.MonkeyPatch) -> S3Stub:
+def s3(server: S3Stub, aws_credentials: None, monkeypatch: pytest.MonkeyPatch) -> S3Stub:
     """An S3 without objects, and this process's settings for it."""
     queue = "https://sqs.eu-central-1.amazonaws.com/123456789012/q"
     known = read_settings(
@@ -42,8 +42,6 @@ def s3(server: S3Stub, monkeypatch: pytest.MonkeyPatch) -> S3Stub:
             "GRAPHNODE_MAX_FEATURES_BYTES": str(LIMIT),
         }
     )
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
     monkeypatch.setattr(objects, "settings", lambda: known)
     monkeypatch.setattr(objects, "_client", None)
     server.objects.clear()

@@ -49,6 +49,12 @@ def written() -> str:
     return notification_id
 
 
+def write_and_fail() -> None:
+    with user_transaction("ada"):
+        write()
+        raise ZeroDivisionError
+
+
 class TestWrite:
     def test_stores_what_is_to_be_pushed(self, written: str) -> None:
         row = stored(written)
@@ -78,11 +84,6 @@ class TestWrite:
         assert query("SELECT payload ->> 'taskId' FROM notifications") == [("t1",)]
 
     def test_goes_with_its_transaction(self, query: Query) -> None:
-        def write_and_fail() -> None:
-            with user_transaction("ada"):
-                write()
-                raise ZeroDivisionError
-
         with pytest.raises(ZeroDivisionError):
             write_and_fail()
 
@@ -120,11 +121,6 @@ class TestAnnounce:
         ]
 
     def test_what_is_rolled_back_is_not_announced(self, heard: Callable[[], list[str]]) -> None:
-        def write_and_fail() -> None:
-            with user_transaction("ada"):
-                write()
-                raise ZeroDivisionError
-
         with pytest.raises(ZeroDivisionError):
             write_and_fail()
 

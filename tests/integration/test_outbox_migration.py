@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
-import psycopg2
 import pytest
 
-from graphnode.storage import notifications, schema
+from graphnode.storage import notifications
 from graphnode.storage.database import close_database, open_database
 from graphnode.storage.schema import migrate
-from tests.integration.conftest import Query
+from tests.integration.conftest import Query, querying
 
-OUTBOX = "0003_outbox.py"
+OUTBOX = "0003_outbox"
 
 INSERT = (
     "INSERT INTO notifications (id, user_id, type, payload, event, push_status)"
@@ -24,22 +20,11 @@ INSERT = (
 
 
 @pytest.fixture
-def database(empty_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Query]:
+def database(empty_database_url: str, migrate_to_before: Callable[[str], None]) -> Iterator[Query]:
     """A statement's rows, on a database that has all migrations but the outbox's, which is missing yet."""
-    before = tmp_path / "migrations"
-    shutil.copytree(schema.MIGRATIONS, before, ignore=shutil.ignore_patterns(OUTBOX))
     open_database(empty_database_url, max_connections=2)
-    with monkeypatch.context() as patched:
-        patched.setattr(schema, "MIGRATIONS", before)
-        migrate()
-    with closing(psycopg2.connect(empty_database_url)) as connection:
-        connection.autocommit = True
-
-        def run(statement: str, *parameters: object) -> list[tuple[object, ...]]:
-            with connection.cursor() as cursor:
-                cursor.execute(statement, parameters or None)
-                return cursor.fetchall() if cursor.description else []
-
+    migrate_to_before(OUTBOX)
+    with querying(empty_database_url) as run:
         yield run
     close_database()
 
@@ -48,7 +33,7 @@ def test_what_was_not_delivered_before_it_is_swept_and_what_was_is_not(database:
     for status in ("PENDING", "SENDING", "SENT", "SKIPPED", "FAILED"):
         database(INSERT, status, status, status)
 
-    assert migrate() == ["0003_outbox"]
+    assert migrate() == [OUTBOX]
 
     dated = database("SELECT id FROM notifications WHERE due_at IS NOT NULL ORDER BY id")
     assert dated == [("PENDING",), ("SENDING",)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -69,14 +69,9 @@ def migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def first_schema(empty_storage: None, migrations: Path, tmp_path: Path) -> None:
+def first_schema(empty_storage: None, migrate_to_before: Callable[[str], None]) -> None:
     """The schema of the first migration alone; the others are there to be applied."""
-    later = [file for file in migrations.glob("[0-9]*.py") if file.stem != NAMES[0]]
-    for file in later:
-        file.rename(tmp_path / file.name)
-    migrate()
-    for file in later:
-        (tmp_path / file.name).rename(file)
+    migrate_to_before(NAMES[1])
 
 
 def wait_for_lock(url: str) -> None:
