@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from graphnode import __version__, cli
+from graphnode.cli import database
 
 #: Runs the command with these arguments; its exit code (or its last words, which Python prints), output and errors.
 Run = Callable[..., tuple[object, str, str]]
@@ -60,7 +61,7 @@ def test_a_fault_of_this_program_shows_where_it_is(run: Run, monkeypatch: pytest
     def fail(_path: Path | None) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cli, "_environment", fail)
+    monkeypatch.setattr(database, "environment_of", fail)
     monkeypatch.setattr(sys, "argv", ["graphnode", "migrate"])
 
     with pytest.raises(ZeroDivisionError):
@@ -98,7 +99,7 @@ def test_a_command_that_needs_the_development_extra_says_so(run: Run, monkeypatc
     def fail(_path: Path | None) -> None:
         raise ModuleNotFoundError("No module named 'psutil'", name="psutil")
 
-    monkeypatch.setattr(cli, "_environment", fail)
+    monkeypatch.setattr(database, "environment_of", fail)
 
     code, _, _ = run("migrate")
 

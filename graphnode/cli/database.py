@@ -1,0 +1,88 @@
+"""The database's schema, and its users' data."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+
+from graphnode.cli.environment import env_file_option, environment_of, open_database
+
+#: How long SQS keeps a message at most, on its queue and then on its dead-letter queue: a repeat may come so late.
+SAFE_AGE = timedelta(days=28)
+
+
+@click.command()
+@env_file_option
+def migrate(env_file: Path | None) -> None:
+    """Bring the database of DATABASE_URL to the newest schema."""
+    from graphnode.storage.schema import migrate as apply_migrations
+
+    with open_database(environment_of(env_file)):
+        applied = apply_migrations()
+    for name in applied:
+        click.echo(f"applied {name}")
+    click.echo("The schema is up to date.")
+
+
+def _age(_context: click.Context, _option: click.Parameter, value: str) -> timedelta:
+    """Read a number of days or hours."""
+    found = re.fullmatch(r"(\d{1,5})([dh])", value)
+    if not found:
+        raise click.BadParameter(f"{value!r} is no age: expected days or hours, such as 90d or 36h.")
+    return timedelta(**{"days" if found[2] == "d" else "hours": int(found[1])})
+
+
+@click.command()
+@click.option("--older-than", "age", callback=_age, required=True, help="How old what goes must be: 90d, 36h.")
+@click.option("--dry-run", is_flag=True, help="Count what would go, and delete nothing.")
+@env_file_option
+def prune(age: timedelta, dry_run: bool, env_file: Path | None) -> None:
+    """Delete old rows: notifications that are settled, tasks that have ended, left-over failures of messages.
+
+    In small transactions, while workers run; it can be stopped and started again at any time.
+    """
+    from graphnode.storage.pruning import prune as prune_tables
+    from graphnode.storage.schema import check_schema
+
+    if age < SAFE_AGE:
+        click.echo(
+            f"Careful: SQS can deliver a result for {SAFE_AGE.days} days, dead-letter queue included. "
+            "One whose task is gone has its effect again.",
+            err=True,
+        )
+    verb, told = "would go" if dry_run else "deleted", 0
+    with open_database(environment_of(env_file)):
+        check_schema()
+        for table, rows, share in prune_tables(datetime.now(UTC) - age, dry_run=dry_run):
+            tenths = int(share * 10)
+            if tenths != told:
+                click.echo(f"{table}: {share:4.0%} looked through, {rows:,} rows {verb}")
+            told = tenths % 10
+
+
+@click.command()
+@click.argument("user")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@env_file_option
+def forget(user: str, yes: bool, env_file: Path | None) -> None:
+    """Remove all that is stored of USER: graph, summary, microscope, notifications, devices, tasks.
+
+    Results that are still on their way are then SUPERSEDED. The objects in S3 are not touched: their keys are
+    printed, one a line, for you to delete; everything else goes to standard error.
+    """
+    from graphnode.storage.schema import check_schema
+    from graphnode.storage.users import forget_user
+
+    if not yes:
+        click.confirm(f"Remove all that is stored of user {user!r}? This cannot be undone.", abort=True, err=True)
+    with open_database(environment_of(env_file)):
+        check_schema()
+        removed = forget_user(user)
+    for table, count in removed.rows.items():
+        click.echo(f"{table:<24}{count:>8} removed", err=True)
+    click.echo(f"{len(removed.s3_keys)} keys in S3 were named by these rows:", err=True)
+    for key in removed.s3_keys:
+        click.echo(key)

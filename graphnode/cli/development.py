@@ -1,0 +1,141 @@
+"""The development stack, and results that are played."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from graphnode.cli.environment import FILE, env_file_option, environment_of
+
+if TYPE_CHECKING:
+    from graphnode.dev.ai_server import Half, Kind, Status
+
+
+@click.command()
+@click.option(
+    "--env-file",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write the stack's environment to this file when everything is ready; it goes when the stack stops.",
+)
+@click.option("--keep", is_flag=True, help="Let the data live on in .graphnode/ between runs.")
+def dev(env_file: Path | None, keep: bool) -> None:
+    """Run PostgreSQL, SQS, S3 and the worker until Ctrl-C, with the worker's log.
+
+    A PostgreSQL of your own is used when DATABASE_URL is set.
+    """
+    from graphnode.dev.foreground import run
+
+    if env_file and not env_file.parent.is_dir():
+        raise click.BadParameter(f"there is no directory {env_file.parent}.", param_hint="--env-file")
+    run(
+        os.environ,
+        env_file=env_file,
+        kept=keep,
+        tell=lambda line: click.secho(line, bold=True),
+        show=lambda text: click.echo(text, nl=False),
+    )
+
+
+@click.command()
+def demo() -> None:
+    """Play the AI server against a real worker, and show what becomes of each message."""
+    from rich.console import Console
+
+    from graphnode.dev.demo import run
+
+    if not run(Console(highlight=False)):
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("type_name", metavar="TYPE")
+@click.option("--user", required=True, help="The user's ID.")
+@click.option("--document", type=FILE, help="The result's document. Without it, one that comes with the project.")
+@click.option("--features", type=FILE, help="graph: the features file that comes with --document.")
+@click.option("--summary", type=FILE, help="graph: the summary that comes with --document.")
+@click.option("--status", type=click.Choice(["COMPLETED", "FAILED"]), default="COMPLETED", show_default=True)
+@click.option("--error", help="What the AI server says of a failure.")
+@click.option("--task-id", help="Without it, a new one.")
+@click.option("--group", help="microscope: the workspace's ID.")
+@click.option("--half", type=click.Choice(["block", "nonblock"]), help="microscope: send this half of the document.")
+@click.option("--stage", help="progress: the current stage.", default="Clustering", show_default=True)
+@click.option(
+    "--percent", help="progress: how far it is.", type=click.FloatRange(0, 100), default=50, show_default=True
+)
+@click.option("--timeout", type=click.FloatRange(min=0), default=60, show_default=True, help="Seconds to wait.")
+@env_file_option
+def deliver(
+    type_name: str,
+    user: str,
+    document: Path | None,
+    features: Path | None,
+    summary: Path | None,
+    status: Status,
+    error: str | None,
+    task_id: str | None,
+    group: str | None,
+    half: Half | None,
+    stage: str,
+    percent: float,
+    timeout: float,
+    env_file: Path | None,
+) -> None:
+    """Send one result as the AI server would, and wait until the worker is done with it.
+
+    TYPE is graph, progress, summary, add-node, microscope or microscope-from-node, or the contract's name of the
+    type. Queue, bucket and database are those of the environment, or of the file that `graphnode dev --env-file` wrote.
+
+    Exit code 0: the task's row is final (with PROGRESS, for progress); 1: the message became a dead letter, or
+    nothing happened in time.
+    """
+    from graphnode.dev import ai_server
+    from graphnode.dev.deliver import deliver as send_and_wait
+    from graphnode.dev.deliver import outcome_text
+
+    try:
+        kind = ai_server.kind_of(type_name)
+    except KeyError:
+        known = ", ".join(ai_server.KINDS)
+        raise click.BadParameter(f"{type_name!r} is none of {known}.", param_hint="TYPE") from None
+    files = {"--document": document, "--features": features, "--summary": summary}
+    _check_options(kind, {name for name, file in files.items() if file}, half=half, group=group, status=status)
+    environment = environment_of(env_file)
+    if not environment.get("SQS_RESULT_QUEUE_URL"):
+        raise click.UsageError("Say where to: --env-file PATH, as `graphnode dev --env-file PATH` writes it.")
+
+    given = dict(zip(kind.documents, (document, features, summary), strict=False))
+    if half:
+        given = {ai_server.HALVES[half]: document}
+    result = ai_server.result_of(
+        kind,
+        user_id=user,
+        documents={field: file.read_bytes() for field, file in given.items() if file}
+        or ai_server.packaged_documents(kind, user_id=user, half=half),
+        status=status,
+        error=error,
+        task_id=task_id,
+        group_id=group,
+        half=half,
+        extra={"currentStage": stage, "progressPercent": percent} if not kind.documents else None,
+    )
+    outcome = send_and_wait(result, environment, timeout_s=timeout, tell=click.echo)
+    click.echo(outcome_text(outcome, timeout_s=timeout), err=outcome is None)
+    if outcome is None or outcome.letter:
+        sys.exit(1)
+
+
+def _check_options(kind: Kind, files: set[str], *, half: Half | None, group: str | None, status: Status) -> None:
+    """Refuse options that would have no effect."""
+    is_microscope = "standardized_s3_key" in kind.documents
+    if (half or group) and not is_microscope:
+        raise click.UsageError("--half and --group are for microscope results.")
+    if files - {"--document"} and "featuresS3Key" not in kind.documents:
+        raise click.UsageError("--features and --summary are for graph results.")
+    if files and "--document" not in files:
+        raise click.UsageError("--features and --summary go with --document.")
+    if files and (status == "FAILED" or not kind.documents):
+        raise click.UsageError("This result has no documents.")
