@@ -34,6 +34,7 @@ def graphnode_broker() -> SQSBroker:
             policy=RetryPolicy,
             ledger=Ledger(lambda delivery, _: delivery.receive_count, lambda _: None),
             shutdown_timeout_s=lambda: 25.0,
+            document_memory=lambda: 0,
         ),
     )
     return broker

@@ -1,7 +1,9 @@
-"""What a features file costs in memory, whatever its size: it is streamed from S3 through the decoder into COPY.
+"""What big results cost in memory: features files of any size, and eight big graphs at once.
 
 A process of its own stores a graph of 10,000 nodes with features of 80, 400 and 1,600 MB, which an S3 on loopback makes
-up as it sends them. Printed is the peak of its resident set over what it was before, and how long it took.
+up as it sends them: they are streamed through the decoder into COPY. Printed is the peak of its resident set over what
+it was before, and how long it took. Then a worker of 8 threads has eight graphs of 100,000 edges on its hands, with
+80 MB of features each, until two rounds of them are stored.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,8 +22,16 @@ from threading import Thread
 from typing import Any
 from unittest.mock import patch
 
+import msgspec
+import psutil
+
+from benchmarks.big_graphs import AT_ONCE, big_graphs
+from benchmarks.latency import THREADS, running_bench
+from benchmarks.pushes import tell
 from graphnode.dev.postgres import start_postgres
 from graphnode.dev.stack import bring_up_to_date
+from graphnode.dev.worker import Worker
+from graphnode.settings import Settings
 
 FEATURES_MB = (80, 400, 1600)
 NODES = 10_000
@@ -50,18 +59,35 @@ def main() -> None:
                     peak, spent = process.apply(store, (megabytes, f"http://127.0.0.1:{s3.server_port}", postgres.url))
                 peaks.append(round(peak, 1))
                 seconds.append(round(spent, 2))
-                sys.stderr.write(f"{megabytes} MB of features: {peak:.1f} MB over idle, {spent:.1f} s\n")
+                tell(f"{megabytes} MB of features: {peak:.1f} MB over idle, {spent:.1f} s")
         s3.shutdown()
-    figures: dict[str, list[float]] = {
-        "features_mb": list(FEATURES_MB),
-        "peak_rss_over_idle_mb": peaks,
-        "seconds": seconds,
-    }
+    figures = {"features_mb": list(FEATURES_MB), "peak_rss_over_idle_mb": peaks, "seconds": seconds, **at_once()}
     if as_json:
         print(json.dumps(figures))  # noqa: T201
         return
     for name, row in figures.items():
-        print(f"{name:<24}" + "".join(f"{figure:>10}" for figure in row))  # noqa: T201
+        print(f"{name:<32}" + "".join(f"{figure:>10}" for figure in (row if isinstance(row, list) else [row])))  # noqa: T201
+
+
+def at_once() -> dict[str, float]:
+    """The peak of a worker that has eight big graphs on its hands, over idle, and what it has kept a while later."""
+    with running_bench() as (bench, _), Worker(bench.environment, threads=THREADS) as worker:
+        worker.wait_until_ready()
+        (process,) = psutil.Process(worker.pid).children()
+        idle = memory_mb("VmRSS", process.pid)
+        Path(f"/proc/{process.pid}/clear_refs").write_text(FORGET_PEAK)
+        with big_graphs(bench) as big:
+            big.wait_until_stored(2 * AT_ONCE)
+            peak = memory_mb("VmHWM", process.pid)
+        big.wait_until_all_are_stored()
+        after = memory_mb("VmRSS", process.pid)
+    tell(f"{AT_ONCE} graphs at once: {peak - idle:.1f} MB over idle, {after - idle:.1f} MB when all is over")
+    return {
+        "graphs_at_once": AT_ONCE,
+        "at_once_peak_rss_over_idle_mb": round(peak - idle, 1),
+        "at_once_ceiling_mb": round(default_of("document_memory") / 1e6, 1),
+        "at_once_rss_over_idle_afterwards_mb": round(after - idle, 1),
+    }
 
 
 def store(megabytes: int, endpoint: str, database_url: str) -> tuple[float, float]:
@@ -102,10 +128,15 @@ def store(megabytes: int, endpoint: str, database_url: str) -> tuple[float, floa
     return peak - idle, spent
 
 
-def memory_mb(name: str) -> float:
-    """A figure of this process's memory, in megabytes. https://man7.org/linux/man-pages/man5/proc_pid_status.5.html"""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+def memory_mb(name: str, process: int | str = "self") -> float:
+    """A figure of a process's memory, in megabytes. https://man7.org/linux/man-pages/man5/proc_pid_status.5.html"""
+    line = next(line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith(name))
     return int(line.split()[1]) * 1024 / 1e6
+
+
+def default_of(setting: str) -> int:
+    """A setting's default."""
+    return int(next(field.default for field in msgspec.structs.fields(Settings) if field.name == setting))
 
 
 class MadeUpObjects(BaseHTTPRequestHandler):

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg2
 
@@ -76,6 +76,8 @@ FROM tasks WHERE user_id LIKE %(users)s
 #: Names of queues and users, new ones for each measurement.
 NUMBERS = itertools.count(1)
 
+T = TypeVar("T")
+
 
 class Bench:
     """Queues and a worker of one measurement, on the servers of all."""
@@ -89,9 +91,8 @@ class Bench:
         definition["make_queues"](self.sqs, self.prefix)
         definition["make_bucket"](s3_client(self.environment), self.prefix)
 
-    def send(self, count: int) -> None:
-        """Let so many users have a device, and a result each."""
-        users = [f"{self.prefix}-{number}" for number in range(count)]
+    def give_phones(self, users: list[str]) -> None:
+        """Let each of these users have a device."""
         with (
             closing(psycopg2.connect(self.environment["DATABASE_URL"])) as database,
             database,
@@ -102,29 +103,28 @@ class Bench:
             cursor.execute(
                 "INSERT INTO device_tokens (token, user_id) SELECT 'phone of ' || u, u FROM unnest(%s) AS u", (users,)
             )
-        timestamp = datetime.now(UTC).isoformat()
-        for some in batches(users):
-            bodies = [
-                {
-                    "taskType": "GRAPH_GENERATION_RESULT",
-                    "taskId": f"task of {user}",
-                    "timestamp": timestamp,
-                    "payload": {"userId": user, "status": "FAILED"},
-                }
-                for user in some
-            ]
-            entries: Any = [{"Id": str(index), "MessageBody": json.dumps(body)} for index, body in enumerate(bodies)]
+
+    def send(self, task_type: str, results: Mapping[str, Mapping[str, Any]]) -> None:
+        """Send results: the payload of each, by its task's ID."""
+        bodies = [
+            json.dumps({"taskType": task_type, "taskId": task_id, "timestamp": now_text(), "payload": payload})
+            for task_id, payload in results.items()
+        ]
+        for some in batches(bodies):
+            entries: Any = [{"Id": str(index), "MessageBody": body} for index, body in enumerate(some)]
             self.sqs.send_message_batch(QueueUrl=self.environment["SQS_RESULT_QUEUE_URL"], Entries=entries)
+
+    def send_failures(self, count: int) -> None:
+        """Let so many users have a device, and a result each."""
+        users = [f"{self.prefix}-{number}" for number in range(count)]
+        self.give_phones(users)
+        payloads = {f"task of {user}": {"userId": user, "status": "FAILED"} for user in users}
+        self.send("GRAPH_GENERATION_RESULT", payloads)
 
     def wait_until(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
         """The rows of a query about this measurement's users, once it has any. Raises TimeoutError."""
-        deadline = time.monotonic() + PATIENCE_S
         with reading(self.environment["DATABASE_URL"]) as database:
-            while not (found := rows(database, query, users=f"{self.prefix}-%", **values)):
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"waited {PATIENCE_S:.0f} s in vain for {query}")
-                time.sleep(LOOK_S)
-        return found
+            return wait_for(lambda: rows(database, query, users=f"{self.prefix}-%", **values), query)
 
 
 def main() -> None:
@@ -165,7 +165,7 @@ def measure_outage(bench: Bench, fcm: FcmServer) -> Mapping[str, Any]:
     with Worker(bench.environment, threads=THREADS) as worker:
         worker.wait_until_ready()
         began = time.monotonic()
-        bench.send(RESULTS)
+        bench.send_failures(RESULTS)
         bench.wait_until(ALL_SENT, count=RESULTS)
         seconds = time.monotonic() - began
     times = Counter(fcm.times_taken().values())
@@ -199,7 +199,7 @@ def measure_rates(localstack: LocalStack, database_url: str, fcm: FcmServer) -> 
 
 def measure_rate(bench: Bench) -> float:
     """Results a second, by the times of their tasks' rows, from the first tenth on: by then pushes hang if they do."""
-    bench.send(RATE_RESULTS)
+    bench.send_failures(RATE_RESULTS)
     with Worker(bench.environment, threads=THREADS) as worker:
         worker.wait_until_ready()
         bench.wait_until(ALL_ENDED, count=RATE_RESULTS)
@@ -212,10 +212,25 @@ def always(answer: Answer) -> Callable[[Any], Answer]:
     return lambda _: answer
 
 
-def batches(users: list[str]) -> Iterator[list[str]]:
+def batches(bodies: list[str]) -> Iterator[list[str]]:
     """Ten at a time, as many as one call takes."""
-    for start in range(0, len(users), 10):
-        yield users[start : start + 10]
+    for start in range(0, len(bodies), 10):
+        yield bodies[start : start + 10]
+
+
+def now_text() -> str:
+    """The time as envelopes have it."""
+    return datetime.now(UTC).isoformat()
+
+
+def wait_for(look: Callable[[], T], what: str) -> T:
+    """What a look finds, once it finds anything. Raises TimeoutError."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := look()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {PATIENCE_S:.0f} s in vain for {what}")
+        time.sleep(LOOK_S)
+    return found
 
 
 def tell(line: str) -> None:

@@ -16,6 +16,7 @@ from base64 import b64decode, b64encode
 from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import cached_property
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -93,6 +94,7 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
         self.stopping = False
         self.stop_began = float("inf")
         self._lock = threading.Lock()
+        self._session_lock = threading.Lock()
         self._options: Options | None = None
         self._client: SQSClient | None = None
         self._dead_letters: dict[str, DeadLetterQueue] = {}
@@ -115,19 +117,26 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
                 self._client = self.new_client(read_timeout_s=CALL_TIMEOUT_S, attempts=3)
             return self._client
 
+    @cached_property
+    def _session(self) -> boto3.session.Session:
+        """One for all clients: each session has SQS's description in memory."""
+        return boto3.session.Session()
+
     def new_client(self, *, read_timeout_s: float, attempts: int) -> SQSClient:
         """An SQS client that gives up after so many seconds and attempts."""
-        return boto3.session.Session().client(
-            "sqs",
-            region_name=self.options.region,
-            endpoint_url=self.options.endpoint_url,
-            config=Config(
-                connect_timeout=CONNECT_TIMEOUT_S,
-                read_timeout=read_timeout_s,
-                retries={"total_max_attempts": attempts, "mode": "standard"},
-                max_pool_connections=32,
-            ),
-        )
+        # Clients may be shared by threads; sessions, which make them, may not.
+        with self._session_lock:
+            return self._session.client(
+                "sqs",
+                region_name=self.options.region,
+                endpoint_url=self.options.endpoint_url,
+                config=Config(
+                    connect_timeout=CONNECT_TIMEOUT_S,
+                    read_timeout=read_timeout_s,
+                    retries={"total_max_attempts": attempts, "mode": "standard"},
+                    max_pool_connections=32,
+                ),
+            )
 
     def connect(self, *, threads: int) -> None:
         """Get ready to consume: find each queue's dead-letter queue, start the heartbeat.
@@ -249,20 +258,26 @@ class SQSConsumer(dramatiq.Consumer):
         if self.broker.outages.closed:
             self.broker.outages.wait_until_open(self.timeout_s)
             return None
-        try:
-            return self._start_again(self._held.popleft())
-        except IndexError:
-            pass
+        self._start_held()
         try:
             return self._ready.get(timeout=self.timeout_s)
         except Empty:
             return None
 
-    def _start_again(self, delivery: Delivery) -> Delivery:
-        delivery.verdict = None
-        delivery.failed = False
-        self.broker.in_hand.move(delivery, State.WAITING)
-        return delivery
+    def _start_held(self) -> None:
+        """Start again, in their order, the held messages that nothing is in the way of, and those that are lost."""
+        for _ in range(len(self._held)):
+            try:
+                delivery = self._held.popleft()
+            except IndexError:
+                return
+            if delivery.lost or not isinstance(delivery.verdict, Hold) or delivery.verdict.until():
+                delivery.verdict = None
+                delivery.failed = False
+                self.broker.in_hand.move(delivery, State.WAITING)
+                self._ready.put(delivery)
+            else:
+                self._held.append(delivery)
 
     def ack(self, message: dramatiq.MessageProxy) -> None:
         """Settle a message by its verdict, which alone decides: without one it is not deleted."""
@@ -278,6 +293,8 @@ class SQSConsumer(dramatiq.Consumer):
         else:
             self.broker.in_hand.move(message, State.HELD)
             self._held.append(message)
+        if not self.broker.outages.closed:
+            self._start_held()
 
     #: Dramatiq tells success from failure; the verdict tells more.
     nack = ack

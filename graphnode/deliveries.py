@@ -35,7 +35,7 @@ class State(Enum):
     WAITING = auto()
     RUNNING = auto()
     HELD = auto()
-    """Waiting for the end of an outage."""
+    """Waiting for the end of an outage, or for room for its documents."""
     DELETING = auto()
     """Handled; kept alive until SQS has deleted it."""
     SETTLING = auto()

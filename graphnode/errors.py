@@ -7,6 +7,7 @@ this one place, so that nobody else has to know what a psycopg2 or botocore erro
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import ClassVar
 
 import botocore.exceptions as aws
@@ -157,6 +158,20 @@ class Interrupted(TransientError):
     """The worker is stopping and took the message back from its actor: no fault of the message."""
 
     reason = "INTERRUPTED"
+
+
+class Postponed(GraphNodeError):
+    """There is no room in this process yet for the message's big documents: it waits for its turn.
+
+    Parameters:
+      until: says whether its turn has come.
+    """
+
+    reason = "POSTPONED"
+
+    def __init__(self, *, until: Callable[[], bool]) -> None:
+        super().__init__("no room yet for its big documents")
+        self.until = until
 
 
 class OutageError(GraphNodeError):

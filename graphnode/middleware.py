@@ -18,9 +18,10 @@ from dramatiq.common import iter_queue
 from dramatiq.middleware import Shutdown, SkipMessage, TimeLimit
 from dramatiq.threading import raise_thread_exception
 
+from graphnode.admission import AdmissionControl
 from graphnode.broker import SQSBroker
 from graphnode.deliveries import Delivery, State
-from graphnode.errors import GraphNodeError, Interrupted, OutageError, TransientError, sorted_error
+from graphnode.errors import GraphNodeError, Interrupted, OutageError, Postponed, TransientError, sorted_error
 from graphnode.verdicts import Dead, Done, Forget, Hold, Release, Retry, RetryPolicy
 
 #: Milliseconds that an actor may run for, unless it says otherwise (`time_limit`).
@@ -197,6 +198,9 @@ class Verdicts(Middleware):
             else:
                 broker.outages.begin(error, since=message.started)
                 message.was_held = True
+        elif isinstance(error, Postponed) and message.receive_count == 1:
+            # To another machine, which may have room now; a second time it waits here, or it would use up its receives.
+            message.verdict = Release()
         fields = {"reason": error.reason, "error": str(error)}
         match message.verdict:
             case Retry(after_s):
@@ -205,7 +209,7 @@ class Verdicts(Middleware):
                 log.error("dead letter", **fields, **_stack(error))
                 self._clear(message)
             case _:
-                log.info("interrupted, will be started again", **fields)
+                log.info("will be started again", **fields)
 
     def _clear(self, message: Delivery) -> None:
         """Clear the ledger. It may fail: what stays there is a row that nobody reads."""
@@ -298,12 +302,14 @@ def worker_middleware(
     policy: Callable[[], RetryPolicy],
     ledger: Ledger,
     shutdown_timeout_s: Callable[[], float],
+    document_memory: Callable[[], int],
 ) -> list[Middleware]:
     """The worker's middleware, outermost first: the last one is nearest to the actor."""
     return [
         Intake(prepare),
         LogContext(),
         StartOnlyOurs(),
+        AdmissionControl(document_memory),
         Verdicts(policy, ledger),
         ShutdownDeadline(shutdown_timeout_s),
         HardLimit(),

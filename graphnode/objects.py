@@ -10,7 +10,7 @@ import io
 import threading
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import boto3.session
@@ -18,6 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
 from urllib3.exceptions import HTTPError
 
+from graphnode.admission import admit, admit_stream
 from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectChanged, ObjectNotFound, ServiceBusy, one_line
 from graphnode.settings import settings
 
@@ -35,6 +36,9 @@ CONNECTIONS = 32
 
 #: Bytes read at a time.
 CHUNK_BYTES = 1 << 20
+
+#: How many times larger unpacked JSON is taken to be: what is larger still asks for more memory while it is read.
+GZIP_RATIO = 8
 
 #: How often a read goes on after a broken connection without having got a byte further.
 MOST_RESUMPTIONS = 3
@@ -73,23 +77,36 @@ def read_document(key: str) -> bytes:
     Parameters:
       key: the object's key.
 
-    Raises DocumentTooLarge over `GRAPHNODE_MAX_DOCUMENT_BYTES`, and what `open_document` raises.
+    Raises DocumentTooLarge over `GRAPHNODE_MAX_DOCUMENT_BYTES`, Postponed while there is no memory for it, and what
+    `open_document` raises.
     """
     limit = settings().max_document_bytes
     with open_document(key, limit=limit, setting="GRAPHNODE_MAX_DOCUMENT_BYTES") as document:
-        return b"".join(iter(lambda: document.read(CHUNK_BYTES), b""))
+        expected = document.expected_bytes
+        admit(document.name, expected)
+        read, chunks = 0, []
+        while chunk := document.read():
+            chunks.append(chunk)
+            read += len(chunk)
+            if read > expected:
+                expected = min(2 * read, limit)
+                admit(document.name, expected)
+        return b"".join(chunks)
 
 
-def open_features(key: str, *, etag: str | None = None) -> AbstractContextManager[Document]:
+@contextmanager
+def open_features(key: str, *, etag: str | None = None) -> Iterator[Document]:
     """Open a features document, which is read as it comes: `GRAPHNODE_MAX_FEATURES_BYTES` is its limit.
 
     Parameters:
       etag: of an earlier reading; anything else under this key is ObjectChanged.
 
-    Raises what `open_document` raises.
+    Raises Postponed while too many big documents are read, and what `open_document` raises.
     """
     limit = settings().max_features_bytes
-    return open_document(key, limit=limit, setting="GRAPHNODE_MAX_FEATURES_BYTES", etag=etag)
+    with open_document(key, limit=limit, setting="GRAPHNODE_MAX_FEATURES_BYTES", etag=etag) as document:
+        admit_stream(document.name, document.expected_bytes)
+        yield document
 
 
 @contextmanager
@@ -111,7 +128,10 @@ def open_document(key: str, *, limit: int, setting: str, etag: str | None = None
             raise DocumentTooLarge(f"{found.name} has {found.size} bytes; the limit is {limit} ({setting})")
         # GzipFile reads whatever has `read`, but its type asks for more.
         unpacked = gzip.GzipFile(fileobj=cast("IO[bytes]", found)) if found.is_gzip else found
-        yield Document(unpacked, name=found.name, etag=found.etag, limit=limit, setting=setting)
+        expected = min(found.size * GZIP_RATIO, limit) if found.is_gzip else found.size
+        yield Document(
+            unpacked, name=found.name, etag=found.etag, expected_bytes=expected, limit=limit, setting=setting
+        )
     finally:
         found.close()
 
@@ -123,16 +143,25 @@ class Document:
       source: what they are read from.
       name: the object, for errors.
       etag: which of all that may be under its key it is.
+      expected_bytes: how many bytes it has, or about how many if it must be unpacked.
       limit: the most bytes it may have.
       setting: the variable that sets the limit.
     """
 
     def __init__(
-        self, source: io.BufferedIOBase | StoredObject, *, name: str, etag: str, limit: int, setting: str
+        self,
+        source: io.BufferedIOBase | StoredObject,
+        *,
+        name: str,
+        etag: str,
+        expected_bytes: int,
+        limit: int,
+        setting: str,
     ) -> None:
+        self.name = name
         self.etag = etag
+        self.expected_bytes = expected_bytes
         self._source = source
-        self._name = name
         self._limit = limit
         self._setting = setting
         self._read = 0
@@ -142,11 +171,11 @@ class Document:
         try:
             chunk = self._source.read(size if size >= 0 else CHUNK_BYTES)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise InvalidDocument(f"{self._name}: Content-Encoding is gzip, its bytes are not: {error}") from None
+            raise InvalidDocument(f"{self.name}: Content-Encoding is gzip, its bytes are not: {error}") from None
         self._read += len(chunk)
         if self._read > self._limit:
             raise DocumentTooLarge(
-                f"{self._name} has over {self._limit} bytes, unpacked: more than the limit ({self._setting})"
+                f"{self.name} has over {self._limit} bytes, unpacked: more than the limit ({self._setting})"
             )
         return chunk
 

@@ -92,6 +92,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_features_bytes: Annotated[
         int, Meta(ge=1024, description="a number of bytes, at least 1024 (the largest features file that is streamed)")
     ] = 4 << 30
+    document_memory: Annotated[
+        int,
+        Meta(
+            ge=1 << 20, description="a number of bytes, at least 1048576 (for all big documents in a process at a time)"
+        ),
+    ] = 640 << 20
     push_max_age: Annotated[
         int,
         Meta(

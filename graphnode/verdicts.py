@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from graphnode.errors import GraphNodeError, Interrupted, OutageError, PermanentError
+from graphnode.errors import GraphNodeError, Interrupted, OutageError, PermanentError, Postponed
 
 #: SQS takes whole seconds; a back-off under one second would be none.
 SHORTEST_BACKOFF_S = 1
@@ -34,7 +35,13 @@ class Dead:
 
 @dataclass(frozen=True)
 class Hold:
-    """Keep the message in hand, kept alive, until the service that is away is back; then start it again."""
+    """Keep the message in hand, kept alive, and start it again when nothing is in its way.
+
+    Parameters:
+      until: says whether that is so; an outage, which is in every message's way, is looked at besides.
+    """
+
+    until: Callable[[], bool] = lambda: True
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,8 @@ class RetryPolicy:
         match error:
             case OutageError():
                 return Hold()
+            case Postponed():
+                return Hold(error.until)
             case Interrupted():
                 return Release()
             case PermanentError():

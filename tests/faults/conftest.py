@@ -52,6 +52,7 @@ class RunningWorker:
         middleware = options.pop("middleware", [])
         time_limit = options.pop("time_limit", 60_000)
         shutdown_timeout_s = options.pop("shutdown_timeout_s", 25.0)
+        document_memory = options.pop("document_memory", 1 << 30)
         known = {"visibility_s": 60, "poll_wait_s": 20, "poll_grace_s": 0.2, **options}
         url = stub.queue_url(queue)
         self.broker = SQSBroker(
@@ -65,6 +66,7 @@ class RunningWorker:
                     policy=lambda: policy,
                     ledger=Ledger(count=self._count_failure, clear=lambda delivery: None),
                     shutdown_timeout_s=lambda: shutdown_timeout_s,
+                    document_memory=lambda: document_memory,
                 ),
                 *middleware,
             ],

@@ -10,7 +10,7 @@ import pytest
 
 from graphnode import objects
 from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectChanged, ObjectNotFound, ServiceBusy
-from graphnode.objects import CHUNK_BYTES, open_features, read_document
+from graphnode.objects import CHUNK_BYTES, GZIP_RATIO, open_features, read_document
 from graphnode.settings import read_settings
 from tests.faults.s3_stub import Object, S3Stub, running_stub
 
@@ -120,6 +120,22 @@ def test_the_limit_is_on_the_unpacked_size(s3: S3Stub) -> None:
 
     with pytest.raises(DocumentTooLarge, match=rf"over {LIMIT} bytes, unpacked.*GRAPHNODE_MAX_FEATURES_BYTES"):
         read_all("bomb")
+
+
+def test_memory_is_asked_for_before_a_document_is_read_and_more_when_it_unpacks_to_more(
+    s3: S3Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(objects, "admit", lambda _name, size: asked.append(size))
+    s3.objects["plain"] = Object(BODY)
+    s3.objects["packed"] = Object(packed := gzip.compress(bytes(3 * CHUNK_BYTES)), encoding="gzip")
+
+    read_document("plain")
+    assert asked == [len(BODY)]
+
+    asked.clear()
+    read_document("packed")
+    assert asked == [len(packed) * GZIP_RATIO, 2 * CHUNK_BYTES, LIMIT]
 
 
 @pytest.mark.parametrize("body", [BODY, gzip.compress(BODY)[:-500], gzip.compress(BODY)[:-2] + b"xx"])

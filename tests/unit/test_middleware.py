@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from graphnode.broker import SQSBroker
 from graphnode.deliveries import Delivery, State
-from graphnode.errors import DatabaseOutage, GraphNodeError, ServiceBusy, SettingsError, WrongOwner
+from graphnode.errors import DatabaseOutage, GraphNodeError, Postponed, ServiceBusy, SettingsError, WrongOwner
 from graphnode.heartbeat import due
 from graphnode.middleware import HardLimit, Intake, Ledger, StartOnlyOurs, Verdicts, worker_middleware
 from graphnode.outages import Outages
@@ -204,16 +204,37 @@ def test_a_worker_that_must_not_start_ends_with_one_plain_message(broker: SQSBro
         dramatiq.Worker(broker, worker_threads=1).start()
 
 
+def test_a_message_without_room_goes_back_once_for_another_machine_and_waits_in_hand_after_that(
+    broker: SQSBroker, make_delivery: MakeDelivery
+) -> None:
+    first, second = make_delivery(receive_count=1), make_delivery(receive_count=2)
+    turn_has_come = threading.Event()
+
+    for delivery in (first, second):
+        broker.emit_after("process_message", delivery, exception=Postponed(until=turn_has_come.is_set))
+
+    assert first.verdict == Release()
+    assert isinstance(second.verdict, Hold)
+    assert not second.verdict.until()
+    turn_has_come.set()
+    assert second.verdict.until()
+
+
 def test_the_verdict_falls_after_the_time_limit_is_lifted(ledger: Ledger) -> None:
     order = [
         type(middleware).__name__
         for middleware in worker_middleware(
-            prepare=lambda _worker: None, policy=RetryPolicy, ledger=ledger, shutdown_timeout_s=lambda: 25
+            prepare=lambda _worker: None,
+            policy=RetryPolicy,
+            ledger=ledger,
+            shutdown_timeout_s=lambda: 25,
+            document_memory=lambda: 1,
         )
     ]
 
     assert order.index("Verdicts") < order.index("TimeLimit")
     assert order.index("LogContext") < order.index("Verdicts")
+    assert order.index("AdmissionControl") < order.index("Verdicts")
 
 
 def test_a_message_whose_actor_ignores_its_time_limit_is_no_longer_kept_alive(

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+from benchmarks.sqs_stub import StubServer
+from graphnode.admission import SMALL_BYTES, admit
+from tests.faults.conftest import StartWorker, wait_until
+
+VISIBILITY_S = 2
+
+
+class Documents:
+    """Handles big and small documents; the big ones take until `go_on` is set."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        self.done = Counter[str]()
+        self.at_work = self.most_at_work = 0
+
+    def handle(self, body: str) -> None:
+        if body.startswith("big"):
+            admit(body, 2 * SMALL_BYTES)
+            self.at_work += 1
+            self.most_at_work = max(self.most_at_work, self.at_work)
+            self.go_on.wait()
+            self.at_work -= 1
+        self.done[body] += 1
+
+
+def test_big_documents_wait_their_turn_in_hand_kept_alive_and_small_ones_go_by(
+    start: StartWorker, stub: StubServer
+) -> None:
+    documents = Documents()
+    worker = start(documents.handle, threads=4, visibility_s=VISIBILITY_S)
+    big = [f"big {number}" for number in range(8)]
+    stub.fill(worker.queue, big)
+    wait_until(lambda: stub.calls("ChangeMessageVisibilityBatch") >= 5, "several rounds of the heartbeat")
+
+    small = [f"small {number}" for number in range(20)]
+    stub.fill(worker.queue, small)
+    wait_until(lambda: len(documents.done) == len(small), "the small ones")
+    assert documents.at_work == 1
+    most_received = max(message["receive_count"] for message in stub.messages(worker.queue))
+    documents.go_on.set()
+
+    wait_until(lambda: not stub.messages(worker.queue), "the queue to be drained")
+    assert documents.done == Counter(big + small)
+    assert documents.most_at_work == 1
+    # Once it was given back, for another machine.
+    assert most_received <= 2
+    assert stub.messages(f"{worker.queue}-dlq") == []
+
+
+def test_a_stop_gives_back_what_waits_for_its_turn(start: StartWorker, stub: StubServer) -> None:
+    documents = Documents()
+    worker = start(documents.handle, threads=4)
+    stub.fill(worker.queue, ["big 1", "big 2"])
+    wait_until(
+        lambda: sorted(message["receive_count"] for message in stub.messages(worker.queue))[-1] == 2, "one to be held"
+    )
+
+    threading.Timer(0.2, documents.go_on.set).start()
+    worker.stop()
+
+    assert [message["visible"] for message in stub.messages(worker.queue)] == [True]
+    assert len(documents.done) == 1

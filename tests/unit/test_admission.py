@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graphnode.admission import SMALL_BYTES, Admission, AdmissionControl, Claim, admit, admit_stream
+from graphnode.errors import Postponed
+from graphnode.verdicts import Done, Hold
+from tests.unit.conftest import MakeDelivery
+
+
+def is_taken(claim: Claim, name: str, size: int) -> bool:
+    try:
+        claim.take(name, size)
+    except Postponed:
+        return False
+    return True
+
+
+def test_claims_are_granted_up_to_the_memory_and_then_wait_for_their_turn() -> None:
+    admission = Admission(memory_bytes=100, most=10)
+    first, second, third, fourth = (Claim(admission) for _ in range(4))
+
+    taken = [is_taken(claim, "a", size) for claim, size in ((first, 60), (second, 60), (third, 50), (fourth, 10))]
+
+    assert taken == [True, False, False, False]
+    admission.end(first)
+    assert [admission.has_granted(claim) for claim in (second, third, fourth)] == [True, False, False]
+    admission.end(second)
+    assert [admission.has_granted(claim) for claim in (third, fourth)] == [True, True]
+
+
+def test_so_many_claims_are_granted_at_a_time_however_small_they_are() -> None:
+    admission = Admission(memory_bytes=100, most=2)
+
+    assert [is_taken(Claim(admission), "a", 1) for _ in range(3)] == [True, True, False]
+
+
+def test_what_needs_more_than_all_the_memory_is_let_through_alone() -> None:
+    admission = Admission(memory_bytes=100, most=10)
+    small, huge = Claim(admission), Claim(admission)
+    assert is_taken(small, "a", 1)
+
+    assert not is_taken(huge, "b", 1000)
+
+    admission.end(small)
+    assert is_taken(huge, "b", 1000)
+    assert not is_taken(Claim(admission), "c", 1)
+
+
+def test_a_document_that_is_opened_again_takes_no_more() -> None:
+    admission = Admission(memory_bytes=100, most=10)
+    claim = Claim(admission)
+
+    assert all(is_taken(claim, "the same", 60) for _ in range(3))
+
+
+def test_a_claim_that_grows_goes_on_if_there_is_room_and_else_gives_up_all_it_has_until_its_turn() -> None:
+    admission = Admission(memory_bytes=100, most=10)
+    first, second, third = (Claim(admission) for _ in range(3))
+    assert is_taken(first, "a", 50)
+    assert is_taken(second, "a", 30)
+    assert not is_taken(third, "a", 50)
+
+    assert is_taken(first, "b", 20)
+    assert not is_taken(second, "b", 10)
+
+    admission.end(first)
+    assert [admission.has_granted(claim) for claim in (third, second)] == [True, True]
+    assert is_taken(second, "a", 30)
+    assert is_taken(second, "b", 10)
+
+
+@given(
+    messages=st.lists(st.lists(st.integers(1, 150), min_size=1, max_size=3), min_size=1, max_size=8),
+    memory_bytes=st.integers(1, 200),
+    most=st.integers(1, 4),
+    choose=st.randoms(use_true_random=False),
+)
+def test_every_message_is_done_in_the_end_and_the_memory_is_never_passed(
+    messages: list[list[int]], memory_bytes: int, most: int, choose: Callable[..., object]
+) -> None:
+    admission = Admission(memory_bytes=memory_bytes, most=most)
+    claims = {number: Claim(admission) for number in range(len(messages))}
+    at_work: dict[int, int] = {}
+    startable = set(claims)
+
+    # A worker with a thread for each message, which takes one step of one message at a time.
+    while claims:
+        number = choose.choice(sorted(startable))  # type: ignore[attr-defined]
+        step = at_work.get(number, 0)
+        if step == len(messages[number]):
+            admission.end(claims.pop(number))
+            del at_work[number]
+        elif is_taken(claims[number], f"document {step}", messages[number][step]):
+            at_work[number] = step + 1
+        else:
+            at_work.pop(number, None)
+        held = {n: sum(messages[n][:step]) for n, step in at_work.items()}
+        assert sum(held.values()) <= memory_bytes or len(held) == 1
+        assert len(held) <= most
+        startable = {
+            n for n, claim in claims.items() if n in at_work or not claim.needed or admission.has_granted(claim)
+        }
+        assert startable or not claims, "a deadlock"
+
+
+def test_small_documents_and_those_outside_a_worker_pass_freely(make_delivery: MakeDelivery) -> None:
+    admit("outside", 1 << 40)
+    control = booted_control()
+    big, small = make_delivery(), make_delivery()
+
+    control.before_process_message(None, big)  # type: ignore[arg-type]
+    admit("big", 2 * SMALL_BYTES)
+    control.before_process_message(None, small)  # type: ignore[arg-type]
+    admit("small", SMALL_BYTES)
+    with pytest.raises(Postponed):
+        admit_stream("another big one", 2 * SMALL_BYTES)
+
+
+def test_a_message_keeps_its_turn_while_it_is_held_and_gives_it_back_when_it_is_settled(
+    make_delivery: MakeDelivery,
+) -> None:
+    control = booted_control()
+    first, second = make_delivery(), make_delivery()
+    control.before_process_message(None, first)  # type: ignore[arg-type]
+    admit("big", 2 * SMALL_BYTES)
+    control.before_process_message(None, second)  # type: ignore[arg-type]
+    with pytest.raises(Postponed) as postponed:
+        admit("big", 2 * SMALL_BYTES)
+
+    second.verdict = Hold(postponed.value.until)
+    control.after_process_message(None, second, exception=postponed.value)  # type: ignore[arg-type]
+    assert not second.verdict.until()
+
+    first.verdict = Done()
+    control.after_process_message(None, first)  # type: ignore[arg-type]
+    assert second.verdict.until()
+
+
+def booted_control() -> AdmissionControl:
+    """For a worker of 8 threads, of which one may work on big documents."""
+
+    class Worker:
+        worker_threads = 8
+
+    control = AdmissionControl(lambda: 1 << 30)
+    control.before_worker_boot(None, Worker())  # type: ignore[arg-type]
+    return control
