@@ -101,7 +101,7 @@ class DocumentTooLarge(PermanentError):
 
 
 class WrongOwner(PermanentError):
-    """The result names a user whom the task, document or workspace does not belong to."""
+    """The result or request names a user whom the task, document or workspace does not belong to."""
 
     reason = "WRONG_OWNER"
 
@@ -110,6 +110,36 @@ class RefusedByDatabase(PermanentError):
     """PostgreSQL refuses a value, and would refuse it again."""
 
     reason = "REFUSED_BY_DATABASE"
+
+
+class RequestError(GraphNodeError):
+    """A request for the AI server was not made."""
+
+    reason = "REQUEST"
+
+
+class InvalidRequest(RequestError):
+    """The request is not what the contract says."""
+
+    reason = "INVALID_REQUEST"
+
+
+class AlreadyRunning(RequestError):
+    """A graph generation is running for this user."""
+
+    reason = "ALREADY_RUNNING"
+
+
+class TaskHasFailed(RequestError):
+    """The task has failed already: another try is another task."""
+
+    reason = "TASK_HAS_FAILED"
+
+
+class NotPublished(RequestError):
+    """The request could not be put on the request queue."""
+
+    reason = "NOT_PUBLISHED"
 
 
 class TransientError(GraphNodeError):

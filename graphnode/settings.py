@@ -32,26 +32,25 @@ QueueUrl = Annotated[
         description="a queue's URL such as https://sqs.REGION.amazonaws.com/ACCOUNT/NAME",
     ),
 ]
+DatabaseUrl = Annotated[
+    str,
+    Meta(
+        pattern=r"^postgres(ql)?://\S+$",
+        description="a PostgreSQL URL such as postgresql://user:password@host:5432/database",
+    ),
+]
+AwsRegion = Annotated[str, Meta(pattern=r"^[a-z]{2,}(-[a-z]+)+-\d+$", description="an AWS region such as eu-central-1")]
+Bucket = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="an S3 bucket's name")]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One deployment's settings. Own settings are named here without their prefix `GRAPHNODE_`."""
 
-    database_url: Annotated[
-        str,
-        Meta(
-            pattern=r"^postgres(ql)?://\S+$",
-            description="a PostgreSQL URL such as postgresql://user:password@host:5432/database",
-        ),
-    ]
-    aws_region: Annotated[
-        str, Meta(pattern=r"^[a-z]{2,}(-[a-z]+)+-\d+$", description="an AWS region such as eu-central-1")
-    ]
+    database_url: DatabaseUrl
+    aws_region: AwsRegion
     sqs_result_queue_url: QueueUrl
     sqs_notification_queue_url: QueueUrl
-    s3_payload_bucket: Annotated[
-        str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="an S3 bucket's name")
-    ]
+    s3_payload_bucket: Bucket
     sqs_request_queue_url: QueueUrl | None = None
     aws_endpoint_url: Url | None = None
     firebase_credentials_json: (
@@ -122,6 +121,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return "Settings(…)"
 
 
+class RequestSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What it takes to make requests of the AI server: less than a worker needs, for the API server is none."""
+
+    database_url: DatabaseUrl
+    aws_region: AwsRegion
+    sqs_request_queue_url: QueueUrl
+    aws_endpoint_url: Url | None = None
+
+    __repr__ = Settings.__repr__
+
+
 #: Fields that carry the existing deployment's names, as they stand; the others take OWN_PREFIX.
 DEPLOYMENT_NAMES = frozenset(
     {
@@ -154,9 +164,29 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
     Raises SettingsError that names every fault at once: the variable, what was given, what is expected.
     """
+    values, faults = _read(environment, Settings)
+    known = {environment_name(field.name) for field in msgspec.structs.fields(Settings)}
+    faults += [
+        f"{name} is not a setting of this program: correct the name or unset it."
+        for name in sorted(environment)
+        if name.startswith(OWN_PREFIX) and name not in known | FOREIGN_SETTINGS
+    ]
+    _refuse(faults)
+    return Settings(**values)
+
+
+def read_request_settings(environment: Mapping[str, str]) -> RequestSettings:
+    """Read and check the settings of a process that makes requests, as `read_settings` does a worker's."""
+    values, faults = _read(environment, RequestSettings)
+    _refuse(faults)
+    return RequestSettings(**values)
+
+
+def _read(environment: Mapping[str, str], kind: type[Settings | RequestSettings]) -> tuple[dict[str, Any], list[str]]:
+    """The values of a struct's fields, and what is wrong with those that have none."""
     values: dict[str, Any] = {}
     faults: list[str] = []
-    for field in msgspec.structs.fields(Settings):
+    for field in msgspec.structs.fields(kind):
         name = environment_name(field.name)
         given = environment.get(name, "").strip()
         if not given:
@@ -168,16 +198,13 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         except msgspec.ValidationError:
             shown = "a value that is not shown here" if name in SECRETS else repr(given)
             faults.append(f"{name} is {shown}; expected {_expected(field.type)}.")
-    known = {environment_name(field.name) for field in msgspec.structs.fields(Settings)}
-    faults += [
-        f"{name} is not a setting of this program: correct the name or unset it."
-        for name in sorted(environment)
-        if name.startswith(OWN_PREFIX) and name not in known | FOREIGN_SETTINGS
-    ]
+    return values, faults
+
+
+def _refuse(faults: list[str]) -> None:
     if faults:
         count = "1 setting is wrong" if len(faults) == 1 else f"{len(faults)} settings are wrong"
         raise SettingsError(f"{count}:\n" + "\n".join(f"  - {fault}" for fault in faults))
-    return Settings(**values)
 
 
 def _expected(kind: Any) -> str:

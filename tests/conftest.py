@@ -1,4 +1,4 @@
-"""PostgreSQL for the tests: one server and one migrated database a run, emptied after each test."""
+"""PostgreSQL and a stub of SQS for the tests: one server and one migrated database a run, emptied after each test."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 from psycopg2 import sql
 
+from benchmarks.sqs_stub import StubServer
 from graphnode.storage.database import close_database, open_database
 from graphnode.storage.schema import migrate
 
@@ -83,6 +84,27 @@ def storage(database_url: str) -> Iterator[None]:
     open_database(database_url, max_connections=POOL_SIZE)
     yield
     close_database()
+
+
+@pytest.fixture(scope="session")
+def stub_server() -> Iterator[StubServer]:
+    """One stub a run."""
+    with StubServer() as server:
+        yield server
+
+
+@pytest.fixture
+def aws_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials that no stub looks at, and boto3 does not do without."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+
+
+@pytest.fixture
+def stub(stub_server: StubServer, aws_credentials: None) -> StubServer:
+    """The stub without faults, calls or latency."""
+    stub_server.order(reset=True, clear=True, latency_ms=0)
+    return stub_server
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from graphnode.errors import InvalidEnvelope
 from graphnode.objects import read_document
 from graphnode.repairs import Warnings
 from graphnode.rules.microscope import MicroscopeTask, View, graph_keys, parse_task_id
-from graphnode.rules.notifications import Event
+from graphnode.rules.notifications import Event, workspace_payload
 from graphnode.storage import microscope
 from graphnode.storage.microscope import DocumentStatus, Recorded
 from graphnode.storage.tasks import TaskStatus
@@ -90,13 +90,10 @@ def tell(effects: Effects, document_id: str, recorded: Recorded) -> None:
     else:
         return
     tally = recorded.workspace_id and microscope.finish_workspace_if_last(recorded.workspace_id)
-    if tally:
+    if recorded.workspace_id and tally:
         effects.notify(
             Event.WORKSPACE_COMPLETED,
             # A task may end twice, FAILED and then COMPLETED, and complete the workspace each time.
             key=f"{recorded.workspace_id}:{recorded.status}",
-            groupId=recorded.workspace_id,
-            workspaceName=tally.name or recorded.workspace_id,
-            completedCount=tally.completed,
-            failedCount=tally.failed,
+            **workspace_payload(recorded.workspace_id, *tally),
         )

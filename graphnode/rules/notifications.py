@@ -72,6 +72,20 @@ def is_pushed(event: str) -> bool:
     return event in PUSH_TEXTS
 
 
+def workspace_payload(workspace_id: str, name: str | None, completed: int, failed: int) -> dict[str, Any]:
+    """What the app is told of a workspace whose documents have all ended.
+
+    Parameters:
+      completed, failed: how many of them ended so.
+    """
+    return {
+        "groupId": workspace_id,
+        "workspaceName": name or workspace_id,
+        "completedCount": completed,
+        "failedCount": failed,
+    }
+
+
 def push_text(event: str, payload: Mapping[str, Any]) -> PushText:
     """Title and body of a pushed notification."""
     text = PUSH_TEXTS[event]

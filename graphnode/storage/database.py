@@ -53,15 +53,16 @@ CONNECTION = {
 }
 
 #: SET LOCAL ends with the transaction. In UTC each time that was stored can be read: elsewhere the ends of the calendar
-#: lie outside of Python's. The lock is the user's: 64 bits of a hash that PostgreSQL computes, so that the API server
-#: can take the same one.
-BEGIN_FOR_USER = f"""
+#: lie outside of Python's.
+BEGIN = f"""
 SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS};
 SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS};
 SET LOCAL idle_in_transaction_session_timeout = {IDLE_TIMEOUT_MS};
 SET LOCAL timezone = 'UTC';
-SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))
 """
+
+#: The lock is the user's: 64 bits of a hash that PostgreSQL computes, so that the API server can take the same one.
+BEGIN_FOR_USER = f"{BEGIN} SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
 
 
 class Pool(PooledPostgresqlDatabase):
@@ -171,10 +172,23 @@ def user_transaction(user_id: str) -> Iterator[None]:
     Raises:
       peewee.OperationalError: The database is away, or another transaction of the user takes over `LOCK_TIMEOUT_MS`.
     """
+    with _transaction(BEGIN_FOR_USER, user_id):
+        yield
+
+
+@contextmanager
+def transaction() -> Iterator[None]:
+    """Run the block as one transaction under nobody's lock, as `user_transaction` else does."""
+    with _transaction(BEGIN):
+        yield
+
+
+@contextmanager
+def _transaction(begin: str, *parameters: str) -> Iterator[None]:
     _abandon_connection()
     try:
         with database:
-            database.execute_sql(BEGIN_FOR_USER, (user_id,))
+            database.execute_sql(begin, parameters)
             yield
     finally:
         _abandon_connection()

@@ -319,6 +319,16 @@ def apply_changes(user_id: str, changes: GraphChanges) -> GraphCounts:
     return counts
 
 
+def request_graph(user_id: str) -> None:
+    """Note that a graph was asked for."""
+    _note_request(user_id, under_way=GraphStatus.CREATING)
+
+
+def request_add_node(user_id: str) -> None:
+    """Note that new nodes were asked for."""
+    _note_request(user_id, under_way=GraphStatus.UPDATING)
+
+
 def generation_failed(user_id: str) -> None:
     """End a generation that brought nothing: the user keeps the graph there is, or has none."""
     _fall_back(user_id, under_way=GraphStatus.CREATING)
@@ -361,6 +371,17 @@ def settled_status(status_before: str | None, *, has_nodes: bool) -> GraphStatus
     if status_before in (GraphStatus.CREATED, GraphStatus.UPDATED):
         return GraphStatus(status_before)
     return GraphStatus.CREATED if has_nodes else GraphStatus.NOT_CREATED
+
+
+def _note_request(user_id: str, *, under_way: GraphStatus) -> None:
+    """Set the graph's status, and keep what it was before; of two requests, what it was before the first."""
+    row: dict[Field[Any], Any] = {Graph.status: under_way, Graph.updated_at: fn.now()}
+    is_settled = Graph.status.not_in((GraphStatus.CREATING, GraphStatus.UPDATING))
+    before = Case(None, [(is_settled, Graph.status)], Graph.status_before)
+    new: dict[Field[Any], Any] = {Graph.user_id: user_id, Graph.status_before: GraphStatus.NOT_CREATED}
+    Graph.insert(new | row).on_conflict(
+        conflict_target=[Graph.user_id], update={**row, Graph.status_before: before}
+    ).execute()
 
 
 def _fall_back(user_id: str, *, under_way: GraphStatus) -> None:

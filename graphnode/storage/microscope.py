@@ -106,6 +106,35 @@ def owner(document_id: str) -> str | None:
         return document.user_id if document else None
 
 
+def register_document(
+    document_id: str, *, user_id: str, workspace_id: str, workspace_name: str | None, half: Half | None
+) -> None:
+    """Make the row of a document, or of one half of it, that is about to be requested, and its workspace's.
+
+    Parameters:
+      workspace_name: for a workspace that is not known.
+      half: the half that is requested; None: the document is sent once.
+
+    Raises:
+      WrongOwner: The document or the workspace is someone else's.
+    """
+    stored = find_document(document_id)
+    document = stored or MicroscopeDocument(id=document_id, user_id=user_id, workspace_id=workspace_id)
+    if document.user_id != user_id:
+        raise WrongOwner(f"Document {document_id} belongs to user {document.user_id!r}, not {user_id!r}")
+    _claim_workspace(workspace_id, user_id, name=workspace_name)
+    document.workspace_id = document.workspace_id or workspace_id
+    single = _single_result(document) if half else None
+    if half == "block":
+        document.block_status = DocumentStatus.PROCESSING
+    elif half == "non_block":
+        document.non_block_status = DocumentStatus.PROCESSING
+    document.status = document_status(block=document.block_status, non_block=document.non_block_status, single=single)
+    if document.status == DocumentStatus.PROCESSING:
+        document.error = None
+    document.save(force_insert=stored is None)
+
+
 def record_result(
     document_id: str,
     *,
@@ -142,7 +171,7 @@ def record_result(
         raise WrongOwner(f"Document {document_id} belongs to user {document.user_id!r}, not {user_id!r}")
     document.workspace_id = document.workspace_id or workspace_id
     if document.workspace_id:
-        _claim_workspace(document.workspace_id, user_id)
+        _claim_workspace(document.workspace_id, user_id, name=None)
     if workspace_id not in (None, document.workspace_id):
         # The document stays where it is; that the result names someone else's workspace is wrong all the same.
         _refuse_foreign(find_workspace(workspace_id), user_id)
@@ -217,9 +246,9 @@ def finish_workspace_if_last(workspace_id: str) -> WorkspaceTally | None:
     return None
 
 
-def _claim_workspace(workspace_id: str, user_id: str) -> None:
-    """See that the workspace is the user's; one that is not known becomes theirs."""
-    MicroscopeWorkspace.insert(id=workspace_id, user_id=user_id).on_conflict(
+def _claim_workspace(workspace_id: str, user_id: str, *, name: str | None) -> None:
+    """See that the workspace is the user's; one that is not known becomes theirs, with this name."""
+    MicroscopeWorkspace.insert(id=workspace_id, user_id=user_id, name=name).on_conflict(
         action="IGNORE", conflict_target=[MicroscopeWorkspace.id]
     ).execute()
     _refuse_foreign(find_workspace(workspace_id), user_id)

@@ -107,27 +107,6 @@ def decode(body: str, *, message_id: str, sent_at: Any, receive_count: int) -> d
     )
 
 
-@pytest.fixture(scope="session")
-def stub_server() -> Iterator[StubServer]:
-    """One stub a run."""
-    with StubServer() as server:
-        yield server
-
-
-@pytest.fixture
-def aws_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials that no stub looks at, and boto3 does not do without."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-
-
-@pytest.fixture
-def stub(stub_server: StubServer, aws_credentials: None) -> StubServer:
-    """The stub without faults, calls or latency."""
-    stub_server.order(reset=True, clear=True, latency_ms=0)
-    return stub_server
-
-
 StartWorker = Callable[..., RunningWorker]
 
 

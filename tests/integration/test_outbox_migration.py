@@ -33,7 +33,7 @@ def test_what_was_not_delivered_before_it_is_swept_and_what_was_is_not(database:
     for status in ("PENDING", "SENDING", "SENT", "SKIPPED", "FAILED"):
         database(INSERT, status, status, status)
 
-    assert migrate() == [OUTBOX]
+    assert OUTBOX in migrate()
 
     dated = database("SELECT id FROM notifications WHERE due_at IS NOT NULL ORDER BY id")
     assert dated == [("PENDING",), ("SENDING",)]

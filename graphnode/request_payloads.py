@@ -1,0 +1,186 @@
+"""The payloads of what the API server asks of the AI server: one class a request type, spelt as the contract spells it.
+
+Each is checked as a whole by `checked`, before anything is written.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+import msgspec
+from msgspec import Meta
+from ulid import ULID
+
+from graphnode.envelopes import LONGEST_ID
+from graphnode.errors import InvalidRequest
+
+# PostgreSQL stores no U+0000.
+Text = Annotated[str, Meta(min_length=1, pattern=r"^[^\x00]*$")]
+Id = Annotated[str, Meta(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00]*$")]
+Clusters = Annotated[int, Meta(ge=1)]
+
+
+class RequestPayload(msgspec.Struct, frozen=True, kw_only=True):
+    """What every request has. A field that is None is not sent.
+
+    Parameters:
+      request_type: the contract's name of the request.
+      task_type: the type that its task's row is kept under: that of the result which ends it.
+      task_id: what its task IDs begin with.
+    """
+
+    request_type: ClassVar[str]
+    task_type: ClassVar[str]
+    task_id: ClassVar[str]
+
+    @property
+    def s3_keys(self) -> list[str]:
+        """The objects, and prefixes of objects, that it names."""
+        named = (getattr(self, name) for name in self.__struct_fields__ if "s3_key" in name)
+        return [key for value in named if value for key in ([value] if isinstance(value, str) else value)]
+
+    def wire(self) -> dict[str, Any]:
+        """The payload as the AI server reads it."""
+        fields: dict[str, Any] = msgspec.to_builtins(self)
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+class GraphGenerationRequest(RequestPayload, frozen=True, kw_only=True, rename="camel"):
+    """Make a graph of all that a user has.
+
+    Parameters:
+      s3_key: the input object, or a prefix that ends in `/`.
+      extra_s3_keys: more input objects.
+      bucket: where they are, if not in the payload bucket.
+    """
+
+    request_type = "GRAPH_GENERATION_REQUEST"
+    task_type = "GRAPH_GENERATION_RESULT"
+    task_id = "task_graph"
+
+    user_id: Id
+    s3_key: Text
+    bucket: Text | None = None
+    include_summary: bool | None = None
+    summary_language: Text | None = None
+    language: Text | None = None
+    input_type: Text | None = None
+    min_clusters: Clusters | None = None
+    max_clusters: Clusters | None = None
+    extra_s3_keys: list[Text] | None = None
+
+    def __post_init__(self) -> None:
+        if self.min_clusters and self.max_clusters and self.min_clusters > self.max_clusters:
+            raise InvalidRequest(f"minClusters is {self.min_clusters}, more than maxClusters, {self.max_clusters}")
+
+
+class GraphSummaryRequest(RequestPayload, frozen=True, kw_only=True, rename="camel"):
+    """Sum a user's graph up.
+
+    Parameters:
+      graph_s3_key: the graph's document.
+      vector_db_s3_key: its embeddings.
+      bucket: where they are, if not in the payload bucket.
+    """
+
+    request_type = "GRAPH_SUMMARY_REQUEST"
+    task_type = "GRAPH_SUMMARY_RESULT"
+    task_id = "task_summary"
+
+    user_id: Id
+    graph_s3_key: Text
+    bucket: Text | None = None
+    vector_db_s3_key: Text | None = None
+    language: Text | None = None
+
+
+class AddNodeRequest(RequestPayload, frozen=True, kw_only=True, rename="camel"):
+    """Place new sources in a user's graph.
+
+    Parameters:
+      s3_key: the input object, or a prefix that ends in `/`.
+      bucket: where it is, if not in the payload bucket.
+    """
+
+    request_type = "ADD_NODE_REQUEST"
+    task_type = "ADD_NODE_RESULT"
+    task_id = "task_add_node"
+
+    user_id: Id
+    s3_key: Text
+    bucket: Text | None = None
+    input_type: Text | None = None
+    language: Text | None = None
+
+
+class MicroscopeIngestRequest(
+    RequestPayload,
+    frozen=True,
+    kw_only=True,
+    rename={"user_id": "userId", "s3_key": "s3Key", "group_id": "groupId"},
+):
+    """Take a file apart.
+
+    Parameters:
+      s3_key: the file.
+      group_id: the workspace that its document belongs to.
+      bucket: where it is, if not in the payload bucket.
+      block_mode: which half of the document this is, if it is sent in halves.
+    """
+
+    request_type = "MICROSCOPE_INGEST_REQUEST"
+    task_type = "MICROSCOPE_INGEST_RESULT"
+    task_id = "task_microscope_file"
+
+    user_id: Id
+    s3_key: Text
+    group_id: Id
+    type: Text | None = None
+    metadata: dict[str, Any] | None = None
+    bucket: Text | None = None
+    file_name: Text | None = None
+    schema_name: Text | None = None
+    ingest_mode: Literal["raw_file"] = "raw_file"
+    block_mode: bool | None = None
+
+
+class MicroscopeIngestFromNodeRequest(RequestPayload, frozen=True, kw_only=True):
+    """Take a note or a conversation apart that is a node of the user's graph.
+
+    Parameters:
+      group_id: the workspace that its document belongs to.
+      block_mode: which half of the document this is, if it is sent in halves.
+    """
+
+    request_type = "MICROSCOPE_INGEST_FROM_NODE_REQUEST"
+    task_type = "MICROSCOPE_INGEST_FROM_NODE_RESULT"
+    task_id = "task_microscope_node"
+
+    user_id: Id
+    node_id: Text
+    node_type: Literal["note", "conversation"]
+    group_id: Id
+    schema_name: Text | None = None
+    language: Text | None = None
+    ingest_mode: Literal["from_graphnode"] = "from_graphnode"
+    block_mode: bool | None = None
+
+
+#: The requests that are about a document of a workspace.
+MicroscopeRequest = MicroscopeIngestRequest | MicroscopeIngestFromNodeRequest
+
+#: Any request.
+AnyRequest = GraphGenerationRequest | GraphSummaryRequest | AddNodeRequest | MicroscopeRequest
+
+
+def new_task_id(kind: type[RequestPayload], *, user_id: str) -> str:
+    """A task's ID, or a microscope document's, as the contract has them."""
+    return f"{kind.task_id}_{user_id}_{ULID()}"
+
+
+def checked(payload: AnyRequest) -> AnyRequest:
+    """The payload, if it is what the contract says. Raises InvalidRequest, which names the field."""
+    try:
+        return msgspec.convert(msgspec.to_builtins(payload), type(payload))
+    except (msgspec.ValidationError, TypeError, RecursionError) as error:
+        raise InvalidRequest(f"{payload.request_type}: {error}") from None

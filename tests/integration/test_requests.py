@@ -1,0 +1,400 @@
+"""Requests of the AI server: registered, then published, once; refused where they must be, given up where they fail."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from benchmarks.sqs_stub import StubServer
+from graphnode.errors import (
+    AlreadyRunning,
+    GraphNodeError,
+    InvalidRequest,
+    NotPublished,
+    TaskHasFailed,
+    WrongOwner,
+)
+from graphnode.request_payloads import (
+    AddNodeRequest,
+    GraphGenerationRequest,
+    GraphSummaryRequest,
+    MicroscopeIngestFromNodeRequest,
+    MicroscopeIngestRequest,
+)
+from graphnode.requests import Request, Requested, Requests, open_requests, sqs_client
+from graphnode.rules.microscope import Half
+from graphnode.settings import RequestSettings
+from graphnode.storage import database, microscope, tasks
+from graphnode.storage.tasks import TaskStatus
+from tests.integration.conftest import Query
+
+GRAPH = GraphGenerationRequest(user_id="ada", s3_key="inputs/ada/")
+NODES = AddNodeRequest(user_id="ada", s3_key="inputs/new.json")
+FILE = MicroscopeIngestRequest(user_id="ada", s3_key="files/a.pdf", group_id="w1")
+
+#: What the stub answers with: none of its faults is tried again by boto3.
+DENIED = {"action": "SendMessageBatch", "kind": "denied", "times": 1}
+
+
+@pytest.fixture
+def queue() -> str:
+    return f"requests-{uuid4().hex}"
+
+
+@pytest.fixture
+def requests(storage: None, stub: StubServer, queue: str) -> Requests:
+    known = RequestSettings(
+        database_url="postgresql://the.test/has-opened-it",
+        aws_region="eu-central-1",
+        sqs_request_queue_url=stub.queue_url(queue),
+        aws_endpoint_url=stub.url,
+    )
+    return Requests(sqs_client(known), queue_url=known.sqs_request_queue_url)
+
+
+class Published:
+    """What is on the request queue."""
+
+    def __init__(self, stub: StubServer, queue: str) -> None:
+        self.stub, self.queue = stub, queue
+
+    def __call__(self) -> list[dict[str, Any]]:
+        return [json.loads(message["body"]) for message in self.stub.messages(self.queue)]
+
+    def ids(self) -> list[str]:
+        return sorted(envelope["taskId"] for envelope in self())
+
+
+@pytest.fixture
+def published(stub: StubServer, queue: str) -> Published:
+    return Published(stub, queue)
+
+
+def finish(task_id: str, status: TaskStatus, *, task_type: str = "GRAPH_GENERATION_RESULT") -> None:
+    with database.user_transaction("ada"):
+        tasks.finish(task_id, task_type, user_id="ada", status=status, attempts=1, error="why")
+
+
+class TestAGraph:
+    def test_is_registered_and_published(self, requests: Requests, published: Published, query: Query) -> None:
+        requested = requests.graph(GRAPH)
+
+        (envelope,) = published()
+        assert requested == Requested(envelope["taskId"], (envelope["taskId"],), published=True)
+        assert envelope["taskType"] == "GRAPH_GENERATION_REQUEST"
+        assert envelope["payload"] == {"userId": "ada", "s3Key": "inputs/ada/"}
+        assert query(
+            "SELECT task_id, task_type, user_id, status, registered, s3_keys, published_at IS NOT NULL FROM tasks"
+        ) == [(requested.id, "GRAPH_GENERATION_RESULT", "ada", "PENDING", True, ["inputs/ada/"], True)]
+        assert query("SELECT status, status_before FROM graphs") == [("CREATING", "NOT_CREATED")]
+
+    def test_is_the_one_that_its_result_ends(self, requests: Requests, query: Query) -> None:
+        requested = requests.graph(GRAPH)
+
+        finish(requested.id, TaskStatus.COMPLETED)
+
+        assert query("SELECT status, registered, s3_keys FROM tasks") == [("COMPLETED", True, ["inputs/ada/"])]
+
+    def test_is_not_asked_for_while_another_is_made(
+        self, requests: Requests, published: Published, query: Query
+    ) -> None:
+        first = requests.graph(GRAPH)
+
+        with pytest.raises(AlreadyRunning, match=rf"'ada' \({first.id}\)"):
+            requests.graph(GRAPH)
+        with pytest.raises(AlreadyRunning):
+            requests.add_node(NODES)
+        requests.summary(GraphSummaryRequest(user_id="ada", graph_s3_key="graph.json"))
+        requests.graph(GraphGenerationRequest(user_id="eve", s3_key="inputs/eve/"))
+
+        assert len(published()) == 3
+        assert query("SELECT count(*) FROM tasks") == [(3,)]
+
+    def test_may_be_asked_for_all_the_same(self, requests: Requests, published: Published) -> None:
+        requests.graph(GRAPH)
+        requests.graph(GRAPH, even_if_running=True)
+        requests.add_node(NODES, even_if_running=True)
+        assert len(published()) == 3
+
+    @pytest.mark.parametrize("status", ["CREATED", "UPDATED"])
+    def test_notes_the_settled_status_before_it_however_many_come(
+        self, requests: Requests, query: Query, status: str
+    ) -> None:
+        query("INSERT INTO graphs (user_id, status) VALUES ('ada', %s)", status)
+
+        requests.graph(GRAPH)
+        requests.add_node(NODES, even_if_running=True)
+
+        assert query("SELECT status, status_before FROM graphs") == [("UPDATING", status)]
+
+
+class TestTheSameTaskAgain:
+    def test_is_published_once(self, requests: Requests, published: Published, query: Query) -> None:
+        requests.graph(GRAPH, task_id="t1")
+        assert requests.graph(GRAPH, task_id="t1") == Requested("t1", ("t1",), published=False)
+        assert published.ids() == ["t1"]
+        assert query("SELECT status_before FROM graphs") == [("NOT_CREATED",)]
+
+    def test_is_published_once_by_callers_at_the_same_time(self, requests: Requests, published: Published) -> None:
+        start = Barrier(4)
+
+        def ask(_: int) -> Requested:
+            start.wait()
+            return requests.graph(GRAPH, task_id="t1")
+
+        with ThreadPoolExecutor(4) as threads:
+            requested = list(threads.map(ask, range(4)))
+
+        assert published.ids() == ["t1"]
+        assert sum(one.published for one in requested) == 1
+
+    def test_is_published_now_if_the_first_caller_died_before(
+        self, requests: Requests, published: Published, monkeypatch: pytest.MonkeyPatch, query: Query
+    ) -> None:
+        def die(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as dying:
+            dying.setattr(requests, "_send", die)
+            with pytest.raises(KeyboardInterrupt):
+                requests.graph(GRAPH, task_id="t1")
+        assert query("SELECT status, published_at FROM tasks") == [("PENDING", None)]
+
+        assert requests.graph(GRAPH, task_id="t1").published
+        assert published.ids() == ["t1"]
+
+    @pytest.mark.parametrize("status", [TaskStatus.COMPLETED, TaskStatus.SUPERSEDED])
+    def test_changes_nothing_when_it_has_ended(
+        self, requests: Requests, published: Published, query: Query, status: TaskStatus
+    ) -> None:
+        finish("t1", status)
+        assert not requests.graph(GRAPH, task_id="t1").published
+        assert published() == []
+        assert query("SELECT status FROM tasks") == [(status,)]
+
+    def test_is_refused_when_it_has_failed(self, requests: Requests, published: Published, query: Query) -> None:
+        requests.graph(GRAPH, task_id="t1")
+        finish("t1", TaskStatus.FAILED)
+
+        with pytest.raises(TaskHasFailed, match=r"t1 has failed \(why\): .* a new task ID"):
+            requests.graph(GRAPH, task_id="t1")
+
+        assert published.ids() == ["t1"]
+
+    def test_is_refused_when_it_is_someone_elses(self, requests: Requests, query: Query) -> None:
+        requests.graph(GRAPH, task_id="t1")
+        with pytest.raises(WrongOwner):
+            requests.graph(GraphGenerationRequest(user_id="eve", s3_key="k"), task_id="t1")
+        assert query("SELECT user_id FROM graphs") == [("ada",)]
+
+
+class TestAQueueThatDoesNotTakeIt:
+    def test_leaves_a_failed_task_and_the_status_that_was(
+        self, requests: Requests, stub: StubServer, query: Query
+    ) -> None:
+        query("INSERT INTO graphs (user_id, status) VALUES ('ada', 'UPDATED')")
+        stub.order(faults=[DENIED, DENIED])
+
+        with pytest.raises(NotPublished, match=r"GRAPH_GENERATION_REQUEST t1 .*AccessDenied"):
+            requests.graph(GRAPH, task_id="t1")
+        with pytest.raises(NotPublished):
+            requests.add_node(NODES, task_id="t2")
+
+        assert query("SELECT status, reason, published_at FROM tasks") == [("FAILED", "NOT_PUBLISHED", None)] * 2
+        assert query("SELECT status, status_before FROM graphs") == [("UPDATED", None)]
+        assert query("SELECT * FROM notifications") == []
+
+    def test_may_be_tried_again_with_the_same_task(
+        self, requests: Requests, stub: StubServer, published: Published, query: Query
+    ) -> None:
+        stub.order(faults=[DENIED])
+        with pytest.raises(NotPublished):
+            requests.graph(GRAPH, task_id="t1")
+
+        assert requests.graph(GRAPH, task_id="t1").published
+
+        assert published.ids() == ["t1"]
+        assert query("SELECT status, reason, error, finished_at FROM tasks") == [("PENDING", None, None, None)]
+        assert query("SELECT status FROM graphs") == [("CREATING",)]
+
+    def test_may_have_taken_it_all_the_same(
+        self, requests: Requests, query: Query, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        send = requests._send
+
+        def send_without_hearing_of_it(batch: Any) -> Any:
+            send(batch)
+            return {task.key: NotPublished("no answer") for task in batch}
+
+        monkeypatch.setattr(requests, "_send", send_without_hearing_of_it)
+        with pytest.raises(NotPublished):
+            requests.graph(GRAPH, task_id="t1")
+        finish("t1", TaskStatus.COMPLETED)
+
+        assert query("SELECT status, reason FROM tasks") == [("COMPLETED", None)]
+
+    def test_is_no_failure_if_another_caller_has_published_it_meanwhile(
+        self, requests: Requests, published: Published, query: Query, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        give_up = tasks.give_up
+
+        def publish_first(*arguments: Any, **options: Any) -> bool:
+            query("UPDATE tasks SET published_at = now()")
+            return give_up(*arguments, **options)
+
+        monkeypatch.setattr(requests, "_send", lambda batch: {task.key: NotPublished("no answer") for task in batch})
+        monkeypatch.setattr(tasks, "give_up", publish_first)
+
+        assert not requests.graph(GRAPH, task_id="t1").published
+
+        assert query("SELECT status FROM tasks") == [("PENDING",)]
+        assert query("SELECT status FROM graphs") == [("CREATING",)]
+
+
+class TestADocument:
+    def test_is_one_task_that_its_result_finds(self, requests: Requests, published: Published, query: Query) -> None:
+        requested = requests.microscope(FILE, workspace_name="Thesis")
+
+        (envelope,) = published()
+        assert envelope["taskId"] == requested.id
+        assert envelope["payload"] == {
+            "userId": "ada",
+            "s3Key": "files/a.pdf",
+            "groupId": "w1",
+            "ingest_mode": "raw_file",
+        }
+        assert query("SELECT id, user_id, name FROM microscope_workspaces") == [("w1", "ada", "Thesis")]
+        assert query(
+            "SELECT id, workspace_id, user_id, status, block_status, non_block_status FROM microscope_documents"
+        ) == [(requested.id, "w1", "ada", "PROCESSING", None, None)]
+
+    def test_is_two_tasks_in_halves(self, requests: Requests, published: Published, query: Query) -> None:
+        node = MicroscopeIngestFromNodeRequest(user_id="ada", node_id="n1", node_type="note", group_id="w1")
+
+        requested = requests.microscope_from_node(node, in_halves=True)
+
+        assert requested.task_ids == (f"{requested.id}_block", f"{requested.id}_nonblock")
+        assert requested.id.startswith("task_microscope_node_ada_")
+        modes = {envelope["taskId"]: envelope["payload"]["block_mode"] for envelope in published()}
+        assert modes == {f"{requested.id}_block": True, f"{requested.id}_nonblock": False}
+        assert query("SELECT id, status, block_status, non_block_status FROM microscope_documents") == [
+            (requested.id, "PROCESSING", "PROCESSING", "PROCESSING")
+        ]
+
+    def test_of_which_one_half_is_not_taken_has_failed_until_that_is_asked_for_again(
+        self, requests: Requests, stub: StubServer, published: Published, query: Query
+    ) -> None:
+        query("INSERT INTO microscope_workspaces (id, user_id) VALUES ('w1', 'ada')")
+        query("INSERT INTO microscope_documents VALUES ('d', 'w1', 'ada', 'COMPLETED')")
+        # The stub refuses every second entry, the first among them.
+        stub.order(faults=[{"action": "SendMessageBatch", "kind": "partial"}])
+
+        with pytest.raises(NotPublished, match="_block was not put on the request queue: InternalError"):
+            requests.microscope(FILE, document_id="doc", in_halves=True)
+
+        statuses = "SELECT status, block_status, non_block_status, error FROM microscope_documents WHERE id = 'doc'"
+        ((status, block, non_block, error),) = query(statuses)
+        assert (status, block, non_block) == ("FAILED", "FAILED", "PROCESSING")
+        assert "InternalError" in error
+        assert query("SELECT type, payload ->> 'failedCount' FROM notifications") == [
+            ("MICROSCOPE_WORKSPACE_COMPLETED", "1")
+        ]
+
+        assert requests.microscope(FILE, document_id="doc", in_halves=True).published
+
+        assert published.ids() == ["doc_block", "doc_nonblock"]
+        assert query(statuses) == [("PROCESSING", "PROCESSING", "PROCESSING", None)]
+
+    def test_of_someone_else_or_in_their_workspace_is_refused(self, requests: Requests, query: Query) -> None:
+        requests.microscope(FILE, document_id="doc", in_halves=True)
+        eves = MicroscopeIngestRequest(user_id="eve", s3_key="k", group_id="w2")
+
+        with pytest.raises(WrongOwner, match="Document doc"):
+            requests.microscope(eves, document_id="doc")
+        with pytest.raises(WrongOwner, match="Workspace w1"):
+            requests.microscope(MicroscopeIngestRequest(user_id="eve", s3_key="k", group_id="w1"))
+
+        assert query("SELECT DISTINCT user_id FROM tasks") == [("ada",)]
+
+    def test_that_names_another_user_in_its_id_is_refused(self, requests: Requests) -> None:
+        with pytest.raises(InvalidRequest, match="names another user"):
+            requests.microscope(FILE, document_id="task_microscope_file_eve_01J9ZZZZZZZZZZZZZZZZZZZZZZ")
+
+    def test_in_halves_takes_neither_a_half_nor_an_id_of_one(self, requests: Requests) -> None:
+        half = MicroscopeIngestRequest(user_id="ada", s3_key="k", group_id="w1", block_mode=True)
+        with pytest.raises(InvalidRequest, match="both are made here"):
+            requests.microscope(half, in_halves=True)
+        with pytest.raises(InvalidRequest, match="both are made here"):
+            requests.microscope(FILE, document_id="doc_block", in_halves=True)
+
+
+class TestMany:
+    def test_go_in_batches_of_ten_and_each_has_its_own_outcome(
+        self, requests: Requests, stub: StubServer, published: Published, query: Query
+    ) -> None:
+        asked = [Request(GraphGenerationRequest(user_id=f"u{n}", s3_key="k"), f"t{n:02}") for n in range(23)]
+        asked[3] = Request(GraphGenerationRequest(user_id="u1", s3_key="k"), "t03")
+        asked[5] = Request(GraphGenerationRequest(user_id="", s3_key="k"), "t05")
+        stub.order(faults=[{"action": "SendMessageBatch", "kind": "partial"}])
+
+        outcomes = requests.many(asked)
+
+        kinds = [type(outcome).__name__ for outcome in outcomes]
+        assert (kinds[3], kinds[5]) == ("AlreadyRunning", "InvalidRequest")
+        refused = [n for n, kind in enumerate(kinds) if kind == "NotPublished"]
+        # Every second entry of the first call, which has ten of the requests that are registered.
+        assert refused == [0, 2, 6, 8, 10]
+        assert stub.calls("SendMessageBatch") == 3
+        accepted = [n for n in range(23) if n not in {3, 5, *refused}]
+        assert published.ids() == [f"t{n:02}" for n in accepted]
+        assert query("SELECT count(*) FROM tasks WHERE status = 'PENDING'") == [(16,)]
+        assert query("SELECT count(*) FROM tasks WHERE status = 'FAILED'") == [(5,)]
+
+    def test_never_exceed_a_batchs_size(self, requests: Requests, stub: StubServer, published: Published) -> None:
+        large = {"text": "x" * 400_000}
+        asked = [
+            Request(MicroscopeIngestRequest(user_id="ada", s3_key="k", group_id="w", metadata=large)) for _ in range(3)
+        ]
+        assert all(isinstance(outcome, Requested) for outcome in requests.many(asked))
+        assert stub.calls("SendMessageBatch") == 2
+        assert len(published()) == 3
+
+    def test_are_told_that_the_database_is_away(self, stub: StubServer, requests: Requests) -> None:
+        database.close_database()
+        database.open_database("postgresql://me@127.0.0.1:1/db", max_connections=1)
+
+        outcomes = requests.many([Request(GRAPH), Request(GRAPH)])
+
+        assert [isinstance(one, GraphNodeError) and one.reason for one in outcomes] == ["DATABASE_OUTAGE"] * 2
+        assert stub.calls("SendMessageBatch") == 0
+
+
+def test_they_open_with_a_few_settings(database_url: str, stub: StubServer, queue: str, published: Published) -> None:
+    environment = {
+        "DATABASE_URL": database_url,
+        "AWS_REGION": "eu-central-1",
+        "AWS_ENDPOINT_URL": stub.url,
+        "SQS_REQUEST_QUEUE_URL": stub.queue_url(queue),
+        "GRAPHNODE_OF_THE_API_SERVER": "its own",
+    }
+    with open_requests(environment) as requests:
+        requests.graph(GRAPH, task_id="t1")
+    assert published.ids() == ["t1"]
+
+
+def test_a_result_finds_the_rows_of_a_document_that_was_asked_for(requests: Requests, query: Query) -> None:
+    requested = requests.microscope(FILE, in_halves=True)
+
+    halves: tuple[Half, ...] = ("block", "non_block")
+    for half in halves:
+        with database.user_transaction("ada"):
+            recorded = microscope.record_result(
+                requested.id, user_id="ada", workspace_id=None, half=half, status="COMPLETED"
+            )
+
+    assert (recorded.status_before, recorded.status, recorded.workspace_id) == ("PROCESSING", "COMPLETED", "w1")
