@@ -279,6 +279,7 @@ class Stub:
                     "Attributes": {
                         "QueueArn": f"arn:aws:sqs:eu:{ACCOUNT}:{name}",
                         "RedrivePolicy": json.dumps(policy),
+                        "ApproximateNumberOfMessages": str(sum(message["visible"] for message in queue.shown())),
                     }
                 }
         raise KeyError(action)

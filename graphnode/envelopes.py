@@ -6,7 +6,7 @@ A new task type is one payload class here, one actor module, and one line in ROU
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, get_args
 
@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from graphnode.errors import InvalidEnvelope, MisplacedRequest, UnknownTaskType
+from graphnode.rules.timeouts import duration_text
 
 #: The Dramatiq queue that carries the AI server's envelopes.
 RESULT_QUEUE = "results"
@@ -173,6 +174,8 @@ class Envelope(msgspec.Struct, Generic[P_co], frozen=True, kw_only=True):
       timestamp: when the producer sent it, in UTC.
       payload: the task type's own part.
       attempt: how often SQS has delivered it, this time included.
+      no_news_since: of the end that the worker itself puts to an overdue task: when there was news of it last. With
+        later news it means nothing. None: the message is the AI server's.
     """
 
     task_id: str
@@ -180,6 +183,7 @@ class Envelope(msgspec.Struct, Generic[P_co], frozen=True, kw_only=True):
     timestamp: datetime
     payload: P_co
     attempt: int
+    no_news_since: datetime | None = None
 
 
 def to_message(body: str, *, message_id: str, sent_at: datetime, receive_count: int) -> dramatiq.Message[None]:
@@ -217,6 +221,29 @@ def to_message(body: str, *, message_id: str, sent_at: datetime, receive_count: 
         options={"log_fields": _log_fields(envelope)},
         message_id=message_id,
         message_timestamp=int(sent_at.timestamp() * 1000),
+    )
+
+
+def overdue(
+    task_id: str, task_type: str, user_id: str, news_at: datetime, *, timeout: timedelta
+) -> Envelope[ResultPayload]:
+    """The envelope of a task that has had its time: what the AI server would say of a failure.
+
+    Parameters:
+      task_type: one that a result ends.
+      news_at: when there was news of it last.
+      timeout: how long it may be without.
+    """
+    error = f"There was no result within {duration_text(timeout)}."
+    payload = ROUTES[task_type].payload(status="FAILED", user_id=user_id, error=error)
+    assert isinstance(payload, ResultPayload), "progress ends no task"  # noqa: S101
+    return Envelope(
+        task_id=task_id,
+        task_type=task_type,
+        timestamp=news_at + timeout,
+        payload=payload,
+        attempt=0,
+        no_news_since=news_at,
     )
 
 

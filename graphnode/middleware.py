@@ -38,10 +38,12 @@ class Ledger:
     Parameters:
       count: notes that a message has failed, and says how often it has by now.
       clear: forgets the failures of a message that is done with.
+      give_up: notes that a message becomes a dead letter, and forgets its failures.
     """
 
     count: Callable[[Delivery, GraphNodeError], int]
     clear: Callable[[Delivery], None]
+    give_up: Callable[[Delivery, Dead], None]
 
 
 log = structlog.get_logger("graphnode.worker")
@@ -177,7 +179,7 @@ class Verdicts(Middleware):
             message.verdict = Done()
             log.info("done", seconds=round(time.monotonic() - message.received, 3))
             if message.receive_count > 1:
-                self._clear(message)
+                self._close(message, self.ledger.clear)
             return
         message.fail()
         error = sorted_error(exception)
@@ -205,18 +207,19 @@ class Verdicts(Middleware):
         match message.verdict:
             case Retry(after_s):
                 log.warning("failed, will be tried again", after_s=after_s, **fields, **_stack(error))
-            case Dead():
+            case Dead() as dead:
                 log.error("dead letter", **fields, **_stack(error))
-                self._clear(message)
+                self._close(message, lambda message: self.ledger.give_up(message, dead))
             case _:
                 log.info("will be started again", **fields)
 
-    def _clear(self, message: Delivery) -> None:
-        """Clear the ledger. It may fail: what stays there is a row that nobody reads."""
+    @staticmethod
+    def _close(message: Delivery, note: Callable[[Delivery], None]) -> None:
+        """Close the message's account. It may fail: what stays is a row that nobody reads, what lacks is its end."""
         try:
-            self.ledger.clear(message)
+            note(message)
         except Exception as error:
-            log.debug("failures not cleared", message_id=message.message_id, error=str(error))
+            log.debug("failures not closed", message_id=message.message_id, error=str(error))
 
 
 def _stack(error: GraphNodeError) -> dict[str, str]:

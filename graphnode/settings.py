@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from graphnode.errors import SettingsError
+from graphnode.rules import timeouts
 
 #: The prefix of this project's own settings; all other names are the existing deployment's.
 OWN_PREFIX = "GRAPHNODE_"
@@ -108,6 +109,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     sweep_interval: Annotated[
         float, Meta(ge=0.1, le=3600, description="0.1 to 3600 seconds (between two looks for what is due)")
     ] = 30.0
+    task_timeout: Annotated[
+        str,
+        Meta(
+            pattern=timeouts.PATTERN,
+            description="a duration such as 2h, 90m or 1d, and others for single types: 2h,ADD_NODE=30m "
+            "(after so long without news a task has failed)",
+        ),
+    ] = "2h"
     fcm_endpoint: Annotated[Url, Meta(description="a URL such as https://host:port (in place of FCM's own)")] | None = (
         None
     )

@@ -24,10 +24,13 @@ from graphnode.logs import configure_logs
 from graphnode.middleware import Ledger, worker_middleware
 from graphnode.outages import PROBE_MAX_S, Outages
 from graphnode.queues import Options, Queue
+from graphnode.rules.microscope import parse_task_id
+from graphnode.rules.timeouts import task_timeouts
 from graphnode.settings import settings
-from graphnode.storage import database, failures, notifications, schema
+from graphnode.storage import database, failures, notifications, schema, tasks
+from graphnode.storage.failures import Subject
 from graphnode.sweeps import Sweep, Sweeps
-from graphnode.verdicts import RetryPolicy
+from graphnode.verdicts import Dead, RetryPolicy
 
 #: Connections beyond one for each worker thread: the probe's and the sweep's.
 SPARE_CONNECTIONS = 2
@@ -49,6 +52,9 @@ LARGE_BLOCK_BYTES = 256 * 1024
 #: glibc's number for that option.
 M_MMAP_THRESHOLD = -3
 
+#: The most overdue tasks that a sweep ends, each in a transaction of its own.
+MOST_OVERDUE = 100
+
 log = structlog.get_logger("graphnode.startup")
 
 
@@ -61,12 +67,15 @@ def worker_broker() -> SQSBroker:
             *worker_middleware(
                 prepare=lambda worker: prepare(broker, worker),
                 policy=retry_policy,
-                ledger=Ledger(count=count_failure, clear=clear_failures),
+                ledger=Ledger(count=count_failure, clear=clear_failures, give_up=give_up),
                 shutdown_timeout_s=lambda: settings().shutdown_timeout,
                 document_memory=lambda: settings().document_memory,
             ),
             Sweeps(
-                [Sweep("pushes", lambda: sweep_pushes(broker))],
+                [
+                    Sweep("pushes", lambda: sweep_pushes(broker)),
+                    Sweep("overdue tasks", lambda: sweep_overdue(broker)),
+                ],
                 interval_s=lambda: settings().sweep_interval,
             ),
         ],
@@ -104,12 +113,30 @@ def retry_policy() -> RetryPolicy:
 
 def count_failure(delivery: Delivery, error: GraphNodeError) -> int:
     """Note a message's failure in the database; how often it has failed by now."""
-    return failures.record_failure(delivery.message_id, reason=error.reason, error=str(error))
+    return failures.record_failure(
+        delivery.message_id, reason=error.reason, error=str(error), subject=subject_of(delivery)
+    )
 
 
 def clear_failures(delivery: Delivery) -> None:
     """Forget a message's failures: it is done with."""
     failures.clear_failures(delivery.message_id)
+
+
+def give_up(delivery: Delivery, dead: Dead) -> None:
+    """Note in the database that a message becomes a dead letter."""
+    failures.give_up(
+        delivery.message_id, attempt=dead.attempt, reason=dead.reason, error=dead.error, subject=subject_of(delivery)
+    )
+
+
+def subject_of(delivery: Delivery) -> Subject | None:
+    """The task that a message is about; None for the worker's own messages."""
+    fields = delivery.options.get("log_fields", {})
+    if "task_id" not in fields:
+        return None
+    user_id = fields.get("user_id") or parse_task_id(fields["task_id"]).user_id
+    return Subject(fields["task_id"], fields["task_type"], user_id)
 
 
 def sweep_pushes(broker: SQSBroker) -> None:
@@ -119,6 +146,26 @@ def sweep_pushes(broker: SQSBroker) -> None:
     deliver = broker.get_actor("deliver_notification")
     for notification_id in notifications.take_due(limit=MOST_SWEPT):
         deliver.send(notification_id=notification_id)
+
+
+def sweep_overdue(broker: SQSBroker) -> None:
+    """End the tasks of which there was no news for too long, as their actors end those that have failed."""
+    timeouts = task_timeouts(settings().task_timeout)
+    for ended in range(MOST_OVERDUE):
+        task = tasks.take_overdue(timeouts)
+        if task is None or (ended == 0 and results_wait(broker)):
+            return
+        envelope = envelopes.overdue(*task, timeout=timeouts[task.task_type])
+        log.warning("task is overdue", task_id=task.task_id, task_type=task.task_type, user_id=task.user_id)
+        broker.get_actor(envelopes.ROUTES[task.task_type].actor).fn(envelope)
+
+
+def results_wait(broker: SQSBroker) -> bool:
+    """Whether messages wait on the result queue: that of an overdue task may be among them."""
+    answer = broker.client.get_queue_attributes(
+        QueueUrl=settings().sqs_result_queue_url, AttributeNames=["ApproximateNumberOfMessages"]
+    )
+    return int(answer["Attributes"]["ApproximateNumberOfMessages"]) > 0
 
 
 def prepare(broker: SQSBroker, worker: Worker) -> None:

@@ -13,7 +13,7 @@ from graphnode.repairs import Warnings
 from graphnode.rules.notifications import Event, is_pushed
 from graphnode.storage import notifications, tasks, users
 from graphnode.storage.database import user_transaction
-from graphnode.storage.tasks import TaskStatus
+from graphnode.storage.tasks import FailureReason, Key, TaskStatus
 
 
 class Effects:
@@ -40,6 +40,7 @@ class Effects:
             status=status,
             attempts=self.envelope.attempt,
             error=error,
+            reason=FailureReason.TIMEOUT if self.envelope.no_news_since else None,
             warnings=warnings,
             s3_keys=self.envelope.payload.s3_keys,
         )
@@ -58,7 +59,8 @@ class Effects:
             type=event,
             payload={"taskId": self.envelope.task_id, **payload},
             event=":".join(filter(None, (self.envelope.task_id, event, key))),
-            created_at=at,
+            # The time of a task that is overdue was over then, however late it is noticed: old news is not pushed.
+            created_at=at or (self.envelope.timestamp if self.envelope.no_news_since else None),
             push=is_pushed(event),
         )
         if written and is_pushed(event):
@@ -80,13 +82,20 @@ def effects_of(envelope: Envelope[Payload], *, user_id: str, ends: TaskStatus | 
     """
     with user_transaction(user_id):
         stored = tasks.claim(envelope.task_id, envelope.task_type, user_id=user_id)
-        effects = Effects(envelope, user_id, repeated=tasks.is_final(stored) or (ends is not None and stored == ends))
+        repeated = tasks.is_final(stored) or (ends is not None and stored == ends)
+        effects = Effects(envelope, user_id, repeated=repeated or has_news(envelope))
         if is_of_forgotten_user(stored, user_id):
             effects.finish(TaskStatus.SUPERSEDED, warnings={"the user was forgotten": 1})
             effects.repeated = True
         yield effects
     for notification_id in effects.to_deliver:
         enqueue(notification_id)
+
+
+def has_news(envelope: Envelope[Payload]) -> bool:
+    """Whether a task that was overdue has had news since."""
+    since = envelope.no_news_since
+    return since is not None and tasks.has_news(Key(envelope.task_id, envelope.task_type), since=since)
 
 
 def is_repeated(envelope: Envelope[Payload], *, user_id: str) -> bool:

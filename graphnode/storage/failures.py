@@ -1,11 +1,17 @@
-"""How often each message has failed."""
+"""How often each message has failed; and, by task, how each of these attempts went."""
 
 from __future__ import annotations
 
-from peewee import IntegerField, TextField, fn
+from typing import Any, NamedTuple
+
+from peewee import SQL, BigAutoField, BooleanField, IntegerField, TextField, fn
 from playhouse.postgres_ext import DateTimeTZField
 
-from graphnode.storage.database import Table, connection
+from graphnode.storage.database import Table, connection, database
+
+#: The most attempts that are kept of a task, the newest, and the most characters of an error.
+MOST_ATTEMPTS = 50
+LONGEST_ERROR = 1000
 
 
 class MessageFailure(Table):
@@ -21,16 +27,47 @@ class MessageFailure(Table):
         table_name = "message_failures"
 
 
-def record_failure(message_id: str, *, reason: str, error: str) -> int:
+class TaskAttempt(Table):
+    """An attempt at a task's message that failed. It outlives the message."""
+
+    id = BigAutoField()
+    task_id = TextField()
+    task_type = TextField()
+    user_id = TextField(null=True)
+    attempt = IntegerField()
+    reason = TextField()
+    error = TextField()
+    #: Whether the message became a dead letter.
+    given_up = BooleanField()
+    failed_at = DateTimeTZField()
+
+    class Meta:
+        table_name = "task_attempts"
+
+
+class Subject(NamedTuple):
+    """The task that a message is about.
+
+    Parameters:
+      user_id: None, if the message names nobody: it is the one of the task's row, if there is one.
+    """
+
+    task_id: str
+    task_type: str
+    user_id: str | None
+
+
+def record_failure(message_id: str, *, reason: str, error: str, subject: Subject | None = None) -> int:
     """Note that a message has failed once more; how often it has failed by now.
 
     Parameters:
       message_id: SQS's ID, the same at each delivery.
       reason: the error's reason code.
       error: its text.
+      subject: the task, if the message is about one: then the attempt is kept with it.
     """
     row = {MessageFailure.reason: reason, MessageFailure.error: error, MessageFailure.failed_at: fn.now()}
-    with connection():
+    with connection(), database.atomic():
         written = (
             MessageFailure.insert({MessageFailure.message_id: message_id, MessageFailure.failures: 1, **row})
             .on_conflict(
@@ -41,10 +78,54 @@ def record_failure(message_id: str, *, reason: str, error: str) -> int:
             .execute()
         )
         row_now: MessageFailure = next(iter(written))
-        return int(row_now.failures)
+        count = int(row_now.failures)
+        if subject:
+            _keep_attempt(subject, attempt=count, reason=reason, error=error, given_up=False)
+        return count
 
 
 def clear_failures(message_id: str) -> None:
     """Forget the failures of a message that will not be delivered again."""
     with connection():
         MessageFailure.delete().where(MessageFailure.message_id == message_id).execute()
+
+
+def give_up(message_id: str, *, attempt: int, reason: str, error: str, subject: Subject | None) -> None:
+    """Note that a message became a dead letter, and forget its failures.
+
+    Parameters:
+      attempt: how often it was tried.
+      reason, error: what its dead letter says.
+      subject: the task, if the message is about one.
+    """
+    with connection(), database.atomic():
+        MessageFailure.delete().where(MessageFailure.message_id == message_id).execute()
+        if subject:
+            _keep_attempt(subject, attempt=attempt, reason=reason, error=error, given_up=True)
+
+
+def attempts(task_id: str) -> list[TaskAttempt]:
+    """The attempts at a task's messages that failed, the oldest first."""
+    return list(TaskAttempt.select().where(TaskAttempt.task_id == task_id).order_by(TaskAttempt.id))
+
+
+def _keep_attempt(subject: Subject, *, attempt: int, reason: str, error: str, given_up: bool) -> None:
+    of_the_row = SQL("(SELECT user_id FROM tasks WHERE task_id = %s LIMIT 1)", (subject.task_id,))
+    row: dict[Any, Any] = {
+        TaskAttempt.task_id: subject.task_id,
+        TaskAttempt.task_type: subject.task_type,
+        TaskAttempt.user_id: subject.user_id or of_the_row,
+        TaskAttempt.attempt: attempt,
+        TaskAttempt.reason: reason,
+        TaskAttempt.error: error if len(error) <= LONGEST_ERROR else error[: LONGEST_ERROR - 1] + "…",
+        TaskAttempt.given_up: given_up,
+        TaskAttempt.failed_at: fn.now(),
+    }
+    TaskAttempt.insert(row).execute()
+    newest = (
+        TaskAttempt.select(TaskAttempt.id)
+        .where(TaskAttempt.task_id == subject.task_id)
+        .order_by(TaskAttempt.id.desc())
+        .limit(MOST_ATTEMPTS)
+    )
+    TaskAttempt.delete().where(TaskAttempt.task_id == subject.task_id, TaskAttempt.id.not_in(newest)).execute()

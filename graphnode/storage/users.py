@@ -8,6 +8,7 @@ from peewee import TextField, fn
 from playhouse.postgres_ext import DateTimeTZField
 
 from graphnode.storage.database import Table, connection, user_transaction
+from graphnode.storage.failures import TaskAttempt
 from graphnode.storage.graphs import Graph
 from graphnode.storage.microscope import MicroscopeDocument, MicroscopeWorkspace
 from graphnode.storage.notifications import DeviceToken, Notification
@@ -23,6 +24,7 @@ BELONGINGS: tuple[type[Table], ...] = (
     Notification,
     DeviceToken,
     Task,
+    TaskAttempt,
 )
 
 #: The columns of a document that name objects in S3.

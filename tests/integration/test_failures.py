@@ -4,14 +4,25 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from graphnode.storage.failures import clear_failures, record_failure
+from graphnode.storage import failures
+from graphnode.storage.database import connection
+from graphnode.storage.failures import Subject, clear_failures, give_up, record_failure
 from tests.integration.conftest import Query
 
 pytestmark = pytest.mark.usefixtures("storage")
 
 
-def fail(message_id: str = "m-1", *, error: str = "throttled") -> int:
-    return record_failure(message_id, reason="SERVICE_BUSY", error=error)
+#: What messages are about, in the tests that ask.
+GRAPH = Subject("t1", "GRAPH_GENERATION_RESULT", "ada")
+
+
+def fail(message_id: str = "m-1", *, error: str = "throttled", subject: Subject | None = None) -> int:
+    return record_failure(message_id, reason="SERVICE_BUSY", error=error, subject=subject)
+
+
+def attempts(task_id: str = "t1") -> list[tuple[int, str, str, bool]]:
+    with connection():
+        return [(one.attempt, one.reason, one.error, one.given_up) for one in failures.attempts(task_id)]
 
 
 def test_failures_are_counted_by_message() -> None:
@@ -39,3 +50,43 @@ def test_what_is_done_with_is_forgotten(query: Query) -> None:
     clear_failures("m-1")
 
     assert query("SELECT message_id FROM message_failures") == [("m-2",)]
+
+
+def test_a_tasks_attempts_outlive_its_message() -> None:
+    fail(error="first", subject=GRAPH)
+    fail(error="second", subject=GRAPH)
+    fail("m-2", subject=GRAPH._replace(task_id="t2"))
+
+    clear_failures("m-1")
+
+    assert attempts() == [(1, "SERVICE_BUSY", "first", False), (2, "SERVICE_BUSY", "second", False)]
+
+
+def test_a_dead_letter_is_the_last_of_them_and_clears_the_count(query: Query) -> None:
+    fail(subject=GRAPH)
+
+    give_up("m-1", attempt=2, reason="INVALID_DOCUMENT", error="nodes: missing", subject=GRAPH)
+    give_up("m-2", attempt=1, reason="INVALID_MESSAGE", error="of no task", subject=None)
+
+    assert attempts() == [(1, "SERVICE_BUSY", "throttled", False), (2, "INVALID_DOCUMENT", "nodes: missing", True)]
+    assert query("SELECT * FROM message_failures") == []
+
+
+def test_of_a_tasks_attempts_the_newest_are_kept_and_of_a_long_error_its_beginning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(failures, "MOST_ATTEMPTS", 2)
+    for number in range(4):
+        fail(error=f"{number}" * 2000, subject=GRAPH)
+    fail(subject=GRAPH._replace(task_id="t2"))
+
+    kept = attempts()
+    assert [attempt for attempt, *_ in kept] == [3, 4]
+    assert {len(error) for _, _, error, _ in kept} == {1000}
+    assert len(attempts("t2")) == 1
+
+
+def test_an_attempt_that_names_nobody_is_its_tasks_users(query: Query) -> None:
+    query("INSERT INTO tasks (task_id, task_type, user_id, status) VALUES ('t1', 'X', 'ada', 'PENDING')")
+    fail(subject=GRAPH._replace(user_id=None))
+    assert query("SELECT user_id FROM task_attempts") == [("ada",)]

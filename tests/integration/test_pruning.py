@@ -26,6 +26,11 @@ FAILURE = (
     " VALUES (%s, 1, 'TRANSIENT', 'busy', now() - %s::interval)"
 )
 
+ATTEMPT = (
+    "INSERT INTO task_attempts (task_id, task_type, attempt, reason, error, given_up, failed_at)"
+    " VALUES (%s, 'T', 1, 'TRANSIENT', 'busy', false, now() - %s::interval)"
+)
+
 
 @pytest.fixture(autouse=True)
 def rows(storage: None, query: Query) -> None:
@@ -41,11 +46,16 @@ def rows(storage: None, query: Query) -> None:
     query(TASK, "new-progress", "PROGRESS", None)
     query(FAILURE, "old", "91 days")
     query(FAILURE, "new", "89 days")
+    query(ATTEMPT, "old", "91 days")
+    query(ATTEMPT, "new", "89 days")
 
 
 def left(query: Query) -> list[str]:
-    ids = "SELECT id FROM notifications UNION ALL SELECT task_id FROM tasks UNION ALL SELECT message_id"
-    return [name for (name,) in query(f"{ids} FROM message_failures")]
+    ids = (
+        "SELECT id FROM notifications UNION ALL SELECT task_id FROM tasks"
+        " UNION ALL SELECT message_id FROM message_failures UNION ALL SELECT task_id FROM task_attempts"
+    )
+    return [name for (name,) in query(ids)]
 
 
 def pruned(*, dry_run: bool = False) -> dict[str, int]:
@@ -56,14 +66,14 @@ def pruned(*, dry_run: bool = False) -> dict[str, int]:
 
 
 def test_what_was_done_with_long_ago_goes_and_all_else_stays(query: Query) -> None:
-    assert pruned() == {"notifications": 3, "tasks": 3, "message_failures": 1}
-    assert len(left(query)) == 5 + 4 + 1
+    assert pruned() == {"notifications": 3, "tasks": 3, "message_failures": 1, "task_attempts": 1}
+    assert len(left(query)) == 5 + 4 + 1 + 1
     assert all(name.startswith("new") for name in left(query))
 
 
 def test_a_dry_run_counts_and_deletes_nothing(query: Query) -> None:
-    assert pruned(dry_run=True) == {"notifications": 3, "tasks": 3, "message_failures": 1}
-    assert len(left(query)) == 8 + 7 + 2
+    assert pruned(dry_run=True) == {"notifications": 3, "tasks": 3, "message_failures": 1, "task_attempts": 1}
+    assert len(left(query)) == 8 + 7 + 2 + 2
 
 
 def test_batches_are_bounded_and_tell_their_progress(query: Query, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,6 +114,7 @@ def test_the_command_tells_its_progress_and_warns_of_an_age_that_repeats_can_hav
         "notifications: 100% looked through, 3 rows would go",
         "tasks: 100% looked through, 3 rows would go",
         "message_failures: 100% looked through, 1 rows would go",
+        "task_attempts: 100% looked through, 1 rows would go",
     ]
     assert "SQS can deliver a result for 28 days" in deleted.output
     assert left(query) == ["new-pending", "new-with-devices-left", "new-progress"]

@@ -30,6 +30,7 @@ MODELS: list[type[Table]] = [
     notifications.Notification,
     notifications.DeviceToken,
     failures.MessageFailure,
+    failures.TaskAttempt,
     users.ForgottenUser,
 ]
 
@@ -40,6 +41,7 @@ NAMES = sorted(path.stem for path in schema.MIGRATIONS.glob("[0-9]*.py"))
 TYPES = {
     "TEXT": "text",
     "INT": "integer",
+    "BIGAUTO": "bigint",
     "DOUBLE": "double precision",
     "BOOL": "boolean",
     "TIMESTAMPTZ": "timestamp with time zone",

@@ -38,6 +38,8 @@ INSERT INTO tasks (task_id, task_type, user_id, status, s3_keys)
     VALUES (USER || '-t', 'ADD_NODE_RESULT', USER, 'PENDING', '["r.json", "n.json"]');
 INSERT INTO notifications (id, user_id, type, payload, event, push_status)
     VALUES (USER || '-n', USER, 'X', '{}', USER || '-e', 'SKIPPED');
+INSERT INTO task_attempts (task_id, task_type, user_id, attempt, reason, error, given_up)
+    VALUES (USER || '-t', 'ADD_NODE_RESULT', USER, 1, 'SERVICE_BUSY', 'busy', false);
 INSERT INTO device_tokens (token, user_id) VALUES (USER || '-p', USER);
 COMMIT;
 """
@@ -88,6 +90,7 @@ def test_the_caller_is_told_what_went_and_which_objects_were_named() -> None:
         "notifications": 1,
         "device_tokens": 1,
         "tasks": 1,
+        "task_attempts": 1,
     }
 
 

@@ -36,7 +36,7 @@ def ledger() -> Ledger:
         failures[delivery.message_id] += 1
         return failures[delivery.message_id]
 
-    return Ledger(count=count, clear=lambda delivery: None)
+    return Ledger(count=count, clear=lambda _: None, give_up=lambda _delivery, _dead: None)
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_a_failure_that_cannot_be_counted_because_of_an_outage_is_held(
         raise DatabaseOutage("connection refused")
 
     (verdicts,) = (middleware for middleware in broker.middleware if isinstance(middleware, Verdicts))
-    verdicts.ledger = Ledger(count=away, clear=lambda delivery: None)
+    verdicts.ledger = Ledger(count=away, clear=lambda _: None, give_up=lambda _delivery, _dead: None)
     delivery = make_delivery()
 
     broker.emit_after("process_message", delivery, exception=ServiceBusy("S3 is slow"))
