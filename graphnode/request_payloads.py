@@ -1,18 +1,18 @@
-"""The payloads of what the API server asks of the AI server: one class a request type, spelt as the contract spells it.
-
-Each is checked as a whole by `checked`, before anything is written.
-"""
+"""What the API server asks of the AI server, as the contract spells it: one payload class a request type."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
 from ulid import ULID
 
-from graphnode.envelopes import LONGEST_ID
+from graphnode.dead_letters import LARGEST_MESSAGE_BYTES
+from graphnode.envelopes import LONGEST_ID, LONGEST_TASK_ID
 from graphnode.errors import InvalidRequest
+from graphnode.rules.microscope import SUFFIXES, parse_task_id
 
 # PostgreSQL stores no U+0000.
 Text = Annotated[str, Meta(min_length=1, pattern=r"^[^\x00]*$")]
@@ -184,3 +184,65 @@ def checked(payload: AnyRequest) -> AnyRequest:
         return msgspec.convert(msgspec.to_builtins(payload), type(payload))
     except (msgspec.ValidationError, TypeError, RecursionError) as error:
         raise InvalidRequest(f"{payload.request_type}: {error}") from None
+
+
+class Message(NamedTuple):
+    """The message that asks for a task.
+
+    Parameters:
+      body: the envelope.
+    """
+
+    task_id: str
+    payload: AnyRequest
+    body: str
+
+    @property
+    def user_id(self) -> str:
+        """Whose task it is."""
+        return self.payload.user_id
+
+
+def message_of(task_id: str, payload: AnyRequest) -> Message:
+    """The message that asks for a task, now. Raises InvalidRequest for what cannot be one.
+
+    Parameters:
+      payload: a checked one.
+    """
+    if not 0 < len(task_id) <= LONGEST_TASK_ID or "\0" in task_id:
+        raise InvalidRequest(f"The task ID has {len(task_id)} characters: 1 to {LONGEST_TASK_ID}, and no U+0000")
+    if isinstance(payload, MicroscopeRequest) and parse_task_id(task_id).user_id not in (None, payload.user_id):
+        raise InvalidRequest(f"The task ID {task_id} names another user than {payload.user_id!r}")
+    envelope = {
+        "taskType": payload.request_type,
+        "taskId": task_id,
+        "timestamp": datetime.now(UTC).isoformat(),
+        "payload": payload.wire(),
+    }
+    try:
+        body = msgspec.json.encode(envelope)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequest(f"{payload.request_type}: {error}") from None
+    if len(body) > LARGEST_MESSAGE_BYTES:
+        raise InvalidRequest(
+            f"{payload.request_type} has {len(body)} bytes as a message; SQS takes {LARGEST_MESSAGE_BYTES}: "
+            "put what is large into S3"
+        )
+    return Message(task_id, payload, body.decode())
+
+
+def halves_of(document_id: str, payload: AnyRequest) -> list[Message]:
+    """The two messages that ask for a microscope document in halves: block, non-block (the contract).
+
+    Raises InvalidRequest for another request, and for one that is of a half already.
+    """
+    if not isinstance(payload, MicroscopeRequest):
+        raise InvalidRequest(f"{payload.request_type}: only a microscope document is sent in halves")
+    if payload.block_mode is not None or parse_task_id(document_id).half:
+        raise InvalidRequest(
+            f"{payload.request_type}: in halves, both are made here: block_mode is not given, nor the half in the ID"
+        )
+    return [
+        message_of(f"{document_id}{suffix}", msgspec.structs.replace(payload, block_mode=half == "block"))
+        for suffix, half in SUFFIXES.items()
+    ]

@@ -12,19 +12,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 import boto3.session
-import msgspec
 from botocore.config import Config
 
 from graphnode.dead_letters import LARGEST_MESSAGE_BYTES
-from graphnode.envelopes import LONGEST_TASK_ID
 from graphnode.errors import (
     AlreadyRunning,
     GraphNodeError,
-    InvalidRequest,
     NotPublished,
     OutageError,
     one_line,
@@ -35,10 +31,12 @@ from graphnode.request_payloads import (
     AnyRequest,
     GraphGenerationRequest,
     GraphSummaryRequest,
+    Message,
     MicroscopeIngestFromNodeRequest,
     MicroscopeIngestRequest,
-    MicroscopeRequest,
     checked,
+    halves_of,
+    message_of,
     new_task_id,
 )
 from graphnode.rules.microscope import parse_task_id
@@ -54,9 +52,6 @@ if TYPE_CHECKING:
 
 #: The most messages that one SendMessageBatch takes (an SQS quota).
 BATCH = 10
-
-#: What the task IDs of a document's two halves end with (the contract).
-HALVES = ("block", "nonblock")
 
 #: Seconds, so that a web server's call ends: the tries take less together than a lock is waited for.
 CONNECT_TIMEOUT_S = 2
@@ -163,33 +158,15 @@ class Requests:
             the same call again publishes it, or the worker ends it after GRAPHNODE_TASK_TIMEOUT. One that was published
             and could not be marked so is published twice by the same call; its result has its effect once.
         """
-        outcomes: list[Requested | GraphNodeError] = []
-        waiting: dict[int, list[_Task]] = {}
-        for index, request in enumerate(requests):
-            try:
-                made = _tasks_of(request)
-                _register(request, made)
-            except Exception as raised:
-                outcomes.append(sorted_error(raised))
-                if isinstance(outcomes[-1], OutageError):
-                    outcomes += [outcomes[-1]] * (len(requests) - index - 1)
-                    break
-            else:
-                ids = tuple(task.key.task_id for task in made)
-                outcomes.append(
-                    Requested(parse_task_id(ids[0]).document_id if request.in_halves else ids[0], ids, False)
-                )
-                waiting[index] = made
-        published = self._publish([task for made in waiting.values() for task in made])
-        for index, made in waiting.items():
-            results = [published[task.key] for task in made]
-            errors = [result for result in results if isinstance(result, GraphNodeError)]
-            before = outcomes[index]
-            if errors:
-                outcomes[index] = errors[0]
-            elif isinstance(before, Requested):
-                outcomes[index] = before._replace(published=any(results))
-        return outcomes
+        made: list[list[Message] | GraphNodeError] = []
+        for request in requests:
+            made.append(_registered(request))
+            if isinstance(made[-1], OutageError):
+                made += [made[-1]] * (len(requests) - len(made))
+                break
+        tasks_made = [task for one in made if isinstance(one, list) for task in one]
+        published = self._publish(list({_key(task): task for task in tasks_made}.values()))
+        return [one if isinstance(one, GraphNodeError) else _outcome(one, published) for one in made]
 
     def _one(self, request: Request) -> Requested:
         (outcome,) = self.many([request])
@@ -197,34 +174,34 @@ class Requests:
             raise outcome
         return outcome
 
-    def _publish(self, made: Sequence[_Task]) -> dict[Key, bool | GraphNodeError]:
+    def _publish(self, made: Sequence[Message]) -> dict[Key, bool | GraphNodeError]:
         """Publish what nobody has; whether each was published here, or why it could not be."""
         published: dict[Key, bool | GraphNodeError] = {}
         for batch in _batches(made):
             try:
                 published |= self._publish_batch(batch)
             except Exception as raised:
-                published |= dict.fromkeys((task.key for task in batch), sorted_error(raised))
+                published |= dict.fromkeys((_key(task) for task in batch), sorted_error(raised))
         return published
 
-    def _publish_batch(self, batch: Sequence[_Task]) -> dict[Key, bool | GraphNodeError]:
-        published: dict[Key, bool | GraphNodeError] = {task.key: False for task in batch}
+    def _publish_batch(self, batch: Sequence[Message]) -> dict[Key, bool | GraphNodeError]:
+        published: dict[Key, bool | GraphNodeError] = {_key(task): False for task in batch}
         # Whoever publishes the same task at the same time waits for the lock, and finds it published.
         with transaction():
             states = tasks.lock_requests(published)
-            sent = [task for task in batch if states.get(task.key) == RequestState.WAITING]
+            sent = [task for task in batch if states.get(_key(task)) == RequestState.WAITING]
             refusals = self._send(sent) if sent else {}
-            if taken := [task.key for task in sent if task.key not in refusals]:
+            if taken := [_key(task) for task in sent if _key(task) not in refusals]:
                 tasks.mark_published(taken)
         published |= dict.fromkeys(taken, True)
         for task in batch:
-            if states.get(task.key) == RequestState.GIVEN_UP:
-                published[task.key] = _not_published(task, "another call has given it up just now")
-            elif task.key in refusals and _give_up(task, refusals[task.key]):
-                published[task.key] = refusals[task.key]
+            if states.get(_key(task)) == RequestState.GIVEN_UP:
+                published[_key(task)] = _not_published(task, "another call has given it up just now")
+            elif _key(task) in refusals and _give_up(task, refusals[_key(task)]):
+                published[_key(task)] = refusals[_key(task)]
         return published
 
-    def _send(self, batch: Sequence[_Task]) -> dict[Key, NotPublished]:
+    def _send(self, batch: Sequence[Message]) -> dict[Key, NotPublished]:
         """Put requests on the queue; why SQS did not take those that it did not."""
         entries: list[SendMessageBatchRequestEntryTypeDef] = [
             {"Id": str(index), "MessageBody": task.body} for index, task in enumerate(batch)
@@ -232,13 +209,11 @@ class Requests:
         try:
             answer = self._sqs.send_message_batch(QueueUrl=self._queue_url, Entries=entries)
         except Exception as raised:
-            return {task.key: _not_published(task, one_line(sorted_error(raised))) for task in batch}
-        failed = {int(entry["Id"]): entry for entry in answer.get("Failed", [])}
+            return {_key(task): _not_published(task, one_line(sorted_error(raised))) for task in batch}
+        refusals = [(batch[int(entry["Id"])], entry) for entry in answer.get("Failed", [])]
         return {
-            batch[index].key: _not_published(
-                batch[index], f"{entry['Code']}: {entry.get('Message', 'no reason given')}"
-            )
-            for index, entry in failed.items()
+            _key(task): _not_published(task, f"{entry['Code']}: {entry.get('Message', 'no reason given')}")
+            for task, entry in refusals
         }
 
 
@@ -276,68 +251,32 @@ def sqs_client(known: RequestSettings) -> SQSClient:
     )
 
 
-class _Task(NamedTuple):
-    """One task of a request, and the message that asks for it."""
-
-    key: Key
-    payload: AnyRequest
-    body: str
-
-    @property
-    def user_id(self) -> str:
-        return self.payload.user_id
-
-
-def _tasks_of(request: Request) -> list[_Task]:
-    """The tasks that a request makes. Raises InvalidRequest."""
-    payload = checked(request.payload)
-    task_id = request.task_id or new_task_id(type(payload), user_id=payload.user_id)
-    if not request.in_halves:
-        return [_task(task_id, payload)]
-    if not isinstance(payload, MicroscopeRequest):
-        raise InvalidRequest(f"{payload.request_type}: only a microscope document is sent in halves")
-    if payload.block_mode is not None or parse_task_id(task_id).half:
-        raise InvalidRequest(
-            f"{payload.request_type}: in halves, both are made here: block_mode is not given, nor the half in the ID"
-        )
-    return [
-        _task(f"{task_id}_{suffix}", msgspec.structs.replace(payload, block_mode=suffix == HALVES[0]))
-        for suffix in HALVES
-    ]
-
-
-def _task(task_id: str, payload: AnyRequest) -> _Task:
-    if len(task_id) > LONGEST_TASK_ID or "\0" in task_id:
-        raise InvalidRequest(f"The task ID has {len(task_id)} characters: at most {LONGEST_TASK_ID}, and no U+0000")
-    if isinstance(payload, MicroscopeRequest) and parse_task_id(task_id).user_id not in (None, payload.user_id):
-        raise InvalidRequest(f"The task ID {task_id} names another user than {payload.user_id!r}")
-    envelope = {
-        "taskType": payload.request_type,
-        "taskId": task_id,
-        "timestamp": datetime.now(UTC).isoformat(),
-        "payload": payload.wire(),
-    }
+def _registered(request: Request) -> list[Message] | GraphNodeError:
+    """The messages of a request, one for each of its tasks, whose rows are written; or why they are not."""
     try:
-        body = msgspec.json.encode(envelope)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequest(f"{payload.request_type}: {error}") from None
-    if len(body) > LARGEST_MESSAGE_BYTES:
-        raise InvalidRequest(
-            f"{payload.request_type} has {len(body)} bytes as a message; SQS takes {LARGEST_MESSAGE_BYTES}: "
-            "put what is large into S3"
-        )
-    return _Task(Key(task_id, payload.task_type), payload, body.decode())
+        payload = checked(request.payload)
+        task_id = request.task_id or new_task_id(type(payload), user_id=payload.user_id)
+        made = halves_of(task_id, payload) if request.in_halves else [message_of(task_id, payload)]
+        with user_transaction(payload.user_id):
+            for task in made:
+                if tasks.register(*_key(task), user_id=task.user_id, s3_keys=payload.s3_keys):
+                    _note_request(task, request)
+    except Exception as raised:
+        return sorted_error(raised)
+    return made
 
 
-def _register(request: Request, made: Sequence[_Task]) -> None:
-    """Write all that a request's tasks change before they are sent, unless it is written."""
-    with user_transaction(request.payload.user_id):
-        for task in made:
-            if tasks.register(*task.key, user_id=task.user_id, s3_keys=task.payload.s3_keys):
-                _note_request(task, request)
+def _outcome(made: Sequence[Message], published: Mapping[Key, bool | GraphNodeError]) -> Requested | GraphNodeError:
+    """What became of a request whose tasks are registered."""
+    results = [published[_key(task)] for task in made]
+    for result in results:
+        if isinstance(result, GraphNodeError):
+            return result
+    ids = tuple(task.task_id for task in made)
+    return Requested(ids[0] if len(ids) == 1 else parse_task_id(ids[0]).document_id, ids, published=any(results))
 
 
-def _note_request(task: _Task, request: Request) -> None:
+def _note_request(task: Message, request: Request) -> None:
     match task.payload:
         case GraphGenerationRequest():
             _refuse_while_running(task, request)
@@ -346,7 +285,7 @@ def _note_request(task: _Task, request: Request) -> None:
             _refuse_while_running(task, request)
             graphs.request_add_node(task.user_id)
         case MicroscopeIngestRequest(group_id=group_id) | MicroscopeIngestFromNodeRequest(group_id=group_id):
-            document = parse_task_id(task.key.task_id)
+            document = parse_task_id(task.task_id)
             microscope.register_document(
                 document.document_id,
                 user_id=task.user_id,
@@ -356,23 +295,23 @@ def _note_request(task: _Task, request: Request) -> None:
             )
 
 
-def _refuse_while_running(task: _Task, request: Request) -> None:
+def _refuse_while_running(task: Message, request: Request) -> None:
     if request.even_if_running:
         return
-    if running := tasks.running(task.user_id, GraphGenerationRequest.task_type, but=task.key.task_id):
+    if running := tasks.running(task.user_id, GraphGenerationRequest.task_type, but=task.task_id):
         raise AlreadyRunning(
             f"A graph generation is running for user {task.user_id!r} ({running}): wait for its end, or ask with "
             "even_if_running"
         )
 
 
-def _give_up(task: _Task, error: NotPublished) -> bool:
+def _give_up(task: Message, error: NotPublished) -> bool:
     """End a task that could not be published as one that has FAILED; False if somebody else has published it.
 
     The user is not told: who asked is.
     """
     with user_transaction(task.user_id):
-        if not tasks.give_up(task.key, error=str(error)):
+        if not tasks.give_up(_key(task), error=str(error)):
             return False
         match task.payload:
             case GraphGenerationRequest():
@@ -384,9 +323,9 @@ def _give_up(task: _Task, error: NotPublished) -> bool:
     return True
 
 
-def _fail_document(task: _Task, error: str) -> None:
+def _fail_document(task: Message, error: str) -> None:
     """End a document; and its workspace, which waits for nothing else, is as complete as it gets."""
-    document = parse_task_id(task.key.task_id)
+    document = parse_task_id(task.task_id)
     recorded = microscope.record_result(
         document.document_id,
         user_id=task.user_id,
@@ -401,19 +340,23 @@ def _fail_document(task: _Task, error: str) -> None:
         notifications.write(
             user_id=task.user_id,
             type=Event.WORKSPACE_COMPLETED,
-            payload={"taskId": task.key.task_id, **workspace_payload(workspace_id, *tally)},
-            event=":".join((task.key.task_id, Event.WORKSPACE_COMPLETED, workspace_id, FailureReason.NOT_PUBLISHED)),
+            payload={"taskId": task.task_id, **workspace_payload(workspace_id, *tally)},
+            event=":".join((task.task_id, Event.WORKSPACE_COMPLETED, workspace_id, FailureReason.NOT_PUBLISHED)),
             push=is_pushed(Event.WORKSPACE_COMPLETED),
         )
 
 
-def _not_published(task: _Task, why: str) -> NotPublished:
-    return NotPublished(f"{task.payload.request_type} {task.key.task_id} was not put on the request queue: {why}")
+def _not_published(task: Message, why: str) -> NotPublished:
+    return NotPublished(f"{task.payload.request_type} {task.task_id} was not put on the request queue: {why}")
 
 
-def _batches(made: Sequence[_Task]) -> Iterator[list[_Task]]:
+def _key(message: Message) -> Key:
+    return Key(message.task_id, message.payload.task_type)
+
+
+def _batches(made: Sequence[Message]) -> Iterator[list[Message]]:
     """As many tasks at a time as one SendMessageBatch takes: ten, and 1 MiB together."""
-    batch: list[_Task] = []
+    batch: list[Message] = []
     size = 0
     for task in made:
         size += len(task.body.encode())

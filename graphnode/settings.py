@@ -141,6 +141,14 @@ class RequestSettings(msgspec.Struct, frozen=True, kw_only=True):
     __repr__ = Settings.__repr__
 
 
+class UploadSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What it takes to put a request's input into the payload bucket."""
+
+    aws_region: AwsRegion
+    s3_payload_bucket: Bucket
+    aws_endpoint_url: Url | None = None
+
+
 #: Fields that carry the existing deployment's names, as they stand; the others take OWN_PREFIX.
 DEPLOYMENT_NAMES = frozenset(
     {
@@ -191,7 +199,14 @@ def read_request_settings(environment: Mapping[str, str]) -> RequestSettings:
     return RequestSettings(**values)
 
 
-def _read(environment: Mapping[str, str], kind: type[Settings | RequestSettings]) -> tuple[dict[str, Any], list[str]]:
+def read_upload_settings(environment: Mapping[str, str]) -> UploadSettings:
+    """Read and check the settings of a process that puts inputs into S3, as `read_settings` does a worker's."""
+    values, faults = _read(environment, UploadSettings)
+    _refuse(faults)
+    return UploadSettings(**values)
+
+
+def _read(environment: Mapping[str, str], kind: type[msgspec.Struct]) -> tuple[dict[str, Any], list[str]]:
     """The values of a struct's fields, and what is wrong with those that have none."""
     values: dict[str, Any] = {}
     faults: list[str] = []

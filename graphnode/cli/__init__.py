@@ -7,7 +7,7 @@ import sys
 import click
 
 from graphnode import __version__
-from graphnode.cli import database, development
+from graphnode.cli import database, development, requests, tasks
 from graphnode.errors import Unexpected, sorted_error
 
 #: What each extra installs that a worker's machine does without.
@@ -43,6 +43,8 @@ for command in (
     database.migrate,
     database.prune,
     database.forget,
+    requests.request,
+    tasks.task,
     development.dev,
     development.demo,
     development.deliver,

@@ -12,7 +12,7 @@ Half = Literal["block", "non_block"]
 View = Literal["block", "non_block"]
 
 #: Which suffix of a task ID means which half.
-_SUFFIXES: dict[str, Half] = {"_nonblock": "non_block", "_block": "block"}
+SUFFIXES: dict[str, Half] = {"_block": "block", "_nonblock": "non_block"}
 
 _DOCUMENT_ID = re.compile(rf"task_microscope_(?:node|file)_(?P<user_id>.+)_{ULID}", re.DOTALL)
 
@@ -30,7 +30,7 @@ class MicroscopeTask(NamedTuple):
 def parse_task_id(task_id: str) -> MicroscopeTask:
     """Take a task ID apart (the contract's "Microscope task IDs"). User IDs may contain `_`."""
     document_id, half = task_id, None
-    for suffix, named in _SUFFIXES.items():
+    for suffix, named in SUFFIXES.items():
         if task_id.endswith(suffix) and task_id != suffix:
             document_id, half = task_id.removesuffix(suffix), named
             break

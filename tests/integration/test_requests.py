@@ -23,6 +23,7 @@ from graphnode.request_payloads import (
     AddNodeRequest,
     GraphGenerationRequest,
     GraphSummaryRequest,
+    Message,
     MicroscopeIngestFromNodeRequest,
     MicroscopeIngestRequest,
 )
@@ -30,7 +31,7 @@ from graphnode.requests import Request, Requested, Requests, open_requests, sqs_
 from graphnode.rules.microscope import Half
 from graphnode.settings import RequestSettings
 from graphnode.storage import database, microscope, tasks
-from graphnode.storage.tasks import TaskStatus
+from graphnode.storage.tasks import Key, TaskStatus
 from tests.integration.conftest import Query
 
 GRAPH = GraphGenerationRequest(user_id="ada", s3_key="inputs/ada/")
@@ -78,6 +79,11 @@ def published(stub: StubServer, queue: str) -> Published:
 def finish(task_id: str, status: TaskStatus, *, task_type: str = "GRAPH_GENERATION_RESULT") -> None:
     with database.user_transaction("ada"):
         tasks.finish(task_id, task_type, user_id="ada", status=status, attempts=1, error="why")
+
+
+def not_taken(batch: list[Message]) -> dict[Key, NotPublished]:
+    """What `_send` says when SQS does not answer."""
+    return {Key(task.task_id, task.payload.task_type): NotPublished("no answer") for task in batch}
 
 
 class TestAGraph:
@@ -229,7 +235,7 @@ class TestAQueueThatDoesNotTakeIt:
 
         def send_without_hearing_of_it(batch: Any) -> Any:
             send(batch)
-            return {task.key: NotPublished("no answer") for task in batch}
+            return not_taken(batch)
 
         monkeypatch.setattr(requests, "_send", send_without_hearing_of_it)
         with pytest.raises(NotPublished):
@@ -247,7 +253,7 @@ class TestAQueueThatDoesNotTakeIt:
             query("UPDATE tasks SET published_at = now()")
             return give_up(*arguments, **options)
 
-        monkeypatch.setattr(requests, "_send", lambda batch: {task.key: NotPublished("no answer") for task in batch})
+        monkeypatch.setattr(requests, "_send", not_taken)
         monkeypatch.setattr(tasks, "give_up", publish_first)
 
         assert not requests.graph(GRAPH, task_id="t1").published
@@ -337,7 +343,10 @@ class TestMany:
     def test_go_in_batches_of_ten_and_each_has_its_own_outcome(
         self, requests: Requests, stub: StubServer, published: Published, query: Query
     ) -> None:
-        asked = [Request(GraphGenerationRequest(user_id=f"u{n}", s3_key="k"), f"t{n:02}") for n in range(23)]
+        asked = [
+            Request(GraphGenerationRequest(user_id=f"u{n}", s3_key="k", extra_s3_keys=["e"]), f"t{n:02}")
+            for n in range(23)
+        ]
         asked[3] = Request(GraphGenerationRequest(user_id="u1", s3_key="k"), "t03")
         asked[5] = Request(GraphGenerationRequest(user_id="", s3_key="k"), "t05")
         stub.order(faults=[{"action": "SendMessageBatch", "kind": "partial"}])
@@ -354,6 +363,11 @@ class TestMany:
         assert published.ids() == [f"t{n:02}" for n in accepted]
         assert query("SELECT count(*) FROM tasks WHERE status = 'PENDING'") == [(16,)]
         assert query("SELECT count(*) FROM tasks WHERE status = 'FAILED'") == [(5,)]
+
+    def test_that_are_one_and_the_same_are_published_once(self, requests: Requests, published: Published) -> None:
+        outcomes = requests.many([Request(GRAPH, "t1"), Request(GRAPH, "t1")])
+        assert [isinstance(outcome, Requested) for outcome in outcomes] == [True, True]
+        assert published.ids() == ["t1"]
 
     def test_never_exceed_a_batchs_size(self, requests: Requests, stub: StubServer, published: Published) -> None:
         large = {"text": "x" * 400_000}

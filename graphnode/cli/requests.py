@@ -1,0 +1,234 @@
+"""Asking the AI server for work, as the API server does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from graphnode.cli.environment import env_file_option, environment_of
+
+if TYPE_CHECKING:
+    from graphnode.request_payloads import RequestPayload
+    from graphnode.requests import Requested, Requests
+
+INPUT = "A file, a folder, or s3://BUCKET/KEY. What is here is put into S3_PAYLOAD_BUCKET first."
+
+user_option = click.option("--user", required=True, help="The user's ID.")
+task_id_option = click.option("--task-id", help="Without it, a new one. The same one again is published once.")
+running_option = click.option("--even-if-running", is_flag=True, help="Also while a graph generation is running.")
+language_option = click.option("--language", help="What the AI server is to write in.")
+
+
+def document_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that every microscope request has."""
+    options = [
+        click.option("--group", required=True, help="The workspace's ID."),
+        click.option("--name", help="The workspace's name, if it is new."),
+        click.option("--document-id", help="Without it, a new one. The same one again is published once."),
+        click.option("--in-halves", is_flag=True, help="As two tasks, block and non-block."),
+        click.option("--schema", help="The name of the schema."),
+    ]
+    return reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+
+@click.group()
+def request() -> None:
+    """Register a task and put its request on the request queue, as the API server does.
+
+    The task's ID is printed; `graphnode task ID` follows it. Database, queue and bucket are those of the environment,
+    or of the file that `graphnode dev --env-file` wrote.
+    """
+
+
+@request.command()
+@user_option
+@click.option("--input", "source", required=True, help=INPUT)
+@click.option("--extra", multiple=True, help="More input, in the same bucket; may be repeated.")
+@click.option("--include-summary/--no-summary", default=None, help="With a summary, or without.")
+@click.option("--summary-language", help="What the summary is to be written in.")
+@language_option
+@click.option("--input-type", help="What kind of input it is.")
+@click.option("--min-clusters", type=click.IntRange(min=1))
+@click.option("--max-clusters", type=click.IntRange(min=1))
+@task_id_option
+@running_option
+@env_file_option
+def graph(
+    user: str,
+    source: str,
+    extra: tuple[str, ...],
+    task_id: str | None,
+    even_if_running: bool,
+    env_file: Path | None,
+    **options: Any,
+) -> None:
+    """Ask for a graph of all that a user has."""
+    from graphnode.request_payloads import GraphGenerationRequest
+
+    with requests_of(env_file) as requests:
+        task_id = _id(task_id, GraphGenerationRequest, user)
+        bucket, key, *more = _inputs((source, *extra), user=user, task_id=task_id)
+        payload = GraphGenerationRequest(user_id=user, s3_key=key, bucket=bucket, extra_s3_keys=more or None, **options)
+        _tell(requests.graph(payload, task_id=task_id, even_if_running=even_if_running))
+
+
+@request.command()
+@user_option
+@click.option("--graph", "source", required=True, help=f"The graph's document. {INPUT}")
+@click.option("--vector-db", help="Its embeddings, in the same bucket.")
+@language_option
+@task_id_option
+@env_file_option
+def summary(
+    user: str, source: str, vector_db: str | None, language: str | None, task_id: str | None, env_file: Path | None
+) -> None:
+    """Ask for a summary of a graph."""
+    from graphnode.request_payloads import GraphSummaryRequest
+
+    with requests_of(env_file) as requests:
+        task_id = _id(task_id, GraphSummaryRequest, user)
+        sources = (source, vector_db) if vector_db else (source,)
+        bucket, key, *more = _inputs(sources, user=user, task_id=task_id)
+        payload = GraphSummaryRequest(
+            user_id=user,
+            graph_s3_key=key,
+            bucket=bucket,
+            vector_db_s3_key=more[0] if more else None,
+            language=language,
+        )
+        _tell(requests.summary(payload, task_id=task_id))
+
+
+@request.command()
+@user_option
+@click.option("--input", "source", required=True, help=INPUT)
+@click.option("--input-type", help="What kind of input it is.")
+@language_option
+@task_id_option
+@running_option
+@env_file_option
+def add_node(
+    user: str, source: str, task_id: str | None, even_if_running: bool, env_file: Path | None, **options: Any
+) -> None:
+    """Ask for new sources to be placed in a user's graph."""
+    from graphnode.request_payloads import AddNodeRequest
+
+    with requests_of(env_file) as requests:
+        task_id = _id(task_id, AddNodeRequest, user)
+        bucket, key = _inputs((source,), user=user, task_id=task_id)
+        payload = AddNodeRequest(user_id=user, s3_key=key, bucket=bucket, **options)
+        _tell(requests.add_node(payload, task_id=task_id, even_if_running=even_if_running))
+
+
+@request.command()
+@user_option
+@click.option("--input", "source", required=True, help=INPUT)
+@click.option("--type", "kind", help="The file's type.")
+@document_options
+@env_file_option
+def microscope(
+    user: str,
+    source: str,
+    kind: str | None,
+    group: str,
+    name: str | None,
+    document_id: str | None,
+    in_halves: bool,
+    schema: str | None,
+    env_file: Path | None,
+) -> None:
+    """Ask for a file to be taken apart."""
+    from graphnode.request_payloads import MicroscopeIngestRequest
+
+    with requests_of(env_file) as requests:
+        document_id = _id(document_id, MicroscopeIngestRequest, user)
+        bucket, key = _inputs((source,), user=user, task_id=document_id)
+        payload = MicroscopeIngestRequest(
+            user_id=user,
+            s3_key=key,
+            group_id=group,
+            type=kind,
+            bucket=bucket,
+            file_name=key.rstrip("/").rpartition("/")[2],
+            schema_name=schema,
+        )
+        _tell(requests.microscope(payload, document_id=document_id, in_halves=in_halves, workspace_name=name))
+
+
+@request.command()
+@user_option
+@click.option("--node", required=True, help="The node's ID.")
+@click.option("--node-type", type=click.Choice(["note", "conversation"]), required=True)
+@language_option
+@document_options
+@env_file_option
+def microscope_from_node(
+    user: str,
+    node: str,
+    node_type: Literal["note", "conversation"],
+    language: str | None,
+    group: str,
+    name: str | None,
+    document_id: str | None,
+    in_halves: bool,
+    schema: str | None,
+    env_file: Path | None,
+) -> None:
+    """Ask for a note or a conversation of a user's graph to be taken apart."""
+    from graphnode.request_payloads import MicroscopeIngestFromNodeRequest
+
+    payload = MicroscopeIngestFromNodeRequest(
+        user_id=user, node_id=node, node_type=node_type, group_id=group, schema_name=schema, language=language
+    )
+    with requests_of(env_file) as requests:
+        _tell(requests.microscope_from_node(payload, document_id=document_id, in_halves=in_halves, workspace_name=name))
+
+
+@contextmanager
+def requests_of(env_file: Path | None) -> Iterator[Requests]:
+    """Requests by this process's environment, which takes an environment file's values: boto3 finds credentials there.
+
+    Raises SettingsError and SchemaError.
+    """
+    from graphnode.requests import open_requests
+    from graphnode.storage.schema import check_schema
+
+    os.environ.update(environment_of(env_file))
+    with open_requests(os.environ, max_connections=1) as requests:
+        check_schema()
+        yield requests
+
+
+def _id(given: str | None, kind: type[RequestPayload], user: str) -> str:
+    from graphnode.request_payloads import new_task_id
+
+    return given or new_task_id(kind, user_id=user)
+
+
+def _inputs(sources: tuple[str, ...], *, user: str, task_id: str) -> tuple[str, ...]:
+    """The bucket of a request's inputs and the key, or prefix, of each: those that are here are put there."""
+    from graphnode.uploads import Location, uploaded
+
+    # An ID may be a path to nowhere: what is under the prefix is found by the task alone.
+    prefix = "/".join(part.replace("/", "_") for part in ("requests", user, task_id))
+    places = [
+        Location.of(source) or uploaded(Path(source), prefix=prefix, tell=lambda line: click.echo(line, err=True))
+        for source in sources
+    ]
+    buckets = {place.bucket for place in places}
+    if len(buckets) > 1:
+        raise click.UsageError(f"All inputs must be in one bucket, these are in {', '.join(sorted(buckets))}.")
+    return (buckets.pop(), *(place.key for place in places))
+
+
+def _tell(requested: Requested) -> None:
+    click.echo(requested.id)
+    if not requested.published:
+        click.echo("It was published before: nothing was sent.", err=True)
+    click.echo(f"Follow it: graphnode task {requested.id}", err=True)

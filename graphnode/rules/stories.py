@@ -1,0 +1,198 @@
+"""A task's life as it is told: what is known of it, and the lines of its timeline."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+#: Columns of the whole, of the time and of the label.
+WIDTH = 80
+TIME_WIDTH = 10
+LABEL_WIDTH = 14
+
+#: The most lines of progress that a timeline has: the newest.
+MOST_PROGRESS = 10
+
+PROGRESS = "GRAPH_GENERATION_PROGRESS_UPDATED"
+
+#: What a notification says of where it belongs, which the story's heading says.
+OF_THE_HEADING = ("taskId", "error")
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt at a message of the task that failed.
+
+    Parameters:
+      given_up: whether the message became a dead letter.
+    """
+
+    at: datetime
+    number: int
+    reason: str
+    error: str
+    given_up: bool
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """A notification of the task, and its push.
+
+    Parameters:
+      at: when it was written; of progress, when the AI server said so.
+      push_due_at: when the push is tried next; None: nothing is left to do.
+    """
+
+    id: str
+    type: str
+    at: datetime
+    payload: dict[str, Any]
+    push_status: str
+    push_attempts: int
+    push_error: str | None
+    pushed_at: datetime | None
+    push_due_at: datetime | None
+
+
+class Story(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a task.
+
+    Parameters:
+      status: None: it has no row, for nothing of it was stored; its messages have failed.
+      deliveries: how often the message that ended it was delivered.
+      registered_at: when the API server made its row; None: nobody did, its first message made it.
+      news_at: when there was news of it last.
+    """
+
+    task_id: str
+    task_type: str
+    user_id: str | None
+    status: str | None = None
+    reason: str | None = None
+    error: str | None = None
+    deliveries: int = 0
+    warnings: dict[str, Any] | None = None
+    s3_keys: Sequence[str] = ()
+    registered_at: datetime | None = None
+    published_at: datetime | None = None
+    news_at: datetime | None = None
+    finished_at: datetime | None = None
+    attempts: Sequence[Attempt] = ()
+    notifications: Sequence[Told] = ()
+
+
+class Event(NamedTuple):
+    """A line of a timeline; without a time it belongs to the one before it."""
+
+    at: datetime | None
+    label: str
+    text: str
+
+
+def story_text(story: Story, *, now: datetime) -> str:
+    """A task's timeline, times in UTC, in lines of at most WIDTH columns (but for words that are longer)."""
+    whose = f"of {story.user_id}" if story.user_id else "of nobody known"
+    status = story.status or "nothing of it is stored"
+    lines = [story.task_id, *textwrap.wrap(f"{story.task_type} {whose}: {status}", WIDTH)]
+    day = None
+    for event in timeline(story, now=now):
+        if event.at and event.at.date() != day:
+            day = event.at.date()
+            lines += ["", f"{day} UTC"]
+        lines += _event_lines(event)
+    return "\n".join(lines)
+
+
+def timeline(story: Story, *, now: datetime) -> list[Event]:
+    """All that happened to a task, in its order."""
+    chapters = [*_beginning(story), *_progress(story), *_attempts(story), *_end(story), *_told(story)]
+    chapters.sort(key=lambda chapter: chapter[0].at or now)
+    return [event for chapter in chapters for event in chapter]
+
+
+def _beginning(story: Story) -> Iterator[list[Event]]:
+    if story.registered_at:
+        yield [Event(story.registered_at, "registered", "by the API server")]
+    if story.published_at:
+        yield [Event(story.published_at, "published", "on the request queue")]
+
+
+def _progress(story: Story) -> Iterator[list[Event]]:
+    told = [one for one in story.notifications if one.type == PROGRESS]
+    for index, one in enumerate(told[-MOST_PROGRESS:]):
+        percent, eta = one.payload.get("progressPercent"), one.payload.get("etaSeconds")
+        parts = [
+            None if percent is None else f"{percent:g} %",
+            one.payload.get("currentStage"),
+            None if eta is None else f"{eta:g} s left",
+        ]
+        events = [Event(one.at, "progress", ", ".join(filter(None, parts)))]
+        if index == 0 and len(told) > MOST_PROGRESS:
+            events.insert(0, Event(one.at, "progress", f"… {len(told) - MOST_PROGRESS} times before"))
+        yield events
+
+
+def _attempts(story: Story) -> Iterator[list[Event]]:
+    for one in story.attempts:
+        label = "dead letter" if one.given_up else f"attempt {one.number}"
+        when = f" at attempt {one.number}" if one.given_up else ""
+        yield [Event(one.at, label, f"{one.reason}{when}: {one.error}")]
+
+
+def _end(story: Story) -> Iterator[list[Event]]:
+    if not story.finished_at:
+        if story.status and story.news_at:
+            yield [Event(None, "waiting", f"{_unfinished(story)}; last news at {story.news_at:%Y-%m-%d %H:%M:%S}")]
+        return
+    how = f" at delivery {story.deliveries}" if story.deliveries else ""
+    why = ": ".join(filter(None, (story.reason, story.error)))
+    events = [Event(story.finished_at, "result", f"{story.status}{how}" + (f": {why}" if why else ""))]
+    events += [Event(None, "object", key) for key in story.s3_keys]
+    events += [Event(None, "warning", f"{name}: {count}") for name, count in (story.warnings or {}).items()]
+    yield events
+
+
+def _unfinished(story: Story) -> str:
+    if story.status == "PENDING" and story.registered_at and not story.published_at:
+        return "not known to be published, and no result yet"
+    return "no result yet"
+
+
+def _told(story: Story) -> Iterator[list[Event]]:
+    for one in story.notifications:
+        if one.type == PROGRESS:
+            continue
+        told = ", ".join(
+            f"{name} {value}"
+            for name, value in one.payload.items()
+            if name not in OF_THE_HEADING and value not in (None, "")
+        )
+        yield [Event(one.at, "told", f"{one.type}: {told}" if told else one.type)]
+        yield [Event(one.pushed_at or one.at, "push", _push_text(one))]
+
+
+def _push_text(told: Told) -> str:
+    text = told.push_status
+    if told.push_attempts > 1:
+        text += f" at attempt {told.push_attempts}"
+    if told.push_error:
+        text += f": {told.push_error}"
+    if told.push_due_at:
+        text += f"; next at {told.push_due_at:%Y-%m-%d %H:%M:%S}"
+    return text
+
+
+def _event_lines(event: Event) -> list[str]:
+    time = f"{event.at:%H:%M:%S}" if event.at else ""
+    head = f"{time:<{TIME_WIDTH}}{event.label:<{LABEL_WIDTH}}"
+    # An object's key may be longer than a line, and is of use only as a whole.
+    return textwrap.wrap(
+        " ".join(event.text.split()),
+        WIDTH,
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) or [head.rstrip()]

@@ -1,0 +1,65 @@
+"""Inputs of requests: files and folders that are put into the payload bucket."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import boto3.session
+from botocore.config import Config
+
+from graphnode.errors import InvalidRequest
+from graphnode.settings import read_upload_settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+class Location(NamedTuple):
+    """An object in S3, or a prefix of objects, which ends in `/`."""
+
+    bucket: str
+    key: str
+
+    @classmethod
+    def of(cls, text: str) -> Location | None:
+        """What s3://BUCKET/KEY names; None for what is no such URL. Raises InvalidRequest for one without a key."""
+        if not text.startswith("s3://"):
+            return None
+        if found := re.fullmatch(r"s3://([^/]+)/(.+)", text, re.DOTALL):
+            return cls(found[1], found[2])
+        raise InvalidRequest(f"{text} names no object: expected s3://BUCKET/KEY, or s3://BUCKET/PREFIX/")
+
+
+def uploaded(path: Path, *, prefix: str, tell: Callable[[str], None]) -> Location:
+    """Put a file, or all files of a folder, into the payload bucket of the environment, below a prefix.
+
+    Parameters:
+      prefix: what their keys begin with, without `/` at its end.
+      tell: takes a line for each object.
+
+    Returns the file's key; of a folder, the prefix of its files' keys. Raises SettingsError, InvalidRequest for what is
+    not there or has no files, and what boto3 raises.
+    """
+    known = read_upload_settings(os.environ)
+    path = path.resolve()
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    if not all(file.is_file() for file in files):
+        raise InvalidRequest(f"There is no file {path}")
+    if not files:
+        raise InvalidRequest(f"The folder {path} has no files")
+    s3 = _client(known.aws_region, known.aws_endpoint_url)
+    for file in files:
+        key = f"{prefix}/{file.relative_to(path.parent).as_posix()}"
+        s3.upload_file(str(file), known.s3_payload_bucket, key)
+        tell(f"put   s3://{known.s3_payload_bucket}/{key} ({file.stat().st_size:,} bytes)")
+    return Location(known.s3_payload_bucket, f"{prefix}/{path.name}" + ("/" if path.is_dir() else ""))
+
+
+def _client(region: str, endpoint_url: str | None) -> S3Client:
+    # Another S3 than AWS's own has no host name for each bucket.
+    config = Config(s3={"addressing_style": "path"}) if endpoint_url else Config()
+    return boto3.session.Session().client("s3", region_name=region, endpoint_url=endpoint_url, config=config)

@@ -1,0 +1,218 @@
+"""Requests on the wire: each field of the contract's table, spelt as there, and none that was not given."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from graphnode.envelopes import REQUESTS, ROUTES, to_message
+from graphnode.errors import InvalidRequest, MisplacedRequest
+from graphnode.request_payloads import (
+    AddNodeRequest,
+    AnyRequest,
+    GraphGenerationRequest,
+    GraphSummaryRequest,
+    MicroscopeIngestFromNodeRequest,
+    MicroscopeIngestRequest,
+    RequestPayload,
+    checked,
+    message_of,
+    new_task_id,
+)
+from graphnode.rules.microscope import parse_task_id
+
+KINDS = RequestPayload.__subclasses__()
+
+#: Each type with all its fields, and with those alone that are required; and their wire forms.
+WIRE: dict[str, tuple[AnyRequest, dict[str, Any]]] = {
+    "graph": (
+        GraphGenerationRequest(
+            user_id="ada",
+            s3_key="in/",
+            bucket="b",
+            include_summary=False,
+            summary_language="ko",
+            language="en",
+            input_type="chatgpt",
+            min_clusters=3,
+            max_clusters=9,
+            extra_s3_keys=["a", "b"],
+        ),
+        {
+            "userId": "ada",
+            "s3Key": "in/",
+            "bucket": "b",
+            "includeSummary": False,
+            "summaryLanguage": "ko",
+            "language": "en",
+            "inputType": "chatgpt",
+            "minClusters": 3,
+            "maxClusters": 9,
+            "extraS3Keys": ["a", "b"],
+        },
+    ),
+    "graph, required": (GraphGenerationRequest(user_id="ada", s3_key="in"), {"userId": "ada", "s3Key": "in"}),
+    "summary": (
+        GraphSummaryRequest(user_id="ada", graph_s3_key="g", bucket="b", vector_db_s3_key="v", language="en"),
+        {"userId": "ada", "graphS3Key": "g", "bucket": "b", "vectorDbS3Key": "v", "language": "en"},
+    ),
+    "summary, required": (
+        GraphSummaryRequest(user_id="ada", graph_s3_key="g"),
+        {"userId": "ada", "graphS3Key": "g"},
+    ),
+    "add node": (
+        AddNodeRequest(user_id="ada", s3_key="in", bucket="b", input_type="notion", language="en"),
+        {"userId": "ada", "s3Key": "in", "bucket": "b", "inputType": "notion", "language": "en"},
+    ),
+    "add node, required": (AddNodeRequest(user_id="ada", s3_key="in"), {"userId": "ada", "s3Key": "in"}),
+    "microscope": (
+        MicroscopeIngestRequest(
+            user_id="ada",
+            s3_key="f.pdf",
+            group_id="w",
+            type="pdf",
+            metadata={"pages": 3, "author": None},
+            bucket="b",
+            file_name="f.pdf",
+            schema_name="s",
+            block_mode=False,
+        ),
+        {
+            "userId": "ada",
+            "s3Key": "f.pdf",
+            "groupId": "w",
+            "type": "pdf",
+            "metadata": {"pages": 3, "author": None},
+            "bucket": "b",
+            "file_name": "f.pdf",
+            "schema_name": "s",
+            "ingest_mode": "raw_file",
+            "block_mode": False,
+        },
+    ),
+    "microscope, required": (
+        MicroscopeIngestRequest(user_id="ada", s3_key="f.pdf", group_id="w"),
+        {"userId": "ada", "s3Key": "f.pdf", "groupId": "w", "ingest_mode": "raw_file"},
+    ),
+    "microscope from node": (
+        MicroscopeIngestFromNodeRequest(
+            user_id="ada",
+            node_id="n",
+            node_type="note",
+            group_id="w",
+            schema_name="s",
+            language="en",
+            block_mode=True,
+        ),
+        {
+            "user_id": "ada",
+            "node_id": "n",
+            "node_type": "note",
+            "group_id": "w",
+            "schema_name": "s",
+            "language": "en",
+            "ingest_mode": "from_graphnode",
+            "block_mode": True,
+        },
+    ),
+    "microscope from node, required": (
+        MicroscopeIngestFromNodeRequest(user_id="ada", node_id="n", node_type="conversation", group_id="w"),
+        {
+            "user_id": "ada",
+            "node_id": "n",
+            "node_type": "conversation",
+            "group_id": "w",
+            "ingest_mode": "from_graphnode",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WIRE)
+def test_a_request_is_spelt_as_the_contract_spells_it(name: str) -> None:
+    payload, wire = WIRE[name]
+
+    body = message_of("t1", payload).body
+
+    envelope = msgspec.json.decode(body)
+    assert envelope.pop("payload") == wire
+    sent_at = datetime.fromisoformat(envelope.pop("timestamp"))
+    assert sent_at.utcoffset() == timedelta(0)
+    assert envelope == {"taskType": payload.request_type, "taskId": "t1"}
+
+
+@pytest.mark.parametrize("name", WIRE)
+def test_a_request_on_the_result_queue_is_a_dead_letter(name: str) -> None:
+    body = message_of("t1", WIRE[name][0]).body
+
+    with pytest.raises(MisplacedRequest):
+        to_message(body, message_id="m", sent_at=datetime.now(UTC), receive_count=1)
+
+
+def test_every_request_type_has_its_payload_and_the_result_that_ends_it() -> None:
+    assert {kind.request_type for kind in KINDS} == REQUESTS
+    assert {kind.task_type for kind in KINDS} == {route.task_type for route in ROUTES.values()}
+
+
+def test_the_complete_forms_have_every_field() -> None:
+    for kind in KINDS:
+        forms = [wire for payload, wire in WIRE.values() if isinstance(payload, kind)]
+        assert max(map(len, forms)) == len(kind.__struct_fields__)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_microscope_tasks_id_names_its_user_and_every_one_is_new(kind: type[RequestPayload]) -> None:
+    ids = [new_task_id(kind, user_id="a_da") for _ in range(2)]
+
+    assert ids[0] != ids[1]
+    if "microscope" in kind.task_id:
+        assert parse_task_id(ids[0]).user_id == "a_da"
+
+
+@pytest.mark.parametrize(
+    ("payload", "told"),
+    [
+        (GraphGenerationRequest(user_id="", s3_key="k"), r"GRAPH_GENERATION_REQUEST: .*length >= 1.*userId"),
+        (GraphGenerationRequest(user_id="a" * 201, s3_key="k"), r"length <= 200.*userId"),
+        (GraphGenerationRequest(user_id="ada", s3_key="a\0b"), r"regex.*s3Key"),
+        (GraphGenerationRequest(user_id="ada", s3_key="k", min_clusters=0), r">= 1.*minClusters"),
+        (AddNodeRequest(user_id="ada", s3_key=7), r"Expected `str`, got `int`.*s3Key"),  # type: ignore[arg-type]
+        (
+            MicroscopeIngestFromNodeRequest(user_id="ada", node_id="n", node_type="page", group_id="w"),  # type: ignore[arg-type]
+            r"Invalid enum value 'page'.*node_type",
+        ),
+        (MicroscopeIngestRequest(user_id="ada", s3_key="k", group_id="w", metadata={"x": object()}), "object"),
+    ],
+)
+def test_what_is_not_the_contracts_is_refused_by_its_field(payload: AnyRequest, told: str) -> None:
+    with pytest.raises(InvalidRequest, match=told):
+        checked(payload)
+
+
+def test_fewer_clusters_at_most_than_at_least_are_refused() -> None:
+    with pytest.raises(InvalidRequest, match="minClusters is 5, more than maxClusters, 3"):
+        GraphGenerationRequest(user_id="ada", s3_key="k", min_clusters=5, max_clusters=3)
+
+
+@pytest.mark.parametrize(
+    ("task_id", "payload", "told"),
+    [
+        ("t" * 401, AddNodeRequest(user_id="ada", s3_key="k"), "401 characters: 1 to 400"),
+        ("", AddNodeRequest(user_id="ada", s3_key="k"), "0 characters: 1 to 400"),
+        ("t\0", AddNodeRequest(user_id="ada", s3_key="k"), r"no U\+0000"),
+        ("t", AddNodeRequest(user_id="ada", s3_key="\ud800"), "ADD_NODE_REQUEST: .*surrogates"),
+        ("t", AddNodeRequest(user_id="ada", s3_key="k" * (1 << 20)), "put what is large into S3"),
+    ],
+)
+def test_what_cannot_be_a_message_is_refused(task_id: str, payload: AnyRequest, told: str) -> None:
+    with pytest.raises(InvalidRequest, match=told):
+        message_of(task_id, payload)
+
+
+def test_the_objects_that_a_request_names_are_known() -> None:
+    assert WIRE["graph"][0].s3_keys == ["in/", "a", "b"]
+    assert WIRE["summary"][0].s3_keys == ["g", "v"]
+    assert WIRE["microscope from node"][0].s3_keys == []
