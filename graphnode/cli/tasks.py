@@ -35,4 +35,5 @@ def task(task_id: str, as_json: bool, env_file: Path | None) -> None:
         now = datetime.now(UTC)
         click.echo("\n\n".join(story_text(story, now=now) for story in found))
     if not found:
-        sys.exit(f"graphnode: nothing is known of task {task_id}: no row, no failed attempt. Is its ID complete?")
+        click.echo(f"Nothing is known of task {task_id}: no row, no failed attempt. Is its ID complete?", err=True)
+        sys.exit(1)
