@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 import msgspec
 from msgspec import Meta
@@ -171,6 +171,10 @@ MicroscopeRequest = MicroscopeIngestRequest | MicroscopeIngestFromNodeRequest
 
 #: Any request.
 AnyRequest = GraphGenerationRequest | GraphSummaryRequest | AddNodeRequest | MicroscopeRequest
+
+# msgspec learns a type at its first use, and crashes the process when two threads make it do so at once.
+for _kind in get_args(AnyRequest):
+    msgspec.json.Decoder(_kind)
 
 
 def new_task_id(kind: type[RequestPayload], *, user_id: str) -> str:

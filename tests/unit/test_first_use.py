@@ -10,7 +10,7 @@ import pytest
 #: Makes the types anew again and again, and has eight threads use them at once.
 PROGRAM = """
 import importlib, sys, threading
-from graphnode import documents, envelopes, push_answers
+from graphnode import documents, envelopes, push_answers, request_payloads
 
 def at_once(use):
     start = threading.Barrier(8)
@@ -36,6 +36,7 @@ for _ in range(150):
     importlib.reload(documents)
     importlib.reload(envelopes)
     importlib.reload(push_answers)
+    importlib.reload(request_payloads)
     at_once(USE)
 """
 
@@ -47,8 +48,9 @@ for _ in range(150):
         "lambda: documents.decode_graph(GRAPH)",
         "lambda: envelopes.decode_payload(RESULT, envelopes.MicroscopeIngestResult)",
         "lambda: push_answers._is_about_the_token(Refusal)",
+        "lambda: request_payloads.checked(request_payloads.AddNodeRequest(user_id='ada', s3_key='k'))",
     ],
-    ids=["a block graph", "a graph", "a payload", "FCM's answer"],
+    ids=["a block graph", "a graph", "a payload", "FCM's answer", "a request"],
 )
 def test_many_threads_may_be_the_first_to_decode(use: str) -> None:
     subprocess.run([sys.executable, "-c", PROGRAM.replace("USE", use, 1)], check=True, timeout=120)
