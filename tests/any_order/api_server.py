@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
-from graphnode.storage.database import connection, database
+from graphnode.errors import TaskHasFailed, WrongOwner
+from graphnode.storage import graphs, tasks
+from graphnode.storage.database import connection, database, user_transaction
 from tests.any_order.state import Document, Workspace
 
 
 def request(user_id: str, *, under_way: str) -> None:
-    """Note that a graph (CREATING) or new nodes (UPDATING) were asked for."""
-    _execute(
-        """
-        INSERT INTO graphs (user_id, status, status_before) VALUES (%(user_id)s, %(under_way)s, 'NOT_CREATED')
-        ON CONFLICT (user_id) DO UPDATE SET
-            status = EXCLUDED.status,
-            status_before = CASE
-                WHEN graphs.status IN ('CREATING', 'UPDATING') THEN graphs.status_before ELSE graphs.status
-            END
-        """,
-        user_id=user_id,
-        under_way=under_way,
-    )
+    """Note that a graph (CREATING) or new nodes (UPDATING) were asked for, as `graphnode.requests` does."""
+    with user_transaction(user_id):
+        {"CREATING": graphs.request_graph, "UPDATING": graphs.request_add_node}[under_way](user_id)
 
 
 def register_task(task_id: str, task_type: str, *, user_id: str) -> None:
-    """Make a task's row, unless a result of it was faster."""
+    """Make a task's row, unless a result of it was faster, as `graphnode.requests` does."""
+    with suppress(TaskHasFailed, WrongOwner), user_transaction(user_id):
+        tasks.register(task_id, task_type, user_id=user_id, s3_keys=[])
+
+
+def let_time_pass(task_id: str, task_type: str) -> None:
+    """Let nobody have heard of a task for a day."""
     _execute(
         """
-        INSERT INTO tasks (task_id, task_type, user_id, status)
-        VALUES (%(task_id)s, %(task_type)s, %(user_id)s, 'PENDING') ON CONFLICT DO NOTHING
+        UPDATE tasks SET updated_at = updated_at - interval '1 day'
+        WHERE task_id = %(task_id)s AND task_type = %(task_type)s
         """,
         task_id=task_id,
         task_type=task_type,
-        user_id=user_id,
     )
 
 

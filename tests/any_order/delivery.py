@@ -18,8 +18,11 @@ from botocore.exceptions import ClientError
 
 from graphnode import envelopes, objects
 from graphnode.actors import broker
+from graphnode.rules.timeouts import task_timeouts
 from graphnode.settings import Settings
+from graphnode.storage import tasks
 from graphnode.storage.database import database
+from graphnode.storage.tasks import Key
 from tests.any_order.state import Message
 
 #: What `objects.py` must know of a deployment.
@@ -127,3 +130,13 @@ def deliver(message: Message, *, attempt: int) -> None:
         json.dumps(message.body), message_id="m-1", sent_at=message.sent_at, receive_count=attempt
     )
     broker.actors[decoded.actor_name].fn(*decoded.args)
+
+
+def sweep_up_overdue() -> Key | None:
+    """End one task without news as a sweep does; the one, or none."""
+    timeouts = task_timeouts("2h")
+    task = tasks.take_overdue(timeouts)
+    if task is None:
+        return None
+    broker.actors[envelopes.ROUTES[task.task_type].actor].fn(envelopes.overdue(*task, timeout=timeouts[task.task_type]))
+    return Key(task.task_id, task.task_type)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from threading import Barrier
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, 
 from graphnode.errors import TransientError, WrongOwner, sorted_error
 from graphnode.storage.database import connection, database
 from tests.any_order import api_server, model
-from tests.any_order.delivery import Crash, bench, deliver
+from tests.any_order.delivery import Crash, bench, deliver, sweep_up_overdue
 from tests.any_order.messages import (
     USERS,
     WORKSPACES,
@@ -129,6 +130,20 @@ class AnyOrder(RuleBasedStateMachine):
         api_server.register_task(*key, user_id=user_id)
         self.state = self.state.copy()
         self.state.tasks.setdefault(key, Task(*key, user_id, registered=True))
+
+    @rule(user_id=users, number=st.integers(1, 3))
+    def sweep_up_a_task_without_news(self, user_id: str, number: int) -> None:
+        key = f"task_graph_{user_id}_{number}", "GRAPH_GENERATION_RESULT"
+        api_server.let_time_pass(*key)
+        taken = sweep_up_overdue()
+        task = self.state.tasks.get(key)
+        if task is None or task.status not in ("PENDING", "PROGRESS"):
+            assert taken is None
+            return
+        assert taken == key
+        failure = {"userId": task.user_id, "status": "FAILED", "error": "There was no result within 2 h."}
+        body = {"taskType": key[1], "taskId": key[0], "payload": failure}
+        self.state = model.after(self.state, Message(body, datetime.now(UTC), {}), attempt=0)
 
     @rule(data=st.data(), user_id=users, number=st.sampled_from(WORKSPACES))
     def add_a_document(self, data: st.DataObject, user_id: str, number: str) -> None:

@@ -19,6 +19,7 @@ from graphnode.rules.timeouts import task_timeouts
 from graphnode.settings import read_settings
 from graphnode.storage import tasks
 from graphnode.storage.tasks import TaskStatus
+from graphnode.sweeps import Sweeps
 from tests.integration.conftest import Query
 
 GRAPH = "GRAPH_GENERATION_RESULT"
@@ -67,6 +68,13 @@ def register(query: Query) -> Register:
     return run
 
 
+def sweep() -> None:
+    """Run the worker's sweep."""
+    (sweeps,) = (middleware for middleware in broker.middleware if isinstance(middleware, Sweeps))
+    (overdue_tasks,) = (sweep for sweep in sweeps.sweeps if sweep.name == "overdue tasks")
+    overdue_tasks.run()
+
+
 def ended(query: Query) -> list[str]:
     return [task_id for (task_id,) in query("SELECT task_id FROM tasks WHERE status = 'FAILED' ORDER BY task_id")]
 
@@ -78,7 +86,7 @@ def test_a_graph_that_does_not_come_has_failed_and_its_user_is_told(
     query("INSERT INTO graphs (user_id, status, status_before) VALUES ('ada', 'CREATING', 'UPDATED')")
     register(status=status)
 
-    startup.sweep_overdue(broker)
+    sweep()
 
     error = "There was no result within 2 h."
     assert query("SELECT status, reason, error, attempts FROM tasks") == [("FAILED", "TIMEOUT", error, 0)]
@@ -96,7 +104,7 @@ def test_each_type_has_its_time(register: Register, query: Query) -> None:
     register("young", task_type="ADD_NODE_RESULT", age="29 minutes")
     register("other", task_type="OF_ANOTHER_PROGRAM", age="1 year")
 
-    startup.sweep_overdue(broker)
+    sweep()
 
     assert ended(query) == ["nodes"]
 
@@ -105,7 +113,7 @@ def test_what_has_ended_stays_as_it_is(register: Register, query: Query) -> None
     for status in ("COMPLETED", "SUPERSEDED"):
         register(status, status=status)
 
-    startup.sweep_overdue(broker)
+    sweep()
 
     assert ended(query) == []
 
@@ -115,7 +123,7 @@ def test_a_document_that_does_not_come_completes_its_workspace(register: Registe
     query("INSERT INTO microscope_documents VALUES ('d', 'w', 'ada', 'PROCESSING', 'COMPLETED', 'PROCESSING')")
     register("d_nonblock", task_type="MICROSCOPE_INGEST_RESULT")
 
-    startup.sweep_overdue(broker)
+    sweep()
 
     assert query("SELECT status, block_status, non_block_status FROM microscope_documents") == [
         ("FAILED", "COMPLETED", "FAILED")
@@ -130,7 +138,7 @@ def test_a_result_that_comes_after_all_still_counts_and_a_failure_changes_nothin
     register: Register, query: Query
 ) -> None:
     register()
-    startup.sweep_overdue(broker)
+    sweep()
     late = GraphGenerationResult(user_id="ada", status="FAILED", error="Out of memory")
     (at,) = query("SELECT now()")[0]
 
@@ -182,7 +190,7 @@ def test_no_task_is_overdue_while_results_wait(register: Register, query: Query,
     register()
     stub.fill("results", ["the result, perhaps"])
 
-    startup.sweep_overdue(broker)
+    sweep()
 
     assert ended(query) == []
 
@@ -192,16 +200,16 @@ def test_a_sweep_ends_a_bounded_number(register: Register, query: Query, monkeyp
     for number in range(3):
         register(f"t{number}", age=f"{200 - number} minutes")
 
-    startup.sweep_overdue(broker)
+    sweep()
     assert ended(query) == ["t0", "t1"]
 
-    startup.sweep_overdue(broker)
+    sweep()
     assert ended(query) == ["t0", "t1", "t2"]
 
 
 def test_a_time_that_was_over_long_ago_is_no_news(register: Register, query: Query) -> None:
     register(age="1 year")
 
-    startup.sweep_overdue(broker)
+    sweep()
 
     assert query("SELECT now() - created_at > interval '364 days' FROM notifications") == [(True,)]

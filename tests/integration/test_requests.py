@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 from uuid import uuid4
@@ -388,17 +390,42 @@ class TestMany:
         assert stub.calls("SendMessageBatch") == 0
 
 
-def test_they_open_with_a_few_settings(database_url: str, stub: StubServer, queue: str, published: Published) -> None:
-    environment = {
+@pytest.fixture
+def environment(database_url: str, stub: StubServer, queue: str) -> dict[str, str]:
+    """As much as the API server needs, and something of its own."""
+    return {
         "DATABASE_URL": database_url,
         "AWS_REGION": "eu-central-1",
         "AWS_ENDPOINT_URL": stub.url,
         "SQS_REQUEST_QUEUE_URL": stub.queue_url(queue),
         "GRAPHNODE_OF_THE_API_SERVER": "its own",
     }
+
+
+def test_they_open_with_a_few_settings(environment: dict[str, str], published: Published) -> None:
     with open_requests(environment) as requests:
         requests.graph(GRAPH, task_id="t1")
     assert published.ids() == ["t1"]
+
+
+def test_the_documented_example_does_what_it_says(
+    environment: dict[str, str], published: Published, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    document = Path(__file__).parents[2] / "docs" / "requests.md"
+    (example,) = re.findall(r"^```python\n(.+?)^```", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+    names: dict[str, Any] = {}
+    exec(example, names)  # noqa: S102
+
+    assert names["failed"] == []
+    assert len(published()) == 5
+    assert query("SELECT user_id, status FROM graphs ORDER BY user_id") == [
+        ("ada", "CREATING"),
+        ("ben", "CREATING"),
+        ("cleo", "CREATING"),
+    ]
 
 
 def test_a_result_finds_the_rows_of_a_document_that_was_asked_for(requests: Requests, query: Query) -> None:
