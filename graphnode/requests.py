@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import boto3.session
 from botocore.config import Config
@@ -181,7 +181,10 @@ class Requests:
             try:
                 published |= self._publish_batch(batch)
             except Exception as raised:
-                published |= dict.fromkeys((_key(task) for task in batch), sorted_error(raised))
+                error = sorted_error(raised)
+                published |= dict.fromkeys(map(_key, batch), error)
+                if isinstance(error, OutageError):
+                    return dict.fromkeys(map(_key, made), error) | published
         return published
 
     def _publish_batch(self, batch: Sequence[Message]) -> dict[Key, bool | GraphNodeError]:
@@ -197,8 +200,8 @@ class Requests:
         for task in batch:
             if states.get(_key(task)) == RequestState.GIVEN_UP:
                 published[_key(task)] = _not_published(task, "another call has given it up just now")
-            elif _key(task) in refusals and _give_up(task, refusals[_key(task)]):
-                published[_key(task)] = refusals[_key(task)]
+            elif refusal := refusals.get(_key(task)):
+                published[_key(task)] = _given_up(task, refusal)
         return published
 
     def _send(self, batch: Sequence[Message]) -> dict[Key, NotPublished]:
@@ -305,22 +308,28 @@ def _refuse_while_running(task: Message, request: Request) -> None:
         )
 
 
-def _give_up(task: Message, error: NotPublished) -> bool:
-    """End a task that could not be published as one that has FAILED; False if somebody else has published it.
+def _given_up(task: Message, refusal: NotPublished) -> GraphNodeError | Literal[False]:
+    """End a task that could not be published as one that has FAILED, and say why; False if somebody has published it.
 
     The user is not told: who asked is.
     """
-    with user_transaction(task.user_id):
-        if not tasks.give_up(_key(task), error=str(error)):
-            return False
-        match task.payload:
-            case GraphGenerationRequest():
-                graphs.generation_failed(task.user_id)
-            case AddNodeRequest():
-                graphs.add_node_failed(task.user_id)
-            case MicroscopeIngestRequest() | MicroscopeIngestFromNodeRequest():
-                _fail_document(task, str(error))
-    return True
+    try:
+        with user_transaction(task.user_id):
+            if not tasks.give_up(_key(task), error=str(refusal)):
+                return False
+            # While another one is running, the graph's status is of that one.
+            is_alone = not tasks.running(task.user_id, task.payload.task_type, but=task.task_id)
+            match task.payload:
+                case GraphGenerationRequest() if is_alone:
+                    graphs.generation_failed(task.user_id)
+                case AddNodeRequest() if is_alone:
+                    graphs.add_node_failed(task.user_id)
+                case MicroscopeIngestRequest() | MicroscopeIngestFromNodeRequest():
+                    _fail_document(task, str(refusal))
+    except Exception as raised:
+        # It stays PENDING, and its time will be over: which is worse than that SQS did not take it.
+        return sorted_error(raised)
+    return refusal
 
 
 def _fail_document(task: Message, error: str) -> None:

@@ -40,7 +40,7 @@ def _age(_context: click.Context, _option: click.Parameter, value: str) -> timed
 @click.option("--dry-run", is_flag=True, help="Count what would go, and delete nothing.")
 @env_file_option
 def prune(age: timedelta, dry_run: bool, env_file: Path | None) -> None:
-    """Delete old rows: notifications that are settled, tasks that have ended, left-over failures of messages.
+    """Delete old rows: notifications that are settled, tasks that have ended, failed attempts at messages.
 
     In small transactions, while workers run; it can be stopped and started again at any time.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,17 @@ def document_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--schema", help="The name of the schema."),
     ]
     return reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+
+def _object(_context: click.Context, _option: click.Parameter, value: str | None) -> dict[str, Any] | None:
+    """Read a JSON object."""
+    try:
+        found = json.loads(value or "null")
+    except ValueError:
+        found = value
+    if not isinstance(found, dict | None):
+        raise click.BadParameter(f'{value!r} is no JSON object such as {{"pages": 3}}.')
+    return found
 
 
 @click.group()
@@ -130,12 +142,14 @@ def add_node(
 @user_option
 @click.option("--input", "source", required=True, help=INPUT)
 @click.option("--type", "kind", help="The file's type.")
+@click.option("--metadata", callback=_object, help="A JSON object.")
 @document_options
 @env_file_option
 def microscope(
     user: str,
     source: str,
     kind: str | None,
+    metadata: dict[str, Any] | None,
     group: str,
     name: str | None,
     document_id: str | None,
@@ -154,6 +168,7 @@ def microscope(
             s3_key=key,
             group_id=group,
             type=kind,
+            metadata=metadata,
             bucket=bucket,
             file_name=key.rstrip("/").rpartition("/")[2],
             schema_name=schema,

@@ -217,6 +217,17 @@ class TestAQueueThatDoesNotTakeIt:
         assert query("SELECT status, status_before FROM graphs") == [("UPDATED", None)]
         assert query("SELECT * FROM notifications") == []
 
+    def test_leaves_the_status_to_another_task_that_is_running(
+        self, requests: Requests, stub: StubServer, query: Query
+    ) -> None:
+        requests.graph(GRAPH)
+        stub.order(faults=[DENIED])
+
+        with pytest.raises(NotPublished):
+            requests.graph(GRAPH, even_if_running=True)
+
+        assert query("SELECT status, status_before FROM graphs") == [("CREATING", "NOT_CREATED")]
+
     def test_may_be_tried_again_with_the_same_task(
         self, requests: Requests, stub: StubServer, published: Published, query: Query
     ) -> None:

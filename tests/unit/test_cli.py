@@ -88,6 +88,16 @@ def test_misuse_of_deliver_is_told_with_exit_code_2(run: Run, arguments: list[st
     assert told in " ".join(errors.split())
 
 
+@pytest.mark.parametrize("metadata", ["nope", "[1]", "7"])
+def test_metadata_of_a_request_that_are_no_object_are_refused_with_an_example(run: Run, metadata: str) -> None:
+    code, _, errors = run(
+        "request", "microscope", "--user", "u", "--input", "s3://b/k", "--group", "g", "--metadata", metadata
+    )
+
+    assert code == 2
+    assert 'no JSON object such as {"pages": 3}' in " ".join(errors.split())
+
+
 def test_an_environment_file_needs_a_directory(run: Run, tmp_path: Path) -> None:
     code, _, errors = run("dev", "--env-file", str(tmp_path / "gone" / "stack.env"))
 

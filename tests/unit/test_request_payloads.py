@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -210,6 +212,11 @@ def test_fewer_clusters_at_most_than_at_least_are_refused() -> None:
 def test_what_cannot_be_a_message_is_refused(task_id: str, payload: AnyRequest, told: str) -> None:
     with pytest.raises(InvalidRequest, match=told):
         message_of(task_id, payload)
+
+
+def test_a_process_that_makes_requests_gets_no_worker() -> None:
+    program = "import sys, graphnode.requests; print({'graphnode.actors', 'firebase_admin'} & sys.modules.keys())"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "set()\n"
 
 
 def test_the_objects_that_a_request_names_are_known() -> None:

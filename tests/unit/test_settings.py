@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from graphnode.errors import SettingsError
-from graphnode.settings import environment_name, read_settings
+from graphnode.settings import environment_name, read_request_settings, read_settings
 
 COMPLETE = {
     "DATABASE_URL": "postgresql://graphnode:hunter2@db:5432/graphnode",
@@ -57,6 +57,21 @@ def test_a_setting_out_of_its_range_is_refused() -> None:
     assert "GRAPHNODE_POLL_WAIT is '21'; expected 1 to 20 seconds" in faults_of(
         {**COMPLETE, "GRAPHNODE_POLL_WAIT": "21"}
     )
+
+
+def test_a_timeout_that_is_none_is_refused_with_examples() -> None:
+    text = faults_of({**COMPLETE, "GRAPHNODE_TASK_TIMEOUT": "2 hours"})
+    assert "GRAPHNODE_TASK_TIMEOUT is '2 hours'; expected a duration such as 2h, 90m or 1d" in text
+
+
+def test_a_process_that_makes_requests_needs_what_they_need_and_may_have_settings_of_its_own() -> None:
+    needed = {"SQS_REQUEST_QUEUE_URL": COMPLETE["SQS_RESULT_QUEUE_URL"], "GRAPHNODE_OF_ITS_OWN": "1"}
+    given = {name: COMPLETE[name] for name in ("DATABASE_URL", "AWS_REGION")}
+
+    assert read_request_settings({**given, **needed}).sqs_request_queue_url == COMPLETE["SQS_RESULT_QUEUE_URL"]
+    assert "hunter2" not in repr(read_request_settings({**given, **needed}))
+    with pytest.raises(SettingsError, match=r"1 setting is wrong:\n  - SQS_REQUEST_QUEUE_URL is missing"):
+        read_request_settings(given)
 
 
 def test_a_misspelt_setting_of_ours_is_not_overlooked() -> None:
