@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from graphnode.rules.microscope import parse_task_id
+from graphnode.rules.notifications import Event
+
 #: Columns of the whole, of the time and of the label.
 WIDTH = 80
 TIME_WIDTH = 10
@@ -16,8 +19,6 @@ LABEL_WIDTH = 14
 
 #: The most lines of progress that a timeline has: the newest.
 MOST_PROGRESS = 10
-
-PROGRESS = "GRAPH_GENERATION_PROGRESS_UPDATED"
 
 #: What a notification says of where it belongs, which the story's heading says.
 OF_THE_HEADING = ("taskId", "error")
@@ -83,7 +84,7 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     notifications: Sequence[Told] = ()
 
 
-class Event(NamedTuple):
+class Line(NamedTuple):
     """A line of a timeline; without a time it belongs to the one before it."""
 
     at: datetime | None
@@ -92,35 +93,35 @@ class Event(NamedTuple):
 
 
 def story_text(story: Story, *, now: datetime) -> str:
-    """A task's timeline, times in UTC, in lines of at most WIDTH columns (but for words that are longer)."""
+    """A task's timeline, times in UTC, in lines of at most WIDTH characters, but for the ID's."""
     whose = f"of {story.user_id}" if story.user_id else "of nobody known"
     status = story.status or "nothing of it is stored"
     lines = [story.task_id, *textwrap.wrap(f"{story.task_type} {whose}: {status}", WIDTH)]
     day = None
-    for event in timeline(story, now=now):
-        if event.at and event.at.date() != day:
-            day = event.at.date()
+    for line in timeline(story, now=now):
+        if line.at and line.at.date() != day:
+            day = line.at.date()
             lines += ["", f"{day} UTC"]
-        lines += _event_lines(event)
+        lines += _lines(line)
     return "\n".join(lines)
 
 
-def timeline(story: Story, *, now: datetime) -> list[Event]:
+def timeline(story: Story, *, now: datetime) -> list[Line]:
     """All that happened to a task, in its order."""
     chapters = [*_beginning(story), *_progress(story), *_attempts(story), *_end(story), *_told(story)]
     chapters.sort(key=lambda chapter: chapter[0].at or now)
-    return [event for chapter in chapters for event in chapter]
+    return [line for chapter in chapters for line in chapter]
 
 
-def _beginning(story: Story) -> Iterator[list[Event]]:
+def _beginning(story: Story) -> Iterator[list[Line]]:
     if story.registered_at:
-        yield [Event(story.registered_at, "registered", "by the API server")]
+        yield [Line(story.registered_at, "registered", "by the API server")]
     if story.published_at:
-        yield [Event(story.published_at, "published", "on the request queue")]
+        yield [Line(story.published_at, "published", "on the request queue")]
 
 
-def _progress(story: Story) -> Iterator[list[Event]]:
-    told = [one for one in story.notifications if one.type == PROGRESS]
+def _progress(story: Story) -> Iterator[list[Line]]:
+    told = [one for one in story.notifications if one.type == Event.GRAPH_PROGRESS]
     for index, one in enumerate(told[-MOST_PROGRESS:]):
         percent, eta = one.payload.get("progressPercent"), one.payload.get("etaSeconds")
         parts = [
@@ -128,30 +129,35 @@ def _progress(story: Story) -> Iterator[list[Event]]:
             one.payload.get("currentStage"),
             None if eta is None else f"{eta:g} s left",
         ]
-        events = [Event(one.at, "progress", ", ".join(filter(None, parts)))]
+        lines = [Line(one.at, "progress", ", ".join(filter(None, parts)))]
         if index == 0 and len(told) > MOST_PROGRESS:
-            events.insert(0, Event(one.at, "progress", f"… {len(told) - MOST_PROGRESS} times before"))
-        yield events
+            lines.insert(0, Line(one.at, "progress", f"… {len(told) - MOST_PROGRESS} times before"))
+        yield lines
 
 
-def _attempts(story: Story) -> Iterator[list[Event]]:
+def _attempts(story: Story) -> Iterator[list[Line]]:
     for one in story.attempts:
         label = "dead letter" if one.given_up else f"attempt {one.number}"
         when = f" at attempt {one.number}" if one.given_up else ""
-        yield [Event(one.at, label, f"{one.reason}{when}: {one.error}")]
+        yield [Line(one.at, label, f"{one.reason}{when}: {one.error}")]
 
 
-def _end(story: Story) -> Iterator[list[Event]]:
+def _end(story: Story) -> Iterator[list[Line]]:
     if not story.finished_at:
         if story.status and story.news_at:
-            yield [Event(None, "waiting", f"{_unfinished(story)}; last news at {story.news_at:%Y-%m-%d %H:%M:%S}")]
+            yield [Line(None, "waiting", f"{_unfinished(story)}; last news at {story.news_at:%Y-%m-%d %H:%M:%S}")]
         return
     how = f" at delivery {story.deliveries}" if story.deliveries else ""
     why = ": ".join(filter(None, (story.reason, story.error)))
-    events = [Event(story.finished_at, "result", f"{story.status}{how}" + (f": {why}" if why else ""))]
-    events += [Event(None, "object", key) for key in story.s3_keys]
-    events += [Event(None, "warning", f"{name}: {count}") for name, count in (story.warnings or {}).items()]
-    yield events
+    lines = [Line(story.finished_at, "result", f"{story.status}{how}" + (f": {why}" if why else ""))]
+    lines += [Line(None, "object", _short(key, story.task_id)) for key in story.s3_keys]
+    lines += [Line(None, "warning", f"{name}: {count}") for name, count in (story.warnings or {}).items()]
+    yield lines
+
+
+def _short(key: str, task_id: str) -> str:
+    """An object's key without the ID that stands in the heading: with it, few keys fit into a line."""
+    return key.replace(task_id, "…").replace(parse_task_id(task_id).document_id, "…")
 
 
 def _unfinished(story: Story) -> str:
@@ -160,17 +166,17 @@ def _unfinished(story: Story) -> str:
     return "no result yet"
 
 
-def _told(story: Story) -> Iterator[list[Event]]:
+def _told(story: Story) -> Iterator[list[Line]]:
     for one in story.notifications:
-        if one.type == PROGRESS:
+        if one.type == Event.GRAPH_PROGRESS:
             continue
         told = ", ".join(
             f"{name} {value}"
             for name, value in one.payload.items()
             if name not in OF_THE_HEADING and value not in (None, "")
         )
-        yield [Event(one.at, "told", f"{one.type}: {told}" if told else one.type)]
-        yield [Event(one.pushed_at or one.at, "push", _push_text(one))]
+        yield [Line(one.at, "told", f"{one.type}: {told}" if told else one.type)]
+        yield [Line(one.pushed_at or one.at, "push", _push_text(one))]
 
 
 def _push_text(told: Told) -> str:
@@ -184,15 +190,13 @@ def _push_text(told: Told) -> str:
     return text
 
 
-def _event_lines(event: Event) -> list[str]:
-    time = f"{event.at:%H:%M:%S}" if event.at else ""
-    head = f"{time:<{TIME_WIDTH}}{event.label:<{LABEL_WIDTH}}"
-    # An object's key may be longer than a line, and is of use only as a whole.
+def _lines(line: Line) -> list[str]:
+    time = f"{line.at:%H:%M:%S}" if line.at else ""
+    head = f"{time:<{TIME_WIDTH}}{line.label:<{LABEL_WIDTH}}"
     return textwrap.wrap(
-        " ".join(event.text.split()),
+        " ".join(line.text.split()),
         WIDTH,
         initial_indent=head,
         subsequent_indent=" " * len(head),
-        break_long_words=False,
         break_on_hyphens=False,
     ) or [head.rstrip()]

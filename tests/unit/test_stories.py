@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.rules.stories import PROGRESS, WIDTH, Attempt, Story, Told, story_text
+from graphnode.rules.notifications import Event
+from graphnode.rules.stories import WIDTH, Attempt, Story, Told, story_text
 
 START = datetime(2026, 5, 24, 23, 59, 50, tzinfo=UTC)
 
@@ -38,7 +39,7 @@ STORY = Story(
     status="COMPLETED",
     deliveries=2,
     warnings={"repeated edges": 1},
-    s3_keys=["graph/ada/graph.json"],
+    s3_keys=["graph/ada/task_graph_ada_1/graph.json"],
     registered_at=at(0),
     published_at=at(1),
     news_at=at(20),
@@ -53,7 +54,9 @@ STORY = Story(
         )
     ],
     notifications=[
-        told(PROGRESS, 4, payload={"currentStage": "Clustering", "progressPercent": 40.0, "etaSeconds": 30}),
+        told(
+            Event.GRAPH_PROGRESS, 4, payload={"currentStage": "Clustering", "progressPercent": 40.0, "etaSeconds": 30}
+        ),
         told(
             "GRAPH_GENERATION_COMPLETED",
             20.1,
@@ -86,7 +89,7 @@ def test_a_task_is_told_from_its_request_to_its_push() -> None:
         "\n"
         "2026-05-25 UTC\n"
         "00:00:10  result        COMPLETED at delivery 2\n"
-        "          object        graph/ada/graph.json\n"
+        "          object        graph/ada/…/graph.json\n"
         "          warning       repeated edges: 1\n"
         "00:00:10  told          GRAPH_GENERATION_COMPLETED: nodeCount 36, edgeCount 67,\n"
         "                        summaryIncluded True\n"
@@ -129,7 +132,7 @@ def test_a_task_of_which_nothing_is_stored_is_told_by_its_dead_letter() -> None:
 
 
 def test_of_much_progress_the_newest_is_told() -> None:
-    much = [told(PROGRESS, second, payload={"currentStage": f"stage {second}"}) for second in range(40)]
+    much = [told(Event.GRAPH_PROGRESS, second, payload={"currentStage": f"stage {second}"}) for second in range(40)]
     lines = text_of(msgspec.structs.replace(STORY, notifications=much)).splitlines()
     stages = [line[24:] for line in lines if line[10:].startswith("progress")]
     assert stages == ["… 30 times before", *(f"stage {second}" for second in range(30, 40))]
@@ -150,8 +153,12 @@ def test_a_push_that_is_not_done_says_what_comes() -> None:
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=300))
-def test_no_line_is_wider_than_a_terminal_unless_a_word_is(error: str) -> None:
+def test_no_line_is_wider_than_a_terminal(error: str) -> None:
     attempt = Attempt(at=at(3), number=1, reason="X", error=error, given_up=False)
-    longest = max(map(len, [*error.split(), ""]))
-    for line in text_of(msgspec.structs.replace(STORY, attempts=[attempt])).split("\n"):
-        assert len(line) <= max(WIDTH, 24 + longest)
+    lines = text_of(msgspec.structs.replace(STORY, attempts=[attempt])).split("\n")
+    assert max(map(len, lines)) <= WIDTH
+
+
+def test_of_a_document_the_keys_do_without_its_id() -> None:
+    document = msgspec.structs.replace(STORY, task_id="doc_block", s3_keys=["in/doc/a.pdf", "out/doc_block/b.json"])
+    assert "object        in/…/a.pdf\n          object        out/…/b.json\n" in text_of(document)
