@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import dramatiq
 import pytest
@@ -70,6 +71,24 @@ def test_a_permanent_error_makes_a_dead_letter(broker: SQSBroker, make_delivery:
 
     assert delivery.verdict == Dead("WRONG_OWNER", "task t belongs to u", 1)
     assert delivery.failed
+
+
+def test_a_dead_letter_is_noted_with_what_it_says_and_does_not_depend_on_that(
+    broker: SQSBroker, make_delivery: MakeDelivery
+) -> None:
+    noted: list[Dead] = []
+
+    def give_up(_delivery: Delivery, dead: Dead) -> None:
+        noted.append(dead)
+        raise DatabaseOutage("connection refused")
+
+    (verdicts,) = (middleware for middleware in broker.middleware if isinstance(middleware, Verdicts))
+    verdicts.ledger = replace(verdicts.ledger, give_up=give_up)
+    delivery = make_delivery()
+
+    broker.emit_after("process_message", delivery, exception=WrongOwner("task t belongs to u"))
+
+    assert noted == [delivery.verdict] == [Dead("WRONG_OWNER", "task t belongs to u", 1)]
 
 
 @pytest.mark.parametrize("error", [ServiceBusy("busy"), TimeLimitExceeded(), ZeroDivisionError()])
