@@ -53,7 +53,9 @@ class ResultPayload(Payload, frozen=True, kw_only=True):
     """What the payload of every result carries."""
 
     status: Status
+    """How the task ended."""
     error: str | None = None
+    """On FAILED, the text for the user's app. Beside COMPLETED, a partial failure: still a success."""
 
     @property
     def error_text(self) -> str:
@@ -65,10 +67,15 @@ class GraphGenerationResult(ResultPayload, frozen=True, kw_only=True):
     """The AI server made a graph of everything a user has, or failed to."""
 
     user_id: Id
+    """Whose graph it is."""
     result_s3_key: str | None = None
+    """The graph document. Required when COMPLETED."""
     features_s3_key: str | None = None
+    """The features document: the nodes' embeddings."""
     summary_included: bool | None = None
+    """Whether a summary was made as well."""
     summary_s3_key: str | None = None
+    """The summary document."""
 
     def __post_init__(self) -> None:
         _require_key(self.status, result_s3_key=self.result_s3_key)
@@ -78,16 +85,22 @@ class GraphGenerationProgress(Payload, frozen=True, kw_only=True):
     """How far the AI server is with a graph."""
 
     user_id: Id
+    """Whose graph it is."""
     current_stage: Text
+    """What the AI server is doing, in its own words."""
     progress_percent: Annotated[float, Meta(ge=0, le=100)] | None = None
+    """How much is done, 0 to 100."""
     eta_seconds: Annotated[float, Meta(ge=0)] | None = None
+    """How long it will take from now, in seconds."""
 
 
 class GraphSummaryResult(ResultPayload, frozen=True, kw_only=True):
     """The AI server summed a user's graph up, or failed to."""
 
     user_id: Id
+    """Whose graph it is."""
     summary_s3_key: str | None = None
+    """The summary document. Required when COMPLETED."""
 
     def __post_init__(self) -> None:
         _require_key(self.status, summary_s3_key=self.summary_s3_key)
@@ -97,7 +110,9 @@ class AddNodeResult(ResultPayload, frozen=True, kw_only=True):
     """The AI server placed new sources in a user's graph; `error` beside COMPLETED is a partial failure."""
 
     user_id: Id
+    """Whose graph it is."""
     result_s3_key: str | None = None
+    """The add-node batch. Required when COMPLETED."""
 
     def __post_init__(self) -> None:
         _require_key(self.status, result_s3_key=self.result_s3_key)
@@ -107,15 +122,23 @@ class MicroscopeIngestResult(ResultPayload, frozen=True, kw_only=True):
     """The AI server took one document apart, or failed to."""
 
     user_id: Id | None = None
+    """Whose document it is. May be missing: the task ID names the user."""
     group_id: Id | None = None
+    """The workspace. May be missing: the document's row names it."""
     source_id: str | None = None
+    """What the document was made of."""
     chunks_count: Annotated[int, Meta(ge=0)] | None = None
+    """How many chunks there are."""
     schema_name: str | None = None
+    """The schema that the graph follows."""
     ingest_stats: dict[str, Any] | None = None
+    """Anything the AI server counted: stored as it comes."""
     standardized_s3_key: str | None = None
+    """The microscope's standardized document."""
     block_graph_s3_key: str | None = None
+    """The microscope's block graph."""
     images_s3_prefix: str | None = None
-    error: str | None = None
+    """Where the document's images are: a prefix of S3 keys."""
 
 
 def _require_key(status: str, **keys: str | None) -> None:
