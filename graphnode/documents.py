@@ -283,10 +283,10 @@ class AddNodeNode(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 class AddNodeEdge(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """An edge. Its ends are named by string ID, by original ID, or by a stored node's integer ID."""
 
-    source: str | int
-    """One end: a string ID, an original ID, or a stored node's integer (as number or digits)."""
-    target: str | int
-    """The other end, named in the same ways."""
+    source: str | int = ""
+    """One end: a string ID, an original ID, or a stored node's integer (as number or digits). Without it: dropped."""
+    target: str | int = ""
+    """The other end, named in the same ways. Without it: dropped."""
     weight: float | None = None
     """How close the two are, 0 to 1."""
     type: str | None = None

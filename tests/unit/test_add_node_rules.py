@@ -377,6 +377,9 @@ def test_edges_that_cannot_be_are_left_out_and_counted(stored: StoredGraph) -> N
                     {"source": "a", "target": "9" * 5000},
                     {"source": "a", "target": "nobody"},
                     {"source": -1, "target": "a"},
+                    {"source": "a"},
+                    {"source": None, "target": "a"},
+                    {"source": "a", "target": ""},
                 ]
             }
         ),
@@ -387,7 +390,7 @@ def test_edges_that_cannot_be_are_left_out_and_counted(stored: StoredGraph) -> N
     assert warnings == {
         "repeated edges": 1,
         "self-loops": 1,
-        "edges to unknown nodes": 3,
+        "edges to unknown nodes": 6,
         "numbers that are not finite": 1,
     }
 
