@@ -40,7 +40,7 @@ from graphnode.request_payloads import (
     new_task_id,
 )
 from graphnode.rules.microscope import parse_task_id
-from graphnode.rules.notifications import Event, is_pushed, workspace_payload
+from graphnode.rules.notifications import is_pushed, workspace_completed
 from graphnode.settings import RequestSettings, read_request_settings
 from graphnode.storage import graphs, microscope, notifications, tasks
 from graphnode.storage.database import close_database, open_database, transaction, user_transaction
@@ -346,12 +346,13 @@ def _fail_document(task: Message, error: str) -> None:
     workspace_id = recorded.workspace_id
     tally = workspace_id and microscope.finish_workspace_if_last(workspace_id)
     if workspace_id and tally:
+        notice = workspace_completed(workspace_id, *tally)
         notifications.write(
             user_id=task.user_id,
-            type=Event.WORKSPACE_COMPLETED,
-            payload={"taskId": task.task_id, **workspace_payload(workspace_id, *tally)},
-            event=":".join((task.task_id, Event.WORKSPACE_COMPLETED, workspace_id, FailureReason.NOT_PUBLISHED)),
-            push=is_pushed(Event.WORKSPACE_COMPLETED),
+            type=notice.event,
+            payload=notice.payload(task.task_id),
+            event=":".join((task.task_id, notice.event, workspace_id, FailureReason.NOT_PUBLISHED)),
+            push=is_pushed(notice.event),
         )
 
 

@@ -11,7 +11,7 @@ from graphnode.documents import decode_add_node_batch
 from graphnode.envelopes import RESULT_QUEUE, AddNodeResult, Envelope
 from graphnode.objects import read_document
 from graphnode.rules.add_node import merge_batch
-from graphnode.rules.notifications import Event
+from graphnode.rules.notifications import NodesCompleted, NodesFailed
 from graphnode.storage import graphs
 from graphnode.storage.tasks import TaskStatus
 
@@ -40,10 +40,11 @@ def add_node(envelope: Envelope[AddNodeResult]) -> None:
         # Text beside COMPLETED tells of a partial failure: a success all the same (the contract).
         effects.finish(TaskStatus.COMPLETED, error=result.error, warnings=warnings)
         effects.notify(
-            Event.NODES_COMPLETED,
-            nodeCount=sum(node.orig_id not in stored.nodes for node in changes.nodes),
-            edgeCount=sum((edge.source, edge.target) not in stored.edges for edge in changes.edges),
-            error=result.error,
+            NodesCompleted(
+                node_count=sum(node.orig_id not in stored.nodes for node in changes.nodes),
+                edge_count=sum((edge.source, edge.target) not in stored.edges for edge in changes.edges),
+                error=result.error,
+            )
         )
 
 
@@ -55,4 +56,4 @@ def note_failure(envelope: Envelope[AddNodeResult]) -> None:
             return
         graphs.add_node_failed(result.user_id)
         effects.finish(TaskStatus.FAILED, error=result.error_text)
-        effects.notify(Event.NODES_FAILED, error=result.error_text)
+        effects.notify(NodesFailed(error=result.error_text))

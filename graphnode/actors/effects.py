@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
 
 from graphnode.actors.notifications import enqueue
 from graphnode.envelopes import Envelope, Payload
 from graphnode.repairs import Warnings
-from graphnode.rules.notifications import Event, is_pushed
+from graphnode.rules.notifications import Notice, is_pushed
 from graphnode.storage import notifications, tasks, users
 from graphnode.storage.database import user_transaction
 from graphnode.storage.tasks import FailureReason, Key, TaskStatus
@@ -45,19 +44,19 @@ class Effects:
             s3_keys=self.envelope.payload.s3_keys,
         )
 
-    def notify(self, event: Event, *, key: str = "", at: datetime | None = None, **payload: Any) -> None:
+    def notify(self, notice: Notice, *, key: str = "", at: datetime | None = None) -> None:
         """Write a notification's row; what is pushed is on its way after the commit.
 
         Parameters:
-          event: its type.
+          notice: what the app is told.
           key: tells events of one type and task apart: for each there is one notification.
           at: when it happened, if not now.
-          payload: what the app is told, beside the task's ID.
         """
+        event = notice.event
         written = notifications.write(
             user_id=self.user_id,
             type=event,
-            payload={"taskId": self.envelope.task_id, **payload},
+            payload=notice.payload(self.envelope.task_id),
             event=":".join(filter(None, (self.envelope.task_id, event, key))),
             # The time of a task that is overdue was over then, however late it is noticed: old news is not pushed.
             created_at=at or (self.envelope.timestamp if self.envelope.no_news_since else None),

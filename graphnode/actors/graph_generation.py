@@ -21,7 +21,7 @@ from graphnode.envelopes import RESULT_QUEUE, Envelope, GraphGenerationResult
 from graphnode.objects import open_features, read_document
 from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph
-from graphnode.rules.notifications import Event
+from graphnode.rules.notifications import GraphCompleted, GraphFailed
 from graphnode.rules.rows import GraphRows
 from graphnode.rules.summary import recount
 from graphnode.storage import graphs, summaries
@@ -70,11 +70,12 @@ def graph_generation(envelope: Envelope[GraphGenerationResult]) -> None:
         # Text beside COMPLETED tells of a partial failure: a success all the same (the contract).
         effects.finish(TaskStatus.COMPLETED, error=result.error, warnings=warnings)
         effects.notify(
-            Event.GRAPH_COMPLETED,
-            nodeCount=len(rows.nodes),
-            edgeCount=len(rows.edges),
-            clusterCount=len(rows.clusters),
-            summaryIncluded=summary is not None,
+            GraphCompleted(
+                node_count=len(rows.nodes),
+                edge_count=len(rows.edges),
+                cluster_count=len(rows.clusters),
+                summary_included=summary is not None,
+            )
         )
 
 
@@ -126,4 +127,4 @@ def note_failure(envelope: Envelope[GraphGenerationResult]) -> None:
             return
         graphs.generation_failed(result.user_id)
         effects.finish(TaskStatus.FAILED, error=result.error_text)
-        effects.notify(Event.GRAPH_FAILED, error=result.error_text)
+        effects.notify(GraphFailed(error=result.error_text))

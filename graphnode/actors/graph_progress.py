@@ -6,7 +6,7 @@ import dramatiq
 
 from graphnode.actors.effects import effects_of
 from graphnode.envelopes import RESULT_QUEUE, Envelope, GraphGenerationProgress
-from graphnode.rules.notifications import Event
+from graphnode.rules.notifications import GraphProgress
 from graphnode.storage import tasks
 
 
@@ -26,11 +26,12 @@ def graph_progress(envelope: Envelope[GraphGenerationProgress]) -> None:
         )
         if is_news:
             effects.notify(
-                Event.GRAPH_PROGRESS,
+                GraphProgress(
+                    current_stage=progress.current_stage,
+                    progress_percent=progress.progress_percent,
+                    eta_seconds=progress.eta_seconds,
+                    timestamp=envelope.timestamp.isoformat(),
+                ),
                 key=envelope.timestamp.isoformat(),
                 at=envelope.timestamp,
-                currentStage=progress.current_stage,
-                progressPercent=progress.progress_percent,
-                etaSeconds=progress.eta_seconds,
-                timestamp=envelope.timestamp.isoformat(),
             )

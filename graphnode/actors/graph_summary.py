@@ -9,7 +9,7 @@ from graphnode.documents import decode_summary
 from graphnode.envelopes import RESULT_QUEUE, Envelope, GraphSummaryResult
 from graphnode.objects import read_document
 from graphnode.repairs import Warnings
-from graphnode.rules.notifications import Event
+from graphnode.rules.notifications import SummaryCompleted, SummaryFailed
 from graphnode.rules.summary import recount
 from graphnode.storage import graphs, summaries
 from graphnode.storage.tasks import TaskStatus
@@ -37,7 +37,7 @@ def graph_summary(envelope: Envelope[GraphSummaryResult]) -> None:
             effects.finish(TaskStatus.SUPERSEDED, warnings={"a newer summary is stored": 1})
             return
         effects.finish(TaskStatus.COMPLETED, error=result.error, warnings=warnings)
-        effects.notify(Event.SUMMARY_COMPLETED, detailLevel=row.detail_level)
+        effects.notify(SummaryCompleted(detail_level=row.detail_level))
 
 
 def note_failure(envelope: Envelope[GraphSummaryResult]) -> None:
@@ -47,4 +47,4 @@ def note_failure(envelope: Envelope[GraphSummaryResult]) -> None:
         if effects.repeated:
             return
         effects.finish(TaskStatus.FAILED, error=result.error_text)
-        effects.notify(Event.SUMMARY_FAILED, error=result.error_text)
+        effects.notify(SummaryFailed(error=result.error_text))

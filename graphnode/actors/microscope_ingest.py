@@ -14,7 +14,7 @@ from graphnode.errors import InvalidEnvelope
 from graphnode.objects import read_document
 from graphnode.repairs import Warnings
 from graphnode.rules.microscope import MicroscopeTask, View, graph_keys, parse_task_id
-from graphnode.rules.notifications import Event, workspace_payload
+from graphnode.rules.notifications import DocumentCompleted, DocumentFailed, workspace_completed
 from graphnode.storage import microscope
 from graphnode.storage.microscope import DocumentStatus, Recorded
 from graphnode.storage.tasks import TaskStatus
@@ -79,21 +79,20 @@ def record(effects: Effects, task: MicroscopeTask, result: MicroscopeIngestResul
 def tell(effects: Effects, document_id: str, recorded: Recorded) -> None:
     """Tell the user of a document that has ended, and of its workspace if it was the last one."""
     document: dict[str, Any] = {
-        "documentId": document_id,
-        "groupId": recorded.workspace_id,
-        "sourceId": recorded.source_id,
+        "document_id": document_id,
+        "group_id": recorded.workspace_id,
+        "source_id": recorded.source_id,
     }
     if recorded.status == DocumentStatus.COMPLETED:
-        effects.notify(Event.DOCUMENT_COMPLETED, **document, chunksCount=recorded.chunks_count)
+        effects.notify(DocumentCompleted(**document, chunks_count=recorded.chunks_count))
     elif recorded.status == DocumentStatus.FAILED:
-        effects.notify(Event.DOCUMENT_FAILED, **document, error=recorded.error)
+        effects.notify(DocumentFailed(**document, error=recorded.error))
     else:
         return
-    tally = recorded.workspace_id and microscope.finish_workspace_if_last(recorded.workspace_id)
-    if recorded.workspace_id and tally:
+    workspace_id = recorded.workspace_id
+    if workspace_id and (tally := microscope.finish_workspace_if_last(workspace_id)):
         effects.notify(
-            Event.WORKSPACE_COMPLETED,
+            workspace_completed(workspace_id, *tally),
             # A task may end twice, FAILED and then COMPLETED, and complete the workspace each time.
-            key=f"{recorded.workspace_id}:{recorded.status}",
-            **workspace_payload(recorded.workspace_id, *tally),
+            key=f"{workspace_id}:{recorded.status}",
         )

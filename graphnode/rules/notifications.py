@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
@@ -41,6 +41,158 @@ class Event(StrEnum):
     WORKSPACE_COMPLETED = "MICROSCOPE_WORKSPACE_COMPLETED"
 
 
+class Notice(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What the app is told of an event, beside the task's ID: the payload of a notification.
+
+    Parameters:
+      event: its type.
+    """
+
+    event: ClassVar[Event]
+
+    def payload(self, task_id: str) -> dict[str, Any]:
+        """The payload as it is stored."""
+        return {"taskId": task_id, **msgspec.to_builtins(self)}
+
+
+class GraphCompleted(Notice, frozen=True, kw_only=True):
+    """The user has a new graph."""
+
+    event = Event.GRAPH_COMPLETED
+
+    node_count: int
+    """How many nodes it has."""
+    edge_count: int
+    """How many edges it has."""
+    cluster_count: int
+    """How many clusters it has."""
+    summary_included: bool
+    """Whether its summary came with it."""
+
+
+class GraphFailed(Notice, frozen=True, kw_only=True):
+    """There is no new graph. One that the user had is still there."""
+
+    event = Event.GRAPH_FAILED
+
+    error: str
+    """Why, in the AI server's words."""
+
+
+class GraphProgress(Notice, frozen=True, kw_only=True):
+    """How far the AI server is with a graph. Stored only, not pushed."""
+
+    event = Event.GRAPH_PROGRESS
+
+    current_stage: str
+    """What the AI server is doing, in its own words."""
+    progress_percent: float | None
+    """How much is done, 0 to 100."""
+    eta_seconds: float | None
+    """How long it will take from then on, in seconds."""
+    timestamp: str
+    """When the AI server said so: ISO 8601, in UTC."""
+
+
+class SummaryCompleted(Notice, frozen=True, kw_only=True):
+    """The user's graph has a new summary."""
+
+    event = Event.SUMMARY_COMPLETED
+
+    detail_level: str | None
+    """`brief`, `standard` or `detailed`."""
+
+
+class SummaryFailed(Notice, frozen=True, kw_only=True):
+    """There is no new summary. One that the user had is still there."""
+
+    event = Event.SUMMARY_FAILED
+
+    error: str
+    """Why, in the AI server's words."""
+
+
+class NodesCompleted(Notice, frozen=True, kw_only=True):
+    """New sources are in the user's graph."""
+
+    event = Event.NODES_COMPLETED
+
+    node_count: int
+    """How many nodes are new."""
+    edge_count: int
+    """How many edges are new."""
+    error: str | None
+    """What a part of the sources failed of, if any did."""
+
+
+class NodesFailed(Notice, frozen=True, kw_only=True):
+    """Nothing was added to the user's graph."""
+
+    event = Event.NODES_FAILED
+
+    error: str
+    """Why, in the AI server's words."""
+
+
+class DocumentEnded(Notice, frozen=True, kw_only=True):
+    """A microscope document has ended."""
+
+    document_id: str
+    """The document: its task's ID, without the suffix of a half."""
+    group_id: str | None
+    """Its workspace."""
+    source_id: str | None
+    """What it was made of."""
+
+
+class DocumentCompleted(DocumentEnded, frozen=True, kw_only=True):
+    """A document of a workspace is there. Stored only, not pushed."""
+
+    event = Event.DOCUMENT_COMPLETED
+
+    chunks_count: int | None
+    """How many chunks it has."""
+
+
+class DocumentFailed(DocumentEnded, frozen=True, kw_only=True):
+    """A document of a workspace could not be made. Stored only, not pushed."""
+
+    event = Event.DOCUMENT_FAILED
+
+    error: str | None
+    """Why, in the AI server's words."""
+
+
+class WorkspaceCompleted(Notice, frozen=True, kw_only=True):
+    """The last document of a workspace has ended."""
+
+    event = Event.WORKSPACE_COMPLETED
+
+    group_id: str
+    """The workspace."""
+    workspace_name: str
+    """What it is called; without a name, its ID."""
+    completed_count: int
+    """How many of its documents are there."""
+    failed_count: int
+    """How many failed."""
+
+
+#: What each event tells.
+NOTICES: tuple[type[Notice], ...] = (
+    GraphCompleted,
+    GraphFailed,
+    GraphProgress,
+    SummaryCompleted,
+    SummaryFailed,
+    NodesCompleted,
+    NodesFailed,
+    DocumentCompleted,
+    DocumentFailed,
+    WorkspaceCompleted,
+)
+
+
 class PushText(NamedTuple):
     """What stands on the phone; `body` takes its values from the notification's payload."""
 
@@ -72,18 +224,18 @@ def is_pushed(event: str) -> bool:
     return event in PUSH_TEXTS
 
 
-def workspace_payload(workspace_id: str, name: str | None, completed: int, failed: int) -> dict[str, Any]:
+def workspace_completed(workspace_id: str, name: str | None, completed: int, failed: int) -> WorkspaceCompleted:
     """What the app is told of a workspace whose documents have all ended.
 
     Parameters:
       completed, failed: how many of them ended so.
     """
-    return {
-        "groupId": workspace_id,
-        "workspaceName": name or workspace_id,
-        "completedCount": completed,
-        "failedCount": failed,
-    }
+    return WorkspaceCompleted(
+        group_id=workspace_id,
+        workspace_name=name or workspace_id,
+        completed_count=completed,
+        failed_count=failed,
+    )
 
 
 def push_text(event: str, payload: Mapping[str, Any]) -> PushText:
