@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar, get_args
 
 import dramatiq
 import msgspec
@@ -50,12 +50,23 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ResultPayload(Payload, frozen=True, kw_only=True):
-    """What the payload of every result carries."""
+    """What the payload of every result carries.
+
+    Parameters:
+      required_when_completed: the field without which a result cannot be COMPLETED.
+    """
+
+    required_when_completed: ClassVar[str | None] = None
 
     status: Status
     """How the task ended."""
     error: str | None = None
     """On FAILED, the text for the user's app. Beside COMPLETED, a partial failure: still a success."""
+
+    def __post_init__(self) -> None:
+        name = self.required_when_completed
+        if name and self.status == "COMPLETED" and not getattr(self, name):
+            raise ValueError(f"{_camel_case(name)}: required when status is COMPLETED, but not given")
 
     @property
     def error_text(self) -> str:
@@ -65,6 +76,8 @@ class ResultPayload(Payload, frozen=True, kw_only=True):
 
 class GraphGenerationResult(ResultPayload, frozen=True, kw_only=True):
     """The AI server made a graph of everything a user has, or failed to."""
+
+    required_when_completed = "result_s3_key"
 
     user_id: Id
     """Whose graph it is."""
@@ -76,9 +89,6 @@ class GraphGenerationResult(ResultPayload, frozen=True, kw_only=True):
     """Whether a summary was made as well."""
     summary_s3_key: str | None = None
     """The summary document."""
-
-    def __post_init__(self) -> None:
-        _require_key(self.status, result_s3_key=self.result_s3_key)
 
 
 class GraphGenerationProgress(Payload, frozen=True, kw_only=True):
@@ -97,25 +107,23 @@ class GraphGenerationProgress(Payload, frozen=True, kw_only=True):
 class GraphSummaryResult(ResultPayload, frozen=True, kw_only=True):
     """The AI server summed a user's graph up, or failed to."""
 
+    required_when_completed = "summary_s3_key"
+
     user_id: Id
     """Whose graph it is."""
     summary_s3_key: str | None = None
     """The summary document. Required when COMPLETED."""
 
-    def __post_init__(self) -> None:
-        _require_key(self.status, summary_s3_key=self.summary_s3_key)
-
 
 class AddNodeResult(ResultPayload, frozen=True, kw_only=True):
     """The AI server placed new sources in a user's graph; `error` beside COMPLETED is a partial failure."""
+
+    required_when_completed = "result_s3_key"
 
     user_id: Id
     """Whose graph it is."""
     result_s3_key: str | None = None
     """The add-node batch. Required when COMPLETED."""
-
-    def __post_init__(self) -> None:
-        _require_key(self.status, result_s3_key=self.result_s3_key)
 
 
 class MicroscopeIngestResult(ResultPayload, frozen=True, kw_only=True):
@@ -139,12 +147,6 @@ class MicroscopeIngestResult(ResultPayload, frozen=True, kw_only=True):
     """The microscope's block graph."""
     images_s3_prefix: str | None = None
     """Where the document's images are: a prefix of S3 keys."""
-
-
-def _require_key(status: str, **keys: str | None) -> None:
-    for name, key in keys.items():
-        if status == "COMPLETED" and not key:
-            raise ValueError(f"{_camel_case(name)}: required when status is COMPLETED, but not given")
 
 
 class Route(NamedTuple):
@@ -184,6 +186,18 @@ REQUESTS = frozenset(
 
 #: Other names a payload's field may bear, in snake_case.
 ALIASES = {"workspace_id": "group_id"}
+
+#: Fields that the AI server spells in snake_case by itself, and not in camelCase. Either way is read.
+SNAKE_CASED = frozenset(
+    {
+        "chunks_count",
+        "schema_name",
+        "ingest_stats",
+        "standardized_s3_key",
+        "block_graph_s3_key",
+        "images_s3_prefix",
+    }
+)
 
 P_co = TypeVar("P_co", bound=Payload, covariant=True)
 
@@ -310,6 +324,13 @@ def _given(fields: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         if value not in (None, "") and name not in given:
             given[name], spelt[name] = value, key
     return given, spelt
+
+
+def spellings(name: str) -> list[str]:
+    """The names that a field may bear on the wire: first the one that the AI server uses."""
+    names = [name, *(alias for alias, field in ALIASES.items() if field == name)]
+    usual = [each if each in SNAKE_CASED else _camel_case(each) for each in names]
+    return list(dict.fromkeys([*usual, *map(_camel_case, names), *names]))
 
 
 def _payload_fault(text: str, given: dict[str, Any], spelt: dict[str, str]) -> InvalidEnvelope:
