@@ -151,6 +151,22 @@ class GraphDocument(GraphFile, frozen=True, gc=False):
     """By cluster ID."""
 
 
+class Conversation(msgspec.Struct, frozen=True, gc=False):
+    """What an embedding is of."""
+
+    orig_id: Any = None
+    """The `orig_id` of its node. The embedding of a conversation without one belongs to no node."""
+
+
+class FeaturesFile(msgspec.Struct, frozen=True, gc=False):
+    """What the AI server computed of each source. Never decoded whole: read_conversations and read_embeddings do it."""
+
+    conversations: list[Conversation]
+    """The sources, in the order of `embeddings`."""
+    embeddings: list[list[float | None]] = []
+    """Row i is the embedding of `conversations[i]`. All rows have one width."""
+
+
 class SummaryOverview(msgspec.Struct, frozen=True, gc=False):
     """The graph in a few sentences. Its totals are not read: they are recounted."""
 
@@ -337,7 +353,7 @@ class AddNodeBatch(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     results: list[AddNodeResult]
     """One entry a source."""
     user_id: str | None = None
-    """Whose graph it is for. The envelope's counts."""
+    """Whose graph it is for: the envelope's user, if it is given."""
 
 
 class ChunkNode(msgspec.Struct, frozen=True, gc=False):

@@ -46,28 +46,32 @@ class RequestPayload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GraphGenerationRequest(RequestPayload, frozen=True, kw_only=True, rename="camel"):
-    """Make a graph of all that a user has.
-
-    Parameters:
-      s3_key: the input object, or a prefix that ends in `/`.
-      extra_s3_keys: more input objects.
-      bucket: where they are, if not in the payload bucket.
-    """
+    """Make a graph of all that a user has."""
 
     request_type = "GRAPH_GENERATION_REQUEST"
     task_type = "GRAPH_GENERATION_RESULT"
     task_id = "task_graph"
 
     user_id: Id
+    """Whose graph it is."""
     s3_key: Text
+    """The input object, or a prefix that ends in `/`."""
     bucket: Text | None = None
+    """Where the input is, if not in the payload bucket."""
     include_summary: bool | None = None
+    """Whether to make a summary as well."""
     summary_language: Text | None = None
+    """The summary's language."""
     language: Text | None = None
+    """The language of names and keywords."""
     input_type: Text | None = None
+    """What the input objects are."""
     min_clusters: Clusters | None = None
+    """The fewest clusters to make."""
     max_clusters: Clusters | None = None
+    """The most clusters to make: no fewer than `minClusters`."""
     extra_s3_keys: list[Text] | None = None
+    """More input objects."""
 
     def __post_init__(self) -> None:
         if self.min_clusters and self.max_clusters and self.min_clusters > self.max_clusters:
@@ -75,42 +79,41 @@ class GraphGenerationRequest(RequestPayload, frozen=True, kw_only=True, rename="
 
 
 class GraphSummaryRequest(RequestPayload, frozen=True, kw_only=True, rename="camel"):
-    """Sum a user's graph up.
-
-    Parameters:
-      graph_s3_key: the graph's document.
-      vector_db_s3_key: its embeddings.
-      bucket: where they are, if not in the payload bucket.
-    """
+    """Sum a user's graph up."""
 
     request_type = "GRAPH_SUMMARY_REQUEST"
     task_type = "GRAPH_SUMMARY_RESULT"
     task_id = "task_summary"
 
     user_id: Id
+    """Whose graph it is."""
     graph_s3_key: Text
+    """The graph's document."""
     bucket: Text | None = None
+    """Where the documents are, if not in the payload bucket."""
     vector_db_s3_key: Text | None = None
+    """The graph's embeddings."""
     language: Text | None = None
+    """The summary's language."""
 
 
 class AddNodeRequest(RequestPayload, frozen=True, kw_only=True, rename="camel"):
-    """Place new sources in a user's graph.
-
-    Parameters:
-      s3_key: the input object, or a prefix that ends in `/`.
-      bucket: where it is, if not in the payload bucket.
-    """
+    """Place new sources in a user's graph."""
 
     request_type = "ADD_NODE_REQUEST"
     task_type = "ADD_NODE_RESULT"
     task_id = "task_add_node"
 
     user_id: Id
+    """Whose graph it is."""
     s3_key: Text
+    """The input object, or a prefix that ends in `/`."""
     bucket: Text | None = None
+    """Where the input is, if not in the payload bucket."""
     input_type: Text | None = None
+    """What the input objects are."""
     language: Text | None = None
+    """The language of names and keywords."""
 
 
 class MicroscopeIngestRequest(
@@ -119,51 +122,57 @@ class MicroscopeIngestRequest(
     kw_only=True,
     rename={"user_id": "userId", "s3_key": "s3Key", "group_id": "groupId"},
 ):
-    """Take a file apart.
-
-    Parameters:
-      s3_key: the file.
-      group_id: the workspace that its document belongs to.
-      bucket: where it is, if not in the payload bucket.
-      block_mode: which half of the document this is, if it is sent in halves.
-    """
+    """Take a file apart."""
 
     request_type = "MICROSCOPE_INGEST_REQUEST"
     task_type = "MICROSCOPE_INGEST_RESULT"
     task_id = "task_microscope_file"
 
     user_id: Id
+    """Whose document it is."""
     s3_key: Text
+    """The file."""
     group_id: Id
+    """The workspace that its document belongs to."""
     type: Text | None = None
+    """What kind of file it is."""
     metadata: dict[str, Any] | None = None
+    """Anything else about it."""
     bucket: Text | None = None
+    """Where the file is, if not in the payload bucket."""
     file_name: Text | None = None
+    """What the file is called."""
     schema_name: Text | None = None
+    """The schema that the graph is to follow."""
     ingest_mode: Literal["raw_file"] = "raw_file"
+    """That it is a file."""
     block_mode: bool | None = None
+    """Which half of the document this is, if it is sent in halves."""
 
 
 class MicroscopeIngestFromNodeRequest(RequestPayload, frozen=True, kw_only=True):
-    """Take a note or a conversation apart that is a node of the user's graph.
-
-    Parameters:
-      group_id: the workspace that its document belongs to.
-      block_mode: which half of the document this is, if it is sent in halves.
-    """
+    """Take a note or a conversation apart that is a node of the user's graph."""
 
     request_type = "MICROSCOPE_INGEST_FROM_NODE_REQUEST"
     task_type = "MICROSCOPE_INGEST_FROM_NODE_RESULT"
     task_id = "task_microscope_node"
 
     user_id: Id
+    """Whose document it is."""
     node_id: Text
+    """The node's original ID."""
     node_type: Literal["note", "conversation"]
+    """What the node is."""
     group_id: Id
+    """The workspace that its document belongs to."""
     schema_name: Text | None = None
+    """The schema that the graph is to follow."""
     language: Text | None = None
+    """The language of the graph."""
     ingest_mode: Literal["from_graphnode"] = "from_graphnode"
+    """That it is a node."""
     block_mode: bool | None = None
+    """Which half of the document this is, if it is sent in halves."""
 
 
 #: The requests that are about a document of a workspace.
