@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test lint format clean
+.PHONY: help install demo dev test contract lint format clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,11 @@ dev: .venv/.installed ## run PostgreSQL, LocalStack and the worker until Ctrl-C,
 test: .venv/.installed ## run all tests, with coverage
 	@.venv/bin/python -m pytest --cov --cov-report=term-missing:skip-covered
 
+contract: .venv/.installed ## check the contract's files with ajv, AsyncAPI's parser and tsc, from npm
+	@if command -v npm >/dev/null; then npm ci --prefix contract/check --ignore-scripts --no-audit --no-fund; \
+	else echo "Node.js is not installed: ajv, AsyncAPI's parser and tsc are left out."; fi
+	@.venv/bin/python -m pytest tests/contract
+
 lint: .venv/.installed ## check style, format and types
 	@.venv/bin/ruff check
 	@.venv/bin/ruff format --check
@@ -31,7 +36,7 @@ format: .venv/.installed ## format the code, and mend what can be mended by itse
 install: .venv/.installed ## make .venv, with LocalStack in an environment of its own
 
 clean: ## remove all that make and the tests have made; `.graphnode` stays
-	@rm -rf .venv build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .venv contract/check/node_modules build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.installed: setup.cfg pyproject.toml localstack/requirements.txt

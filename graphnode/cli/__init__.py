@@ -7,7 +7,7 @@ import sys
 import click
 
 from graphnode import __version__
-from graphnode.cli import database, development, requests, tasks
+from graphnode.cli import contract, database, development, requests, tasks
 from graphnode.errors import Unexpected, sorted_error
 
 #: What each extra installs that a worker's machine does without.
@@ -40,6 +40,7 @@ def commands() -> None:
 
 
 for command in (
+    contract.contract,
     database.migrate,
     database.prune,
     database.forget,

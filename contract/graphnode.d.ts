@@ -1,0 +1,914 @@
+/**
+ * What travels between GraphNode's API server, its AI server and its worker.
+ *
+ * Written by `graphnode contract export` from the JSON Schemas beside it. Those say more: lengths, ranges, and what is
+ * required only beside something else. The keys of a message of the AI server may be spelt in camelCase or in
+ * snake_case; here each has the one name that is used most.
+ */
+
+/** Means the same as leaving the field out. */
+export type NotGiven = null | "";
+
+/** A number that was written as a text. */
+export type NumberText = `${number}`;
+
+/** A boolean that was written as a number or as a text. */
+export type BooleanText = 0 | 1 | "0" | "1" | "true" | "false";
+
+/** Make a graph of all that a user has. */
+export interface GraphGenerationRequestPayload {
+  /** Whose graph it is. */
+  userId: string;
+  /** The input object, or a prefix that ends in `/`. */
+  s3Key: string;
+  /** Where the input is, if not in the payload bucket. */
+  bucket?: string | null;
+  /** Whether to make a summary as well. */
+  includeSummary?: boolean | null;
+  /** The summary's language. */
+  summaryLanguage?: string | null;
+  /** The language of names and keywords. */
+  language?: string | null;
+  /** What the input objects are. */
+  inputType?: string | null;
+  /** The fewest clusters to make. */
+  minClusters?: number | null;
+  /** The most clusters to make: no fewer than `minClusters`. */
+  maxClusters?: number | null;
+  /** More input objects. */
+  extraS3Keys?: string[] | null;
+}
+
+/** Make a graph of all that a user has. */
+export interface GraphGenerationRequestMessage {
+  /** What kind of message it is. */
+  taskType: "GRAPH_GENERATION_REQUEST";
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** When the producer sent it: ISO 8601. Without a zone it is UTC. */
+  timestamp: string;
+  payload: GraphGenerationRequestPayload;
+}
+
+/** Sum a user's graph up. */
+export interface GraphSummaryRequestPayload {
+  /** Whose graph it is. */
+  userId: string;
+  /** The graph's document. */
+  graphS3Key: string;
+  /** Where the documents are, if not in the payload bucket. */
+  bucket?: string | null;
+  /** The graph's embeddings. */
+  vectorDbS3Key?: string | null;
+  /** The summary's language. */
+  language?: string | null;
+}
+
+/** Sum a user's graph up. */
+export interface GraphSummaryRequestMessage {
+  /** What kind of message it is. */
+  taskType: "GRAPH_SUMMARY_REQUEST";
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** When the producer sent it: ISO 8601. Without a zone it is UTC. */
+  timestamp: string;
+  payload: GraphSummaryRequestPayload;
+}
+
+/** Place new sources in a user's graph. */
+export interface AddNodeRequestPayload {
+  /** Whose graph it is. */
+  userId: string;
+  /** The input object, or a prefix that ends in `/`. */
+  s3Key: string;
+  /** Where the input is, if not in the payload bucket. */
+  bucket?: string | null;
+  /** What the input objects are. */
+  inputType?: string | null;
+  /** The language of names and keywords. */
+  language?: string | null;
+}
+
+/** Place new sources in a user's graph. */
+export interface AddNodeRequestMessage {
+  /** What kind of message it is. */
+  taskType: "ADD_NODE_REQUEST";
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** When the producer sent it: ISO 8601. Without a zone it is UTC. */
+  timestamp: string;
+  payload: AddNodeRequestPayload;
+}
+
+/** Take a file apart. */
+export interface MicroscopeIngestRequestPayload {
+  /** Whose document it is. */
+  userId: string;
+  /** The file. */
+  s3Key: string;
+  /** The workspace that its document belongs to. */
+  groupId: string;
+  /** What kind of file it is. */
+  type?: string | null;
+  /** Anything else about it. */
+  metadata?: Record<string, unknown> | null;
+  /** Where the file is, if not in the payload bucket. */
+  bucket?: string | null;
+  /** What the file is called. */
+  file_name?: string | null;
+  /** The schema that the graph is to follow. */
+  schema_name?: string | null;
+  /** That it is a file. */
+  ingest_mode?: "raw_file";
+  /** Which half of the document this is, if it is sent in halves. */
+  block_mode?: boolean | null;
+}
+
+/** Take a file apart. */
+export interface MicroscopeIngestRequestMessage {
+  /** What kind of message it is. */
+  taskType: "MICROSCOPE_INGEST_REQUEST";
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** When the producer sent it: ISO 8601. Without a zone it is UTC. */
+  timestamp: string;
+  payload: MicroscopeIngestRequestPayload;
+}
+
+/** Take a note or a conversation apart that is a node of the user's graph. */
+export interface MicroscopeIngestFromNodeRequestPayload {
+  /** Whose document it is. */
+  user_id: string;
+  /** The node's original ID. */
+  node_id: string;
+  /** What the node is. */
+  node_type: "conversation" | "note";
+  /** The workspace that its document belongs to. */
+  group_id: string;
+  /** The schema that the graph is to follow. */
+  schema_name?: string | null;
+  /** The language of the graph. */
+  language?: string | null;
+  /** That it is a node. */
+  ingest_mode?: "from_graphnode";
+  /** Which half of the document this is, if it is sent in halves. */
+  block_mode?: boolean | null;
+}
+
+/** Take a note or a conversation apart that is a node of the user's graph. */
+export interface MicroscopeIngestFromNodeRequestMessage {
+  /** What kind of message it is. */
+  taskType: "MICROSCOPE_INGEST_FROM_NODE_REQUEST";
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** When the producer sent it: ISO 8601. Without a zone it is UTC. */
+  timestamp: string;
+  payload: MicroscopeIngestFromNodeRequestPayload;
+}
+
+/** The AI server made a graph of everything a user has, or failed to. */
+export interface GraphGenerationResultPayload {
+  /** How the task ended. */
+  status: "COMPLETED" | "FAILED";
+  /** On FAILED, the text for the user's app. Beside COMPLETED, a partial failure: still a success. */
+  error?: string | NotGiven;
+  /** Whose graph it is. */
+  userId: string;
+  /** The graph document. Required when COMPLETED. */
+  resultS3Key?: string | NotGiven;
+  /** The features document: the nodes' embeddings. */
+  featuresS3Key?: string | NotGiven;
+  /** Whether a summary was made as well. */
+  summaryIncluded?: boolean | BooleanText | "null" | NotGiven;
+  /** The summary document. */
+  summaryS3Key?: string | NotGiven;
+}
+
+/** The AI server made a graph of everything a user has, or failed to. */
+export interface GraphGenerationResultMessage {
+  /** What kind of message it is. */
+  taskType: "GRAPH_GENERATION_RESULT";
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** When the producer sent it: ISO 8601. Without a zone it is UTC. Not given, it is SQS's SentTimestamp. */
+  timestamp?: string | NotGiven;
+  payload: GraphGenerationResultPayload;
+}
+
+/** How far the AI server is with a graph. */
+export interface GraphGenerationProgressPayload {
+  /** Whose graph it is. */
+  userId: string;
+  /** What the AI server is doing, in its own words. */
+  currentStage: string;
+  /** How much is done, 0 to 100. */
+  progressPercent?: number | NumberText | "null" | NotGiven;
+  /** How long it will take from now, in seconds. */
+  etaSeconds?: number | NumberText | "null" | NotGiven;
+}
+
+/** How far the AI server is with a graph. */
+export interface GraphGenerationProgressMessage {
+  /** What kind of message it is. */
+  taskType: "GRAPH_GENERATION_PROGRESS";
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** When the producer sent it: ISO 8601. Without a zone it is UTC. Not given, it is SQS's SentTimestamp. */
+  timestamp?: string | NotGiven;
+  payload: GraphGenerationProgressPayload;
+}
+
+/** The AI server summed a user's graph up, or failed to. */
+export interface GraphSummaryResultPayload {
+  /** How the task ended. */
+  status: "COMPLETED" | "FAILED";
+  /** On FAILED, the text for the user's app. Beside COMPLETED, a partial failure: still a success. */
+  error?: string | NotGiven;
+  /** Whose graph it is. */
+  userId: string;
+  /** The summary document. Required when COMPLETED. */
+  summaryS3Key?: string | NotGiven;
+}
+
+/** The AI server summed a user's graph up, or failed to. */
+export interface GraphSummaryResultMessage {
+  /** What kind of message it is. */
+  taskType: "GRAPH_SUMMARY_RESULT";
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** When the producer sent it: ISO 8601. Without a zone it is UTC. Not given, it is SQS's SentTimestamp. */
+  timestamp?: string | NotGiven;
+  payload: GraphSummaryResultPayload;
+}
+
+/** The AI server placed new sources in a user's graph; `error` beside COMPLETED is a partial failure. */
+export interface AddNodeResultPayload {
+  /** How the task ended. */
+  status: "COMPLETED" | "FAILED";
+  /** On FAILED, the text for the user's app. Beside COMPLETED, a partial failure: still a success. */
+  error?: string | NotGiven;
+  /** Whose graph it is. */
+  userId: string;
+  /** The add-node batch. Required when COMPLETED. */
+  resultS3Key?: string | NotGiven;
+}
+
+/** The AI server placed new sources in a user's graph; `error` beside COMPLETED is a partial failure. */
+export interface AddNodeResultMessage {
+  /** What kind of message it is. */
+  taskType: "ADD_NODE_RESULT";
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** When the producer sent it: ISO 8601. Without a zone it is UTC. Not given, it is SQS's SentTimestamp. */
+  timestamp?: string | NotGiven;
+  payload: AddNodeResultPayload;
+}
+
+/** The AI server took one document apart, or failed to. */
+export interface MicroscopeIngestResultPayload {
+  /** How the task ended. */
+  status: "COMPLETED" | "FAILED";
+  /** On FAILED, the text for the user's app. Beside COMPLETED, a partial failure: still a success. */
+  error?: string | NotGiven;
+  /** Whose document it is. May be missing: the task ID names the user. */
+  userId?: string | NotGiven;
+  /** The workspace. May be missing: the document's row names it. */
+  groupId?: string | NotGiven;
+  /** What the document was made of. */
+  sourceId?: string | NotGiven;
+  /** How many chunks there are. */
+  chunks_count?: number | NumberText | "null" | NotGiven;
+  /** The schema that the graph follows. */
+  schema_name?: string | NotGiven;
+  /** Anything the AI server counted: stored as it comes. */
+  ingest_stats?: Record<string, unknown> | "null" | NotGiven;
+  /** The microscope's standardized document. */
+  standardized_s3_key?: string | NotGiven;
+  /** The microscope's block graph. */
+  block_graph_s3_key?: string | NotGiven;
+  /** Where the document's images are: a prefix of S3 keys. */
+  images_s3_prefix?: string | NotGiven;
+}
+
+/** The AI server took one document apart, or failed to. */
+export interface MicroscopeIngestResultMessage {
+  /** What kind of message it is. */
+  taskType: "MICROSCOPE_INGEST_RESULT";
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** When the producer sent it: ISO 8601. Without a zone it is UTC. Not given, it is SQS's SentTimestamp. */
+  timestamp?: string | NotGiven;
+  payload: MicroscopeIngestResultPayload;
+}
+
+/** The AI server took one document apart, or failed to. */
+export interface MicroscopeIngestFromNodeResultMessage {
+  /** What kind of message it is. */
+  taskType: "MICROSCOPE_INGEST_FROM_NODE_RESULT";
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** When the producer sent it: ISO 8601. Without a zone it is UTC. Not given, it is SQS's SentTimestamp. */
+  timestamp?: string | NotGiven;
+  payload: MicroscopeIngestResultPayload;
+}
+
+/** What the document's metadata say of a cluster. */
+export interface GraphCluster {
+  /** What it is called. */
+  name?: string | NotGiven;
+  /** What it is about, in a sentence. */
+  description?: string | NotGiven;
+  /** What it is about, in words. */
+  key_themes?: string[] | NotGiven;
+}
+
+/** Two nodes that have to do with one another. `confidence` is a word or a number. */
+export interface GraphEdge {
+  /** The `id` of a node. */
+  source: number | NumberText;
+  /** The `id` of another node. */
+  target: number | NumberText;
+  /** How close the two are, 0 to 1. */
+  weight?: number | NumberText | "null" | NotGiven;
+  /** Whether both are in one cluster; not given: it is looked up. */
+  is_intra_cluster?: boolean | BooleanText | "null" | NotGiven;
+  /** `high` makes the edge `hard`; any other word, and any number, an `insight`. */
+  confidence?: unknown;
+}
+
+/** A whole graph as it lies in S3. Without `nodes` it is none: it would empty the user's graph. */
+export interface GraphFile {
+  /** The nodes. May be empty. */
+  nodes: GraphNode[];
+  /** The edges. Self-loops, repeated ones and those to unknown nodes are dropped. */
+  edges?: GraphEdge[] | NotGiven;
+  /** Denser parts of the clusters. */
+  subclusters?: GraphSubcluster[] | NotGiven;
+  /** How the graph was made. `clusters` in it describes the clusters; the rest is stored as it comes. */
+  metadata?: GraphMetadata | NotGiven;
+}
+
+/** How the graph was made. All but `clusters` is stored as it comes. */
+export interface GraphMetadata {
+  /** The clusters by their ID. */
+  clusters?: Record<string, GraphCluster | NotGiven> | null | "" | false | 0 | [] | Record<string, never>;
+  /** When the AI server made it: ISO 8601, or seconds since 1970. */
+  generated_at?: unknown;
+  [field: string]: unknown;
+}
+
+/** A conversation, note, page or file. */
+export interface GraphNode {
+  /** The graph's own number for it, from 0. */
+  id: number | NumberText;
+  /** The source conversation, note, page or file; the AI server's prefixes are taken off. */
+  orig_id: string;
+  /** The cluster it belongs to. */
+  cluster_id?: string | number | NotGiven;
+  /** That cluster's name. */
+  cluster_name?: string | NotGiven;
+  /** How sure the AI server is of the cluster, 0 to 1. */
+  cluster_confidence?: number | NumberText | "null" | NotGiven;
+  /** What it is about: `{term, score}`, or the term alone. */
+  keywords?: (Record<string, unknown> | string)[] | NotGiven;
+  /** Stands in for `keywords` where those are empty. */
+  top_keywords?: (Record<string, unknown> | string)[] | NotGiven;
+  /** `chat`, `markdown`, `notion`, `file`, or a raw format such as `pdf`; absent: a chat. */
+  source_type?: string | NotGiven;
+  /** When it is from: ISO 8601, or seconds since 1970. */
+  timestamp?: string | number | NotGiven;
+  /** When its source was made. Read where `timestamp` is not given. */
+  create_time?: string | number | NotGiven;
+  /** When its source was last changed. Read where `timestamp` is not given. */
+  update_time?: string | number | NotGiven;
+  /** How many sections its source has. */
+  num_sections?: number | NumberText | "null" | NotGiven;
+  /** How many messages its source has. */
+  num_messages?: number | NumberText | "null" | NotGiven;
+  /** Anything else about it: stored as it comes. */
+  metadata?: Record<string, unknown> | NotGiven;
+}
+
+/** Nodes of one cluster that belong closer together. */
+export interface GraphSubcluster {
+  /** The AI server's key of it. */
+  id: string | number;
+  /** The cluster it is a part of. */
+  cluster_id?: string | number | NotGiven;
+  /** The `id`s of its nodes. */
+  node_ids?: (number | NumberText)[] | NotGiven;
+  /** The `id` of the node that stands for it. */
+  representative_node_id?: number | NumberText | "null" | NotGiven;
+  /** How closely its nodes are connected, 0 to 1. */
+  density?: number | NumberText | "null" | NotGiven;
+  /** What it is about. */
+  top_keywords?: unknown[] | NotGiven;
+}
+
+/** A whole graph as it lies in S3. Without `nodes` it is none: it would empty the user's graph. */
+export type GraphDocument = GraphFile;
+
+/** What an embedding is of. */
+export interface Conversation {
+  /** The `orig_id` of its node. The embedding of a conversation without one belongs to no node. */
+  orig_id?: unknown;
+}
+
+/** What the AI server computed of each source. Never decoded whole: read_conversations and read_embeddings do it. */
+export interface FeaturesFile {
+  /** The sources, in the order of `embeddings`. */
+  conversations: Conversation[];
+  /** Row i is the embedding of `conversations[i]`. All rows have one width. */
+  embeddings?: ((number | NumberText | "null" | null)[] | null | "" | false | 0 | [] | Record<string, never>)[];
+}
+
+/** What the AI server computed of each source. Never decoded whole: read_conversations and read_embeddings do it. */
+export type FeaturesDocument = FeaturesFile;
+
+/** What a cluster is about. */
+export interface SummaryCluster {
+  /** The cluster's key in the graph. */
+  cluster_id?: string | number | boolean | NotGiven;
+  /** What it is called. */
+  name?: string | number | boolean | NotGiven;
+  /** How many nodes it has. */
+  size?: string | number | boolean | NotGiven;
+  /** How closely its nodes are connected, 0 to 1. */
+  density?: string | number | boolean | NotGiven;
+  /** How central it is in the graph, 0 to 1. */
+  centrality?: string | number | boolean | NotGiven;
+  /** How recent it is. */
+  recency?: string | number | boolean | NotGiven;
+  /** The keywords that are named most. */
+  top_keywords?: unknown[] | NotGiven;
+  /** What it is about. */
+  key_themes?: unknown[] | NotGiven;
+  /** What kinds of questions the user asks. */
+  common_question_types?: unknown[] | NotGiven;
+  /** What it says about the user. */
+  insight_text?: string | number | boolean | NotGiven;
+  /** Conversations that stand out. */
+  notable_conversations?: unknown[] | NotGiven;
+}
+
+/** What ties two clusters together. */
+export interface SummaryConnection {
+  /** One cluster's key. */
+  source_cluster?: string | number | boolean | NotGiven;
+  /** The other's. */
+  target_cluster?: string | number | boolean | NotGiven;
+  /** How close they are, as a word or a number. */
+  connection_strength?: string | number | boolean | NotGiven;
+  /** The keywords they share. */
+  bridge_keywords?: unknown[] | NotGiven;
+  /** The connection in a sentence. */
+  description?: string | number | boolean | NotGiven;
+}
+
+/** A graph's summary. */
+export interface SummaryDocument {
+  /** The graph as a whole. */
+  overview: SummaryOverview;
+  /** Cluster by cluster. */
+  clusters?: SummaryCluster[] | NotGiven;
+  /** What recurs across clusters. */
+  patterns?: SummaryPattern[] | NotGiven;
+  /** What ties clusters together. */
+  connections?: SummaryConnection[] | NotGiven;
+  /** What the user may want to do next. */
+  recommendations?: SummaryRecommendation[] | NotGiven;
+  /** When the AI server wrote it. */
+  generated_at?: string | number | NotGiven;
+  /** `brief`, `standard` or `detailed`. */
+  detail_level?: string | NotGiven;
+}
+
+/** The graph in a few sentences. Its totals are not read: they are recounted. */
+export interface SummaryOverview {
+  /** How many files there are of each extension. */
+  file_counts_by_extension?: Record<string, unknown> | NotGiven;
+  /** From when to when the sources are. */
+  time_span?: unknown;
+  /** What the user cares about most. */
+  primary_interests?: unknown[] | NotGiven;
+  /** How the user talks. */
+  conversation_style?: string | number | boolean | NotGiven;
+  /** When the user talks most. */
+  most_active_period?: string | number | boolean | NotGiven;
+  /** The whole, in a few sentences. */
+  summary_text?: string | number | boolean | NotGiven;
+}
+
+/** Something that recurs. */
+export interface SummaryPattern {
+  /** What kind of pattern it is. */
+  pattern_type?: string | number | boolean | NotGiven;
+  /** The pattern in a sentence. */
+  description?: string | number | boolean | NotGiven;
+  /** What shows it. */
+  evidence?: unknown[] | NotGiven;
+  /** How much it matters. */
+  significance?: string | number | boolean | NotGiven;
+}
+
+/** Something the user may want to do next. */
+export interface SummaryRecommendation {
+  /** What kind of recommendation it is. */
+  type?: string | number | boolean | NotGiven;
+  /** The recommendation in a few words. */
+  title?: string | number | boolean | NotGiven;
+  /** The recommendation in a sentence. */
+  description?: string | number | boolean | NotGiven;
+  /** The nodes it is about. */
+  related_nodes?: unknown[] | NotGiven;
+  /** How urgent it is, as a word or a number. */
+  priority?: string | number | boolean | NotGiven;
+}
+
+/** New sources to merge into a user's graph. */
+export interface AddNodeBatch {
+  /** One entry a source. */
+  results: AddNodeResult[];
+  /** Whose graph it is for: the envelope's user, if it is given. */
+  userId?: string | NotGiven;
+}
+
+/** An edge. Its ends are named by string ID, by original ID, or by a stored node's integer ID. */
+export interface AddNodeEdge {
+  /** One end: a string ID, an original ID, or a stored node's integer (as number or digits). Without it: dropped. */
+  source?: string | number | NotGiven;
+  /** The other end, named in the same ways. Without it: dropped. */
+  target?: string | number | NotGiven;
+  /** How close the two are, 0 to 1. */
+  weight?: number | NumberText | "null" | NotGiven;
+  /** `hard` or `insight`; anything else leaves a stored edge's type as it is. */
+  type?: string | NotGiven;
+  /** Whether both are in one cluster. */
+  intraCluster?: boolean | BooleanText | NotGiven;
+}
+
+/** A new node, or new values of a stored one. `id` is `{userId}_{origId}`. */
+export interface AddNodeNode {
+  /** `{userId}_{origId}`. */
+  id?: string | NotGiven;
+  /** The source conversation, note, page or file. Read before `id`. */
+  origId?: string | NotGiven;
+  /** The cluster it goes to. */
+  clusterId?: string | number | NotGiven;
+  /** That cluster's name. */
+  clusterName?: string | NotGiven;
+  /** How many messages its source has. */
+  numMessages?: number | NumberText | "null" | NotGiven;
+  /** How many sections its source has. */
+  numSections?: number | NumberText | "null" | NotGiven;
+  /** When it is from. */
+  timestamp?: string | number | NotGiven;
+  /** When its source was made. Read where `timestamp` is not given. */
+  createdAt?: string | number | NotGiven;
+  /** When its source was last changed. Read where `timestamp` is not given. */
+  updatedAt?: string | number | NotGiven;
+}
+
+/** What became of one source. Which of the three IDs names it says what it is. */
+export interface AddNodeResult {
+  /** The source, if it is a conversation. */
+  conversationId?: string | number | boolean | NotGiven;
+  /** The source, if it is a note. */
+  noteId?: string | number | boolean | NotGiven;
+  /** The source, if it is a file. */
+  fileId?: string | number | boolean | NotGiven;
+  /** The nodes made of it. */
+  nodes?: AddNodeNode[] | NotGiven;
+  /** Their edges, among themselves and to stored nodes. */
+  edges?: AddNodeEdge[] | NotGiven;
+  /** The cluster the nodes go to. */
+  assignedCluster?: AssignedCluster | "null" | NotGiven;
+  /** Whether the AI server passed it over: nothing of it is stored. */
+  skipped?: boolean | BooleanText | NotGiven;
+  /** What went wrong with it: nothing of it is stored, and the others are. */
+  error?: unknown;
+}
+
+/** The cluster that a result's nodes go to; a new one is described here. */
+export interface AssignedCluster {
+  /** Its key: a stored cluster's, or a new one. */
+  clusterId?: string | number | NotGiven;
+  /** How sure the AI server is, 0 to 1. */
+  confidence?: number | NumberText | "null" | NotGiven;
+  /** Why this cluster: a new one's description. */
+  reasoning?: string | NotGiven;
+  /** What it is called. */
+  name?: string | NotGiven;
+  /** What it is about. */
+  themes?: string[] | NotGiven;
+}
+
+/** New sources to merge into a user's graph. */
+export type AddNodeBatchDocument = AddNodeBatch;
+
+/** The graph of one chunk of a document, as the microscope standardized it. */
+export interface Chunk {
+  /** What it speaks of. */
+  nodes: ChunkNode[];
+  /** How these relate. */
+  edges?: ChunkEdge[] | NotGiven;
+}
+
+/** How two things of a chunk, named by `name`, relate. */
+export interface ChunkEdge {
+  /** The `name` of the node it begins at. */
+  start?: string | number | boolean | NotGiven;
+  /** The `name` of the node it leads to. */
+  target?: string | number | boolean | NotGiven;
+  /** How they relate. */
+  type?: string | number | boolean | NotGiven;
+  /** How they relate, in a sentence. */
+  description?: string | number | boolean | NotGiven;
+  /** The chunk it was found in. */
+  source_chunk_id?: string | number | boolean | NotGiven;
+  /** The words that show it. */
+  evidence?: string | number | boolean | NotGiven;
+  /** How sure the AI server is, as a word or a number. */
+  confidence?: string | number | boolean | NotGiven;
+}
+
+/** Something that a chunk speaks of. */
+export interface ChunkNode {
+  /** What it is called; edges name it so. */
+  name?: string | number | boolean | NotGiven;
+  /** What kind of thing it is. */
+  type?: string | number | boolean | NotGiven;
+  /** What is said of it. */
+  description?: string | number | boolean | NotGiven;
+  /** The chunk it was found in. */
+  source_chunk_id?: string | number | boolean | NotGiven;
+}
+
+/** The graph of one chunk of a document, as the microscope standardized it. One chunk may stand alone. */
+export type MicroscopeStandardizedDocument = Chunk[] | Chunk;
+
+/** A passage of a document. Some builds name it by `id`: decode_block_graph makes that a `block_id`. */
+export interface Block {
+  /** Its ID in the document; edges name it so. */
+  block_id?: string | number | boolean | NotGiven;
+  /** Its heading. */
+  title?: string | number | boolean | NotGiven;
+  /** What it says, in a sentence or two. */
+  summary?: string | number | boolean | NotGiven;
+  /** What it is about. */
+  key_concepts?: unknown[] | NotGiven;
+  /** Its place in the reading order. */
+  order_index?: string | number | boolean | NotGiven;
+  /** The first and the last turn of a conversation that it covers. */
+  turn_range?: [number | NumberText, number | NumberText] | "null" | NotGiven;
+  /** What it speaks of, and how that relates. */
+  micro_graph?: MicroGraph | "null" | NotGiven;
+  /** The passage itself. */
+  raw_text?: string | number | boolean | NotGiven;
+  /** Its ID where `block_id` is not given. */
+  id?: unknown;
+}
+
+/** How two blocks, named by their IDs, relate. */
+export interface BlockEdge {
+  /** The ID of one block. */
+  source?: string | number | boolean | NotGiven;
+  /** The ID of the other. */
+  target?: string | number | boolean | NotGiven;
+  /** `PREREQUISITE_OF`, `FOLLOWS`, `ELABORATES`, `CONTRASTS` or `PARALLEL`. */
+  type?: string | number | boolean | NotGiven;
+  /** How they relate, in a sentence. */
+  description?: string | number | boolean | NotGiven;
+  /** How sure the AI server is, as a word or a number. */
+  confidence?: string | number | boolean | NotGiven;
+}
+
+/** A document as blocks that build on one another. */
+export interface BlockGraph {
+  /** The blocks. */
+  blocks: Block[];
+  /** How the blocks relate. */
+  edges?: BlockEdge[] | NotGiven;
+  /** Ways to read the document, as they come. */
+  paths?: unknown;
+  /** Why the blocks are in this order. */
+  ordering_rationale?: string | number | boolean | NotGiven;
+}
+
+/** The small graph inside a block. */
+export interface MicroGraph {
+  /** Its nodes, as they come. */
+  nodes?: unknown[] | NotGiven;
+  /** Its edges, as they come. */
+  edges?: unknown[] | NotGiven;
+}
+
+/** A block graph inside an object. */
+export interface WrappedBlockGraph {
+  /** The block graph. */
+  block_graph: BlockGraph;
+}
+
+/** A document as blocks that build on one another. */
+export type MicroscopeBlockGraphDocument = WrappedBlockGraph | BlockGraph;
+
+/** The user has a new graph. */
+export interface GraphCompleted {
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** How many nodes it has. */
+  nodeCount: number;
+  /** How many edges it has. */
+  edgeCount: number;
+  /** How many clusters it has. */
+  clusterCount: number;
+  /** Whether its summary came with it. */
+  summaryIncluded: boolean;
+}
+
+/** The user has a new graph. */
+export interface GraphGenerationCompletedNotification {
+  type: "GRAPH_GENERATION_COMPLETED";
+  payload: GraphCompleted;
+}
+
+/** There is no new graph. One that the user had is still there. */
+export interface GraphFailed {
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** Why, in the AI server's words. */
+  error: string;
+}
+
+/** There is no new graph. One that the user had is still there. */
+export interface GraphGenerationFailedNotification {
+  type: "GRAPH_GENERATION_FAILED";
+  payload: GraphFailed;
+}
+
+/** How far the AI server is with a graph. Stored only, not pushed. */
+export interface GraphProgress {
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** What the AI server is doing, in its own words. */
+  currentStage: string;
+  /** How much is done, 0 to 100. */
+  progressPercent: number | null;
+  /** How long it will take from then on, in seconds. */
+  etaSeconds: number | null;
+  /** When the AI server said so: ISO 8601, in UTC. */
+  timestamp: string;
+}
+
+/** How far the AI server is with a graph. Stored only, not pushed. */
+export interface GraphGenerationProgressUpdatedNotification {
+  type: "GRAPH_GENERATION_PROGRESS_UPDATED";
+  payload: GraphProgress;
+}
+
+/** The user's graph has a new summary. */
+export interface SummaryCompleted {
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** `brief`, `standard` or `detailed`. */
+  detailLevel: string | null;
+}
+
+/** The user's graph has a new summary. */
+export interface GraphSummaryCompletedNotification {
+  type: "GRAPH_SUMMARY_COMPLETED";
+  payload: SummaryCompleted;
+}
+
+/** There is no new summary. One that the user had is still there. */
+export interface SummaryFailed {
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** Why, in the AI server's words. */
+  error: string;
+}
+
+/** There is no new summary. One that the user had is still there. */
+export interface GraphSummaryFailedNotification {
+  type: "GRAPH_SUMMARY_FAILED";
+  payload: SummaryFailed;
+}
+
+/** New sources are in the user's graph. */
+export interface NodesCompleted {
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** How many nodes are new. */
+  nodeCount: number;
+  /** How many edges are new. */
+  edgeCount: number;
+  /** What a part of the sources failed of, if any did. */
+  error: string | null;
+}
+
+/** New sources are in the user's graph. */
+export interface AddConversationCompletedNotification {
+  type: "ADD_CONVERSATION_COMPLETED";
+  payload: NodesCompleted;
+}
+
+/** Nothing was added to the user's graph. */
+export interface NodesFailed {
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** Why, in the AI server's words. */
+  error: string;
+}
+
+/** Nothing was added to the user's graph. */
+export interface AddConversationFailedNotification {
+  type: "ADD_CONVERSATION_FAILED";
+  payload: NodesFailed;
+}
+
+/** A document of a workspace is there. Stored only, not pushed. */
+export interface DocumentCompleted {
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** The document: its task's ID, without the suffix of a half. */
+  documentId: string;
+  /** Its workspace. */
+  groupId: string | null;
+  /** What it was made of. */
+  sourceId: string | null;
+  /** How many chunks it has. */
+  chunksCount: number | null;
+}
+
+/** A document of a workspace is there. Stored only, not pushed. */
+export interface MicroscopeDocumentCompletedNotification {
+  type: "MICROSCOPE_DOCUMENT_COMPLETED";
+  payload: DocumentCompleted;
+}
+
+/** A document of a workspace could not be made. Stored only, not pushed. */
+export interface DocumentFailed {
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** The document: its task's ID, without the suffix of a half. */
+  documentId: string;
+  /** Its workspace. */
+  groupId: string | null;
+  /** What it was made of. */
+  sourceId: string | null;
+  /** Why, in the AI server's words. */
+  error: string | null;
+}
+
+/** A document of a workspace could not be made. Stored only, not pushed. */
+export interface MicroscopeDocumentFailedNotification {
+  type: "MICROSCOPE_DOCUMENT_FAILED";
+  payload: DocumentFailed;
+}
+
+/** The last document of a workspace has ended. */
+export interface WorkspaceCompleted {
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** The workspace. */
+  groupId: string;
+  /** What it is called; without a name, its ID. */
+  workspaceName: string;
+  /** How many of its documents are there. */
+  completedCount: number;
+  /** How many failed. */
+  failedCount: number;
+}
+
+/** The last document of a workspace has ended. */
+export interface MicroscopeWorkspaceCompletedNotification {
+  type: "MICROSCOPE_WORKSPACE_COMPLETED";
+  payload: WorkspaceCompleted;
+}
+
+export type RequestMessage =
+  | GraphGenerationRequestMessage
+  | GraphSummaryRequestMessage
+  | AddNodeRequestMessage
+  | MicroscopeIngestRequestMessage
+  | MicroscopeIngestFromNodeRequestMessage;
+
+export type ResultMessage =
+  | GraphGenerationResultMessage
+  | GraphGenerationProgressMessage
+  | GraphSummaryResultMessage
+  | AddNodeResultMessage
+  | MicroscopeIngestResultMessage
+  | MicroscopeIngestFromNodeResultMessage;
+
+export type Notification =
+  | GraphGenerationCompletedNotification
+  | GraphGenerationFailedNotification
+  | GraphGenerationProgressUpdatedNotification
+  | GraphSummaryCompletedNotification
+  | GraphSummaryFailedNotification
+  | AddConversationCompletedNotification
+  | AddConversationFailedNotification
+  | MicroscopeDocumentCompletedNotification
+  | MicroscopeDocumentFailedNotification
+  | MicroscopeWorkspaceCompletedNotification;

@@ -1,0 +1,122 @@
+"""The AsyncAPI 3 document of the three queues. https://www.asyncapi.com/docs/reference/specification/v3.0.0"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphnode import __version__
+from graphnode.contract.schemas import REQUESTS
+from graphnode.contract.structs import summary
+from graphnode.envelopes import NOTIFICATION_QUEUE, ROUTES
+
+#: What the notification queue carries, as Dramatiq 2 encodes a message (`dramatiq.Message.encode`).
+DRAMATIQ_MESSAGE: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "queue_name": {"description": "Dramatiq's name of the queue.", "const": NOTIFICATION_QUEUE},
+        "actor_name": {"description": "The actor that handles it.", "const": "deliver_notification"},
+        "args": {"description": "Always empty.", "type": "array", "maxItems": 0},
+        "kwargs": {
+            "description": "What the actor is called with.",
+            "type": "object",
+            "properties": {"notification_id": {"description": "The row's ID: a ULID.", "type": "string"}},
+            "required": ["notification_id"],
+        },
+        "options": {"description": "Dramatiq's own.", "type": "object"},
+        "message_id": {"description": "Dramatiq's own.", "type": "string"},
+        "message_timestamp": {"description": "When it was sent, in milliseconds since 1970.", "type": "integer"},
+    },
+    "required": ["queue_name", "actor_name", "args", "kwargs", "options", "message_id", "message_timestamp"],
+}
+
+
+def asyncapi() -> dict[str, Any]:
+    """The document. The messages' schemas are the files beside it."""
+    requests = {kind.request_type: _message(kind.request_type, summary(kind)) for kind in REQUESTS}
+    results = {task_type: _message(task_type, summary(route.payload)) for task_type, route in ROUTES.items()}
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "GraphNode worker",
+            "version": __version__,
+            "description": (
+                "The three SQS queues between GraphNode's API server, its AI server and this worker. They are standard "
+                "queues: a message can arrive more than once, and in any order. The names of the queues are a "
+                "deployment's own: the worker finds their URLs in its environment. Field by field, a message's schema "
+                "is a JSON Schema (2020-12) in `schemas/messages/`."
+            ),
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": "application/json",
+        "servers": {
+            "sqs": {
+                "host": "sqs.{region}.amazonaws.com",
+                "protocol": "sqs",
+                "description": "Amazon SQS.",
+                "variables": {"region": {"description": "The AWS region.", "default": "eu-central-1"}},
+            }
+        },
+        "channels": {
+            "requests": _channel("SQS_REQUEST_QUEUE_URL", "From the API server to the AI server.", requests),
+            "results": _channel(
+                "SQS_RESULT_QUEUE_URL",
+                "From the AI server to the worker. What the worker can never handle goes to the queue's dead-letter "
+                "queue, byte for byte, with the reason in its message attributes.",
+                results,
+            ),
+            "notifications": _channel(
+                "SQS_NOTIFICATION_QUEUE_URL",
+                "From the worker to itself, in Dramatiq's encoding: nobody else is meant to read or write it. What a "
+                "user is told is a row of the table `notifications`; this only says which row to push now. For who "
+                "reads those rows, `schemas/notifications/` has their payloads.",
+                {"deliver_notification": {"$ref": "#/components/messages/deliver_notification"}},
+            ),
+        },
+        "operations": {
+            "request": _operation("send", "requests", "Ask the AI server for something. The API server does."),
+            "takeResult": _operation("receive", "results", "Take what the AI server made. The worker does."),
+            "announceNotification": _operation("send", "notifications", "Say that a row is to be pushed."),
+            "pushNotification": _operation("receive", "notifications", "Push that row to its user's phones."),
+        },
+        "components": {
+            "messages": {
+                "deliver_notification": {
+                    "name": "deliver_notification",
+                    "title": "A notification's row is to be pushed",
+                    "contentType": "text/plain",
+                    "payload": {
+                        "description": "Base64 (RFC 4648) of the JSON text of a Dramatiq message.",
+                        "type": "string",
+                        "contentEncoding": "base64",
+                        "contentMediaType": "application/json",
+                        "contentSchema": DRAMATIQ_MESSAGE,
+                    },
+                }
+            }
+        },
+    }
+
+
+def _message(task_type: str, description: str) -> dict[str, Any]:
+    return {
+        "name": task_type,
+        "title": task_type,
+        "summary": description,
+        "correlationId": {"description": "The task.", "location": "$message.payload#/taskId"},
+        "payload": {"$ref": f"./schemas/messages/{task_type}.json"},
+    }
+
+
+def _channel(variable: str, description: str, messages: dict[str, Any]) -> dict[str, Any]:
+    return {
+        # The address is the deployment's.
+        "address": None,
+        "title": variable,
+        "description": description,
+        "servers": [{"$ref": "#/servers/sqs"}],
+        "messages": messages,
+    }
+
+
+def _operation(action: str, channel: str, description: str) -> dict[str, Any]:
+    return {"action": action, "channel": {"$ref": f"#/channels/{channel}"}, "summary": description}

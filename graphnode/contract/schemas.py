@@ -1,0 +1,251 @@
+"""JSON Schemas (2020-12) of every message, document and notification.
+
+They are those of the types, and what the decoders ask beyond the types. What a schema takes, the worker takes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphnode.contract.examples import EXAMPLES
+from graphnode.contract.structs import SHARED, Schema, Structs, ref, summary
+from graphnode.documents import (
+    AddNodeBatch,
+    BlockGraph,
+    Chunk,
+    FeaturesFile,
+    GraphCluster,
+    GraphFile,
+    SummaryDocument,
+)
+from graphnode.envelopes import LONGEST_TASK_ID, ROUTES, Payload, ResultPayload, spellings
+from graphnode.request_payloads import (
+    AddNodeRequest,
+    GraphGenerationRequest,
+    GraphSummaryRequest,
+    MicroscopeIngestFromNodeRequest,
+    MicroscopeIngestRequest,
+    RequestPayload,
+)
+from graphnode.rules.notifications import NOTICES, Notice
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+#: ISO 8601: a date, if need be with a time, and that with a zone; 29 February in leap years alone.
+_LEAP_YEAR = "([0-9]{2}(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)"
+_DAY = "((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))"
+_CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9]"
+TIMESTAMP = (
+    f"^([1-9][0-9]{{3}}-{_DAY}|(?=[1-9]){_LEAP_YEAR}-02-29)"
+    rf"([T ]{_CLOCK}(:[0-5][0-9](\.[0-9]{{1,9}})?)?(Z|[+-]{_CLOCK})?)?$"
+)
+
+#: What the API server sends.
+REQUESTS: tuple[type[RequestPayload], ...] = (
+    GraphGenerationRequest,
+    GraphSummaryRequest,
+    AddNodeRequest,
+    MicroscopeIngestRequest,
+    MicroscopeIngestFromNodeRequest,
+)
+
+#: What an envelope's own fields are, and what they mean.
+TASK_TYPE = "What kind of message it is."
+TASK_ID: Schema = {
+    "description": "The correlation ID, unique per task.",
+    "type": "string",
+    "minLength": 1,
+    "maxLength": LONGEST_TASK_ID,
+}
+SENT_AT = "When the producer sent it: ISO 8601. Without a zone it is UTC."
+
+#: No text of an envelope, at whatever depth, holds U+0000.
+_WITHOUT_NUL: Schema = {"type": "string", "pattern": "^[^\\u0000]*$"}
+STORABLE: Schema = {
+    "description": "No text in it holds U+0000, which PostgreSQL cannot store.",
+    "anyOf": [
+        _WITHOUT_NUL,
+        {"type": "array", "items": ref("Storable")},
+        {"type": "object", "propertyNames": _WITHOUT_NUL, "additionalProperties": ref("Storable")},
+        {"type": "number"},
+        {"type": "boolean"},
+        {"type": "null"},
+    ],
+}
+
+#: What is read as no object, or no array, where one is expected: what is false to Python.
+FALSE: list[Any] = [None, "", False, 0, [], {}]
+
+
+def schemas() -> dict[str, Schema]:
+    """All schemas, by their path."""
+    return {
+        **{f"messages/{kind.request_type}": request(kind) for kind in REQUESTS},
+        **{f"messages/{task_type}": result(task_type, route.payload) for task_type, route in ROUTES.items()},
+        "documents/graph": graph(),
+        "documents/features": features(),
+        "documents/summary": summary_document(),
+        "documents/add-node-batch": add_node_batch(),
+        "documents/microscope-standardized": microscope_standardized(),
+        "documents/microscope-block-graph": microscope_block_graph(),
+        **{f"notifications/{kind.event}": notification(kind) for kind in NOTICES},
+    }
+
+
+def request(kind: type[RequestPayload]) -> Schema:
+    """What the API server sends. There is one spelling of it, and a value has its type."""
+    structs = Structs(strict=True)
+    envelope = {
+        "type": "object",
+        "properties": {
+            "taskType": {"description": TASK_TYPE, "const": kind.request_type},
+            "taskId": TASK_ID,
+            "timestamp": {"description": SENT_AT, "type": "string", "pattern": TIMESTAMP},
+            "payload": structs.add(kind),
+        },
+        "required": ["taskType", "taskId", "timestamp", "payload"],
+    }
+    return _whole(f"messages/{kind.request_type}", summary(kind), envelope, structs)
+
+
+def result(task_type: str, kind: type[Payload]) -> Schema:
+    """What the AI server sends: an envelope in either spelling, its payload read as liberally as the worker does."""
+    structs = Structs(strict=False)
+    reference = structs.add(kind)
+    payload = structs.defs[kind.__name__]
+    asked = [_given(name) for name in payload.pop("required", [])]
+    if issubclass(kind, ResultPayload) and kind.required_when_completed:
+        completed = {"required": ["status"], "properties": {"status": {"const": "COMPLETED"}}}
+        asked.append({"if": completed, "then": _given(kind.required_when_completed)})
+    payload |= {"properties": _spelt(payload["properties"], at=reference["$ref"], structs=structs), "allOf": asked}
+    structs.defs["Given"], structs.defs["Storable"] = SHARED["Given"], STORABLE
+    timestamp = {"description": f"{SENT_AT} Not given, it is SQS's SentTimestamp.", "type": "string"}
+    fields = {
+        "task_type": {"description": TASK_TYPE, "const": task_type},
+        "task_id": TASK_ID,
+        "timestamp": {**timestamp, "pattern": TIMESTAMP},
+    }
+    envelope = {
+        "type": "object",
+        "properties": {**_spelt(fields, at="#", structs=structs), "payload": reference},
+        "required": ["payload"],
+        "allOf": [_given("task_type"), _given("task_id"), ref("Storable")],
+    }
+    return _whole(f"messages/{task_type}", summary(kind), envelope, structs)
+
+
+def graph() -> Schema:
+    """The graph document, with the clusters that its metadata describe."""
+    structs = Structs(strict=False)
+    reference, cluster = structs.add(GraphFile), structs.add(GraphCluster)
+    described = {"type": "object", "additionalProperties": {"anyOf": [cluster, structs.shared("NotGiven")]}}
+    structs.defs["GraphMetadata"] = {
+        "title": "GraphMetadata",
+        "description": "How the graph was made. All but `clusters` is stored as it comes.",
+        "type": "object",
+        "properties": {
+            "clusters": {"description": "The clusters by their ID.", "anyOf": [described, {"enum": FALSE}]},
+            "generated_at": {"description": "When the AI server made it: ISO 8601, or seconds since 1970."},
+        },
+        "additionalProperties": True,
+    }
+    metadata = structs.defs["GraphFile"]["properties"]["metadata"]
+    metadata["anyOf"][0] = ref("GraphMetadata")
+    return _whole("documents/graph", summary(GraphFile), reference, structs)
+
+
+def features() -> Schema:
+    """The features document. It is streamed: what is no array where one is expected holds no numbers."""
+    structs = Structs(strict=False)
+    reference = structs.add(FeaturesFile)
+    properties = structs.defs["FeaturesFile"]["properties"]
+    described, [rows, _] = properties["embeddings"]["description"], properties["embeddings"]["anyOf"]
+    no_rows = {"description": "Whatever is no array has no rows.", "not": {"type": "array"}}
+    rows["items"] = {"anyOf": [rows["items"], {"enum": FALSE}]}
+    properties["embeddings"] = {"description": described, "anyOf": [rows, no_rows]}
+    return _whole("documents/features", summary(FeaturesFile), reference, structs)
+
+
+def summary_document() -> Schema:
+    """The summary document."""
+    structs = Structs(strict=False)
+    return _whole("documents/summary", summary(SummaryDocument), structs.add(SummaryDocument), structs)
+
+
+def add_node_batch() -> Schema:
+    """The batch of new sources."""
+    structs = Structs(strict=False)
+    return _whole("documents/add-node-batch", summary(AddNodeBatch), structs.add(AddNodeBatch), structs)
+
+
+def microscope_standardized() -> Schema:
+    """The chunks of a microscope document, or its one chunk."""
+    structs = Structs(strict=False)
+    chunk = structs.add(Chunk)
+    either = {"anyOf": [{"type": "array", "items": chunk}, chunk]}
+    return _whole("documents/microscope-standardized", f"{summary(Chunk)} One chunk may stand alone.", either, structs)
+
+
+def microscope_block_graph() -> Schema:
+    """The block graph, bare or inside `block_graph`; a block may be named by `id`."""
+    structs = Structs(strict=False)
+    reference = structs.add(BlockGraph)
+    block = structs.defs["Block"]
+    block["properties"]["id"] = {"description": "Its ID where `block_id` is not given."}
+    block["if"] = {"properties": {"block_id": structs.shared("NotGiven")}}
+    block["then"] = {"properties": {"id": {"anyOf": block["properties"]["block_id"]["anyOf"]}}}
+    structs.defs["WrappedBlockGraph"] = {
+        "title": "WrappedBlockGraph",
+        "description": "A block graph inside an object.",
+        "type": "object",
+        "properties": {"block_graph": {"description": "The block graph.", **reference}},
+        "required": ["block_graph"],
+    }
+    is_wrapped = {"required": ["block_graph"], "properties": {"block_graph": {"not": {"enum": FALSE}}}}
+    either = {"type": "object", "if": is_wrapped, "then": ref("WrappedBlockGraph"), "else": reference}
+    return _whole("documents/microscope-block-graph", summary(BlockGraph), either, structs)
+
+
+def notification(kind: type[Notice]) -> Schema:
+    """The payload of a notification: what the app is told, and by which task."""
+    structs = Structs(strict=True)
+    reference = structs.add(kind)
+    payload = structs.defs[kind.__name__]
+    payload["properties"] = {"taskId": TASK_ID, **payload["properties"]}
+    payload["required"] = ["taskId", *payload["required"]]
+    return _whole(f"notifications/{kind.event}", summary(kind), reference, structs)
+
+
+def _whole(path: str, description: str, schema: Schema, structs: Structs) -> Schema:
+    """A schema that stands alone."""
+    return {
+        "$schema": DIALECT,
+        "$id": f"urn:graphnode:{path.replace('/', ':')}",
+        "title": path.rpartition("/")[2],
+        "description": description,
+        **schema,
+        "examples": [EXAMPLES[path]],
+        "$defs": dict(sorted(structs.defs.items())),
+    }
+
+
+def _spelt(fields: Schema, *, at: str, structs: Structs) -> Schema:
+    """Fields by their name in snake_case, under each name that they may bear: null and "" stand for "not given".
+
+    Parameters:
+      at: where the properties are, for what is said of a field under its usual name alone.
+    """
+    spelt: Schema = {}
+    for name, schema in fields.items():
+        usual, *others = spellings(name)
+        alternatives = [each for each in schema.get("anyOf", []) if each != ref("NotGiven")]
+        said = {"description": schema["description"]}
+        alternatives = alternatives or [{word: value for word, value in schema.items() if word != "description"}]
+        spelt[usual] = {**said, "anyOf": [*alternatives, structs.shared("NotGiven")]}
+        spelt |= {other: {"$ref": f"{at}/properties/{usual}"} for other in others}
+    return spelt
+
+
+def _given(name: str) -> Schema:
+    """Asks that a field is given, under one of its names."""
+    return {"anyOf": [{"required": [each], "properties": {each: ref("Given")}} for each in spellings(name)]}

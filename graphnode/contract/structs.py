@@ -1,0 +1,183 @@
+"""From a struct to the JSON Schema of all that is read as it.
+
+The decoders of what the AI server sends are not strict (msgspec's lax mode): a number may come as a text, and what is
+absent, null or "" was not given. https://jcristharif.com/msgspec/usage.html#strict-vs-lax-mode
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+
+Schema = dict[str, Any]
+
+REF = "#/$defs/{name}"
+
+#: What lax mode takes beside the types, and what several schemas name.
+SHARED: dict[str, Schema] = {
+    "Given": {"description": "What counts as a value.", "not": {"enum": [None, ""]}},
+    "NotGiven": {"description": "Means the same as leaving the field out.", "enum": [None, ""]},
+    "NullText": {"description": "null, written as a text.", "type": "string", "pattern": "^[nN][uU][lL][lL]$"},
+    "BooleanText": {
+        "description": "A boolean, written as a number or as a text.",
+        "anyOf": [
+            {"enum": [0, 1]},
+            {"type": "string", "pattern": "^([tT][rR][uU][eE]|[fF][aA][lL][sS][eE]|0|1)$"},
+        ],
+    },
+}
+
+
+def ref(name: str) -> Schema:
+    """A reference to one of the document's own definitions."""
+    return {"$ref": REF.format(name=name)}
+
+
+class Structs:
+    """Makes schemas of what is read as a struct.
+
+    Parameters:
+      strict: whether a value must have its type.
+      defs: the definitions that the schemas made so far refer to; they grow with each.
+    """
+
+    def __init__(self, *, strict: bool) -> None:
+        self.strict = strict
+        self.defs: dict[str, Schema] = {}
+
+    def add(self, kind: type[msgspec.Struct]) -> Schema:
+        """A reference to the schema of a struct, which is defined with all that it holds."""
+        _, components = msgspec.json.schema_components([kind], ref_template=REF)
+        for name, component in components.items():
+            self.defs[name] = self._object(component, getattr(sys.modules[kind.__module__], name))
+        return ref(kind.__name__)
+
+    def shared(self, name: str) -> Schema:
+        """A reference to one of the shared definitions."""
+        self.defs[name] = SHARED[name]
+        return ref(name)
+
+    def value(self, schema: Schema, *, optional: bool = False) -> Schema:
+        """The schema of what is read as a value.
+
+        Parameters:
+          schema: that of its type.
+          optional: whether it may be left out, and so be null or "".
+        """
+        alternatives = schema.get("anyOf", [schema])
+        kinds = {alternative.get("type") for alternative in alternatives}
+        taken = [self._inside(alternative) for alternative in alternatives if alternative != {"type": "null"}]
+        if {} in taken:
+            return {}
+        if {"type": "number"} in taken and {"type": "integer"} in taken:
+            taken.remove({"type": "integer"})
+        if "string" not in kinds and not self.strict:
+            taken += [text for alternative in alternatives for text in self._texts(alternative)]
+        if optional and not self.strict:
+            taken.append(self.shared("NotGiven"))
+        elif "null" in kinds:
+            taken.append({"type": "null"})
+        return taken[0] if len(taken) == 1 else {"anyOf": taken}
+
+    def _object(self, schema: Schema, kind: type[msgspec.Struct]) -> Schema:
+        texts, required = descriptions(kind), schema.get("required", [])
+        properties = {
+            name: {"description": texts[name], **self.value(field, optional=name not in required)}
+            for name, field in schema["properties"].items()
+        }
+        made = {**schema, "description": summary(kind), "properties": properties}
+        return {word: said for word, said in made.items() if said != []}
+
+    def _inside(self, schema: Schema) -> Schema:
+        """The schema without its default, and with what it holds made lenient."""
+        inside = {name: value for name, value in schema.items() if name != "default"}
+        if isinstance(inside.get("items"), dict):
+            inside["items"] = self.value(inside["items"])
+        if isinstance(inside.get("additionalProperties"), dict):
+            inside["additionalProperties"] = self.value(inside["additionalProperties"])
+        if "prefixItems" in inside:
+            inside["prefixItems"] = [self.value(item) for item in inside["prefixItems"]]
+        return {name: value for name, value in inside.items() if (name, value) != ("items", {})}
+
+    def _texts(self, schema: Schema) -> list[Schema]:
+        """How a value may be written as a text."""
+        match schema.get("type"):
+            case "integer" | "number":
+                name, text = number_text(schema)
+                self.defs[name] = text
+                return [ref(name)]
+            case "boolean":
+                return [self.shared("BooleanText")]
+            case "null":
+                return [self.shared("NullText")]
+        return []
+
+
+def number_text(schema: Schema) -> tuple[str, Schema]:
+    """The name and the schema of a number within bounds, written as a text.
+
+    Parameters:
+      schema: of the number; a bound, if there is one, is an integer, and the lower one is at most 0.
+    """
+    is_integer = schema["type"] == "integer"
+    # Beside an upper bound exponents are left out: a pattern cannot tell which ones stay below it.
+    least, most = schema.get("minimum"), schema.get("maximum")
+    fraction, exponent = (r"(\.0+)?", "") if is_integer else (r"(\.[0-9]+)?", "([eE][+-]?[0-9]{1,2})?")
+    unlimited = f"(0|[1-9][0-9]*){fraction}{exponent}"
+    forms = [unlimited] if most is None else [f"({_digits_below(most)}){fraction}", rf"{most}(\.0+)?"]
+    if least is None:
+        forms.append(f"-{unlimited}")
+    elif least < 0:
+        forms += [f"-({_digits_below(-least)}){fraction}", rf"{least}(\.0+)?"]
+    bounds = "".join(f"{word}{abs(bound)}" for word, bound in (("From", least), ("To", most)) if bound is not None)
+    name = f"{'Integer' if is_integer else 'Number'}Text{bounds}"
+    within = " ".join(f"{word} {bound}" for word, bound in (("from", least), ("to", most)) if bound is not None)
+    described = f"{'An integer' if is_integer else 'A number'} {within}".strip() + ", written as a text."
+    return name, {"description": described, "type": "string", "pattern": f"^({'|'.join(forms)})$"}
+
+
+def _digits_below(limit: int) -> str:
+    """A pattern of the integers from 0 to below a positive limit, without leading zeros."""
+    digits = str(limit)
+    shorter = ["0"] if len(digits) > 1 else []
+    if len(digits) > 1:
+        shorter.append("[1-9]" if len(digits) == 2 else f"[1-9][0-9]{{0,{len(digits) - 2}}}")
+    longest = []
+    for place, digit in enumerate(digits):
+        lowest, highest = int(place == 0 and len(digits) > 1), int(digit) - 1
+        if highest >= lowest:
+            free = len(digits) - place - 1
+            longest.append(f"{digits[:place]}[{lowest}-{highest}]" + (f"[0-9]{{{free}}}" if free else ""))
+    return "|".join(shorter + longest)
+
+
+def summary(kind: type) -> str:
+    """What a class is, from the first paragraph of its docstring."""
+    return " ".join(inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0].split())
+
+
+@cache
+def descriptions(kind: type[msgspec.Struct]) -> dict[str, str]:
+    """What the texts below a struct's fields say, by the name that the field has on the wire."""
+    texts: dict[str, str] = {}
+    for each in reversed(kind.__mro__):
+        if issubclass(each, msgspec.Struct) and each is not msgspec.Struct:
+            texts |= _texts_below_fields(each)
+    return {field.encode_name: texts[field.name] for field in msgspec.structs.fields(kind)}
+
+
+def _texts_below_fields(kind: type) -> dict[str, str]:
+    """They are no part of a class at run time: its source has them."""
+    texts = {}
+    for definition in ast.parse(inspect.getsource(kind)).body:
+        for field, below in pairwise(definition.body if isinstance(definition, ast.ClassDef) else ()):
+            match field, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    texts[name] = text
+    return texts

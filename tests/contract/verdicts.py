@@ -1,0 +1,90 @@
+"""What the worker's own decoders say of a message, document or notification."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+
+from graphnode.contract.schemas import REQUESTS
+from graphnode.documents import (
+    decode_add_node_batch,
+    decode_block_graph,
+    decode_chunks,
+    decode_graph,
+    decode_summary,
+    read_conversations,
+    read_embeddings,
+)
+from graphnode.envelopes import LONGEST_TASK_ID, peek, to_message
+from graphnode.errors import GraphNodeError
+from graphnode.rules.notifications import NOTICES, Notice
+
+SENT_AT = datetime(2026, 5, 24, tzinfo=UTC)
+
+
+def read_features(raw: bytes) -> None:
+    list(read_conversations(io.BytesIO(raw)))
+    list(read_embeddings(io.BytesIO(raw)))
+
+
+PAYLOADS = {kind.request_type: kind for kind in REQUESTS}
+NOTIFICATIONS: dict[str, type[Notice]] = {kind.event: kind for kind in NOTICES}
+DOCUMENTS: dict[str, Callable[[bytes], Any]] = {
+    "graph": decode_graph,
+    "features": read_features,
+    "summary": decode_summary,
+    "add-node-batch": decode_add_node_batch,
+    "microscope-standardized": decode_chunks,
+    "microscope-block-graph": decode_block_graph,
+}
+
+
+class RequestEnvelope(msgspec.Struct, rename="camel", kw_only=True):
+    task_type: str
+    task_id: Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_TASK_ID)]
+    timestamp: str
+    payload: Any
+
+
+def read_request(task_type: str, value: Any) -> None:
+    envelope = msgspec.convert(value, RequestEnvelope)
+    if envelope.task_type != task_type:
+        raise msgspec.ValidationError(f"it is a {envelope.task_type}")
+    try:
+        datetime.fromisoformat(envelope.timestamp)
+    except ValueError as error:
+        raise msgspec.ValidationError(str(error)) from None
+    msgspec.convert(envelope.payload, PAYLOADS[task_type])
+
+
+def read_notification(event: str, value: Any) -> None:
+    msgspec.convert(value, NOTIFICATIONS[event])
+    msgspec.convert(value, TaskOfNotification)
+
+
+class TaskOfNotification(msgspec.Struct, rename="camel"):
+    task_id: Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_TASK_ID)]
+
+
+def refusal(path: str, value: Any) -> str | None:
+    """Why the worker refuses what is said to be of a schema; None if it takes it."""
+    room, _, name = path.partition("/")
+    raw = msgspec.json.encode(value)
+    try:
+        if room == "documents":
+            DOCUMENTS[name](raw)
+        elif room == "notifications":
+            read_notification(name, value)
+        elif name.endswith("_REQUEST"):
+            read_request(name, value)
+        else:
+            to_message(raw.decode(), message_id="m", sent_at=SENT_AT, receive_count=1)
+            if (found := peek(raw.decode())[1]) != name:
+                return f"it is a {found}"
+    except (GraphNodeError, msgspec.ValidationError) as error:
+        return str(error)
+    return None
