@@ -58,6 +58,12 @@ class SchemaError(GraphNodeError):
     reason = "SCHEMA"
 
 
+class NothingStored(GraphNodeError):
+    """Nothing is stored of the user who was asked for."""
+
+    reason = "NOTHING_STORED"
+
+
 class PermanentError(GraphNodeError):
     """It will fail the same way each time: to the dead-letter queue at once."""
 

@@ -194,6 +194,14 @@ def _transaction(begin: str, *parameters: str) -> Iterator[None]:
         _abandon_connection()
 
 
+@contextmanager
+def snapshot() -> Iterator[None]:
+    """Have all that the block reads be of one moment, without a lock; it can write nothing."""
+    with connection(), database.atomic(isolation_level="REPEATABLE READ"):
+        database.execute_sql("SET TRANSACTION READ ONLY; SET LOCAL timezone = 'UTC'")
+        yield
+
+
 def _abandon_connection() -> None:
     """Close the thread's connection, if it has one: it did not go back to the pool, so nobody knows its state."""
     while database.in_transaction():
