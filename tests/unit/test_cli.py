@@ -105,15 +105,18 @@ def test_an_environment_file_needs_a_directory(run: Run, tmp_path: Path) -> None
     assert "there is no directory" in errors
 
 
-def test_a_command_that_needs_the_development_extra_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("module", "extra"), [("psutil", "dev"), ("scipy", "ai")])
+def test_a_command_that_needs_an_extra_says_which(
+    run: Run, monkeypatch: pytest.MonkeyPatch, module: str, extra: str
+) -> None:
     def fail(_path: Path | None) -> None:
-        raise ModuleNotFoundError("No module named 'psutil'", name="psutil")
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
     monkeypatch.setattr(database, "environment_of", fail)
 
     code, _, _ = run("migrate")
 
-    assert code == "graphnode: this command needs psutil: pip install 'graphnode-worker[dev]'."
+    assert code == f"graphnode: this command needs {module}: pip install 'graphnode-worker[{extra}]'."
 
 
 @pytest.mark.parametrize("age", ["90", "d", "-1d", "90 days", "999999d"])

@@ -1,0 +1,57 @@
+"""A user's stored graph, to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from graphnode.cli.environment import env_file_option, environment_of, open_database
+
+PICTURE = click.Path(dir_okay=False, writable=True, path_type=Path)
+
+
+@click.command()
+@click.argument("user")
+@click.option("--svg", "svg_file", type=PICTURE, help="Draw the graph into this SVG file.")
+@click.option("--html", "html_file", type=PICTURE, help="Draw the graph into this HTML page, to explore it.")
+@env_file_option
+def show(user: str, svg_file: Path | None, html_file: Path | None, env_file: Path | None) -> None:
+    """Show what is stored of USER: status, counts, clusters and their keywords, the newest notifications.
+
+    With --svg or --html it draws the graph instead: alike nodes lie near one another, each cluster has its colour and
+    name. Either file stands alone, and follows the reader's light or dark scheme. The same graph has the same picture.
+    """
+    from graphnode.storage.schema import check_schema
+
+    for option, file in {"--svg": svg_file, "--html": html_file}.items():
+        if file and not file.parent.is_dir():
+            raise click.BadParameter(f"there is no directory {file.parent}.", param_hint=option)
+    with open_database(environment_of(env_file)):
+        check_schema()
+        if svg_file or html_file:
+            _draw(user, svg_file, html_file)
+        else:
+            _print(user)
+
+
+def _print(user: str) -> None:
+    from rich.console import Console
+
+    from graphnode.show.overview import overview
+    from graphnode.show.reading import read_overview
+
+    Console(highlight=False).print(overview(read_overview(user)))
+
+
+def _draw(user: str, svg_file: Path | None, html_file: Path | None) -> None:
+    from graphnode.show.drawing_svg import counts, svg
+    from graphnode.show.page import page
+    from graphnode.show.picture import compose
+    from graphnode.show.reading import read_graph
+
+    picture = compose(read_graph(user))
+    for file, drawing in ((svg_file, svg), (html_file, page)):
+        if file:
+            file.write_text(drawing(picture), encoding="utf-8")
+            click.echo(f"{file}: {counts(picture)}")

@@ -1,0 +1,214 @@
+"""A picture as SVG: one file that follows the reader's light or dark scheme, also as an image in a page."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from xml.etree.ElementTree import Element, SubElement, tostring
+
+from graphnode.show.labels import shortened, text_width
+from graphnode.show.palette import DARK, LIGHT, variable, variables
+from graphnode.show.picture import Island, Picture, PlacedNode
+
+STYLE = Path(__file__).with_name("template") / "picture.css"
+
+#: The room around the picture, in the height of its text.
+MARGIN = 1.6
+
+#: Links of a cluster are drawn in so many strokes of their own width, the weakest first.
+STROKES = (0.5, 0.8, 1.25)
+
+#: How far along the line between two islands the curves of their links run together.
+BUNDLE = 0.32
+
+
+def svg(picture: Picture) -> str:
+    """The picture as the text of an SVG file."""
+    font, margin = picture.font, picture.font * MARGIN
+    top, bottom = font * 4.6, font * 2.6
+    texts = (title(picture), "title", 1.35), (counts(picture), "small", 0.92), (legend(picture), "small", 0.84)
+    width = max(picture.width, *(text_width(text) * size * font for text, _, size in texts)) + 2 * margin
+    height = picture.height + top + bottom
+    root = Element(
+        "svg",
+        {
+            "xmlns": "http://www.w3.org/2000/svg",
+            "viewBox": f"0 0 {_number(width)} {_number(height)}",
+            "width": _number(width),
+            "height": _number(height),
+            "role": "img",
+            "aria-labelledby": "title desc",
+        },
+    )
+    SubElement(root, "title", {"id": "title"}).text = title(picture)
+    SubElement(root, "desc", {"id": "desc"}).text = description(picture)
+    SubElement(root, "style").text = style()
+    SubElement(root, "rect", {"class": "paper", "width": "100%", "height": "100%", "rx": _number(font * 0.7)})
+    drawing = SubElement(root, "g", {"transform": f"translate({_number((width - picture.width) / 2)} {_number(top)})"})
+    _draw(drawing, picture)
+    for (text, kind, size), y in zip(texts, (font * 2.1, font * 3.6, height - font * 1.1), strict=True):
+        _text(root, text, kind, x=margin, y=y, size=size * font)
+    return tostring(root, encoding="unicode") + "\n"
+
+
+def style() -> str:
+    """The style sheet: the colours of either scheme, and what uses them."""
+    return (
+        f":root{{color-scheme:light dark;{variables(LIGHT)}}}"
+        f"@media(prefers-color-scheme:dark){{:root{{{variables(DARK)}}}}}\n" + STYLE.read_text()
+    )
+
+
+def title(picture: Picture) -> str:
+    """What the picture shows."""
+    return f"The knowledge graph of {shortened(picture.graph.user_id, most=24)}"
+
+
+def counts(picture: Picture) -> str:
+    """How much there is."""
+    graph = picture.graph
+    said = [
+        _counted(len(graph.nodes), "node"),
+        _counted(len(graph.edges), "edge"),
+        _counted(len(graph.clusters), "cluster"),
+    ]
+    if graph.updated_at:
+        said.append(f"{graph.status} {graph.updated_at:%Y-%m-%d}")
+    return " · ".join(said)
+
+
+def legend(picture: Picture) -> str:
+    """How to read it, in one line."""
+    said = ["Near one another: alike."]
+    if picture.links:
+        said.append("Larger: more edges.")
+    if any(picture.nodes[link.source].island != picture.nodes[link.target].island for link in picture.links):
+        said.append("Grey curves: between clusters.")
+    if len(picture.drawn) < len(picture.links):
+        said.append(f"Drawn: the strongest {len(picture.drawn):,} edges.")
+    return " ".join(said)
+
+
+def description(picture: Picture) -> str:
+    """The picture for those who do not see it: its clusters, the largest first."""
+    listed = "; ".join(f"{island.name} ({_counted(island.size, 'node')})" for island in picture.islands)
+    return f"{counts(picture)}. {listed}."
+
+
+def _draw(parent: Element, picture: Picture) -> None:
+    islands = SubElement(parent, "g", {"class": "grounds"})
+    for island in picture.islands:
+        corners = " ".join(f"{_number(x)},{_number(y)}" for x, y in island.outline)
+        SubElement(islands, "polygon", {"class": "ground", "points": corners, "style": _fill(island)})
+    _draw_links(SubElement(parent, "g", {"class": "links"}), picture)
+    members: dict[int, list[PlacedNode]] = defaultdict(list)
+    for placed in picture.nodes:
+        members[placed.island].append(placed)
+    for number, island in enumerate(picture.islands):
+        group = SubElement(parent, "g", {"class": "node", "style": _fill(island)})
+        for placed in members[number]:
+            _draw_node(group, placed, island)
+    for placed in picture.nodes:
+        if placed.label:
+            text, box = placed.label
+            size = (box.bottom - box.top) / 1.15
+            _text(parent, text, "word", x=(box.left + box.right) / 2, y=box.bottom - size * 0.27, size=size)
+    for island in picture.islands:
+        _draw_name(parent, island, picture.font)
+
+
+def _draw_links(parent: Element, picture: Picture) -> None:
+    """One path for all links of a cluster that are alike in width: where they cross, they do not grow darker."""
+    paths: dict[tuple[int, int], list[str]] = defaultdict(list)
+    widths, drawn = strokes(picture)
+    for place, stroke in drawn.items():
+        link = picture.links[place]
+        one, other = picture.nodes[link.source], picture.nodes[link.target]
+        if one.island == other.island:
+            paths[one.island, stroke].append(f"M{_point(one.x, one.y)}L{_point(other.x, other.y)}")
+        else:
+            paths[-1, stroke].append(_curve(picture, one, other))
+    for (island, stroke), lines in sorted(paths.items()):
+        look = {"class": "between"} if island < 0 else {"class": "within", "style": _stroke(picture.islands[island])}
+        SubElement(parent, "path", {**look, "stroke-width": f"{widths[stroke]:.2f}", "d": "".join(lines)})
+
+
+def strokes(picture: Picture) -> tuple[list[float], dict[int, int]]:
+    """The widths of the strokes, and which of them each drawn link has, by the link's place: a third of them each."""
+    scale = picture.font / 13 * (1 + picture.spacing / 120)
+    weights = sorted(picture.links[place].weight for place in picture.drawn)
+    bounds = [weights[len(weights) * third // len(STROKES)] for third in range(1, len(STROKES)) if weights]
+    return [width * scale for width in STROKES], {
+        place: sum(picture.links[place].weight >= bound for bound in bounds) for place in picture.drawn
+    }
+
+
+def _draw_node(parent: Element, placed: PlacedNode, island: Island) -> None:
+    x, y, radius = placed.x, placed.y, placed.radius
+    match island.look.shape:
+        case "circle":
+            mark = SubElement(parent, "circle", {"cx": _number(x), "cy": _number(y), "r": _number(radius)})
+        case shape:
+            mark = SubElement(parent, "polygon", {"points": _points(corners(shape, x, y, radius))})
+    SubElement(mark, "title").text = about(placed, island)
+
+
+def about(placed: PlacedNode, island: Island) -> str:
+    """What is said of a node under the pointer."""
+    lines = [placed.node.title, placed.node.orig_id, island.name, ", ".join(placed.node.keywords)]
+    return "\n".join(line for place, line in enumerate(lines) if line and line not in lines[:place])
+
+
+def corners(shape: str, x: float, y: float, radius: float) -> list[tuple[float, float]]:
+    """The corners of a shape as large as a circle of this radius looks."""
+    sides, turn, reach = {"square": (4, 45, 1.2), "triangle": (3, -90, 1.4), "diamond": (4, 0, 1.3)}[shape]
+    angles = [math.radians(turn + 360 * side / sides) for side in range(sides)]
+    return [(x + reach * radius * math.cos(angle), y + reach * radius * math.sin(angle)) for angle in angles]
+
+
+def _draw_name(parent: Element, island: Island, font: float) -> None:
+    middle, high = (island.label.left + island.label.right) / 2, font * 1.2
+    text = SubElement(parent, "text", {"class": "name", "font-size": _number(font)})
+    for number, line in enumerate(island.lines):
+        at = {"x": _number(middle), "y": _number(island.label.top + high * (number + 1) - font * 0.3)}
+        SubElement(text, "tspan", at).text = line
+
+
+def _curve(picture: Picture, one: PlacedNode, other: PlacedNode) -> str:
+    """A link between islands: its middle runs along the line between them, with the others of the two."""
+    a, b = picture.islands[one.island], picture.islands[other.island]
+    first = (a.x + (b.x - a.x) * BUNDLE, a.y + (b.y - a.y) * BUNDLE)
+    second = (b.x + (a.x - b.x) * BUNDLE, b.y + (a.y - b.y) * BUNDLE)
+    return f"M{_point(one.x, one.y)}C{_point(*first)} {_point(*second)} {_point(other.x, other.y)}"
+
+
+def _text(parent: Element, text: str, kind: str, *, x: float, y: float, size: float) -> None:
+    at = {"x": _number(x), "y": _number(y), "font-size": _number(size)}
+    SubElement(parent, "text", {"class": kind, **at}).text = text
+
+
+def _fill(island: Island) -> str:
+    return f"fill:var({variable(island.look.hue)})"
+
+
+def _stroke(island: Island) -> str:
+    return f"stroke:var({variable(island.look.hue)})"
+
+
+def _points(corners: Iterable[tuple[float, float]]) -> str:
+    return " ".join(f"{_number(x)},{_number(y)}" for x, y in corners)
+
+
+def _point(x: float, y: float) -> str:
+    return f"{_number(x)} {_number(y)}"
+
+
+def _number(value: float) -> str:
+    """A coordinate, as exact as the eye."""
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,}\u00a0{what}" + "s" * (count != 1)

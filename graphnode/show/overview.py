@@ -1,0 +1,83 @@
+"""What the terminal shows of a user: status, counts, clusters with their keywords, the newest notifications."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from graphnode.show.reading import Overview, Told, printable
+
+#: Clusters that are listed; the picture has all of them.
+LISTED = 20
+
+#: Characters of the longest bar.
+BAR = 10
+
+
+def overview(shown: Overview) -> RenderableType:
+    """The text for a console of 80 columns or more. Nothing in it is told by colour alone."""
+    return Group(*_parts(shown))
+
+
+def _parts(shown: Overview) -> Iterator[RenderableType]:
+    graph = shown.graph
+    status = "has no graph"
+    if graph.status:
+        status = f"{graph.status} · updated {graph.updated_at:%Y-%m-%d %H:%M} UTC"
+    yield Text.assemble((printable(graph.user_id), "bold"), "  ", status)
+    if graph.status:
+        yield Text(f"{shown.node_count:,} nodes · {shown.edge_count:,} edges · {len(graph.clusters):,} clusters")
+    if graph.clusters or shown.without_cluster:
+        yield Text("\nClusters", style="bold")
+        yield _clusters(shown)
+    if shown.notifications:
+        yield Text("\nNewest notifications", style="bold")
+        yield _notifications(shown.notifications)
+
+
+def _clusters(shown: Overview) -> Table:
+    table = _table()
+    table.add_column("size", justify="right")
+    table.add_column("bar", width=BAR, style="cyan")
+    table.add_column("name", max_width=28, overflow="fold")
+    table.add_column("keywords", style="dim", ratio=1)
+    clusters = shown.graph.clusters
+    sizes = [cluster.size for cluster in clusters] + [shown.without_cluster]
+    rows: list[tuple[int, str, Iterable[str]]] = [
+        (cluster.size, cluster.name, cluster.keywords) for cluster in clusters[:LISTED]
+    ]
+    if rest := clusters[LISTED:]:
+        rows.append((sum(cluster.size for cluster in rest), f"{len(rest):,} smaller clusters", ()))
+        sizes.append(rows[-1][0])
+    if shown.without_cluster:
+        rows.append((shown.without_cluster, "no cluster", ()))
+    for size, name, keywords in rows:
+        bar = "█" * max(round(BAR * size / max(*sizes, 1)), size > 0)
+        table.add_row(Text(f"{size:,}"), Text(bar), Text(name), Text(", ".join(keywords)))
+    return table
+
+
+def _notifications(newest: Iterable[Told]) -> Table:
+    table = _table()
+    table.add_column("when", no_wrap=True)
+    table.add_column("what", ratio=1, overflow="fold")
+    table.add_column("push", no_wrap=True)
+    for told in newest:
+        facts = ", ".join(
+            f"{name} {value}"
+            for name, value in told.payload.items()
+            if name != "taskId" and isinstance(value, int | float | str)
+        )
+        table.add_row(
+            Text(f"{told.created_at:%Y-%m-%d %H:%M}"),
+            Text.assemble(printable(told.type), (f"\n{printable(facts)}" * bool(facts), "dim")),
+            Text(f"push {told.push_status}"),
+        )
+    return table
+
+
+def _table() -> Table:
+    return Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False, expand=True)

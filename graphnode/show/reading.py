@@ -1,0 +1,228 @@
+"""What is shown of a user, read from the storage as one moment had it."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from graphnode.errors import NothingStored
+from graphnode.storage.database import snapshot
+from graphnode.storage.graphs import Graph, GraphCluster, GraphEdge, GraphNode, GraphPart, NodeEmbedding
+from graphnode.storage.notifications import Notification
+
+#: How many keywords a cluster is described with.
+CLUSTER_KEYWORDS = 5
+
+#: How many of a user's notifications are shown, the newest.
+NOTIFICATIONS = 5
+
+#: Unicode's categories of what has no place in a line of text: controls, surrogates, private use, unassigned. A
+#: terminal would obey some of them, and XML allows few. https://www.unicode.org/reports/tr44/#General_Category_Values
+UNPRINTABLE = frozenset({"Cc", "Cs", "Co", "Cn"})
+
+#: What turns the direction of the text that follows. https://www.unicode.org/reports/tr9/#Directional_Formatting_Characters
+TURNING = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+class Node(NamedTuple):
+    """A node. `title` is its source's name, or the source's ID if it has none."""
+
+    id: int
+    orig_id: str
+    title: str
+    cluster_id: str | None
+    source_type: str | None
+    num_messages: int | None
+    timestamp: datetime | None
+    keywords: list[str]
+
+
+class Edge(NamedTuple):
+    """An edge between the nodes of these IDs."""
+
+    source: int
+    target: int
+    weight: float | None
+
+
+class Cluster(NamedTuple):
+    """A cluster; its keywords are what its nodes say most, the strongest first."""
+
+    id: str
+    name: str
+    size: int
+    keywords: list[str]
+
+
+class Told(NamedTuple):
+    """A notification."""
+
+    created_at: datetime
+    type: str
+    push_status: str
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StoredGraph:
+    """A user's graph.
+
+    Parameters:
+      status: of the contract; None if the user has no graph's row.
+      clusters: the largest first.
+      embeddings: by node ID; a node may have none.
+    """
+
+    user_id: str
+    status: str | None
+    updated_at: datetime | None
+    clusters: list[Cluster]
+    nodes: list[Node] = field(default_factory=list)
+    edges: list[Edge] = field(default_factory=list)
+    embeddings: dict[int, list[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What the terminal shows of a user: counts, and `graph` without its nodes and edges."""
+
+    graph: StoredGraph
+    node_count: int
+    edge_count: int
+    without_cluster: int
+    notifications: list[Told]
+
+
+def read_overview(user_id: str) -> Overview:
+    """Read what the terminal shows.
+
+    Raises:
+      NothingStored: There is neither a graph nor a notification of this user.
+    """
+    with snapshot():
+        graph = _read_graph(user_id)
+        newest = (
+            Notification.select(
+                Notification.created_at, Notification.type, Notification.push_status, Notification.payload
+            )
+            .where(Notification.user_id == user_id)
+            .order_by(Notification.id.desc())
+            .limit(NOTIFICATIONS)
+        )
+        notifications = [Told(*row) for row in newest.tuples().iterator()]
+        edges = GraphEdge.select().where(GraphEdge.user_id == user_id).count()
+    if graph.status is None and not notifications:
+        raise NothingStored(f"Nothing is stored of user {user_id!r}: neither a graph nor a notification.")
+    return Overview(
+        graph=graph,
+        node_count=len(graph.nodes),
+        edge_count=edges,
+        without_cluster=sum(node.cluster_id is None for node in graph.nodes),
+        notifications=notifications,
+    )
+
+
+def read_graph(user_id: str) -> StoredGraph:
+    """Read a graph to draw it.
+
+    Raises:
+      NothingStored: There is no graph of this user, or it has no nodes.
+    """
+    with snapshot():
+        graph = _read_graph(user_id)
+        if graph.status is None:
+            raise NothingStored(f"User {user_id!r} has no graph: there is nothing to draw.")
+        if not graph.nodes:
+            raise NothingStored(f"The graph of user {user_id!r} has no nodes ({graph.status}): nothing to draw.")
+        graph.edges.extend(Edge(*row) for row in _rows(GraphEdge, user_id, Edge._fields))
+        graph.embeddings.update(_rows(NodeEmbedding, user_id, ("node_id", "embedding")))
+    return graph
+
+
+def printable(text: str) -> str:
+    """The text on one line, without what is not for the eye."""
+    kept = (
+        " " if character.isspace() else character
+        for character in text
+        if character.isspace() or (unicodedata.category(character) not in UNPRINTABLE and character not in TURNING)
+    )
+    return " ".join("".join(kept).split())
+
+
+def _read_graph(user_id: str) -> StoredGraph:
+    row = Graph.get_or_none(Graph.user_id == user_id)
+    nodes = [
+        _node(*values)
+        for values in _rows(
+            GraphNode,
+            user_id,
+            ("id", "orig_id", "metadata", "cluster_id", "source_type", "num_messages", "timestamp", "keywords"),
+        )
+    ]
+    said = _said(nodes)
+    sizes = Counter(node.cluster_id for node in nodes)
+    clusters = [
+        Cluster(key, printable(name or key) or "?", sizes[key], said.get(key) or _terms(themes)[:CLUSTER_KEYWORDS])
+        for key, name, themes in _rows(GraphCluster, user_id, ("id", "name", "themes"))
+    ]
+    return StoredGraph(
+        user_id=user_id,
+        status=row.status if row else None,
+        updated_at=row.updated_at if row else None,
+        clusters=sorted(clusters, key=lambda cluster: (-cluster.size, cluster.id)),
+        nodes=nodes,
+    )
+
+
+def _rows(table: type[GraphPart], user_id: str, columns: Sequence[str]) -> Iterable[tuple[Any, ...]]:
+    """These columns of a user's rows, in the order of the primary key."""
+    fields = [table._meta.fields[name] for name in columns]
+    query = table.select(*fields).where(table.user_id == user_id).order_by(*table._meta.get_primary_keys())
+    rows: Iterable[tuple[Any, ...]] = query.tuples().iterator()
+    return rows
+
+
+def _node(
+    id: int,  # noqa: A002
+    orig_id: str,
+    metadata: dict[str, Any],
+    cluster_id: str | None,
+    source_type: str | None,
+    num_messages: int | None,
+    timestamp: datetime | None,
+    keywords: list[Any],
+) -> Node:
+    title = metadata.get("title")
+    shown_id = printable(orig_id)
+    return Node(
+        id=id,
+        orig_id=shown_id,
+        title=(printable(title) if isinstance(title, str) else "") or shown_id,
+        cluster_id=cluster_id,
+        source_type=source_type and printable(source_type),
+        num_messages=num_messages,
+        timestamp=timestamp,
+        keywords=_terms(keywords),
+    )
+
+
+def _terms(keywords: list[Any]) -> list[str]:
+    """The words of a list of keywords, each once: `{term, score}` objects, or plain words."""
+    terms = [keyword.get("term") if isinstance(keyword, dict) else keyword for keyword in keywords]
+    return list(dict.fromkeys(word for term in terms if isinstance(term, str) and (word := printable(term))))
+
+
+def _said(nodes: list[Node]) -> dict[str | None, list[str]]:
+    """What each cluster's nodes say most: the first keyword of a node counts most."""
+    counts: dict[str | None, Counter[str]] = defaultdict(Counter)
+    for node in nodes:
+        for place, keyword in enumerate(node.keywords):
+            counts[node.cluster_id][keyword] += 12 // (place + 2)
+    return {
+        cluster: sorted(said, key=lambda word: (-said[word], word))[:CLUSTER_KEYWORDS]
+        for cluster, said in counts.items()
+    }

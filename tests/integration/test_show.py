@@ -1,0 +1,198 @@
+"""What is shown of a user, read from a real PostgreSQL, and the command that shows it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeAlias
+from xml.etree import ElementTree
+
+import peewee
+import pytest
+from click.testing import CliRunner, Result
+from psycopg2.errors import ReadOnlySqlTransaction
+
+from graphnode import cli
+from graphnode.errors import NothingStored
+from graphnode.rules.rows import ClusterRow, EdgeRow, GraphRows, NodeRow, SubclusterRow
+from graphnode.show.reading import NOTIFICATIONS, Cluster, Edge, read_graph, read_overview
+from graphnode.storage import graphs, notifications
+from graphnode.storage.database import connection, snapshot, user_transaction
+from graphnode.storage.graphs import Graph
+from tests.integration.conftest import Query
+
+#: Runs `graphnode show` with these arguments.
+Show: TypeAlias = Callable[..., Result]
+
+NOON = datetime(2026, 5, 24, 12, tzinfo=UTC)
+
+TEA = NodeRow(
+    id=0,
+    orig_id="conv-tea",
+    cluster_id="c1",
+    cluster_name="Tee",
+    cluster_confidence=0.9,
+    source_type="chat",
+    num_messages=12,
+    keywords=[{"term": "お茶", "score": 0.8}, {"term": "pot", "score": 0.3}, {"term": "お茶", "score": 0.1}],
+    timestamp=NOON,
+    metadata={"title": "Which\tpot?\x1b[31m"},
+)
+COFFEE = TEA._replace(id=1, orig_id="conv-coffee", keywords=["pot", "beans", {"score": 1}], metadata={"title": 3})
+GRAPHS = TEA._replace(id=2, orig_id="note-graphs", cluster_id="c2", keywords=[], metadata={}, timestamp=None)
+LOOSE = TEA._replace(id=3, orig_id="note-loose", cluster_id=None, cluster_name=None, keywords=[], source_type=None)
+GRAPH = GraphRows(
+    nodes=[TEA, COFFEE, GRAPHS, LOOSE],
+    edges=[
+        EdgeRow(source=0, target=1, weight=0.75, type="hard", intra_cluster=True),
+        EdgeRow(source=1, target=2, weight=None, type="insight", intra_cluster=False),
+    ],
+    clusters=[
+        ClusterRow(id="c2", name=None, description=None, size=1, themes=["maths"]),
+        ClusterRow(id="c1", name="Tee & <Kaffee>", description=None, size=2, themes=["warm"]),
+    ],
+    subclusters=[SubclusterRow("s1", "c1", [0, 1], 0, 2, 0.5, [])],
+    generated_at=NOON,
+    metadata={},
+)
+
+
+@pytest.fixture(autouse=True)
+def stored_graph(storage: None) -> None:
+    """Ada has the graph above, with embeddings of two nodes; Grace has another."""
+    with connection():
+        graphs.replace_graph("ada", GRAPH, source_timestamp=NOON)
+        graphs.store_embeddings("ada", [(0, [1.0, 0.0]), (1, [0.5, 0.5])])
+        graphs.replace_graph(
+            "grace", GraphRows([TEA._replace(cluster_id=None)], [], [], [], None, {}), source_timestamp=NOON
+        )
+
+
+def tell(event: str, user_id: str = "ada") -> None:
+    with user_transaction(user_id):
+        notifications.write(user_id=user_id, type="T", payload={"nodeCount": 4}, event=event, push=False)
+
+
+@pytest.fixture
+def show(database_url: str) -> Show:
+    """Runs `graphnode show`."""
+
+    def run(*arguments: str) -> Result:
+        return CliRunner(env={"DATABASE_URL": database_url}).invoke(cli.commands, ["show", *arguments])
+
+    return run
+
+
+def test_a_graph_is_read_with_all_that_is_drawn() -> None:
+    graph = read_graph("ada")
+
+    assert (graph.user_id, graph.status) == ("ada", "CREATED")
+    assert [node.orig_id for node in graph.nodes] == ["conv-tea", "conv-coffee", "note-graphs", "note-loose"]
+    assert [node.cluster_id for node in graph.nodes] == ["c1", "c1", "c2", None]
+    assert graph.edges == [Edge(0, 1, 0.75), Edge(1, 2, None)]
+    assert graph.embeddings == {0: [1.0, 0.0], 1: [0.5, 0.5]}
+
+
+def test_a_node_is_called_by_its_source_s_title_on_one_line_or_by_its_id() -> None:
+    titles = [node.title for node in read_graph("ada").nodes]
+
+    assert titles == ["Which pot?[31m", "conv-coffee", "note-graphs", "Which pot?[31m"]
+
+
+def test_a_cluster_has_what_its_nodes_say_most_or_its_themes() -> None:
+    clusters = read_graph("ada").clusters
+
+    assert clusters == [
+        Cluster("c1", "Tee & <Kaffee>", 2, ["pot", "お茶", "beans"]),
+        Cluster("c2", "c2", 1, ["maths"]),
+    ]
+
+
+def test_the_overview_has_counts_and_the_newest_notifications() -> None:
+    for number in range(NOTIFICATIONS + 2):
+        tell(f"event {number}")
+    tell("another user's", "grace")
+
+    shown = read_overview("ada")
+
+    assert (shown.node_count, shown.edge_count, shown.without_cluster) == (4, 2, 1)
+    assert [told.payload for told in shown.notifications] == [{"nodeCount": 4}] * NOTIFICATIONS
+    times = [told.created_at for told in shown.notifications]
+    assert times == sorted(times, reverse=True)
+
+
+def test_a_snapshot_sees_one_moment_and_writes_nothing(query: Query) -> None:
+    with snapshot():
+        assert Graph.select().count() == 2
+        query("DELETE FROM graphs WHERE user_id = 'grace'")
+        assert Graph.select().count() == 2
+    with pytest.raises(peewee.InternalError) as refused, snapshot():
+        Graph.delete().execute()
+    assert isinstance(refused.value.__context__, ReadOnlySqlTransaction)
+    with connection():
+        assert Graph.select().count() == 1
+
+
+def test_the_command_prints_an_overview(show: Show) -> None:
+    tell("graph made")
+
+    result = show("ada")
+
+    assert result.exit_code == 0, result.exception
+    text = " ".join(result.output.split())
+    assert text.startswith("ada CREATED · updated ")
+    assert "4 nodes · 2 edges · 2 clusters" in text
+    assert "Tee & <Kaffee> pot, お茶, beans" in text
+    assert "no cluster" in text
+    assert "push SKIPPED nodeCount 4" in text
+    assert max(map(len, result.output.splitlines())) <= 80
+
+
+def test_the_command_draws_both_files(show: Show, tmp_path: Path) -> None:
+    result = show("ada", "--svg", str(tmp_path / "a.svg"), "--html", str(tmp_path / "a.html"))
+
+    assert result.exit_code == 0, result.exception
+    assert "a.svg: 4\u00a0nodes · 2\u00a0edges · 2\u00a0clusters · CREATED" in result.output
+    marks = ElementTree.parse(tmp_path / "a.svg").getroot().findall(".//*[@class='node']/*")
+    assert len(marks) == 4
+    assert json.dumps("Tee & \\u003cKaffee>").replace("\\\\", "\\") in (tmp_path / "a.html").read_text()
+
+
+def test_a_user_with_notifications_alone_is_shown(show: Show) -> None:
+    tell("failed", "linus")
+
+    result = show("linus")
+
+    assert result.exit_code == 0
+    assert result.output.startswith("linus  has no graph\n")
+
+
+@pytest.mark.parametrize(
+    ("user", "option", "told"),
+    [
+        ("nobody", None, "Nothing is stored of user 'nobody'"),
+        ("nobody", "--svg", "User 'nobody' has no graph"),
+        ("empty", "--html", "The graph of user 'empty' has no nodes (NOT_CREATED)"),
+    ],
+)
+def test_where_there_is_nothing_to_show_it_says_so(
+    show: Show, tmp_path: Path, user: str, option: str | None, told: str
+) -> None:
+    with connection():
+        graphs.generation_failed("empty")
+    file = tmp_path / "graph"
+
+    result = show(user, *([option, str(file)] if option else []))
+
+    assert isinstance(result.exception, NothingStored)
+    assert str(result.exception).startswith(told)
+    assert not file.exists()
+
+
+def test_a_file_in_no_directory_is_refused_before_anything_is_read(show: Show, tmp_path: Path) -> None:
+    result = show("ada", "--svg", str(tmp_path / "gone" / "a.svg"))
+
+    assert result.exit_code == 2
+    assert "there is no directory" in " ".join(result.output.split())
