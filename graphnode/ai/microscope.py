@@ -1,0 +1,193 @@
+"""One document under the microscope: its chunks with their concepts, and its blocks that build on one another."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any, NamedTuple
+
+from threadpoolctl import threadpool_limits
+
+from graphnode.ai.graph import key_sentences
+from graphnode.ai.reading import Source, UnreadableInput
+from graphnode.ai.vectors import vectors_of
+from graphnode.ai.words import excerpt, sentences, words
+
+#: Characters below which a section and the next one are one part.
+SMALLEST_PART = 120
+
+#: Concepts of a part, and of its title where it has no heading.
+CONCEPTS = 6
+TITLE_CONCEPTS = 2
+
+#: Characters of a block's summary and of an evidence.
+SUMMARY_LENGTH = 200
+
+#: Sentences that two concepts must share for their tie to be sure.
+SURE = 3
+
+
+class Part(NamedTuple):
+    """A passage of a document.
+
+    Parameters:
+      title: its heading, or its foremost concepts.
+      first, last: the sections, or turns, that it is made of.
+      text: all of it.
+      concepts: what it speaks of, the foremost first.
+    """
+
+    title: str
+    first: int
+    last: int
+    text: str
+    concepts: list[str]
+
+
+@threadpool_limits.wrap(limits=1)
+def parts_of(source: Source) -> list[Part]:
+    """A document's passages in their order. Raises UnreadableInput when there are no words in it."""
+    if not source.sections:
+        raise UnreadableInput(f"{source.title} has no text below its title.")
+    spans = _spans(source.sections)
+    texts = ["\n\n".join(source.sections[first : last + 1]) for first, last in spans]
+    vectors = vectors_of(texts)
+    parts = []
+    for number, ((first, last), text) in enumerate(zip(spans, texts, strict=True)):
+        concepts = [term for term, _ in vectors.keywords(number, count=CONCEPTS)]
+        heading = text.splitlines()[0].lstrip("# ").strip() if text.startswith("#") else ""
+        title = heading or ("" if number else source.title) or ", ".join(concepts[:TITLE_CONCEPTS]) or source.title
+        parts.append(Part(title, first, last, text, concepts))
+    return parts
+
+
+def chunks_of(parts: list[Part]) -> list[dict[str, Any]]:
+    """The standardized document: of each part its concepts, tied where one sentence holds both."""
+    chunks = []
+    for number, part in enumerate(parts):
+        ties = _ties(part)
+        nodes = [
+            {
+                "name": concept,
+                "type": "Concept",
+                "description": _first_sentence(part, concept),
+                "source_chunk_id": number,
+            }
+            for concept in part.concepts
+        ]
+        edges = [
+            {
+                "start": start,
+                "target": target,
+                "type": "appears_with",
+                "description": excerpt(found[0], length=SUMMARY_LENGTH),
+                "source_chunk_id": number,
+                "evidence": found[0],
+                "confidence": round(min(1.0, len(found) / SURE), 2),
+            }
+            for (start, target), found in ties.items()
+        ]
+        chunks.append({"nodes": nodes, "edges": edges})
+    return chunks
+
+
+def block_graph_of(source: Source, parts: list[Part]) -> dict[str, Any]:
+    """The block graph: each part follows the one before, and needs those that first speak of its concepts."""
+    blocks = []
+    for number, part in enumerate(parts):
+        weights = {concept.casefold(): 1.0 for concept in part.concepts}
+        told = " ".join(key_sentences(part.text, weights, count=1)) or part.title
+        blocks.append(
+            {
+                "block_id": _block_id(number),
+                "title": part.title,
+                "summary": excerpt(told, length=SUMMARY_LENGTH),
+                "key_concepts": part.concepts,
+                "order_index": number,
+                "turn_range": [part.first, part.last] if source.kind == "chat" else None,
+                "micro_graph": {
+                    "nodes": [{"name": concept, "type": "Concept"} for concept in part.concepts],
+                    "edges": [
+                        {"start": start, "target": target, "type": "appears_with"} for start, target in _ties(part)
+                    ],
+                },
+                "raw_text": part.text,
+            }
+        )
+    return {
+        "blocks": blocks,
+        "edges": _block_edges(parts),
+        "paths": [[block["block_id"] for block in blocks]],
+        "ordering_rationale": "In the order of the document.",
+    }
+
+
+def _block_edges(parts: list[Part]) -> list[dict[str, Any]]:
+    edges = []
+    introduced: dict[str, int] = {}
+    for number, part in enumerate(parts):
+        if number:
+            edges.append(_block_edge(number - 1, number, "FOLLOWS", part.title, 1.0))
+        needed: dict[int, list[str]] = {}
+        for concept in part.concepts:
+            if concept in introduced:
+                needed.setdefault(introduced[concept], []).append(concept)
+            else:
+                introduced[concept] = number
+        for earlier, concepts in sorted(needed.items()):
+            kind = "ELABORATES" if len(concepts) > CONCEPTS // 2 else "PREREQUISITE_OF"
+            source, target = (number, earlier) if kind == "ELABORATES" else (earlier, number)
+            confidence = round(len(concepts) / len(part.concepts), 2)
+            edges.append(_block_edge(source, target, kind, ", ".join(concepts), confidence))
+    return edges
+
+
+def _block_edge(source: int, target: int, kind: str, description: str, confidence: float) -> dict[str, Any]:
+    return {
+        "source": _block_id(source),
+        "target": _block_id(target),
+        "type": kind,
+        "description": description,
+        "confidence": confidence,
+    }
+
+
+def _block_id(number: int) -> str:
+    return f"block_{number + 1}"
+
+
+def _spans(sections: list[str]) -> list[tuple[int, int]]:
+    """The first and the last section of each part: short ones go with the next."""
+    spans: list[tuple[int, int]] = []
+    start = length = 0
+    for number, section in enumerate(sections):
+        length += len(section)
+        if length >= SMALLEST_PART:
+            spans.append((start, number))
+            start, length = number + 1, 0
+    if start < len(sections):
+        rest = (start, len(sections) - 1)
+        spans[-1:] = [(spans[-1][0], rest[1])] if spans else [rest]
+    return spans
+
+
+def _ties(part: Part) -> dict[tuple[str, str], list[str]]:
+    """The pairs of concepts that sentences hold, with these sentences."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for sentence in sentences(part.text):
+        terms = {word.term for word in words(sentence)}
+        here = [concept for concept in part.concepts if _term(concept) in terms]
+        for pair in combinations(here, 2):
+            found.setdefault(pair, []).append(sentence)
+    return found
+
+
+def _first_sentence(part: Part, concept: str) -> str:
+    for sentence in sentences(part.text):
+        if _term(concept) in {word.term for word in words(sentence)}:
+            return sentence
+    return part.title
+
+
+def _term(concept: str) -> str:
+    """What a concept, which is a word as it is written, is counted as."""
+    return next((word.term for word in words(concept)), concept.casefold())

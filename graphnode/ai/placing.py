@@ -1,0 +1,208 @@
+"""Where new sources go in a graph that was made before: the cluster that is nearest, or a new one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from graphnode.ai.graph import KEYWORDS, NAME_WORDS, THEMES
+from graphnode.ai.reading import Kind, Source, utc_text
+from graphnode.ai.vectors import Vectors, vectors_of
+
+#: How alike a source and the nearest of a cluster must be for it to belong there, on average of the nearest few.
+BELONGS = 0.06
+NEAREST = 3
+
+#: Edges of a new source, and how alike its ends must be at least; from the second on they are hard.
+MOST_EDGES = 3
+LEAST_SIMILARITY = 0.04
+HARD = 0.2
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """A source that has its place in a user's graph: what the stand-in must know of it to place others.
+
+    Parameters:
+      id: its integer ID, if it was given one here; the worker gives those of later sources.
+      task_id: the request that brought it.
+    """
+
+    orig_id: str
+    kind: Kind
+    title: str
+    sections: list[str]
+    cluster_id: str
+    cluster_name: str
+    task_id: str
+    id: int | None = None
+
+    @property
+    def text(self) -> str:
+        """All of it, as its Source has it."""
+        return "\n\n".join((self.title, *self.sections))
+
+
+class Placing(msgspec.Struct, frozen=True):
+    """An add-node batch, as a JSON value, and all that is placed after it."""
+
+    batch: dict[str, Any]
+    known: list[Placed]
+
+
+#: The field of a result that names its source, by the kind of source.
+NAMES: dict[Kind, str] = {"chat": "conversationId", "markdown": "noteId", "notion": "noteId", "file": "fileId"}
+
+
+@threadpool_limits.wrap(limits=1)
+def place(known: list[Placed], sources: list[Source], *, user_id: str, task_id: str) -> Placing:
+    """Place new sources beside those that are known.
+
+    A source that is known and says the same is skipped; one that says something else is placed anew. A request that
+    comes again finds its own sources known, and places them as the first time.
+
+    Raises UnreadableInput when there are no words in them.
+    """
+    before = {placed.orig_id: placed for placed in known}
+    own = {placed.orig_id for placed in known if placed.task_id == task_id}
+    skipped = {s.name for s in sources if s.name in before and s.name not in own and before[s.name].text == s.text}
+    new = [source for source in sources if source.name not in skipped]
+    names = {source.name for source in new}
+    others = [placed for placed in known if placed.orig_id not in names]
+    results: dict[str, dict[str, Any]] = {name: _result_of_skipped(before[name]) for name in skipped}
+    if new:
+        vectors = vectors_of([item.text for item in (*others, *new)])
+        for number, source in enumerate(new, start=len(others)):
+            cluster = _assign(vectors, others, number)
+            placed = Placed(
+                orig_id=source.name,
+                kind=source.kind,
+                title=source.title,
+                sections=source.sections,
+                cluster_id=cluster["clusterId"],
+                cluster_name=cluster["name"],
+                task_id=task_id,
+                id=before[source.name].id if source.name in before else None,
+            )
+            results[source.name] = _result(
+                source, placed, cluster, _edges(vectors, others, number, placed, user_id), user_id
+            )
+            others.append(placed)
+    batch = {
+        "userId": user_id,
+        "processedCount": len(sources),
+        "results": [results[source.name] for source in sources],
+    }
+    return Placing(batch, others)
+
+
+def _assign(vectors: Vectors, others: list[Placed], number: int) -> dict[str, Any]:
+    """The cluster of a row: that of its nearest rows, or one of its own."""
+    near: dict[str, list[float]] = {}
+    for other, similarity in zip(others, _similarities(vectors, others, number), strict=True):
+        near.setdefault(other.cluster_id, []).append(similarity)
+    scores = {cluster: float(np.mean(sorted(found, reverse=True)[:NEAREST])) for cluster, found in sorted(near.items())}
+    best = max(scores, key=lambda cluster: round(scores[cluster], 9), default=None)
+    keywords = [term for term, _ in vectors.keywords(number, count=KEYWORDS)]
+    if best is not None and scores[best] >= BELONGS:
+        members = [place for place, other in enumerate(others) if other.cluster_id == best]
+        name = others[members[0]].cluster_name
+        themes = vectors.themes([*members, number], count=THEMES)
+        theirs = {term for member in members for term in _terms(vectors, member)}
+        shared = [term for term in _terms(vectors, number) if term in theirs]
+        second = max((score for cluster, score in scores.items() if cluster != best), default=0.0)
+        confidence = scores[best] / ((scores[best] + second) or 1)
+        reasoning = f"{name}: {', '.join(shared[:NAME_WORDS]) or 'alike in parts of words'}"
+        return _assigned(best, is_new=False, confidence=confidence, reasoning=reasoning, name=name, themes=themes)
+    name = ", ".join(keywords[:NAME_WORDS]) or "New"
+    cluster = _new_cluster_id(others)
+    highest = scores[best] if best is not None else 0.0
+    reasoning = f"{', '.join(keywords[:NAME_WORDS])}: no other source is near"
+    return _assigned(
+        cluster, is_new=True, confidence=1 - highest, reasoning=reasoning, name=name, themes=keywords[:THEMES]
+    )
+
+
+def _assigned(
+    cluster: str, *, is_new: bool, confidence: float, reasoning: str, name: str, themes: list[str]
+) -> dict[str, Any]:
+    return {
+        "clusterId": cluster,
+        "isNewCluster": is_new,
+        "confidence": round(confidence, 4),
+        "reasoning": reasoning,
+        "name": name,
+        "themes": themes,
+    }
+
+
+def _new_cluster_id(others: list[Placed]) -> str:
+    """An ID that no cluster has."""
+    numbers = [int(placed.cluster_id.rpartition("_")[2]) for placed in others]
+    return f"cluster_{max(numbers, default=0) + 1}"
+
+
+def _edges(vectors: Vectors, others: list[Placed], number: int, placed: Placed, user_id: str) -> list[dict[str, Any]]:
+    found = sorted(
+        ((round(similarity, 4), -place) for place, similarity in enumerate(_similarities(vectors, others, number))),
+        reverse=True,
+    )
+    return [
+        {
+            "source": f"{user_id}_{placed.orig_id}",
+            "target": others[-place].orig_id,
+            "weight": min(1.0, similarity),
+            "type": "hard" if similarity >= HARD else "insight",
+            "intraCluster": others[-place].cluster_id == placed.cluster_id,
+        }
+        for similarity, place in found[:MOST_EDGES]
+        if similarity >= LEAST_SIMILARITY
+    ]
+
+
+def _similarities(vectors: Vectors, others: list[Placed], number: int) -> list[float]:
+    if not others:
+        return []
+    return [float(found) for found in (vectors.rows[: len(others)] @ vectors.rows[number].T).toarray().ravel()]
+
+
+def _terms(vectors: Vectors, row: int) -> list[str]:
+    return [term for term, _ in vectors.keywords(row, count=len(vectors.terms))]
+
+
+def _result(
+    source: Source, placed: Placed, cluster: dict[str, Any], edges: list[dict[str, Any]], user_id: str
+) -> dict[str, Any]:
+    count = "numMessages" if source.kind == "chat" else "numSections"
+    return {
+        NAMES[source.kind]: source.name,
+        "nodes": [
+            {
+                "id": f"{user_id}_{source.orig_id}",
+                "origId": source.orig_id,
+                "clusterId": placed.cluster_id,
+                "clusterName": placed.cluster_name,
+                count: len(source.sections),
+                "timestamp": utc_text(source.updated or source.created),
+                "createdAt": utc_text(source.created),
+                "updatedAt": utc_text(source.updated),
+            }
+        ],
+        "edges": edges,
+        "assignedCluster": cluster,
+        "skipped": False,
+        "error": None,
+    }
+
+
+def _result_of_skipped(placed: Placed) -> dict[str, Any]:
+    return {
+        NAMES[placed.kind]: placed.orig_id,
+        "nodes": [],
+        "edges": [],
+        "assignedCluster": None,
+        "skipped": True,
+        "error": None,
+    }
