@@ -42,6 +42,15 @@ DatabaseUrl = Annotated[
 ]
 AwsRegion = Annotated[str, Meta(pattern=r"^[a-z]{2,}(-[a-z]+)+-\d+$", description="an AWS region such as eu-central-1")]
 Bucket = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="an S3 bucket's name")]
+PollWait = Annotated[int, Meta(ge=1, le=20, description="1 to 20 seconds (how long a poll waits for messages)")]
+PollGrace = Annotated[
+    float, Meta(ge=0, le=30, description="0 to 30 seconds (how long a stop waits for the poll in progress)")
+]
+ShutdownTimeout = Annotated[
+    float, Meta(ge=0, le=900, description="0 to 900 seconds (how long a stop waits for running messages)")
+]
+LogFormat = Annotated[Literal["json", "console"], Meta(description="json or console")]
+LogLevel = Annotated[Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,16 +77,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     visibility_timeout: Annotated[
         int, Meta(ge=2, le=43_200, description="2 to 43200 seconds (how long a message in hand stays ours)")
     ] = 60
-    poll_wait: Annotated[int, Meta(ge=1, le=20, description="1 to 20 seconds (how long a poll waits for messages)")] = (
-        20
-    )
-    poll_grace: Annotated[
-        float,
-        Meta(ge=0, le=30, description="0 to 30 seconds (how long a stop waits for the poll in progress)"),
-    ] = 20.0
-    shutdown_timeout: Annotated[
-        float, Meta(ge=0, le=900, description="0 to 900 seconds (how long a stop waits for running messages)")
-    ] = 25.0
+    poll_wait: PollWait = 20
+    poll_grace: PollGrace = 20.0
+    shutdown_timeout: ShutdownTimeout = 25.0
     max_attempts: Annotated[
         int,
         Meta(ge=1, le=100, description="a number from 1 to 100 (attempts before a message is a dead letter)"),
@@ -120,10 +122,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     fcm_endpoint: Annotated[Url, Meta(description="a URL such as https://host:port (in place of FCM's own)")] | None = (
         None
     )
-    log_format: Annotated[Literal["json", "console"], Meta(description="json or console")] = "json"
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")
-    ] = "info"
+    log_format: LogFormat = "json"
+    log_level: LogLevel = "info"
 
     def __repr__(self) -> str:
         """Never the values: some are secrets, and a repr ends up in logs."""
@@ -147,6 +147,23 @@ class UploadSettings(msgspec.Struct, frozen=True, kw_only=True):
     aws_region: AwsRegion
     s3_payload_bucket: Bucket
     aws_endpoint_url: Url | None = None
+
+
+class AiSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the stand-in for the AI server needs: no database."""
+
+    aws_region: AwsRegion
+    sqs_request_queue_url: QueueUrl
+    sqs_result_queue_url: QueueUrl
+    s3_payload_bucket: Bucket
+    aws_endpoint_url: Url | None = None
+    poll_wait: PollWait = 20
+    poll_grace: PollGrace = 20.0
+    shutdown_timeout: ShutdownTimeout = 25.0
+    log_format: LogFormat = "json"
+    log_level: LogLevel = "info"
+
+    __repr__ = Settings.__repr__
 
 
 #: Fields that carry the existing deployment's names, as they stand; the others take OWN_PREFIX.
@@ -204,6 +221,13 @@ def read_upload_settings(environment: Mapping[str, str]) -> UploadSettings:
     values, faults = _read(environment, UploadSettings)
     _refuse(faults)
     return UploadSettings(**values)
+
+
+def read_ai_settings(environment: Mapping[str, str]) -> AiSettings:
+    """Read and check the settings of the stand-in for the AI server, as `read_settings` does a worker's."""
+    values, faults = _read(environment, AiSettings)
+    _refuse(faults)
+    return AiSettings(**values)
 
 
 def _read(environment: Mapping[str, str], kind: type[msgspec.Struct]) -> tuple[dict[str, Any], list[str]]:

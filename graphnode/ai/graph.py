@@ -11,10 +11,9 @@ import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
-from threadpoolctl import threadpool_limits
 
 from graphnode.ai.reading import Source, utc_text
-from graphnode.ai.vectors import WIDTH, Floats, Vectors, embeddings_of, padded, vectors_of
+from graphnode.ai.vectors import WIDTH, Floats, Vectors, embeddings_of, one_thread, padded, vectors_of
 from graphnode.ai.words import excerpt, language_of, sentences, words
 
 #: What it is called in the documents.
@@ -36,7 +35,7 @@ LEAST_SIMILARITY_ABROAD = 0.025
 MOST_CLUSTERS = 12
 SMALLEST_CLUSTER = 3
 
-#: The fewest clusters are taken whose silhouette is at least this share of the best one's: nobody wants twelve for a tenth.
+#: The fewest clusters are taken whose silhouette is at least this share of the best one's.
 GOOD_ENOUGH = 0.9
 
 #: Sources that a silhouette is measured on at most.
@@ -59,8 +58,7 @@ class Graph(NamedTuple):
     features: dict[str, Any]
 
 
-# In one thread sums are always of the same order: a graph that is made again is the same to the last digit.
-@threadpool_limits.wrap(limits=1)
+@one_thread()
 def make_graph(
     sources: list[Source],
     *,
@@ -222,7 +220,7 @@ def _node(
             "language": language_of(source.text),
             "extension": source.extension,
             "excerpt": excerpt(told, length=EXCERPT_LENGTH),
-            "questions": sum(section.rstrip().endswith(("?", "？")) for section in source.sections),
+            "questions": sum(section.rstrip().endswith(("?", "\uff1f")) for section in source.sections),
         },
     }
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from itertools import combinations
 from typing import Any, NamedTuple
 
-from threadpoolctl import threadpool_limits
-
 from graphnode.ai.graph import key_sentences
 from graphnode.ai.reading import Source, UnreadableInput
-from graphnode.ai.vectors import vectors_of
+from graphnode.ai.vectors import one_thread, vectors_of
 from graphnode.ai.words import excerpt, sentences, words
 
 #: Characters below which a section and the next one are one part.
@@ -43,7 +41,7 @@ class Part(NamedTuple):
     concepts: list[str]
 
 
-@threadpool_limits.wrap(limits=1)
+@one_thread()
 def parts_of(source: Source) -> list[Part]:
     """A document's passages in their order. Raises UnreadableInput when there are no words in it."""
     if not source.sections:

@@ -113,19 +113,23 @@ class Oddities:
     def __init__(self, odd: Odd, key: str) -> None:
         self._odd = odd
         self._key = key
+        self._shown: set[str] = set()
 
     def shows(self, side: str, about: str = "") -> bool:
         """Whether it shows a side; with `about`, that of one of its messages."""
         drawn = self._random(f"{side}/{about}").random() < self._odd.rate * SIDES[side].share
-        return drawn and side in self._odd.names
+        if not drawn or side not in self._odd.names:
+            return False
+        self._shown.add(side)
+        return True
 
     def one_of(self, side: str, choices: Iterable[T], about: str = "") -> T:
         """The way in which it shows a side."""
         return self._random(f"{side}/{about}/way").choice(list(choices))
 
     def shown(self) -> list[str]:
-        """The names of all that it may show."""
-        return [side for side in SIDES if self.shows(side)]
+        """The names of those that it has shown until now."""
+        return [side for side in SIDES if side in self._shown]
 
     def _random(self, about: str) -> random.Random:
         return random.Random(f"{self._key}/{about}")  # noqa: S311

@@ -6,11 +6,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from graphnode.ai.graph import KEYWORDS, NAME_WORDS, THEMES
 from graphnode.ai.reading import Kind, Source, utc_text
-from graphnode.ai.vectors import Vectors, vectors_of
+from graphnode.ai.vectors import Vectors, one_thread, vectors_of
 
 #: How alike a source and the nearest of a cluster must be for it to belong there, on average of the nearest few.
 BELONGS = 0.06
@@ -56,7 +55,7 @@ class Placing(msgspec.Struct, frozen=True):
 NAMES: dict[Kind, str] = {"chat": "conversationId", "markdown": "noteId", "notion": "noteId", "file": "fileId"}
 
 
-@threadpool_limits.wrap(limits=1)
+@one_thread()
 def place(known: list[Placed], sources: list[Source], *, user_id: str, task_id: str) -> Placing:
     """Place new sources beside those that are known.
 
@@ -66,14 +65,14 @@ def place(known: list[Placed], sources: list[Source], *, user_id: str, task_id: 
     Raises UnreadableInput when there are no words in them.
     """
     before = {placed.orig_id: placed for placed in known}
-    own = {placed.orig_id for placed in known if placed.task_id == task_id}
-    skipped = {s.name for s in sources if s.name in before and s.name not in own and before[s.name].text == s.text}
+    same = {name for name, placed in before.items() if placed.task_id != task_id}
+    skipped = {source.name for source in sources if source.name in same and before[source.name].text == source.text}
     new = [source for source in sources if source.name not in skipped]
     names = {source.name for source in new}
     others = [placed for placed in known if placed.orig_id not in names]
     results: dict[str, dict[str, Any]] = {name: _result_of_skipped(before[name]) for name in skipped}
     if new:
-        vectors = vectors_of([item.text for item in (*others, *new)])
+        vectors = vectors_of([*(placed.text for placed in others), *(source.text for source in new)])
         for number, source in enumerate(new, start=len(others)):
             cluster = _assign(vectors, others, number)
             placed = Placed(

@@ -213,17 +213,17 @@ def _connections(graph: GraphRows, groups: list[Group], say: Mapping[str, str]) 
     order = sorted(weights, key=lambda pair: (-sum(weights[pair]), pair))[:CONNECTIONS]
     connections = []
     for pair in order:
-        first, second = (by_id[name] for name in pair)
-        shared = [term for term in first.keywords if term in set(second.keywords)][:EVIDENCE]
+        source, target = by_id[pair[0]], by_id[pair[1]]
+        shared = [term for term in source.keywords if term in set(target.keywords)][:EVIDENCE]
         count = len(weights[pair])
-        form = say["bridge"] if shared else say["tied"]
+        told = {"first": source.name, "second": target.name, "shared": ", ".join(shared), "count": count}
         connections.append(
             {
                 "source_cluster": pair[0],
                 "target_cluster": pair[1],
                 "connection_strength": round(sum(weights[pair]) / count, 4),
                 "bridge_keywords": shared,
-                "description": form.format(first=first.name, second=second.name, shared=", ".join(shared), count=count),
+                "description": say["bridge" if shared else "tied"].format(**told),
             }
         )
     return connections

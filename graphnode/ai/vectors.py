@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +12,7 @@ from scipy.sparse import hstack
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
+from threadpoolctl import threadpool_limits
 
 from graphnode.ai.reading import UnreadableInput
 from graphnode.ai.words import grams, surfaces, words
@@ -53,6 +56,13 @@ class Vectors(NamedTuple):
         shared = np.asarray((self.words[members] > 0).sum(axis=0)).ravel() > (1 if len(members) > 2 else 0)
         score = np.where(shared, inside - everywhere * len(members) / self.words.shape[0], 0.0)
         return [term for term, _ in _highest(enumerate(score), self.terms, count=count)]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute in one thread: then sums are always of the same order, and what is made again is the same."""
+    with threadpool_limits(limits=1):
+        yield
 
 
 def vectors_of(texts: list[str]) -> Vectors:

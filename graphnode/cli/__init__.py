@@ -7,7 +7,7 @@ import sys
 import click
 
 from graphnode import __version__
-from graphnode.cli import contract, database, development, requests, show, tasks
+from graphnode.cli import ai, contract, database, development, requests, show, tasks
 from graphnode.errors import Unexpected, sorted_error
 
 #: What each extra installs that a worker's machine does without.
@@ -50,5 +50,6 @@ for command in (
     development.demo,
     development.deliver,
     show.show,
+    ai.ai,
 ):
     commands.add_command(command)

@@ -1,4 +1,4 @@
-"""A real worker: `dramatiq graphnode.actors`, as it runs in production, but as a child that ends with this process."""
+"""A real worker and a stand-in AI server, as children that end with this process."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from graphnode.dev.guard import GuardedProcess
 from graphnode.dev.logs import Log
@@ -17,6 +18,9 @@ from graphnode.errors import GraphNodeError
 
 #: What Dramatiq logs when a worker process takes messages.
 READY = "Worker process is ready for action."
+
+#: What the stand-in AI server logs when it takes requests; its own module would import scikit-learn.
+STAND_IN_READY = "the stand-in AI server takes requests"
 
 #: Seconds that a start may take: 2 on an idle machine, and many times that on a busy one.
 START_TIMEOUT_S = 60.0
@@ -35,34 +39,31 @@ DEPLOYMENT_PREFIXES = ("AWS_", "DATABASE_", "FIREBASE_", "GOOGLE_", "GRAPHNODE_"
 
 
 class WorkerError(GraphNodeError):
-    """The worker does not start."""
+    """The worker, or the stand-in AI server, does not start."""
 
     reason = "WORKER"
 
 
-class Worker:
-    """A starting or running worker; `wait_until_ready` before the first look at what it does.
+class Service:
+    """A starting or running child that serves a queue; `wait_until_ready` before the first look at what it does.
 
     Parameters:
+      name: as messages to the user call it.
+      command: the program and its arguments.
       environment: names of design.md's Environment, and own settings; they win over `SETTINGS`.
-      processes, threads: as for `dramatiq`.
-      actors: the module that declares the actors.
+      ready: what is in its log, from each of its processes, when it serves.
+      processes: how many there are.
     """
 
     def __init__(
-        self,
-        environment: Mapping[str, str],
-        *,
-        processes: int = 1,
-        threads: int = 4,
-        actors: str = "graphnode.actors",
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], *, ready: str, processes: int = 1
     ) -> None:
+        self.name = name
         self.processes = processes
-        directory = Path(tempfile.mkdtemp(prefix="graphnode-worker-"))
+        self._ready = ready
+        directory = Path(tempfile.mkdtemp(prefix="graphnode-service-"))
         #: All that it and its processes write.
-        self.log = Log(directory / "worker.log")
-        command = [sys.executable, "-m", "dramatiq", actors]
-        command += ["--processes", str(processes), "--threads", str(threads)]
+        self.log = Log(directory / "service.log")
         try:
             self._process = GuardedProcess(
                 command,
@@ -77,7 +78,7 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """The process ID of Dramatiq's main process."""
+        """The process ID of its main process."""
         return self._process.pid
 
     def returncode(self) -> int | None:
@@ -85,26 +86,61 @@ class Worker:
         return self._process.returncode()
 
     def wait_until_ready(self) -> None:
-        """Wait until all its processes take messages. Raises WorkerError, which ends with the log."""
+        """Wait until all its processes serve. Raises WorkerError, which ends with the log."""
         deadline = time.monotonic() + START_TIMEOUT_S
-        while self.log.text().count(READY) < self.processes:
+        while self.log.text().count(self._ready) < self.processes:
             if (code := self.returncode()) is not None:
-                raise WorkerError(f"The worker ended at once (exit code {code}):\n{self.log.tail()}")
+                raise WorkerError(f"The {self.name} ended at once (exit code {code}):\n{self.log.tail()}")
             if time.monotonic() > deadline:
-                raise WorkerError(f"The worker is not ready after {START_TIMEOUT_S:.0f} s:\n{self.log.tail()}")
+                raise WorkerError(f"The {self.name} is not ready after {START_TIMEOUT_S:.0f} s:\n{self.log.tail()}")
             time.sleep(POLL_S)
 
     def stop(self) -> int:
         """Have it finish what it is at and end; its exit code. What takes too long is ended by force."""
         return self._process.stop()
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+class Worker(Service):
+    """A real worker: `dramatiq graphnode.actors`, as it runs in production.
+
+    Parameters:
+      environment: as for Service.
+      processes, threads: as for `dramatiq`.
+      actors: the module that declares the actors.
+    """
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        *,
+        processes: int = 1,
+        threads: int = 4,
+        actors: str = "graphnode.actors",
+    ) -> None:
+        command = [sys.executable, "-m", "dramatiq", actors]
+        command += ["--processes", str(processes), "--threads", str(threads)]
+        super().__init__("worker", command, environment, ready=READY, processes=processes)
+
+
+class StandIn(Service):
+    """The stand-in AI server: `graphnode ai`.
+
+    Parameters:
+      environment: as for Service.
+      options: the command's.
+    """
+
+    def __init__(self, environment: Mapping[str, str], *options: str) -> None:
+        command = [sys.executable, "-c", "from graphnode.cli import main; main()", "ai", *options]
+        super().__init__("stand-in AI server", command, environment, ready=STAND_IN_READY)
 
 
 def worker_environment(environment: Mapping[str, str], *, inherited: Mapping[str, str]) -> dict[str, str]:

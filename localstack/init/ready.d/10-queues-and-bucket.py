@@ -25,9 +25,8 @@ DEAD_LETTER_RETENTION_S = 14 * 86_400
 
 
 def make_queues(sqs: SQSClient, prefix: str = "graphnode") -> None:
-    """Make the request, result and notification queues, the last two with a dead-letter queue each."""
-    sqs.create_queue(QueueName=f"{prefix}-requests", Attributes={"VisibilityTimeout": str(VISIBILITY_TIMEOUT_S)})
-    for name in ("results", "notifications"):
+    """Make the request, result and notification queues, with a dead-letter queue each."""
+    for name in ("requests", "results", "notifications"):
         dead_letters = sqs.create_queue(
             QueueName=f"{prefix}-{name}-dlq", Attributes={"MessageRetentionPeriod": str(DEAD_LETTER_RETENTION_S)}
         )["QueueUrl"]

@@ -1,0 +1,55 @@
+"""The stand-in for the AI server."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from graphnode.cli.environment import env_file_option, environment_of
+
+
+def _list_odd_sides(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    """Print the odd sides, and end."""
+    from graphnode.ai.odd import SIDES
+
+    if wanted:
+        for name, side in SIDES.items():
+            click.echo(f"{name:<16} {side.about}" + (f" ({side.share:g} of the rate)" if side.share < 1 else ""))
+        context.exit()
+
+
+@click.command()
+@click.option("--odd", type=click.FloatRange(0, 1), default=0, help="The share of tasks that show each odd side.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Which tasks these are: the same for a seed.")
+@click.option("--side", "sides", multiple=True, metavar="NAME", help="Show this odd side alone, or these.")
+@click.option(
+    "--list-sides",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_odd_sides,
+    help="List them, and end.",
+)
+@click.option("--threads", type=click.IntRange(1, 64), default=2, show_default=True, help="Requests at the same time.")
+@env_file_option
+def ai(odd: float, seed: int, sides: tuple[str, ...], threads: int, env_file: Path | None) -> None:
+    """Stand in for the AI server until Ctrl-C: take requests, answer from their real input.
+
+    It makes a small graph of words, not of meaning: TF-IDF, truncated SVD and k-means. docs/ai.md says how.
+    """
+    from graphnode.ai.odd import Odd
+    from graphnode.logs import configure_logs
+    from graphnode.settings import read_ai_settings
+
+    environment = environment_of(env_file)
+    known = read_ai_settings(environment)
+    configure_logs(form=known.log_format, level=known.log_level)
+    sides_of = Odd(rate=odd, seed=seed, names=sides)
+
+    from graphnode.ai.server import run
+
+    # boto3 looks for credentials in this process's own environment.
+    os.environ.update(environment)
+    run(known, odd=sides_of, threads=threads)
