@@ -10,10 +10,10 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: .venv/.installed ## play the AI server against a real worker, and show what becomes of each message
+demo: .venv/.installed ## have a folder of text made into a graph, and show what becomes of each message
 	@.venv/bin/graphnode demo
 
-dev: .venv/.installed ## run PostgreSQL, LocalStack and the worker until Ctrl-C, with live logs
+dev: .venv/.installed ## run PostgreSQL, LocalStack, the worker and an AI server until Ctrl-C, with live logs
 	@.venv/bin/graphnode dev
 
 test: .venv/.installed ## run all tests, with coverage

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     help="Write the stack's environment to this file when everything is ready; it goes when the stack stops.",
 )
 @click.option("--keep", is_flag=True, help="Let the data live on in .graphnode/ between runs.")
-def dev(env_file: Path | None, keep: bool) -> None:
-    """Run PostgreSQL, SQS, S3 and the worker until Ctrl-C, with the worker's log.
+@click.option("--no-ai", is_flag=True, help="Run no stand-in for the AI server: requests stay on their queue.")
+def dev(env_file: Path | None, keep: bool, no_ai: bool) -> None:
+    """Run PostgreSQL, SQS, S3, the worker and a stand-in AI server until Ctrl-C, with their logs.
 
     A PostgreSQL of your own is used when DATABASE_URL is set.
     """
@@ -35,6 +36,7 @@ def dev(env_file: Path | None, keep: bool) -> None:
         os.environ,
         env_file=env_file,
         kept=keep,
+        with_ai=not no_ai,
         tell=lambda line: click.secho(line, bold=True),
         show=lambda text: click.echo(text, nl=False),
     )
@@ -42,7 +44,7 @@ def dev(env_file: Path | None, keep: bool) -> None:
 
 @click.command()
 def demo() -> None:
-    """Play the AI server against a real worker, and show what becomes of each message."""
+    """Have a folder of real text made into a graph, and show what becomes of each message on the way."""
     from rich.console import Console
 
     from graphnode.dev.demo import run

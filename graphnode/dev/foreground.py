@@ -1,10 +1,10 @@
-"""The development stack in the foreground: everything runs, and the worker's log goes by, until it is told to stop."""
+"""The development stack in the foreground: everything runs, and its logs go by, until it is told to stop."""
 
 from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -14,12 +14,12 @@ from graphnode.dev import keep
 from graphnode.dev.env_file import env_text, write_env_file
 from graphnode.dev.localstack import LocalStack, LocalStackError
 from graphnode.dev.stack import Stack, running_stack
-from graphnode.dev.worker import Worker, WorkerError
+from graphnode.dev.worker import Service, StandIn, Worker, WorkerError
 
 #: Signals that ask for a stop: Ctrl-C, an operator or a supervisor, the end of the terminal.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-#: Seconds between two looks at the worker's log.
+#: Seconds between two looks at the logs.
 POLL_S = 0.1
 
 
@@ -28,17 +28,19 @@ def run(
     *,
     env_file: Path | None,
     kept: bool,
+    with_ai: bool,
     tell: Callable[[str], None],
     show: Callable[[str], None],
 ) -> None:
-    """Run the stack and a worker until a stop signal.
+    """Run the stack, a worker and the stand-in AI server until a stop signal.
 
     Parameters:
       environment: the user's; a DATABASE_URL in it is used, and own settings go to the worker.
       env_file: where to write the stack's environment while it runs.
       kept: whether the data lives on in `.graphnode`.
+      with_ai: whether the stand-in AI server runs; without it, requests stay on their queue.
       tell: takes a line for each thing that happens.
-      show: takes the worker's log as it grows.
+      show: takes the logs as they grow.
 
     Raises LocalStackError, PostgresError, SchemaError, WorkerError, DirectoryInUse or SettingsError.
     """
@@ -59,17 +61,22 @@ def run(
             running.callback(save_unless_gone, directory, stack)
             tell(f"Data is kept in {directory.resolve()}")
         own = {name: value for name, value in environment.items() if name.startswith("GRAPHNODE_")}
-        worker = Worker({"GRAPHNODE_LOG_FORMAT": "console", **own, **stack.environment})
-        running.callback(lambda: show(worker.log.gained()))
-        running.enter_context(worker).wait_until_ready()
-        tell(f"The worker takes messages (process {worker.pid})")
+        environment = {"GRAPHNODE_LOG_FORMAT": "console", **own, **stack.environment}
+        services: list[Service] = [Worker(environment), *([StandIn(environment)] if with_ai else [])]
+        for service in services:
+            running.callback(show_gained, service, show)
+            running.enter_context(service)
+        for service in services:
+            service.wait_until_ready()
+            tell(f"The {service.name} is ready (process {service.pid})")
         if env_file:
             running.enter_context(env_file_while_ready(env_file, stack.environment))
+        tell(f"Requests go to {stack.environment['SQS_REQUEST_QUEUE_URL']}")
         tell(f"Results go to {stack.environment['SQS_RESULT_QUEUE_URL']}")
         tell(f"Documents go to s3://{stack.environment['S3_PAYLOAD_BUCKET']}")
         tell(hint(env_file))
         running.callback(tell, "Stopping …")
-        follow(worker, stack.localstack, show)
+        follow(services, stack.localstack, show)
 
 
 def hint(env_file: Path | None) -> str:
@@ -79,15 +86,21 @@ def hint(env_file: Path | None) -> str:
     return f"Try: graphnode deliver graph --user you --env-file {env_file} (Ctrl-C stops everything)"
 
 
-def follow(worker: Worker, localstack: LocalStack, show: Callable[[str], None]) -> Never:
-    """Show what the worker logs, for ever. Raises WorkerError or LocalStackError when one of them ends by itself."""
+def follow(services: Sequence[Service], localstack: LocalStack, show: Callable[[str], None]) -> Never:
+    """Show what the services log, for ever. Raises WorkerError or LocalStackError when one of them ends by itself."""
     while True:
-        show(worker.log.gained())
-        if (code := worker.returncode()) is not None:
-            raise WorkerError(f"The worker ended by itself (exit code {code}): its log says why.")
+        for service in services:
+            show_gained(service, show)
+            if (code := service.returncode()) is not None:
+                raise WorkerError(f"The {service.name} ended by itself (exit code {code}): its log says why.")
         if (code := localstack.returncode()) is not None:
             raise LocalStackError(f"LocalStack ended by itself (exit code {code}):\n{localstack.tail()}")
         time.sleep(POLL_S)
+
+
+def show_gained(service: Service, show: Callable[[str], None]) -> None:
+    """Show what a service has logged since the last time."""
+    show(service.log.gained())
 
 
 def save_unless_gone(directory: Path, stack: Stack) -> None:

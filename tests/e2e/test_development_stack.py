@@ -179,7 +179,7 @@ def test_deliver_shows_what_became_of_a_result(worker: Worker, stack_env: dict[s
 
 
 def test_dev_keeps_its_data_stops_in_time_and_runs_once_in_a_directory(tmp_path: Path) -> None:
-    with development_stack(tmp_path, "--keep") as (first, environment):
+    with development_stack(tmp_path, "--keep", "--no-ai") as (first, environment):
         second = run("dev", "--keep", cwd=tmp_path)
         delivered = run("deliver", "graph", "--user", "u", "--env-file", "stack.env", cwd=tmp_path)
         dead = run("deliver", "summary", "--user", "", "--env-file", "stack.env", cwd=tmp_path)
