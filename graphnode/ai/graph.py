@@ -144,7 +144,8 @@ def cluster(embeddings: Floats, *, min_clusters: int | None = None, max_clusters
 
 
 def group(embeddings: Floats, count: int) -> list[int]:
-    """The group of each row, of so many groups: k-means, always from the same start."""
+    """The group of each row, of so many groups or as many as rows differ: k-means, always from the same start."""
+    count = min(count, len(np.unique(embeddings, axis=0)))
     if count < 2:
         return [0] * len(embeddings)
     return [int(label) for label in KMeans(count, n_init=10, random_state=0).fit_predict(embeddings)]

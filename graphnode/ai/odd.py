@@ -243,7 +243,7 @@ def odd_envelope(
         given["error"] = "One of the sources could not be read."
     if odd.shows("empty", about):
         missing = [name for name, value in payload.items() if value is None]
-        given |= {name: odd.one_of("empty", (None, ""), name) for name in missing}
+        given = {name: odd.one_of("empty", (None, ""), name) for name in missing} | given
     if odd.shows("unknown-fields", about):
         given["modelVersion"] = "2026.5"
     if odd.shows("snake-case", about):

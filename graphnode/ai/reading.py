@@ -185,8 +185,8 @@ def _conversation(item: Any, *, name: str) -> Source | None:
     if isinstance(mapping := item.get("mapping"), dict):
         messages = list(_branch(mapping, item.get("current_node")))
     if messages is None:
-        note = _note(orig_id, _content(item), kind="markdown", extension="json")
-        return note and note._replace(title=str(title or note.title), created=created, updated=updated)
+        note = _note(orig_id, _content(item), kind="markdown", extension="json", given_title=title)
+        return note and note._replace(created=created, updated=updated)
     said = [(message, _content(message).strip()) for message in messages if not _is_silent(message)]
     said = [(message, text) for message, text in said if text]
     if not said:
@@ -240,8 +240,9 @@ def _content(message: Any) -> str:
     return ""
 
 
-def _note(orig_id: str, text: str, *, kind: Kind, extension: str) -> Source | None:
+def _note(orig_id: str, text: str, *, kind: Kind, extension: str, given_title: Any = None) -> Source | None:
     title, sections = split_sections(text)
+    title = str(given_title) if given_title is not None else title
     if title is None and len(sections) > 1 and "\n" not in sections[0] and len(sections[0]) <= TITLE_LENGTH:
         title, sections = sections[0], sections[1:]
     if not sections and not title:

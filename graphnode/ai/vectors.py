@@ -95,7 +95,9 @@ def embeddings_of(vectors: Vectors) -> Floats:
     columns = max(1, min(WIDTH, texts - 1, features))
     if texts == 1:
         return np.ones((1, 1))
-    found = TruncatedSVD(columns, random_state=0).fit_transform(vectors.rows)
+    # It also computes which share of the variance it explains, and there is none where all texts are the same.
+    with np.errstate(invalid="ignore"):
+        found = TruncatedSVD(columns, random_state=0).fit_transform(vectors.rows)
     return np.asarray(normalize(found))
 
 

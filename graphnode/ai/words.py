@@ -22,7 +22,7 @@ _HANGUL = re.compile(r"[가-힣]")
 _SENTENCE_END = re.compile(r"(?<=[.!?…。\uff1f\uff01])[\"'”»)]*\s+|\n+")
 
 #: Headings, list marks and emphasis of Markdown.
-_MARKS = re.compile(r"(?m)^#{1,6}\s.*$|^\s*(?:[-*+>]|\d+[.)])\s+|[*_`]{1,3}")
+_MARKS = re.compile(r"(?m)^#{1,6}\s.*$|^\s*(?:[-*+>]|\d+[.)])\s+|(?<!\w)[*_`]{1,3}|[*_`]{1,3}(?!\w)")
 
 #: A Latin word of fewer letters says little.
 SHORTEST_WORD = 3

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from graphnode.ai.microscope import block_graph_of, chunks_of, parts_of
+from graphnode.ai.reading import Source, UnreadableInput
+from graphnode.documents import decode_block_graph, decode_chunks
+from tests.unit.ai.conftest import MakeSource
+
+
+def test_each_source_of_the_corpus_can_be_taken_apart(sources: list[Source]) -> None:
+    for source in sources:
+        parts = parts_of(source)
+
+        chunks = decode_chunks(msgspec.json.encode(chunks_of(parts)))
+        graph = decode_block_graph(msgspec.json.encode(block_graph_of(source, parts)))
+        assert len(chunks) == len(graph.blocks) == len(parts)
+        for chunk in chunks:
+            names = {node.name for node in chunk.nodes}
+            assert names
+            assert all({edge.start, edge.target} <= names for edge in chunk.edges)
+            assert all(str(edge.evidence) in source.text for edge in chunk.edges)
+        block_ids = {block.block_id for block in graph.blocks}
+        assert all({edge.source, edge.target} <= block_ids for edge in graph.edges)
+        assert "".join(str(block.raw_text) for block in graph.blocks).replace("\n", "") == "".join(
+            source.sections
+        ).replace("\n", "")
+
+
+def test_blocks_are_named_by_their_headings_and_follow_one_another(sources: list[Source]) -> None:
+    (sourdough,) = [source for source in sources if source.name == "sauerteig"]
+
+    graph = block_graph_of(sourdough, parts_of(sourdough))
+
+    titles = [block["title"] for block in graph["blocks"]]
+    assert titles[0] == "Sauerteig verstehen"
+    assert titles[1:3] == ["Das Anstellgut auffrischen", "Warme Führung"]
+    follows = [(edge["source"], edge["target"]) for edge in graph["edges"] if edge["type"] == "FOLLOWS"]
+    assert follows == [(f"block_{number}", f"block_{number + 1}") for number in range(1, 5)]
+    assert any(edge["type"] == "PREREQUISITE_OF" for edge in graph["edges"])
+
+
+def test_a_conversation_has_its_turns_and_no_turn_twice(sources: list[Source]) -> None:
+    for source in sources:
+        ranges = [block["turn_range"] for block in block_graph_of(source, parts_of(source))["blocks"]]
+        if source.kind != "chat":
+            assert set(map(type, ranges)) == {type(None)}
+            continue
+        turns = [turn for first, last in ranges for turn in range(first, last + 1)]
+        assert turns == list(range(len(source.sections)))
+
+
+def test_a_document_without_text_is_told(make_source: MakeSource) -> None:
+    with pytest.raises(UnreadableInput, match="no text below its title"):
+        parts_of(make_source("a", "")._replace(sections=[]))

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from graphnode.ai.reading import Source, UnreadableInput, read_inputs
+
+
+def read(content: Any, key: str = "in/talk.json") -> list[Source]:
+    raw = content if isinstance(content, bytes) else json.dumps(content).encode()
+    return read_inputs({key: raw})[0]
+
+
+def message(text: str, role: str = "user") -> dict[str, Any]:
+    return {"author": {"role": role}, "content": {"content_type": "text", "parts": [text]}}
+
+
+EXPORT = {
+    "conversation_id": "c-1",
+    "title": "Bread",
+    "create_time": 1_767_726_764.5,
+    "update_time": 1_767_726_800,
+    "current_node": "d",
+    "mapping": {
+        "root": {"message": None, "parent": None},
+        "s": {"message": message("Be kind.", "system"), "parent": "root"},
+        "a": {"message": message("Why is the crust soft?"), "parent": "s"},
+        "thrown": {"message": message("A worse answer.", "assistant"), "parent": "a"},
+        "d": {"message": message("Use steam.", "assistant"), "parent": "a"},
+    },
+}
+
+
+def test_a_chatgpt_export_is_read_along_its_current_branch() -> None:
+    (source,) = read([EXPORT])
+
+    assert source.sections == ["Why is the crust soft?", "Use steam."]
+    assert (source.orig_id, source.title, source.kind) == ("c-1", "Bread", "chat")
+    assert source.created == datetime(2026, 1, 6, 19, 12, 44, 500_000, UTC)
+    assert source.updated == datetime(2026, 1, 6, 19, 13, 20, tzinfo=UTC)
+
+
+def test_an_export_without_a_current_node_is_read_as_it_stands() -> None:
+    (source,) = read({**EXPORT, "current_node": None})
+
+    assert source.sections == ["Why is the crust soft?", "A worse answer.", "Use steam."]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}],
+        ["Why?", "Because."],
+        {"messages": [{"role": "user", "text": "Why?"}, {"role": "assistant", "text": "Because."}]},
+        {"uuid": "talk", "name": "Why?", "chat_messages": [{"sender": "human", "text": "Why?"}, {"text": "Because."}]},
+        {"conversations": [{"id": "talk", "messages": [{"role": "u", "content": [{"text": "Why?"}]}, "Because."]}]},
+    ],
+    ids=["a list of messages", "a list of texts", "one conversation", "Claude's form", "inside conversations"],
+)
+def test_simple_lists_of_messages_are_conversations(content: Any) -> None:
+    (source,) = read(content)
+
+    assert source.sections == ["Why?", "Because."]
+    assert (source.orig_id, source.title, source.kind) == ("talk", "Why?", "chat")
+
+
+def test_several_conversations_without_ids_are_told_apart() -> None:
+    sources = read([{"messages": ["Bread?"]}, {"messages": ["Rust?"]}])
+
+    assert [source.orig_id for source in sources] == ["talk-0", "talk-1"]
+
+
+def test_a_note_in_json_is_a_note() -> None:
+    (source,) = read({"notes": [{"noteId": "n-1", "title": "Rye", "content": "Rye sticks.\n\nWet hands help."}]})
+
+    assert (source.orig_id, source.kind, source.sections) == ("n-1", "markdown", ["Rye sticks.", "Wet hands help."])
+
+
+def test_markdown_has_its_headings_as_sections() -> None:
+    (source,) = read(
+        "# Rye ÷ 호밀\n\nIt sticks.\n\n## Dough\n\nWet hands.\n\n## Oven\n\nSteam.\n".encode(), "in/a b.md"
+    )
+
+    assert (source.orig_id, source.title, source.kind) == ("a b", "Rye ÷ 호밀", "markdown")
+    assert source.sections == ["It sticks.", "## Dough\n\nWet hands.", "## Oven\n\nSteam."]
+
+
+def test_plain_text_has_paragraphs_and_its_first_line_as_title() -> None:
+    (source,) = read(b"\xef\xbb\xbfRolls on Sunday\n\nKnead at night.\n\nBake at nine.", "in/rolls.txt")
+
+    assert (source.title, source.kind, source.extension) == ("Rolls on Sunday", "file", "txt")
+    assert source.sections == ["Knead at night.", "Bake at nine."]
+
+
+def test_utf_16_is_text_too() -> None:
+    (source,) = read("교토 여행".encode("utf-16"), "in/k.txt")
+
+    assert source.sections == ["교토 여행"]
+
+
+def test_the_request_says_what_is_a_notion_page() -> None:
+    sources, _ = read_inputs({"a.md": b"Dough", "b.txt": b"Dough too"}, input_type="NOTION")
+
+    assert [source.kind for source in sources] == ["notion", "file"]
+
+
+def test_one_of_several_inputs_has_a_namespace_and_the_worker_takes_it_off() -> None:
+    sources, _ = read_inputs({"in/a.md": b"one", "in/b.md": b"two"})
+
+    assert [source.orig_id for source in sources] == ["src0_a", "src1_b"]
+    assert [source.name for source in sources] == ["a", "b"]
+
+
+@pytest.mark.parametrize(("first", "second", "kept"), [(1, 2, "new"), (2, 1, "old"), (None, None, "new")])
+def test_of_a_conversation_that_comes_twice_the_later_version_counts(first: Any, second: Any, kept: str) -> None:
+    old = {"id": "c", "updated_at": first, "messages": ["old"]}
+    new = {"id": "c", "updated_at": second, "messages": ["new"]}
+
+    sources, _ = read_inputs({"a.json": json.dumps(old).encode(), "b.json": json.dumps(new).encode()})
+
+    assert [source.sections for source in sources] == [[kept]]
+
+
+@pytest.mark.parametrize(
+    ("key", "content", "told"),
+    [
+        ("in/a.pdf", b"%PDF-1.7\n\xd0\xd4\xc5", "a.pdf is no text: byte 9 is not utf-8"),
+        ("in/a.bin", b"a\0b", "a.bin is no text: it holds NUL characters"),
+        ("in/a.txt", b" \n ", "a.txt is empty"),
+        ("in/a.json", b'{"mapping": {', "a.json is not JSON"),
+        ("in/a.json", b"[" * 100_000, "a.json is not JSON"),
+        ("in/a.json", b"[]", "a.json holds no conversation"),
+        ("in/a.json", b'{"title": "empty", "messages": [{"role": "system", "content": "x"}]}', "holds no conversation"),
+        ("in/a.json", b"7", "a.json holds no conversation"),
+    ],
+)
+def test_what_cannot_be_read_is_told(key: str, content: bytes, told: str) -> None:
+    with pytest.raises(UnreadableInput, match=told):
+        read_inputs({key: content})
+
+
+def test_one_input_that_cannot_be_read_does_not_cost_the_others() -> None:
+    sources, faults = read_inputs({"a.md": b"Dough", "b.pdf": b"\xff\x00"})
+
+    assert [source.name for source in sources] == ["a"]
+    assert faults == ["b.pdf is no text: byte 0 is not utf-8."]
+
+
+def test_the_corpus_is_read_in_three_languages(sources: list[Source], later: list[Source]) -> None:
+    kinds = [source.kind for source in sources]
+
+    assert {kind: kinds.count(kind) for kind in ("chat", "markdown", "file")} == {"chat": 14, "markdown": 16, "file": 6}
+    assert len({source.name for source in [*sources, *later]}) == 40
