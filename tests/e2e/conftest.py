@@ -13,7 +13,7 @@ import pytest
 from graphnode.dev.aws import s3_client, sqs_client
 from graphnode.dev.localstack import HOOK, LocalStack
 from graphnode.dev.stack import bring_up_to_date, environment_of
-from graphnode.dev.worker import Worker
+from graphnode.dev.worker import Service, Worker
 from tests.conftest import empty_database, new_database
 from tests.e2e.ai_server import AiServer
 
@@ -33,7 +33,7 @@ SETTINGS = {
     "GRAPHNODE_LOG_FORMAT": "console",
 }
 
-WORKERS = pytest.StashKey[list[Worker]]()
+WORKERS = pytest.StashKey[list[Service]]()
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +90,7 @@ def start_worker(
     stack_env: dict[str, str], stopping: ThreadPoolExecutor, request: pytest.FixtureRequest
 ) -> Iterator[StartWorker]:
     """Starts workers on the test's stack and waits until they take messages. After the test they stop."""
-    workers: list[Worker] = []
+    workers: list[Service] = []
     request.node.stash[WORKERS] = workers
 
     def start(*, processes: int = 1, threads: int = 4, actors: str = "graphnode.actors", **settings: str) -> Worker:
@@ -143,5 +143,5 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed:
         for worker in item.stash.get(WORKERS, []):
-            report.sections.append((f"Log of worker {worker.pid}", worker.log.text()))
+            report.sections.append((f"Log of {worker.name} {worker.pid}", worker.log.text()))
     return report
