@@ -259,7 +259,8 @@ def _subclusters(
             node_ids = [members[place] for place in places]
             if len(node_ids) < 2:
                 continue
-            inside = sum(edge["source"] in node_ids and edge["target"] in node_ids for edge in edges)
+            within = set(node_ids)
+            inside = sum(edge["source"] in within and edge["target"] in within for edge in edges)
             pairs = len(node_ids) * (len(node_ids) - 1) / 2
             yield {
                 "id": f"{_cluster_id(number)}_{part + 1}",

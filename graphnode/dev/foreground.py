@@ -74,16 +74,17 @@ def run(
         tell(f"Requests go to {stack.environment['SQS_REQUEST_QUEUE_URL']}")
         tell(f"Results go to {stack.environment['SQS_RESULT_QUEUE_URL']}")
         tell(f"Documents go to s3://{stack.environment['S3_PAYLOAD_BUCKET']}")
-        tell(hint(env_file))
+        tell(hint(env_file, with_ai=with_ai))
         running.callback(tell, "Stopping …")
         follow(services, stack.localstack, show)
 
 
-def hint(env_file: Path | None) -> str:
+def hint(env_file: Path | None, *, with_ai: bool) -> str:
     """What to do next."""
     if env_file is None:
         return "Ctrl-C stops everything; --env-file PATH would write the names of it all"
-    return f"Try: graphnode deliver graph --user you --env-file {env_file} (Ctrl-C stops everything)"
+    command = "request graph --user you --input FOLDER" if with_ai else "deliver graph --user you"
+    return f"Try: graphnode {command} --env-file {env_file} (Ctrl-C stops everything)"
 
 
 def follow(services: Sequence[Service], localstack: LocalStack, show: Callable[[str], None]) -> Never:

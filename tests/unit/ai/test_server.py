@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -352,3 +354,10 @@ def test_a_file_of_the_apps_keeps_its_id_behind_its_type_and_its_name(make_world
 def test_an_unknown_odd_side_is_told() -> None:
     with pytest.raises(SettingsError, match="There is no odd side upside-down; there are duplicates, "):
         Odd(names=["upside-down"])
+
+
+def test_the_documentation_lists_every_odd_side() -> None:
+    document = (Path(__file__).parents[3] / "docs" / "ai.md").read_text()
+
+    rows = re.findall(r"^\| `([a-z-]+)` \| (.+) \| ([0-9.]+) \|$", document, re.MULTILINE)
+    assert {name: (about, float(share)) for name, about, share in rows} == SIDES
