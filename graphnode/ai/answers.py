@@ -37,6 +37,9 @@ from graphnode.rules.graph import clean_graph
 from graphnode.rules.microscope import parse_task_id
 from graphnode.rules.original_ids import original_id
 
+#: Inputs that could not be read, of which it is said why.
+MOST_FAULTS = 5
+
 #: Kinds of source that a microscope's request calls a note; the others are conversations.
 NOTES = frozenset({"markdown", "notion", "file"})
 
@@ -199,7 +202,8 @@ def _microscope(asked: Asked, request: MicroscopeRequest, sources: list[Source],
 
 def _error(faults: list[str]) -> str | None:
     """What is said beside a success of inputs that could not be read."""
-    return " ".join(faults) or None
+    more = [f"And {len(faults) - MOST_FAULTS} more."] if len(faults) > MOST_FAULTS else []
+    return " ".join(faults[:MOST_FAULTS] + more) or None
 
 
 #: What cannot be answered: the request's fault, and told to its user.

@@ -31,6 +31,9 @@ WRITERS = ("role", "sender", "author")
 #: Whose messages are no part of a conversation.
 SILENT = frozenset({"system", "tool"})
 
+#: Characters of an ID at most; namespaces come on top.
+LONGEST_ID = 400
+
 #: Characters of a title that is made from a text.
 TITLE_LENGTH = 80
 
@@ -180,11 +183,12 @@ def _conversation(item: Any, *, name: str) -> Source | None:
         return None
     given_id, title = _first(item, IDS), _first(item, TITLES)
     created, updated = utc(_first(item, CREATED)), utc(_first(item, UPDATED))
-    orig_id = str(given_id) if given_id is not None else name
+    # Neither is in any real ID, and no document with such an ID would be taken.
+    orig_id = str(given_id or "").replace("\0", "")[:LONGEST_ID] or name
     messages = _first(item, MESSAGES)
     if isinstance(mapping := item.get("mapping"), dict):
         messages = list(_branch(mapping, item.get("current_node")))
-    if messages is None:
+    if not isinstance(messages, list):
         note = _note(orig_id, _content(item), kind="markdown", extension="json", given_title=title)
         return note and note._replace(created=created, updated=updated)
     said = [(message, _content(message).strip()) for message in messages if not _is_silent(message)]
@@ -205,15 +209,14 @@ def _conversation(item: Any, *, name: str) -> Source | None:
 
 def _branch(mapping: Mapping[str, Any], current: Any) -> Iterator[Any]:
     """The messages of a ChatGPT export on the way to the current node: answers that were thrown away lie beside it."""
-    if current not in mapping:
+    if not (isinstance(current, str) and current in mapping):
         for node in mapping.values():
             yield node.get("message") if isinstance(node, dict) else None
         return
     way: list[Any] = []
-    seen: set[Any] = set()
-    while current in mapping and current not in seen:
+    seen: set[str] = set()
+    while isinstance(current, str) and current not in seen and isinstance(node := mapping.get(current), dict):
         seen.add(current)
-        node = mapping[current]
         way.append(node.get("message"))
         current = node.get("parent")
     yield from reversed(way)
@@ -225,7 +228,7 @@ def _is_silent(message: Any) -> bool:
     writer = _first(message, WRITERS) if isinstance(message, dict) else None
     if isinstance(writer, dict):
         writer = writer.get("role")
-    return writer in SILENT
+    return isinstance(writer, str) and writer in SILENT
 
 
 def _content(message: Any) -> str:

@@ -5,8 +5,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from graphnode.ai.reading import Source, UnreadableInput, read_inputs
+from graphnode.ai.reading import (
+    CREATED,
+    IDS,
+    LISTS,
+    MESSAGES,
+    TEXTS,
+    TITLES,
+    Source,
+    UnreadableInput,
+    read_inputs,
+)
 
 
 def read(content: Any, key: str = "in/talk.json") -> list[Source]:
@@ -140,6 +152,32 @@ def test_of_a_conversation_that_comes_twice_the_later_version_counts(first: Any,
 def test_what_cannot_be_read_is_told(key: str, content: bytes, told: str) -> None:
     with pytest.raises(UnreadableInput, match=told):
         read_inputs({key: content})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from([*IDS, *TITLES, *CREATED, *MESSAGES, *TEXTS, *LISTS, "mapping"]), inner)
+        | st.dictionaries(st.sampled_from(["message", "parent", "current_node", "role", "author"]), inner)
+    ),
+    max_leaves=12,
+)
+
+
+@given(JSON)
+def test_whatever_json_it_is_it_has_sources_or_it_is_told_why_not(document: Any) -> None:
+    found = sources_or_reason(document)
+
+    assert found
+    assert isinstance(found, str) or all(source.orig_id and (source.sections or source.title) for source in found)
+
+
+def sources_or_reason(document: Any) -> list[Source] | str:
+    try:
+        return read(document)
+    except UnreadableInput as error:
+        return str(error)
 
 
 def test_one_input_that_cannot_be_read_does_not_cost_the_others() -> None:
