@@ -4,9 +4,10 @@ import io
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
-from graphnode.dev.demo import Report, connected_pairs, merge, verdict
+from graphnode.dev.demo import CORPUS, Report, connected_pairs, count_sources, merge, verdict
 
 
 @pytest.fixture
@@ -109,3 +110,15 @@ def test_long_texts_stay_in_their_column_within_80(report: Report, output: io.St
     assert len(lines) > 1
     assert all(line.startswith(" " * 24) for line in lines[1:])
     assert all(line == line.rstrip() for line in lines)
+
+
+def test_a_label_of_wide_letters_keeps_its_column(report: Report, output: io.StringIO) -> None:
+    report.note("비-오는-교토", "교토 여행")
+    report.note("sauerteig", "Teig")
+
+    assert [cell_len(line.rpartition("  ")[0]) for line in output.getvalue().splitlines()] == [22, 22]
+
+
+def test_a_folders_sources_are_counted_by_the_ending_of_their_file() -> None:
+    assert count_sources(CORPUS / "sources") == {".json": 14, ".md": 16, ".txt": 6}
+    assert count_sources(CORPUS / "nowhere") == {}

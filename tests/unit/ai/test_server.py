@@ -20,6 +20,7 @@ from graphnode.ai.bucket import Bucket
 from graphnode.ai.odd import LONGEST_DELAY_S, SIDES, Odd
 from graphnode.ai.reading import UnreadableInput
 from graphnode.ai.server import AiServer
+from graphnode.dev.worker import STAND_IN_READY
 from graphnode.documents import (
     decode_add_node_batch,
     decode_block_graph,
@@ -361,3 +362,7 @@ def test_the_documentation_lists_every_odd_side() -> None:
 
     rows = re.findall(r"^\| `([a-z-]+)` \| (.+) \| ([0-9.]+) \|$", document, re.MULTILINE)
     assert {name: (about, float(share)) for name, about, share in rows} == SIDES
+
+
+def test_who_waits_for_it_to_be_ready_waits_for_what_it_logs() -> None:
+    assert server.READY == STAND_IN_READY
