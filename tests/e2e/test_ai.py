@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import graphnode.ai
+from graphnode.ai.bucket import Bucket
+from graphnode.ai.reading import UnreadableInput
 from graphnode.dev import outcomes
 from graphnode.dev.aws import dead_letter_url
 from graphnode.dev.worker import StandIn
@@ -129,3 +131,28 @@ def is_json(text: str) -> bool:
     except json.JSONDecodeError:
         return False
     return True
+
+
+def test_inputs_are_read_from_any_bucket_and_what_is_not_there_is_told(
+    shared_ai: AiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = Bucket(shared_ai.s3, shared_ai.bucket)
+    for key in ("many/b.md", "many/a.md", "one.md"):
+        shared_ai.s3.put_object(Bucket=shared_ai.bucket, Key=key, Body=key.encode())
+    monkeypatch.setattr("graphnode.ai.bucket.LARGEST_INPUT_BYTES", 20)
+
+    assert list(bucket.inputs(["one.md", "many/a.md"])) == ["one.md", "many/a.md"]
+    assert bucket.inputs(["many/", "many/a.md"], bucket=shared_ai.bucket) == {
+        "many/a.md": b"many/a.md",
+        "many/b.md": b"many/b.md",
+    }
+    assert bucket.find("ai/known/nobody.json") is None
+    for keys, where, told in (
+        (["gone.md"], None, "There is no object s3://.*/gone.md"),
+        (["gone/"], None, "There are no objects under s3://.*/gone/"),
+        (["one.md"], "no-such-bucket", "There is no object s3://no-such-bucket/one.md"),
+        (["many/"], "no-such-bucket", "There are no objects under s3://no-such-bucket/many/"),
+        (["one.md", "many/"], None, "The input has over 20 bytes in 3 objects"),
+    ):
+        with pytest.raises(UnreadableInput, match=told):
+            bucket.inputs(keys, bucket=where)
