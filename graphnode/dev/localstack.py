@@ -80,6 +80,11 @@ class LocalStack:
         """The URL of its SQS and S3."""
         return f"http://{HOST}:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """Its process ID."""
+        return self._process.pid
+
     def queue_url(self, name: str) -> str:
         """The URL of one of its queues."""
         return f"{self.endpoint}/queue/{REGION}/{ACCOUNT}/{name}"

@@ -99,6 +99,13 @@ class EmbeddedPostgres:
         return f"postgresql://postgres@{HOST}:{self.port}/postgres"
 
     @property
+    def pid(self) -> int:
+        """The process ID of the server that runs. Raises PostgresError when it is stopped."""
+        if not self._process:
+            raise PostgresError("PostgreSQL is stopped: it has no process")
+        return self._process.pid
+
+    @property
     def socket_url(self) -> str:
         """The address over the Unix socket, of the database `postgres`."""
         return f"postgresql://postgres@/postgres?host={quote(str(self._sockets))}&port={self.port}"
