@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -29,6 +30,6 @@ def explain(database: connection, query: str, *, user_id: str, node_id: int, opt
     with database.cursor() as cursor:
         cursor.execute(f"PREPARE documented AS {query}")
         cursor.execute(f"EXPLAIN ({options}) EXECUTE documented ({placeholders})", values)
-        lines = [str(line) for (line,) in cursor.fetchall()]
+        shown = [line if isinstance(line, str) else json.dumps(line) for (line,) in cursor.fetchall()]
         cursor.execute("DEALLOCATE documented")
-    return "\n".join(lines)
+    return "\n".join(shown)
