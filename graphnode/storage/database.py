@@ -53,12 +53,15 @@ CONNECTION = {
 }
 
 #: SET LOCAL ends with the transaction. In UTC each time that was stored can be read: elsewhere the ends of the calendar
-#: lie outside of Python's.
+#: lie outside of Python's. Generic plans are for the look-ups of foreign keys at commit, two for each edge: left to
+#: itself PostgreSQL thinks in a full database that one plan for all would be dear, and plans each look-up anew, which
+#: takes longer than looking.
 BEGIN = f"""
 SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS};
 SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS};
 SET LOCAL idle_in_transaction_session_timeout = {IDLE_TIMEOUT_MS};
 SET LOCAL timezone = 'UTC';
+SET LOCAL plan_cache_mode = force_generic_plan;
 """
 
 #: The lock is the user's: 64 bits of a hash that PostgreSQL computes, so that the API server can take the same one.

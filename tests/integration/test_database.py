@@ -120,17 +120,17 @@ class TestUserTransaction:
         with user_transaction("ada"):
             assert backend_pid() == first
 
-    def test_limits_are_the_transactions_and_not_the_sessions(self) -> None:
+    def test_limits_and_generic_plans_are_the_transactions_and_not_the_sessions(self) -> None:
         def limits() -> list[str]:
-            names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+            names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "plan_cache_mode")
             return [database.execute_sql(f"SHOW {name}").fetchone()[0] for name in names]
 
         with user_transaction("ada"):
-            assert limits() == ["5min", "15s", "1min"]
+            assert limits() == ["5min", "15s", "1min", "force_generic_plan"]
             pid = backend_pid()
         with connection():
             assert backend_pid() == pid
-            assert limits() == ["0", "0", "0"]
+            assert limits() == ["0", "0", "0", "auto"]
 
     def test_transactions_of_one_user_run_one_after_the_other(self, waiting_for_user_lock: Callable[[], bool]) -> None:
         events = []
