@@ -45,9 +45,12 @@ class DeadLetter(NamedTuple):
 
 @contextmanager
 def reading(database_url: str) -> Iterator[connection]:
-    """A database connection that sees what others commit as they do."""
+    """A database connection that sees what others commit as they do.
+
+    It sets nothing of the session, such as that it only reads: behind PgBouncer the session is the worker's next.
+    """
     with closing(psycopg2.connect(database_url)) as database:
-        database.set_session(readonly=True, autocommit=True)
+        database.autocommit = True
         yield database
 
 
