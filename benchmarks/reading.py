@@ -19,7 +19,9 @@ def documented_queries() -> dict[str, str]:
     return {found["name"]: found["query"] for found in QUERY.finditer(DOCUMENT.read_text(encoding="utf-8"))}
 
 
-def explain(database: connection, query: str, *, user_id: str, node_id: int, options: str = "ANALYZE, BUFFERS") -> str:
+def explain(
+    database: connection, query: str, *, user_id: str, node_id: int, options: str = "ANALYZE, BUFFERS, COSTS OFF"
+) -> str:
     """How PostgreSQL runs a query as a prepared statement. https://www.postgresql.org/docs/current/sql-explain.html
 
     Parameters:
