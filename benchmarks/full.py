@@ -61,14 +61,14 @@ def measure_full(*, node_rows: int, tell_plans: bool) -> dict[str, Any]:
         began = time.monotonic()
         crowd.fill(urls["full"], users=users)
         fill_s = time.monotonic() - began
-        ((size,),) = crowd.run(urls["full"], "SELECT pg_database_size(current_database())")
+        ((bytes_used,),) = crowd.run(urls["full"], "SELECT pg_database_size(current_database())")
         rows = {"node_rows": users * crowd.NODES, "edge_rows": users * crowd.EDGES}
-        tell(f"{rows} in {fill_s:.0f} s, {size / 1e9:.1f} GB")
+        tell(f"{rows} in {fill_s:.0f} s, {bytes_used / 1e9:.1f} GB")
         warm, cold = measure_warm(urls, users=users), measure_cold(server, urls, users=users)
         sizes = [compared(size, warm[size], cold[size]) for size in SIZES]
         return {
             **rows,
-            "full_gb": round(size / 1e9, 1),
+            "full_gb": round(bytes_used / 1e9, 1),
             "fill_s": round(fill_s),
             **max(sizes, key=lambda found: found["ratio"]),
             "sizes": sizes,

@@ -76,9 +76,12 @@ NUMBERS = itertools.count(1)
 #: The results that had their effect, the pushes that wait, and the workers' connections.
 SO_FAR = """
 SELECT (SELECT count(*) FROM tasks WHERE task_id LIKE %(tasks)s),
-       (SELECT count(*) FROM notifications WHERE due_at IS NOT NULL),
+       (SELECT count(*) FROM notifications WHERE due_at IS NOT NULL AND event LIKE %(tasks)s),
        (SELECT count(*) FROM pg_stat_activity WHERE application_name = 'graphnode')
 """
+
+#: What the last measurement left unpushed would be swept up in this one.
+FORGET_PUSHES = "UPDATE notifications SET due_at = NULL WHERE due_at IS NOT NULL"
 
 #: Give each user the template's graph.
 COPY_GRAPH = """
@@ -138,9 +141,9 @@ def measure_rates() -> dict[str, Any]:
         "threads": THREADS,
         "results_per_second": {processes: round(rate.results_per_second, 1) for processes, rate in median.items()},
         "connections": {processes: rate.connections for processes, rate in median.items()},
-        # Of how many cores each part used the time, and of how many nobody did.
         "cores": cores,
         "first_ceiling": f"CPU, most of it the {busiest}'s" if idle < IDLE_AT_MOST else "not the CPU",
+        # How many cores' time each part used, and nobody.
         "cores_used": [
             {"processes": processes} | {part: round(seconds / rate.seconds, 2) for part, seconds in rate.cpu_s.items()}
             for processes, rate in median.items()
@@ -164,7 +167,9 @@ def measure(localstack: LocalStack, postgres: EmbeddedPostgres, *, processes: in
     with (
         Worker(environment, processes=processes, threads=THREADS) as worker,
         reading(postgres.url) as session,
+        session.cursor() as cursor,
     ):
+        cursor.execute(FORGET_PUSHES)
         worker.wait_until_ready()
         parts = {"worker": worker.pid, "database": postgres.pid, "localstack": localstack.pid}
         begin = end = look(session, prefix, parts)
@@ -189,8 +194,8 @@ def look(session: connection, prefix: str, parts: Mapping[str, int]) -> Sample:
     """What has happened by now."""
     ((results, pushes_waiting, connections),) = rows(session, SO_FAR, tasks=f"{prefix}-%")
     cpu_s = {part: tree_cpu_s(pid) for part, pid in parts.items()}
-    idle = psutil.cpu_times()
-    cpu_s["idle"] = idle.idle + idle.iowait
+    of_all = psutil.cpu_times()
+    cpu_s["idle"] = of_all.idle + of_all.iowait
     return Sample(time.monotonic(), results, pushes_waiting, connections, cpu_s)
 
 
