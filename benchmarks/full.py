@@ -31,10 +31,14 @@ NODE_ROWS = 20_000_000
 #: How much of the free disk the full database may take.
 DISK_SHARE = 0.7
 
-#: Nodes and edges of the first graphs; how often each is stored, while the server runs and after nothing is in memory.
-SIZES = ((300, 196), (1_000, 10_000), (10_000, 100_000))
+#: Nodes and edges of the first graphs, and how many of each are stored a round while the server runs: one takes little
+#: time, and is then easily disturbed. In a cold round one of each is stored: the next would find something in memory.
+SIZES = {(300, 196): 9, (1_000, 10_000): 3, (10_000, 100_000): 1}
 WARM_ROUNDS = 5
-COLD_ROUNDS = 3
+COLD_ROUNDS = 5
+
+#: The graph that a session stores before it is measured.
+WARM_UP_SIZE = (300, 196)
 
 #: The two databases, on one server.
 PLACES = ("empty", "full")
@@ -97,7 +101,7 @@ def measure_warm(urls: dict[str, str], *, users: int) -> Seconds:
         for place in PLACES:
             with opened(urls[place], warm_up=f"warm {number}"):
                 for size, document in documents.items():
-                    found[size][place].append(store(document, user_id=new_user(users)))
+                    found[size][place] += [store(document, user_id=new_user(users)) for _ in range(SIZES[size])]
         told(f"warm, round {number} of {WARM_ROUNDS}", found)
     return found
 
@@ -163,7 +167,7 @@ def opened(url: str, *, warm_up: str) -> Iterator[None]:
       warm_up: names that graph's user, who is far from the others in every index.
     """
     database.open_database(url, max_connections=1)
-    store(graph_document(*SIZES[0]), user_id=warm_up)
+    store(graph_document(*WARM_UP_SIZE), user_id=warm_up)
     yield
     database.close_database()
 
