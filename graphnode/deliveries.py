@@ -150,7 +150,8 @@ class InHand:
         found = room(
             threads=self.threads,
             running=states.count(State.RUNNING),
-            waiting=states.count(State.WAITING),
+            # A backlog of other queues' fast messages is no reason not to poll a queue that has its bounds anyway.
+            waiting=states.count(State.WAITING) if thread_share >= 1 else 0,
             in_hand=len(states),
             handled_per_s=self._rate(),
         )

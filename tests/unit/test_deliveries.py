@@ -107,6 +107,23 @@ def test_slow_messages_of_one_queue_leave_the_other_its_threads(make_delivery: M
         assert not in_hand.has_waiting("https://sqs/results")
 
 
+def test_a_backlog_of_fast_messages_does_not_keep_the_other_queues_away(make_delivery: MakeDelivery) -> None:
+    in_hand = InHand(threads=2)
+    for _ in range(200):
+        in_hand.add([done := make_delivery()])
+        in_hand.move(done, State.RUNNING)
+        in_hand.move(done, State.DELETING)
+        in_hand.remove(done)
+    results = [make_delivery() for _ in range(10)]
+    in_hand.add(results)
+    for result in results[:2]:
+        in_hand.move(result, State.RUNNING)
+
+    with in_hand.changed:
+        assert in_hand.room("https://sqs/results", thread_share=1) == 0
+        assert in_hand.room("https://sqs/notifications", thread_share=0.5) == 1
+
+
 def test_messages_that_are_only_being_deleted_take_no_share(make_delivery: MakeDelivery) -> None:
     in_hand = InHand(threads=2)
     pushed = make_delivery(queue_url="https://sqs/notifications")
