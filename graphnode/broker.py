@@ -30,7 +30,7 @@ from dramatiq_sqs.exceptions import MessageDelayTooLong, MessageTooLarge
 
 from graphnode import dead_letters
 from graphnode.deliveries import BATCH, Delivery, InHand, State, batch_to_ask_for
-from graphnode.errors import InvalidMessage, PermanentError, one_line, sorted_error
+from graphnode.errors import InvalidMessage, PermanentError, log_text, one_line, sorted_error
 from graphnode.heartbeat import Heartbeat
 from graphnode.outages import Outages
 from graphnode.queues import DeadLetterQueue, Options, Origin, find_dead_letters
@@ -340,7 +340,7 @@ class SQSConsumer(dramatiq.Consumer):
                 messages = self._receive(wanted)
             except Exception as error:
                 failures, since = failures + 1, since if failures else time.monotonic()
-                fields = {"queue": self.queue_name, "error": one_line(error)}
+                fields = {"queue": self.queue_name, "error": log_text(error)}
                 if failures == 1:
                     log.warning("polling failed, trying again until it works", **fields)
                 elif not told and time.monotonic() - since > ALARM_S:
@@ -422,7 +422,7 @@ class SQSConsumer(dramatiq.Consumer):
             decoded = self._decode(message["Body"], known)
         except Exception as raised:
             error = sorted_error(raised)
-            fields = {"message_id": known.message_id, "reason": error.reason, "error": str(error)}
+            fields = {"message_id": known.message_id, "reason": error.reason, "error": error.log_text}
             if isinstance(error, PermanentError):
                 verdict = Dead(error.reason, str(error), known.receive_count)
                 log.error("dead letter", **fields)
@@ -457,10 +457,14 @@ class SQSConsumer(dramatiq.Consumer):
         try:
             message = dramatiq.Message.decode(b64decode(body, validate=True))
         except (ValueError, KeyError, TypeError, dramatiq.DecodeError) as error:
-            raise InvalidMessage(f"the body is no Dramatiq message: {one_line(error)}") from None
+            said = "the body is no Dramatiq message"
+            raise InvalidMessage(f"{said}: {one_line(error)}", log=said) from None
         actor = self.broker.actors.get(message.actor_name)
         if not actor or actor.queue_name != self.queue_name:
-            raise InvalidMessage(f"no actor {message.actor_name!r} on the queue {self.queue_name!r}")
+            raise InvalidMessage(
+                f"no actor {message.actor_name!r} on the queue {self.queue_name!r}",
+                log=f"no such actor on the queue {self.queue_name!r}",
+            )
         return message
 
     def _letter(self, delivery: Delivery, dead: Dead) -> dict[str, MessageAttributeValueTypeDef]:

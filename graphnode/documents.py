@@ -487,7 +487,7 @@ def decode_graph(raw: bytes, *, warnings: Warnings | None = None) -> GraphDocume
         subclusters=file.subclusters,
         metadata=metadata,
         clusters={
-            cluster_id: _converted(cluster, GraphCluster, at=f"metadata.clusters.{cluster_id}")
+            cluster_id: _converted(cluster, GraphCluster, at=f"metadata.clusters.{cluster_id}", log_at="metadata.clusters[…]")
             for cluster_id, cluster in clusters.items()
             if cluster is not None and cluster != ""
         },
@@ -514,7 +514,7 @@ def read_conversations(source: Source) -> Iterator[str | None]:
             elif (place, event) == ("conversations", "end_array"):
                 return
     except JSONError as error:
-        raise InvalidDocument(f"not JSON: {one_line(error)}") from None
+        raise InvalidDocument(f"not JSON: {one_line(error)}", log="not JSON") from None
     raise InvalidDocument("conversations: required, but not given")
 
 
@@ -528,9 +528,9 @@ def read_embeddings(source: Source) -> Iterator[list[float | None]]:
             try:
                 yield msgspec.convert(row or [], list[float | None], strict=False)
             except msgspec.ValidationError as error:
-                raise InvalidDocument(_explained(str(error), row, f"embeddings[{index}]")) from None
+                raise _explained(str(error), row, f"embeddings[{index}]") from None
     except JSONError as error:
-        raise InvalidDocument(f"not JSON: {one_line(error)}") from None
+        raise InvalidDocument(f"not JSON: {one_line(error)}", log="not JSON") from None
 
 
 class _Repaired:
@@ -628,23 +628,25 @@ def _parsed(text: bytes, warnings: Warnings) -> Any:
         finite = _without_not_finite(text, warnings)
         if finite != text:
             return _parsed(finite, warnings)
-        raise InvalidDocument(_malformed(str(error), text)) from None
+        raise _malformed(str(error), text) from None
 
 
-def _malformed(problem: str, text: bytes) -> str:
+def _malformed(problem: str, text: bytes) -> InvalidDocument:
     if not (found := re.search(r"\(byte (\d+)\)$", problem)):
         problem = problem.partition(" - at ")[0]
-        return f"not JSON: {problem[0].lower()}{problem[1:]} ({len(text)} bytes)"
+        return InvalidDocument(f"not JSON: {problem[0].lower()}{problem[1:]} ({len(text)} bytes)")
     position = int(found[1])
     surroundings = text[max(0, position - 20) : position + 20].decode(errors="ignore")
-    return f"not JSON: {problem.removeprefix('JSON is malformed: ')}, near {surroundings!r}"
+    said = f"not JSON: {problem.removeprefix('JSON is malformed: ')}"
+    return InvalidDocument(f"{said}, near {surroundings!r}", log=said)
 
 
-def _converted(value: Any, kind: type[T], *, at: str = "") -> T:
+def _converted(value: Any, kind: type[T], *, at: str = "", log_at: str | None = None) -> T:
     """Give a parsed value its type, if need be without the fields that are there but not given.
 
     Parameters:
       at: the value's path in the document.
+      log_at: the path as logs name it, if `at` holds a name of the document's own.
 
     Raises InvalidDocument.
     """
@@ -655,7 +657,7 @@ def _converted(value: Any, kind: type[T], *, at: str = "") -> T:
     try:
         return msgspec.convert(_given(value, TYPED_LEVELS), kind, strict=False)
     except msgspec.ValidationError as error:
-        raise InvalidDocument(_explained(str(error), value, at)) from None
+        raise _explained(str(error), value, at, log_at=log_at) from None
 
 
 def _given(value: Any, levels: int) -> Any:
@@ -669,18 +671,23 @@ def _given(value: Any, levels: int) -> Any:
     return value
 
 
-def _explained(problem: str, document: Any, at: str) -> str:
+def _explained(problem: str, document: Any, at: str, *, log_at: str | None = None) -> InvalidDocument:
     """What msgspec found wrong with a document: the path, what was expected, what is there."""
     problem, _, path = problem.partition(" - at `$")
     path = path.removesuffix("`")
     value = document
     for name, index in re.findall(r"\.([^.\[]+)|\[(\d+)\]", path):
         value = value[name] if name else value[int(index)]
-    path = f"{at}{path}" if at else path.removeprefix(".")
+    place, log_place = (f"{start}{path}" if start else path.removeprefix(".") for start in (at, log_at or at))
     if missing := re.fullmatch("Object missing required field `(.+)`", problem):
-        return f"{path}.{missing[1]}: required, but not given".removeprefix(".")
+        said = f".{missing[1]}: required, but not given"
+        return InvalidDocument(f"{place}{said}".removeprefix("."), log=f"{log_place}{said}".removeprefix("."))
     expected = problem.partition(", got ")[0].replace(" | null", "").replace(" | ", " or ").replace("`", "")
-    return f"{path or 'the document'}: {expected[0].lower()}{expected[1:]}, got {_described(value)}"
+    said = f": {expected[0].lower()}{expected[1:]}"
+    return InvalidDocument(
+        f"{place or 'the document'}{said}, got {_described(value)}",
+        log=f"{log_place or 'the document'}{said}",
+    )
 
 
 def _described(value: Any) -> str:

@@ -241,7 +241,10 @@ def to_message(body: str, *, message_id: str, sent_at: datetime, receive_count: 
             f"taskType is {task_type}: a request belongs on the request queue, not on the result queue"
         )
     if task_type not in ROUTES:
-        raise UnknownTaskType(f"taskType is {_excerpt(task_type)}: no actor handles it (known: {', '.join(ROUTES)})")
+        raise UnknownTaskType(
+            f"taskType is {_excerpt(task_type)}: no actor handles it (known: {', '.join(ROUTES)})",
+            log="no actor handles this taskType",
+        )
     route = ROUTES[task_type]
     envelope = Envelope(
         task_id=_task_id(fields),
@@ -306,7 +309,7 @@ def peek(body: str) -> tuple[str | None, str | None]:
 def decode_payload(fields: Any, kind: type[Payload]) -> Payload:
     """Decode a payload in either spelling; null and "" mean that a field was not given. Raises InvalidEnvelope."""
     if not isinstance(fields, dict):
-        raise InvalidEnvelope(f"payload: expected an object, got {_excerpt(fields)}")
+        raise InvalidEnvelope(f"payload: expected an object, got {_excerpt(fields)}", log="payload: expected an object")
     given, spelt = _given(fields)
     try:
         return msgspec.convert(given, kind, strict=False)
@@ -342,7 +345,8 @@ def _payload_fault(text: str, given: dict[str, Any], spelt: dict[str, str]) -> I
         expectation, name = found[1], found[2]
         if expectation.startswith("Invalid enum value"):
             expectation = f"Expected {' or '.join(get_args(Status))}"
-        return InvalidEnvelope(f"payload.{spelt[name]}: {expectation}; it holds {_excerpt(given[name])}")
+        text = f"payload.{spelt[name]}: {expectation}"
+        return InvalidEnvelope(f"{text}; it holds {_excerpt(given[name])}", log=text)
     return InvalidEnvelope(f"payload.{text.removesuffix(' - at `$`')}")
 
 
@@ -351,11 +355,13 @@ def _decode_object(body: str) -> dict[str, Any]:
         fields = msgspec.json.decode(body.removeprefix("\ufeff"))
         holds_nul = "\\u0000" in body and _holds_nul(fields)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise InvalidEnvelope(f"the body is not JSON ({error}); it begins {_excerpt(body)}") from None
+        text = f"the body is not JSON ({error})"
+        raise InvalidEnvelope(f"{text}; it begins {_excerpt(body)}", log=text) from None
     except UnicodeEncodeError as error:
         raise InvalidEnvelope(f"the body is not UTF-8 text: {error.reason}") from None
     if not isinstance(fields, dict):
-        raise InvalidEnvelope(f"the body is not a JSON object; it is {_excerpt(fields)}")
+        text = "the body is not a JSON object"
+        raise InvalidEnvelope(f"{text}; it is {_excerpt(fields)}", log=text)
     if holds_nul:
         raise InvalidEnvelope("a text in the envelope holds the character U+0000, which PostgreSQL cannot store")
     return fields
@@ -376,7 +382,8 @@ def _required_text(fields: dict[str, Any], name: str) -> str:
     value = fields.get(name)
     if not isinstance(value, str):
         found = f"it holds {_excerpt(value)}" if value is not None else "it is not given"
-        raise InvalidEnvelope(f"{_camel_case(name)}: expected a text; {found}")
+        text = f"{_camel_case(name)}: expected a text"
+        raise InvalidEnvelope(f"{text}; {found}", log=text)
     return value
 
 
@@ -396,7 +403,8 @@ def _timestamp(value: Any, sent_at: datetime) -> datetime:
         # Near the ends of the calendar a zone leads out of it: OverflowError.
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (TypeError, ValueError, OverflowError):
-        raise InvalidEnvelope(f"timestamp: expected ISO 8601 or null; it holds {_excerpt(value)}") from None
+        text = "timestamp: expected ISO 8601 or null"
+        raise InvalidEnvelope(f"{text}; it holds {_excerpt(value)}", log=text) from None
 
 
 def _excerpt(value: Any) -> str:

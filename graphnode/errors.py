@@ -2,6 +2,10 @@
 
 A handler raises one of these, or lets a library's exception pass: `sorted_error` gives every exception its class, in
 this one place, so that nobody else has to know what a psycopg2 or botocore error means.
+
+An error has two texts. Its own may quote what is wrong: it goes where that thing is already, beside a dead letter and on
+a task's attempt. `log_text` is for logs and error reports, which are read by more people and kept elsewhere: it quotes
+nothing that came from outside but task and user IDs.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import botocore.exceptions as aws
 import psycopg2
 from dramatiq.middleware import Shutdown, TimeLimitExceeded
 from psycopg2 import errorcodes
+from psycopg2.extensions import Diagnostics
 
 #: AWS error codes that say who we are is not accepted: nothing about the message can mend it. AccessDenied is not
 #: among them: S3 also says it of a missing object to those who may not list the bucket.
@@ -35,15 +40,24 @@ DATABASE_AWAY = ("08", "53", "57P", "25006")
 #: SQLSTATE classes of what PostgreSQL will refuse at every attempt: 22 (a value), 54 (a limit of its own).
 REFUSALS = ("22", "54")
 
+#: What PostgreSQL's diagnostics name, in their order in a log line.
+PLACES = ("table", "column", "constraint")
+
 
 class GraphNodeError(Exception):
-    """Something went wrong."""
+    """Something went wrong.
+
+    Parameters:
+      message: what, in full.
+      log: the same without what it quotes; left out when it quotes nothing.
+    """
 
     #: What a dead letter, a metric or a log line calls it.
     reason: ClassVar[str] = "UNEXPECTED"
 
-    def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or type(self).__doc__)
+    def __init__(self, message: str | None = None, *, log: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
+        self.log_text = " ".join((log or str(self)).split())
 
 
 class SettingsError(GraphNodeError):
@@ -245,7 +259,7 @@ def sorted_error(error: BaseException) -> GraphNodeError:
                 found.__cause__ = error
             return found
         cause = cause.__cause__ or cause.__context__
-    unexpected = Unexpected(f"{type(error).__name__}: {error}")
+    unexpected = Unexpected(f"{type(error).__name__}: {error}", log=type(error).__name__)
     unexpected.__cause__ = error
     return unexpected
 
@@ -263,41 +277,65 @@ def _known(error: BaseException) -> GraphNodeError | None:
         case aws.ClientError():
             return _client_error(error)
         case aws.NoCredentialsError() | aws.PartialCredentialsError() | aws.CredentialRetrievalError():
-            return AwsOutage(f"No AWS credentials: {error}")
+            return AwsOutage(f"No AWS credentials: {error}", log=f"No AWS credentials ({type(error).__name__})")
         case aws.EndpointConnectionError() | aws.ConnectTimeoutError() | aws.ConnectionError():
-            return AwsOutage(f"AWS cannot be reached: {error}")
+            # Their texts hold the URL, and with it the object's key.
+            return AwsOutage(f"AWS cannot be reached: {error}", log=f"AWS cannot be reached ({type(error).__name__})")
         case aws.HTTPClientError() | aws.BotoCoreError():
-            return ServiceBusy(f"{type(error).__name__}: {error}")
+            return ServiceBusy(f"{type(error).__name__}: {error}", log=type(error).__name__)
     return None
 
 
 def _database_error(error: psycopg2.Error) -> GraphNodeError:
     text = one_line(error)
     code = error.pgcode or ""
-    if code.startswith(REFUSALS):
-        return RefusedByDatabase(f"PostgreSQL refuses a value ({errorcodes.lookup(code)}): {text}")
-    if code.startswith(DATABASE_AWAY):
-        return DatabaseOutage(f"PostgreSQL is away ({errorcodes.lookup(code)}): {text}")
     if code:
-        return DatabaseConflict(f"PostgreSQL ended the transaction ({errorcodes.lookup(code)}): {text}")
+        name = errorcodes.lookup(code)
+        if code.startswith(REFUSALS):
+            found: type[GraphNodeError] = RefusedByDatabase
+            said = f"PostgreSQL refuses a value ({name})"
+        elif code.startswith(DATABASE_AWAY):
+            # The server speaks of itself; what psycopg2 adds to it, may be of a row.
+            return DatabaseOutage(
+                f"PostgreSQL is away ({name}): {text}",
+                log=f"PostgreSQL is away ({name}): {error.diag.message_primary}",
+            )
+        else:
+            found, said = DatabaseConflict, f"PostgreSQL ended the transaction ({name})"
+        return found(f"{said}: {text}", log=f"{said}{_place(error.diag)}")
     if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
         # No SQLSTATE: libpq speaks, not the server. The connection could not be made or was cut.
         return DatabaseOutage(f"PostgreSQL cannot be reached: {text}")
-    return Unexpected(f"{type(error).__name__}: {text}")
+    return Unexpected(f"{type(error).__name__}: {text}", log=type(error).__name__)
+
+
+def _place(diagnostics: Diagnostics) -> str:
+    """Where in the schema PostgreSQL found the fault, as far as it says."""
+    names = [diagnostics.table_name, diagnostics.column_name, diagnostics.constraint_name]
+    return "".join(f", {kind} {name}" for kind, name in zip(PLACES, names, strict=True) if name)
 
 
 def _client_error(error: aws.ClientError) -> GraphNodeError:
+    # The service's own words may name an object: they are not for logs.
     code = error.response.get("Error", {}).get("Code", "")
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code in CREDENTIAL_CODES:
-        return AwsOutage(f"AWS does not accept our credentials ({code}): {one_line(error)}")
-    if status >= 500 or status == 429 or "Throttl" in code or code in {"SlowDown", "RequestTimeout"}:
-        return ServiceBusy(f"{error.operation_name} failed ({code}, HTTP {status}): {one_line(error)}")
-    if code == "NoSuchBucket":
-        return AwsOutage(f"The bucket does not exist: {one_line(error)}")
-    return Unexpected(f"{error.operation_name} was refused ({code}, HTTP {status}): {one_line(error)}")
+        found: type[GraphNodeError] = AwsOutage
+        said = f"AWS does not accept our credentials ({code})"
+    elif status >= 500 or status == 429 or "Throttl" in code or code in {"SlowDown", "RequestTimeout"}:
+        found, said = ServiceBusy, f"{error.operation_name} failed ({code}, HTTP {status})"
+    elif code == "NoSuchBucket":
+        found, said = AwsOutage, "The bucket does not exist"
+    else:
+        found, said = Unexpected, f"{error.operation_name} was refused ({code}, HTTP {status})"
+    return found(f"{said}: {one_line(error)}", log=said)
+
+
+def log_text(error: BaseException) -> str:
+    """What a log line says of any exception."""
+    return sorted_error(error).log_text
 
 
 def one_line(error: BaseException) -> str:
-    """The error's text on one line, as logs and dead letters show it."""
+    """The error's text on one line, as dead letters show it."""
     return re.sub(r"\s+", " ", str(error)).strip()

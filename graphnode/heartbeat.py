@@ -12,6 +12,7 @@ import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
 from graphnode.deliveries import BATCH, Delivery, InHand, State
+from graphnode.errors import log_text
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -72,7 +73,7 @@ class Heartbeat(threading.Thread):
             try:
                 self.beat()
             except Exception as error:
-                log.error("heartbeat failed, trying again", error=repr(error))
+                log.error("heartbeat failed, trying again", error=log_text(error))
 
     def stop(self) -> None:
         """Stop beating."""
@@ -121,7 +122,7 @@ class Heartbeat(threading.Thread):
             answer = self.client.change_message_visibility_batch(QueueUrl=queue_url, Entries=entries)
         except (BotoCoreError, ClientError) as error:
             if not self._failing:
-                log.warning("visibility not extended, trying again", error=str(error), messages=len(entries))
+                log.warning("visibility not extended, trying again", error=log_text(error), messages=len(entries))
             self._failing = True
             return
         self._failing = False

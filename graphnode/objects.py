@@ -125,7 +125,8 @@ def open_document(key: str, *, limit: int, setting: str, etag: str | None = None
     found = StoredObject(key, etag=etag)
     try:
         if not found.is_gzip and found.size > limit:
-            raise DocumentTooLarge(f"{found.name} has {found.size} bytes; the limit is {limit} ({setting})")
+            said = f"has {found.size} bytes; the limit is {limit} ({setting})"
+            raise DocumentTooLarge(f"{found.name} {said}", log=f"a document {said}")
         # GzipFile reads whatever has `read`, but its type asks for more.
         unpacked = gzip.GzipFile(fileobj=cast("IO[bytes]", found)) if found.is_gzip else found
         expected = min(found.size * GZIP_RATIO, limit) if found.is_gzip else found.size
@@ -171,12 +172,12 @@ class Document:
         try:
             chunk = self._source.read(size if size >= 0 else CHUNK_BYTES)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise InvalidDocument(f"{self.name}: Content-Encoding is gzip, its bytes are not: {error}") from None
+            said = "Content-Encoding is gzip, its bytes are not"
+            raise InvalidDocument(f"{self.name}: {said}: {error}", log=said) from None
         self._read += len(chunk)
         if self._read > self._limit:
-            raise DocumentTooLarge(
-                f"{self.name} has over {self._limit} bytes, unpacked: more than the limit ({self._setting})"
-            )
+            said = f"has over {self._limit} bytes, unpacked: more than the limit ({self._setting})"
+            raise DocumentTooLarge(f"{self.name} {said}", log=f"a document {said}")
         return chunk
 
 
@@ -220,7 +221,8 @@ class StoredObject:
                 if chunk or self._at >= self.size:
                     return chunk
                 broke = EOFError("the connection was closed")
-        raise ServiceBusy(f"{self.name} breaks off at byte {self._at} of {self.size}: {one_line(broke)}")
+        said = f"breaks off at byte {self._at} of {self.size}"
+        raise ServiceBusy(f"{self.name} {said}: {one_line(broke)}", log=f"a document {said}")
 
     def close(self) -> None:
         """Give the connection back."""
@@ -232,9 +234,12 @@ class StoredObject:
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code")
             if code == "NoSuchKey":
-                raise ObjectNotFound(f"{self.name} does not exist (yet)") from None
+                raise ObjectNotFound(
+                    f"{self.name} does not exist (yet)", log="a document does not exist (yet)"
+                ) from None
             if code in ("PreconditionFailed", "412"):
-                raise ObjectChanged(f"{self.name} was overwritten while it was read (at byte {self._at})") from None
+                said = f"was overwritten while it was read (at byte {self._at})"
+                raise ObjectChanged(f"{self.name} {said}", log=f"a document {said}") from None
             raise
 
 

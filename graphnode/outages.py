@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from graphnode.errors import OutageError, one_line
+from graphnode.errors import OutageError, log_text
 
 #: Seconds between two probes: the first pause and the longest. Intake resumes within the longest of a recovery.
 PROBE_MIN_S = 0.5
@@ -69,9 +69,9 @@ class Outages:
             self._pause()
         while (error := self._ask(service)) is not None:
             if told:
-                log.debug("still away", service=service, error=one_line(error))
+                log.debug("still away", service=service, error=log_text(error))
             else:
-                log.error("outage began: no messages are taken", service=service, error=one_line(reported))
+                log.error("outage began: no messages are taken", service=service, error=reported.log_text)
                 told = True
             self._pause()
         self._last_recovery = time.monotonic()

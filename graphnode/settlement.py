@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from graphnode.deliveries import BATCH, Delivery, InHand, State
-from graphnode.errors import one_line
+from graphnode.errors import log_text
 from graphnode.verdicts import Dead, Done, Forget, Release, Retry, Verdict
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class Settlement:
             )
             failed = {failure["Id"]: failure["Code"] for failure in answer.get("Failed", [])}
         except Exception as error:
-            failed = {str(index): one_line(error) for index in range(len(entries))}
+            failed = {str(index): log_text(error) for index in range(len(entries))}
         if failed:
             log.warning(
                 "not given back in time: these messages return when their visibility ends",
@@ -195,7 +195,7 @@ class Settlement:
             log.error(
                 "dead letter not sent: the message stays on its queue",
                 message_id=entry.delivery.message_id,
-                error=str(error),
+                error=log_text(error),
             )
             self.in_hand.remove(entry.delivery)
             return False

@@ -183,7 +183,7 @@ def wait_for(step: Callable[[], None]) -> None:
                 if not isinstance(error, OutageError | ServiceBusy):
                     raise error from None
                 if not failing:
-                    log.warning("waiting to start", error=str(error))
+                    log.warning("waiting to start", error=error.log_text)
                     failing = True
                 time.sleep(PROBE_MAX_S)
             else:

@@ -72,7 +72,7 @@ class Sweeps(Middleware):
                 broker.outages.begin(error, since=began)
             elif sweep.name not in self._failing:
                 self._failing.add(sweep.name)
-                log.warning("sweep failed, trying again until it works", sweep=sweep.name, error=str(error))
+                log.warning("sweep failed, trying again until it works", sweep=sweep.name, error=error.log_text)
         else:
             if sweep.name in self._failing:
                 self._failing.remove(sweep.name)

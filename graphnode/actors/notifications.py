@@ -8,7 +8,7 @@ import dramatiq
 import structlog
 
 from graphnode.envelopes import NOTIFICATION_QUEUE
-from graphnode.errors import sorted_error
+from graphnode.errors import log_text
 from graphnode.push import Push, firebase
 from graphnode.rules.notifications import fitted, push_data, push_text
 from graphnode.rules.pushes import NO_CREDENTIALS, NO_DEVICE, PushReport, Settled, given_up, settled
@@ -81,4 +81,4 @@ def enqueue(notification_id: str) -> None:
     try:
         deliver_notification.send(notification_id=notification_id)
     except Exception as error:
-        log.warning("notification left to the sweep", notification_id=notification_id, error=str(sorted_error(error)))
+        log.warning("notification left to the sweep", notification_id=notification_id, error=log_text(error))

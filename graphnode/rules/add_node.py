@@ -46,7 +46,10 @@ def merge_batch(stored: StoredGraph, batch: AddNodeBatch, *, user_id: str) -> tu
     Raises WrongOwner when the batch names another user.
     """
     if batch.user_id and batch.user_id != user_id:
-        raise WrongOwner(f"the add-node batch is of user {batch.user_id!r}, the result of {user_id!r}")
+        raise WrongOwner(
+            f"the add-node batch is of user {batch.user_id!r}, the result of {user_id!r}",
+            log="the add-node batch is of another user than the result",
+        )
     warnings: Counter[str] = Counter()
     results = _usable(batch.results, warnings)
     names = _cluster_names(stored, results)

@@ -268,7 +268,9 @@ def store_embeddings(user_id: str, rows: Iterable[tuple[int, Sequence[float]]]) 
             embeddings = ((node_id, list(embedding)) for node_id, embedding in rows)
             return _copy(NodeEmbedding, ("node_id", "embedding"), user_id, embeddings)
     except (psycopg2.DataError, psycopg2.IntegrityError, ProgramLimitExceeded) as error:
-        raise RefusedByDatabase(f"PostgreSQL refuses the embeddings: {one_line(error)}") from error
+        raise RefusedByDatabase(
+            f"PostgreSQL refuses the embeddings: {one_line(error)}", log="PostgreSQL refuses the embeddings"
+        ) from error
 
 
 def embedding_width(user_id: str) -> int | None:
