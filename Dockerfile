@@ -13,4 +13,4 @@ USER graphnode
 WORKDIR /home
 # SIGTERM reaches Dramatiq itself, which finishes what it is at: leave it GRAPHNODE_POLL_GRACE and
 # GRAPHNODE_SHUTDOWN_TIMEOUT seconds before the kill.
-CMD ["dramatiq", "graphnode.actors"]
+CMD ["graphnode", "worker"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import socket
 import threading
 import time
@@ -28,7 +29,7 @@ from botocore.config import Config
 from dramatiq_sqs.broker import MAX_DELAY_SECONDS
 from dramatiq_sqs.exceptions import MessageDelayTooLong, MessageTooLarge
 
-from graphnode import dead_letters
+from graphnode import dead_letters, error_reports
 from graphnode.deliveries import BATCH, Delivery, InHand, State, batch_to_ask_for
 from graphnode.errors import InvalidMessage, PermanentError, log_text, one_line, sorted_error
 from graphnode.heartbeat import Heartbeat
@@ -66,6 +67,9 @@ POLL_BACKOFF_MAX_S = 30.0
 
 #: Back-off in seconds of a message for which no middleware gave a verdict: a fault in one must not delete it.
 UNDECIDED_BACKOFF_S = 60
+
+#: What may stand in a log line as a task's ID or type, of a body that is not what it should be.
+NAME = re.compile(r"[\w.:-]{1,200}")
 
 log = structlog.get_logger("graphnode.broker")
 
@@ -422,14 +426,16 @@ class SQSConsumer(dramatiq.Consumer):
             decoded = self._decode(message["Body"], known)
         except Exception as raised:
             error = sorted_error(raised)
-            fields = {"message_id": known.message_id, "reason": error.reason, "error": error.log_text}
+            task = self._task(message["Body"])
+            fields = {**task, "message_id": known.message_id, "reason": error.reason, "error": error.log_text}
+            error_reports.report_failure(error, actor=self.queue_name, attempt=known.receive_count, task=task)
             if isinstance(error, PermanentError):
                 verdict = Dead(error.reason, str(error), known.receive_count)
                 log.error("dead letter", **fields)
             else:
                 # A fault in a decoder costs its own message a back-off, not the queue its poller.
                 verdict = Retry(UNDECIDED_BACKOFF_S)
-                log.error("failed to decode, will be tried again", **fields)
+                log.error("failed to decode, will be tried again", **fields, exc_info=error)
             decoded = dramatiq.Message(
                 queue_name=self.queue_name,
                 actor_name="",
@@ -449,6 +455,11 @@ class SQSConsumer(dramatiq.Consumer):
         )
         delivery.verdict = verdict
         return delivery
+
+    def _task(self, body: str) -> dict[str, str]:
+        """What a body that is no message tells of its task, where that looks like a name and is not just any text."""
+        told = zip(("task_id", "task_type"), self.queue.describe(body), strict=True)
+        return {name: value for name, value in told if value and NAME.fullmatch(value)}
 
     def _decode(self, body: str, known: Origin) -> dramatiq.Message[None]:
         """The body as a message for an actor of this queue. Raises PermanentError."""

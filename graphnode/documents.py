@@ -487,7 +487,9 @@ def decode_graph(raw: bytes, *, warnings: Warnings | None = None) -> GraphDocume
         subclusters=file.subclusters,
         metadata=metadata,
         clusters={
-            cluster_id: _converted(cluster, GraphCluster, at=f"metadata.clusters.{cluster_id}", log_at="metadata.clusters[…]")
+            cluster_id: _converted(
+                cluster, GraphCluster, at=f"metadata.clusters.{cluster_id}", log_at="metadata.clusters[…]"
+            )
             for cluster_id, cluster in clusters.items()
             if cluster is not None and cluster != ""
         },

@@ -3,9 +3,9 @@
 A handler raises one of these, or lets a library's exception pass: `sorted_error` gives every exception its class, in
 this one place, so that nobody else has to know what a psycopg2 or botocore error means.
 
-An error has two texts. Its own may quote what is wrong: it goes where that thing is already, beside a dead letter and on
-a task's attempt. `log_text` is for logs and error reports, which are read by more people and kept elsewhere: it quotes
-nothing that came from outside but task and user IDs.
+An error has two texts. Its own may quote what is wrong: it goes where that thing is already, beside a dead letter and
+on a task's attempt. `log_text` is for logs and error reports, which are read by more people and kept elsewhere: it
+quotes nothing that came from outside but task and user IDs.
 """
 
 from __future__ import annotations

@@ -1,32 +1,124 @@
-"""Logs: one event a line with its fields, as JSON for machines or readable on a terminal."""
+"""Logs: one event a line with its fields, as JSON for machines or readable on a terminal. See docs/logs.md."""
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+import threading
+import time
+import traceback
+from typing import NamedTuple, TextIO
 
+import msgspec
 import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
 
-#: Dramatiq's worker logs each failed message with a stack before we know what becomes of it; the verdict's own line
-#: says both.
+from graphnode.errors import log_text
+from graphnode.settings import LogSettings
+from graphnode.storms import WINDOW_S, LeftOut, Storm
+
+#: Dramatiq's worker logs each message it takes and each failure, with arguments and stack, before we know what becomes
+#: of it; the verdict's own line says what is to be said.
 SAID_ELSEWHERE = ("dramatiq.worker.WorkerThread",)
 
-#: Libraries whose chatter below a warning helps nobody.
-QUIET = ("botocore", "boto3", "urllib3", "peewee", "google", "s3transfer")
+#: Loggers whose chatter below a warning helps nobody, and shows what they send or get: SQL, URLs, bodies. Dramatiq logs
+#: an actor's arguments, the whole envelope, under the actor's own module.
+QUIET = (
+    "botocore",
+    "boto3",
+    "firebase_admin",
+    "google",
+    "graphnode.actors",
+    "peewee",
+    "requests",
+    "s3transfer",
+    "sentry_sdk",
+    "urllib3",
+)
+
+#: What this program says of itself, as foreign lines have it in their fields.
+log = structlog.get_logger("graphnode.logs")
 
 
-def configure_logs(*, form: str, level: str) -> None:
-    """Give the root logger's handlers one form; where the output goes stays as it is.
+class Kind(NamedTuple):
+    """Lines alike: of one event, for one reason."""
+
+    logger: str
+    event: str
+    reason: str | None
+
+
+class StormGuard(logging.Filter):
+    """Leaves warnings and errors out when too many alike come, and says how many it left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._storm = Storm[Kind]()
+        self._lock = threading.Lock()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is told."""
+        if record.levelno < logging.WARNING or record.name == "graphnode.logs":
+            return True
+        now = time.monotonic()
+        with self._lock:
+            over = self._storm.ended(now=now)
+            is_told = self._storm.admits(_kind(record), now=now)
+        _tell(over)
+        return is_told
+
+    def tell_ended(self, *, now: float | None = None) -> None:
+        """Tell what was left out of the windows that have ended by now (monotonic; None: of all)."""
+        with self._lock:
+            over = self._storm.ended(now=float("inf") if now is None else now)
+        _tell(over)
+
+
+def _kind(record: logging.LogRecord) -> Kind:
+    """A foreign line's kind is its text before its arguments are put in."""
+    if isinstance(record.msg, dict):
+        return Kind(record.name, record.msg["event"], record.msg.get("reason"))
+    return Kind(record.name, str(record.msg), None)
+
+
+def _tell(over: list[LeftOut[Kind]]) -> None:
+    for kind, lines in over:
+        fields = {"reason": kind.reason} if kind.reason else {}
+        log.warning("left out", of=kind.event, of_logger=kind.logger, lines=lines, **fields)
+
+
+_guard = StormGuard()
+
+
+class StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to what `sys.stderr` is at the time: Dramatiq puts a pipe there in its worker processes."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:
+        """Where to write."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _stream: TextIO) -> None:
+        raise AttributeError("the stream is what sys.stderr is")
+
+
+def configure_logs(known: LogSettings) -> None:
+    """Give all log lines one form; where the output goes stays as it is.
 
     Parameters:
-      form: `json` or `console`.
-      level: the lowest level shown.
+      known: the form and the lowest level shown.
     """
-    shared: list[structlog.typing.Processor] = [
+    shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        stack_instead_of_exception,
     ]
     structlog.configure(
         processors=[
@@ -38,26 +130,80 @@ def configure_logs(*, form: str, level: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer(ensure_ascii=False)
-        if form == "json"
-        else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=44)
+    renderer: Processor = (
+        as_json if known.log_format == "json" else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=44)
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            *([structlog.processors.format_exc_info] if form == "json" else []),
-            renderer,
-        ],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
     )
     root = logging.getLogger()
     if not root.handlers:
-        root.addHandler(logging.StreamHandler(sys.stderr))
+        root.addHandler(StderrHandler())
     for handler in root.handlers:
         handler.setFormatter(formatter)
-    root.setLevel(level.upper())
+        if _guard not in handler.filters:
+            handler.addFilter(_guard)
+    root.setLevel(known.log_level.upper())
     for name in SAID_ELSEWHERE:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def watch_for_storms() -> None:
+    """Have a thread tell what was left out when a storm is over and nothing else is logged. Once a process."""
+
+    def watch() -> None:
+        while True:
+            time.sleep(WINDOW_S / 2)
+            _guard.tell_ended(now=time.monotonic())
+
+    threading.Thread(target=watch, name="storm-watch", daemon=True).start()
+
+
+def tell_left_out() -> None:
+    """Tell what was left out so far: the process is about to end."""
+    _guard.tell_ended()
+
+
+def stack_instead_of_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Give a line its exception's stack, and what logs may say of it: its own text may quote anything."""
+    found = event.pop("exc_info", None)
+    if found is True:
+        found = sys.exc_info()
+    error = found[1] if isinstance(found, tuple) else found
+    if isinstance(error, BaseException):
+        event.setdefault("error", log_text(error))
+        event["stack"] = stack_of(error)
+    return event
+
+
+def stack_of(error: BaseException) -> str:
+    """The stack of an exception and of its causes, the first cause first, without their texts."""
+    lines: list[str] = []
+    for each in chain_of(error):
+        lines += [*traceback.format_tb(each.__traceback__), f"{type(each).__name__}\n"]
+    return "".join(lines)
+
+
+def chain_of(error: BaseException) -> list[BaseException]:
+    """An exception and what caused it, the first cause first, as a traceback shows them."""
+    chain: list[BaseException] = []
+    found: BaseException | None = error
+    while found is not None and found not in chain:
+        chain.append(found)
+        found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
+    return chain[::-1]
+
+
+def as_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    """The line as one JSON object."""
+    try:
+        return _ENCODER.encode(event).decode()
+    except (UnicodeEncodeError, TypeError):
+        # Half a surrogate pair is no text for msgspec, and a dict may have keys that JSON has not.
+        return json.dumps(event, default=repr, skipkeys=True)
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=repr)

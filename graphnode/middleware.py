@@ -18,10 +18,21 @@ from dramatiq.common import iter_queue
 from dramatiq.middleware import Shutdown, SkipMessage, TimeLimit
 from dramatiq.threading import raise_thread_exception
 
+from graphnode import error_reports
 from graphnode.admission import AdmissionControl
 from graphnode.broker import SQSBroker
 from graphnode.deliveries import Delivery, State
-from graphnode.errors import GraphNodeError, Interrupted, OutageError, Postponed, TransientError, sorted_error
+from graphnode.errors import (
+    GraphNodeError,
+    Interrupted,
+    OutageError,
+    Postponed,
+    TransientError,
+    Unexpected,
+    log_text,
+    sorted_error,
+)
+from graphnode.logs import stack_of, tell_left_out
 from graphnode.verdicts import Dead, Done, Forget, Hold, Release, Retry, RetryPolicy
 
 #: Milliseconds that an actor may run for, unless it says otherwise (`time_limit`).
@@ -60,13 +71,15 @@ class Intake(Middleware):
         self.prepare = prepare
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
-        """Start, or end the process with one plain message."""
+        """Start, or end the process with one plain line."""
         assert isinstance(broker, SQSBroker)  # noqa: S101
         worker.worker_timeout = WORKER_TIMEOUT_MS
         try:
             self.prepare(worker)
         except GraphNodeError as error:
-            raise SystemExit(f"graphnode: the worker does not start. {error}") from None
+            # The settings' own values, of which none is a secret, are all that it quotes.
+            log.critical("the worker does not start", reason=error.reason, error=str(error))
+            raise SystemExit(1) from None
         if threading.current_thread() is threading.main_thread():
             self._hear_signals(broker, worker)
 
@@ -113,7 +126,10 @@ class LogContext(Middleware):
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         """Bind the fields to this thread."""
         assert isinstance(message, Delivery)  # noqa: S101
-        fields = message.options.get("log_fields") or message.kwargs
+        fields = message.options.get("log_fields")
+        if fields is None:
+            # Of the worker's own messages: whoever forges one may put anything there.
+            fields = {name: value for name, value in message.kwargs.items() if name.endswith("_id")}
         structlog.contextvars.bind_contextvars(**fields, actor=message.actor_name, attempt=message.receive_count)
 
     def after_process_message(
@@ -203,15 +219,23 @@ class Verdicts(Middleware):
         elif isinstance(error, Postponed) and message.receive_count == 1:
             # To another machine, which may have room now; a second time it waits here, or it would use up its receives.
             message.verdict = Release()
-        fields = {"reason": error.reason, "error": str(error)}
+        fields = {"reason": error.reason, "error": error.log_text}
         match message.verdict:
             case Retry(after_s):
                 log.warning("failed, will be tried again", after_s=after_s, **fields, **_stack(error))
+                if isinstance(error, Unexpected):
+                    self._report(message, error, attempt)
             case Dead() as dead:
                 log.error("dead letter", **fields, **_stack(error))
+                self._report(message, error, attempt)
                 self._close(message, lambda message: self.ledger.give_up(message, dead))
             case _:
                 log.info("will be started again", **fields)
+
+    @staticmethod
+    def _report(message: Delivery, error: GraphNodeError, attempt: int) -> None:
+        task = message.options.get("log_fields", {})
+        error_reports.report_failure(error, actor=message.actor_name, attempt=attempt, task=task)
 
     @staticmethod
     def _close(message: Delivery, note: Callable[[Delivery], None]) -> None:
@@ -219,14 +243,14 @@ class Verdicts(Middleware):
         try:
             note(message)
         except Exception as error:
-            log.debug("failures not closed", message_id=message.message_id, error=str(error))
+            log.debug("failures not closed", message_id=message.message_id, error=log_text(error))
 
 
 def _stack(error: GraphNodeError) -> dict[str, str]:
     """The stack of an error that nobody foresaw; the others' texts say all there is to know."""
-    if type(error).__name__ != "Unexpected" or error.__cause__ is None:
+    if not isinstance(error, Unexpected) or error.__cause__ is None:
         return {}
-    return {"stack": "".join(traceback.format_exception(error.__cause__))}
+    return {"stack": stack_of(error.__cause__)}
 
 
 class HardLimit(Middleware):
@@ -275,6 +299,15 @@ class HardLimit(Middleware):
         )
 
 
+class LastWords(Middleware):
+    """Tells what is not told yet when the worker has stopped: lines that were left out, reports on their way."""
+
+    def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        """Tell it; a Sentry that is away is not waited for."""
+        tell_left_out()
+        error_reports.close_reports()
+
+
 class ShutdownDeadline(Middleware):
     """Interrupts the actors that still run when a stop has lasted long enough; their messages go back at once.
 
@@ -310,6 +343,7 @@ def worker_middleware(
     """The worker's middleware, outermost first: the last one is nearest to the actor."""
     return [
         Intake(prepare),
+        LastWords(),
         LogContext(),
         StartOnlyOurs(),
         AdmissionControl(document_memory),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
+from graphnode import error_reports
 from graphnode.errors import OutageError, log_text
 
 #: Seconds between two probes: the first pause and the longest. Intake resumes within the longest of a recovery.
@@ -72,6 +73,7 @@ class Outages:
                 log.debug("still away", service=service, error=log_text(error))
             else:
                 log.error("outage began: no messages are taken", service=service, error=reported.log_text)
+                error_reports.report_outage(reported)
                 told = True
             self._pause()
         self._last_recovery = time.monotonic()

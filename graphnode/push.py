@@ -15,7 +15,7 @@ import structlog
 from graphnode.errors import SettingsError
 from graphnode.push_answers import Answer, Gone, Later, Outage, Refused, sorted_answer
 from graphnode.rules.notifications import PushText
-from graphnode.rules.pushes import PushReport
+from graphnode.rules.pushes import PushReport, without_answer
 from graphnode.settings import Settings, settings
 
 if TYPE_CHECKING:
@@ -71,7 +71,10 @@ class Pause:
             if self.left_s():
                 return self.left_s()
             if not self._length_s:
-                log.error("pushes pause: FCM does not accept our credentials; notifications are kept", error=reason)
+                log.error(
+                    "pushes pause: FCM does not accept our credentials; notifications are kept",
+                    error=without_answer(reason),
+                )
             self._length_s = min(PAUSE_MAX_S, max(PAUSE_MIN_S, 2 * self._length_s))
             self._until = time.monotonic() + self._length_s
             return self._length_s
@@ -135,10 +138,10 @@ class Firebase:
         """Tell the operator, once for each kind, what only they can mend."""
         for answer in answers:
             if isinstance(answer, Refused | Later) and answer.is_ours:
-                code, _, error = answer.reason.partition(": ")
+                code, _, _ = answer.reason.partition(": ")
                 if code not in self._told:
                     self._told.add(code)
-                    log.error("the Firebase project keeps devices from being reached", code=code, error=error)
+                    log.error("the Firebase project keeps devices from being reached", code=code)
 
 
 @cache

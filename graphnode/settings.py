@@ -20,7 +20,9 @@ from graphnode.rules import timeouts
 OWN_PREFIX = "GRAPHNODE_"
 
 #: Settings whose value is never shown.
-SECRETS = frozenset({"DATABASE_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "FIREBASE_CREDENTIALS_JSON"})
+SECRETS = frozenset(
+    {"DATABASE_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "FIREBASE_CREDENTIALS_JSON", "SENTRY_DSN"}
+)
 
 #: Variables with our prefix that are read elsewhere: by the development stack, before there is a deployment.
 FOREIGN_SETTINGS = frozenset({"GRAPHNODE_LOCALSTACK_PYTHON"})
@@ -41,6 +43,8 @@ DatabaseUrl = Annotated[
     ),
 ]
 AwsRegion = Annotated[str, Meta(pattern=r"^[a-z]{2,}(-[a-z]+)+-\d+$", description="an AWS region such as eu-central-1")]
+LogFormat = Annotated[Literal["json", "console"], Meta(description="json or console")]
+LogLevel = Annotated[Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")]
 Bucket = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="an S3 bucket's name")]
 PollWait = Annotated[int, Meta(ge=1, le=20, description="1 to 20 seconds (how long a poll waits for messages)")]
 PollGrace = Annotated[
@@ -72,6 +76,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ) = None
     google_application_credentials: (
         Annotated[str, Meta(description="the path of a Firebase service account's key file")] | None
+    ) = None
+    sentry_dsn: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^https?://[^\s@/]+@[^\s/]+/\S+$",
+                description="a Sentry DSN such as https://KEY@HOST/PROJECT (where errors are reported)",
+            ),
+        ]
+        | None
     ) = None
 
     visibility_timeout: Annotated[
@@ -130,6 +144,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return "Settings(…)"
 
 
+class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How log lines look, for what is told before all settings are read."""
+
+    log_format: LogFormat = "json"
+    log_level: LogLevel = "info"
+
+
 class RequestSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What it takes to make requests of the AI server: less than a worker needs, for the API server is none."""
 
@@ -178,6 +199,7 @@ DEPLOYMENT_NAMES = frozenset(
         "aws_endpoint_url",
         "firebase_credentials_json",
         "google_application_credentials",
+        "sentry_dsn",
     }
 )
 
@@ -207,6 +229,12 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     ]
     _refuse(faults)
     return Settings(**values)
+
+
+def read_log_settings(environment: Mapping[str, str]) -> LogSettings:
+    """Read how log lines look. A value that is wrong is the default here: to tell that takes logs."""
+    values, _ = _read(environment, LogSettings)
+    return LogSettings(**values)
 
 
 def read_request_settings(environment: Mapping[str, str]) -> RequestSettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -13,18 +14,18 @@ from types import FrameType
 import structlog
 from dramatiq import Worker
 
-from graphnode import envelopes, objects, push, runtime
+from graphnode import envelopes, error_reports, objects, push, runtime
 from graphnode.broker import SQSBroker
 from graphnode.deliveries import Delivery
 from graphnode.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
 from graphnode.errors import AwsOutage, DatabaseOutage, GraphNodeError, OutageError, ServiceBusy, sorted_error
-from graphnode.logs import configure_logs
+from graphnode.logs import configure_logs, watch_for_storms
 from graphnode.middleware import Ledger, worker_middleware
 from graphnode.outages import PROBE_MAX_S, Outages
 from graphnode.queues import Options, Queue
 from graphnode.rules.microscope import parse_task_id
 from graphnode.rules.timeouts import task_timeouts
-from graphnode.settings import settings
+from graphnode.settings import read_log_settings, settings
 from graphnode.storage import database, failures, notifications, schema, tasks
 from graphnode.storage.failures import Subject
 from graphnode.sweeps import Sweep, Sweeps
@@ -159,8 +160,10 @@ def prepare(broker: SQSBroker, worker: Worker) -> None:
     """
     runtime.keep_pauses_short()
     runtime.keep_no_freed_memory()
+    configure_logs(read_log_settings(os.environ))
     known = settings()
-    configure_logs(form=known.log_format, level=known.log_level)
+    watch_for_storms()
+    error_reports.open_reports(known.sentry_dsn)
     push.firebase()
     database.open_database(known.database_url, max_connections=worker.worker_threads + SPARE_CONNECTIONS)
     wait_for(schema.check_schema)

@@ -11,7 +11,7 @@ from graphnode.envelopes import NOTIFICATION_QUEUE
 from graphnode.errors import log_text
 from graphnode.push import Push, firebase
 from graphnode.rules.notifications import fitted, push_data, push_text
-from graphnode.rules.pushes import NO_CREDENTIALS, NO_DEVICE, PushReport, Settled, given_up, settled
+from graphnode.rules.pushes import NO_CREDENTIALS, NO_DEVICE, PushReport, Settled, given_up, settled, without_answer
 from graphnode.settings import settings
 from graphnode.startup import retry_policy
 from graphnode.storage import notifications
@@ -33,7 +33,7 @@ def deliver_notification(notification_id: str) -> None:
     if notification is None:
         return
     outcome = give_up(notification) or push(notification)
-    fields = {"type": notification.type, "status": outcome.status, "reason": outcome.error}
+    fields = {"type": notification.type, "status": outcome.status, "reason": without_answer(outcome.error)}
     if notifications.settle_push(notification, outcome):
         log.info("push settled", **fields, retry_in_s=outcome.retry_in_s)
     else:

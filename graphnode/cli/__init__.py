@@ -7,7 +7,7 @@ import sys
 import click
 
 from graphnode import __version__
-from graphnode.cli import ai, contract, database, development, requests, show, tasks
+from graphnode.cli import ai, contract, database, development, requests, show, tasks, worker
 from graphnode.errors import Unexpected, sorted_error
 
 #: What each extra installs that a worker's machine does without.
@@ -36,7 +36,7 @@ def main() -> None:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="graphnode")
 def commands() -> None:
-    """The worker behind GraphNode's result queue. The worker itself runs as `dramatiq graphnode.actors`."""
+    """The worker behind GraphNode's result queue. The worker itself runs as `graphnode worker`."""
 
 
 for command in (
@@ -51,5 +51,6 @@ for command in (
     development.deliver,
     show.show,
     ai.ai,
+    worker.worker,
 ):
     commands.add_command(command)

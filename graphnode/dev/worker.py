@@ -35,7 +35,7 @@ GRACE_S = 9.0
 SETTINGS = {"GRAPHNODE_POLL_GRACE": "1", "GRAPHNODE_SHUTDOWN_TIMEOUT": "5"}
 
 #: Beginnings of names that decide which deployment a worker works for, and how: nothing of them is inherited.
-DEPLOYMENT_PREFIXES = ("AWS_", "DATABASE_", "FIREBASE_", "GOOGLE_", "GRAPHNODE_", "S3_", "SQS_")
+DEPLOYMENT_PREFIXES = ("AWS_", "DATABASE_", "FIREBASE_", "GOOGLE_", "GRAPHNODE_", "S3_", "SENTRY_", "SQS_")
 
 
 class WorkerError(GraphNodeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -106,6 +107,11 @@ def given_up(
     if attempts:
         return Settled(PushStatus.FAILED, f"given up after {age}: {error or 'the worker ended during the attempt'}")
     return Settled(PushStatus.SKIPPED, f"older than {age} when it could first be pushed")
+
+
+def without_answer(error: str | None) -> str | None:
+    """Why a push is no further, without FCM's own words after its code: they may quote the push."""
+    return re.sub(r"\b([A-Z][A-Z_]+): .*", r"\1", error, count=1, flags=re.DOTALL) if error else None
 
 
 def retry_after_s(header: str | None, *, now: datetime) -> float:

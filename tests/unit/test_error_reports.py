@@ -1,0 +1,258 @@
+"""Reports are sent to a local server that takes envelopes as Sentry does."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import psycopg2
+import pytest
+import sentry_sdk
+
+from graphnode import error_reports
+from graphnode.broker import SQSBroker
+from graphnode.deliveries import Delivery
+from graphnode.errors import (
+    AwsOutage,
+    DatabaseOutage,
+    GraphNodeError,
+    InvalidDocument,
+    ServiceBusy,
+    SettingsError,
+    sorted_error,
+)
+from graphnode.middleware import Ledger, StartOnlyOurs, Verdicts
+from graphnode.outages import Outages
+from graphnode.queues import Options
+from graphnode.storms import Storm
+from graphnode.verdicts import RetryPolicy
+from tests.unit.conftest import MakeDelivery
+
+SECRET = "what the user wrote"
+
+TASK = {"task_id": "t-1", "task_type": "GRAPH_GENERATION_RESULT", "user_id": "ada"}
+
+
+class SentryServer(ThreadingHTTPServer):
+    """Takes reports."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), EnvelopeHandler)
+        self.envelopes: list[str] = []
+
+    @property
+    def dsn(self) -> str:
+        """Where it is."""
+        return f"http://key@127.0.0.1:{self.server_address[1]}/1"
+
+    @property
+    def reports(self) -> list[dict[str, Any]]:
+        """The events of all envelopes: after its head, an item's head and the item."""
+        return [json.loads(envelope.splitlines()[2]) for envelope in self.envelopes]
+
+
+class EnvelopeHandler(BaseHTTPRequestHandler):
+    """https://develop.sentry.dev/sdk/data-model/envelopes/"""
+
+    server: SentryServer
+
+    def do_POST(self) -> None:
+        """Take an envelope."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
+        if self.path == "/api/1/envelope/":
+            self.server.envelopes.append(body.decode())
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Say nothing."""
+
+
+@pytest.fixture
+def sentry(monkeypatch: pytest.MonkeyPatch) -> Iterator[SentryServer]:
+    """Reports go to this server."""
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(error_reports, "_storm", Storm())
+    with SentryServer() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        error_reports.open_reports(server.dsn)
+        yield server
+        sentry_sdk.get_client().close(timeout=0)
+        sentry_sdk.get_global_scope().set_client(None)
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def broker() -> SQSBroker:
+    """A broker whose middleware is called by hand; a message has two attempts."""
+    failures = iter(range(1, 100))
+    ledger = Ledger(count=lambda *_: next(failures), clear=lambda _: None, give_up=lambda *_: None)
+    return SQSBroker(
+        lambda: Options(queues={}, region="eu-central-1"),
+        outages=Outages({DatabaseOutage.service: lambda: None}),
+        middleware=[StartOnlyOurs(), Verdicts(lambda: RetryPolicy(max_attempts=2), ledger)],
+    )
+
+
+@pytest.fixture
+def delivery(make_delivery: MakeDelivery) -> Delivery:
+    """A delivery of TASK's message."""
+    made = make_delivery()
+    made.options["log_fields"] = TASK
+    return made
+
+
+def unforeseen() -> GraphNodeError:
+    """An error that nobody foresaw, with a user's text in its own and in a variable."""
+    text = SECRET
+    try:
+        try:
+            raise KeyError(text)
+        except KeyError as error:
+            raise ValueError(text) from error
+    except ValueError as error:
+        return sorted_error(error)
+
+
+def test_a_dead_letter_is_reported_with_its_task_and_without_what_it_quotes(
+    sentry: SentryServer, broker: SQSBroker, delivery: Delivery
+) -> None:
+    error = InvalidDocument(f"nodes[1].id: expected int, got {SECRET}", log="nodes[1].id: expected int")
+
+    broker.emit_after("process_message", delivery, exception=error)
+    error_reports.close_reports()
+
+    (report,) = sentry.reports
+    assert report["fingerprint"] == ["INVALID_DOCUMENT", delivery.actor_name]
+    assert report["tags"] == {
+        "reason": "INVALID_DOCUMENT",
+        "actor": delivery.actor_name,
+        "task_type": "GRAPH_GENERATION_RESULT",
+    }
+    assert report["contexts"]["task"] == {
+        "task_id": "t-1",
+        "task_type": "GRAPH_GENERATION_RESULT",
+        "actor": delivery.actor_name,
+        "attempt": 1,
+    }
+    (exception,) = report["exception"]["values"]
+    assert (exception["type"], exception["value"]) == ("InvalidDocument", "nodes[1].id: expected int")
+    assert SECRET not in sentry.envelopes[0]
+
+
+def test_a_transient_error_is_reported_when_the_attempts_are_used_up(
+    sentry: SentryServer, broker: SQSBroker, delivery: Delivery
+) -> None:
+    for _ in range(2):
+        broker.emit_after("process_message", delivery, exception=ServiceBusy("throttled"))
+    error_reports.close_reports()
+
+    (report,) = sentry.reports
+    assert report["contexts"]["task"]["attempt"] == 2
+
+
+def test_an_error_that_nobody_foresaw_is_reported_at_once_with_a_stack_that_has_no_values(
+    sentry: SentryServer, broker: SQSBroker, delivery: Delivery
+) -> None:
+    error = unforeseen().__cause__
+    assert error is not None
+
+    broker.emit_after("process_message", delivery, exception=error)
+    error_reports.close_reports()
+
+    (report,) = sentry.reports
+    values = report["exception"]["values"]
+    assert [(value["type"], value["value"]) for value in values] == [
+        ("KeyError", ""),
+        ("ValueError", ""),
+        ("Unexpected", "ValueError"),
+    ]
+    (frame,) = values[0]["stacktrace"]["frames"]
+    assert (frame["function"], frame["context_line"]) == ("unforeseen", "raise KeyError(text)")
+    assert SECRET not in sentry.envelopes[0]
+
+
+def test_what_postgresql_says_of_a_row_is_not_reported(sentry: SentryServer) -> None:
+    error = sorted_error(psycopg2.ProgrammingError(f"DETAIL: Key (name)=({SECRET})"))
+
+    error_reports.report_failure(error, actor="add_node", attempt=1, task=TASK)
+    error_reports.close_reports()
+
+    assert len(sentry.envelopes) == 1
+    assert SECRET not in sentry.envelopes[0]
+
+
+def test_an_outage_is_reported_by_its_service(sentry: SentryServer) -> None:
+    error_reports.report_outage(AwsOutage(f"AWS cannot be reached: {SECRET}", log="AWS cannot be reached"))
+    error_reports.close_reports()
+
+    (report,) = sentry.reports
+    assert (report["fingerprint"], report["tags"]["service"]) == (["AWS_OUTAGE", "AWS"], "AWS")
+    assert SECRET not in sentry.envelopes[0]
+
+
+def test_a_storm_of_one_kind_is_ten_reports_and_hides_no_other_kind(sentry: SentryServer) -> None:
+    for _ in range(30):
+        error_reports.report_failure(ServiceBusy("busy"), actor="add_node", attempt=8, task=TASK)
+    error_reports.report_failure(InvalidDocument("bad"), actor="add_node", attempt=1, task=TASK)
+    error_reports.close_reports()
+
+    reasons = [report["tags"]["reason"] for report in sentry.reports]
+    assert (reasons.count("SERVICE_BUSY"), reasons.count("INVALID_DOCUMENT")) == (10, 1)
+
+
+def test_what_others_give_the_sdk_is_not_sent(sentry: SentryServer) -> None:
+    sentry_sdk.add_breadcrumb(message=SECRET)
+    sentry_sdk.set_user({"id": SECRET})
+    sentry_sdk.set_extra("body", SECRET)
+    sentry_sdk.capture_message(SECRET)
+    error_reports.report_failure(ServiceBusy("busy"), actor="add_node", attempt=8, task=TASK)
+    error_reports.close_reports()
+
+    (envelope,) = sentry.envelopes
+    assert SECRET not in envelope
+    assert sentry.reports[0].keys() <= error_reports.FIELDS
+
+
+def test_a_sentry_that_is_away_raises_nothing(sentry: SentryServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(error_reports, "FLUSH_S", 0.01)
+    sentry.server_close()
+
+    error_reports.report_failure(ServiceBusy("busy"), actor="add_node", attempt=8, task=TASK)
+    error_reports.close_reports()
+
+    assert sentry.envelopes == []
+
+
+def test_without_a_dsn_nothing_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sentry_sdk, "capture_event", lambda *_: pytest.fail("it was reported"))
+
+    error_reports.open_reports(None)
+    error_reports.report_outage(DatabaseOutage())
+    error_reports.close_reports()
+
+
+def test_a_dsn_without_the_sdk_is_refused_and_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sentry_sdk", None)
+
+    with pytest.raises(SettingsError, match=r"pip install 'graphnode-worker\[sentry\]'"):
+        error_reports.open_reports("https://key@sentry.example/1")
+
+
+def test_a_dsn_that_is_none_is_refused_and_not_shown() -> None:
+    with pytest.raises(SettingsError) as caught:
+        error_reports.open_reports("https://hunter2@sentry.example/")
+
+    assert "hunter2" not in str(caught.value)
