@@ -135,7 +135,11 @@ def configure_logs(known: LogSettings) -> None:
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            *([] if known.log_format == "json" else [with_lines_of_error]),
+            renderer,
+        ],
     )
     root = logging.getLogger()
     if not root.handlers:
@@ -195,6 +199,13 @@ def chain_of(error: BaseException) -> list[BaseException]:
         chain.append(found)
         found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
     return chain[::-1]
+
+
+def with_lines_of_error(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Show a reader an error of several lines, such as all faults of the settings, as lines."""
+    if "\n" in str(event.get("error")):
+        event["event"] = f"{event['event']}: {event.pop('error')}"
+    return event
 
 
 def as_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:

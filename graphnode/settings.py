@@ -53,8 +53,6 @@ PollGrace = Annotated[
 ShutdownTimeout = Annotated[
     float, Meta(ge=0, le=900, description="0 to 900 seconds (how long a stop waits for running messages)")
 ]
-LogFormat = Annotated[Literal["json", "console"], Meta(description="json or console")]
-LogLevel = Annotated[Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -41,11 +41,11 @@ def ai(odd: float, seed: int, sides: tuple[str, ...], threads: int, env_file: Pa
     """
     from graphnode.ai.odd import Odd
     from graphnode.logs import configure_logs
-    from graphnode.settings import read_ai_settings
+    from graphnode.settings import read_ai_settings, read_log_settings
 
     environment = environment_of(env_file)
     known = read_ai_settings(environment)
-    configure_logs(form=known.log_format, level=known.log_level)
+    configure_logs(read_log_settings(environment))
     sides_of = Odd(rate=odd, seed=seed, names=sides)
 
     from graphnode.ai.server import run

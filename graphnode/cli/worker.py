@@ -8,10 +8,10 @@ import sys
 import click
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def worker(options: tuple[str, ...]) -> None:
-    """Run the worker, with Dramatiq's OPTIONS: --processes, --threads, …; --help lists them.
+    """Run the worker, with Dramatiq's OPTIONS: --processes, --threads, …; `dramatiq --help` lists them.
 
     It is `dramatiq graphnode.actors`, whose main process writes its log lines in the same form as all others.
     """

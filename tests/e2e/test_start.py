@@ -35,7 +35,7 @@ def refusal(stack_env: dict[str, str]) -> Refusal:
 def test_all_faults_of_the_settings_are_told_at_once_and_without_a_stack(refusal: Refusal) -> None:
     said = refusal(DATABASE_URL="mysql://ada:hunter2@db/x", GRAPHNODE_MAX_ATTEMPTS="many", SQS_RESULT_QUEUE_URL="")
 
-    assert "error=3 settings are wrong:" in said
+    assert "the worker does not start: 3 settings are wrong:\n" in said
     assert "DATABASE_URL is a value that is not shown here; expected a PostgreSQL URL" in said
     assert "GRAPHNODE_MAX_ATTEMPTS is 'many'; expected a number from 1 to 100" in said
     assert "SQS_RESULT_QUEUE_URL is missing" in said

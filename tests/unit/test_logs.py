@@ -213,10 +213,11 @@ def test_a_librarys_own_words_are_not_in_logs(error: Exception, said: str) -> No
 
 
 def logged_events() -> set[tuple[str, str]]:
-    """The level and the event of each line that the program's code writes."""
+    """The level and the event of each line that the worker writes; the stand-in AI server is none."""
     return {
         (call.func.attr, str(call.args[0].value))
         for path in (PROJECT / "graphnode").rglob("*.py")
+        if path.parent.name != "ai"
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(call, ast.Call)
         and isinstance(call.func, ast.Attribute)
