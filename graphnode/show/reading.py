@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from graphnode.errors import NothingStored
+from graphnode.rules.printable import printable
 from graphnode.storage.database import snapshot
 from graphnode.storage.graphs import Graph, GraphCluster, GraphEdge, GraphNode, GraphPart, NodeEmbedding
 from graphnode.storage.notifications import Notification
@@ -19,13 +19,6 @@ CLUSTER_KEYWORDS = 5
 
 #: How many of a user's notifications are shown, the newest.
 NOTIFICATIONS = 5
-
-#: Unicode's categories of what has no place in a line of text: controls, surrogates, private use, unassigned. A
-#: terminal would obey some of them, and XML allows few. https://www.unicode.org/reports/tr44/#General_Category_Values
-UNPRINTABLE = frozenset({"Cc", "Cs", "Co", "Cn"})
-
-#: What turns the direction of the text that follows. https://www.unicode.org/reports/tr9/#Directional_Formatting_Characters
-TURNING = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 class Node(NamedTuple):
@@ -141,16 +134,6 @@ def read_graph(user_id: str) -> StoredGraph:
         graph.edges.extend(Edge(*row) for row in _rows(GraphEdge, user_id, Edge._fields))
         graph.embeddings.update(_rows(NodeEmbedding, user_id, ("node_id", "embedding")))
     return graph
-
-
-def printable(text: str) -> str:
-    """The text on one line, without what is not for the eye."""
-    kept = (
-        " " if character.isspace() else character
-        for character in text
-        if character.isspace() or (unicodedata.category(character) not in UNPRINTABLE and character not in TURNING)
-    )
-    return " ".join("".join(kept).split())
 
 
 def _read_graph(user_id: str) -> StoredGraph:

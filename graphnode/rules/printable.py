@@ -1,0 +1,22 @@
+"""Text as it may be shown on a line of a terminal or a picture."""
+
+from __future__ import annotations
+
+import unicodedata
+
+#: Unicode's categories of what has no place in a line of text: controls, surrogates, private use, unassigned. A
+#: terminal would obey some of them, and XML allows few. https://www.unicode.org/reports/tr44/#General_Category_Values
+UNPRINTABLE = frozenset({"Cc", "Cs", "Co", "Cn"})
+
+#: What turns the direction of the text that follows. https://www.unicode.org/reports/tr9/#Directional_Formatting_Characters
+TURNING = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def printable(text: str) -> str:
+    """The text on one line, without what is not for the eye."""
+    kept = (
+        " " if character.isspace() else character
+        for character in text
+        if character.isspace() or (unicodedata.category(character) not in UNPRINTABLE and character not in TURNING)
+    )
+    return " ".join("".join(kept).split())
