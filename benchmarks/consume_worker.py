@@ -32,7 +32,7 @@ def graphnode_broker() -> SQSBroker:
         middleware=worker_middleware(
             prepare=prepare,
             policy=RetryPolicy,
-            ledger=Ledger(lambda delivery, _: delivery.receive_count, lambda _: None, lambda _delivery, _dead: None),
+            ledger=Ledger(lambda delivery, _: delivery.receive_count, lambda _: None, lambda *_: None),
             shutdown_timeout_s=lambda: 25.0,
             document_memory=lambda: 0,
         ),

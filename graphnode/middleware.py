@@ -49,12 +49,12 @@ class Ledger:
     Parameters:
       count: notes that a message has failed, and says how often it has by now.
       clear: forgets the failures of a message that is done with.
-      give_up: notes that a message becomes a dead letter, and forgets its failures.
+      give_up: notes that a message becomes a dead letter, by which error, and forgets its failures.
     """
 
     count: Callable[[Delivery, GraphNodeError], int]
     clear: Callable[[Delivery], None]
-    give_up: Callable[[Delivery, Dead], None]
+    give_up: Callable[[Delivery, Dead, GraphNodeError], None]
 
 
 log = structlog.get_logger("graphnode.worker")
@@ -228,7 +228,7 @@ class Verdicts(Middleware):
             case Dead() as dead:
                 log.error("dead letter", **fields, **_stack(error))
                 self._report(message, error, attempt)
-                self._close(message, lambda message: self.ledger.give_up(message, dead))
+                self._close(message, lambda message: self.ledger.give_up(message, dead, error))
             case _:
                 log.info("will be started again", **fields)
 

@@ -26,6 +26,7 @@ from graphnode.queues import Options, Queue
 from graphnode.rules.microscope import parse_task_id
 from graphnode.rules.timeouts import task_timeouts
 from graphnode.settings import read_log_settings, settings
+from graphnode.stacks import stack_of
 from graphnode.storage import database, failures, notifications, schema, tasks
 from graphnode.storage.failures import Subject
 from graphnode.sweeps import Sweep, Sweeps
@@ -99,7 +100,11 @@ def retry_policy() -> RetryPolicy:
 def count_failure(delivery: Delivery, error: GraphNodeError) -> int:
     """Note a message's failure in the database; how often it has failed by now."""
     return failures.record_failure(
-        delivery.message_id, reason=error.reason, error=str(error), subject=subject_of(delivery)
+        delivery.message_id,
+        reason=error.reason,
+        error=str(error),
+        stack=stack_of(error),
+        subject=subject_of(delivery),
     )
 
 
@@ -108,10 +113,15 @@ def clear_failures(delivery: Delivery) -> None:
     failures.clear_failures(delivery.message_id)
 
 
-def give_up(delivery: Delivery, dead: Dead) -> None:
+def give_up(delivery: Delivery, dead: Dead, error: GraphNodeError) -> None:
     """Note in the database that a message becomes a dead letter."""
     failures.give_up(
-        delivery.message_id, attempt=dead.attempt, reason=dead.reason, error=dead.error, subject=subject_of(delivery)
+        delivery.message_id,
+        attempt=dead.attempt,
+        reason=dead.reason,
+        error=dead.error,
+        stack=stack_of(error),
+        subject=subject_of(delivery),
     )
 
 

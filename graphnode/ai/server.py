@@ -214,7 +214,7 @@ def broker_of(known: AiSettings, *, probe: Callable[[], None]) -> SQSBroker:
     ledger = Ledger(
         count=lambda delivery, _error: delivery.receive_count,
         clear=lambda _delivery: None,
-        give_up=lambda _delivery, _dead: None,
+        give_up=lambda *_: None,
     )
     return SQSBroker(
         lambda: options,

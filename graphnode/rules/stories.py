@@ -29,6 +29,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
     Parameters:
       given_up: whether the message became a dead letter.
+      stack: where the error was raised, without its text.
     """
 
     at: datetime
@@ -36,6 +37,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     error: str
     given_up: bool
+    stack: str | None = None
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):

@@ -37,6 +37,8 @@ class TaskAttempt(Table):
     attempt = IntegerField()
     reason = TextField()
     error = TextField()
+    #: Where the error was raised, without its text; none, if it never was.
+    stack = TextField(null=True)
     #: Whether the message became a dead letter.
     given_up = BooleanField()
     failed_at = DateTimeTZField()
@@ -57,13 +59,16 @@ class Subject(NamedTuple):
     user_id: str | None
 
 
-def record_failure(message_id: str, *, reason: str, error: str, subject: Subject | None = None) -> int:
+def record_failure(
+    message_id: str, *, reason: str, error: str, stack: str | None = None, subject: Subject | None = None
+) -> int:
     """Note that a message has failed once more; how often it has failed by now.
 
     Parameters:
       message_id: SQS's ID, the same at each delivery.
       reason: the error's reason code.
       error: its text.
+      stack: where it was raised.
       subject: the task, if the message is about one: then the attempt is kept with it.
     """
     row = {MessageFailure.reason: reason, MessageFailure.error: error, MessageFailure.failed_at: fn.now()}
@@ -80,7 +85,7 @@ def record_failure(message_id: str, *, reason: str, error: str, subject: Subject
         row_now: MessageFailure = next(iter(written))
         count = int(row_now.failures)
         if subject:
-            _keep_attempt(subject, attempt=count, reason=reason, error=error, given_up=False)
+            _keep_attempt(subject, attempt=count, reason=reason, error=error, stack=stack, given_up=False)
         return count
 
 
@@ -90,18 +95,21 @@ def clear_failures(message_id: str) -> None:
         MessageFailure.delete().where(MessageFailure.message_id == message_id).execute()
 
 
-def give_up(message_id: str, *, attempt: int, reason: str, error: str, subject: Subject | None) -> None:
+def give_up(
+    message_id: str, *, attempt: int, reason: str, error: str, subject: Subject | None, stack: str | None = None
+) -> None:
     """Note that a message became a dead letter, and forget its failures.
 
     Parameters:
       attempt: how often it was tried.
       reason, error: what its dead letter says.
+      stack: where the error was raised.
       subject: the task, if the message is about one.
     """
     with connection(), database.atomic():
         MessageFailure.delete().where(MessageFailure.message_id == message_id).execute()
         if subject:
-            _keep_attempt(subject, attempt=attempt, reason=reason, error=error, given_up=True)
+            _keep_attempt(subject, attempt=attempt, reason=reason, error=error, stack=stack, given_up=True)
 
 
 def attempts(task_id: str) -> list[TaskAttempt]:
@@ -109,7 +117,9 @@ def attempts(task_id: str) -> list[TaskAttempt]:
     return list(TaskAttempt.select().where(TaskAttempt.task_id == task_id).order_by(TaskAttempt.id))
 
 
-def _keep_attempt(subject: Subject, *, attempt: int, reason: str, error: str, given_up: bool) -> None:
+def _keep_attempt(
+    subject: Subject, *, attempt: int, reason: str, error: str, stack: str | None, given_up: bool
+) -> None:
     of_the_row = SQL("(SELECT user_id FROM tasks WHERE task_id = %s LIMIT 1)", (subject.task_id,))
     row: dict[Any, Any] = {
         TaskAttempt.task_id: subject.task_id,
@@ -118,6 +128,7 @@ def _keep_attempt(subject: Subject, *, attempt: int, reason: str, error: str, gi
         TaskAttempt.attempt: attempt,
         TaskAttempt.reason: reason,
         TaskAttempt.error: error if len(error) <= LONGEST_ERROR else error[: LONGEST_ERROR - 1] + "…",
+        TaskAttempt.stack: stack,
         TaskAttempt.given_up: given_up,
         TaskAttempt.failed_at: fn.now(),
     }

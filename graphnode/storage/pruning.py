@@ -17,6 +17,7 @@ OLD: Mapping[str, str] = {
     "tasks": "finished_at < %(before)s AND status IN ('COMPLETED', 'FAILED', 'SUPERSEDED')",
     "message_failures": "failed_at < %(before)s",
     "task_attempts": "failed_at < %(before)s",
+    "deleted_letters": "deleted_at < %(before)s",
 }
 
 PAGES = "SELECT pg_relation_size(%(table)s::regclass) / current_setting('block_size')::int"

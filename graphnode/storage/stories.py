@@ -77,4 +77,11 @@ def _notifications(task: Task) -> list[Told]:
 
 
 def _attempt(row: TaskAttempt) -> Attempt:
-    return Attempt(at=row.failed_at, number=row.attempt, reason=row.reason, error=row.error, given_up=row.given_up)
+    return Attempt(
+        at=row.failed_at,
+        number=row.attempt,
+        reason=row.reason,
+        error=row.error,
+        stack=row.stack,
+        given_up=row.given_up,
+    )

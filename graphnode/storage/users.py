@@ -8,6 +8,7 @@ from peewee import TextField, fn
 from playhouse.postgres_ext import DateTimeTZField
 
 from graphnode.storage.database import Table, connection, user_transaction
+from graphnode.storage.deleted_letters import DeletedLetter
 from graphnode.storage.failures import TaskAttempt
 from graphnode.storage.graphs import Graph
 from graphnode.storage.microscope import MicroscopeDocument, MicroscopeWorkspace
@@ -25,6 +26,7 @@ BELONGINGS: tuple[type[Table], ...] = (
     DeviceToken,
     Task,
     TaskAttempt,
+    DeletedLetter,
 )
 
 #: The columns of a document that name objects in S3.

@@ -64,9 +64,7 @@ class RunningWorker:
                 *worker_middleware(
                     prepare=lambda worker: self.broker.connect(threads=worker.worker_threads),
                     policy=lambda: policy,
-                    ledger=Ledger(
-                        count=self._count_failure, clear=lambda _: None, give_up=lambda _delivery, _dead: None
-                    ),
+                    ledger=Ledger(count=self._count_failure, clear=lambda _: None, give_up=lambda *_: None),
                     shutdown_timeout_s=lambda: shutdown_timeout_s,
                     document_memory=lambda: document_memory,
                 ),

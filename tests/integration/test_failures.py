@@ -90,3 +90,11 @@ def test_an_attempt_that_names_nobody_is_its_tasks_users(query: Query) -> None:
     query("INSERT INTO tasks (task_id, task_type, user_id, status) VALUES ('t1', 'X', 'ada', 'PENDING')")
     fail(subject=GRAPH._replace(user_id=None))
     assert query("SELECT user_id FROM task_attempts") == [("ada",)]
+
+
+def test_an_attempt_keeps_where_its_error_was_raised() -> None:
+    record_failure("m-1", reason="UNEXPECTED", error="KeyError: 'x'", stack="line 7", subject=GRAPH)
+    give_up("m-1", attempt=2, reason="UNEXPECTED", error="KeyError: 'x'", stack="line 8", subject=GRAPH)
+
+    with connection():
+        assert [one.stack for one in failures.attempts("t1")] == ["line 7", "line 8"]

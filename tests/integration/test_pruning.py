@@ -31,6 +31,14 @@ ATTEMPT = (
     " VALUES (%s, 'T', 1, 'TRANSIENT', 'busy', false, now() - %s::interval)"
 )
 
+DELETED = (
+    "INSERT INTO deleted_letters (message_id, queue, reason, because, deleted_by, body_sha256, deleted_at)"
+    " VALUES (%s, 'results', 'TRANSIENT', 'sent twice', 'ada@host', '', now() - %s::interval)"
+)
+
+#: What is old in the tables that have one row of each age.
+OTHERS = {"message_failures": 1, "task_attempts": 1, "deleted_letters": 1}
+
 
 @pytest.fixture(autouse=True)
 def rows(storage: None, query: Query) -> None:
@@ -48,12 +56,15 @@ def rows(storage: None, query: Query) -> None:
     query(FAILURE, "new", "89 days")
     query(ATTEMPT, "old", "91 days")
     query(ATTEMPT, "new", "89 days")
+    query(DELETED, "old", "91 days")
+    query(DELETED, "new", "89 days")
 
 
 def left(query: Query) -> list[str]:
     ids = (
         "SELECT id FROM notifications UNION ALL SELECT task_id FROM tasks"
         " UNION ALL SELECT message_id FROM message_failures UNION ALL SELECT task_id FROM task_attempts"
+        " UNION ALL SELECT message_id FROM deleted_letters"
     )
     return [name for (name,) in query(ids)]
 
@@ -66,14 +77,14 @@ def pruned(*, dry_run: bool = False) -> dict[str, int]:
 
 
 def test_what_was_done_with_long_ago_goes_and_all_else_stays(query: Query) -> None:
-    assert pruned() == {"notifications": 3, "tasks": 3, "message_failures": 1, "task_attempts": 1}
-    assert len(left(query)) == 5 + 4 + 1 + 1
+    assert pruned() == {"notifications": 3, "tasks": 3, **OTHERS}
+    assert len(left(query)) == 5 + 4 + 1 + 1 + 1
     assert all(name.startswith("new") for name in left(query))
 
 
 def test_a_dry_run_counts_and_deletes_nothing(query: Query) -> None:
-    assert pruned(dry_run=True) == {"notifications": 3, "tasks": 3, "message_failures": 1, "task_attempts": 1}
-    assert len(left(query)) == 8 + 7 + 2 + 2
+    assert pruned(dry_run=True) == {"notifications": 3, "tasks": 3, **OTHERS}
+    assert len(left(query)) == 8 + 7 + 2 + 2 + 2
 
 
 def test_batches_are_bounded_and_tell_their_progress(query: Query, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,6 +126,7 @@ def test_the_command_tells_its_progress_and_warns_of_an_age_that_repeats_can_hav
         "tasks: 100% looked through, 3 rows would go",
         "message_failures: 100% looked through, 1 rows would go",
         "task_attempts: 100% looked through, 1 rows would go",
+        "deleted_letters: 100% looked through, 1 rows would go",
     ]
     assert "SQS can deliver a result for 28 days" in deleted.output
     assert left(query) == ["new-pending", "new-with-devices-left", "new-progress"]

@@ -15,7 +15,17 @@ import psycopg2
 import pytest
 
 from graphnode.errors import SchemaError
-from graphnode.storage import failures, graphs, microscope, notifications, schema, summaries, tasks, users
+from graphnode.storage import (
+    deleted_letters,
+    failures,
+    graphs,
+    microscope,
+    notifications,
+    schema,
+    summaries,
+    tasks,
+    users,
+)
 from graphnode.storage.database import Table, close_database, connection, database, open_database
 from graphnode.storage.schema import check_schema, migrate
 
@@ -31,6 +41,7 @@ MODELS: list[type[Table]] = [
     notifications.DeviceToken,
     failures.MessageFailure,
     failures.TaskAttempt,
+    deleted_letters.DeletedLetter,
     users.ForgottenUser,
 ]
 

@@ -40,6 +40,8 @@ INSERT INTO notifications (id, user_id, type, payload, event, push_status)
     VALUES (USER || '-n', USER, 'X', '{}', USER || '-e', 'SKIPPED');
 INSERT INTO task_attempts (task_id, task_type, user_id, attempt, reason, error, given_up)
     VALUES (USER || '-t', 'ADD_NODE_RESULT', USER, 1, 'SERVICE_BUSY', 'busy', false);
+INSERT INTO deleted_letters (message_id, queue, user_id, reason, because, deleted_by, body_sha256)
+    VALUES (USER || '-l', 'results', USER, 'X', 'sent twice', 'eve@host', 'digest');
 INSERT INTO device_tokens (token, user_id) VALUES (USER || '-p', USER);
 COMMIT;
 """
@@ -91,6 +93,7 @@ def test_the_caller_is_told_what_went_and_which_objects_were_named() -> None:
         "device_tokens": 1,
         "tasks": 1,
         "task_attempts": 1,
+        "deleted_letters": 1,
     }
 
 

@@ -37,7 +37,7 @@ def ledger() -> Ledger:
         failures[delivery.message_id] += 1
         return failures[delivery.message_id]
 
-    return Ledger(count=count, clear=lambda _: None, give_up=lambda _delivery, _dead: None)
+    return Ledger(count=count, clear=lambda _: None, give_up=lambda *_: None)
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_dead_letter_is_noted_with_what_it_says_and_does_not_depend_on_that(
 ) -> None:
     noted: list[Dead] = []
 
-    def give_up(_delivery: Delivery, dead: Dead) -> None:
+    def give_up(_delivery: Delivery, dead: Dead, _error: GraphNodeError) -> None:
         noted.append(dead)
         raise DatabaseOutage("connection refused")
 
@@ -124,7 +124,7 @@ def test_a_failure_that_cannot_be_counted_because_of_an_outage_is_held(
         raise DatabaseOutage("connection refused")
 
     (verdicts,) = (middleware for middleware in broker.middleware if isinstance(middleware, Verdicts))
-    verdicts.ledger = Ledger(count=away, clear=lambda _: None, give_up=lambda _delivery, _dead: None)
+    verdicts.ledger = Ledger(count=away, clear=lambda _: None, give_up=lambda *_: None)
     delivery = make_delivery()
 
     broker.emit_after("process_message", delivery, exception=ServiceBusy("S3 is slow"))
