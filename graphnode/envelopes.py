@@ -293,17 +293,48 @@ def _log_fields(envelope: Envelope[Any]) -> dict[str, str]:
     return {**fields, "user_id": user_id} if user_id else fields
 
 
-def peek(body: str) -> tuple[str | None, str | None]:
-    """The task ID and task type of a body, as far as it has them: for a dead letter, which must not fail."""
+class Outline(NamedTuple):
+    """What a body names, as far as it can be read; whether it keeps the contract, it does not say.
+
+    Parameters:
+      s3_keys: the objects, and prefixes of objects, that its payload names.
+      bucket: where they are, if not in the payload bucket.
+      notification_id: of the worker's own messages.
+    """
+
+    task_id: str | None = None
+    task_type: str | None = None
+    user_id: str | None = None
+    s3_keys: tuple[str, ...] = ()
+    bucket: str | None = None
+    notification_id: str | None = None
+
+
+def outline(body: str) -> Outline:
+    """What the body of a result or request names: for a dead letter, which must not fail."""
     try:
         fields, _ = _given(_decode_object(body))
     except InvalidEnvelope:
-        return None, None
-    task_id, task_type = fields.get("task_id"), fields.get("task_type")
-    return (
-        task_id if isinstance(task_id, str) else None,
-        task_type if isinstance(task_type, str) else None,
+        return Outline()
+    payload = fields.get("payload")
+    named, _ = _given(payload) if isinstance(payload, dict) else ({}, {})
+    keys = [key for name, value in named.items() if "s3_" in name for key in _texts(value)]
+    task_id, task_type, user_id, bucket = (
+        next(iter(_texts(value)), None)
+        for value in (fields.get("task_id"), fields.get("task_type"), named.get("user_id"), named.get("bucket"))
     )
+    return Outline(task_id, task_type, user_id, tuple(keys), bucket)
+
+
+def peek(body: str) -> tuple[str | None, str | None]:
+    """The task ID and task type of a body, as far as it has them."""
+    found = outline(body)
+    return found.task_id, found.task_type
+
+
+def _texts(value: Any) -> list[str]:
+    """A text, or those of a list."""
+    return [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)]
 
 
 def decode_payload(fields: Any, kind: type[Payload]) -> Payload:

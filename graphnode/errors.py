@@ -78,6 +78,24 @@ class NothingStored(GraphNodeError):
     reason = "NOTHING_STORED"
 
 
+class NoSuchLetter(GraphNodeError):
+    """No dead letter has the ID that was asked for."""
+
+    reason = "NO_SUCH_LETTER"
+
+
+class InvalidLetterFile(GraphNodeError):
+    """The file does not hold dead letters."""
+
+    reason = "INVALID_LETTER_FILE"
+
+
+class NotSent(GraphNodeError):
+    """SQS did not take a message."""
+
+    reason = "NOT_SENT"
+
+
 class PermanentError(GraphNodeError):
     """It will fail the same way each time: to the dead-letter queue at once."""
 

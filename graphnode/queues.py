@@ -80,6 +80,28 @@ class DeadLetterQueue(NamedTuple):
     largest_bytes: int
 
 
+class RedrivePolicy(NamedTuple):
+    """Where SQS itself moves a queue's messages, and after how many receives."""
+
+    arn: str
+    max_receive_count: int
+
+
+def redrive_policy(sqs: SQSClient, url: str) -> RedrivePolicy | None:
+    """A queue's redrive policy, if it has one. Raises botocore's errors."""
+    policy = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"]).get("Attributes", {})
+    if "RedrivePolicy" not in policy:
+        return None
+    redrive = msgspec.json.decode(policy["RedrivePolicy"])
+    return RedrivePolicy(redrive["deadLetterTargetArn"], int(redrive["maxReceiveCount"]))
+
+
+def queue_url(sqs: SQSClient, arn: str) -> str:
+    """The URL of a queue with this ARN."""
+    *_, account, name = arn.split(":")
+    return sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
+
+
 def find_dead_letters(sqs: SQSClient, url: str, *, max_attempts: int) -> DeadLetterQueue:
     """The dead-letter queue that a queue's redrive policy names.
 
@@ -91,14 +113,13 @@ def find_dead_letters(sqs: SQSClient, url: str, *, max_attempts: int) -> DeadLet
 
     Raises SettingsError when there is none, and botocore's errors.
     """
-    policy = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"]).get("Attributes", {})
-    if "RedrivePolicy" not in policy:
+    policy = redrive_policy(sqs, url)
+    if policy is None:
         raise SettingsError(
             f"The queue {url} has no dead-letter queue: a message that cannot be handled would have nowhere to go. "
             "Give it a redrive policy: aws sqs set-queue-attributes --queue-url … --attributes RedrivePolicy=…"
         )
-    redrive = msgspec.json.decode(policy["RedrivePolicy"])
-    most, wanted = int(redrive["maxReceiveCount"]), SAFE_REDRIVE * max_attempts
+    most, wanted = policy.max_receive_count, SAFE_REDRIVE * max_attempts
     if most < wanted:
         log.warning(
             "native redrive comes too early: messages can become dead letters without a reason",
@@ -107,7 +128,6 @@ def find_dead_letters(sqs: SQSClient, url: str, *, max_attempts: int) -> DeadLet
             max_attempts=max_attempts,
             advice=f"set maxReceiveCount to {wanted} or more",
         )
-    *_, account, name = redrive["deadLetterTargetArn"].split(":")
-    found = sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
+    found = queue_url(sqs, policy.arn)
     known = sqs.get_queue_attributes(QueueUrl=found, AttributeNames=["MaximumMessageSize"]).get("Attributes", {})
     return DeadLetterQueue(found, int(known.get("MaximumMessageSize", LARGEST_MESSAGE_BYTES)))

@@ -7,7 +7,7 @@ import sys
 import click
 
 from graphnode import __version__
-from graphnode.cli import ai, contract, database, development, requests, show, tasks, worker
+from graphnode.cli import ai, contract, database, dead_letters, development, requests, show, tasks, worker
 from graphnode.errors import Unexpected, sorted_error
 
 #: What each extra installs that a worker's machine does without.
@@ -46,6 +46,7 @@ for command in (
     database.forget,
     requests.request,
     tasks.task,
+    dead_letters.dlq,
     development.dev,
     development.demo,
     development.deliver,

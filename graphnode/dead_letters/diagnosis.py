@@ -1,0 +1,137 @@
+"""What a letter's result would meet if it were redriven: its envelope, and the documents it names."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from botocore.exceptions import BotoCoreError, ClientError
+
+from graphnode.dead_letters.letters import Letter
+from graphnode.documents import decode_add_node_batch, decode_block_graph, decode_chunks, decode_graph, decode_summary
+from graphnode.envelopes import (
+    AddNodeResult,
+    Envelope,
+    GraphGenerationResult,
+    GraphSummaryResult,
+    MicroscopeIngestResult,
+    Outline,
+    to_message,
+)
+from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectNotFound, one_line, sorted_error
+from graphnode.rules.microscope import graph_keys, parse_task_id
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+#: What zlib takes for gzip. https://docs.python.org/3/library/zlib.html#zlib.decompress
+GZIP = 16 + zlib.MAX_WBITS
+
+Decode = Callable[[bytes], object]
+
+
+class Diagnosis(msgspec.Struct, frozen=True):
+    """What was found: the reason why it would fail again, if it would, and a sentence."""
+
+    reason: str | None
+    text: str
+
+
+class Found(msgspec.Struct, frozen=True):
+    """An object that a letter names, and whether it is there, in words."""
+
+    name: str
+    state: str
+
+
+def look_for(s3: S3Client, outline: Outline, *, bucket: str | None) -> list[Found]:
+    """Ask S3 for the objects that a letter names.
+
+    Parameters:
+      bucket: the payload bucket; None: it is not known.
+    """
+    bucket = outline.bucket or bucket
+    return [
+        Found(f"s3://{bucket}/{key}", _state(s3, bucket, key))
+        if bucket
+        else Found(key, "not looked for: set S3_PAYLOAD_BUCKET")
+        for key in outline.s3_keys
+    ]
+
+
+def diagnose(s3: S3Client, letter: Letter, *, bucket: str, largest_bytes: int) -> Diagnosis:
+    """Decode a result's envelope, and fetch and decode the documents without which it fails.
+
+    Parameters:
+      bucket: the payload bucket.
+      largest_bytes: the most that a document may have.
+    """
+    try:
+        message = to_message(
+            letter.body, message_id=letter.message_id, sent_at=letter.sent_at, receive_count=letter.received
+        )
+        decoded = []
+        for key, decode in _documents(message.args[0]):
+            try:
+                decode(_fetch(s3, bucket, key, largest_bytes))
+            except InvalidDocument as fault:
+                raise InvalidDocument(f"s3://{bucket}/{key}: {fault}") from None
+            decoded.append(key)
+    except Exception as raised:
+        error = sorted_error(raised)
+        return Diagnosis(error.reason, str(error))
+    if not decoded:
+        return Diagnosis(None, "The envelope is as the contract says, and needs no document.")
+    return Diagnosis(None, f"The envelope and its documents ({', '.join(decoded)}) are as the contract says.")
+
+
+def _documents(envelope: Envelope[Any]) -> Iterator[tuple[str, Decode]]:
+    """The keys of the documents without which a result fails, and what decodes each."""
+    match envelope.payload:
+        case GraphGenerationResult(status="COMPLETED", result_s3_key=str(key)):
+            yield key, decode_graph
+        case GraphSummaryResult(status="COMPLETED", summary_s3_key=str(key)):
+            yield key, decode_summary
+        case AddNodeResult(status="COMPLETED", result_s3_key=str(key)):
+            yield key, decode_add_node_batch
+        case MicroscopeIngestResult(status="COMPLETED") as result:
+            half = parse_task_id(envelope.task_id).half
+            for view, key in graph_keys(half, result.standardized_s3_key, result.block_graph_s3_key).items():
+                yield key, decode_block_graph if view == "block" else decode_chunks
+
+
+def _fetch(s3: S3Client, bucket: str, key: str, largest_bytes: int) -> bytes:
+    """A document, unpacked. Raises ObjectNotFound, DocumentTooLarge, InvalidDocument, and botocore's errors."""
+    name = f"s3://{bucket}/{key}"
+    try:
+        answer = s3.get_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "NoSuchKey":
+            raise ObjectNotFound(f"{name} does not exist (yet)") from None
+        raise
+    raw = answer["Body"].read(largest_bytes + 1)
+    if "gzip" in answer.get("ContentEncoding", "").lower():
+        try:
+            raw = zlib.decompressobj(GZIP).decompress(raw, largest_bytes + 1)
+        except zlib.error as error:
+            raise InvalidDocument(f"{name}: Content-Encoding is gzip, its bytes are not: {error}") from None
+    if len(raw) > largest_bytes:
+        raise DocumentTooLarge(f"{name} has over {largest_bytes} bytes (GRAPHNODE_MAX_DOCUMENT_BYTES)")
+    return raw
+
+
+def _state(s3: S3Client, bucket: str, key: str) -> str:
+    try:
+        if key.endswith("/"):
+            listed = s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+            return "something is there" if listed["KeyCount"] else "NOTHING IS THERE"
+        head = s3.head_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("404", "NoSuchKey", "NotFound"):
+            return "IS NOT THERE"
+        return f"S3 does not say: {one_line(error)}"
+    except BotoCoreError as error:
+        return f"S3 does not say: {one_line(error)}"
+    return f"is there: {head['ContentLength']:,} bytes, of {head['LastModified']:%Y-%m-%d %H:%M:%S} UTC"
