@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from graphnode import __version__
 from graphnode.errors import GraphNodeError, OutageError, SettingsError
-from graphnode.logs import chain_of
+from graphnode.stacks import chain_of
 from graphnode.storms import Storm
 
 if TYPE_CHECKING:

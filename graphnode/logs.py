@@ -7,7 +7,6 @@ import logging
 import sys
 import threading
 import time
-import traceback
 from typing import NamedTuple, TextIO
 
 import msgspec
@@ -16,6 +15,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from graphnode.errors import log_text
 from graphnode.settings import LogSettings
+from graphnode.stacks import stack_of
 from graphnode.storms import WINDOW_S, LeftOut, Storm
 
 #: Dramatiq's worker logs each message it takes and each failure, with arguments and stack, before we know what becomes
@@ -181,24 +181,6 @@ def stack_instead_of_exception(_logger: WrappedLogger, _method: str, event: Even
         event.setdefault("error", log_text(error))
         event["stack"] = stack_of(error)
     return event
-
-
-def stack_of(error: BaseException) -> str:
-    """The stack of an exception and of its causes, the first cause first, without their texts."""
-    lines: list[str] = []
-    for each in chain_of(error):
-        lines += [*traceback.format_tb(each.__traceback__), f"{type(each).__name__}\n"]
-    return "".join(lines)
-
-
-def chain_of(error: BaseException) -> list[BaseException]:
-    """An exception and what caused it, the first cause first, as a traceback shows them."""
-    chain: list[BaseException] = []
-    found: BaseException | None = error
-    while found is not None and found not in chain:
-        chain.append(found)
-        found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
-    return chain[::-1]
 
 
 def with_lines_of_error(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

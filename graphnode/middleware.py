@@ -32,7 +32,8 @@ from graphnode.errors import (
     log_text,
     sorted_error,
 )
-from graphnode.logs import stack_of, tell_left_out
+from graphnode.logs import tell_left_out
+from graphnode.stacks import stack_of
 from graphnode.verdicts import Dead, Done, Forget, Hold, Release, Retry, RetryPolicy
 
 #: Milliseconds that an actor may run for, unless it says otherwise (`time_limit`).
@@ -246,7 +247,7 @@ class Verdicts(Middleware):
             log.debug("failures not closed", message_id=message.message_id, error=log_text(error))
 
 
-def _stack(error: GraphNodeError) -> dict[str, str]:
+def _stack(error: GraphNodeError) -> dict[str, str | None]:
     """The stack of an error that nobody foresaw; the others' texts say all there is to know."""
     if not isinstance(error, Unexpected) or error.__cause__ is None:
         return {}

@@ -1,4 +1,4 @@
-"""Where an error came from, as it may be stored: the frames and the exceptions' types, without their texts."""
+"""Where an error came from, as it may be stored and logged: frames and the exceptions' types, without their texts."""
 
 from __future__ import annotations
 
@@ -15,13 +15,18 @@ def stack_of(error: BaseException) -> str | None:
 
     An exception's text may quote a document, and so a user's words: it is left out. Lines of source are ours.
     """
-    chain: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in chain:
-        chain.append(cause)
-        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
-    parts = [_one(each) for each in reversed(chain) if each.__traceback__]
+    parts = [_one(each) for each in chain_of(error) if each.__traceback__]
     return "\n".join(parts)[-LONGEST_STACK:] or None
+
+
+def chain_of(error: BaseException) -> list[BaseException]:
+    """An exception and what caused it, the first cause first, as a traceback shows them."""
+    chain: list[BaseException] = []
+    found: BaseException | None = error
+    while found is not None and found not in chain:
+        chain.append(found)
+        found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
+    return chain[::-1]
 
 
 def _one(error: BaseException) -> str:

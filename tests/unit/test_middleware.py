@@ -199,9 +199,12 @@ def test_in_an_outage_a_message_goes_back_once_and_is_held_after_that(
 def test_a_failure_is_told_once_with_its_reason_and_only_the_unforeseen_with_a_stack(
     broker: SQSBroker, make_delivery: MakeDelivery
 ) -> None:
+    with pytest.raises(ZeroDivisionError) as unexpected:
+        _ = 1 / 0
+
     with capture_logs() as lines:
         broker.emit_after("process_message", make_delivery(), exception=ServiceBusy("throttled"))
-        broker.emit_after("process_message", make_delivery(), exception=ZeroDivisionError("division by zero"))
+        broker.emit_after("process_message", make_delivery(), exception=unexpected.value)
 
     foreseen, unforeseen = lines
     assert (foreseen["event"], foreseen["reason"], foreseen["error"]) == (
