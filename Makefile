@@ -4,6 +4,10 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; \
 	done)
 
+# Tests mostly wait: three processes of them keep two cores busy. A file's tests stay together, in order; tests/e2e, the
+# slowest, comes first.
+AT_ONCE := --numprocesses=3 --dist=loadfile --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo dev test contract lint format clean
 
@@ -17,7 +21,7 @@ dev: .venv/.installed ## run PostgreSQL, LocalStack, the worker and an AI server
 	@.venv/bin/graphnode dev
 
 test: .venv/.installed ## run all tests, with coverage
-	@.venv/bin/python -m pytest --cov --cov-report=term-missing:skip-covered
+	@.venv/bin/python -m pytest $(AT_ONCE) --cov --cov-report=term-missing:skip-covered
 
 contract: .venv/.installed ## check the contract's files with ajv, AsyncAPI's parser and tsc, from npm
 	@if command -v npm >/dev/null; then npm ci --prefix contract/check --ignore-scripts --no-audit --no-fund; \
