@@ -5,8 +5,9 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	done)
 
 # Tests mostly wait: three processes of them keep two cores busy. A file's tests stay together, in order; tests/e2e, the
-# slowest, comes first.
-AT_ONCE := --numprocesses=3 --dist=loadfile --no-loadscope-reorder
+# slowest, comes first. A test that takes five minutes hangs: its process ends with the stack of every thread, and the run.
+WHOLE_SUITE := --numprocesses=3 --dist=loadfile --no-loadscope-reorder --max-worker-restart=0 \
+	-o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo dev test contract lint format clean
@@ -21,7 +22,7 @@ dev: .venv/.installed ## run PostgreSQL, LocalStack, the worker and an AI server
 	@.venv/bin/graphnode dev
 
 test: .venv/.installed ## run all tests, with coverage
-	@.venv/bin/python -m pytest $(AT_ONCE) --cov --cov-report=term-missing:skip-covered
+	@.venv/bin/python -m pytest $(WHOLE_SUITE) --cov --cov-report=term-missing:skip-covered
 
 contract: .venv/.installed ## check the contract's files with ajv, AsyncAPI's parser and tsc, from npm
 	@if command -v npm >/dev/null; then npm ci --prefix contract/check --ignore-scripts --no-audit --no-fund; \

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: A row for each transaction that waits for a user's lock, in the test's database: others may be on the same server.
+WAITING = (
+    "SELECT 1 FROM pg_locks JOIN pg_database ON oid = database AND datname = current_database()"
+    " WHERE locktype = 'advisory' AND NOT granted"
+)
+
 #: Seconds to wait for what must come. Generous: a busy machine is slow, and a test that passes does not wait.
 PATIENCE_S = 60.0
 

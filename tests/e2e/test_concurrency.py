@@ -12,7 +12,7 @@ from ulid import ULID
 
 from graphnode.dev import outcomes
 from graphnode.dev.worker import Worker
-from tests.e2e.ai_server import AiServer
+from tests.e2e.ai_server import WAITING, AiServer
 
 if TYPE_CHECKING:
     from graphnode.dev.ai_server import Result
@@ -178,7 +178,7 @@ def test_a_workspace_whose_last_two_documents_end_in_two_processes_at_once_compl
     with ai.locked_user("ada"):
         send_copies(ai, results)
         # A process has eight threads: more wait, so both processes are at it.
-        ai.wait_until("SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'advisory' HAVING count(*) > 8")
+        ai.wait_until(f"{WAITING} HAVING count(*) > 8")
     ai.wait_until_drained()
 
     told = ai.rows("SELECT payload FROM notifications WHERE type = 'MICROSCOPE_WORKSPACE_COMPLETED'")

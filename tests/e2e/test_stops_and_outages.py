@@ -12,7 +12,7 @@ from graphnode.dev import outcomes
 from graphnode.dev.postgres import start_postgres
 from graphnode.dev.stack import bring_up_to_date
 from graphnode.dev.worker import Worker
-from tests.e2e.ai_server import PATIENCE_S, AiServer, found
+from tests.e2e.ai_server import PATIENCE_S, WAITING, AiServer, found
 from tests.e2e.conftest import SETTINGS, StartWorker
 
 #: Seconds; the shortest that leaves the heartbeat time to beat.
@@ -26,11 +26,10 @@ def test_a_message_that_runs_for_five_visibility_timeouts_is_handled_once(
     ai: AiServer, start_worker: StartWorker
 ) -> None:
     workers = [start_worker(GRAPHNODE_VISIBILITY_TIMEOUT="2") for _ in range(2)]
-    waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
     with ai.locked_user("ada"):
         result = ai.send(ai.result("graph"))
-        ai.wait_until(f"{waiting} AND waitstart < now() - interval '10 s'")
-        assert len(ai.rows(waiting)) == 1
+        ai.wait_until(f"{WAITING} AND waitstart < now() - interval '10 s'")
+        assert len(ai.rows(WAITING)) == 1
 
     assert ai.ended(result).attempts == 1
     assert not any("visibility ran out" in worker.log.text() for worker in workers)

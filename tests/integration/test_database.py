@@ -89,7 +89,8 @@ def insert_cluster(user_id: str = "ada", cluster_id: str = "c1") -> None:
 
 @pytest.fixture
 def waiting_for_user_lock(query: Query) -> Callable[[], bool]:
-    return lambda: bool(query("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
+    in_this_database = "SELECT 1 FROM pg_locks JOIN pg_database ON oid = database AND datname = current_database()"
+    return lambda: bool(query(f"{in_this_database} WHERE locktype = 'advisory' AND NOT granted"))
 
 
 @pytest.mark.usefixtures("storage")

@@ -95,7 +95,10 @@ def wait_for_lock(url: str) -> None:
         found = None
         while not found:
             assert time.monotonic() < deadline, "nobody waits for a lock"
-            cursor.execute("SELECT 1 FROM pg_locks WHERE locktype = 'relation' AND NOT granted")
+            cursor.execute(
+                "SELECT 1 FROM pg_locks JOIN pg_database ON oid = database AND datname = current_database()"
+                " WHERE locktype = 'relation' AND NOT granted"
+            )
             found = cursor.fetchone()
 
 
