@@ -77,7 +77,8 @@ def test_an_actor_over_its_time_limit_is_interrupted_and_tried_again(start: Star
         while len(attempts) == 1:
             time.sleep(0.01)
 
-    worker = start(handle, time_limit=200)
+    # Both limits are looked at once a second: twice the limit is to come a second after the interruption at the latest.
+    worker = start(handle, time_limit=2000)
     stub.fill(worker.queue, ["endless"])
 
     wait_until(lambda: len(attempts) == 2 and not stub.messages(worker.queue), "the second attempt")
