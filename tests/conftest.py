@@ -54,6 +54,13 @@ def postgres() -> Iterator[str]:
         yield server.url
 
 
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A directory that PostgreSQL's user may get into; pytest's own are shut again whenever another run starts."""
+    with tempfile.TemporaryDirectory(prefix="graphnode-test-", ignore_cleanup_errors=True) as made:
+        yield Path(made).resolve()
+
+
 @pytest.fixture(scope="session")
 def migrated_database_url(postgres: str) -> Iterator[str]:
     """The URL of a database of the run's own, with the newest schema."""

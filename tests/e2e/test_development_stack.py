@@ -178,19 +178,19 @@ def test_deliver_shows_what_became_of_a_result(worker: Worker, stack_env: dict[s
     assert (dead.returncode, "DEAD LETTER: INVALID_DOCUMENT at attempt 1" in dead.stdout) == (1, True), dead
 
 
-def test_dev_keeps_its_data_stops_in_time_and_runs_once_in_a_directory(tmp_path: Path) -> None:
-    with development_stack(tmp_path, "--keep", "--no-ai") as (first, environment):
-        second = run("dev", "--keep", cwd=tmp_path)
-        delivered = run("deliver", "graph", "--user", "u", "--env-file", "stack.env", cwd=tmp_path)
-        dead = run("deliver", "summary", "--user", "", "--env-file", "stack.env", cwd=tmp_path)
+def test_dev_keeps_its_data_stops_in_time_and_runs_once_in_a_directory(open_path: Path) -> None:
+    with development_stack(open_path, "--keep", "--no-ai") as (first, environment):
+        second = run("dev", "--keep", cwd=open_path)
+        delivered = run("deliver", "graph", "--user", "u", "--env-file", "stack.env", cwd=open_path)
+        dead = run("deliver", "summary", "--user", "", "--env-file", "stack.env", cwd=open_path)
         first.send_signal(signal.SIGTERM)
         assert first.wait(STOP_S) == 0
-    assert not (tmp_path / "stack.env").exists()
+    assert not (open_path / "stack.env").exists()
     assert second.returncode == 1
-    assert f"(process {first.pid}) uses {tmp_path / '.graphnode'}" in second.stderr
+    assert f"(process {first.pid}) uses {open_path / '.graphnode'}" in second.stderr
     assert (delivered.returncode, dead.returncode) == (0, 1)
 
-    with development_stack(tmp_path, "--keep") as (again, environment):
+    with development_stack(open_path, "--keep") as (again, environment):
         sqs, s3 = sqs_client(environment), s3_client(environment)
         with outcomes.reading(environment["DATABASE_URL"]) as database:
             stored = outcomes.rows(database, "SELECT status, count(*) FROM tasks GROUP BY status")

@@ -78,8 +78,8 @@ def turn_away_one_client(url: SplitResult) -> None:
         server.accept()[0].close()
 
 
-def test_a_worker_waits_for_a_database_that_is_not_there_yet(stack_env: dict[str, str], tmp_path: Path) -> None:
-    with start_postgres(tmp_path / "data") as postgres:
+def test_a_worker_waits_for_a_database_that_is_not_there_yet(stack_env: dict[str, str], open_path: Path) -> None:
+    with start_postgres(open_path / "data") as postgres:
         bring_up_to_date(postgres.url)
         postgres.stop()
         with Worker({**SETTINGS, **stack_env, "DATABASE_URL": postgres.url}) as worker:

@@ -70,11 +70,11 @@ def test_a_sigterm_lets_running_messages_finish_and_leaves_the_others_to_the_nex
 
 
 def test_a_long_outage_with_thousands_of_messages_and_native_redrive_after_five_receives_makes_no_dead_letter(
-    ai: AiServer, stack_env: dict[str, str], tmp_path: Path
+    ai: AiServer, stack_env: dict[str, str], open_path: Path
 ) -> None:
     policy = {"deadLetterTargetArn": ai.arn(ai.dead_letter_queue), "maxReceiveCount": 5}
     ai.sqs.set_queue_attributes(QueueUrl=ai.result_queue, Attributes={"RedrivePolicy": json.dumps(policy)})
-    with start_postgres(tmp_path / "data") as postgres, ExitStack() as running:
+    with start_postgres(open_path / "data") as postgres, ExitStack() as running:
         bring_up_to_date(postgres.url)
         ai.environment = {**stack_env, "DATABASE_URL": postgres.url}
         environment = {
@@ -107,9 +107,9 @@ def test_a_long_outage_with_thousands_of_messages_and_native_redrive_after_five_
 
 
 def test_an_outage_of_the_database_makes_no_dead_letter_and_heals_by_itself(
-    ai: AiServer, stack_env: dict[str, str], tmp_path: Path
+    ai: AiServer, stack_env: dict[str, str], open_path: Path
 ) -> None:
-    with start_postgres(tmp_path / "data") as postgres:
+    with start_postgres(open_path / "data") as postgres:
         bring_up_to_date(postgres.url)
         ai.environment = {**stack_env, "DATABASE_URL": postgres.url}
         environment = {**SETTINGS, **ai.environment, "GRAPHNODE_VISIBILITY_TIMEOUT": "2", "GRAPHNODE_MAX_ATTEMPTS": "2"}

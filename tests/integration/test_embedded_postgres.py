@@ -51,10 +51,9 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.fixture
-def directory() -> Iterator[Path]:
-    """A directory that an ordinary user may get into, as pytest's own may not be."""
-    with tempfile.TemporaryDirectory(prefix="graphnode-test-", ignore_cleanup_errors=True) as made:
-        yield Path(made) / "postgres"
+def directory(open_path: Path) -> Path:
+    """Where a server is made."""
+    return open_path / "postgres"
 
 
 @pytest.fixture(scope="module")
