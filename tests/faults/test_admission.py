@@ -5,6 +5,7 @@ from collections import Counter
 
 from benchmarks.sqs_stub import StubServer
 from graphnode.admission import SMALL_BYTES, admit
+from graphnode.errors import DatabaseOutage
 from tests.faults.conftest import StartWorker, wait_until
 
 VISIBILITY_S = 2
@@ -65,3 +66,28 @@ def test_a_stop_gives_back_what_waits_for_its_turn(start: StartWorker, stub: Stu
 
     assert [message["visible"] for message in stub.messages(worker.queue)] == [True]
     assert len(documents.done) == 1
+
+
+def test_a_message_that_is_lost_before_it_could_be_held_leaves_its_room_to_others(
+    start: StartWorker, stub: StubServer
+) -> None:
+    running, go_on = threading.Event(), threading.Event()
+    done: list[str] = []
+
+    def handle(body: str) -> None:
+        admit(body, 2 * SMALL_BYTES)
+        if not go_on.is_set():
+            running.set()
+            go_on.wait()
+            raise DatabaseOutage("the connection is closed")
+        done.append(body)
+
+    worker = start(handle, threads=4, visibility_s=VISIBILITY_S)
+    stub.fill(worker.queue, ["big"])
+    assert running.wait(30)
+    (delivery,) = worker.broker.in_hand.snapshot()
+    delivery.lost = True
+    go_on.set()
+
+    wait_until(lambda: not stub.messages(worker.queue), "its next delivery to be handled")
+    assert done == ["big"]
