@@ -11,6 +11,7 @@ import msgspec
 
 from graphnode.rules.microscope import parse_task_id
 from graphnode.rules.notifications import Event
+from graphnode.rules.printable import printable
 
 #: Columns of the whole, of the time and of the label.
 WIDTH = 80
@@ -98,7 +99,8 @@ def story_text(story: Story, *, now: datetime) -> str:
     """A task's timeline, times in UTC, in lines of at most WIDTH characters, but for the ID's."""
     whose = f"of {story.user_id}" if story.user_id else "of nobody known"
     status = story.status or "nothing of it is stored"
-    lines = [story.task_id, *textwrap.wrap(f"{story.task_type} {whose}: {status}", WIDTH)]
+    heading = printable(f"{story.task_type} {whose}: {status}")
+    lines = [printable(story.task_id), *textwrap.wrap(heading, WIDTH)]
     day = None
     for line in timeline(story, now=now):
         if line.at and line.at.date() != day:
@@ -196,7 +198,7 @@ def _lines(line: Line) -> list[str]:
     time = f"{line.at:%H:%M:%S}" if line.at else ""
     head = f"{time:<{TIME_WIDTH}}{line.label:<{LABEL_WIDTH}}"
     return textwrap.wrap(
-        " ".join(line.text.split()),
+        printable(line.text),
         WIDTH,
         initial_indent=head,
         subsequent_indent=" " * len(head),

@@ -159,6 +159,23 @@ def test_no_line_is_wider_than_a_terminal(error: str) -> None:
     assert max(map(len, lines)) <= WIDTH
 
 
+def test_a_terminal_gets_nothing_to_obey() -> None:
+    hostile = "a\x1b[31mb\x1b]0;title\x07c\x9b2J\u202ed\ne"
+    attempt = Attempt(at=at(3), number=1, reason="X", error=hostile, given_up=False)
+    notice = told("GRAPH_GENERATION_FAILED", 5, payload={"file": hostile}, push_error=hostile)
+    story = msgspec.structs.replace(
+        STORY,
+        task_id=hostile,
+        user_id=hostile,
+        error=hostile,
+        warnings={hostile: 1},
+        s3_keys=[f"k/{hostile}/x"],
+        attempts=[attempt],
+        notifications=[notice],
+    )
+    assert all(line.isprintable() for line in text_of(story).split("\n"))
+
+
 def test_of_a_document_the_keys_do_without_its_id() -> None:
     document = msgspec.structs.replace(STORY, task_id="doc_block", s3_keys=["in/doc/a.pdf", "out/doc_block/b.json"])
     assert "object        in/…/a.pdf\n          object        out/…/b.json\n" in text_of(document)
