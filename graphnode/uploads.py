@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,7 +35,7 @@ class Location(NamedTuple):
 
 
 def uploaded(path: Path, *, prefix: str, tell: Callable[[str], None]) -> Location:
-    """Put a file, or all files of a folder, into the payload bucket of the environment, below a prefix.
+    """Put a file, or all files of a folder but hidden ones, into the payload bucket of the environment, below a prefix.
 
     Parameters:
       prefix: what their keys begin with, without `/` at its end.
@@ -46,9 +46,9 @@ def uploaded(path: Path, *, prefix: str, tell: Callable[[str], None]) -> Locatio
     """
     known = read_upload_settings(os.environ)
     path = path.resolve()
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    files = sorted(_files(path)) if path.is_dir() else [path]
     if not all(file.is_file() for file in files):
-        raise InvalidRequest(f"There is no file {path}")
+        raise InvalidRequest(f"There is no file or folder {path}")
     if not files:
         raise InvalidRequest(f"The folder {path} has no files")
     s3 = _client(known.aws_region, known.aws_endpoint_url)
@@ -57,6 +57,13 @@ def uploaded(path: Path, *, prefix: str, tell: Callable[[str], None]) -> Locatio
         s3.upload_file(str(file), known.s3_payload_bucket, key)
         tell(f"put   s3://{known.s3_payload_bucket}/{key} ({file.stat().st_size:,} bytes)")
     return Location(known.s3_payload_bucket, f"{prefix}/{path.name}" + ("/" if path.is_dir() else ""))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """What is below a folder, but for what is hidden: .git, .obsidian, .DS_Store are nobody's text."""
+    for file in folder.rglob("*"):
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts):
+            yield file
 
 
 def _client(region: str, endpoint_url: str | None) -> S3Client:
