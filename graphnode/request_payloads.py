@@ -199,6 +199,12 @@ def checked(payload: AnyRequest) -> AnyRequest:
         raise InvalidRequest(f"{payload.request_type}: {error}") from None
 
 
+def check_name(name: str) -> None:
+    """See that a workspace's name is one that PostgreSQL can hold. Raises InvalidRequest."""
+    if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in name):
+        raise InvalidRequest(f"The workspace's name {name!r} has U+0000, or a surrogate: it can be no text")
+
+
 class Message(NamedTuple):
     """The message that asks for a task.
 

@@ -34,6 +34,7 @@ from graphnode.request_payloads import (
     Message,
     MicroscopeIngestFromNodeRequest,
     MicroscopeIngestRequest,
+    check_name,
     checked,
     halves_of,
     message_of,
@@ -258,6 +259,7 @@ def _registered(request: Request) -> list[Message] | GraphNodeError:
     """The messages of a request, one for each of its tasks, whose rows are written; or why they are not."""
     try:
         payload = checked(request.payload)
+        check_name(request.workspace_name or "")
         task_id = request.task_id or new_task_id(type(payload), user_id=payload.user_id)
         made = halves_of(task_id, payload) if request.in_halves else [message_of(task_id, payload)]
         with user_transaction(payload.user_id):

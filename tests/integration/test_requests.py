@@ -344,6 +344,14 @@ class TestADocument:
         with pytest.raises(InvalidRequest, match="names another user"):
             requests.microscope(FILE, document_id="task_microscope_file_eve_01J9ZZZZZZZZZZZZZZZZZZZZZZ")
 
+    @pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+    def test_whose_new_workspace_has_a_name_that_is_no_text_is_refused(
+        self, requests: Requests, query: Query, name: str
+    ) -> None:
+        with pytest.raises(InvalidRequest, match="workspace's name"):
+            requests.microscope(FILE, workspace_name=name)
+        assert query("SELECT * FROM tasks") == []
+
     def test_in_halves_takes_neither_a_half_nor_an_id_of_one(self, requests: Requests) -> None:
         half = MicroscopeIngestRequest(user_id="ada", s3_key="k", group_id="w1", block_mode=True)
         with pytest.raises(InvalidRequest, match="both are made here"):
