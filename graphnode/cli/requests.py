@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import reduce
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from graphnode.request_payloads import RequestPayload
     from graphnode.requests import Requested, Requests
 
-INPUT = "A file, a folder, or s3://BUCKET/KEY. What is here is put into S3_PAYLOAD_BUCKET first."
+INPUT = "A file, a folder (without hidden files), or s3://BUCKET/KEY. What is here is put into S3_PAYLOAD_BUCKET first."
 
 user_option = click.option("--user", required=True, help="The user's ID.")
 task_id_option = click.option("--task-id", help="Without it, a new one. The same one again is published once.")
@@ -87,7 +88,7 @@ def graph(
         task_id = _id(task_id, GraphGenerationRequest, user)
         bucket, key, *more = _inputs((source, *extra), user=user, task_id=task_id)
         payload = GraphGenerationRequest(user_id=user, s3_key=key, bucket=bucket, extra_s3_keys=more or None, **options)
-        _tell(requests.graph(payload, task_id=task_id, even_if_running=even_if_running))
+        _tell(requests.graph(payload, task_id=task_id, even_if_running=even_if_running), env_file=env_file)
 
 
 @request.command()
@@ -114,7 +115,7 @@ def summary(
             vector_db_s3_key=more[0] if more else None,
             language=language,
         )
-        _tell(requests.summary(payload, task_id=task_id))
+        _tell(requests.summary(payload, task_id=task_id), env_file=env_file)
 
 
 @request.command()
@@ -135,7 +136,7 @@ def add_node(
         task_id = _id(task_id, AddNodeRequest, user)
         bucket, key = _inputs((source,), user=user, task_id=task_id)
         payload = AddNodeRequest(user_id=user, s3_key=key, bucket=bucket, **options)
-        _tell(requests.add_node(payload, task_id=task_id, even_if_running=even_if_running))
+        _tell(requests.add_node(payload, task_id=task_id, even_if_running=even_if_running), env_file=env_file)
 
 
 @request.command()
@@ -173,7 +174,10 @@ def microscope(
             file_name=key.rstrip("/").rpartition("/")[2],
             schema_name=schema,
         )
-        _tell(requests.microscope(payload, document_id=document_id, in_halves=in_halves, workspace_name=name))
+        _tell(
+            requests.microscope(payload, document_id=document_id, in_halves=in_halves, workspace_name=name),
+            env_file=env_file,
+        )
 
 
 @request.command()
@@ -202,7 +206,10 @@ def microscope_from_node(
         user_id=user, node_id=node, node_type=node_type, group_id=group, schema_name=schema, language=language
     )
     with requests_of(env_file) as requests:
-        _tell(requests.microscope_from_node(payload, document_id=document_id, in_halves=in_halves, workspace_name=name))
+        _tell(
+            requests.microscope_from_node(payload, document_id=document_id, in_halves=in_halves, workspace_name=name),
+            env_file=env_file,
+        )
 
 
 @contextmanager
@@ -242,8 +249,9 @@ def _inputs(sources: tuple[str, ...], *, user: str, task_id: str) -> tuple[str, 
     return (buckets.pop(), *(place.key for place in places))
 
 
-def _tell(requested: Requested) -> None:
+def _tell(requested: Requested, *, env_file: Path | None) -> None:
     click.echo(requested.id)
     if not requested.published:
         click.echo("It was published before: nothing was sent.", err=True)
-    click.echo(f"Follow it: graphnode task {requested.id}", err=True)
+    options = ["--env-file", str(env_file)] if env_file else []
+    click.echo(f"Follow it: {shlex.join(['graphnode', 'task', requested.id, *options])}", err=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from graphnode import __version__, cli
-from graphnode.cli import database
+from graphnode.cli import database, requests
+from graphnode.requests import Requested
 
 #: Runs the command with these arguments; its exit code (or its last words, which Python prints), output and errors.
 Run = Callable[..., tuple[object, str, str]]
@@ -125,3 +126,13 @@ def test_an_age_that_is_none_is_refused_with_what_is_expected(run: Run, age: str
 
     assert code == 2
     assert "expected days or hours, such as 90d or 36h" in errors
+
+
+def test_a_request_tells_the_command_that_follows_it_where_it_was_made(capsys: pytest.CaptureFixture[str]) -> None:
+    made = Requested("task_graph_ada b_1", ("task_graph_ada b_1",), published=True)
+
+    requests._tell(made, env_file=Path(".graphnode.env"))
+
+    output, errors = capsys.readouterr()
+    assert output == "task_graph_ada b_1\n"
+    assert errors == "Follow it: graphnode task 'task_graph_ada b_1' --env-file .graphnode.env\n"
