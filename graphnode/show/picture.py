@@ -122,7 +122,12 @@ def compose(graph: StoredGraph) -> Picture:
     """Lay a graph out. It has at least one node."""
     places = {node.id: place for place, node in enumerate(graph.nodes)}
     links = [
-        Link(places[edge.source], places[edge.target], USUAL_WEIGHT if edge.weight is None else edge.weight)
+        Link(
+            places[edge.source],
+            places[edge.target],
+            # The table takes NaN and infinity, too, from whoever writes it.
+            USUAL_WEIGHT if edge.weight is None or not math.isfinite(edge.weight) else edge.weight,
+        )
         for edge in graph.edges
     ]
     spacing = float(np.clip(ROOM / math.sqrt(len(graph.nodes)), *SPACINGS))

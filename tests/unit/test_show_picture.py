@@ -159,6 +159,14 @@ def test_embeddings_that_tell_nothing_apart_do_no_harm(make_graph: MakeGraph, em
     check_places(compose(replace(graph, embeddings={node.id: embedding for node in graph.nodes})))
 
 
+@pytest.mark.parametrize("weight", [float("nan"), float("inf"), 1e308, -3.0, 0.0])
+def test_odd_weights_do_no_harm(make_graph: MakeGraph, weight: float) -> None:
+    graph = make_graph(30, 3)
+    odd = [edge._replace(weight=weight) if place % 2 else edge for place, edge in enumerate(graph.edges)]
+
+    check_places(compose(replace(graph, edges=odd)))
+
+
 def test_missing_embeddings_and_those_of_another_width_do_no_harm(make_graph: MakeGraph) -> None:
     graph = make_graph(40, 3)
     for place, node in enumerate(graph.nodes):
