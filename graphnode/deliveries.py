@@ -22,8 +22,12 @@ LOOKAHEAD_S = 0.2
 #: The most messages that wait for a thread, as a multiple of the threads.
 MOST_WAITING = 4
 
-#: The most messages in hand, whatever their state, as a multiple of the threads: the brake when SQS does not delete.
+#: The most messages in hand that are not held, as a multiple of the threads: the brake when SQS does not delete.
 MOST_IN_HAND = 16
+
+#: The most messages that are held, as a multiple of the threads. More would help the small ones behind them, and keep
+#: more from the machines that are started to help.
+MOST_HELD = 32
 
 #: How many finished messages the handling rate is measured over.
 RATE_SAMPLE = 64
@@ -152,7 +156,8 @@ class InHand:
             running=states.count(State.RUNNING),
             # A backlog of other queues' fast messages is no reason not to poll a queue that has its bounds anyway.
             waiting=states.count(State.WAITING) if thread_share >= 1 else 0,
-            in_hand=len(states),
+            in_hand=len(states) - states.count(State.HELD),
+            held=states.count(State.HELD),
             handled_per_s=self._rate(),
         )
         taken = sum(state in TAKES_A_THREAD for state in self._states(queue_url))
@@ -167,12 +172,14 @@ class InHand:
         return len(self._finished) / max(time.monotonic() - self._finished[0], 1e-6)
 
 
-def room(*, threads: int, running: int, waiting: int, in_hand: int, handled_per_s: float) -> int:
+def room(*, threads: int, running: int, waiting: int, in_hand: int, held: int, handled_per_s: float) -> int:
     """How many more messages to fetch: those that idle threads take now, and those that will be done with soon.
 
     Fast messages are fetched ahead, so that threads never wait for SQS; slow ones are not, so that no message waits
     here while another machine is idle.
     """
+    if held >= MOST_HELD * threads:
+        return 0
     soon = threads - running + int(handled_per_s * LOOKAHEAD_S)
     return max(0, min(min(soon, MOST_WAITING * threads) - waiting, MOST_IN_HAND * threads - in_hand))
 

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphnode.deliveries import (
+    MOST_HELD,
     MOST_IN_HAND,
     MOST_WAITING,
     InHand,
@@ -17,23 +18,28 @@ from tests.unit.conftest import MakeDelivery
 
 
 def test_idle_threads_are_room() -> None:
-    assert room(threads=8, running=3, waiting=0, in_hand=3, handled_per_s=0) == 5
+    assert room(threads=8, running=3, waiting=0, in_hand=3, held=0, handled_per_s=0) == 5
 
 
 def test_slow_messages_are_not_fetched_ahead() -> None:
-    assert room(threads=8, running=8, waiting=0, in_hand=8, handled_per_s=0.5) == 0
+    assert room(threads=8, running=8, waiting=0, in_hand=8, held=0, handled_per_s=0.5) == 0
 
 
 def test_fast_messages_are_fetched_ahead_of_the_threads() -> None:
-    assert room(threads=8, running=8, waiting=0, in_hand=8, handled_per_s=100) == 20
+    assert room(threads=8, running=8, waiting=0, in_hand=8, held=0, handled_per_s=100) == 20
 
 
 def test_what_waits_already_takes_room() -> None:
-    assert room(threads=8, running=0, waiting=8, in_hand=8, handled_per_s=0) == 0
+    assert room(threads=8, running=0, waiting=8, in_hand=8, held=0, handled_per_s=0) == 0
+
+
+def test_messages_that_are_held_stop_the_intake_only_when_they_are_very_many() -> None:
+    assert room(threads=8, running=1, waiting=0, in_hand=1, held=MOST_HELD * 8 - 1, handled_per_s=0) == 7
+    assert room(threads=8, running=1, waiting=0, in_hand=1, held=MOST_HELD * 8, handled_per_s=0) == 0
 
 
 def test_messages_that_cannot_be_deleted_stop_the_intake() -> None:
-    assert room(threads=8, running=0, waiting=0, in_hand=MOST_IN_HAND * 8, handled_per_s=1000) == 0
+    assert room(threads=8, running=0, waiting=0, in_hand=MOST_IN_HAND * 8, held=0, handled_per_s=1000) == 0
 
 
 @given(
@@ -48,7 +54,7 @@ def test_the_room_is_bounded_whatever_the_rate(
 ) -> None:
     running = min(running, threads)
     in_hand = running + waiting + settling
-    found = room(threads=threads, running=running, waiting=waiting, in_hand=in_hand, handled_per_s=rate)
+    found = room(threads=threads, running=running, waiting=waiting, in_hand=in_hand, held=0, handled_per_s=rate)
 
     assert 0 <= found <= MOST_WAITING * threads
     assert found == 0 or in_hand + found <= MOST_IN_HAND * threads
