@@ -6,6 +6,8 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple
 
 import structlog
 
@@ -24,6 +26,13 @@ log = structlog.get_logger("graphnode.outages")
 Probe = Callable[[], None]
 
 
+class Ongoing(NamedTuple):
+    """An outage that has been told of: which service is away, and since when."""
+
+    service: str
+    since: datetime
+
+
 class Outages:
     """The gate in front of a process's intake.
 
@@ -38,6 +47,7 @@ class Outages:
         self._open.set()
         self._pause_s = PROBE_MIN_S
         self._last_recovery = float("-inf")
+        self.ongoing: Ongoing | None = None
 
     @property
     def closed(self) -> bool:
@@ -64,6 +74,7 @@ class Outages:
     def _probe(self, reported: OutageError) -> None:
         """Open the gate when the service answers. If it does at once, only a connection broke: that is no outage."""
         began, told, service = time.monotonic(), False, reported.service
+        since = datetime.now(UTC)
         if began - self._last_recovery > STABLE_AFTER_S:
             self._pause_s = PROBE_MIN_S
         else:
@@ -75,10 +86,12 @@ class Outages:
                 log.error("outage began: no messages are taken", service=service, error=reported.log_text)
                 error_reports.report_outage(reported)
                 told = True
+                self.ongoing = Ongoing(service, since)
             self._pause()
         self._last_recovery = time.monotonic()
         if told:
             log.warning("outage over: taking messages", service=service, seconds=round(self._last_recovery - began, 1))
+        self.ongoing = None
         self._open.set()
 
     def _ask(self, service: str) -> Exception | None:

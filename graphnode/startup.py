@@ -22,6 +22,7 @@ from graphnode.errors import AwsOutage, DatabaseOutage, GraphNodeError, OutageEr
 from graphnode.logs import configure_logs, watch_for_storms
 from graphnode.middleware import Ledger, worker_middleware
 from graphnode.outages import PROBE_MAX_S, Outages
+from graphnode.presence import Presence
 from graphnode.queues import Options, Queue
 from graphnode.rules.microscope import parse_task_id
 from graphnode.rules.timeouts import task_timeouts
@@ -31,9 +32,6 @@ from graphnode.storage import database, failures, notifications, schema, tasks
 from graphnode.storage.failures import Subject
 from graphnode.sweeps import Sweep, Sweeps
 from graphnode.verdicts import Dead, RetryPolicy
-
-#: Connections beyond one for each worker thread: the probe's and the sweep's.
-SPARE_CONNECTIONS = 2
 
 #: The most notifications that a sweep puts on their queue at a time: about what a process pushes until the next one.
 MOST_SWEPT = 500
@@ -46,6 +44,7 @@ log = structlog.get_logger("graphnode.startup")
 
 def worker_broker() -> SQSBroker:
     """The broker of a worker process. Nothing is read or opened before the worker boots."""
+    presence = Presence(interval_s=lambda: settings().sweep_interval)
     broker = SQSBroker(
         broker_options,
         outages=Outages({DatabaseOutage.service: database.probe, AwsOutage.service: lambda: probe_aws(broker)}),
@@ -57,10 +56,12 @@ def worker_broker() -> SQSBroker:
                 shutdown_timeout_s=lambda: settings().shutdown_timeout,
                 document_memory=lambda: settings().document_memory,
             ),
+            presence,
             Sweeps(
                 [
                     Sweep("pushes", lambda: sweep_pushes(broker)),
                     Sweep("overdue tasks", lambda: sweep_overdue(broker)),
+                    Sweep("workers", lambda: presence.note(broker), in_outages=True),
                 ],
                 interval_s=lambda: settings().sweep_interval,
             ),
@@ -175,7 +176,7 @@ def prepare(broker: SQSBroker, worker: Worker) -> None:
     watch_for_storms()
     error_reports.open_reports(known.sentry_dsn)
     push.firebase()
-    database.open_database(known.database_url, max_connections=worker.worker_threads + SPARE_CONNECTIONS)
+    database.open_database(known.database_url, max_connections=worker.worker_threads + database.SPARE_CONNECTIONS)
     wait_for(schema.check_schema)
     wait_for(objects.probe)
     wait_for(lambda: broker.connect(threads=worker.worker_threads))

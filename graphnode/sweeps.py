@@ -23,14 +23,17 @@ class Sweep(NamedTuple):
     Parameters:
       name: what a log line calls it.
       run: looks, and deals with what it finds. Safe to run in many processes at once.
+      in_outages: whether it also runs during an outage, and as soon as the worker has started.
     """
 
     name: str
     run: Callable[[], None]
+    in_outages: bool = False
 
 
 class Sweeps(Middleware):
-    """Runs the sweeps in a thread of their own, one after the other; none during an outage, none after a stop began.
+    """Runs the sweeps in a thread of their own, one after the other; none after a stop began, and during an outage only
+    those that ask for it.
 
     A sweep that is cut short must lose nothing.
 
@@ -56,9 +59,12 @@ class Sweeps(Middleware):
 
     def _run(self, broker: SQSBroker) -> None:
         interval_s = self.interval_s()
+        for sweep in self.sweeps:
+            if sweep.in_outages and not broker.stopping:
+                self.look(broker, sweep)
         while not self._stopped.wait(interval_s * random.uniform(0.5, 1.5)):  # noqa: S311
             for sweep in self.sweeps:
-                if not broker.stopping and not broker.outages.closed:
+                if not broker.stopping and (sweep.in_outages or not broker.outages.closed):
                     self.look(broker, sweep)
 
     def look(self, broker: SQSBroker, sweep: Sweep) -> None:

@@ -34,6 +34,9 @@ IDLE_TIMEOUT_MS = 60_000
 #: Seconds to wait for one of the pool's connections when all are taken.
 POOL_WAIT_S = 10
 
+#: Connections of a worker process beyond one for each of its threads: the probe's and the sweep's.
+SPARE_CONNECTIONS = 2
+
 #: Seconds after which a connection is replaced, so that the pool follows a database that moved.
 CONNECTION_AGE_S = 900
 

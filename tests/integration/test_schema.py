@@ -25,6 +25,7 @@ from graphnode.storage import (
     summaries,
     tasks,
     users,
+    workers,
 )
 from graphnode.storage.database import Table, close_database, connection, database, open_database
 from graphnode.storage.schema import check_schema, migrate
@@ -43,6 +44,7 @@ MODELS: list[type[Table]] = [
     failures.TaskAttempt,
     deleted_letters.DeletedLetter,
     users.ForgottenUser,
+    workers.WorkerRow,
 ]
 
 #: The migrations, in their order.
@@ -53,6 +55,7 @@ TYPES = {
     "TEXT": "text",
     "INT": "integer",
     "BIGAUTO": "bigint",
+    "BIGINT": "bigint",
     "DOUBLE": "double precision",
     "BOOL": "boolean",
     "TIMESTAMPTZ": "timestamp with time zone",

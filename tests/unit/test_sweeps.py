@@ -81,6 +81,23 @@ def test_nothing_is_swept_during_an_outage_or_a_stop(broker: Any, reason: str) -
     assert swept == []
 
 
+def test_a_sweep_for_outages_runs_at_the_start_and_during_an_outage(broker: Any) -> None:
+    rounds = threading.Semaphore(0)
+    others: list[str] = []
+    sweeps = Sweeps(
+        [Sweep("other", lambda: others.append("swept")), Sweep("always", rounds.release, in_outages=True)],
+        interval_s=lambda: 0.001,
+    )
+    worker: Any = None
+    broker.outages.closed = True
+
+    sweeps.after_worker_boot(broker, worker)
+    assert all(rounds.acquire(timeout=PATIENCE_S) for _ in range(5))
+    sweeps.before_worker_shutdown(broker, worker)
+
+    assert others == []
+
+
 def test_a_service_that_a_sweep_finds_away_is_an_outage(broker: Any) -> None:
     sweeps = Sweeps([], interval_s=lambda: 1)
 

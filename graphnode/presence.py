@@ -1,0 +1,93 @@
+"""That a worker process is there, and what it does: a row in the database for `graphnode status`."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import structlog
+from dramatiq import Broker, MessageProxy, Middleware, Worker
+from ulid import ULID
+
+from graphnode import __version__
+from graphnode.broker import SQSBroker
+from graphnode.deliveries import Delivery, State
+from graphnode.errors import log_text
+from graphnode.storage import workers
+from graphnode.storage.workers import Seen
+from graphnode.verdicts import Dead, Done, Retry
+
+log = structlog.get_logger("graphnode.presence")
+
+
+class Presence(Middleware):
+    """Counts what becomes of the messages, and keeps this process's row. A sweep calls `note`; a clean stop ends it.
+
+    A message that cannot be decoded meets no middleware: its dead letter is not counted here.
+
+    Parameters:
+      interval_s: gives the seconds between two notes.
+    """
+
+    def __init__(self, *, interval_s: Callable[[], float]) -> None:
+        self.interval_s = interval_s
+        self._counting = threading.Lock()
+        self._writing = threading.Lock()
+        self._counts: Counter[type] = Counter()
+        self._is_over = False
+        self._id, self._threads, self._started_at = "", 0, datetime.now(UTC)
+
+    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        """Begin: in the worker process, after Dramatiq has forked."""
+        self._id, self._threads, self._started_at = str(ULID()), worker.worker_threads, datetime.now(UTC)
+
+    def after_ack(self, broker: Broker, message: MessageProxy) -> None:
+        """Count a message by its verdict."""
+        if isinstance(message, Delivery):
+            with self._counting:
+                self._counts[type(message.verdict)] += 1
+
+    after_nack = after_ack
+
+    def note(self, broker: SQSBroker) -> None:
+        """Write the row. Raises what peewee raises."""
+        # A stop waits for a note that is under way: it would bring back the row that the stop has removed.
+        with self._writing:
+            if not self._is_over:
+                workers.note(self._seen(broker))
+
+    def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        """Remove the row. That it cannot be is no reason to wait: it is forgotten after an hour."""
+        assert isinstance(broker, SQSBroker)  # noqa: S101
+        with self._writing:
+            self._is_over = True
+        if broker.outages.closed:
+            return
+        try:
+            workers.remove(self._id)
+        except Exception as error:
+            log.info("not removed from the workers", error=log_text(error))
+
+    def _seen(self, broker: SQSBroker) -> Seen:
+        states = [delivery.state for delivery in broker.in_hand.snapshot()]
+        outage = broker.outages.ongoing
+        return Seen(
+            id=self._id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=__version__,
+            threads=self._threads,
+            interval_s=self.interval_s(),
+            started_at=self._started_at,
+            in_hand=len(states),
+            running=states.count(State.RUNNING),
+            outage_service=outage.service if outage else None,
+            outage_since=outage.since if outage else None,
+            handled=self._counts[Done],
+            retried=self._counts[Retry],
+            dead=self._counts[Dead],
+        )
