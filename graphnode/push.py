@@ -16,7 +16,7 @@ from graphnode.errors import SettingsError
 from graphnode.push_answers import Answer, Gone, Later, Outage, Refused, sorted_answer
 from graphnode.rules.notifications import PushText
 from graphnode.rules.pushes import PushReport, without_answer
-from graphnode.settings import Settings, settings
+from graphnode.settings import PushSettings, Settings, settings
 
 if TYPE_CHECKING:
     from firebase_admin import App, messaging
@@ -96,7 +96,7 @@ class Firebase:
     Raises SettingsError when the credentials are not a service account's key; never showing them.
     """
 
-    def __init__(self, known: Settings) -> None:
+    def __init__(self, known: Settings | PushSettings) -> None:
         self._app = _app(known)
         self.pause = Pause()
         self._told: set[str] = set()
@@ -122,6 +122,32 @@ class Firebase:
         if report.reached or report.gone:
             self.pause.end()
         return report
+
+    def rehearse(self, token: str) -> None:
+        """Have FCM check a push to this device without sending it. Raises firebase-admin's errors.
+
+        https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages/send (`validate_only`)
+        """
+        from firebase_admin import messaging
+
+        messaging.send(messaging.Message(token=token, data={"type": "REHEARSAL"}), dry_run=True, app=self._app)
+
+    @property
+    def project_id(self) -> str:
+        """The Firebase project; empty without credentials."""
+        return str(self._app.project_id) if self._app else ""
+
+    @property
+    def account(self) -> str:
+        """The service account's address; empty without credentials."""
+        return str(self._app.credential.service_account_email) if self._app else ""
+
+    def close(self) -> None:
+        """Forget the credentials; another connection may be made after that."""
+        if self._app is not None:
+            import firebase_admin
+
+            firebase_admin.delete_app(self._app)
 
     def _send_chunk(self, tokens: list[str], push: Push) -> list[Answer]:
         from firebase_admin import exceptions, messaging
@@ -191,7 +217,7 @@ def _message(tokens: list[str], push: Push) -> messaging.MulticastMessage:
     )
 
 
-def _app(known: Settings) -> App | None:
+def _app(known: Settings | PushSettings) -> App | None:
     if not known.firebase_credentials_json and not known.google_application_credentials:
         return None
     # Imported only where it is used: it takes half a second and 60 MB.

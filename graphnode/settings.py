@@ -160,6 +160,16 @@ class RequestSettings(msgspec.Struct, frozen=True, kw_only=True):
     __repr__ = Settings.__repr__
 
 
+class PushSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What it takes to send pushes; without credentials none are sent."""
+
+    firebase_credentials_json: str | None = None
+    google_application_credentials: str | None = None
+    fcm_endpoint: str | None = None
+
+    __repr__ = Settings.__repr__
+
+
 class UploadSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What it takes to put a request's input into the payload bucket."""
 
@@ -218,6 +228,13 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
     Raises SettingsError that names every fault at once: the variable, what was given, what is expected.
     """
+    values, faults = examine_settings(environment)
+    _refuse(faults)
+    return Settings(**values)
+
+
+def examine_settings(environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """The settings that are right, by field, and a sentence for each fault; it begins with the variable's name."""
     values, faults = _read(environment, Settings)
     known = {environment_name(field.name) for field in msgspec.structs.fields(Settings)}
     faults += [
@@ -225,8 +242,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         for name in sorted(environment)
         if name.startswith(OWN_PREFIX) and name not in known | FOREIGN_SETTINGS
     ]
-    _refuse(faults)
-    return Settings(**values)
+    return values, faults
 
 
 def read_log_settings(environment: Mapping[str, str]) -> LogSettings:
