@@ -1,0 +1,189 @@
+"""AWS as an environment describes it: clients that give up soon, and what AWS's refusals mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import boto3
+import botocore.exceptions as aws
+from botocore.config import Config
+
+from graphnode.doctor.findings import Finding, broken, command, fine, statement
+from graphnode.errors import CREDENTIAL_CODES, one_line
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+#: Seconds until a connection, and an answer, are given up. A command that someone waits for asks once.
+CONNECT_TIMEOUT_S = 4
+READ_TIMEOUT_S = 6
+
+#: What gives a program credentials, where the machine has no role.
+GIVE_CREDENTIALS = "export AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…"
+
+#: Where boto3 has found credentials, by its own word for it.
+SOURCES: Mapping[str, str] = {
+    "explicit": "the environment",
+    "env": "the environment",
+    "shared-credentials-file": "a profile",
+    "iam-role": "this machine's role",
+    "container-role": "this container's role",
+    "assume-role-with-web-identity": "a role, by a web identity",
+}
+
+#: What AWS says when the identity is known and may not do it.
+DENIED = frozenset({"AccessDenied", "AccessDeniedException", "AuthorizationError", "403", "UnauthorizedOperation"})
+
+#: What AWS says of a call whose time is not its own. https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html
+SKEWED = ("RequestTimeTooSkewed", "Signature expired", "Signature not yet current")
+
+#: The region in the host name of a queue of AWS's own.
+REGION_OF_HOST = re.compile(r"^(?:sqs\.)?(?P<region>[a-z]{2,}(?:-[a-z]+)+-\d+)\.(?:queue\.)?amazonaws\.com")
+
+
+def sqs_client(environment: Mapping[str, str]) -> SQSClient:
+    """An SQS client for these environment variables. Thread-safe."""
+    client: SQSClient = _client("sqs", environment)
+    return client
+
+
+def s3_client(environment: Mapping[str, str]) -> S3Client:
+    """An S3 client for these environment variables. Thread-safe."""
+    client: S3Client = _client("s3", environment)
+    return client
+
+
+def cloudwatch_client(environment: Mapping[str, str]) -> Any:
+    """A CloudWatch client for these environment variables. Thread-safe."""
+    return _client("cloudwatch", environment)
+
+
+def find_credentials(environment: Mapping[str, str]) -> list[Finding]:
+    """See that there are AWS credentials: of the environment, a profile, or the machine's role."""
+    found = _session(environment).get_credentials()
+    if found is None:
+        return [
+            broken(
+                "AWS credentials",
+                "there are none: not in the environment, no profile, no role of this machine",
+                why="Without them no call to SQS or S3 is signed.",
+                mend=GIVE_CREDENTIALS,
+            )
+        ]
+    return [fine("AWS credentials", f"from {SOURCES.get(found.method, found.method)}")]
+
+
+def judge_refusal(subject: str, error: Exception, *, actions: list[str], resource: str) -> Finding | None:
+    """What a failed AWS call means whatever was asked; None for an answer that is about what was asked.
+
+    Parameters:
+      actions: the IAM actions that the call needs.
+      resource: the ARN they are needed for.
+    """
+    match error:
+        case aws.NoCredentialsError() | aws.PartialCredentialsError() | aws.CredentialRetrievalError():
+            return broken(
+                subject,
+                f"no AWS credentials: {one_line(error)}",
+                mend=GIVE_CREDENTIALS,
+            )
+        case aws.EndpointConnectionError() | aws.ConnectionError() | aws.HTTPClientError():
+            return broken(
+                subject,
+                f"AWS cannot be reached: {one_line(error)}",
+                why="No route, a wrong AWS_REGION or AWS_ENDPOINT_URL, or no VPC endpoint in a private subnet.",
+                mend=command("curl", "-sv", _endpoint_of(error)),
+            )
+        case aws.ClientError():
+            return _judge_answer(subject, error, actions=actions, resource=resource)
+    return None
+
+
+def code_of(error: aws.ClientError) -> str:
+    """AWS's error code, without the namespace that SQS puts before it."""
+    return error.response.get("Error", {}).get("Code", "").rpartition(".")[2]
+
+
+def is_denied(error: aws.ClientError) -> bool:
+    """Whether the identity is known, and may not do it."""
+    return code_of(error) in DENIED or "not authorized to perform" in str(error)
+
+
+def date_of(answer: Mapping[str, Any]) -> str | None:
+    """The Date header of an answer, or of an error's `response`."""
+    date: str | None = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    return date
+
+
+def region_of(queue_url: str) -> str | None:
+    """The region that a queue's URL names; None for a queue that is not AWS's own."""
+    found = REGION_OF_HOST.match(urlsplit(queue_url).hostname or "")
+    return found["region"] if found else None
+
+
+def queue_arn(queue_url: str, *, region: str) -> str:
+    """The ARN of a queue, from its URL."""
+    *_, account, name = urlsplit(queue_url).path.split("/")
+    return f"arn:aws:sqs:{region_of(queue_url) or region}:{account}:{name}"
+
+
+def _judge_answer(subject: str, error: aws.ClientError, *, actions: list[str], resource: str) -> Finding | None:
+    code, text = code_of(error), one_line(error)
+    if code in SKEWED or any(sign in text for sign in SKEWED):
+        return broken(
+            subject,
+            "AWS refuses the call because of its time: this machine's clock is wrong",
+            why=text,
+            mend="sudo chronyc makestep",
+        )
+    if "kms" in error.response.get("Error", {}).get("Code", "").lower() or "kms:" in text:
+        return broken(
+            subject,
+            f"the KMS key may not be used ({code})",
+            why=text,
+            mend=statement(["kms:Decrypt", "kms:GenerateDataKey"], "arn:aws:kms:REGION:ACCOUNT:key/KEY"),
+        )
+    if code in CREDENTIAL_CODES or code in {"InvalidSecurity", "MissingAuthenticationToken"}:
+        return broken(
+            subject,
+            f"AWS does not accept the credentials ({code})",
+            why="The key is deleted, mistyped or expired, or belongs to another partition of AWS.",
+            mend="aws sts get-caller-identity",
+        )
+    if is_denied(error):
+        return broken(
+            subject,
+            f"not allowed: {', '.join(actions)}",
+            why=text,
+            mend=statement(actions, resource),
+        )
+    return None
+
+
+def _endpoint_of(error: Exception) -> str:
+    return str(getattr(error, "kwargs", {}).get("endpoint_url", "https://sqs.REGION.amazonaws.com"))
+
+
+def _client(service: str, environment: Mapping[str, str]) -> Any:
+    endpoint = environment.get("AWS_ENDPOINT_URL") or None
+    config = Config(
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=READ_TIMEOUT_S,
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        # Another S3 than AWS's own has no host name for each bucket.
+        s3={"addressing_style": "path"} if endpoint else {},
+    )
+    return _session(environment).client(service, endpoint_url=endpoint, config=config)  # type: ignore[call-overload]
+
+
+def _session(environment: Mapping[str, str]) -> boto3.Session:
+    return boto3.Session(
+        aws_access_key_id=environment.get("AWS_ACCESS_KEY_ID") or None,
+        aws_secret_access_key=environment.get("AWS_SECRET_ACCESS_KEY") or None,
+        aws_session_token=environment.get("AWS_SESSION_TOKEN") or None,
+        region_name=environment.get("AWS_REGION") or None,
+    )

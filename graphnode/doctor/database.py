@@ -1,0 +1,326 @@
+"""The database: reachable, new enough, migrated, with pgvector, the rights a worker needs, and enough connections."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+
+from graphnode.doctor.findings import Finding, broken, command, fine, unchecked, warning
+from graphnode.errors import SchemaError
+from graphnode.storage import schema
+from graphnode.storage.database import CONNECTION, SPARE_CONNECTIONS, connection, database
+
+#: The oldest PostgreSQL that pgvector supports. https://github.com/pgvector/pgvector#installation
+OLDEST_VERSION = 13
+
+#: Threads of a process unless `dramatiq --threads` says otherwise; and processes are as many as there are cores.
+DRAMATIQ_THREADS = 8
+
+SUBJECT = "database"
+
+#: Reads what the others are judged by. What is not the reader's to see is not in it.
+FACTS = """
+SELECT current_setting('server_version_num')::int,
+       current_setting('transaction_read_only')::boolean,
+       current_user,
+       current_database(),
+       current_setting('max_connections')::int
+           - current_setting('superuser_reserved_connections')::int
+           - coalesce(current_setting('reserved_connections', true)::int, 0),
+       (SELECT sum(numbackends) FROM pg_stat_database)
+           - (SELECT count(*) FROM pg_stat_activity WHERE application_name = %(ours)s),
+       (SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = current_user),
+       (SELECT nullif(datconnlimit, -1) FROM pg_database WHERE datname = current_database()),
+       EXISTS (SELECT FROM pg_extension WHERE extname = %(extension)s),
+       EXISTS (SELECT FROM pg_available_extensions WHERE name = %(extension)s)
+"""
+
+#: The rights on this schema's tables that the user lacks.
+LACKING = """
+SELECT tablename, needed FROM pg_tables, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS needed
+WHERE schemaname = current_schema AND tablename <> 'schema_migration'
+    AND NOT has_table_privilege(quote_ident(schemaname) || '.' || quote_ident(tablename), needed)
+ORDER BY tablename, needed
+"""
+
+#: The processes that were seen lately.
+RUNNING = "SELECT threads FROM workers WHERE seen_at > now() - make_interval(secs => 3 * interval_s)"
+
+
+class Fleet(NamedTuple):
+    """The worker processes that share the database.
+
+    Parameters:
+      connections: how many they may hold at most, all together.
+      source: where that is known from.
+    """
+
+    connections: int
+    source: str
+
+
+class DatabaseFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What PostgreSQL says of itself.
+
+    Parameters:
+      version: as server_version_num has it: 170004.
+      usable_connections: max_connections without those that are reserved.
+      others_connections: those that are held now, and not by this project's programs.
+      user_limit, database_limit: connections of this user and to this database; None without a limit.
+      schema_fault: what is wrong with the migrations; empty when nothing is.
+      lacking: by table, the rights that the user lacks.
+      running_threads: by worker process that was seen lately, its threads.
+    """
+
+    version: int
+    is_read_only: bool
+    user: str
+    name: str
+    usable_connections: int
+    others_connections: int
+    user_limit: int | None
+    database_limit: int | None
+    has_extension: bool
+    extension_is_available: bool
+    schema_fault: str = ""
+    lacking: Mapping[str, Sequence[str]] = {}
+    running_threads: Sequence[int] = ()
+
+
+def look_at_database(url: str, *, processes: int | None, threads: int | None) -> list[Finding]:
+    """Ask the open database, and judge its answers.
+
+    Parameters:
+      url: where it is, for the commands that mend.
+      processes, threads: of the worker, on all machines; None: as the table `workers` says, or Dramatiq's defaults.
+    """
+    try:
+        with connection():
+            facts = ask_database()
+    except Exception as error:
+        if found := judge_connection(str(error), url):
+            return [found]
+        raise
+    return judge_database(facts, fleet_of(facts, processes=processes, threads=threads, cores=os.cpu_count() or 1))
+
+
+def ask_database() -> DatabaseFacts:
+    """What the open database says of itself, over the connection that is held."""
+    row = database.execute_sql(
+        FACTS, {"ours": CONNECTION["application_name"], "extension": schema.EXTENSION}
+    ).fetchone()
+    known = DatabaseFacts(**dict(zip(DatabaseFacts.__struct_fields__, row, strict=False)))
+    try:
+        schema.check_schema()
+    except SchemaError as error:
+        return msgspec.structs.replace(known, schema_fault=str(error))
+    lacking: dict[str, list[str]] = {}
+    for table, right in database.execute_sql(LACKING).fetchall():
+        lacking.setdefault(table, []).append(right)
+    running: list[int] = []
+    if "SELECT" not in lacking.get("workers", ()):
+        running = [threads for (threads,) in database.execute_sql(RUNNING).fetchall()]
+    return msgspec.structs.replace(known, lacking=lacking, running_threads=running)
+
+
+def ask_skew() -> timedelta:
+    """How far this machine's clock is ahead of the open database's."""
+    with connection():
+        before = datetime.now(UTC)
+        (there,) = database.execute_sql("SELECT clock_timestamp()").fetchone()
+        skew: timedelta = before + (datetime.now(UTC) - before) / 2 - there
+        return skew
+
+
+def fleet_of(facts: DatabaseFacts, *, processes: int | None, threads: int | None, cores: int) -> Fleet:
+    """The connections that the worker's processes may hold: as was told, as they run, or by Dramatiq's defaults."""
+    if processes is None and threads is None and facts.running_threads:
+        held = sum(count + SPARE_CONNECTIONS for count in facts.running_threads)
+        number = len(facts.running_threads)
+        return Fleet(held, "1 running process" if number == 1 else f"{number} running processes")
+    number, each = processes or cores, threads or DRAMATIQ_THREADS
+    source = f"{number} processes with {each} threads"
+    if processes is None or threads is None:
+        source += ", partly Dramatiq's defaults" if processes or threads else ", Dramatiq's defaults"
+    return Fleet(number * (each + SPARE_CONNECTIONS), source)
+
+
+def judge_connection(text: str, url: str) -> Finding | None:
+    """Why no connection could be made, from what libpq and the server say; None for another error.
+
+    https://www.postgresql.org/docs/current/libpq-connect.html
+    """
+    where = urlsplit(url)
+    host, port, name, user = where.hostname or "localhost", where.port or 5432, where.path.lstrip("/"), where.username
+    for sign, what, why, mend in (
+        (
+            "password authentication failed",
+            f"PostgreSQL does not accept the password of {user}",
+            "DATABASE_URL has an old or mistyped password; what is not a letter or digit must be percent-encoded.",
+            command("psql", "-h", host, "-p", str(port), "-U", str(user), "-d", name),
+        ),
+        (
+            "does not exist",
+            f"there is no database {name} on {host}" if "database" in text else f"there is no user {user} on {host}",
+            "DATABASE_URL names another one than was made.",
+            command("createdb", "-h", host, "-p", str(port), name)
+            if "database" in text
+            else command("createuser", "-h", host, "-p", str(port), str(user)),
+        ),
+        (
+            "could not translate host name",
+            f"the name {host} is unknown to DNS",
+            "A wrong name in DATABASE_URL, or a private name outside of its network.",
+            command("getent", "hosts", host),
+        ),
+        (
+            "no pg_hba.conf entry",
+            f"PostgreSQL takes no connection of {user} from this machine",
+            "pg_hba.conf has no line for it, or one for encrypted connections only.",
+            f'echo "hostssl {name} {user} samenet scram-sha-256" >> pg_hba.conf',
+        ),
+        (
+            "remaining connection slots",
+            "all of PostgreSQL's connections are taken",
+            "The workers' pools and the other programs together need more than max_connections.",
+            command("psql", "-c", "ALTER SYSTEM SET max_connections = 200"),
+        ),
+        (
+            "too many",
+            "all of PostgreSQL's connections are taken",
+            "The workers' pools and the other programs together need more than max_connections.",
+            command("psql", "-c", "ALTER SYSTEM SET max_connections = 200"),
+        ),
+        (
+            "onnection refused",
+            f"nobody listens at {host}:{port}",
+            "PostgreSQL does not run, or listens elsewhere.",
+            command("pg_isready", "-h", host, "-p", str(port)),
+        ),
+        (
+            "timeout expired",
+            f"{host}:{port} does not answer",
+            "A security group or a firewall drops the packets, most likely.",
+            command("pg_isready", "-h", host, "-p", str(port)),
+        ),
+        (
+            "could not connect",
+            f"{host}:{port} cannot be reached",
+            text,
+            command("pg_isready", "-h", host, "-p", str(port)),
+        ),
+        (
+            "connection to server",
+            f"no connection to {host}:{port}",
+            text,
+            command("pg_isready", "-h", host, "-p", str(port)),
+        ),
+    ):
+        if sign in text:
+            return broken(SUBJECT, what, why=" ".join(why.split()), mend=mend)
+    return None
+
+
+def judge_database(facts: DatabaseFacts, fleet: Fleet) -> list[Finding]:
+    """What is wrong with the database."""
+    return [
+        _judge_server(facts),
+        *_judge_extension(facts),
+        _judge_schema(facts),
+        _judge_rights(facts),
+        _judge_connections(facts, fleet),
+    ]
+
+
+def _judge_server(facts: DatabaseFacts) -> Finding:
+    version = facts.version // 10_000
+    if version < OLDEST_VERSION:
+        return broken(
+            SUBJECT,
+            f"PostgreSQL {version} is too old: {OLDEST_VERSION} or newer is needed",
+            why="pgvector does not support it, nor does PostgreSQL's own project.",
+            mend="pg_upgrade",
+        )
+    if facts.is_read_only:
+        return broken(
+            SUBJECT,
+            f"{facts.name} is read-only",
+            why="A replica, or a node that was demoted: the worker waits until it can write.",
+            mend="SELECT pg_promote();   -- or set DATABASE_URL to the primary",
+        )
+    return fine(SUBJECT, f"PostgreSQL {version}, database {facts.name}, as {facts.user}")
+
+
+def _judge_extension(facts: DatabaseFacts) -> list[Finding]:
+    if facts.has_extension:
+        return []
+    name = schema.EXTENSION
+    if not facts.extension_is_available:
+        return [
+            broken(
+                "pgvector",
+                f"PostgreSQL's server has no extension {name}",
+                why="Embeddings are stored in its columns: no migration runs without it.",
+                mend=f"apt install postgresql-{facts.version // 10_000}-pgvector",
+            )
+        ]
+    return [
+        broken(
+            "pgvector",
+            f"the extension {name} is not in the database {facts.name}",
+            why="Embeddings are stored in its columns. An administrator may have to create it.",
+            mend=command("psql", "-d", facts.name, "-c", f"CREATE EXTENSION {name}"),
+        )
+    ]
+
+
+def _judge_schema(facts: DatabaseFacts) -> Finding:
+    if not facts.schema_fault:
+        return fine("schema", "has all migrations of this version")
+    what, _, mend = facts.schema_fault.partition(": ")
+    mend = "graphnode migrate" if "graphnode migrate" in mend else mend.rstrip(".")
+    return broken("schema", what, why="The worker does not start before they are the same.", mend=mend)
+
+
+def _judge_rights(facts: DatabaseFacts) -> Finding:
+    if facts.schema_fault:
+        return unchecked("table rights", "not checked: that needs the schema first")
+    if not facts.lacking:
+        return fine("table rights", f"{facts.user} may read and write all tables")
+    first, rights = next(iter(facts.lacking.items()))
+    others = f" and {len(facts.lacking) - 1} more tables" if len(facts.lacking) > 1 else ""
+    tables = ", ".join(facts.lacking) if len(facts.lacking) <= 3 else "ALL TABLES IN SCHEMA public"
+    needed = sorted({right for table_rights in facts.lacking.values() for right in table_rights})
+    return broken(
+        "table rights",
+        f"{facts.user} may not {', '.join(rights)} on {first}{others}",
+        why="The migrations were run by another user, who owns the tables.",
+        mend=f'GRANT {", ".join(needed)} ON {tables} TO "{facts.user}";',
+    )
+
+
+def _judge_connections(facts: DatabaseFacts, fleet: Fleet) -> Finding:
+    """The pools against the smallest limit. What others hold counts against the server's only."""
+    limits = [("max_connections leaves", facts.usable_connections - facts.others_connections)]
+    if facts.user_limit is not None:
+        limits.append((f"the limit of {facts.user} is", facts.user_limit))
+    if facts.database_limit is not None:
+        limits.append((f"the limit of {facts.name} is", facts.database_limit))
+    name, room = min(limits, key=lambda limit: limit[1])
+    if fleet.connections <= room:
+        return fine("connections", f"{fleet.connections} at most ({fleet.source}), room for {room}")
+    mend = f"ALTER SYSTEM SET max_connections = {facts.usable_connections + fleet.connections};   -- and restart"
+    if "max_connections" not in name:
+        kind, owner = ("ROLE", facts.user) if facts.user in name else ("DATABASE", facts.name)
+        mend = f'ALTER {kind} "{owner}" CONNECTION LIMIT {fleet.connections};'
+    return warning(
+        "connections",
+        f"the workers may need {fleet.connections} ({fleet.source}), {name} {room}",
+        why="When all are busy, some wait for a connection, and PostgreSQL's refusals look like outages.",
+        mend=mend,
+    )

@@ -1,0 +1,90 @@
+"""The settings: all faults at once, and what does not fit together though each value may be right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from graphnode.doctor.aws import region_of
+from graphnode.doctor.findings import Finding, broken, command, fine, warning
+from graphnode.settings import SECRETS, environment_name
+
+#: Seconds of visibility below which one slow call to SQS loses what is in hand: the calls' own time-out, twice.
+SHORTEST_VISIBILITY_S = 20
+
+SUBJECT = "settings"
+
+QUEUES = ("sqs_result_queue_url", "sqs_notification_queue_url", "sqs_request_queue_url")
+
+
+def judge_settings(values: Mapping[str, Any], faults: list[str]) -> list[Finding]:
+    """What is wrong with the settings.
+
+    Parameters:
+      values: those that are right, by field, as given: a default is not among them.
+      faults: a sentence for each of the others, which begins with the variable's name.
+    """
+    found = [broken(SUBJECT, fault, mend=_mend(fault)) for fault in faults]
+    found += _judge_queues(values)
+    if 0 < values.get("visibility_timeout", 0) < SHORTEST_VISIBILITY_S:
+        found.append(
+            warning(
+                SUBJECT,
+                f"GRAPHNODE_VISIBILITY_TIMEOUT is {values['visibility_timeout']} s",
+                why="One slow call to SQS is enough to lose what is in hand: messages are handled twice.",
+                mend="export GRAPHNODE_VISIBILITY_TIMEOUT=60",
+            )
+        )
+    shortest, longest = values.get("backoff_min", 5.0), values.get("backoff_max", 900.0)
+    if shortest > longest:
+        found.append(
+            warning(
+                SUBJECT,
+                f"GRAPHNODE_BACKOFF_MIN ({shortest:g} s) is over GRAPHNODE_BACKOFF_MAX ({longest:g} s)",
+                why="Each retry waits for the longest back-off at most: it does not grow.",
+                mend=f"export GRAPHNODE_BACKOFF_MAX={shortest:g}",
+            )
+        )
+    return found or [fine(SUBJECT, f"{len(values)} set, all right")]
+
+
+def secrets_of(environment: Mapping[str, str]) -> set[str]:
+    """What no output may show: the secret settings, the database's password, and Firebase's key."""
+    from urllib.parse import unquote, urlsplit
+
+    hidden = {environment.get(name, "") for name in SECRETS | {"AWS_SESSION_TOKEN"}}
+    password = urlsplit(environment.get("DATABASE_URL", "")).password or ""
+    return (hidden | {password, unquote(password)}) - {""}
+
+
+def _judge_queues(values: Mapping[str, Any]) -> list[Finding]:
+    found = []
+    given = {field: values[field] for field in QUEUES if values.get(field)}
+    for field, url in given.items():
+        name = environment_name(field)
+        twin = next((environment_name(other) for other in QUEUES if given.get(other) == url and other > field), None)
+        if twin:
+            found.append(
+                broken(
+                    SUBJECT,
+                    f"{name} and {twin} are the same queue",
+                    why="Each carries messages that the other's reader cannot decode: they end as dead letters.",
+                    mend=f"export {twin}=…",
+                )
+            )
+        region = region_of(url)
+        if region and values.get("aws_region") not in (None, region):
+            found.append(
+                broken(
+                    SUBJECT,
+                    f"{name} is a queue in {region}, AWS_REGION is {values['aws_region']}",
+                    why="SQS refuses calls that are signed for another region.",
+                    mend=command("export", f"AWS_REGION={region}"),
+                )
+            )
+    return found
+
+
+def _mend(fault: str) -> str:
+    name = fault.split(" ", 1)[0]
+    return f"unset {name}" if "is not a setting" in fault else f"export {name}=…"

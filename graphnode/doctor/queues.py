@@ -1,0 +1,397 @@
+"""The queues: that they exist, keep messages long enough, and have somewhere for what cannot be handled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from botocore.exceptions import ClientError
+
+from graphnode.dead_letters import LARGEST_MESSAGE_BYTES
+from graphnode.doctor.aws import code_of, is_denied, judge_refusal, queue_arn
+from graphnode.doctor.findings import Finding, broken, command, fine, statement, unchecked, warning
+from graphnode.queues import SAFE_REDRIVE
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+#: The longest that SQS keeps a message, and what it is unless it is set (SQS quotas), in seconds.
+LONGEST_RETENTION_S = 14 * 86_400
+DEFAULT_RETENTION_S = 4 * 86_400
+
+#: Seconds of retention below which an outage over a night costs messages.
+SHORT_RETENTION_S = 86_400
+
+#: Seconds of a queue's own visibility above which a look at it by hand is felt.
+LONG_VISIBILITY_S = 3600
+
+#: What a worker does with the queues it consumes, and with their dead-letter queues.
+CONSUMER_ACTIONS = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes")
+SENDER_ACTIONS = ("sqs:SendMessage",)
+DEAD_LETTER_ACTIONS = ("sqs:SendMessage", "sqs:GetQueueUrl", "sqs:GetQueueAttributes")
+
+#: Neither is a receipt handle or a body that SQS would take: nothing is deleted, hidden or sent.
+NO_RECEIPT = "graphnode-doctor"
+NO_BODY = "\0"
+NO_DELAY_S = -1
+
+
+class DeadLetters(msgspec.Struct, frozen=True, kw_only=True):
+    """The dead-letter queue that a redrive policy names. Without a URL it does not exist, or may not be seen."""
+
+    arn: str
+    url: str | None = None
+    attributes: Mapping[str, str] = {}
+    is_denied: bool = False
+
+
+class QueueFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What SQS says of a queue.
+
+    Parameters:
+      subject: what a report calls it.
+      arn: the queue's ARN.
+      attributes: as GetQueueAttributes gives them.
+      tried, denied: the actions that were tried, and those of them that are not allowed.
+    """
+
+    subject: str
+    url: str
+    arn: str
+    attributes: Mapping[str, str]
+    dead_letters: DeadLetters | None = None
+    tried: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
+    dead_letters_denied: tuple[str, ...] = ()
+
+
+def look_at_queue(
+    sqs: SQSClient, subject: str, url: str, *, region: str, actions: tuple[str, ...], max_attempts: int
+) -> list[Finding]:
+    """Ask SQS for a queue and its dead-letter queue, try what a worker does with them, and judge the answers.
+
+    Parameters:
+      actions: what the worker does with the queue.
+      max_attempts: after how many failures a worker gives a message up.
+    """
+    arn = queue_arn(url, region=region)
+    try:
+        facts = ask_queue(sqs, subject, url, arn=arn, actions=actions)
+    except Exception as error:
+        return [judge_missing_queue(subject, url, arn, error)]
+    return judge_queue(facts, max_attempts=max_attempts)
+
+
+def look_at_request_queue(sqs: SQSClient, subject: str, url: str, *, region: str) -> list[Finding]:
+    """See that the AI server's queue exists. A worker uses it for nothing, so it need not be allowed to look."""
+    arn = queue_arn(url, region=region)
+    try:
+        answer = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+    except ClientError as error:
+        if is_denied(error):
+            return [unchecked(subject, "not checked: this identity may not look at it, and a worker need not")]
+        return [judge_missing_queue(subject, url, arn, error)]
+    except Exception as error:
+        return [judge_missing_queue(subject, url, arn, error)]
+    waiting = answer["Attributes"].get("ApproximateNumberOfMessages", "0")
+    return [fine(subject, f"{_name(arn)}, {waiting} waiting for the AI server")]
+
+
+def ask_queue(sqs: SQSClient, subject: str, url: str, *, arn: str, actions: tuple[str, ...]) -> QueueFacts:
+    """What SQS says of a queue. Raises botocore's errors when it does not tell the queue's attributes."""
+    attributes = _attributes(sqs, url)
+    dead_letters = _ask_dead_letters(sqs, attributes)
+    has_url = dead_letters is not None and dead_letters.url is not None
+    return QueueFacts(
+        subject=subject,
+        url=url,
+        arn=attributes.get("QueueArn", arn),
+        attributes=attributes,
+        dead_letters=dead_letters,
+        tried=actions,
+        denied=tuple(action for action in actions if _is_refused(sqs, action, url)),
+        dead_letters_denied=(
+            ("sqs:SendMessage",)
+            if has_url and dead_letters and _is_refused(sqs, "sqs:SendMessage", dead_letters.url or "")
+            else ()
+        ),
+    )
+
+
+def judge_missing_queue(subject: str, url: str, arn: str, error: Exception) -> Finding:
+    """Why SQS did not tell a queue's attributes."""
+    if refusal := judge_refusal(subject, error, actions=["sqs:GetQueueAttributes"], resource=arn):
+        return refusal
+    if isinstance(error, ClientError) and code_of(error) in {"NonExistentQueue", "QueueDoesNotExist"}:
+        return broken(
+            subject,
+            f"the queue {_name(arn)} does not exist",
+            why=f"{url}: a wrong name, account or region; or it was deleted.",
+            mend=command("aws", "sqs", "create-queue", "--queue-name", _name(arn)),
+        )
+    if isinstance(error, ClientError) and code_of(error) == "InvalidAddress":
+        return broken(
+            subject,
+            f"{url} is no queue's URL of SQS",
+            mend=command("aws", "sqs", "get-queue-url", "--queue-name", _name(arn)),
+        )
+    raise error
+
+
+def judge_queue(facts: QueueFacts, *, max_attempts: int) -> list[Finding]:
+    """What is wrong with a queue and its dead-letter queue, the queue first."""
+    kept = _days(_number(facts.attributes, "MessageRetentionPeriod", DEFAULT_RETENTION_S))
+    visibility = _number(facts.attributes, "VisibilityTimeout", 30)
+    healthy = fine(facts.subject, f"{_name(facts.arn)}: visibility {visibility} s, kept {kept}")
+    return [
+        _judge_itself(facts) or healthy,
+        _judge_rights(facts),
+        *_judge_dead_letters(facts, max_attempts=max_attempts),
+    ]
+
+
+def _judge_itself(facts: QueueFacts) -> Finding | None:
+    name = _name(facts.arn)
+    if name.endswith(".fifo"):
+        return broken(
+            facts.subject,
+            f"{name} is a FIFO queue",
+            why="The worker retries single messages by their visibility: a FIFO queue would hold up the others.",
+            mend=command("aws", "sqs", "create-queue", "--queue-name", name.removesuffix(".fifo")),
+        )
+    retention = _number(facts.attributes, "MessageRetentionPeriod", DEFAULT_RETENTION_S)
+    if retention < SHORT_RETENTION_S:
+        return warning(
+            facts.subject,
+            f"{name} keeps messages for {_days(retention)} only",
+            why="SQS deletes what is older, without a word: an outage that lasts longer loses results.",
+            mend=_set_attributes(facts.url, MessageRetentionPeriod=str(DEFAULT_RETENTION_S)),
+        )
+    visibility = _number(facts.attributes, "VisibilityTimeout", 30)
+    if visibility > LONG_VISIBILITY_S:
+        return warning(
+            facts.subject,
+            f"{name} hides a received message for {_days(visibility)}",
+            why="The worker sets its own; what anybody else receives, a console for one, is gone for so long.",
+            mend=_set_attributes(facts.url, VisibilityTimeout="60"),
+        )
+    return None
+
+
+def _judge_rights(facts: QueueFacts) -> Finding:
+    subject = f"{facts.subject.removesuffix(' queue')} rights"
+    if facts.denied:
+        return broken(
+            subject,
+            f"not allowed: {', '.join(facts.denied)}",
+            why="The worker's role lacks it, or the queue's own policy denies it.",
+            mend=statement(facts.denied, facts.arn),
+        )
+    return fine(subject, f"{len(facts.tried)} actions tried, none denied")
+
+
+def _judge_dead_letters(facts: QueueFacts, *, max_attempts: int) -> list[Finding]:
+    subject = f"{facts.subject.removesuffix(' queue')} DLQ"
+    wanted = SAFE_REDRIVE * max_attempts
+    dead = facts.dead_letters
+    if dead is None:
+        return [
+            broken(
+                subject,
+                f"{_name(facts.arn)} has no redrive policy, and so no dead-letter queue",
+                why="The worker does not start: what it cannot handle would have nowhere to go.",
+                mend=_redrive(facts.url, f"{facts.arn}-dlq", wanted),
+            )
+        ]
+    if dead.arn == facts.arn:
+        return [
+            broken(
+                subject,
+                f"{_name(facts.arn)} is its own dead-letter queue",
+                why="A message that cannot be handled would come back for ever.",
+                mend=_redrive(facts.url, f"{facts.arn}-dlq", wanted),
+            )
+        ]
+    if dead.url is None:
+        if dead.is_denied:
+            return [
+                broken(
+                    subject,
+                    f"not allowed to look at {_name(dead.arn)}",
+                    why="The worker does not start without its dead-letter queue's URL and limits.",
+                    mend=statement(DEAD_LETTER_ACTIONS, dead.arn),
+                )
+            ]
+        return [
+            broken(
+                subject,
+                f"the dead-letter queue {_name(dead.arn)} does not exist",
+                why=f"The redrive policy of {_name(facts.arn)} names it: nothing can be sent there.",
+                mend=command(
+                    "aws", "sqs", "create-queue", "--queue-name", _name(dead.arn),
+                    "--attributes", f"MessageRetentionPeriod={LONGEST_RETENTION_S}",
+                ),
+            )
+        ]  # fmt: skip
+    found = [judge(facts, dead, subject) for judge in (_judge_retention, _judge_onward, _judge_allowed, _judge_size)]
+    found.append(_judge_receives(facts, dead, subject, max_attempts=max_attempts))
+    if facts.dead_letters_denied:
+        found.append(
+            broken(
+                subject,
+                f"not allowed: {', '.join(facts.dead_letters_denied)} to {_name(dead.arn)}",
+                why="A message that cannot be handled stays on its queue, and is tried again and again.",
+                mend=statement(DEAD_LETTER_ACTIONS, dead.arn),
+            )
+        )
+    waiting = _number(dead.attributes, "ApproximateNumberOfMessages", 0)
+    kept = _days(_number(dead.attributes, "MessageRetentionPeriod", DEFAULT_RETENTION_S))
+    healthy = fine(subject, f"{_name(dead.arn)}: kept {kept}, {waiting} dead letters")
+    return [finding for finding in found if finding] or [healthy]
+
+
+def _judge_retention(facts: QueueFacts, dead: DeadLetters, subject: str) -> Finding | None:
+    """A message that SQS itself moves keeps its age, and so may be deleted as soon as it arrives.
+
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html
+    """
+    source = _number(facts.attributes, "MessageRetentionPeriod", DEFAULT_RETENTION_S)
+    retention = _number(dead.attributes, "MessageRetentionPeriod", DEFAULT_RETENTION_S)
+    if retention > source:
+        return None
+    mend = _set_attributes(dead.url or "", MessageRetentionPeriod=str(LONGEST_RETENTION_S))
+    if source >= LONGEST_RETENTION_S:
+        mend = _set_attributes(facts.url, MessageRetentionPeriod=str(DEFAULT_RETENTION_S))
+    return warning(
+        subject,
+        f"{_name(dead.arn)} keeps messages for {_days(retention)}, its source for {_days(source)}",
+        why="A message that SQS moves there keeps its age: it can be gone before anybody has seen it.",
+        mend=mend,
+    )
+
+
+def _judge_onward(facts: QueueFacts, dead: DeadLetters, subject: str) -> Finding | None:
+    if "RedrivePolicy" not in dead.attributes:
+        return None
+    onward = _name(msgspec.json.decode(dead.attributes["RedrivePolicy"])["deadLetterTargetArn"])
+    return warning(
+        subject,
+        f"{_name(dead.arn)} has a redrive policy of its own, to {onward}",
+        why="Whoever looks at a dead letter a few times moves it on, to where nobody looks for it.",
+        mend=_set_attributes(dead.url or "", RedrivePolicy=""),
+    )
+
+
+def _judge_allowed(facts: QueueFacts, dead: DeadLetters, subject: str) -> Finding | None:
+    policy = msgspec.json.decode(dead.attributes.get("RedriveAllowPolicy") or "{}")
+    permission = policy.get("redrivePermission", "allowAll")
+    if permission == "allowAll" or (permission == "byQueue" and facts.arn in policy.get("sourceQueueArns", [])):
+        return None
+    return warning(
+        subject,
+        f"{_name(dead.arn)} takes nothing from {_name(facts.arn)} (RedriveAllowPolicy: {permission})",
+        why="SQS cannot move a message there that kills its worker again and again.",
+        mend=_set_attributes(
+            dead.url or "",
+            RedriveAllowPolicy=_json({"redrivePermission": "byQueue", "sourceQueueArns": [facts.arn]}),
+        ),
+    )
+
+
+def _judge_size(facts: QueueFacts, dead: DeadLetters, subject: str) -> Finding | None:
+    largest = _number(facts.attributes, "MaximumMessageSize", LARGEST_MESSAGE_BYTES)
+    if _number(dead.attributes, "MaximumMessageSize", LARGEST_MESSAGE_BYTES) >= largest:
+        return None
+    return warning(
+        subject,
+        f"{_name(dead.arn)} takes smaller messages than its source",
+        why="A large message that cannot be handled could not be sent there.",
+        mend=_set_attributes(dead.url or "", MaximumMessageSize=str(largest)),
+    )
+
+
+def _judge_receives(facts: QueueFacts, dead: DeadLetters, subject: str, *, max_attempts: int) -> Finding | None:
+    most, wanted = _most_receives(facts), SAFE_REDRIVE * max_attempts
+    if most >= wanted:
+        return None
+    return warning(
+        subject,
+        f"{_name(facts.arn)} moves a message after {most} receives, the worker gives up after {max_attempts} failures",
+        why="Stops and outages use up receives too: messages become dead letters without a reason.",
+        mend=_redrive(facts.url, dead.arn, wanted),
+    )
+
+
+def _ask_dead_letters(sqs: SQSClient, attributes: Mapping[str, str]) -> DeadLetters | None:
+    if "RedrivePolicy" not in attributes:
+        return None
+    arn: str = msgspec.json.decode(attributes["RedrivePolicy"])["deadLetterTargetArn"]
+    *_, account, name = arn.split(":")
+    try:
+        url = sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
+        known = _attributes(sqs, url)
+    except ClientError as error:
+        return DeadLetters(arn=arn, is_denied=is_denied(error))
+    return DeadLetters(arn=arn, url=url, attributes=known)
+
+
+def _attributes(sqs: SQSClient, url: str) -> dict[str, str]:
+    answer = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+    return {str(name): value for name, value in answer["Attributes"].items()}
+
+
+def _is_refused(sqs: SQSClient, action: str, url: str) -> bool:
+    """Try an action in a way that changes nothing; whether it is not allowed. SQS finds fault with all but the receive.
+
+    The receive gives a message back at once; it counts as one of the message's receives.
+    """
+    trials: dict[str, Callable[[], Any]] = {
+        "sqs:ReceiveMessage": lambda: sqs.receive_message(
+            QueueUrl=url, MaxNumberOfMessages=1, VisibilityTimeout=0, WaitTimeSeconds=0
+        ),
+        "sqs:DeleteMessage": lambda: sqs.delete_message(QueueUrl=url, ReceiptHandle=NO_RECEIPT),
+        "sqs:ChangeMessageVisibility": lambda: sqs.change_message_visibility(
+            QueueUrl=url, ReceiptHandle=NO_RECEIPT, VisibilityTimeout=0
+        ),
+        "sqs:SendMessage": lambda: sqs.send_message(QueueUrl=url, MessageBody=NO_BODY, DelaySeconds=NO_DELAY_S),
+        "sqs:GetQueueAttributes": lambda: None,
+    }
+    try:
+        trials[action]()
+    except ClientError as error:
+        return is_denied(error)
+    return False
+
+
+def _redrive(url: str, dead_letters_arn: str, most_receives: int) -> str:
+    policy = {"deadLetterTargetArn": dead_letters_arn, "maxReceiveCount": str(most_receives)}
+    return _set_attributes(url, RedrivePolicy=_json(policy))
+
+
+def _set_attributes(url: str, **attributes: str) -> str:
+    return command("aws", "sqs", "set-queue-attributes", "--queue-url", url, "--attributes", _json(attributes))
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _most_receives(facts: QueueFacts) -> int:
+    return int(msgspec.json.decode(facts.attributes["RedrivePolicy"])["maxReceiveCount"])
+
+
+def _number(attributes: Mapping[str, str], name: str, default: int) -> int:
+    return int(attributes.get(name, default))
+
+
+def _name(arn: str) -> str:
+    return arn.rpartition(":")[2]
+
+
+def _days(seconds: int) -> str:
+    for unit, length in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            count = seconds / length
+            return f"{count:.3g} {unit}{'s' if count != 1 else ''}"
+    return f"{seconds} seconds"

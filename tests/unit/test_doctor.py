@@ -1,0 +1,422 @@
+"""What the doctor makes of what it has seen: no server is asked."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from botocore.exceptions import ClientError
+
+from graphnode.doctor import aws, clocks, queues
+from graphnode.doctor.database import DatabaseFacts, Fleet, fleet_of, judge_connection, judge_database
+from graphnode.doctor.environment import judge_settings, secrets_of
+from graphnode.doctor.examination import Check, examine
+from graphnode.doctor.findings import Finding, Severity, broken, fine, report, unchecked, warning, without, worst
+from graphnode.doctor.queues import DeadLetters, QueueFacts, judge_queue
+
+SOURCE, TARGET = "arn:aws:sqs:eu-central-1:1:results", "arn:aws:sqs:eu-central-1:1:results-dlq"
+
+SOUND = DatabaseFacts(
+    version=170004,
+    is_read_only=False,
+    user="worker",
+    name="graphnode",
+    usable_connections=97,
+    others_connections=7,
+    user_limit=None,
+    database_limit=None,
+    has_extension=True,
+    extension_is_available=True,
+)
+
+
+def queue(
+    *, source: dict[str, str] | None = None, dead: dict[str, str] | None = None, receives: int = 50
+) -> QueueFacts:
+    policy = json.dumps({"deadLetterTargetArn": TARGET, "maxReceiveCount": receives})
+    return QueueFacts(
+        subject="result queue",
+        url="https://sqs.eu-central-1.amazonaws.com/1/results",
+        arn=SOURCE,
+        attributes={"RedrivePolicy": policy, "MessageRetentionPeriod": "345600", **(source or {})},
+        dead_letters=DeadLetters(
+            arn=TARGET, url="https://dlq", attributes={"MessageRetentionPeriod": "1209600", **(dead or {})}
+        ),
+    )
+
+
+def wrong(findings: list[Finding]) -> list[Finding]:
+    return [found for found in findings if found.severity > 0]
+
+
+class TestQueues:
+    def test_one_in_order_has_nothing_wrong(self) -> None:
+        assert wrong(judge_queue(queue(), max_attempts=8)) == []
+
+    @pytest.mark.parametrize(
+        ("facts", "what", "mend"),
+        [
+            (queue(source={"MessageRetentionPeriod": "3600"}), "keeps messages for 1 hour only", "345600"),
+            (
+                queue(source={"VisibilityTimeout": "43200"}),
+                "hides a received message for 12 hours",
+                "VisibilityTimeout",
+            ),
+            (queue(dead={"MessageRetentionPeriod": "345600"}), "for 4 days, its source for 4 days", "1209600"),
+            (
+                queue(source={"MessageRetentionPeriod": "1209600"}),
+                "for 14 days, its source for 14 days",
+                'amazonaws.com/1/results --attributes \'{"MessageRetentionPeriod":"345600"}\'',
+            ),
+            (queue(receives=5), "after 5 receives, the worker gives up after 8 failures", '\\"24\\"'),
+            (
+                queue(dead={"RedrivePolicy": json.dumps({"deadLetterTargetArn": "arn:aws:sqs:eu:1:other"})}),
+                "has a redrive policy of its own, to other",
+                '"RedrivePolicy":""',
+            ),
+            (
+                queue(dead={"RedriveAllowPolicy": '{"redrivePermission": "denyAll"}'}),
+                "takes nothing from results (RedriveAllowPolicy: denyAll)",
+                "byQueue",
+            ),
+            (
+                queue(dead={"MaximumMessageSize": "1024"}),
+                "takes smaller messages than its source",
+                "MaximumMessageSize",
+            ),
+        ],
+    )
+    def test_each_fault_has_its_sentence_and_its_command(self, facts: QueueFacts, what: str, mend: str) -> None:
+        (found,) = wrong(judge_queue(facts, max_attempts=8))
+
+        assert what in found.what
+        assert mend in found.mend
+        assert found.mend.startswith("aws sqs set-queue-attributes --queue-url https://")
+        assert found.severity is Severity.WARNING
+
+    def test_a_dead_letter_queue_that_takes_the_source_by_name_is_right(self) -> None:
+        allowed = json.dumps({"redrivePermission": "byQueue", "sourceQueueArns": [SOURCE]})
+
+        assert wrong(judge_queue(queue(dead={"RedriveAllowPolicy": allowed}), max_attempts=8)) == []
+
+    @pytest.mark.parametrize(
+        ("facts", "subject", "what", "mend"),
+        [
+            (
+                msgspec.structs.replace(queue(), dead_letters=None),
+                "result DLQ",
+                "has no redrive policy",
+                "RedrivePolicy",
+            ),
+            (
+                msgspec.structs.replace(queue(), dead_letters=DeadLetters(arn=SOURCE, url="https://q")),
+                "result DLQ",
+                "is its own dead-letter queue",
+                "results-dlq",
+            ),
+            (
+                msgspec.structs.replace(queue(), dead_letters=DeadLetters(arn=TARGET)),
+                "result DLQ",
+                "the dead-letter queue results-dlq does not exist",
+                "aws sqs create-queue --queue-name results-dlq",
+            ),
+            (
+                msgspec.structs.replace(queue(), dead_letters=DeadLetters(arn=TARGET, is_denied=True)),
+                "result DLQ",
+                "not allowed to look at results-dlq",
+                '"sqs:GetQueueUrl"',
+            ),
+            (
+                msgspec.structs.replace(queue(), denied=("sqs:ReceiveMessage",)),
+                "result rights",
+                "not allowed: sqs:ReceiveMessage",
+                f'"Resource": "{SOURCE}"',
+            ),
+            (
+                msgspec.structs.replace(queue(), dead_letters_denied=("sqs:SendMessage",)),
+                "result DLQ",
+                "not allowed: sqs:SendMessage to results-dlq",
+                f'"Resource": "{TARGET}"',
+            ),
+            (
+                msgspec.structs.replace(queue(), arn=f"{SOURCE}.fifo"),
+                "result queue",
+                "results.fifo is a FIFO queue",
+                "--queue-name results",
+            ),
+        ],
+    )
+    def test_what_keeps_the_worker_from_its_work_is_broken(
+        self, facts: QueueFacts, subject: str, what: str, mend: str
+    ) -> None:
+        (found,) = wrong(judge_queue(facts, max_attempts=8))
+
+        assert (found.subject, found.severity) == (subject, Severity.BROKEN)
+        assert what in found.what
+        assert mend in found.mend
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("code", "message", "what", "mend"),
+        [
+            ("AccessDenied", "no", "not allowed: sqs:SendMessage", '"Action": ['),
+            ("InvalidClientTokenId", "no", "AWS does not accept the credentials", "aws sts get-caller-identity"),
+            ("ExpiredToken", "no", "AWS does not accept the credentials", "aws sts get-caller-identity"),
+            ("RequestTimeTooSkewed", "no", "this machine's clock is wrong", "chronyc"),
+            (
+                "SignatureDoesNotMatch",
+                "Signature expired: 2026 is now earlier",
+                "this machine's clock is wrong",
+                "chronyc",
+            ),
+            ("KMS.AccessDeniedException", "no", "the KMS key may not be used", '"kms:Decrypt"'),
+            ("AccessDenied", "not authorized to perform: kms:Decrypt", "the KMS key may not be used", '"kms:Decrypt"'),
+        ],
+    )
+    def test_each_has_its_meaning(self, code: str, message: str, what: str, mend: str) -> None:
+        error = ClientError({"Error": {"Code": code, "Message": message}}, "SendMessage")
+
+        found = aws.judge_refusal("q", error, actions=["sqs:SendMessage"], resource=SOURCE)
+
+        assert found is not None
+        assert what in found.what
+        assert mend in found.mend
+
+    def test_an_answer_to_the_question_is_none(self) -> None:
+        error = ClientError({"Error": {"Code": "NoSuchKey", "Message": "no"}}, "GetObject")
+
+        assert aws.judge_refusal("b", error, actions=["s3:GetObject"], resource="arn:aws:s3:::b/*") is None
+
+    def test_the_region_is_read_from_aws_own_urls_only(self) -> None:
+        assert aws.region_of("https://sqs.eu-central-1.amazonaws.com/1/q") == "eu-central-1"
+        assert aws.region_of("https://eu-central-1.queue.amazonaws.com/1/q") == "eu-central-1"
+        assert aws.region_of("http://localhost:4566/000000000000/q") is None
+        assert aws.queue_arn("http://localhost:4566/000000000000/q", region="us-east-1") == (
+            "arn:aws:sqs:us-east-1:000000000000:q"
+        )
+
+
+class TestDatabase:
+    @pytest.mark.parametrize(
+        ("said", "what", "mend"),
+        [
+            ('FATAL:  password authentication failed for user "me"', "does not accept the password of me", "psql"),
+            ('FATAL:  database "db" does not exist', "there is no database db on host", "createdb -h host -p 5433 db"),
+            ('FATAL:  role "me" does not exist', "there is no user me on host", "createuser"),
+            ('could not translate host name "host" to address', "the name host is unknown to DNS", "getent hosts host"),
+            ('FATAL:  no pg_hba.conf entry for host "10.0.0.1"', "takes no connection of me", "pg_hba.conf"),
+            ("FATAL:  remaining connection slots are reserved", "connections are taken", "max_connections"),
+            ("connection to server failed: Connection refused", "nobody listens at host:5433", "pg_isready"),
+            ("connection to server failed: timeout expired", "host:5433 does not answer", "pg_isready"),
+        ],
+    )
+    def test_a_connection_that_fails_says_why(self, said: str, what: str, mend: str) -> None:
+        found = judge_connection(said, "postgresql://me:secret@host:5433/db")
+
+        assert found is not None
+        assert what in found.what
+        assert mend in found.mend
+        assert "secret" not in repr(found)
+
+    def test_one_in_order_has_nothing_wrong(self) -> None:
+        findings = judge_database(SOUND, Fleet(40, "4 processes with 8 threads"))
+
+        assert [found.severity for found in findings] == [Severity.FINE] * 4
+
+    @pytest.mark.parametrize(
+        ("changes", "subject", "severity", "what", "mend"),
+        [
+            ({"version": 120003}, "database", Severity.BROKEN, "PostgreSQL 12 is too old", "pg_upgrade"),
+            ({"is_read_only": True}, "database", Severity.BROKEN, "graphnode is read-only", "pg_promote"),
+            (
+                {"has_extension": False},
+                "pgvector",
+                Severity.BROKEN,
+                "is not in the database",
+                "CREATE EXTENSION vector",
+            ),
+            (
+                {"has_extension": False, "extension_is_available": False},
+                "pgvector",
+                Severity.BROKEN,
+                "server has no extension vector",
+                "apt install postgresql-17-pgvector",
+            ),
+            (
+                {"schema_fault": "The database is older than this worker, it lacks 0004: run `graphnode migrate`."},
+                "schema",
+                Severity.BROKEN,
+                "it lacks 0004",
+                "graphnode migrate",
+            ),
+            (
+                {"lacking": {"tasks": ["INSERT", "UPDATE"]}},
+                "table rights",
+                Severity.BROKEN,
+                "worker may not INSERT, UPDATE on tasks",
+                'GRANT INSERT, UPDATE ON tasks TO "worker";',
+            ),
+            (
+                {"usable_connections": 40},
+                "connections",
+                Severity.WARNING,
+                "the workers may need 40 (4 processes with 8 threads), max_connections leaves 33",
+                "ALTER SYSTEM SET max_connections = 80",
+            ),
+            (
+                {"user_limit": 10},
+                "connections",
+                Severity.WARNING,
+                "the limit of worker is 10",
+                'ALTER ROLE "worker" CONNECTION LIMIT 40;',
+            ),
+        ],
+    )
+    def test_each_fault_has_its_sentence_and_its_command(
+        self, changes: dict[str, Any], subject: str, severity: Severity, what: str, mend: str
+    ) -> None:
+        facts = msgspec.structs.replace(SOUND, **changes)
+
+        (found,) = wrong(judge_database(facts, Fleet(40, "4 processes with 8 threads")))
+
+        assert (found.subject, found.severity) == (subject, severity)
+        assert what in found.what
+        assert mend in found.mend
+
+    def test_connections_are_counted_as_told_or_as_they_run_or_by_dramatiqs_defaults(self) -> None:
+        running = msgspec.structs.replace(SOUND, running_threads=[4, 16])
+
+        assert fleet_of(running, processes=None, threads=None, cores=2) == Fleet(24, "2 running processes")
+        assert fleet_of(running, processes=3, threads=4, cores=2) == Fleet(18, "3 processes with 4 threads")
+        assert fleet_of(SOUND, processes=None, threads=None, cores=2) == Fleet(
+            20, "2 processes with 8 threads, Dramatiq's defaults"
+        )
+
+
+class TestSettings:
+    def test_all_faults_are_told_at_once(self) -> None:
+        faults = ["AWS_REGION is missing: set it.", "GRAPHNODE_TYPO is not a setting of this program: unset it."]
+
+        findings = judge_settings({}, faults)
+
+        assert [found.mend for found in findings] == ["export AWS_REGION=…", "unset GRAPHNODE_TYPO"]
+        assert worst(findings) is Severity.BROKEN
+
+    @pytest.mark.parametrize(
+        ("values", "what"),
+        [
+            (
+                {"sqs_result_queue_url": "https://q/1/a", "sqs_notification_queue_url": "https://q/1/a"},
+                "are the same queue",
+            ),
+            (
+                {"aws_region": "eu-west-1", "sqs_result_queue_url": "https://sqs.eu-central-1.amazonaws.com/1/q"},
+                "SQS_RESULT_QUEUE_URL is a queue in eu-central-1, AWS_REGION is eu-west-1",
+            ),
+            ({"visibility_timeout": 5}, "GRAPHNODE_VISIBILITY_TIMEOUT is 5 s"),
+            ({"backoff_min": 60.0, "backoff_max": 30.0}, "(60 s) is over GRAPHNODE_BACKOFF_MAX (30 s)"),
+        ],
+    )
+    def test_right_values_that_do_not_fit_together_are_told(self, values: dict[str, Any], what: str) -> None:
+        (found,) = wrong(judge_settings(values, []))
+
+        assert what in found.what
+        assert found.mend
+
+    def test_no_secret_is_in_any_text_wherever_it_comes_from(self) -> None:
+        environment = {"DATABASE_URL": "postgresql://me:p%40ss@h/db", "AWS_SECRET_ACCESS_KEY": "key123"}
+        findings = [broken("x", "p@ss", why="p%40ss key123", mend="postgresql://me:p%40ss@h/db")]
+
+        (found,) = without(findings, secrets_of(environment))
+
+        assert (found.what, found.why, found.mend) == ("***", "*** ***", "***")
+
+
+class TestClocks:
+    @pytest.mark.parametrize(
+        ("skews", "severity", "what"),
+        [
+            ({}, Severity.UNCHECKED, "neither AWS nor the database"),
+            ({"S3": 0.4, "the database": -0.1}, Severity.FINE, "within 1 s of S3 and the database"),
+            ({"S3": 45.0}, Severity.WARNING, "this machine's clock is 45 s ahead of that of S3"),
+            ({"S3": -600.0, "SQS": -599.0}, Severity.BROKEN, "this machine's clock is 10 min behind that of S3"),
+            ({"S3": 0.4, "the database": -90.0}, Severity.WARNING, "the database's clock is 90 s off"),
+        ],
+    )
+    def test_a_clock_that_is_off_is_told_by_how_much(
+        self, skews: dict[str, float], severity: Severity, what: str
+    ) -> None:
+        (found,) = clocks.judge_clocks({name: timedelta(seconds=skew) for name, skew in skews.items()})
+
+        assert found.severity is severity
+        assert what in found.what
+
+
+class TestExamination:
+    def test_others_go_on_when_one_fails_and_what_needs_it_says_so(self) -> None:
+        def fail() -> list[Finding]:
+            raise ConnectionError("cut")
+
+        findings = examine(
+            [
+                Check("late", lambda: [fine("late", "never reached")], needs=("bad",)),
+                Check("later", lambda: [fine("later", "never reached")], needs=("late",)),
+                Check("bad", fail),
+                Check("good", lambda: [fine("good", "well")]),
+                Check("after", lambda: [fine("after", "well")], needs=("good",)),
+                Check("unset", fail, lacks="X is missing"),
+            ]
+        )
+
+        assert [(found.subject, found.severity.name, found.what) for found in findings] == [
+            ("late", "UNCHECKED", "not checked: that needs bad first"),
+            ("later", "UNCHECKED", "not checked: that needs late first"),
+            ("bad", "BROKEN", "cannot be checked: ConnectionError: cut"),
+            ("good", "FINE", "well"),
+            ("after", "FINE", "well"),
+            ("unset", "UNCHECKED", "not checked: X is missing"),
+        ]
+
+    def test_one_that_hangs_is_left_and_told(self) -> None:
+        let_go = threading.Event()
+
+        def hang() -> list[Finding]:
+            let_go.wait()
+            return []
+
+        findings = examine([Check("slow", hang), Check("good", lambda: [fine("good", "well")])], timeout_s=0.05)
+        let_go.set()
+
+        assert [(found.subject, found.what) for found in findings] == [
+            ("slow", "no answer within 0.05 s"),
+            ("good", "well"),
+        ]
+
+    def test_the_exit_code_is_the_worst_severity(self) -> None:
+        assert worst([fine("a", ""), unchecked("b", "")]) == 0
+        assert worst([fine("a", ""), warning("b", "")]) == 1
+        assert worst([warning("a", ""), broken("b", "")]) == 2
+
+
+class TestReport:
+    def test_is_aligned_within_80_columns_and_its_commands_can_be_copied(self) -> None:
+        findings = [
+            *judge_queue(queue(receives=5), max_attempts=8),
+            *judge_queue(msgspec.structs.replace(queue(), denied=queues.CONSUMER_ACTIONS), max_attempts=8),
+            *judge_settings({}, ["DATABASE_URL is missing: set it to " + "a long explanation " * 8]),
+            unchecked("clock", "not checked: nobody tells the time"),
+        ]
+
+        lines = list(report(findings))
+
+        beginnings = {line[:2] for line in lines if line and not line.startswith(" ")}
+        assert beginnings == {"✓ ", "! ", "✗ ", "- ", "2 "}
+        assert lines[-1] == "2 broken, 1 warning, 1 not checked, 4 fine."
+        assert all(len(line) <= 80 for line in lines if "{" not in line and "https" not in line)
+        continued = next(number for number, line in enumerate(lines) if line.endswith(" \\"))
+        assert lines[continued + 1].strip().startswith("--")
