@@ -1,0 +1,1 @@
+"""What a deployment is doing now: queues, tasks, workers."""

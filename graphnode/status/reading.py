@@ -1,0 +1,303 @@
+"""What is going on, read from SQS, CloudWatch and the database; and what could not be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import msgspec
+from botocore.exceptions import BotoCoreError, ClientError
+from peewee import PeeweeException
+
+from graphnode.errors import GraphNodeError, Unexpected, sorted_error
+from graphnode.storage import activity, workers
+from graphnode.storage.activity import Ended, OpenTasks, Throughput, Waiting
+from graphnode.storage.database import database, snapshot
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+Read = TypeVar("Read")
+
+#: By what a queue is called here: its setting.
+QUEUES: Mapping[str, str] = {
+    "results": "SQS_RESULT_QUEUE_URL",
+    "notifications": "SQS_NOTIFICATION_QUEUE_URL",
+    "requests": "SQS_REQUEST_QUEUE_URL",
+}
+
+#: SQS's metric of a queue's oldest message: it is up to some minutes old itself.
+#: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
+AGE_METRIC = "ApproximateAgeOfOldestMessage"
+AGE_WINDOW = timedelta(minutes=10)
+
+#: A process that was not seen for so many of its intervals is not there any more, or cannot reach the database.
+LATE_AFTER_INTERVALS = 3
+
+#: Milliseconds that one count may take: someone waits for it.
+STATEMENT_TIMEOUT_MS = 5_000
+
+#: Where the age of a queue's oldest message is known from.
+AgeSource = Literal["CloudWatch", "database"]
+
+
+class QueueState(msgspec.Struct, frozen=True, kw_only=True):
+    """A queue: messages that wait, that are delayed, that are with a worker; dead letters; the oldest message's age.
+
+    Parameters:
+      dead_letters: None without a dead-letter queue, or where it may not be seen.
+      oldest_s: seconds; None when nobody knows. The database's is an upper bound: no message is older.
+    """
+
+    name: str
+    waiting: int
+    delayed: int
+    in_flight: int
+    dead_letters: int | None = None
+    oldest_s: float | None = None
+    oldest_from: AgeSource | None = None
+
+
+class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker process, as it has said itself."""
+
+    host: str
+    pid: int
+    version: str
+    threads: int
+    started_at: datetime
+    seen_at: datetime
+    is_late: bool
+    in_hand: int
+    running: int
+    outage_service: str | None
+    outage_since: datetime | None
+    handled: int
+    retried: int
+    dead: int
+
+
+class Activity(msgspec.Struct, frozen=True, kw_only=True):
+    """What the database says.
+
+    Parameters:
+      retrying: messages that failed within a day and are to be tried again.
+      failed_attempts: of the last hour, by reason.
+      given_up: messages that became dead letters in the last day, by reason.
+    """
+
+    at: datetime
+    open_tasks: list[OpenTasks]
+    ended: Ended
+    throughput: Throughput
+    retrying: int
+    failed_attempts: dict[str, int]
+    given_up: dict[str, int]
+    notifications: Waiting
+    workers: list[WorkerState]
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """All that could be seen at a moment, and a sentence for each thing that could not."""
+
+    at: datetime
+    queues: list[QueueState]
+    activity: Activity | None
+    unseen: list[str]
+
+
+class Sources:
+    """Where a status is read from, opened once for many readings.
+
+    Parameters:
+      environment: the variables there are; what lacks is told, and the rest read.
+      sqs, cloudwatch: make clients for these variables.
+      has_database: whether the storage is open.
+    """
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        *,
+        sqs: Callable[[Mapping[str, str]], SQSClient],
+        cloudwatch: Callable[[Mapping[str, str]], Any],
+        has_database: bool,
+    ) -> None:
+        self.environment = environment
+        self.has_database = has_database
+        self._make_sqs, self._make_cloudwatch = sqs, cloudwatch
+        self._sqs: SQSClient | None = None
+        self._cloudwatch: Any = None
+        self._dead_letters: dict[str, str] = {}
+        self._cloudwatch_refuses = ""
+
+    def read(self) -> Status:
+        """Read all that can be read. Nothing is raised but faults of this program."""
+        unseen: list[str] = []
+        seen = self._activity(unseen)
+        queues = self._queues(unseen)
+        ages = self._ages([queue.name for queue in queues], unseen) if queues else {}
+        at = seen.at if seen else datetime.now(UTC)
+        return Status(
+            at=at,
+            queues=[_with_age(queue, ages.get(queue.name), seen) for queue in queues],
+            activity=seen,
+            unseen=unseen,
+        )
+
+    def _activity(self, unseen: list[str]) -> Activity | None:
+        if not self.has_database:
+            unseen.append("DATABASE_URL is missing: tasks, workers and notifications are not seen.")
+            return None
+        return _tried("The database", read_activity, unseen)
+
+    def _queues(self, unseen: list[str]) -> list[QueueState]:
+        known = self.environment
+        given = {name: known[variable] for name, variable in QUEUES.items() if known.get(variable)}
+        lacking = [variable for name, variable in QUEUES.items() if name not in given]
+        if lacking:
+            unseen.append(f"{' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} missing: not seen.")
+        if not given:
+            return []
+        if not self.environment.get("AWS_REGION"):
+            unseen.append("AWS_REGION is missing: the queues are not seen.")
+            return []
+        if self._sqs is None:
+            self._sqs = self._make_sqs(self.environment)
+        sqs = self._sqs
+        found = []
+        for name, url in given.items():
+            read = partial(self._queue, sqs, name, url, unseen)
+            found.append(_tried(f"The queue of {name}", read, unseen))
+        return [queue for queue in found if queue]
+
+    def _queue(self, sqs: SQSClient, name: str, url: str, unseen: list[str]) -> QueueState:
+        known = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        dead_letters = None
+        if "RedrivePolicy" in known:
+            dead_letters = _tried(
+                f"The dead-letter queue of {name}", lambda: self._count_dead(sqs, known["RedrivePolicy"]), unseen
+            )
+        return QueueState(
+            name=name,
+            waiting=int(known["ApproximateNumberOfMessages"]),
+            delayed=int(known.get("ApproximateNumberOfMessagesDelayed", 0)),
+            in_flight=int(known.get("ApproximateNumberOfMessagesNotVisible", 0)),
+            dead_letters=dead_letters,
+        )
+
+    def _count_dead(self, sqs: SQSClient, policy: str) -> int:
+        arn: str = msgspec.json.decode(policy)["deadLetterTargetArn"]
+        if arn not in self._dead_letters:
+            *_, account, name = arn.split(":")
+            self._dead_letters[arn] = sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
+        answer = sqs.get_queue_attributes(
+            QueueUrl=self._dead_letters[arn], AttributeNames=["ApproximateNumberOfMessages"]
+        )
+        return int(answer["Attributes"]["ApproximateNumberOfMessages"])
+
+    def _ages(self, names: list[str], unseen: list[str]) -> dict[str, float]:
+        """The ages that CloudWatch knows. A refusal is not asked for again: it costs a second each time."""
+        if self.environment.get("AWS_ENDPOINT_URL"):
+            self._cloudwatch_refuses = "AWS_ENDPOINT_URL is set"
+        if not self._cloudwatch_refuses:
+            if self._cloudwatch is None:
+                self._cloudwatch = self._make_cloudwatch(self.environment)
+            try:
+                return read_ages(self._cloudwatch, {name: self.environment[QUEUES[name]] for name in names})
+            except Exception as raised:
+                self._cloudwatch_refuses = str(_expected(raised))
+        unseen.append(f"Oldest messages, by CloudWatch: {self._cloudwatch_refuses}")
+        return {}
+
+
+def read_activity() -> Activity:
+    """What the database says, all of one moment. Raises what peewee raises."""
+    with snapshot():
+        database.execute_sql(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}")
+        (at,) = database.execute_sql("SELECT now()").fetchone()
+        failed, given_up = activity.attempts()
+        return Activity(
+            at=at,
+            open_tasks=activity.open_tasks(),
+            ended=activity.ended_tasks(),
+            throughput=activity.throughput(),
+            retrying=activity.retrying(),
+            failed_attempts=failed,
+            given_up=given_up,
+            notifications=activity.waiting_notifications(),
+            workers=[_worker(row, at) for row in workers.present()],
+        )
+
+
+def read_ages(cloudwatch: Any, urls: Mapping[str, str]) -> dict[str, float]:
+    """The age in seconds of each queue's oldest message, as far as CloudWatch has one. Raises botocore's errors."""
+    now = datetime.now(UTC)
+    answer = cloudwatch.get_metric_data(
+        MetricDataQueries=[
+            {
+                "Id": name,
+                "MetricStat": {
+                    "Metric": {
+                        "Namespace": "AWS/SQS",
+                        "MetricName": AGE_METRIC,
+                        "Dimensions": [{"Name": "QueueName", "Value": url.rpartition("/")[2]}],
+                    },
+                    "Period": 60,
+                    "Stat": "Maximum",
+                },
+            }
+            for name, url in urls.items()
+        ],
+        StartTime=now - AGE_WINDOW,
+        EndTime=now,
+        ScanBy="TimestampDescending",
+    )
+    return {found["Id"]: float(found["Values"][0]) for found in answer["MetricDataResults"] if found["Values"]}
+
+
+def _with_age(queue: QueueState, age_s: float | None, seen: Activity | None) -> QueueState:
+    """The queue with the age of its oldest message: CloudWatch's, or else what the database lets no message exceed."""
+    if not queue.waiting + queue.in_flight + queue.delayed:
+        return queue
+    if age_s is not None:
+        return msgspec.structs.replace(queue, oldest_s=age_s, oldest_from="CloudWatch")
+    if seen is None:
+        return queue
+    since = None
+    if queue.name == "notifications":
+        since = seen.notifications.oldest_created_at
+    elif queue.name == "results":
+        # A result was sent after the last news of its task: no one of them waits for longer.
+        since = min((found.oldest_news_at for found in seen.open_tasks), default=None)
+    else:
+        since = next((found.oldest_news_at for found in seen.open_tasks if found.status == "PENDING"), None)
+    if since is None:
+        return queue
+    age = max(0.0, (seen.at - since).total_seconds())
+    return msgspec.structs.replace(queue, oldest_s=age, oldest_from="database")
+
+
+def _worker(row: workers.WorkerRow, at: datetime) -> WorkerState:
+    fields = {name: getattr(row, name) for name in WorkerState.__struct_fields__ if name != "is_late"}
+    late_after = timedelta(seconds=LATE_AFTER_INTERVALS * float(row.interval_s))
+    return WorkerState(**fields, is_late=at - row.seen_at > late_after)
+
+
+def _tried(what: str, read: Callable[[], Read], unseen: list[str]) -> Read | None:
+    """What is read; or None, and a sentence on why."""
+    try:
+        return read()
+    except Exception as raised:
+        unseen.append(f"{what} is not seen: {_expected(raised)}")
+        return None
+
+
+def _expected(raised: Exception) -> GraphNodeError:
+    """What AWS or PostgreSQL has said; a fault of this program is raised."""
+    error = sorted_error(raised)
+    if isinstance(error, Unexpected) and not isinstance(raised, BotoCoreError | ClientError | PeeweeException):
+        raise raised
+    return error

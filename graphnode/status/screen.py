@@ -1,0 +1,216 @@
+"""A status on one screen: 80 columns, some 25 lines. Nothing in it is told by colour alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from graphnode.status.reading import Activity, QueueState, Status, WorkerState
+from graphnode.storage.activity import MOST_COUNTED
+
+#: Characters of what a line is about.
+LABEL = 15
+
+#: The processes and the reasons that are listed; the others are counted.
+LISTED_WORKERS = 6
+LISTED_REASONS = 3
+
+#: The most characters of a host's name, which stands without its domain.
+HOST = 18
+
+GOOD, BAD, DIM = "green", "bold red", "dim"
+
+
+def screen(status: Status) -> RenderableType:
+    """What a terminal shows."""
+    return Group(*_parts(status))
+
+
+def _parts(status: Status) -> Iterator[RenderableType]:
+    yield Text.assemble(("GraphNode", "bold"), f"{'':{LABEL - 9}}{status.at:%Y-%m-%d %H:%M:%S} UTC")
+    yield Text()
+    if status.queues:
+        yield _queues(status.queues)
+        if any(queue.oldest_from == "database" for queue in status.queues):
+            yield _line("", Text("≤ by the database: no message is older", style=DIM))
+        yield Text()
+    if seen := status.activity:
+        yield from _tasks(seen)
+        yield from _troubles(status, seen)
+        yield Text()
+        yield from _workers(seen)
+    if status.unseen:
+        yield Text()
+        for place, sentence in enumerate(status.unseen):
+            yield _line("Not seen" if place == 0 else "", Text(sentence), style="bold yellow")
+
+
+def _queues(queues: Iterable[QueueState]) -> Table:
+    table = _table()
+    for name, justify in (("Queues", "left"), ("waiting", "right"), ("in flight", "right"), ("delayed", "right")):
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.columns[0].min_width = LABEL - 2
+    table.add_column("oldest", justify="right", no_wrap=True)
+    table.add_column("dead letters", justify="right", no_wrap=True)
+    for queue in queues:
+        dead = "-" if queue.dead_letters is None else f"{queue.dead_letters:,}"
+        table.add_row(
+            Text(f"  {queue.name}"),
+            Text(f"{queue.waiting:,}"),
+            Text(f"{queue.in_flight:,}"),
+            Text(f"{queue.delayed:,}"),
+            Text(_age_of(queue)),
+            Text(dead, style=BAD if queue.dead_letters else ""),
+        )
+    return table
+
+
+def _tasks(seen: Activity) -> Iterator[RenderableType]:
+    oldest = min((found.oldest_news_at for found in seen.open_tasks), default=None)
+    is_cut = sum(found.count for found in seen.open_tasks) >= MOST_COUNTED
+    waiting = {found.status: found.count for found in seen.open_tasks}
+    news = f" · no news of one for {length((seen.at - oldest).total_seconds())}" if oldest else ""
+    yield _line("Open tasks", Text(("more than " * is_cut) + (_counts(waiting) or "none") + news))
+    ended = _counts(seen.ended.counts) or "none"
+    yield _line("Ended tasks", Text(ended if seen.ended.is_exact or ended == "none" else f"about {ended}"))
+    yield _line("Ended a minute", _throughput(seen))
+
+
+def _throughput(seen: Activity) -> Text:
+    ended = seen.throughput
+    if ended.since:
+        minutes = max((seen.at - ended.since).total_seconds() / 60, 1 / 60)
+        return Text(f"{ended.last_hour / minutes:,.0f} over the last {minutes:.1f} minutes, at least")
+    failed = f" · {ended.failed_in_the_hour:,} failed" if ended.failed_in_the_hour else ""
+    return Text(
+        f"{ended.last_minute:,} in the last · {_rate(ended.last_5_minutes, 5)} over 5 · "
+        f"{_rate(ended.last_hour, 60)} over 60{failed}"
+    )
+
+
+def _troubles(status: Status, seen: Activity) -> Iterator[RenderableType]:
+    failed = _reasons(seen.failed_attempts, "none failed in the last hour", "in the last hour:")
+    waits = "message waits" if seen.retrying == 1 else "messages wait"
+    yield _line("Retries", Text(f"{seen.retrying:,} {waits} for another try · {failed}"))
+    dead = _reasons(seen.given_up, "no task in the last 24 hours", "in the last 24 hours:")
+    yield _line("Given up", Text(dead, style=BAD if seen.given_up else ""))
+    waiting = seen.notifications
+    more = "+" if waiting.count >= MOST_COUNTED else ""
+    oldest = ""
+    if waiting.oldest_created_at:
+        oldest = f" · the oldest for {length((seen.at - waiting.oldest_created_at).total_seconds())}"
+    yield _line("Pushes", Text(f"{waiting.count:,}{more} not done with · {waiting.due:,}{more} due{oldest}"))
+    yield _line("Outages", _outages(seen))
+
+
+def _outages(seen: Activity) -> Text:
+    away: dict[str, list[WorkerState]] = {}
+    for worker in seen.workers:
+        if worker.outage_service and not worker.is_late:
+            away.setdefault(worker.outage_service, []).append(worker)
+    if not away:
+        return Text("none" if seen.workers else "no worker tells", style=GOOD if seen.workers else "")
+    told = []
+    for service, those in away.items():
+        since = min(worker.outage_since for worker in those if worker.outage_since)
+        processes = "1 process" if len(those) == 1 else f"{len(those)} processes"
+        told.append(f"{service} for {length((seen.at - since).total_seconds())} ({processes})")
+    return Text(" · ".join(told), style=BAD)
+
+
+def _workers(seen: Activity) -> Iterator[RenderableType]:
+    there = [worker for worker in seen.workers if not worker.is_late]
+    if not seen.workers:
+        yield _line("Workers", Text("none has said within the last hour that it is there", style=BAD))
+        return
+    threads = sum(worker.threads for worker in there)
+    late = f" · {len(seen.workers) - len(there)} not seen any more" if len(there) < len(seen.workers) else ""
+    processes = "1 process" if len(there) == 1 else f"{len(there)} processes"
+    yield _line("Workers", Text.assemble(f"{processes}, {threads:,} threads", (late, BAD)))
+    table = _table()
+    table.add_column("  host", max_width=HOST, no_wrap=True, overflow="ellipsis")
+    for name in ("pid", "running", "in hand", "done", "retried", "dead", "seen"):
+        table.add_column(name, justify="right", no_wrap=True)
+    shown = sorted(seen.workers, key=lambda worker: (not worker.is_late, worker.host, worker.pid))[:LISTED_WORKERS]
+    for worker in shown:
+        ago = (seen.at - worker.seen_at).total_seconds()
+        table.add_row(
+            Text(f"  {_name(worker.host)}"),
+            str(worker.pid),
+            f"{worker.running}/{worker.threads}",
+            f"{worker.in_hand:,}",
+            _short(worker.handled),
+            _short(worker.retried),
+            _short(worker.dead),
+            Text(f"{'late ' if worker.is_late else ''}{length(ago)}", style=BAD if worker.is_late else DIM),
+        )
+    yield table
+    if len(seen.workers) > len(shown):
+        yield Text(f"  and {len(seen.workers) - len(shown)} more")
+    versions = sorted({worker.version for worker in there})
+    if len(versions) > 1:
+        yield _line("Versions", Text(" and ".join(versions)))
+
+
+def length(seconds: float) -> str:
+    """A length of time in its largest unit, as `4 min`."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}" if seconds >= 10 * size else f"{_floor(seconds / size)} {unit}"
+    return f"{max(0, seconds):.0f} s"
+
+
+def _floor(value: float) -> str:
+    return f"{int(value * 10) / 10:g}"
+
+
+def _short(count: int) -> str:
+    """A count in five characters or so."""
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**4)):
+        if count >= size:
+            return f"{_floor(count / (1000 if unit == 'k' else size))} {unit}"
+    return f"{count:,}"
+
+
+def _name(host: str) -> str:
+    return host if host.replace(".", "").isdigit() else host.partition(".")[0]
+
+
+def _age_of(queue: QueueState) -> str:
+    if queue.oldest_s is None:
+        return "-"
+    return f"{'≤ ' if queue.oldest_from == 'database' else ''}{length(queue.oldest_s)}"
+
+
+def _rate(count: int, minutes: int) -> str:
+    rate = count / minutes
+    if 0 < rate < 0.1:
+        return "under 0.1"
+    return f"{rate:,.0f}" if rate >= 10 or rate == 0 else f"{rate:.1f}"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return " · ".join(f"{name} {count:,}" for name, count in counts.items() if count)
+
+
+def _reasons(counts: Mapping[str, int], none: str, some: str) -> str:
+    if not counts:
+        return none
+    named = [f"{reason} {count:,}" for reason, count in list(counts.items())[:LISTED_REASONS]]
+    others = list(counts.values())[LISTED_REASONS:]
+    return f"{some} {', '.join([*named, f'others {sum(others):,}'] if others else named)}"
+
+
+def _line(label: str, text: Text, *, style: str = "bold") -> Table:
+    line = Table(box=None, show_header=False, padding=0, pad_edge=False)
+    line.add_column(width=LABEL)
+    line.add_column(overflow="fold")
+    line.add_row(Text(label, style=style), text)
+    return line
+
+
+def _table() -> Table:
+    return Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
