@@ -7,7 +7,19 @@ import sys
 import click
 
 from graphnode import __version__
-from graphnode.cli import ai, contract, database, dead_letters, development, requests, show, tasks, worker
+from graphnode.cli import (
+    ai,
+    contract,
+    database,
+    dead_letters,
+    development,
+    doctor,
+    requests,
+    show,
+    status,
+    tasks,
+    worker,
+)
 from graphnode.errors import Unexpected, sorted_error
 
 #: What each extra installs that a worker's machine does without.
@@ -51,6 +63,8 @@ for command in (
     development.demo,
     development.deliver,
     show.show,
+    doctor.doctor,
+    status.status,
     ai.ai,
     worker.worker,
 ):

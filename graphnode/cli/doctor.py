@@ -1,0 +1,35 @@
+"""What a deployment needs: looked at, and told."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from graphnode.cli.environment import env_file_option, environment_of
+
+
+@click.command()
+@click.option("--processes", type=click.IntRange(min=1), help="Worker processes, on all machines together.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of each: their connections are counted.")
+@click.option("--json", "as_json", is_flag=True, help="The findings as a JSON array.")
+@env_file_option
+def doctor(processes: int | None, threads: int | None, as_json: bool, env_file: Path | None) -> None:
+    """Check all that a worker needs, and say what is wrong and what mends it.
+
+    Looks at the settings, the database, the queues, the bucket, the permissions, FCM and the clock. Nothing is changed,
+    and nothing is sent. Exit code 0: all is well; 1: warnings; 2: the worker does not start, or cannot do its work.
+    """
+    import msgspec
+
+    from graphnode.doctor.deployment import examine_deployment
+    from graphnode.doctor.findings import report, worst
+
+    findings = examine_deployment(environment_of(env_file), processes=processes, threads=threads)
+    if as_json:
+        rows = [{**msgspec.structs.asdict(found), "severity": found.severity.name.lower()} for found in findings]
+        click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2))
+    else:
+        click.echo("\n".join(report(findings)))
+    sys.exit(worst(findings))

@@ -1,0 +1,60 @@
+"""What a deployment is doing now."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import click
+
+from graphnode.cli.environment import env_file_option, environment_of, open_database
+
+#: Seconds between two readings.
+REFRESH_S = 2.0
+
+
+@click.command()
+@click.option("--watch", is_flag=True, help="Read it anew every 2 seconds, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="All that was read, as a JSON object; with --watch one a line.")
+@env_file_option
+def status(watch: bool, as_json: bool, env_file: Path | None) -> None:
+    """Show queues, dead letters, tasks, throughput, retries, outages and worker processes on one screen.
+
+    What the environment lacks, or may not be seen, is told, and the rest shown. Exit code 1: nothing could be seen.
+    """
+    import msgspec
+    from rich.console import Console
+    from rich.live import Live
+
+    from graphnode.doctor.aws import cloudwatch_client, sqs_client
+    from graphnode.status.reading import Sources
+    from graphnode.status.screen import screen
+
+    environment = {name: value for name, value in environment_of(env_file).items() if value.strip()}
+    has_database = "DATABASE_URL" in environment
+    console = Console(highlight=False)
+    with open_database(environment) if has_database else nullcontext():
+        sources = Sources(environment, sqs=sqs_client, cloudwatch=cloudwatch_client, has_database=has_database)
+        read = sources.read()
+        live = Live(screen(read), console=console, screen=console.is_terminal, auto_refresh=False)
+        try:
+            with live if watch and not as_json else nullcontext():
+                while True:
+                    if as_json:
+                        text = msgspec.json.encode(read)
+                        click.echo(text if watch else msgspec.json.format(text, indent=2))
+                    elif watch:
+                        live.update(screen(read), refresh=True)
+                    else:
+                        console.print(screen(read))
+                    if not watch:
+                        break
+                    time.sleep(REFRESH_S)
+                    read = sources.read()
+        except KeyboardInterrupt:
+            # The way to end it. The last screen stays, where it was the terminal's other one.
+            if console.is_terminal and not as_json:
+                console.print(screen(read))
+    sys.exit(not read.queues and read.activity is None)

@@ -1,0 +1,401 @@
+"""The doctor on set-ups that were broken on purpose: PostgreSQL, LocalStack, and stubs for what these cannot deny."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import psycopg2
+import pytest
+from click.testing import CliRunner
+
+from benchmarks import fcm_stub
+from benchmarks.fcm_stub import FcmServer
+from benchmarks.sqs_stub import StubServer
+from graphnode.cli.doctor import doctor
+from graphnode.dev.localstack import LocalStack
+from graphnode.dev.stack import environment_of
+from graphnode.doctor import aws, bucket, firebase, queues
+from graphnode.doctor.database import look_at_database
+from graphnode.doctor.findings import Finding, Severity
+from graphnode.settings import PushSettings
+from graphnode.storage.database import close_database, open_database
+from tests.e2e.ai_server import AiServer
+from tests.e2e.conftest import StartWorker
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+Environment = dict[str, str]
+
+RESULTS, NOTIFICATIONS = "SQS_RESULT_QUEUE_URL", "SQS_NOTIFICATION_QUEUE_URL"
+
+
+def wrong(findings: list[Finding]) -> list[Finding]:
+    return [found for found in findings if found.severity > 0]
+
+
+def only(findings: list[Finding]) -> Finding:
+    (found,) = wrong(findings)
+    return found
+
+
+@pytest.fixture(scope="module")
+def fcm() -> Iterator[FcmServer]:
+    with FcmServer() as server:
+        server.answer = lambda _: fcm_stub.INVALID_TOKEN
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(localstack: LocalStack) -> SQSClient:
+    """One for all tests of queues: making one takes longer than such a test."""
+    return aws.sqs_client(environment_of(localstack, database_url=""))
+
+
+class TestQueues:
+    """Each breaks the result queue of a deployment, and looks at it."""
+
+    @pytest.fixture
+    def sqs(self, client: SQSClient) -> SQSClient:
+        return client
+
+    @pytest.fixture
+    def stack_env(self, localstack: LocalStack, client: SQSClient) -> Environment:
+        """As much of an environment as is looked at: a result queue, with a dead-letter queue, and a plain one."""
+        environment = environment_of(localstack, database_url="", prefix=f"test-{uuid4().hex}")
+        for url in (environment[RESULTS] + "-dlq", environment[NOTIFICATIONS]):
+            client.create_queue(QueueName=url.rpartition("/")[2], Attributes={"MessageRetentionPeriod": "1209600"})
+        target = f"arn:aws:sqs:{environment['AWS_REGION']}:000000000000:{environment[RESULTS].rpartition('/')[2]}-dlq"
+        policy = json.dumps({"deadLetterTargetArn": target, "maxReceiveCount": 50})
+        client.create_queue(QueueName=environment[RESULTS].rpartition("/")[2], Attributes={"RedrivePolicy": policy})
+        return environment
+
+    @staticmethod
+    def look(environment: Environment, sqs: SQSClient, url: str | None = None) -> list[Finding]:
+        return queues.look_at_queue(
+            sqs,
+            "result queue",
+            url or environment[RESULTS],
+            region=environment["AWS_REGION"],
+            actions=queues.CONSUMER_ACTIONS,
+            max_attempts=8,
+        )
+
+    @staticmethod
+    def redrive(sqs: SQSClient, url: str, receives: int, *, target: str | None = None) -> str:
+        """Set a redrive policy, to the same queue as before unless another is named; the target's URL."""
+        if target is None:
+            known = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])["Attributes"]
+            target = str(json.loads(known["RedrivePolicy"])["deadLetterTargetArn"])
+        policy = json.dumps({"deadLetterTargetArn": target, "maxReceiveCount": receives})
+        sqs.set_queue_attributes(QueueUrl=url, Attributes={"RedrivePolicy": policy})
+        return url.rsplit("/", 1)[0] + "/" + target.rpartition(":")[2]
+
+    def test_does_not_exist(self, stack_env: Environment, sqs: SQSClient) -> None:
+        found = only(self.look(stack_env, sqs, stack_env[RESULTS] + "-gone"))
+
+        assert found.severity is Severity.BROKEN
+        assert found.what.endswith("-results-gone does not exist")
+        assert found.mend.startswith("aws sqs create-queue --queue-name test-")
+
+    def test_has_no_dead_letter_queue(self, stack_env: Environment, sqs: SQSClient) -> None:
+        sqs.set_queue_attributes(QueueUrl=stack_env[RESULTS], Attributes={"RedrivePolicy": ""})
+
+        found = only(self.look(stack_env, sqs))
+
+        assert found.severity is Severity.BROKEN
+        assert "has no redrive policy, and so no dead-letter queue" in found.what
+        assert "set-queue-attributes" in found.mend
+
+    def test_its_dead_letter_queue_was_deleted(self, stack_env: Environment, sqs: SQSClient) -> None:
+        sqs.delete_queue(QueueUrl=self.redrive(sqs, stack_env[RESULTS], 50))
+
+        found = only(self.look(stack_env, sqs))
+
+        assert found.severity is Severity.BROKEN
+        assert found.what.endswith("-results-dlq does not exist")
+        assert found.what.startswith("the dead-letter queue")
+
+    def test_sqs_gives_up_before_the_worker(self, stack_env: Environment, sqs: SQSClient) -> None:
+        self.redrive(sqs, stack_env[RESULTS], 5)
+
+        found = only(self.look(stack_env, sqs))
+
+        assert "after 5 receives, the worker gives up after 8 failures" in found.what
+
+    def test_dead_letters_are_kept_no_longer_than_messages(self, stack_env: Environment, sqs: SQSClient) -> None:
+        sqs.set_queue_attributes(
+            QueueUrl=self.redrive(sqs, stack_env[RESULTS], 50), Attributes={"MessageRetentionPeriod": "86400"}
+        )
+
+        found = only(self.look(stack_env, sqs))
+
+        assert "keeps messages for 1 day, its source for 4 days" in found.what
+
+    def test_dead_letters_wander_on(self, stack_env: Environment, sqs: SQSClient) -> None:
+        url = stack_env[NOTIFICATIONS]
+        arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        self.redrive(sqs, self.redrive(sqs, stack_env[RESULTS], 50), 50, target=arn)
+
+        found = only(self.look(stack_env, sqs))
+
+        assert "has a redrive policy of its own, to test-" in found.what
+
+    @pytest.mark.parametrize("action", ["ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility"])
+    def test_the_worker_may_not_do_what_it_does_with_it(self, stub: StubServer, action: str) -> None:
+        environment = {"AWS_REGION": "eu-central-1", "AWS_ENDPOINT_URL": stub.url, RESULTS: stub.queue_url("doctored")}
+        stub.order(faults=[{"action": action, "kind": "denied"}])
+
+        (found,) = [found for found in self.look(environment, aws.sqs_client(environment)) if "rights" in found.subject]
+
+        assert found.what == f"not allowed: sqs:{action}"
+        assert json.loads(found.mend)["Action"] == [f"sqs:{action}"]
+
+    def test_the_worker_may_not_look_at_it(self, stub: StubServer) -> None:
+        environment = {"AWS_REGION": "eu-central-1", "AWS_ENDPOINT_URL": stub.url, RESULTS: stub.queue_url("doctored")}
+        stub.order(faults=[{"action": "GetQueueAttributes", "kind": "denied"}])
+
+        found = only(self.look(environment, aws.sqs_client(environment)))
+
+        assert found.what == "not allowed: sqs:GetQueueAttributes"
+        assert json.loads(found.mend)["Resource"].endswith(":doctored")
+
+    def test_sqs_cannot_be_reached(self, aws_credentials: None) -> None:
+        # Port 1 is tcpmux: nobody listens there.
+        environment = {"AWS_REGION": "eu-central-1", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+
+        found = only(self.look(environment, aws.sqs_client(environment), "http://127.0.0.1:1/000000000000/q"))
+
+        assert found.what.startswith("AWS cannot be reached")
+        assert found.mend.startswith("curl -sv http://127.0.0.1:1")
+
+    def test_looking_at_one_in_order_sends_deletes_and_hides_nothing(
+        self, stack_env: Environment, sqs: SQSClient
+    ) -> None:
+        sqs.send_message(QueueUrl=stack_env[RESULTS], MessageBody="kept")
+
+        findings = queues.look_at_queue(
+            sqs,
+            "result queue",
+            stack_env[RESULTS],
+            region=stack_env["AWS_REGION"],
+            actions=queues.CONSUMER_ACTIONS + queues.SENDER_ACTIONS,
+            max_attempts=8,
+        )
+
+        assert wrong(findings) == []
+        received = sqs.receive_message(QueueUrl=stack_env[RESULTS], MaxNumberOfMessages=10)["Messages"]
+        assert [message["Body"] for message in received] == ["kept"]
+
+
+class TestBucket:
+    def test_does_not_exist(self, localstack: LocalStack) -> None:
+        s3 = aws.s3_client(environment_of(localstack, database_url=""))
+
+        found = only(bucket.look_at_bucket(s3, "no-such-bucket-here", region="us-east-1"))
+
+        assert found.what == "the bucket no-such-bucket-here does not exist"
+        assert found.mend == "aws s3api create-bucket --bucket no-such-bucket-here --region us-east-1"
+
+
+class TestDatabase:
+    @pytest.fixture(autouse=True)
+    def closed(self) -> Iterator[None]:
+        yield
+        close_database()
+
+    @staticmethod
+    def look(url: str, *, processes: int | None = None, threads: int | None = None) -> list[Finding]:
+        open_database(url, max_connections=1)
+        return look_at_database(url, processes=processes, threads=threads)
+
+    def test_does_not_run(self) -> None:
+        found = only(self.look("postgresql://me:hunter2@127.0.0.1:1/db"))
+
+        assert (found.subject, found.what) == ("database", "nobody listens at 127.0.0.1:1")
+
+    def test_does_not_exist(self, postgres: str) -> None:
+        found = only(self.look(postgres.rpartition("/")[0] + "/no_such_database"))
+
+        assert found.what.startswith("there is no database no_such_database on ")
+        assert found.mend.startswith("createdb")
+
+    def test_was_never_migrated(self, empty_database_url: str) -> None:
+        findings = wrong(self.look(empty_database_url))
+
+        assert [(found.subject, found.what) for found in findings] == [
+            ("pgvector", f"the extension vector is not in the database {empty_database_url.rpartition('/')[2]}"),
+            ("schema", "The database has no schema yet"),
+        ]
+        assert findings[1].mend == "graphnode migrate"
+
+    def test_is_newer_than_the_worker(self, database_url: str) -> None:
+        with closing(psycopg2.connect(database_url)) as connection, connection, connection.cursor() as cursor:
+            cursor.execute("SELECT * FROM schema_migration LIMIT 1")
+            columns = [column.name for column in cursor.description or ()]
+            row = cursor.fetchone() or ()
+            name = columns.index("name")
+            values = ["9999_of_tomorrow" if place == name else value for place, value in enumerate(row)]
+            if "id" in columns:
+                values[columns.index("id")] = 9999
+            cursor.execute("INSERT INTO schema_migration VALUES %s", (tuple(values),))
+        try:
+            found = only(self.look(database_url))
+        finally:
+            close_database()
+            with closing(psycopg2.connect(database_url)) as connection, connection, connection.cursor() as cursor:
+                cursor.execute("DELETE FROM schema_migration WHERE name = '9999_of_tomorrow'")
+
+        assert "does not know 9999_of_tomorrow" in found.what
+        assert found.mend == "deploy the newer worker"
+
+    def test_can_only_be_read(self, database_url: str) -> None:
+        found = only(self.look(f"{database_url}?options=-c%20default_transaction_read_only%3Don"))
+
+        assert found.what.endswith("is read-only")
+
+    def test_has_tables_that_the_worker_may_not_write(self, database_url: str, role: str) -> None:
+        with closing(psycopg2.connect(database_url)) as connection, connection, connection.cursor() as cursor:
+            cursor.execute(f"GRANT SELECT ON schema_migration TO {role}")
+        url = database_url.replace("://", f"://{role}:secret@", 1)
+        if "@" in database_url:
+            url = f"postgresql://{role}:secret@{database_url.partition('@')[2]}"
+
+        (found,) = [found for found in wrong(self.look(url)) if found.subject == "table rights"]
+
+        assert found.what.startswith(f"{role} may not DELETE, INSERT, SELECT, UPDATE on ")
+        assert found.what.endswith(" more tables")
+        assert found.mend.startswith("GRANT DELETE, INSERT, SELECT, UPDATE ON ALL TABLES IN SCHEMA")
+        assert "secret" not in repr(found)
+
+    @pytest.fixture
+    def role(self, database_url: str) -> Iterator[str]:
+        """A user of the database who owns nothing."""
+        name = f"doctor_{uuid4().hex}"
+        with closing(psycopg2.connect(database_url)) as connection, connection, connection.cursor() as cursor:
+            cursor.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'secret'")
+        yield name
+        close_database()
+        with closing(psycopg2.connect(database_url)) as connection, connection, connection.cursor() as cursor:
+            cursor.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+    def test_has_too_few_connections(self, database_url: str) -> None:
+        found = only(self.look(database_url, processes=100, threads=16))
+
+        assert found.what.startswith(
+            "the workers may need 1800 (100 processes with 16 threads), max_connections leaves"
+        )
+        assert found.mend.startswith("ALTER SYSTEM SET max_connections = ")
+
+    def test_takes_a_connection_and_never_answers(self) -> None:
+        with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+            url = f"postgresql://me@127.0.0.1:{silent.getsockname()[1]}/db?connect_timeout=2"
+
+            found = only(self.look(url))
+
+        assert found.what.endswith("does not answer")
+
+
+class TestFirebase:
+    @staticmethod
+    def look(fcm: FcmServer, **changes: Any) -> Finding:
+        known = {"firebase_credentials_json": fcm.credentials_json, "fcm_endpoint": fcm.url, **changes}
+        (found,) = firebase.look_at_firebase(PushSettings(**known))
+        return found
+
+    @pytest.mark.parametrize("answer", [fcm_stub.INVALID_TOKEN, fcm_stub.UNREGISTERED])
+    def test_takes_pushes_when_it_finds_fault_with_the_device_alone(
+        self, fcm: FcmServer, monkeypatch: pytest.MonkeyPatch, answer: fcm_stub.Answer
+    ) -> None:
+        monkeypatch.setattr(fcm, "answer", lambda _: answer)
+
+        assert self.look(fcm).severity is Severity.FINE
+
+    def test_refuses_the_account(self, fcm: FcmServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(fcm, "answer", lambda _: fcm_stub.DENIED)
+
+        found = self.look(fcm)
+
+        assert found.what == "the service account may not send pushes in local"
+        assert found.mend.startswith(
+            "gcloud projects add-iam-policy-binding local --member serviceAccount:worker@local"
+        )
+
+    def test_gives_no_token_for_a_key_that_was_deleted(self, fcm: FcmServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(fcm, "token_refusal", (400, {"error": "invalid_grant", "error_description": "no key"}))
+
+        found = self.look(fcm)
+
+        assert found.what == "Google gives no token for the service account's key"
+        assert "invalid_grant" in found.why
+
+    def test_is_not_asked_with_what_is_no_key(self, fcm: FcmServer) -> None:
+        found = self.look(fcm, firebase_credentials_json='{"type": "service_account"}')
+
+        assert found.severity is Severity.BROKEN
+        assert found.what == "FIREBASE_CREDENTIALS_JSON is not the key of a Firebase service account"
+
+
+class TestCommand:
+    @pytest.fixture
+    def run(self, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
+        """Run the command in this environment alone; its exit code and its output."""
+
+        def run(environment: Environment, *arguments: str) -> tuple[int, str]:
+            for name in [*environment, "GRAPHNODE_TYPO"]:
+                monkeypatch.delenv(name, raising=False)
+            for name, value in environment.items():
+                monkeypatch.setenv(name, value)
+            ended = CliRunner().invoke(doctor, arguments)
+            assert ended.exception is None or isinstance(ended.exception, SystemExit)
+            return ended.exit_code, ended.output
+
+        return run
+
+    def test_a_sound_deployment_is_healthy(
+        self, run: Callable[..., tuple[int, str]], stack_env: Environment, fcm: FcmServer
+    ) -> None:
+        code, output = run({**stack_env, **fcm.environment}, "--processes", "1", "--threads", "4")
+
+        assert code == 0, output
+        assert {line[0] for line in output.splitlines()[:-2] if not line.startswith(" ")} == {"✓"}
+        assert output.splitlines()[-1] == "16 fine."
+
+    def test_a_deployment_with_many_faults_is_told_them_all_and_no_secret(
+        self, run: Callable[..., tuple[int, str]], stack_env: Environment
+    ) -> None:
+        broken = {
+            **stack_env,
+            "DATABASE_URL": "postgresql://me:hunter2@127.0.0.1:1/db",
+            "S3_PAYLOAD_BUCKET": "Not A Bucket",
+            "FIREBASE_CREDENTIALS_JSON": '{"private_key": "hunter3"}',
+            "GRAPHNODE_TYPO": "1",
+        }
+
+        code, output = run(broken, "--json")
+
+        found = {(row["subject"], row["severity"]) for row in json.loads(output)}
+        assert code == 2
+        assert found >= {
+            ("settings", "broken"),
+            ("database", "broken"),
+            ("S3 bucket", "unchecked"),
+            ("FCM", "broken"),
+            ("result queue", "fine"),
+            ("clock", "fine"),
+        }
+        assert "hunter" not in output
+
+
+def test_a_worker_is_among_the_processes_from_its_start_to_its_stop(ai: AiServer, start_worker: StartWorker) -> None:
+    worker = start_worker(GRAPHNODE_SWEEP_INTERVAL="0.2")
+    ai.wait_until("SELECT 1 FROM workers WHERE threads = 4 AND seen_at > started_at + interval '0.3 seconds'")
+
+    worker.stop()
+
+    assert ai.rows("SELECT * FROM workers") == []
