@@ -36,6 +36,7 @@ from graphnode.heartbeat import Heartbeat
 from graphnode.outages import Outages
 from graphnode.queues import DeadLetterQueue, Options, Origin, find_dead_letters
 from graphnode.settlement import Settlement
+from graphnode.steps import note, step
 from graphnode.verdicts import Dead, Done, Forget, Hold, Release, Retry, Verdict
 
 if TYPE_CHECKING:
@@ -346,6 +347,7 @@ class SQSConsumer(dramatiq.Consumer):
             except Exception as error:
                 failures, since = failures + 1, since if failures else time.monotonic()
                 fields = {"queue": self.queue_name, "error": log_text(error)}
+                note("poll_failed", queue=self.queue_name)
                 if failures == 1:
                     log.warning("polling failed, trying again until it works", **fields)
                 elif not told and time.monotonic() - since > ALARM_S:
@@ -366,14 +368,16 @@ class SQSConsumer(dramatiq.Consumer):
 
     def _receive(self, wanted: int) -> list[MessageTypeDef]:
         """One long poll; what it brings is in the worker's reach."""
-        answer = self._client.receive_message(
-            QueueUrl=self.queue.url,
-            MaxNumberOfMessages=wanted,
-            WaitTimeSeconds=self.broker.options.poll_wait_s,
-            VisibilityTimeout=self.broker.options.visibility_s,
-            MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
-        )
+        with step("receive"):
+            answer = self._client.receive_message(
+                QueueUrl=self.queue.url,
+                MaxNumberOfMessages=wanted,
+                WaitTimeSeconds=self.broker.options.poll_wait_s,
+                VisibilityTimeout=self.broker.options.visibility_s,
+                MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
+            )
         messages = answer.get("Messages", [])
+        note("received", len(messages), queue=self.queue_name)
         self._take(messages)
         return messages
 
@@ -424,7 +428,8 @@ class SQSConsumer(dramatiq.Consumer):
         )
         verdict: Verdict | None = None
         try:
-            decoded = self._decode(message["Body"], known)
+            with step("envelope"):
+                decoded = self._decode(message["Body"], known)
         except Exception as raised:
             error = sorted_error(raised)
             task = self._task(message["Body"])
@@ -437,6 +442,7 @@ class SQSConsumer(dramatiq.Consumer):
                 # A fault in a decoder costs its own message a back-off, not the queue its poller.
                 verdict = Retry(UNDECIDED_BACKOFF_S)
                 log.error("failed to decode, will be tried again", **fields, exc_info=error)
+                note("retried", reason=error.reason)
             decoded = dramatiq.Message(
                 queue_name=self.queue_name,
                 actor_name="",

@@ -20,6 +20,7 @@ from ijson.common import JSONError
 
 from graphnode.errors import InvalidDocument, one_line
 from graphnode.repairs import Warnings
+from graphnode.steps import step
 
 #: Longest ID in characters. PostgreSQL indexes at most 2,704 bytes of a row: this ID and its user's, four bytes each.
 MAX_ID_LENGTH = 450
@@ -606,10 +607,11 @@ def _read(raw: bytes, decoder: msgspec.json.Decoder[T], warnings: Warnings | Non
     warnings = {} if warnings is None else warnings
     text = _without_nul(raw.removeprefix(BYTE_ORDER_MARK), warnings)
     try:
-        try:
-            return decoder.decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return _converted(_parsed(text, warnings), decoder.type)
+        with step("decode"):
+            try:
+                return decoder.decode(text)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                return _converted(_parsed(text, warnings), decoder.type)
     except RecursionError:
         raise InvalidDocument("not a document: arrays or objects are nested too deep") from None
 

@@ -13,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from graphnode.deliveries import BATCH, Delivery, InHand, State
 from graphnode.errors import log_text
+from graphnode.steps import note, step
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -119,13 +120,16 @@ class Heartbeat(threading.Thread):
         if not entries:
             return
         try:
-            answer = self.client.change_message_visibility_batch(QueueUrl=queue_url, Entries=entries)
+            with step("extend"):
+                answer = self.client.change_message_visibility_batch(QueueUrl=queue_url, Entries=entries)
         except (BotoCoreError, ClientError) as error:
+            note("extension_failed", len(entries))
             if not self._failing:
                 log.warning("visibility not extended, trying again", error=log_text(error), messages=len(entries))
             self._failing = True
             return
         self._failing = False
+        note("extended", len(answer.get("Successful", [])))
         for success in answer.get("Successful", []):
             waiting[success["Id"]].invisible_until = now + seconds[success["Id"]]
         for failure in answer.get("Failed", []):
@@ -133,6 +137,7 @@ class Heartbeat(threading.Thread):
             # A fault of SQS's own is tried again at the next beat; one of ours means that the receipt handle is gone.
             if failure["SenderFault"] and delivery in self.in_hand and delivery.state is not State.SETTLING:
                 delivery.lost = True
+                note("lost")
                 log.warning(
                     "message lost: its visibility ran out and it is someone else's now",
                     message_id=delivery.message_id,

@@ -34,6 +34,7 @@ from graphnode.errors import (
 )
 from graphnode.logs import tell_left_out
 from graphnode.stacks import stack_of
+from graphnode.steps import note
 from graphnode.verdicts import Dead, Done, Forget, Hold, Release, Retry, RetryPolicy
 
 #: Milliseconds that an actor may run for, unless it says otherwise (`time_limit`).
@@ -223,6 +224,7 @@ class Verdicts(Middleware):
         fields = {"reason": error.reason, "error": error.log_text}
         match message.verdict:
             case Retry(after_s):
+                note("retried", reason=error.reason)
                 log.warning("failed, will be tried again", after_s=after_s, **fields, **_stack(error))
                 if isinstance(error, Unexpected):
                     self._report(message, error, attempt)

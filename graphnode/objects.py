@@ -21,6 +21,7 @@ from urllib3.exceptions import HTTPError
 from graphnode.admission import admit, admit_stream
 from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectChanged, ObjectNotFound, ServiceBusy, one_line
 from graphnode.settings import settings
+from graphnode.steps import step
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
@@ -81,7 +82,7 @@ def read_document(key: str) -> bytes:
     `open_document` raises.
     """
     limit = settings().max_document_bytes
-    with open_document(key, limit=limit, setting="GRAPHNODE_MAX_DOCUMENT_BYTES") as document:
+    with step("fetch"), open_document(key, limit=limit, setting="GRAPHNODE_MAX_DOCUMENT_BYTES") as document:
         expected = document.expected_bytes
         admit(document.name, expected)
         read, chunks = 0, []
@@ -104,7 +105,10 @@ def open_features(key: str, *, etag: str | None = None) -> Iterator[Document]:
     Raises Postponed while too many big documents are read, and what `open_document` raises.
     """
     limit = settings().max_features_bytes
-    with open_document(key, limit=limit, setting="GRAPHNODE_MAX_FEATURES_BYTES", etag=etag) as document:
+    with (
+        step("stream"),
+        open_document(key, limit=limit, setting="GRAPHNODE_MAX_FEATURES_BYTES", etag=etag) as document,
+    ):
         admit_stream(document.name, document.expected_bytes)
         yield document
 

@@ -13,6 +13,7 @@ import structlog
 
 from graphnode import error_reports
 from graphnode.errors import OutageError, log_text
+from graphnode.steps import note
 
 #: Seconds between two probes: the first pause and the longest. Intake resumes within the longest of a recovery.
 PROBE_MIN_S = 0.5
@@ -87,9 +88,13 @@ class Outages:
                 error_reports.report_outage(reported)
                 told = True
                 self.ongoing = Ongoing(service, since)
+                note("outage", 1, service=service)
+            paused = time.monotonic()
             self._pause()
+            note("outage_seconds", time.monotonic() - paused, service=service)
         self._last_recovery = time.monotonic()
         if told:
+            note("outage", 0, service=service)
             log.warning("outage over: taking messages", service=service, seconds=round(self._last_recovery - began, 1))
         self.ongoing = None
         self._open.set()

@@ -17,6 +17,7 @@ from graphnode.push_answers import Answer, Gone, Later, Outage, Refused, sorted_
 from graphnode.rules.notifications import PushText
 from graphnode.rules.pushes import PushReport, without_answer
 from graphnode.settings import PushSettings, Settings, settings
+from graphnode.steps import step
 
 if TYPE_CHECKING:
     from firebase_admin import App, messaging
@@ -111,9 +112,10 @@ class Firebase:
     def send(self, tokens: Sequence[str], push: Push) -> PushReport:
         """Send a push to all of a user's devices. Nothing of FCM's is raised: the report says what it answered."""
         answers: dict[str, Answer] = {}
-        for start in range(0, len(tokens), MOST_TOKENS):
-            chunk = list(tokens[start : start + MOST_TOKENS])
-            answers |= dict(zip(chunk, self._send_chunk(chunk, push), strict=True))
+        with step("push"):
+            for start in range(0, len(tokens), MOST_TOKENS):
+                chunk = list(tokens[start : start + MOST_TOKENS])
+                answers |= dict(zip(chunk, self._send_chunk(chunk, push), strict=True))
         self._tell(answers.values())
         report = _report(answers)
         if report.outage:

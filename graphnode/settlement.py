@@ -16,6 +16,7 @@ import structlog
 
 from graphnode.deliveries import BATCH, Delivery, InHand, State
 from graphnode.errors import log_text
+from graphnode.steps import note, step
 from graphnode.verdicts import Dead, Done, Forget, Release, Retry, Verdict
 
 if TYPE_CHECKING:
@@ -159,17 +160,18 @@ class Settlement:
                 self.in_hand.changed.wait()
         failed: dict[str, str] = {}
         try:
-            answer = self.client.change_message_visibility_batch(
-                QueueUrl=self.queue_url,
-                Entries=[
-                    {
-                        "Id": str(index),
-                        "ReceiptHandle": entry.delivery.receipt_handle,
-                        "VisibilityTimeout": entry.verdict.after_s if isinstance(entry.verdict, Retry) else 0,
-                    }
-                    for index, entry in enumerate(entries)
-                ],
-            )
+            with step("give_back"):
+                answer = self.client.change_message_visibility_batch(
+                    QueueUrl=self.queue_url,
+                    Entries=[
+                        {
+                            "Id": str(index),
+                            "ReceiptHandle": entry.delivery.receipt_handle,
+                            "VisibilityTimeout": entry.verdict.after_s if isinstance(entry.verdict, Retry) else 0,
+                        }
+                        for index, entry in enumerate(entries)
+                    ],
+                )
             failed = {failure["Id"]: failure["Code"] for failure in answer.get("Failed", [])}
         except Exception as error:
             failed = {str(index): log_text(error) for index in range(len(entries))}
@@ -186,11 +188,12 @@ class Settlement:
         """Put a message on the dead-letter queue: True when SQS has it. Otherwise the message stays."""
         assert isinstance(entry.verdict, Dead)  # noqa: S101
         try:
-            self.client.send_message(
-                QueueUrl=self.dead_letter_url,
-                MessageBody=entry.delivery.body,
-                MessageAttributes=self.letter(entry.delivery, entry.verdict),
-            )
+            with step("dead_letter"):
+                self.client.send_message(
+                    QueueUrl=self.dead_letter_url,
+                    MessageBody=entry.delivery.body,
+                    MessageAttributes=self.letter(entry.delivery, entry.verdict),
+                )
         except Exception as error:
             log.error(
                 "dead letter not sent: the message stays on its queue",
@@ -199,6 +202,7 @@ class Settlement:
             )
             self.in_hand.remove(entry.delivery)
             return False
+        note("dead_letter", reason=entry.verdict.reason)
         return True
 
     def _delete(self, entries: Sequence[Settled]) -> None:
@@ -209,6 +213,7 @@ class Settlement:
             if failure is None:
                 self.in_hand.remove(entry.delivery)
                 continue
+            note("delete_failed")
             # No longer extended, so that the tries end.
             self.in_hand.move(entry.delivery, State.SETTLING)
             now, tries = time.monotonic(), entry.tries + 1
@@ -229,10 +234,13 @@ class Settlement:
     def _try_to_delete(self, entries: dict[str, Settled]) -> dict[str, Failure]:
         """The entries that failed."""
         try:
-            answer = self.client.delete_message_batch(
-                QueueUrl=self.queue_url,
-                Entries=[{"Id": key, "ReceiptHandle": entry.delivery.receipt_handle} for key, entry in entries.items()],
-            )
+            with step("delete"):
+                answer = self.client.delete_message_batch(
+                    QueueUrl=self.queue_url,
+                    Entries=[
+                        {"Id": key, "ReceiptHandle": entry.delivery.receipt_handle} for key, entry in entries.items()
+                    ],
+                )
         except Exception as error:
             return dict.fromkeys(entries, Failure(type(error).__name__, final=False))
         return {

@@ -14,6 +14,7 @@ from graphnode.rules.notifications import fitted, push_data, push_text
 from graphnode.rules.pushes import NO_CREDENTIALS, NO_DEVICE, PushReport, Settled, given_up, settled, without_answer
 from graphnode.settings import settings
 from graphnode.startup import retry_policy
+from graphnode.steps import note, step
 from graphnode.storage import notifications
 from graphnode.storage.notifications import Notification
 
@@ -35,6 +36,7 @@ def deliver_notification(notification_id: str) -> None:
     outcome = give_up(notification) or push(notification)
     fields = {"type": notification.type, "status": outcome.status, "reason": without_answer(outcome.error)}
     if notifications.settle_push(notification, outcome):
+        note("push_settled", status=outcome.status)
         log.info("push settled", **fields, retry_in_s=outcome.retry_in_s)
     else:
         log.warning("push took longer than its claim: the row is another worker's", **fields)
@@ -79,6 +81,7 @@ def message_of(notification: Notification) -> Push:
 def enqueue(notification_id: str) -> None:
     """Put a stored notification on its queue. Where that fails a sweep does it: the result is done, come what may."""
     try:
-        deliver_notification.send(notification_id=notification_id)
+        with step("enqueue"):
+            deliver_notification.send(notification_id=notification_id)
     except Exception as error:
         log.warning("notification left to the sweep", notification_id=notification_id, error=log_text(error))

@@ -21,6 +21,7 @@ from psycopg2 import sql
 from psycopg2.extensions import parse_dsn
 
 from graphnode.errors import DatabaseOutage, SettingsError
+from graphnode.steps import step
 
 #: Milliseconds one statement may take: a COPY of the largest features file, read from S3 as it goes, is one statement.
 STATEMENT_TIMEOUT_MS = 300_000
@@ -72,7 +73,18 @@ BEGIN_FOR_USER = f"{BEGIN} SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))
 
 
 class Pool(PooledPostgresqlDatabase):
-    """peewee's pool, whose roll-back does not hide the reason for it."""
+    """peewee's pool: its waits and its commits are steps, and its roll-back does not hide the reason for it."""
+
+    def connect(self, reuse_if_open: bool = False) -> bool:
+        """Take a connection, or wait for one."""
+        with step("connect"):
+            opened: bool = super().connect(reuse_if_open=reuse_if_open)  # type: ignore[no-untyped-call]
+        return opened
+
+    def commit(self) -> None:
+        """Commit."""
+        with step("commit"):
+            super().commit()
 
     def rollback(self) -> None:
         """Roll back. On a lost connection that is done already: the error to see is the one that lost it."""
@@ -193,9 +205,11 @@ def transaction() -> Iterator[None]:
 def _transaction(begin: str, *parameters: str) -> Iterator[None]:
     _abandon_connection()
     try:
-        with database:
-            database.execute_sql(begin, parameters)
-            yield
+        with step("transaction"), database:
+            with step("lock"):
+                database.execute_sql(begin, parameters)
+            with step("store"):
+                yield
     finally:
         _abandon_connection()
 

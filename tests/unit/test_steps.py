@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from graphnode import steps
+from graphnode.steps import NOTES, STEPS, Step, note, step, subscribed
+
+PACKAGE = Path(steps.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def sources() -> str:
+    """All the package's code but that which declares the names."""
+    return "\n".join(path.read_text() for path in PACKAGE.rglob("*.py") if path.name != "steps.py")
+
+
+def test_subscribers_are_around_a_step_the_last_one_nearest_to_it_and_see_its_error() -> None:
+    seen = []
+
+    def subscriber(who: str) -> steps.Around:
+        @contextmanager
+        def around(name: Step) -> Iterator[None]:
+            seen.append(f"{who} before {name}")
+            try:
+                yield
+            except ValueError as error:
+                seen.append(f"{who} {error}")
+                raise
+
+        return around
+
+    with subscribed(around=subscriber("one")), subscribed(around=subscriber("two")):  # noqa: SIM117
+        with pytest.raises(ValueError, match="broke"), step("fetch"):
+            raise ValueError("broke")
+
+    assert seen == ["one before fetch", "two before fetch", "two broke", "one broke"]
+
+
+def test_a_step_without_subscribers_makes_nothing() -> None:
+    assert step("fetch") is step("store")
+
+
+def test_notes_reach_those_who_subscribed_until_they_have_gone() -> None:
+    taken: list[tuple[str, float, dict[str, str]]] = []
+    with subscribed(take=lambda *said: taken.append(said)):
+        note("received", 3, queue="results")
+    note("received", 4, queue="results")
+
+    assert taken == [("received", 3, {"queue": "results"})]
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_each_named_step_is_taken_somewhere(name: str, sources: str) -> None:
+    assert f'step("{name}")' in sources
+
+
+def test_notes_are_made_with_the_names_and_labels_that_are_declared() -> None:
+    calls = [
+        node
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "note"
+    ]
+    made = [
+        (call.args[0].value, tuple(keyword.arg for keyword in call.keywords))
+        for call in calls
+        if isinstance(call.args[0], ast.Constant)
+    ]
+
+    assert {name for name, _ in made} == NOTES.keys()
+    assert all(labels == NOTES[str(name)] for name, labels in made)
