@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import structlog
 from dramatiq import Worker
@@ -20,6 +21,7 @@ from graphnode.deliveries import Delivery
 from graphnode.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
 from graphnode.errors import AwsOutage, DatabaseOutage, GraphNodeError, OutageError, ServiceBusy, sorted_error
 from graphnode.logs import configure_logs, watch_for_storms
+from graphnode.metrics import SWITCH, Metrics
 from graphnode.middleware import Ledger, worker_middleware
 from graphnode.outages import PROBE_MAX_S, Outages
 from graphnode.presence import Presence
@@ -33,6 +35,9 @@ from graphnode.storage.failures import Subject
 from graphnode.sweeps import Sweep, Sweeps
 from graphnode.verdicts import Dead, RetryPolicy
 
+if TYPE_CHECKING:
+    from mypy_boto3_sqs.literals import QueueAttributeNameType
+
 #: The most notifications that a sweep puts on their queue at a time: about what a process pushes until the next one.
 MOST_SWEPT = 500
 
@@ -45,10 +50,12 @@ log = structlog.get_logger("graphnode.startup")
 def worker_broker() -> SQSBroker:
     """The broker of a worker process. Nothing is read or opened before the worker boots."""
     presence = Presence(interval_s=lambda: settings().sweep_interval)
+    metrics = [Metrics()] if os.environ.get(SWITCH) else []
     broker = SQSBroker(
         broker_options,
         outages=Outages({DatabaseOutage.service: database.probe, AwsOutage.service: lambda: probe_aws(broker)}),
         middleware=[
+            *metrics,
             *worker_middleware(
                 prepare=lambda worker: prepare(broker, worker),
                 policy=retry_policy,
@@ -62,6 +69,7 @@ def worker_broker() -> SQSBroker:
                     Sweep("pushes", lambda: sweep_pushes(broker)),
                     Sweep("overdue tasks", lambda: sweep_overdue(broker)),
                     Sweep("workers", lambda: presence.note(broker), in_outages=True),
+                    *([Sweep("metrics", lambda: sweep_metrics(broker, metrics[0]))] if metrics else []),
                 ],
                 interval_s=lambda: settings().sweep_interval,
             ),
@@ -158,10 +166,23 @@ def sweep_overdue(broker: SQSBroker) -> None:
 
 def results_wait(broker: SQSBroker) -> bool:
     """Whether messages wait on the result queue: that of an overdue task may be among them."""
-    answer = broker.client.get_queue_attributes(
-        QueueUrl=settings().sqs_result_queue_url, AttributeNames=["ApproximateNumberOfMessages"]
-    )
-    return int(answer["Attributes"]["ApproximateNumberOfMessages"]) > 0
+    return waiting_messages(broker, settings().sqs_result_queue_url) > 0
+
+
+def waiting_messages(broker: SQSBroker, url: str) -> int:
+    """How many messages are visible on a queue, about."""
+    name: QueueAttributeNameType = "ApproximateNumberOfMessages"
+    return int(broker.client.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name])
+
+
+def sweep_metrics(broker: SQSBroker, metrics: Metrics) -> None:
+    """Measure what is the same for all processes: the queues' lengths, and what is left to push."""
+    if not metrics.is_first():
+        return
+    urls = {name: broker.options.queues[name].url for name in broker.queue_names}
+    urls |= {f"{name}-dead-letters": broker.dead_letters(name).url for name in broker.queue_names}
+    metrics.instruments.waiting({name: waiting_messages(broker, url) for name, url in urls.items()})
+    metrics.instruments.open_pushes(notifications.open_pushes())
 
 
 def prepare(broker: SQSBroker, worker: Worker) -> None:

@@ -45,7 +45,7 @@ NOTES: dict[str, tuple[str, ...]] = {
     "push_settled": ("status",),
 }
 
-STEPS: tuple[str, ...] = get_args(Step)
+STEPS: tuple[Step, ...] = get_args(Step)
 
 #: Gives a context manager that is entered when a step begins, and left when it has ended, with its error if it failed.
 Around = Callable[[Step], AbstractContextManager[object]]

@@ -38,6 +38,23 @@ RETURNING id, due_at IS NOT NULL
 """
 
 
+#: What is left to push. Only rows with a date are: ten million settled ones are not in that index.
+OPEN_PUSHES = """
+SELECT push_status, count(*), extract(epoch FROM now() - min(created_at))::float8
+FROM notifications WHERE due_at IS NOT NULL GROUP BY push_status
+"""
+
+
+class OpenPushes(NamedTuple):
+    """The notifications whose push is not over: how many by status, and the oldest one's age in seconds.
+
+    SENT ones are among them while some of their devices are left.
+    """
+
+    by_status: dict[str, int]
+    oldest_age_s: float
+
+
 class Notification(Table):
     """Something a user is told. `event` names what happened: there is one row for it, however often it is reported."""
 
@@ -132,6 +149,17 @@ def take_due(*, limit: int) -> list[str]:
     with connection():
         taken = database.execute_sql(TAKE_DUE, (SWEPT_S, limit)).fetchall()
     return [notification_id for notification_id, is_due in taken if is_due]
+
+
+def open_pushes() -> OpenPushes:
+    """What is left to push."""
+    with connection():
+        rows = database.execute_sql(OPEN_PUSHES).fetchall()
+    counts: dict[str, int] = dict.fromkeys((PushStatus.PENDING, PushStatus.SENDING, PushStatus.SENT), 0)
+    return OpenPushes(
+        by_status={**counts, **{status: count for status, count, _ in rows}},
+        oldest_age_s=max((age for _, _, age in rows), default=0.0),
+    )
 
 
 def postpone(notification_id: str, *, seconds: float) -> None:

@@ -1,0 +1,271 @@
+"""Metrics for Prometheus, beside Dramatiq's own and through its exporter.
+
+All that happens to messages is told by the steps and notes of `steps.py`; here it gets its names and units. Labels have
+few values, whatever is sent: never a user, a task or a message.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dramatiq import Broker, MessageProxy, Worker
+from dramatiq.middleware.prometheus import DB_PATH, Prometheus
+
+from graphnode.broker import SQSBroker
+from graphnode.deliveries import Delivery, State
+from graphnode.steps import NOTES, STEPS, Step, subscribe
+from graphnode.storage.notifications import OpenPushes
+from graphnode.verdicts import Dead, Done, Forget, Hold, Release, Retry
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client import Counter as Counted
+
+#: Metrics are on when Dramatiq's exporter has been given a port.
+SWITCH = "dramatiq_prom_port"
+
+#: Seconds between two counts of what is in hand.
+SAMPLE_S = 2.0
+
+#: What an attempt came to, by the class of its verdict.
+OUTCOMES = {
+    Done: "done",
+    Retry: "retried",
+    Dead: "dead_letter",
+    Hold: "held",
+    Release: "given_back",
+    Forget: "lost",
+    type(None): "undecided",
+}
+
+#: Bounds in seconds: of a step, which may be a commit or a big features file; and of a message's age.
+STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 60, 300)
+AGE_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14_400, 86_400)
+
+#: The counter of each note of `steps.py`: its name, without `_total`, and what it says.
+COUNTERS = {
+    "received": ("graphnode_messages_received", "Messages that SQS delivered, repeats included."),
+    "poll_failed": ("graphnode_poll_errors", "Polls that failed."),
+    "extended": ("graphnode_visibility_extensions", "Visibilities that were extended."),
+    "extension_failed": ("graphnode_visibility_extension_errors", "Visibilities that a failed call did not extend."),
+    "lost": ("graphnode_visibility_losses", "Messages whose visibility ran out in hand: another worker has them."),
+    "delete_failed": ("graphnode_delete_errors", "Handled messages that a try did not delete."),
+    "retried": ("graphnode_retries", "Failed attempts that will be tried again, by the error's reason code."),
+    "dead_letter": ("graphnode_dead_letters", "Messages put on a dead-letter queue, by the error's reason code."),
+    "outage_seconds": ("graphnode_outage_seconds", "Seconds for which the intake was closed, by the service away."),
+    "push_settled": ("graphnode_pushes", "Attempts to push a notification, by the status it has then."),
+}
+
+
+class Instruments:
+    """This project's metrics.
+
+    Parameters:
+      registry: where they are registered.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        # Only here: at its import prometheus_client decides whether it works for many processes.
+        from prometheus_client import Counter, Gauge, Histogram
+
+        self._counters: dict[str, Counted] = {
+            note: Counter(name, says, NOTES[note], registry=registry) for note, (name, says) in COUNTERS.items()
+        }
+        self._handled = Counter(
+            "graphnode_messages_handled",
+            "Attempts at messages, by task type (or actor) and outcome.",
+            ["type", "outcome"],
+            registry=registry,
+        )
+        self._handling = Histogram(
+            "graphnode_handling_duration_seconds",
+            "Seconds that an attempt took.",
+            ["type"],
+            buckets=STEP_BUCKETS,
+            registry=registry,
+        )
+        self._age = Histogram(
+            "graphnode_message_age_seconds",
+            "Seconds from a message's sending to the start of its first attempt.",
+            ["queue"],
+            buckets=AGE_BUCKETS,
+            registry=registry,
+        )
+        steps = Histogram(
+            "graphnode_step_duration_seconds",
+            "Seconds that a step on a message's way took (steps.py).",
+            ["step"],
+            buckets=STEP_BUCKETS,
+            registry=registry,
+        )
+        self._steps = {step: steps.labels(step) for step in STEPS}
+        self._in_hand = Gauge(
+            "graphnode_messages_in_hand",
+            "Messages that are received and not settled.",
+            ["queue", "state"],
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._outage = Gauge(
+            "graphnode_outage_active",
+            "1 while a service is away and nothing is taken.",
+            ["service"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        # What follows is the same wherever one looks: one process of a command looks.
+        self._waiting = Gauge(
+            "graphnode_queue_messages",
+            "Messages that are visible on an SQS queue, about.",
+            ["queue"],
+            multiprocess_mode="livemostrecent",
+            registry=registry,
+        )
+        self._open_pushes = Gauge(
+            "graphnode_open_notifications",
+            "Notifications whose push is not over, by status.",
+            ["status"],
+            multiprocess_mode="livemostrecent",
+            registry=registry,
+        )
+        self._oldest_push = Gauge(
+            "graphnode_oldest_open_notification_age_seconds",
+            "Seconds since the oldest of them was written, 0 without any.",
+            multiprocess_mode="livemostrecent",
+            registry=registry,
+        )
+
+    def around(self, step: Step) -> AbstractContextManager[object]:
+        """Time a step."""
+        return self._steps[step].time()
+
+    def take(self, note: str, amount: float, labels: dict[str, str]) -> None:
+        """Count a note."""
+        if note == "outage":
+            self._outage.labels(**labels).set(amount)
+            return
+        counter = self._counters[note]
+        (counter.labels(**labels) if labels else counter).inc(amount)
+
+    def handled(self, delivery: Delivery) -> None:
+        """An attempt is over."""
+        task_type = type_of(delivery)
+        self._handled.labels(task_type, OUTCOMES[type(delivery.verdict)]).inc()
+        if not delivery.started:
+            return
+        seconds = time.monotonic() - delivery.started
+        self._handling.labels(task_type).observe(seconds)
+        if delivery.receive_count == 1:
+            age = (datetime.now(UTC) - delivery.sent_at).total_seconds() - seconds
+            self._age.labels(delivery.queue_name).observe(max(0.0, age))
+
+    def in_hand(self, deliveries: Iterable[Delivery], *, queues: Iterable[str]) -> None:
+        """Set what is in hand now."""
+        found = Counter((delivery.queue_name, delivery.state) for delivery in deliveries)
+        for queue in queues:
+            for state in State:
+                self._in_hand.labels(queue, state.name.lower()).set(found[queue, state])
+
+    def waiting(self, messages: Mapping[str, int]) -> None:
+        """Set how many messages are visible, by queue."""
+        for queue, count in messages.items():
+            self._waiting.labels(queue).set(count)
+
+    def open_pushes(self, found: OpenPushes) -> None:
+        """Set what is left to push."""
+        for status, count in found.by_status.items():
+            self._open_pushes.labels(status).set(count)
+        self._oldest_push.set(found.oldest_age_s)
+
+
+class Metrics(Prometheus):
+    """Dramatiq's middleware for Prometheus, and this project's metrics. The outermost: it sees verdicts fallen."""
+
+    instruments: Instruments
+
+    def after_process_boot(self, broker: Broker) -> None:
+        """Make the metrics, in the worker process."""
+        forget_ended_processes(Path(DB_PATH))
+        super().after_process_boot(broker)  # type: ignore[no-untyped-call]
+        from prometheus_client import CollectorRegistry
+
+        self.instruments = Instruments(CollectorRegistry())
+        subscribe(around=self.instruments.around, take=self.instruments.take)
+
+    def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        """Begin to count what is in hand."""
+        threading.Thread(target=self._sample, args=(broker,), name="metrics", daemon=True).start()
+
+    def _sample(self, broker: SQSBroker) -> None:
+        while True:
+            self.instruments.in_hand(broker.in_hand.snapshot(), queues=broker.queue_names)
+            time.sleep(SAMPLE_S)
+
+    def after_process_message(
+        self, broker: Broker, message: MessageProxy, *, result: Any = None, exception: BaseException | None = None
+    ) -> None:
+        """Count the attempt."""
+        assert isinstance(message, Delivery)  # noqa: S101
+        super().after_process_message(broker, message, result=result, exception=exception)  # type: ignore[no-untyped-call]
+        self.instruments.handled(message)
+
+    after_skip_message = after_process_message
+
+    def after_nack(self, broker: Broker, message: MessageProxy) -> None:
+        """Dramatiq counts dead letters here; for this broker every failed attempt comes along."""
+        assert isinstance(message, Delivery)  # noqa: S101
+        if isinstance(message.verdict, Dead):
+            super().after_nack(broker, message)  # type: ignore[no-untyped-call]
+
+    def is_first(self) -> bool:
+        """Whether this process is the one of its command that looks at what is the same for all."""
+        return _holds_lock(str(Path(DB_PATH, "first.lock")))
+
+
+def type_of(delivery: Delivery) -> str:
+    """A message's task type; of the worker's own messages, the actor. Unknown types never come so far."""
+    task_type: str = delivery.options.get("log_fields", {}).get("task_type") or delivery.actor_name
+    return task_type
+
+
+def forget_ended_processes(directory: Path) -> None:
+    """Remove the gauges of processes that were killed, and of an earlier one that had our number."""
+    for file in directory.glob("gauge_live*_*.db"):
+        pid = int(file.stem.rpartition("_")[2])
+        if pid == os.getpid() or not _runs(pid):
+            file.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+_locks: dict[str, int] = {}
+
+
+def _holds_lock(path: str) -> bool:
+    """Whether this process has the lock, which it keeps until it ends."""
+    if path in _locks:
+        return True
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+    with suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _locks[path] = descriptor
+        return True
+    os.close(descriptor)
+    return False

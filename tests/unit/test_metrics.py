@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dramatiq
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from graphnode.deliveries import Delivery, State
+from graphnode.metrics import OUTCOMES, Instruments, forget_ended_processes, type_of
+from graphnode.rules.pushes import PushStatus
+from graphnode.steps import NOTES, STEPS, note, step, subscribed
+from graphnode.storage.notifications import OpenPushes
+from graphnode.verdicts import Dead, Done, Retry, Verdict
+from tests.unit.conftest import MakeDelivery
+
+#: The labels that a metric may have: each has few values, whatever is sent.
+BOUNDED = {"queue", "state", "type", "outcome", "step", "reason", "service", "status"}
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def instruments(registry: CollectorRegistry) -> Iterator[Instruments]:
+    made = Instruments(registry)
+    with subscribed(around=made.around, take=made.take):
+        yield made
+
+
+@pytest.fixture
+def result(make_delivery: MakeDelivery) -> Delivery:
+    """A user's result whose attempt is over."""
+    delivery = make_delivery()
+    message: dramatiq.Message[Any] = delivery._message
+    message.options["log_fields"] = {"task_id": "task-7", "task_type": "ADD_NODE_RESULT", "user_id": "ada"}
+    delivery.started = delivery.received
+    return delivery
+
+
+@pytest.mark.parametrize(
+    ("verdict", "outcome"), [(Done(), "done"), (Retry(5), "retried"), (Dead("X", "x", 1), "dead_letter")]
+)
+def test_an_attempt_is_counted_by_type_and_outcome(
+    verdict: Verdict, outcome: str, instruments: Instruments, registry: CollectorRegistry, result: Delivery
+) -> None:
+    result.verdict = verdict
+    instruments.handled(result)
+
+    labels = {"type": "ADD_NODE_RESULT", "outcome": outcome}
+    assert registry.get_sample_value("graphnode_messages_handled_total", labels) == 1
+    assert registry.get_sample_value("graphnode_message_age_seconds_count", {"queue": "results"}) == 1
+
+
+def test_each_kind_of_verdict_is_an_outcome() -> None:
+    assert set(OUTCOMES) == {*Verdict.__args__, type(None)}
+
+
+def test_a_step_is_timed_even_when_it_fails(instruments: Instruments, registry: CollectorRegistry) -> None:
+    with pytest.raises(ValueError, match="broke"), step("store"):
+        raise ValueError("broke")
+
+    assert registry.get_sample_value("graphnode_step_duration_seconds_count", {"step": "store"}) == 1
+
+
+def test_each_note_has_a_metric(instruments: Instruments, registry: CollectorRegistry) -> None:
+    before = generate_latest(registry)
+    for name, labels in NOTES.items():
+        note(name, 3, **dict.fromkeys(labels, "some"))
+        after = generate_latest(registry)
+        assert after != before
+        before = after
+
+
+def test_an_outage_is_seen_while_it_lasts(instruments: Instruments, registry: CollectorRegistry) -> None:
+    note("outage", 1, service="PostgreSQL")
+    assert registry.get_sample_value("graphnode_outage_active", {"service": "PostgreSQL"}) == 1
+    note("outage", 0, service="PostgreSQL")
+    assert registry.get_sample_value("graphnode_outage_active", {"service": "PostgreSQL"}) == 0
+
+
+def test_what_is_no_longer_in_hand_is_counted_as_none(
+    instruments: Instruments, registry: CollectorRegistry, result: Delivery
+) -> None:
+    running = {"queue": "results", "state": "running"}
+    result.state = State.RUNNING
+    instruments.in_hand([result], queues=["results"])
+    assert registry.get_sample_value("graphnode_messages_in_hand", running) == 1
+    instruments.in_hand([], queues=["results"])
+    assert registry.get_sample_value("graphnode_messages_in_hand", running) == 0
+
+
+def test_names_have_units_and_labels_are_bounded_and_no_id_gets_through(
+    instruments: Instruments, registry: CollectorRegistry, result: Delivery
+) -> None:
+    instruments.handled(result)
+    instruments.in_hand([result], queues=["results"])
+    instruments.open_pushes(OpenPushes(dict.fromkeys(PushStatus, 1), oldest_age_s=3.0))
+    instruments.waiting({"results": 4})
+    for name in STEPS:
+        with step(name):
+            pass
+
+    for metric in registry.collect():
+        assert re.fullmatch(r"graphnode_[a-z_]+", metric.name)
+        assert metric.type != "histogram" or metric.name.endswith("_seconds")
+        for sample in metric.samples:
+            assert sample.labels.keys() - {"le"} <= BOUNDED
+    text = generate_latest(registry).decode()
+    assert not any(known in text for known in ("ada", "task-7", result.message_id, result.body))
+
+
+def test_the_workers_own_messages_go_by_their_actor(make_delivery: MakeDelivery) -> None:
+    assert type_of(make_delivery()) == "work"
+
+
+def test_gauges_of_processes_that_have_ended_are_forgotten_and_counters_stay(tmp_path: Path) -> None:
+    # Linux has no process of so high a number.
+    for name in ("gauge_livesum_4194305.db", "gauge_livesum_1.db", "counter_4194305.db"):
+        (tmp_path / name).touch()
+
+    forget_ended_processes(tmp_path)
+
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["counter_4194305.db", "gauge_livesum_1.db"]
