@@ -22,6 +22,7 @@ from dramatiq.middleware.prometheus import DB_PATH, Prometheus
 
 from graphnode.broker import SQSBroker
 from graphnode.deliveries import Delivery, State
+from graphnode.errors import GraphNodeError
 from graphnode.steps import NOTES, STEPS, Step, subscribe
 from graphnode.storage.notifications import OpenPushes
 from graphnode.verdicts import Dead, Done, Forget, Hold, Release, Retry
@@ -80,16 +81,19 @@ class Instruments:
         self._counters: dict[str, Counted] = {
             note: Counter(name, says, NOTES[note], registry=registry) for note, (name, says) in COUNTERS.items()
         }
+        # From 0 on: of a series that begins with its first dead letter, Prometheus sees no increase.
+        for reason in reasons(GraphNodeError):
+            self._counters["dead_letter"].labels(reason)
         self._handled = Counter(
             "graphnode_messages_handled",
-            "Attempts at messages, by task type (or actor) and outcome.",
-            ["type", "outcome"],
+            "Attempts at messages, by actor and outcome.",
+            ["actor", "outcome"],
             registry=registry,
         )
         self._handling = Histogram(
             "graphnode_handling_duration_seconds",
             "Seconds that an attempt took.",
-            ["type"],
+            ["actor"],
             buckets=STEP_BUCKETS,
             registry=registry,
         )
@@ -158,12 +162,11 @@ class Instruments:
 
     def handled(self, delivery: Delivery) -> None:
         """An attempt is over."""
-        task_type = type_of(delivery)
-        self._handled.labels(task_type, OUTCOMES[type(delivery.verdict)]).inc()
+        self._handled.labels(delivery.actor_name, OUTCOMES[type(delivery.verdict)]).inc()
         if not delivery.started:
             return
         seconds = time.monotonic() - delivery.started
-        self._handling.labels(task_type).observe(seconds)
+        self._handling.labels(delivery.actor_name).observe(seconds)
         if delivery.receive_count == 1:
             age = (datetime.now(UTC) - delivery.sent_at).total_seconds() - seconds
             self._age.labels(delivery.queue_name).observe(max(0.0, age))
@@ -231,10 +234,9 @@ class Metrics(Prometheus):
         return _holds_lock(str(Path(DB_PATH, "first.lock")))
 
 
-def type_of(delivery: Delivery) -> str:
-    """A message's task type; of the worker's own messages, the actor. Unknown types never come so far."""
-    task_type: str = delivery.options.get("log_fields", {}).get("task_type") or delivery.actor_name
-    return task_type
+def reasons(error: type[GraphNodeError]) -> set[str]:
+    """The reason codes of an error's class and of those derived from it."""
+    return {error.reason}.union(*map(reasons, error.__subclasses__()))
 
 
 def forget_ended_processes(directory: Path) -> None:

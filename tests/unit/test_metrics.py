@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from graphnode.deliveries import Delivery, State
-from graphnode.metrics import OUTCOMES, Instruments, forget_ended_processes, type_of
+from graphnode.metrics import OUTCOMES, Instruments, forget_ended_processes
 from graphnode.rules.pushes import PushStatus
 from graphnode.steps import NOTES, STEPS, note, step, subscribed
 from graphnode.storage.notifications import OpenPushes
@@ -18,7 +18,7 @@ from graphnode.verdicts import Dead, Done, Retry, Verdict
 from tests.unit.conftest import MakeDelivery
 
 #: The labels that a metric may have: each has few values, whatever is sent.
-BOUNDED = {"queue", "state", "type", "outcome", "step", "reason", "service", "status"}
+BOUNDED = {"queue", "state", "actor", "outcome", "step", "reason", "service", "status"}
 
 
 @pytest.fixture
@@ -46,13 +46,13 @@ def result(make_delivery: MakeDelivery) -> Delivery:
 @pytest.mark.parametrize(
     ("verdict", "outcome"), [(Done(), "done"), (Retry(5), "retried"), (Dead("X", "x", 1), "dead_letter")]
 )
-def test_an_attempt_is_counted_by_type_and_outcome(
+def test_an_attempt_is_counted_by_actor_and_outcome(
     verdict: Verdict, outcome: str, instruments: Instruments, registry: CollectorRegistry, result: Delivery
 ) -> None:
     result.verdict = verdict
     instruments.handled(result)
 
-    labels = {"type": "ADD_NODE_RESULT", "outcome": outcome}
+    labels = {"actor": "work", "outcome": outcome}
     assert registry.get_sample_value("graphnode_messages_handled_total", labels) == 1
     assert registry.get_sample_value("graphnode_message_age_seconds_count", {"queue": "results"}) == 1
 
@@ -115,8 +115,11 @@ def test_names_have_units_and_labels_are_bounded_and_no_id_gets_through(
     assert not any(known in text for known in ("ada", "task-7", result.message_id, result.body))
 
 
-def test_the_workers_own_messages_go_by_their_actor(make_delivery: MakeDelivery) -> None:
-    assert type_of(make_delivery()) == "work"
+def test_the_first_dead_letter_of_a_reason_is_an_increase(
+    instruments: Instruments, registry: CollectorRegistry
+) -> None:
+    for reason in ("INVALID_ENVELOPE", "UNEXPECTED"):
+        assert registry.get_sample_value("graphnode_dead_letters_total", {"reason": reason}) == 0
 
 
 def test_gauges_of_processes_that_have_ended_are_forgotten_and_counters_stay(tmp_path: Path) -> None:
