@@ -32,8 +32,9 @@ from dramatiq_sqs.exceptions import MessageDelayTooLong, MessageTooLarge
 from graphnode import dead_letters, error_reports
 from graphnode.deliveries import BATCH, Delivery, InHand, State, batch_to_ask_for
 from graphnode.errors import InvalidMessage, PermanentError, log_text, one_line, sorted_error
-from graphnode.heartbeat import Heartbeat
+from graphnode.heartbeat import STUCK_AFTER_S, Heartbeat
 from graphnode.outages import Outages
+from graphnode.pulse import beat, rest
 from graphnode.queues import DeadLetterQueue, Options, Origin, find_dead_letters
 from graphnode.settlement import Settlement
 from graphnode.steps import note, step
@@ -365,6 +366,11 @@ class SQSConsumer(dramatiq.Consumer):
                 self._backlog.set()
             else:
                 self._backlog.clear()
+        rest()
+
+    def _beat(self) -> None:
+        """A poller goes on. It may take as long as a poll, and then the calls for what it brought."""
+        beat(within_s=self.broker.options.poll_wait_s + STUCK_AFTER_S)
 
     def _receive(self, wanted: int) -> list[MessageTypeDef]:
         """One long poll; what it brings is in the worker's reach."""
@@ -384,12 +390,14 @@ class SQSConsumer(dramatiq.Consumer):
     def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while not self._ending and (left := deadline - time.monotonic()) > 0:
+            self._beat()
             time.sleep(min(left, ATTENTION_S))
 
     def _wait_for_room(self, *, extra: bool) -> int:
         """Wait until a poll is due; how many messages it asks for, or 0 at the end."""
         in_hand = self.broker.in_hand
         while not self._ending:
+            self._beat()
             if extra and not self._backlog.wait(ATTENTION_S):
                 continue
             if not self.broker.outages.wait_until_open(ATTENTION_S):

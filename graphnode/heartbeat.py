@@ -13,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from graphnode.deliveries import BATCH, Delivery, InHand, State
 from graphnode.errors import log_text
+from graphnode.pulse import beat, rest
 from graphnode.steps import note, step
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ EXTEND_AFTER = 0.4
 
 #: The heartbeat beats this often in one visibility timeout.
 BEATS = 10
+
+#: Seconds for one call of SQS, many times over: a heartbeat that takes longer is stuck.
+STUCK_AFTER_S = 60.0
 
 #: SQS's ceiling: seconds that a message can stay invisible, counted from its receipt.
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html
@@ -70,11 +74,19 @@ class Heartbeat(threading.Thread):
 
     def run(self) -> None:
         """Beat until stopped."""
+        beat(within_s=self.longest_silence_s)
         while not self._stopped.wait(self.visibility_s / BEATS):
             try:
                 self.beat()
             except Exception as error:
                 log.error("heartbeat failed, trying again", error=log_text(error))
+            beat(within_s=self.longest_silence_s)
+        rest()
+
+    @property
+    def longest_silence_s(self) -> float:
+        """Seconds in which a heartbeat that is not stuck gives a sign of life, even if SQS answers nothing."""
+        return self.visibility_s / BEATS + STUCK_AFTER_S
 
     def stop(self) -> None:
         """Stop beating."""
@@ -87,6 +99,7 @@ class Heartbeat(threading.Thread):
         for queue_url, group in groupby(candidates, key=lambda delivery: delivery.queue_url):
             deliveries = list(group)
             for start in range(0, len(deliveries), BATCH):
+                beat(within_s=self.longest_silence_s)
                 batch = self._claim(deliveries[start : start + BATCH])
                 try:
                     self._extend(queue_url, batch)

@@ -23,6 +23,7 @@ from dramatiq.middleware.prometheus import DB_PATH, Prometheus
 from graphnode.broker import SQSBroker
 from graphnode.deliveries import Delivery, State
 from graphnode.errors import GraphNodeError
+from graphnode.pulse import is_running
 from graphnode.steps import NOTES, STEPS, Step, subscribe
 from graphnode.storage.notifications import OpenPushes
 from graphnode.verdicts import Dead, Done, Forget, Hold, Release, Retry
@@ -243,18 +244,8 @@ def forget_ended_processes(directory: Path) -> None:
     """Remove the gauges of processes that were killed, and of an earlier one that had our number."""
     for file in directory.glob("gauge_live*_*.db"):
         pid = int(file.stem.rpartition("_")[2])
-        if pid == os.getpid() or not _runs(pid):
+        if pid == os.getpid() or not is_running(pid):
             file.unlink(missing_ok=True)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 _locks: dict[str, int] = {}

@@ -45,6 +45,7 @@ DatabaseUrl = Annotated[
 AwsRegion = Annotated[str, Meta(pattern=r"^[a-z]{2,}(-[a-z]+)+-\d+$", description="an AWS region such as eu-central-1")]
 LogFormat = Annotated[Literal["json", "console"], Meta(description="json or console")]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")]
+Port = Annotated[int, Meta(ge=1, le=65_535, description="a port to serve health on (not set: it is not served)")]
 Bucket = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="an S3 bucket's name")]
 PollWait = Annotated[int, Meta(ge=1, le=20, description="1 to 20 seconds (how long a poll waits for messages)")]
 PollGrace = Annotated[
@@ -131,6 +132,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "(after so long without news a task has failed)",
         ),
     ] = "2h"
+    health_port: Port | None = None
     fcm_endpoint: Annotated[Url, Meta(description="a URL such as https://host:port (in place of FCM's own)")] | None = (
         None
     )
@@ -168,6 +170,12 @@ class PushSettings(msgspec.Struct, frozen=True, kw_only=True):
     fcm_endpoint: str | None = None
 
     __repr__ = Settings.__repr__
+
+
+class HealthSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What it takes to ask a worker how it is."""
+
+    health_port: Port | None = None
 
 
 class UploadSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -270,6 +278,13 @@ def read_ai_settings(environment: Mapping[str, str]) -> AiSettings:
     values, faults = _read(environment, AiSettings)
     _refuse(faults)
     return AiSettings(**values)
+
+
+def read_health_settings(environment: Mapping[str, str]) -> HealthSettings:
+    """Read and check the settings of a process that asks for a worker's health, as `read_settings` does a worker's."""
+    values, faults = _read(environment, HealthSettings)
+    _refuse(faults)
+    return HealthSettings(**values)
 
 
 def _read(environment: Mapping[str, str], kind: type[msgspec.Struct]) -> tuple[dict[str, Any], list[str]]:

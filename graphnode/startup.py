@@ -20,6 +20,7 @@ from graphnode.broker import SQSBroker
 from graphnode.deliveries import Delivery
 from graphnode.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
 from graphnode.errors import AwsOutage, DatabaseOutage, GraphNodeError, OutageError, ServiceBusy, sorted_error
+from graphnode.health import HealthReports
 from graphnode.logs import configure_logs, watch_for_storms
 from graphnode.metrics import SWITCH, Metrics
 from graphnode.middleware import Ledger, worker_middleware
@@ -56,6 +57,7 @@ def worker_broker() -> SQSBroker:
         outages=Outages({DatabaseOutage.service: database.probe, AwsOutage.service: lambda: probe_aws(broker)}),
         middleware=[
             *metrics,
+            HealthReports(),
             *worker_middleware(
                 prepare=lambda worker: prepare(broker, worker),
                 policy=retry_policy,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import runpy
+import socket
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -76,6 +78,25 @@ def s3(stack_env: dict[str, str]) -> S3Client:
 def ai(stack_env: dict[str, str], sqs: SQSClient, s3: S3Client) -> AiServer:
     """The AI server and the operator of the test's stack."""
     return AiServer(stack_env, sqs, s3)
+
+
+def _free_port() -> int:
+    with closing(socket.socket()) as server:
+        server.bind(("127.0.0.1", 0))
+        port: int = server.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def health_port() -> int:
+    """A port for a worker to serve its health on."""
+    return _free_port()
+
+
+@pytest.fixture
+def metrics_port() -> int:
+    """A port for a worker to serve its metrics on."""
+    return _free_port()
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from graphnode.dev import outcomes
 from graphnode.dev.postgres import start_postgres
 from graphnode.dev.stack import bring_up_to_date
 from graphnode.dev.worker import Worker
+from graphnode.health import Health, ask
 from tests.e2e.ai_server import PATIENCE_S, WAITING, AiServer, found
 from tests.e2e.conftest import SETTINGS, StartWorker
 
@@ -106,14 +107,15 @@ def test_a_long_outage_with_thousands_of_messages_and_native_redrive_after_five_
     assert outcomes.dead_letters(ai.sqs, ai.dead_letter_queue) == []
 
 
-def test_an_outage_of_the_database_makes_no_dead_letter_and_heals_by_itself(
-    ai: AiServer, stack_env: dict[str, str], open_path: Path
+def test_an_outage_of_the_database_makes_no_dead_letter_and_heals_by_itself_unready_but_alive(
+    ai: AiServer, stack_env: dict[str, str], open_path: Path, health_port: int
 ) -> None:
     with start_postgres(open_path / "data") as postgres:
         bring_up_to_date(postgres.url)
         ai.environment = {**stack_env, "DATABASE_URL": postgres.url}
         environment = {**SETTINGS, **ai.environment, "GRAPHNODE_VISIBILITY_TIMEOUT": "2", "GRAPHNODE_MAX_ATTEMPTS": "2"}
         environment["GRAPHNODE_LOG_LEVEL"] = "debug"
+        environment["GRAPHNODE_HEALTH_PORT"] = str(health_port)
         with Worker(environment) as worker:
             worker.wait_until_ready()
             ai.ended(ai.send(ai.result("graph", user_id="warm-up")))
@@ -122,12 +124,16 @@ def test_an_outage_of_the_database_makes_no_dead_letter_and_heals_by_itself(
             ai.wait_for_log(worker, "outage began")
             still_waiting = lambda: worker.log.text().count("still away") >= 3 or None  # noqa: E731
             found(outcomes.wait_for(still_waiting, timeout_s=PATIENCE_S), "three probes")
+            assert ask(health_port, path="/live") == Health(True, [])
+            assert not ask(health_port, path="/ready").ok
 
             postgres.start()
 
             assert {ai.ended(result).status for result in results} == {"COMPLETED"}
             log = worker.log.text()
             assert log.count("outage began") == log.count("outage over") == 1
+            is_ready = lambda: ask(health_port, path="/ready").ok or None  # noqa: E731
+            found(outcomes.wait_for(is_ready, timeout_s=PATIENCE_S), "readiness")
         assert outcomes.dead_letters(ai.sqs, ai.dead_letter_queue) == []
 
 

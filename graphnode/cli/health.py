@@ -1,0 +1,27 @@
+"""The worker's health."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+
+@click.command()
+@click.option("--ready", is_flag=True, help="Ask whether it takes messages, not only whether it is alive.")
+def health(ready: bool) -> None:
+    """Ask the worker on this machine how it is, at GRAPHNODE_HEALTH_PORT: one line, and exit code 0 or 1.
+
+    For a container's health check. An outage of the database, of S3 or of SQS leaves a worker alive, but not ready.
+    """
+    from graphnode.errors import SettingsError
+    from graphnode.health import ask
+    from graphnode.settings import read_health_settings
+
+    port = read_health_settings(os.environ).health_port
+    if port is None:
+        raise SettingsError("GRAPHNODE_HEALTH_PORT is missing: set it to the port on which the worker serves health.")
+    found = ask(port, path="/ready" if ready else "/live")
+    click.echo("; ".join(found.problems) or ("ready" if ready else "alive"))
+    sys.exit(0 if found.ok else 1)

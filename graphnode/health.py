@@ -1,0 +1,231 @@
+"""Whether a worker is alive, and whether it takes messages: over HTTP, for all processes of a `dramatiq` command.
+
+Each worker process writes a report into a directory of its command, once a second. A process of its own, forked by
+Dramatiq, reads the reports and answers:
+
+- `/live`: 200, or 503 when a process reports no more, or when one of its pollers or its heartbeat is stuck.
+- `/ready`: 200, or 503 while a process is starting or stopping, or a service that it needs is away.
+
+An outage makes a worker unready, never dead: it heals by itself, and a restart would only cost what is in hand.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import ProxyHandler, build_opener
+
+import msgspec
+import structlog
+from dramatiq import Broker, Middleware, Worker
+
+from graphnode.broker import SQSBroker
+from graphnode.errors import SettingsError, log_text
+from graphnode.pulse import Beat, beats, is_running
+from graphnode.settings import read_health_settings
+
+#: Seconds between two reports of a process, and seconds without one after which it is stuck: swapping, or suspended.
+REPORT_S = 1.0
+SILENT_S = 15.0
+
+#: Seconds that `ask` waits for its answer.
+ASK_TIMEOUT_S = 3.0
+
+log = structlog.get_logger("graphnode.health")
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker process says of itself.
+
+    Parameters:
+      pid: its process ID.
+      at: when it said so (monotonic).
+      state: `starting`, `taking`, `stopping`, or `waiting` while a service is away.
+      beats: its threads' last beats.
+    """
+
+    pid: int
+    at: float
+    state: str
+    beats: dict[str, Beat]
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The answer: whether it is well, and a line on each process that is not."""
+
+    ok: bool
+    problems: list[str]
+
+
+def liveness(reports: Sequence[Report], *, now: float) -> Health:
+    """Whether all processes report, and all their threads go on."""
+    problems = [
+        f"process {report.pid}: no report for {now - report.at:.0f} s" for report in reports if is_silent(report, now)
+    ]
+    problems += [
+        f"process {report.pid}: {name} has been stuck for {report.at - beat.at:.0f} s"
+        for report in reports
+        for name, beat in sorted(report.beats.items())
+        if report.at - beat.at > beat.within_s
+    ]
+    return Health(not problems, problems)
+
+
+def readiness(reports: Sequence[Report], *, now: float) -> Health:
+    """Whether all processes take messages."""
+    problems = list(liveness(reports, now=now).problems)
+    problems += [f"process {report.pid}: {report.state}" for report in reports if report.state != "taking"]
+    if not reports:
+        problems.append("no worker process has started yet")
+    return Health(not problems, problems)
+
+
+def is_silent(report: Report, now: float) -> bool:
+    """Whether a process should have reported long ago."""
+    return now - report.at > SILENT_S
+
+
+def directory() -> Path:
+    """Where the processes of a `dramatiq` command meet, all of which it has started."""
+    return Path(tempfile.gettempdir(), f"graphnode-health-{os.getuid()}-{os.getppid()}")
+
+
+class HealthReports(Middleware):
+    """Writes the process's reports, and has Dramatiq fork the process that serves them, if it is given a port."""
+
+    def __init__(self) -> None:
+        self._state = "starting"
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def forks(self) -> list[Callable[[], int]]:
+        """The process that serves."""
+        return [serve] if port() else []
+
+    def after_process_boot(self, broker: Broker) -> None:
+        """Begin to report: the start may wait long for services that are away."""
+        if port():
+            self._thread = threading.Thread(target=self._run, args=(broker, directory()), name="health", daemon=True)
+            self._thread.start()
+
+    def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        """From here on the process takes messages."""
+        self._state = "taking"
+
+    def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        """The end is no silence."""
+        self._ended.set()
+        if self._thread:
+            self._thread.join(SILENT_S)
+
+    def _run(self, broker: SQSBroker, place: Path) -> None:
+        place.mkdir(mode=0o700, exist_ok=True)
+        forget_ended_processes(place)
+        while not self._ended.wait(REPORT_S):
+            write(place, self.report(broker))
+        (place / str(os.getpid())).unlink(missing_ok=True)
+        with suppress(OSError):
+            # The last one can.
+            place.rmdir()
+
+    def report(self, broker: SQSBroker) -> Report:
+        """The process as it is now."""
+        state = self._state
+        if state == "taking" and broker.outages.closed:
+            state = "waiting for a service that is away"
+        if broker.stopping:
+            state = "stopping"
+        return Report(pid=os.getpid(), at=time.monotonic(), state=state, beats=beats())
+
+
+def port() -> int | None:
+    """The port to serve on; none when it is not set, or wrong: then the worker's own start says so."""
+    try:
+        return read_health_settings(os.environ).health_port
+    except SettingsError:
+        return None
+
+
+def write(place: Path, report: Report) -> None:
+    """Put a report in its place, whole. Where the disk is full, the next one may find room."""
+    new = place / f".{report.pid}"
+    try:
+        new.write_bytes(msgspec.json.encode(report))
+        new.replace(place / str(report.pid))
+    except OSError as error:
+        log.warning("health not reported", error=log_text(error))
+
+
+def forget_ended_processes(place: Path) -> None:
+    """Remove what processes left that were killed: an earlier command may have had this one's number."""
+    for file in place.glob("[0-9]*"):
+        if not is_running(int(file.name)):
+            file.unlink(missing_ok=True)
+
+
+def read(place: Path) -> list[Report]:
+    """The reports of the processes that have not ended."""
+    found = []
+    for file in sorted(place.glob("[0-9]*")):
+        # It may have ended since.
+        with suppress(FileNotFoundError):
+            found.append(msgspec.json.decode(file.read_bytes(), type=Report))
+    return found
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers `/live` and `/ready`."""
+
+    #: Seconds that a client may keep a thread waiting.
+    timeout = 5
+
+    def do_GET(self) -> None:
+        """Answer."""
+        judge = {"/live": liveness, "/ready": readiness}.get(self.path.partition("?")[0])
+        if judge is None:
+            self.send_error(404)
+            return
+        health = judge(read(directory()), now=time.monotonic())
+        body = msgspec.json.encode(health)
+        self.send_response(200 if health.ok else 503)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """A question every few seconds is no event."""
+
+
+def serve() -> int:
+    """Serve until SIGTERM. Runs in a process of its own, forked by Dramatiq."""
+    number = port()
+    assert number, "forked only with a port"  # noqa: S101
+    try:
+        with ThreadingHTTPServer(("", number), Handler) as server:
+            server.serve_forever()
+    except OSError as error:
+        log.error("health is not served", port=number, error=log_text(error))
+        return 1
+    return 0
+
+
+def ask(number: int, *, path: str) -> Health:
+    """What the worker on this machine answers."""
+    # Not by a proxy, whatever the environment says.
+    opener = build_opener(ProxyHandler({}))
+    try:
+        with opener.open(f"http://127.0.0.1:{number}{path}", timeout=ASK_TIMEOUT_S) as answer:
+            return msgspec.json.decode(answer.read(), type=Health)
+    except HTTPError as error:
+        return msgspec.json.decode(error.read(), type=Health)
+    except (URLError, OSError) as error:
+        return Health(False, [f"nothing answers on port {number}: {error}"])
