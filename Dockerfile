@@ -3,7 +3,7 @@ FROM python:3.11-slim AS build
 WORKDIR /source
 COPY pyproject.toml setup.cfg README.md ./
 COPY graphnode graphnode
-RUN python -m venv /opt/graphnode && /opt/graphnode/bin/pip install --no-cache-dir .
+RUN python -m venv /opt/graphnode && /opt/graphnode/bin/pip install --no-cache-dir '.[otel]'
 
 FROM python:3.11-slim
 RUN useradd --system --no-create-home --uid 10001 graphnode

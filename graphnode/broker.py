@@ -196,12 +196,12 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
             raise MessageDelayTooLong(
                 f"A delay of {seconds} s is over SQS's limit of {MAX_DELAY_SECONDS} s (15 minutes)"
             )
+        self.emit_before("enqueue", message, delay)
         body = b64encode(message.encode()).decode()
         if len(body) > dead_letters.LARGEST_MESSAGE_BYTES:
             raise MessageTooLarge(
                 f"A message of {len(body)} bytes is over SQS's limit of 1 MiB ({dead_letters.LARGEST_MESSAGE_BYTES})"
             )
-        self.emit_before("enqueue", message, delay)
         self.client.send_message(QueueUrl=queue.url, MessageBody=body, DelaySeconds=seconds)
         self.emit_after("enqueue", message, delay)
         return message
@@ -381,6 +381,7 @@ class SQSConsumer(dramatiq.Consumer):
                 WaitTimeSeconds=self.broker.options.poll_wait_s,
                 VisibilityTimeout=self.broker.options.visibility_s,
                 MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
+                MessageAttributeNames=self.broker.options.message_attributes,
             )
         messages = answer.get("Messages", [])
         note("received", len(messages), queue=self.queue_name)
@@ -467,6 +468,9 @@ class SQSConsumer(dramatiq.Consumer):
             receive_count=known.receive_count,
             sent_at=known.sent_at,
             visibility_s=self.broker.options.visibility_s,
+            attributes={
+                name: found.get("StringValue", "") for name, found in message.get("MessageAttributes", {}).items()
+            },
         )
         delivery.verdict = verdict
         return delivery
@@ -502,6 +506,7 @@ class SQSConsumer(dramatiq.Consumer):
             attempt=dead.attempt,
             task_id=task_id,
             task_type=task_type,
+            trace_id=delivery.trace_id,
             failed_at=datetime.now(UTC),
             worker=f"{socket.gethostname()}:{os.getpid()}",
             largest_bytes=self.broker.dead_letters(self.queue_name).largest_bytes,

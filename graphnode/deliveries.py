@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import Enum, auto
 
@@ -61,6 +61,7 @@ class Delivery(dramatiq.MessageProxy):
       receive_count: SQS's ApproximateReceiveCount: the attempt.
       sent_at: SQS's SentTimestamp.
       visibility_s: seconds it stays invisible to others, from now.
+      attributes: the message attributes that were asked for, and that it has.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Delivery(dramatiq.MessageProxy):
         receive_count: int,
         sent_at: datetime,
         visibility_s: float,
+        attributes: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.queue_url = queue_url
@@ -89,6 +91,8 @@ class Delivery(dramatiq.MessageProxy):
         self.extending = False
         self.started = 0.0
         self.thread_id: int | None = None
+        self.attributes = attributes or {}
+        self.trace_id: str | None = None
 
     def is_ours(self, now: float) -> bool:
         """Whether SQS still hides it from everybody else."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -62,6 +62,7 @@ class Options:
       poll_wait_s: seconds a poll waits for messages.
       poll_grace_s: seconds a stop waits for a poll in progress.
       max_attempts: after how many failures a message is a dead letter; SQS's own redrive must come much later.
+      message_attributes: what polls ask for beside the body.
     """
 
     queues: Mapping[str, Queue]
@@ -71,6 +72,7 @@ class Options:
     poll_wait_s: int = 20
     poll_grace_s: float = 20.0
     max_attempts: int = 8
+    message_attributes: Sequence[str] = ()
 
 
 class DeadLetterQueue(NamedTuple):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 from dramatiq import Worker
 
-from graphnode import envelopes, error_reports, objects, push, runtime
+from graphnode import envelopes, error_reports, objects, push, runtime, traces
 from graphnode.broker import SQSBroker
 from graphnode.deliveries import Delivery
 from graphnode.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
@@ -57,6 +57,7 @@ def worker_broker() -> SQSBroker:
         outages=Outages({DatabaseOutage.service: database.probe, AwsOutage.service: lambda: probe_aws(broker)}),
         middleware=[
             *metrics,
+            *([traces.Traces()] if traces.are_wanted(os.environ) else []),
             HealthReports(),
             *worker_middleware(
                 prepare=lambda worker: prepare(broker, worker),
@@ -95,6 +96,7 @@ def broker_options() -> Options:
         poll_wait_s=known.poll_wait,
         poll_grace_s=known.poll_grace,
         max_attempts=known.max_attempts,
+        message_attributes=traces.CARRIER if traces.are_wanted(os.environ) else (),
     )
 
 

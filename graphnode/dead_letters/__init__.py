@@ -19,7 +19,7 @@ LONGEST_ERROR = 1024
 SHORTENED = " […]"
 
 #: The attributes, the most telling first: when a body leaves too little room, the last ones are left out.
-ATTRIBUTES = ("reason", "error", "task_id", "task_type", "attempt", "failed_at", "worker")
+ATTRIBUTES = ("reason", "error", "task_id", "task_type", "attempt", "failed_at", "worker", "trace_id")
 
 #: Characters that SQS does not take in an attribute: all but those of XML 1.0.
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
@@ -36,6 +36,7 @@ def attributes(
     task_type: str | None,
     failed_at: datetime,
     worker: str,
+    trace_id: str | None = None,
     largest_bytes: int = LARGEST_MESSAGE_BYTES,
 ) -> dict[str, MessageAttributeValueTypeDef]:
     """The message attributes of a dead letter with this body, within SQS's limits.
@@ -48,6 +49,7 @@ def attributes(
       task_id, task_type: None when the body does not tell.
       failed_at: when it failed.
       worker: which process it failed in.
+      trace_id: of OpenTelemetry; None when nothing is traced.
       largest_bytes: the most that the dead-letter queue takes.
     """
     values = {
@@ -58,6 +60,7 @@ def attributes(
         "attempt": str(attempt),
         "failed_at": failed_at.isoformat(),
         "worker": worker,
+        "trace_id": trace_id,
     }
     room = largest_bytes - len(body.encode())
     chosen: dict[str, MessageAttributeValueTypeDef] = {}

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
 import signal
+import threading
 import urllib.request
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client.parser import text_string_to_metric_families
 
 from graphnode.dev import outcomes
@@ -18,6 +25,43 @@ from graphnode.health import Health, ask
 from tests.e2e.ai_server import PATIENCE_S, AiServer, found
 from tests.e2e.conftest import StartWorker
 
+#: A sampled span of a producer.
+PRODUCER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+class Collector(ThreadingHTTPServer):
+    """Takes spans by OTLP."""
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+        super().__init__(("127.0.0.1", 0), TakeSpans)
+
+    def trace(self, task_id: str) -> dict[str, Span]:
+        """The spans, by name, of the trace in which a task's result was handled; none until it has all its pushes."""
+        spans = list(self.spans)
+        of_task = {span.trace_id for span in spans if any(a.value.string_value == task_id for a in span.attributes)}
+        found = {span.name: span for span in spans if span.trace_id in of_task}
+        return found if any(name.endswith("-notifications") for name in found) else {}
+
+
+class TakeSpans(BaseHTTPRequestHandler):
+    """One request of an exporter."""
+
+    server: Collector
+
+    def do_POST(self) -> None:
+        """Keep the spans."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            for scope in resource.scope_spans:
+                self.server.spans += scope.spans
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """A test's output is its own."""
+
 
 class Observed(NamedTuple):
     """A worker, and where it is observed."""
@@ -25,6 +69,7 @@ class Observed(NamedTuple):
     worker: Worker
     metrics_port: int
     health_port: int
+    collector: Collector
 
     def sample(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that have these labels."""
@@ -49,18 +94,34 @@ class Observed(NamedTuple):
 
 
 @pytest.fixture
-def observed(start_worker: StartWorker, tmp_path: Path, health_port: int, metrics_port: int) -> Observed:
+def collector() -> Iterator[Collector]:
+    with Collector() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def observed(
+    start_worker: StartWorker, tmp_path: Path, health_port: int, metrics_port: int, collector: Collector
+) -> Observed:
     worker = start_worker(
         processes=2,
         dramatiq_prom_port=str(metrics_port),
         dramatiq_prom_db=str(tmp_path / "metrics"),
         GRAPHNODE_HEALTH_PORT=str(health_port),
         GRAPHNODE_SWEEP_INTERVAL="0.5",
+        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{collector.server_address[1]}",
+        OTEL_BSP_SCHEDULE_DELAY="200",
     )
-    return Observed(worker, metrics_port, health_port)
+    return Observed(worker, metrics_port, health_port, collector)
 
 
-def test_two_processes_tell_what_they_did_and_a_suspended_one_is_not_alive(ai: AiServer, observed: Observed) -> None:
+def test_two_processes_tell_what_they_did_in_metrics_and_traces_and_a_suspended_one_is_not_alive(
+    ai: AiServer, observed: Observed
+) -> None:
     assert observed.health("/ready", ok=True).problems == []
     results = [ai.send(ai.result("graph", user_id=f"user-{number}")) for number in range(4)]
     ai.send_body("no envelope")
@@ -78,6 +139,24 @@ def test_two_processes_tell_what_they_did_and_a_suspended_one_is_not_alive(ai: A
     assert counted("graphnode_step_duration_seconds_count", step="fetch") == 8
     assert counted("graphnode_message_age_seconds_count", queue="results") == 4
     assert counted("graphnode_queue_messages", queue="results-dead-letters") == 1
+
+    look = lambda: observed.collector.trace(results[0].task_id) or None  # noqa: E731
+    trace = found(outcomes.wait_for(look, timeout_s=PATIENCE_S), "the trace from receipt to push")
+    result_queue, notification_queue = (url.rpartition("/")[2] for url in (ai.result_queue, ai.notification_queue))
+    assert {"fetch", "decode", "store", "commit", "enqueue"} < trace.keys()
+    assert {f"receive {result_queue}", f"process {result_queue}", f"process {notification_queue}"} < trace.keys()
+    assert trace[f"process {notification_queue}"].parent_span_id == trace["enqueue"].span_id
+    assert not trace[f"process {result_queue}"].parent_span_id
+
+    ai.s3.put_object(Bucket=ai.bucket, Key="summary.json", Body=b"no JSON")
+    payload = {"userId": "ada", "status": "COMPLETED", "summaryS3Key": "summary.json"}
+    ai.sqs.send_message(
+        QueueUrl=ai.result_queue,
+        MessageBody=json.dumps({"taskType": "GRAPH_SUMMARY_RESULT", "taskId": "traced", "payload": payload}),
+        MessageAttributes={"traceparent": {"DataType": "String", "StringValue": PRODUCER}},
+    )
+    letter = next(letter for letter in ai.dead_letters(2) if letter.attributes.get("task_id") == "traced")
+    assert letter.attributes["trace_id"] == PRODUCER.split("-")[1]
 
     process = next(child for child in psutil.Process(observed.worker.pid).children() if len(child.threads()) > 8)
     os.kill(process.pid, signal.SIGSTOP)
