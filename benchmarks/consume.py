@@ -2,7 +2,7 @@
 
 One process, 8 threads, a no-op actor, 4,000 messages. First on the stub, which answers after 10 ms as a queue in the
 same region does; then on LocalStack. Rounds alternate, medians are printed. All of it is on loopback, and ends by
-itself.
+itself. With `--observed`: what metrics and traces cost, on the stub alone.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ import json
 import os
 import runpy
 import signal
+import socket
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,9 @@ from graphnode.dev.outcomes import is_empty
 #: This project's broker, and what it is compared with: the prefix of each one's figures.
 BROKERS = {"graphnode": "", "dramatiq_sqs": "baseline_"}
 
+#: This project's broker, and the same with metrics, and with traces of each message.
+OBSERVED = {"graphnode": "", "metrics": "metrics_", "traces": "traces_"}
+
 #: Names of SQS queues, a new one for each worker: a poll that the last one left behind would swallow messages.
 QUEUES = (f"benchmark-{number}-results" for number in itertools.count(1))
 
@@ -42,6 +48,7 @@ MESSAGES = 4000
 LATENCY_MS = 10
 THREADS = 8
 ROUNDS = 3
+OBSERVED_ROUNDS = 5
 
 #: Seconds that an idle worker is watched for: more than six long polls.
 IDLE_S = 125.0
@@ -59,26 +66,43 @@ def main() -> None:
     """Measure, and print the figures as one line of JSON, or as a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.consume", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print the figures as one line of JSON")
-    as_json = parser.parse_args().json
+    parser.add_argument("--observed", action="store_true", help="measure what metrics and traces cost, and no more")
+    asked = parser.parse_args()
     figures: dict[str, Any] = {"messages": MESSAGES, "latency_ms": LATENCY_MS}
+    if asked.observed:
+        with tempfile.TemporaryDirectory(prefix="graphnode-benchmark-") as directory, StubServer() as stub:
+            figures |= measure_drains(stub, Path(directory), OBSERVED, rounds=OBSERVED_ROUNDS)
+        show(figures, OBSERVED, as_json=asked.json)
+        return
     with tempfile.TemporaryDirectory(prefix="graphnode-benchmark-") as directory:
         with StubServer() as stub:
             figures |= measure_stub(stub, Path(directory))
         with LocalStack() as localstack:
             localstack.wait_until_ready()
             figures["localstack"] = measure_localstack(localstack, Path(directory))
+    show(figures, BROKERS, as_json=asked.json)
+
+
+def show(figures: dict[str, Any], brokers: Mapping[str, str], *, as_json: bool) -> None:
+    """Print the figures."""
     if as_json:
         print(json.dumps(figures))  # noqa: T201
         return
-    local = figures.pop("localstack")
-    for place, found in ((f"stub at {LATENCY_MS} ms", figures), ("LocalStack", local)):
-        print(f"\n{place:<24}{'graphnode':>12}{'dramatiq_sqs':>14}")  # noqa: T201
-        for name in [name for name in found if f"baseline_{name}" in found]:
-            print(f"{name:<24}{found[name]:>12}{found[f'baseline_{name}']:>14}")  # noqa: T201
+    for place, found in ((f"stub at {LATENCY_MS} ms", figures), ("LocalStack", figures.get("localstack", {}))):
+        names = [name for name in found if all(prefix + name in found for prefix in brokers.values())]
+        if names:
+            print(f"\n{place:<24}" + "".join(f"{broker:>14}" for broker in brokers))  # noqa: T201
+        for name in names:
+            print(f"{name:<24}" + "".join(f"{found[prefix + name]:>14}" for prefix in brokers.values()))  # noqa: T201
 
 
 def measure_stub(stub: StubServer, directory: Path) -> Figures:
     """All figures on the stub."""
+    return {**measure_drains(stub, directory, BROKERS, rounds=ROUNDS), **measure_idle(directory)}
+
+
+def measure_drains(stub: StubServer, directory: Path, brokers: Mapping[str, str], *, rounds: int) -> Figures:
+    """What working off a full queue of the stub costs."""
     stub.order(latency_ms=LATENCY_MS)
 
     def drain(broker: str) -> Figures:
@@ -96,7 +120,7 @@ def measure_stub(stub: StubServer, directory: Path) -> Figures:
             "cpu_ms_per_message": cpu * 1000 / MESSAGES,
         }
 
-    return {**medians(drain, place="the stub"), **measure_idle(directory)}
+    return medians(drain, brokers, rounds=rounds, place="the stub")
 
 
 def measure_idle(directory: Path) -> Figures:
@@ -142,20 +166,20 @@ def measure_localstack(localstack: LocalStack, directory: Path) -> Figures:
                 "cpu_ms_per_message": (cpu_s(worker) - cpu) * 1000 / MESSAGES,
             }
 
-    return medians(drain, place="LocalStack")
+    return medians(drain, BROKERS, rounds=ROUNDS, place="LocalStack")
 
 
-def medians(measure: Callable[[str], Figures], *, place: str) -> Figures:
-    """Measure both brokers in turn, and give the median of each figure, the baseline's with its prefix."""
-    found: dict[str, list[Figures]] = {broker: [] for broker in BROKERS}
-    for number in range(1, ROUNDS + 1):
-        for broker in BROKERS:
+def medians(measure: Callable[[str], Figures], brokers: Mapping[str, str], *, rounds: int, place: str) -> Figures:
+    """Measure the brokers in turn, and give the median of each figure, each broker's with its prefix."""
+    found: dict[str, list[Figures]] = {broker: [] for broker in brokers}
+    for number in range(1, rounds + 1):
+        for broker in brokers:
             figures = measure(broker)
             found[broker].append(figures)
-            tell(f"round {number} of {ROUNDS} on {place}: {broker} {figures['messages_per_second']:.0f} messages/s")
+            tell(f"round {number} of {rounds} on {place}: {broker} {figures['messages_per_second']:.0f} messages/s")
     return {
         prefix + name: round(statistics.median(figures[name] for figures in found[broker]), 3)
-        for broker, prefix in BROKERS.items()
+        for broker, prefix in brokers.items()
         for name in found[broker][0]
     }
 
@@ -173,13 +197,49 @@ def running_worker(broker: str, endpoint: str, queue_url: str, directory: Path) 
         "BENCHMARK_QUEUE_URL": queue_url,
     }
     command = [sys.executable, "-m", "dramatiq", "benchmarks.consume_worker", "-p", "1", "-t", str(THREADS)]
-    with GuardedProcess(command, log=log, env=environment) as process:
+    environment |= {"dramatiq_prom_db": str(directory / "metrics"), "dramatiq_prom_port": str(free_port())}
+    with (
+        collector() as endpoint,
+        GuardedProcess(command, log=log, env={**environment, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}) as process,
+    ):
         wait_until(lambda: "Worker process is ready" in log.read_text())
         yield next(
             child
             for child in psutil.Process(process.pid).children()
             if "resource_tracker" not in " ".join(child.cmdline())
         )
+
+
+class TakeAll(BaseHTTPRequestHandler):
+    """Takes spans, and leaves them be."""
+
+    def do_POST(self) -> None:
+        """Say that all is well."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Nothing."""
+
+
+@contextmanager
+def collector() -> Iterator[str]:
+    """Where traces go; its URL."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), TakeAll) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def stop_s(worker: psutil.Process) -> float:
