@@ -243,6 +243,7 @@ class SQSConsumer(dramatiq.Consumer):
         self._held: deque[Delivery] = deque()
         self._asked = 0
         self._backlog = threading.Event()
+        self._longest_silence_s = options.poll_wait_s + STUCK_AFTER_S
         # No retries: a poll that is given up may have been given messages, and another one would not bring them.
         self._client = broker.new_client(read_timeout_s=options.poll_wait_s + POLL_MARGIN_S, attempts=1)
         self._settlement = Settlement(
@@ -370,7 +371,7 @@ class SQSConsumer(dramatiq.Consumer):
 
     def _beat(self) -> None:
         """A poller goes on. It may take as long as a poll, and then the calls for what it brought."""
-        beat(within_s=self.broker.options.poll_wait_s + STUCK_AFTER_S)
+        beat(within_s=self._longest_silence_s)
 
     def _receive(self, wanted: int) -> list[MessageTypeDef]:
         """One long poll; what it brings is in the worker's reach."""

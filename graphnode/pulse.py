@@ -7,6 +7,9 @@ import threading
 import time
 from typing import NamedTuple
 
+#: Seconds for which a beat stands for all that follow it.
+OFTEN_S = 1.0
+
 
 class Beat(NamedTuple):
     """A thread's last sign of life.
@@ -24,8 +27,11 @@ _beats: dict[str, Beat] = {}
 
 
 def beat(*, within_s: float) -> None:
-    """This thread goes on; it says so again within so many seconds."""
-    _beats[threading.current_thread().name] = Beat(time.monotonic(), within_s)
+    """This thread goes on; it says so again within so many seconds. It may say so very often."""
+    name, now = threading.current_thread().name, time.monotonic()
+    last = _beats.get(name)
+    if last is None or now - last.at > OFTEN_S or last.within_s != within_s:
+        _beats[name] = Beat(now, within_s)
 
 
 def rest() -> None:
