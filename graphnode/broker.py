@@ -8,7 +8,6 @@ why, and a stop that loses nothing.
 from __future__ import annotations
 
 import os
-import random
 import re
 import socket
 import threading
@@ -31,9 +30,10 @@ from dramatiq_sqs.exceptions import MessageDelayTooLong, MessageTooLarge
 
 from graphnode import dead_letters, error_reports
 from graphnode.deliveries import BATCH, Delivery, InHand, State, batch_to_ask_for
-from graphnode.errors import InvalidMessage, PermanentError, log_text, one_line, sorted_error
+from graphnode.errors import InvalidMessage, PermanentError, one_line, sorted_error
 from graphnode.heartbeat import STUCK_AFTER_S, Heartbeat
 from graphnode.outages import Outages
+from graphnode.poll_failures import PollFailures
 from graphnode.pulse import beat, rest
 from graphnode.queues import DeadLetterQueue, Options, Origin, find_dead_letters
 from graphnode.settlement import Settlement
@@ -59,13 +59,6 @@ ATTENTION_S = 0.25
 
 #: Seconds that the rest of a stop takes: the poll grace covers it.
 TEARDOWN_S = 0.15
-
-#: Seconds that polling may fail before it is an operator's business.
-ALARM_S = 60.0
-
-#: Seconds of back-off after a failed poll: the first, and the longest.
-POLL_BACKOFF_MIN_S = 1.0
-POLL_BACKOFF_MAX_S = 30.0
 
 #: Back-off in seconds of a message for which no middleware gave a verdict: a fault in one must not delete it.
 UNDECIDED_BACKOFF_S = 60
@@ -290,17 +283,16 @@ class SQSConsumer(dramatiq.Consumer):
         """Settle a message by its verdict, which alone decides: without one it is not deleted."""
         assert isinstance(message, Delivery)  # noqa: S101
         verdict = message.verdict or Retry(UNDECIDED_BACKOFF_S)
-        if isinstance(verdict, Hold) and self.broker.stopping:
-            verdict = Release()
-        if message.lost and not isinstance(verdict, Done | Hold):
+        if message.lost and not isinstance(verdict, Done):
             # Someone else has it by now: only its deletion can still do good.
             verdict = Forget()
-        if isinstance(verdict, Hold):
-            # A lost one as well: it is skipped when its start comes, and what the middleware keeps for it ends there.
+        if not isinstance(verdict, Hold):
+            self._settlement.settle(message, verdict)
+        elif self.broker.stopping:
+            self._settlement.settle(message, Release())
+        else:
             self.broker.in_hand.move(message, State.HELD)
             self._held.append(message)
-        else:
-            self._settlement.settle(message, verdict)
         if not self.broker.outages.closed:
             self._start_held()
 
@@ -342,27 +334,16 @@ class SQSConsumer(dramatiq.Consumer):
         return self.closed or self.broker.stopping
 
     def _poll(self, extra: bool) -> None:
-        failures, told, since = 0, False, 0.0
+        failures = PollFailures(self.queue_name)
         while wanted := self._wait_for_room(extra=extra):
             try:
                 messages = self._receive(wanted)
             except Exception as error:
-                failures, since = failures + 1, since if failures else time.monotonic()
-                fields = {"queue": self.queue_name, "error": log_text(error)}
-                note("poll_failed", queue=self.queue_name)
-                if failures == 1:
-                    log.warning("polling failed, trying again until it works", **fields)
-                elif not told and time.monotonic() - since > ALARM_S:
-                    told = True
-                    log.error("polling has failed for a minute", **fields)
-                ceiling = min(POLL_BACKOFF_MAX_S, POLL_BACKOFF_MIN_S * 2 ** min(failures - 1, 10))
-                self._pause(random.uniform(ceiling / 2, ceiling))  # noqa: S311
+                self._pause(failures.backoff_after(error))
                 continue
             finally:
                 self._give_room_back(wanted)
-            if failures:
-                log.warning("polling works again", queue=self.queue_name, failures=failures)
-                failures, told = 0, False
+            failures.are_over()
             if len(messages) == BATCH:
                 self._backlog.set()
             else:
