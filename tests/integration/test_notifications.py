@@ -361,3 +361,15 @@ class TestDevices:
         notifications.remove_devices(devices)
 
         assert [device.token for device in notifications.devices("ada")] == ["old"]
+
+
+def test_what_is_left_to_push_is_counted_by_status_with_the_age_of_the_oldest(written: str) -> None:
+    write(event="t2:GRAPH_GENERATION_COMPLETED", created_at=datetime(2026, 1, 1, tzinfo=UTC))
+    write(event="t3:stored only", push=False)
+    settle(written, Settled(PushStatus.SENT))
+    age_before = (datetime.now(UTC) - datetime(2026, 1, 1, tzinfo=UTC)).total_seconds()
+
+    found = notifications.open_pushes()
+
+    assert found.by_status == {PushStatus.PENDING: 1, PushStatus.SENDING: 0, PushStatus.SENT: 0}
+    assert found.oldest_age_s >= age_before
