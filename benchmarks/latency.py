@@ -2,7 +2,8 @@
 
 Small results come at a steady rate: first alone, then while eight graphs of 10,000 nodes, 100,000 edges and 80 MB of
 features are in the system, another one for each that is stored. Times run from the AI server's send to the commit, as
-PostgreSQL dates it, and to the push request's arrival at FCM. All of it ends by itself.
+PostgreSQL dates it, and to the push request's arrival at FCM. LocalStack serves the big documents from the same cores,
+in one process: what a call to its SQS takes meanwhile is printed, too. All of it ends by itself.
 """
 
 from __future__ import annotations
@@ -118,8 +119,11 @@ class SmallResults:
         """Send so many; milliseconds from the send to the commit and to the push, by percentile."""
         users = [f"{self.bench.prefix}-small-{next(self._numbers)}" for _ in range(count)]
         self.bench.give_phones(users)
-        sent, began = {}, time.time()
+        sent, began, calls = {}, time.time(), []
         for number, user in enumerate(users):
+            called = time.time()
+            self.bench.sqs.list_queue_tags(QueueUrl=self.bench.environment["SQS_RESULT_QUEUE_URL"])
+            calls.append(time.time() - called)
             time.sleep(max(0.0, began + number / RATE - time.time()))
             sent[f"small of {user}"] = time.time()
             payload = {"userId": user, "status": "COMPLETED", "summaryS3Key": "summary.json"}
@@ -129,6 +133,7 @@ class SmallResults:
         return {
             "to_commit": percentiles([at - sent[task] for task, at in zip(tasks, commits, strict=True)]),
             "to_push": percentiles([self.pushed[task] - at for task, at in sent.items()]),
+            "localstack_call": percentiles(calls),
         }
 
     def _take(self, message: Mapping[str, Any]) -> fcm_stub.Answer:

@@ -8,7 +8,7 @@ import sys
 
 #: Seconds that a thread computes while others wait for their turn. A small result takes some thirty turns: at Python's
 #: own 5 ms each it would wait a long while beside a big graph.
-SWITCH_INTERVAL_S = 0.0005
+SWITCH_INTERVAL_S = 0.0002
 
 #: Objects made until garbage is looked for. At Python's own 700, a big graph's rows, none of them garbage, would be
 #: looked through again and again, for 100 ms at a time in which no thread does anything.
