@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -156,8 +157,8 @@ def outline_of(body: str, queue: str) -> Outline:
     if queue != NOTIFICATION_QUEUE:
         return outline(body)
     try:
-        message: dramatiq.Message[Any] = dramatiq.Message.decode(body.encode())
-    except (dramatiq.DecodeError, TypeError, KeyError):
+        message: dramatiq.Message[Any] = dramatiq.Message.decode(b64decode(body, validate=True))
+    except (dramatiq.DecodeError, TypeError, ValueError, KeyError):
         return Outline()
     named = message.kwargs.get("notification_id")
     return Outline(task_type=message.actor_name, notification_id=named if isinstance(named, str) else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import signal
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -138,7 +139,7 @@ def test_a_message_of_the_worker_itself_tells_its_actor_and_notification() -> No
         }
     )
 
-    found = facts_of(a_letter(body), NOTIFICATION_QUEUE)
+    found = facts_of(a_letter(b64encode(body.encode()).decode()), NOTIFICATION_QUEUE)
 
     assert (found.task_type, found.notification_id) == ("deliver_notification", "n-1")
 
