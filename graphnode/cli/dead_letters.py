@@ -133,6 +133,7 @@ def list_(
     """List the dead letters by reason, task type and age, and say what to do about each reason."""
     import msgspec
 
+    from graphnode.dead_letters.advice import RUNBOOK
     from graphnode.dead_letters.letters import Wanted, count_by_reason
     from graphnode.dead_letters.reading import list_letters
     from graphnode.dead_letters.terminal import SHOWN, completeness, list_text
@@ -166,6 +167,7 @@ def list_(
         if any(one.letters for one in listings):
             click.echo(
                 "\nLook at one: graphnode dlq show ID\nPut back: graphnode dlq redrive --reason REASON --dry-run"
+                f"\nMore: {RUNBOOK}#dead-letters"
             )
     for listing in listings:
         for note in completeness(listing):

@@ -1,4 +1,4 @@
-"""What to do about a dead letter, by its reason."""
+"""What to do about a dead letter, by its reason: in a sentence or two. docs/runbook.md has a chapter on each."""
 
 from __future__ import annotations
 
@@ -38,6 +38,9 @@ ADVICE = {
     "mended worker, then redrive.",
 }
 
+#: Where each reason has its chapter, for whoever needs more than a sentence.
+RUNBOOK = "docs/runbook.md"
+
 #: What to do about a reason that this version does not know.
 UNKNOWN = "This version does not know the reason: a newer worker wrote it. Look with that version."
 
@@ -45,3 +48,8 @@ UNKNOWN = "This version does not know the reason: a newer worker wrote it. Look 
 def advice(reason: str) -> str:
     """What to do about letters with this reason."""
     return ADVICE.get(reason, UNKNOWN)
+
+
+def runbook_chapter(reason: str) -> str:
+    """Where the runbook has more on it."""
+    return f"{RUNBOOK}#{reason.lower() if reason in ADVICE else 'dead-letters'}"

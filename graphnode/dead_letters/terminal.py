@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from graphnode.dead_letters import SHORTENED
-from graphnode.dead_letters.advice import UNEXPLAINED, advice
+from graphnode.dead_letters.advice import UNEXPLAINED, advice, runbook_chapter
 from graphnode.dead_letters.diagnosis import Diagnosis, Found
 from graphnode.dead_letters.letters import Facts, count_by_reason
 from graphnode.dead_letters.reading import VISIBILITY_S, Listing
@@ -110,7 +110,8 @@ def show_text(shown: Shown, *, now: datetime) -> str:
     if shown.diagnosis:
         lines += ["", f"Diagnosis: {shown.diagnosis.reason or 'nothing is wrong with it'}"]
         lines += _wrap(printable(shown.diagnosis.text), 2)
-    lines += ["", "What to do", *_wrap(what_to_do(shown), 2)]
+    wrong = shown.diagnosis.reason if shown.diagnosis else None
+    lines += ["", "What to do", *_wrap(what_to_do(shown), 2), f"  More: {runbook_chapter(wrong or facts.reason)}"]
     lines += ["", f"Body ({facts.body_bytes:,} bytes)", *_body(shown.body)]
     if shown.objects:
         lines += ["", "Objects"]

@@ -227,6 +227,7 @@ def test_a_letter_is_shown_with_all_that_was_found() -> None:
     assert 'Body (2 bytes)\n  {\n    "taskId": "t-1",\n    "n": {\n      "ü": 1\n    }\n  }' in text
     assert "Objects\n  s3://b/k\n    IS NOT THERE" in text
     assert "Diagnosis: OBJECT_NOT_FOUND" in text
+    assert "  More: docs/runbook.md#object_not_found\n" in text
     assert text.endswith("Stack of the last attempt\n  last\n  line")
 
 

@@ -1,0 +1,363 @@
+"""Every command of docs/runbook.md, typed in the situation that its chapter is for: it says what the runbook shows."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from http.server import ThreadingHTTPServer
+from io import StringIO
+from pathlib import Path
+
+import pytest
+
+from benchmarks import fcm_stub
+from benchmarks.fcm_stub import FcmServer
+from graphnode import cli, health
+from graphnode.dead_letters import attributes, reading
+from graphnode.dead_letters.advice import ADVICE
+from graphnode.dev import outcomes
+from graphnode.dev.ai_server import Result
+from graphnode.dev.aws import dead_letter_url
+from graphnode.pulse import Beat
+from tests.e2e.ai_server import AiServer
+from tests.runbook import Chapter, Command, chapters
+
+CHAPTERS = chapters()
+
+#: Commands that change nothing: whoever waits types them again.
+READ_ONLY = re.compile(r"graphnode (status|doctor|health|task|dlq (list|show))\b")
+
+#: Seconds for which that is done.
+PATIENCE_S = 30.0
+
+#: A worker process as it says itself that it is there; and its outage, if it is in one.
+WORKER = """
+INSERT INTO workers (id, host, pid, version, threads, interval_s, started_at, seen_at, in_hand, running,
+                     outage_service, outage_since, handled, retried, dead)
+VALUES ('w', 'vm', 12, '1', 4, 30, now(), now(), 0, 0, %s, now() - interval '12 minutes', 0, 0, 0)
+"""
+
+NOTIFICATION = """
+INSERT INTO notifications (id, user_id, type, payload, event, created_at, push_status, due_at)
+VALUES ('n', 'ada', 'GRAPH_GENERATION_COMPLETED', '{}', 'e', now() - interval '2 hours', 'PENDING',
+        now() + interval '5 minutes')
+"""
+
+ATTEMPT = """
+INSERT INTO task_attempts (task_id, task_type, user_id, attempt, reason, error, given_up, stack)
+VALUES (%s, %s, 'ada', 8, %s, 'as it says', true, 'graphnode.storage.graphs:271 store_embeddings')
+"""
+
+#: Errors of letters whose reason has one that is looked for.
+ERRORS = {
+    "DOCUMENT_TOO_LARGE": "s3://b/k has 9 bytes; the limit is 8 (GRAPHNODE_MAX_DOCUMENT_BYTES)",
+    "REFUSED_BY_DATABASE": "PostgreSQL refuses the embeddings: expected 3 dimensions, not 4",
+}
+
+
+class Scene:
+    """The stack on which a chapter is played.
+
+    Parameters:
+      chapter: which one.
+      patch: changes the environment of the commands; undone after the test.
+      fcm: what the environment has for FCM.
+      directory: an empty one.
+    """
+
+    def __init__(
+        self, chapter: Chapter, ai: AiServer, patch: pytest.MonkeyPatch, fcm: FcmServer, directory: Path
+    ) -> None:
+        self.chapter, self.ai, self.patch, self.fcm, self.directory = chapter, ai, patch, fcm, directory
+        for name, value in {**ai.environment, **fcm.environment}.items():
+            patch.setenv(name, value)
+
+    def letter(self, reason: str, *, with_documents: bool = True) -> Result:
+        """Put a letter on the dead-letter queue as a worker does; its result is one that is stored if it comes anew."""
+        result = self.ai.result("graph")
+        if with_documents:
+            self.put_documents(result)
+        said = attributes(
+            result.body,
+            reason=reason,
+            error=ERRORS.get(reason, "it went wrong"),
+            attempt=8,
+            task_id=result.task_id,
+            task_type=result.task_type,
+            failed_at=datetime.now(UTC),
+            worker="vm:12",
+        )
+        queue = self.ai.dead_letter_queue
+        self.ai.sqs.send_message(QueueUrl=queue, MessageBody=result.body, MessageAttributes=said)
+        return result
+
+    def put_documents(self, result: Result) -> None:
+        """Write what a result names."""
+        for key, content in result.documents.items():
+            self.ai.s3.put_object(Bucket=self.ai.bucket, Key=key, Body=content)
+
+    def message_id(self, queue_url: str) -> str:
+        """The ID of the one letter on a dead-letter queue, once it is there."""
+
+        def look() -> str | None:
+            found = self.ai.sqs.receive_message(QueueUrl=queue_url, VisibilityTimeout=0).get("Messages")
+            return found[0]["MessageId"] if found else None
+
+        message_id = outcomes.wait_for(look, timeout_s=PATIENCE_S)
+        assert message_id, "no letter came"
+        return message_id
+
+
+#: Prepares each step of a chapter in turn, and yields what stands for the words in capitals of its commands.
+Situation = Callable[[Scene], Iterator[dict[str, str]]]
+
+
+def results_late(scene: Scene) -> Iterator[dict[str, str]]:
+    scene.ai.execute(WORKER, None)
+    scene.ai.send_body("{}")
+    yield {}
+    yield {}
+    scene.ai.sqs.purge_queue(QueueUrl=scene.ai.result_queue)
+    yield {}
+
+
+def results_stuck(scene: Scene) -> Iterator[dict[str, str]]:
+    yield {}
+    with scene.patch.context() as patch:
+        patch.setenv("SQS_RESULT_QUEUE_URL", f"{scene.ai.result_queue}-gone")
+        yield {}
+    beats = {"poller-results-0": Beat(time.monotonic() - 95, within_s=60)}
+    report = health.Report(pid=12, at=time.monotonic(), state="taking", beats=beats)
+    health.write(scene.directory, report)
+    with scene.patch.context() as patch, ThreadingHTTPServer(("127.0.0.1", 0), health.Handler) as server:
+        patch.setattr(health, "directory", lambda: scene.directory)
+        patch.setenv("GRAPHNODE_HEALTH_PORT", str(server.server_address[1]))
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield {}
+        server.shutdown()
+    scene.ai.execute(WORKER, None)
+    yield {}
+
+
+def outage(scene: Scene) -> Iterator[dict[str, str]]:
+    with scene.patch.context() as patch:
+        # Port 1 is tcpmux: nobody listens there.
+        patch.setenv("DATABASE_URL", "postgresql://me@127.0.0.1:1/db")
+        yield {}
+    scene.ai.execute(WORKER, "AWS")
+    yield {}
+    scene.ai.execute("UPDATE workers SET outage_service = NULL, outage_since = NULL")
+    yield {}
+
+
+def notifications_stuck(scene: Scene) -> Iterator[dict[str, str]]:
+    scene.ai.execute(NOTIFICATION)
+    scene.fcm.token_refusal = (400, {"error": "invalid_grant", "error_description": "no key"})
+    yield {}
+    scene.fcm.token_refusal = None
+    yield {}
+    scene.ai.execute("UPDATE notifications SET push_status = 'SENT', due_at = NULL")
+    yield {}
+
+
+def mended(scene: Scene, *, reason: str = "") -> Iterator[dict[str, str]]:
+    """What was wrong is mended by the time it is put back."""
+    reason = reason or scene.chapter.title
+    result = scene.letter(reason)
+    scene.ai.execute(ATTEMPT, result.task_id, result.task_type, reason)
+    scene.ai.execute("UPDATE task_attempts SET failed_at = now() - interval '2 hours'")
+    for _ in scene.chapter.steps:
+        yield {"TASK": result.task_id, "REASON": reason}
+
+
+def dead_letters(scene: Scene) -> Iterator[dict[str, str]]:
+    yield from mended(scene, reason="SERVICE_BUSY")
+
+
+def invalid_envelope(scene: Scene) -> Iterator[dict[str, str]]:
+    scene.ai.send_body("no envelope")
+    yield {"MESSAGE": scene.message_id(scene.ai.dead_letter_queue)}
+    yield {}
+
+
+def unknown_task_type(scene: Scene) -> Iterator[dict[str, str]]:
+    scene.ai.send_envelope("COFFEE_RESULT", "task_coffee_1", {"userId": "ada"})
+    scene.ai.dead_letters(1)
+    yield {}
+    # The worker that knows the type is deployed.
+    scene.ai.sqs.purge_queue(QueueUrl=scene.ai.dead_letter_queue)
+    result = scene.letter("UNKNOWN_TASK_TYPE")
+    yield {}
+    yield {"TASK": result.task_id}
+
+
+def request_on_result_queue(scene: Scene) -> Iterator[dict[str, str]]:
+    scene.ai.send_envelope("ADD_NODE_REQUEST", "task_add_node_ada_1", {"userId": "ada"})
+    yield {"TASK": "task_add_node_ada_1"}
+    yield {}
+
+
+def invalid_message(scene: Scene) -> Iterator[dict[str, str]]:
+    scene.ai.sqs.send_message(QueueUrl=scene.ai.notification_queue, MessageBody="none of ours")
+    yield {"MESSAGE": scene.message_id(dead_letter_url(scene.ai.sqs, scene.ai.notification_queue))}
+    yield {}
+
+
+def invalid_document(scene: Scene) -> Iterator[dict[str, str]]:
+    broken = scene.ai.result("graph", documents={"resultS3Key": b'{"nodes": [{"id": "a word"}]}'})
+    whole = scene.ai.result("graph").documents
+    scene.ai.send(broken)
+    yield {"TASK": broken.task_id}
+    (key,) = broken.documents
+    (graph,) = (content for name, content in whole.items() if name.endswith("graph.json"))
+    scene.ai.s3.put_object(Bucket=scene.ai.bucket, Key=key, Body=graph)
+    yield {"TASK": broken.task_id}
+    yield {"TASK": broken.task_id}
+
+
+def wrong_owner(scene: Scene) -> Iterator[dict[str, str]]:
+    first = scene.ai.send(scene.ai.result("graph"))
+    scene.ai.ended(first)
+    scene.ai.send(scene.ai.result("graph", user_id="bob", task_id=first.task_id))
+    yield {"TASK": first.task_id}
+    yield {}
+
+
+def object_not_found(scene: Scene) -> Iterator[dict[str, str]]:
+    result = scene.letter("OBJECT_NOT_FOUND", with_documents=False)
+    yield {"TASK": result.task_id}
+    scene.put_documents(result)
+    yield {"TASK": result.task_id}
+    yield {"TASK": result.task_id}
+
+
+def unexplained(scene: Scene) -> Iterator[dict[str, str]]:
+    result = scene.ai.result("graph")
+    scene.put_documents(result)
+    scene.ai.sqs.send_message(QueueUrl=scene.ai.dead_letter_queue, MessageBody=result.body)
+    yield {"TASK": result.task_id}
+    yield {"TASK": result.task_id}
+
+
+#: The alerts that need no worker: what these say is in the database.
+ALERTS: dict[str, Situation] = {
+    "Results late": results_late,
+    "Results stuck": results_stuck,
+    "Outage": outage,
+    "Notifications stuck": notifications_stuck,
+}
+
+#: Dead letters, beside a worker that takes what is put back.
+LETTERS: dict[str, Situation] = {
+    "Dead letters": dead_letters,
+    **dict.fromkeys(ADVICE, mended),
+    "INVALID_ENVELOPE": invalid_envelope,
+    "UNKNOWN_TASK_TYPE": unknown_task_type,
+    "REQUEST_ON_RESULT_QUEUE": request_on_result_queue,
+    "INVALID_MESSAGE": invalid_message,
+    "INVALID_DOCUMENT": invalid_document,
+    "WRONG_OWNER": wrong_owner,
+    "OBJECT_NOT_FOUND": object_not_found,
+    "UNEXPLAINED": unexplained,
+}
+
+
+@pytest.fixture(autouse=True)
+def no_waits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """LocalStack has one server: a poll need not wait for the others. What is exported goes with the test."""
+    monkeypatch.setattr(reading, "WAIT_S", 0)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def fcm() -> Iterator[FcmServer]:
+    """Accepts our credentials, and no device."""
+    with FcmServer() as server:
+        server.answer = lambda _: fcm_stub.INVALID_TOKEN
+        yield server
+
+
+def pattern_of(says: list[str], words: Mapping[str, str]) -> re.Pattern[str]:
+    """What finds these lines in an output that is put on one line: `…` is anything, words in capitals are filled in."""
+    filled = [re.sub(r"\b[A-Z]+\b", lambda word: words.get(word[0], word[0]), line) for line in says]
+    parts = [part for line in filled for part in " ".join(line.split()).split("…")]
+    return re.compile(".*?".join(re.escape(part.strip()) for part in parts))
+
+
+class Terminal:
+    """Where the runbook's commands are typed."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, captured: pytest.CaptureFixture[str]) -> None:
+        self.patch, self.captured = patch, captured
+
+    def play(self, chapter: Chapter, scenes: Iterator[dict[str, str]]) -> None:
+        """Type all commands of a chapter."""
+        for step in chapter.steps:
+            words = next(scenes, None)
+            assert words is not None, f"no situation is prepared for: {step[0].line}"
+            for command in step:
+                self.type(command, words)
+        assert next(scenes, None) is None, "a situation is prepared for no command"
+
+    def type(self, command: Command, words: Mapping[str, str]) -> None:
+        """Type a command; one that changes nothing again, until it says what it must."""
+        arguments = [self.fill(word, words) for word in shlex.split(command.line)]
+        wanted = pattern_of(command.says, words)
+
+        def type_it() -> bool | None:
+            code, output = self.run(arguments)
+            seen.append(f"exit code {code}:\n{output}")
+            return (code == command.exit_code and wanted.search(" ".join(output.split())) is not None) or None
+
+        seen: list[str] = []
+        done = outcomes.wait_for(type_it, timeout_s=PATIENCE_S if READ_ONLY.match(command.line) else 0)
+        assert done, f"{command.line}\n{seen[-1]}\nnot exit code {command.exit_code} with\n{wanted.pattern}"
+
+    @staticmethod
+    def fill(word: str, words: Mapping[str, str]) -> str:
+        """What is typed for a word of a command line; those in capitals but reasons must be known."""
+        if word in words:
+            return words[word]
+        assert not re.fullmatch(r"[A-Z][A-Z_]+", word) or word in ADVICE, f"no situation says what {word} is"
+        return word
+
+    def run(self, arguments: list[str]) -> tuple[int, str]:
+        """Run `graphnode` as its script does, with somebody who says yes; its exit code, and all that it printed."""
+        with self.patch.context() as patch:
+            patch.setattr(sys, "argv", arguments)
+            patch.setattr(sys, "stdin", StringIO("y\n"))
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        output, errors = self.captured.readouterr()
+        code = ended.value.code
+        return (code, output + errors) if isinstance(code, int) else (int(code is not None), f"{output}{errors}{code}")
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
+    return Terminal(monkeypatch, capsys)
+
+
+def test_there_is_a_situation_for_each_chapter() -> None:
+    assert {*ALERTS, *LETTERS} == CHAPTERS.keys()
+
+
+@pytest.mark.parametrize("title", ALERTS)
+def test_what_is_typed_at_an_alert_says_what_is_wrong_and_then_that_it_is_over(
+    title: str, ai: AiServer, fcm: FcmServer, monkeypatch: pytest.MonkeyPatch, terminal: Terminal, tmp_path: Path
+) -> None:
+    chapter = CHAPTERS[title]
+    terminal.play(chapter, ALERTS[title](Scene(chapter, ai, monkeypatch, fcm, tmp_path)))
+
+
+@pytest.mark.parametrize("title", LETTERS)
+def test_what_is_typed_at_a_dead_letter_explains_it_and_then_it_is_gone(
+    title: str, shared_ai: AiServer, fcm: FcmServer, monkeypatch: pytest.MonkeyPatch, terminal: Terminal, tmp_path: Path
+) -> None:
+    chapter = CHAPTERS[title]
+    terminal.play(chapter, LETTERS[title](Scene(chapter, shared_ai, monkeypatch, fcm, tmp_path)))
