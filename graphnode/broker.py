@@ -283,16 +283,17 @@ class SQSConsumer(dramatiq.Consumer):
         """Settle a message by its verdict, which alone decides: without one it is not deleted."""
         assert isinstance(message, Delivery)  # noqa: S101
         verdict = message.verdict or Retry(UNDECIDED_BACKOFF_S)
-        if message.lost and not isinstance(verdict, Done):
+        if isinstance(verdict, Hold) and self.broker.stopping:
+            verdict = Release()
+        if message.lost and not isinstance(verdict, Done | Hold):
             # Someone else has it by now: only its deletion can still do good.
             verdict = Forget()
-        if not isinstance(verdict, Hold):
-            self._settlement.settle(message, verdict)
-        elif self.broker.stopping:
-            self._settlement.settle(message, Release())
-        else:
+        if isinstance(verdict, Hold):
+            # A lost one as well: it is skipped when its start comes, and what the middleware keeps for it ends there.
             self.broker.in_hand.move(message, State.HELD)
             self._held.append(message)
+        else:
+            self._settlement.settle(message, verdict)
         if not self.broker.outages.closed:
             self._start_held()
 

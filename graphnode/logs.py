@@ -61,12 +61,14 @@ class StormGuard(logging.Filter):
         """Whether the line is told."""
         if record.levelno < logging.WARNING or record.name == "graphnode.logs":
             return True
-        now = time.monotonic()
-        with self._lock:
-            over = self._storm.ended(now=now)
-            is_told = self._storm.admits(_kind(record), now=now)
-        _tell(over)
-        return is_told
+        # Each handler asks, and a line is one line however many there are.
+        if not hasattr(record, "is_told"):
+            now = time.monotonic()
+            with self._lock:
+                over = self._storm.ended(now=now)
+                record.is_told = self._storm.admits(_kind(record), now=now)
+            _tell(over)
+        return bool(record.is_told)
 
     def tell_ended(self, *, now: float | None = None) -> None:
         """Tell what was left out of the windows that have ended by now (monotonic; None: of all)."""
@@ -153,6 +155,8 @@ def configure_logs(known: LogSettings) -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+        # google-auth turns its own off at its first use, where nobody has set a level by then.
+        logging.getLogger(name).propagate = True
 
 
 def watch_for_storms() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-import time
 from contextlib import nullcontext
 from pathlib import Path
+from time import sleep
 
 import click
 
@@ -51,7 +51,7 @@ def status(watch: bool, as_json: bool, env_file: Path | None) -> None:
                         console.print(screen(read))
                     if not watch:
                         break
-                    time.sleep(REFRESH_S)
+                    sleep(REFRESH_S)
                     read = sources.read()
         except KeyboardInterrupt:
             # The way to end it. The last screen stays, where it was the terminal's other one.

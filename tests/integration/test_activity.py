@@ -245,7 +245,7 @@ class TestCommand:
             if ended := next(pauses):
                 raise ended
 
-        monkeypatch.setattr("graphnode.cli.status.time.sleep", pause)
+        monkeypatch.setattr("graphnode.cli.status.sleep", pause)
 
         code, output = run("--watch", "--json")
 

@@ -93,7 +93,12 @@ def test_libraries_write_in_the_same_form_and_exceptions_have_a_stack_without_th
 @pytest.mark.parametrize(
     "name", ["botocore.endpoint", "peewee", "urllib3.connectionpool", "google.auth", "graphnode.actors.add_node"]
 )
-def test_libraries_below_a_warning_are_not_heard_at_any_level(name: str, lines: Lines) -> None:
+def test_libraries_below_a_warning_are_not_heard_at_any_level(
+    name: str, written: io.StringIO, request: pytest.FixtureRequest
+) -> None:
+    # What google-auth does when it is used before logs are configured.
+    logging.getLogger("google").propagate = False
+    lines: Lines = request.getfixturevalue("lines")
     logging.getLogger(name).debug("the body: %s", "…")
     logging.getLogger(name).info("the body: %s", "…")
     logging.getLogger(name).warning("heard")
