@@ -201,8 +201,8 @@ def room_in_share(*, threads: int, share: float, taken: int) -> int:
 def batch_to_ask_for(room: int, *, waiting: bool) -> int:
     """How many messages the next poll asks for: a full batch, or what there is room for once none of its queue waits.
 
-    0 means that no poll is due.
+    0 means that no poll is due. Room is below 0 when less is left than another poll has asked for.
     """
     if room >= BATCH:
         return BATCH
-    return 0 if waiting else room
+    return 0 if waiting else max(0, room)

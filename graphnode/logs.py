@@ -62,13 +62,13 @@ class StormGuard(logging.Filter):
         if record.levelno < logging.WARNING or record.name == "graphnode.logs":
             return True
         # Each handler asks, and a line is one line however many there are.
-        if not hasattr(record, "is_told"):
+        if "is_told" not in vars(record):
             now = time.monotonic()
             with self._lock:
                 over = self._storm.ended(now=now)
-                record.is_told = self._storm.admits(_kind(record), now=now)
+                vars(record)["is_told"] = self._storm.admits(_kind(record), now=now)
             _tell(over)
-        return bool(record.is_told)
+        return bool(vars(record)["is_told"])
 
     def tell_ended(self, *, now: float | None = None) -> None:
         """Tell what was left out of the windows that have ended by now (monotonic; None: of all)."""

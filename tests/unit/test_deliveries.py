@@ -62,7 +62,7 @@ def test_the_room_is_bounded_whatever_the_rate(
 
 @pytest.mark.parametrize(
     ("free", "waiting", "asked"),
-    [(25, True, 10), (10, True, 10), (9, True, 0), (9, False, 9), (1, False, 1), (0, False, 0)],
+    [(25, True, 10), (10, True, 10), (9, True, 0), (9, False, 9), (1, False, 1), (0, False, 0), (-2, False, 0)],
 )
 def test_a_poll_asks_for_a_full_batch_or_for_what_idle_threads_can_take(free: int, waiting: bool, asked: int) -> None:
     assert batch_to_ask_for(free, waiting=waiting) == asked
