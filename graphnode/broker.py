@@ -35,7 +35,7 @@ from graphnode.heartbeat import STUCK_AFTER_S, Heartbeat
 from graphnode.outages import Outages
 from graphnode.poll_failures import PollFailures
 from graphnode.pulse import beat, rest
-from graphnode.queues import DeadLetterQueue, Options, Origin, find_dead_letters
+from graphnode.queues import LARGEST_MESSAGE_BYTES, DeadLetterQueue, Options, Origin, find_dead_letters
 from graphnode.settlement import Settlement
 from graphnode.steps import note, step
 from graphnode.verdicts import Dead, Done, Forget, Hold, Release, Retry, Verdict
@@ -191,9 +191,9 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
             )
         self.emit_before("enqueue", message, delay)
         body = b64encode(message.encode()).decode()
-        if len(body) > dead_letters.LARGEST_MESSAGE_BYTES:
+        if len(body) > LARGEST_MESSAGE_BYTES:
             raise MessageTooLarge(
-                f"A message of {len(body)} bytes is over SQS's limit of 1 MiB ({dead_letters.LARGEST_MESSAGE_BYTES})"
+                f"A message of {len(body)} bytes is over SQS's limit of 1 MiB ({LARGEST_MESSAGE_BYTES})"
             )
         self.client.send_message(QueueUrl=queue.url, MessageBody=body, DelaySeconds=seconds)
         self.emit_after("enqueue", message, delay)

@@ -11,11 +11,13 @@ import dramatiq
 import msgspec
 import structlog
 
-from graphnode.dead_letters import LARGEST_MESSAGE_BYTES
 from graphnode.errors import SettingsError
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
+
+#: The most bytes of a message, its body and its attributes' names, types and values together (an SQS quota).
+LARGEST_MESSAGE_BYTES = 1024 * 1024
 
 #: A queue's maxReceiveCount should be at least this many times the attempts: stops and outages use up receives too.
 SAFE_REDRIVE = 3

@@ -9,9 +9,9 @@ import msgspec
 from msgspec import Meta
 from ulid import ULID
 
-from graphnode.dead_letters import LARGEST_MESSAGE_BYTES
 from graphnode.envelopes import LONGEST_ID, LONGEST_TASK_ID
 from graphnode.errors import InvalidRequest
+from graphnode.queues import LARGEST_MESSAGE_BYTES
 from graphnode.rules.microscope import SUFFIXES, parse_task_id
 
 # PostgreSQL stores no U+0000.

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import boto3.session
 from botocore.config import Config
 
-from graphnode.dead_letters import LARGEST_MESSAGE_BYTES
 from graphnode.errors import (
     AlreadyRunning,
     GraphNodeError,
@@ -26,6 +25,7 @@ from graphnode.errors import (
     one_line,
     sorted_error,
 )
+from graphnode.queues import LARGEST_MESSAGE_BYTES
 from graphnode.request_payloads import (
     AddNodeRequest,
     AnyRequest,

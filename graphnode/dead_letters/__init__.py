@@ -6,11 +6,10 @@ import re
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from graphnode.queues import LARGEST_MESSAGE_BYTES
+
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageAttributeValueTypeDef
-
-#: The most bytes of a message, its body and its attributes' names, types and values together (an SQS quota).
-LARGEST_MESSAGE_BYTES = 1024 * 1024
 
 #: The longest error text that a dead letter carries, in characters.
 LONGEST_ERROR = 1024

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from botocore.exceptions import ClientError
 
-from graphnode.dead_letters import LARGEST_MESSAGE_BYTES
 from graphnode.doctor.aws import code_of, is_denied, judge_refusal, queue_arn
 from graphnode.doctor.findings import Finding, broken, command, fine, statement, unchecked, warning
-from graphnode.queues import SAFE_REDRIVE
+from graphnode.queues import LARGEST_MESSAGE_BYTES, SAFE_REDRIVE
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

@@ -6,7 +6,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.dead_letters import ATTRIBUTES, LARGEST_MESSAGE_BYTES, LONGEST_ERROR, REFUSED_CHARACTERS, attributes
+from graphnode.dead_letters import ATTRIBUTES, LONGEST_ERROR, REFUSED_CHARACTERS, attributes
+from graphnode.queues import LARGEST_MESSAGE_BYTES
 
 
 def letter(body: str = "{}", **changes: Any) -> dict[str, str]:
