@@ -144,6 +144,12 @@ class WrongOwner(PermanentError):
     reason = "WRONG_OWNER"
 
 
+class ForbiddenKey(PermanentError):
+    """The result names what is no key, or a key that its user's results may not have."""
+
+    reason = "FORBIDDEN_KEY"
+
+
 class RefusedByDatabase(PermanentError):
     """PostgreSQL refuses a value, and would refuse it again."""
 

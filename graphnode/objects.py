@@ -9,7 +9,7 @@ import gzip
 import io
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -19,7 +19,16 @@ from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadErro
 from urllib3.exceptions import HTTPError
 
 from graphnode.admission import admit, admit_stream
-from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectChanged, ObjectNotFound, ServiceBusy, one_line
+from graphnode.errors import (
+    DocumentTooLarge,
+    ForbiddenKey,
+    InvalidDocument,
+    ObjectChanged,
+    ObjectNotFound,
+    ServiceBusy,
+    one_line,
+)
+from graphnode.rules import object_keys
 from graphnode.settings import settings
 from graphnode.steps import step
 
@@ -70,6 +79,23 @@ def client() -> S3Client:
                 ),
             )
         return _client
+
+
+def check_keys(keys: Iterable[str], *, user_id: str) -> None:
+    """See that a message may name these keys, whether or not it has them read: what it names is noted with its task.
+
+    Parameters:
+      user_id: whose the message is.
+
+    Raises ForbiddenKey.
+    """
+    for key in keys:
+        allowed = settings().s3_allowed_prefixes
+        fault = object_keys.fault_of(key)
+        if not fault and allowed and not object_keys.is_allowed(key, object_keys.prefixes_of(allowed), user_id=user_id):
+            fault = f"is below no prefix that results of {user_id!r} may name (GRAPHNODE_S3_ALLOWED_PREFIXES)"
+        if fault:
+            raise ForbiddenKey(f"The S3 key {key!r} {fault}", log=f"an S3 key {fault}")
 
 
 def read_document(key: str) -> bytes:

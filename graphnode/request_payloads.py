@@ -12,6 +12,7 @@ from ulid import ULID
 from graphnode.envelopes import LONGEST_ID, LONGEST_TASK_ID
 from graphnode.errors import InvalidRequest
 from graphnode.queues import LARGEST_MESSAGE_BYTES
+from graphnode.rules import object_keys
 from graphnode.rules.microscope import SUFFIXES, parse_task_id
 
 # PostgreSQL stores no U+0000.
@@ -194,9 +195,18 @@ def new_task_id(kind: type[RequestPayload], *, user_id: str) -> str:
 def checked(payload: AnyRequest) -> AnyRequest:
     """The payload, if it is what the contract says. Raises InvalidRequest, which names the field."""
     try:
-        return msgspec.convert(msgspec.to_builtins(payload), type(payload))
+        found = msgspec.convert(msgspec.to_builtins(payload), type(payload))
     except (msgspec.ValidationError, TypeError, RecursionError) as error:
         raise InvalidRequest(f"{payload.request_type}: {error}") from None
+    check_keys(found)
+    return found
+
+
+def check_keys(payload: AnyRequest) -> None:
+    """See that what the payload names in S3 are keys. Raises InvalidRequest."""
+    for key in payload.s3_keys:
+        if fault := object_keys.fault_of(key):
+            raise InvalidRequest(f"{payload.request_type}: the S3 key {key!r} {fault}")
 
 
 def check_name(name: str) -> None:

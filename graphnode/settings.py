@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from graphnode.errors import SettingsError
-from graphnode.rules import timeouts
+from graphnode.rules import object_keys, timeouts
 
 #: The prefix of this project's own settings; all other names are the existing deployment's.
 OWN_PREFIX = "GRAPHNODE_"
@@ -132,6 +132,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "(after so long without news a task has failed)",
         ),
     ] = "2h"
+    s3_allowed_prefixes: (
+        Annotated[
+            str,
+            Meta(
+                pattern=object_keys.PATTERN,
+                description="prefixes of S3 keys, each with / at its end, such as graph/{user_id}/,microscope/{user_id}/ "
+                "(a result that names another key is refused; not set: it may name any)",
+            ),
+        ]
+        | None
+    ) = None
     health_port: Port | None = None
     fcm_endpoint: Annotated[Url, Meta(description="a URL such as https://host:port (in place of FCM's own)")] | None = (
         None

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from graphnode.actors.notifications import enqueue
 from graphnode.envelopes import Envelope, Payload
+from graphnode.objects import check_keys
 from graphnode.repairs import Warnings
 from graphnode.rules.notifications import Notice, is_pushed
 from graphnode.storage import notifications, tasks, users
@@ -77,8 +78,9 @@ def effects_of(envelope: Envelope[Payload], *, user_id: str, ends: TaskStatus | 
       user_id: whose it is.
       ends: how the message ends its task; None when it does not, as progress.
 
-    Raises WrongOwner when the task is someone else's.
+    Raises WrongOwner when the task is someone else's, and ForbiddenKey.
     """
+    check_keys(envelope.payload.s3_keys, user_id=user_id)
     with user_transaction(user_id):
         stored = tasks.claim(envelope.task_id, envelope.task_type, user_id=user_id)
         repeated = tasks.is_final(stored) or (ends is not None and stored == ends)
@@ -98,7 +100,11 @@ def has_news(envelope: Envelope[Payload]) -> bool:
 
 
 def is_repeated(envelope: Envelope[Payload], *, user_id: str) -> bool:
-    """A look before documents are fetched: whether nothing is left to do. Raises WrongOwner for someone else's task."""
+    """A look before documents are fetched: whether nothing is left to do.
+
+    Raises WrongOwner for someone else's task, and ForbiddenKey.
+    """
+    check_keys(envelope.payload.s3_keys, user_id=user_id)
     stored = tasks.status(envelope.task_id, envelope.task_type)
     if not tasks.is_final(stored) and not is_of_forgotten_user(stored, user_id):
         return False

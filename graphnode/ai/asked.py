@@ -17,6 +17,7 @@ from graphnode.request_payloads import (
     GraphSummaryRequest,
     MicroscopeIngestFromNodeRequest,
     MicroscopeIngestRequest,
+    check_keys,
 )
 from graphnode.rules.values import utc
 
@@ -102,9 +103,11 @@ def _payload(fields: Any, kind: type[AnyRequest]) -> AnyRequest:
         if values:
             given[field.encode_name] = values[0]
     try:
-        return msgspec.convert(given, kind, strict=False)
+        payload = msgspec.convert(given, kind, strict=False)
+        check_keys(payload)
     except (msgspec.ValidationError, InvalidRequest) as error:
         raise InvalidEnvelope(f"payload: {error}") from None
+    return payload
 
 
 def _camel_case(name: str) -> str:

@@ -1,0 +1,253 @@
+"""Whoever can write to the result queue reaches no other user's data, and no other object than a result may name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from graphnode import objects
+from graphnode.dev import ai_server
+from graphnode.envelopes import ROUTES
+from graphnode.errors import ForbiddenKey, WrongOwner
+from graphnode.storage.database import connection, database
+from tests.any_order.delivery import SETTINGS, Bench, deliver
+from tests.any_order.state import Message
+
+NOW = datetime(2026, 5, 24, 12, tzinfo=UTC)
+DOCUMENT = "task_microscope_file_ada_01J9ZZZZZZZZZZZZZZZZZZZZZA"
+
+#: What every table holds.
+Snapshot = dict[str, list[str]]
+
+#: Plays a packaged result of a kind: the documents are in the bucket, changes are made to its payload.
+Play = Callable[..., None]
+
+
+@pytest.fixture
+def play(in_this_process: Bench) -> Play:
+    def deliver_it(kind: str, *, user_id: str = "ada", task_id: str | None = None, **changes: Any) -> None:
+        known = ai_server.KINDS[kind]
+        documents = ai_server.packaged_documents(known, user_id=user_id)
+        result = ai_server.result_of(known, user_id=user_id, documents=documents, task_id=task_id)
+        in_this_process.documents |= {key: json.loads(content) for key, content in result.documents.items()}
+        body = json.loads(result.body)
+        body["payload"] |= changes
+        deliver(Message(body, NOW, {}), attempt=1)
+
+    return deliver_it
+
+
+@pytest.fixture
+def snapshot(in_this_process: Bench) -> Callable[[], Snapshot]:
+    """Reads every row of every table."""
+
+    def look() -> Snapshot:
+        with connection():
+            names = database.execute_sql("SELECT tablename FROM pg_tables WHERE schemaname = current_schema").fetchall()
+            return {
+                name: sorted(row for (row,) in database.execute_sql(f'SELECT t::text FROM "{name}" AS t'))  # noqa: S608
+                for (name,) in names
+            }
+
+    return look
+
+
+@pytest.fixture
+def ada(play: Play) -> None:
+    """A user who has one of everything."""
+    play("graph", task_id="task_graph_ada_1")
+    play("summary", task_id="task_summary_ada_1")
+    play("add-node", task_id="task_add_node_ada_1")
+    play("microscope", task_id=DOCUMENT, groupId="w-ada", userId="ada")
+
+
+@pytest.fixture
+def prefixes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Sets GRAPHNODE_S3_ALLOWED_PREFIXES."""
+
+    def allow(text: str) -> None:
+        known = msgspec.structs.replace(SETTINGS, s3_allowed_prefixes=text)
+        monkeypatch.setattr(objects, "settings", lambda: known)
+
+    return allow
+
+
+@pytest.mark.usefixtures("ada")
+@pytest.mark.parametrize("status", ["COMPLETED", "FAILED"])
+@pytest.mark.parametrize(
+    ("kind", "task_id", "changes"),
+    [
+        ("graph", "task_graph_ada_1", {}),
+        ("summary", "task_summary_ada_1", {}),
+        ("add-node", "task_add_node_ada_1", {}),
+        ("add-node", "task_graph_ada_1", {}),
+        ("microscope", DOCUMENT, {}),
+        ("microscope", f"{DOCUMENT}_block", {}),
+        ("microscope-from-node", DOCUMENT, {}),
+        ("microscope", "task_microscope_file_eve_01J9ZZZZZZZZZZZZZZZZZZZZZA", {"groupId": "w-ada"}),
+    ],
+)
+def test_a_result_for_what_is_someone_elses_is_refused_and_changes_nothing(
+    kind: str, task_id: str, changes: dict[str, Any], status: str, play: Play, snapshot: Callable[[], Snapshot]
+) -> None:
+    before = snapshot()
+
+    with pytest.raises(WrongOwner):
+        play(kind, user_id="eve", task_id=task_id, status=status, **changes)
+
+    assert snapshot() == before
+
+
+@pytest.mark.usefixtures("ada")
+def test_progress_of_someone_elses_task_is_refused_and_changes_nothing(
+    play: Play, snapshot: Callable[[], Snapshot]
+) -> None:
+    before = snapshot()
+
+    with pytest.raises(WrongOwner):
+        play("progress", user_id="eve", task_id="task_graph_ada_1", currentStage="mine now")
+
+    assert snapshot() == before
+
+
+@pytest.mark.parametrize("status", ["COMPLETED", "FAILED"])
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [
+        ("graph", "resultS3Key"),
+        ("graph", "featuresS3Key"),
+        ("graph", "summary_s3_key"),
+        ("summary", "summaryS3Key"),
+        ("add-node", "resultS3Key"),
+        ("microscope", "standardized_s3_key"),
+        ("microscope", "blockGraphS3Key"),
+        ("microscope", "images_s3_prefix"),
+        ("microscope-from-node", "imagesS3Prefix"),
+    ],
+)
+def test_a_key_that_is_none_or_is_another_users_is_refused_in_every_field_and_changes_nothing(
+    kind: str,
+    field: str,
+    status: str,
+    play: Play,
+    in_this_process: Bench,
+    prefixes: Callable[[str], None],
+    snapshot: Callable[[], Snapshot],
+) -> None:
+    before = snapshot()
+    per_user = "graph/{user_id}/,summary/{user_id}/,add_node/{user_id}/,microscope_file/{user_id}/,microscope_node/{user_id}/"
+    for key, allowed in {
+        "graph/ada/../eve/graph.json": None,
+        "s3://other-bucket/graph.json": None,
+        "https://169.254.169.254/latest/meta-data": None,
+        "graph/eve/graph.json": per_user,
+        "elsewhere/ada/graph.json": per_user,
+    }.items():
+        prefixes(allowed or "graph/")
+        if not allowed:
+            prefixes("graph/,summary/,add_node/,microscope_file/,microscope_node/,s3:/,https:/")
+        in_this_process.documents[key] = {"nodes": []}
+        # In the camelCase that the packaged result does not use, the key comes first.
+        with pytest.raises(ForbiddenKey, match="GRAPHNODE_S3_ALLOWED_PREFIXES" if allowed else "URL|segment"):
+            play_with_key(play, kind, field, key, status)
+
+    assert snapshot() == before
+
+
+def play_with_key(play: Play, kind: str, field: str, key: str, status: str) -> None:
+    """Play a result that names this key and no other in that field."""
+    spelt = {"summary_s3_key": "summaryS3Key", "blockGraphS3Key": "block_graph_s3_key"}.get(field, field)
+    play(kind, status=status, **{spelt: None, field: key})
+
+
+def test_all_that_the_ai_server_writes_below_the_users_own_prefixes_is_taken(
+    play: Play, prefixes: Callable[[str], None]
+) -> None:
+    prefixes(
+        "graph/{user_id}/,summary/{user_id}/,add_node/{user_id}/,microscope_file/{user_id}/,microscope_node/{user_id}/"
+    )
+    for kind in ai_server.KINDS:
+        changes = {"currentStage": "clustering"} if kind == "progress" else {}
+        play(kind, **changes)
+    # The task ID alone names the user.
+    play("microscope", task_id=DOCUMENT, userId=None)
+
+    with connection():
+        assert set(database.execute_sql("SELECT DISTINCT status FROM tasks")) == {("COMPLETED",), ("PROGRESS",)}
+
+
+def test_a_bucket_that_a_result_names_is_not_looked_at(play: Play, in_this_process: Bench) -> None:
+    buckets: list[str] = []
+    answer = in_this_process.get_object
+
+    def get_object(*, Bucket: str, Key: str, **conditions: str) -> dict[str, Any]:  # noqa: N803
+        buckets.append(Bucket)
+        return answer(Bucket=Bucket, Key=Key, **conditions)
+
+    in_this_process.get_object = get_object  # type: ignore[method-assign]
+    try:
+        play("graph", bucket="other-bucket", resultBucket="other-bucket")
+    finally:
+        del in_this_process.get_object
+
+    assert set(buckets) == {SETTINGS.s3_payload_bucket}
+
+
+#: What a careless statement would execute, end a quotation with, or take for a placeholder, an escape or a pattern.
+SQL = "'; DROP TABLE tasks; --\"$$\\');DELETE FROM graphs;\\. %s %(x)s {0} E'\\\\x27 \\N /* */ ’ ＇; COPY tasks TO PROGRAM 'id'"
+
+
+def poisoned(value: Any, *, but: str) -> Any:
+    """The same, with SQL behind every text but one."""
+    match value:
+        case str():
+            return value if value == but else value + SQL
+        case dict():
+            return {name: poisoned(item, but=but) for name, item in value.items()}
+        case list():
+            return [poisoned(item, but=but) for item in value]
+    return value
+
+
+@pytest.mark.parametrize("kind", ai_server.KINDS)
+@pytest.mark.parametrize("status", ["COMPLETED", "FAILED"])
+def test_sql_in_every_text_of_every_type_is_stored_as_text(
+    kind: str, status: str, in_this_process: Bench, play: Play, snapshot: Callable[[], Snapshot]
+) -> None:
+    play("graph", user_id="eve")
+    before = snapshot()
+    known = ai_server.KINDS[kind]
+    user_id = f"ada{SQL}"
+    packaged = ai_server.packaged_documents(known, user_id=user_id)
+    documents = {field: json.dumps(poisoned(json.loads(raw), but=user_id)).encode() for field, raw in packaged.items()}
+    task_id = f"task{SQL}"
+    result = ai_server.result_of(known, user_id=user_id, documents=documents, task_id=task_id)
+    body = json.loads(result.body)
+    route = ROUTES[known.task_type]
+    texts = [field.name for field in msgspec.structs.fields(route.payload) if "str" in str(field.type)]
+    free = {name: SQL for name in texts if name not in ("status", "user_id") and "s3" not in name}
+    body["payload"] |= {**free, "group_id": SQL[:200]}
+    if "ingest_stats" in free:
+        body["payload"]["ingest_stats"] = {SQL: SQL}
+    if "status" in body["payload"]:
+        body["payload"]["status"] = status
+    keys = {name: key + SQL for name, key in body["payload"].items() if "s3" in name.lower()}
+    body["payload"] |= keys
+    in_this_process.documents |= {key + SQL: json.loads(raw) for key, raw in result.documents.items()}
+
+    deliver(Message(body, NOW, {}), attempt=1)
+
+    after = snapshot()
+    assert after.keys() == before.keys()
+    assert all(set(rows) <= set(after[name]) for name, rows in before.items()), "a row of another user has changed"
+    with connection():
+        (stored,) = database.execute_sql("SELECT task_id, user_id, status FROM tasks WHERE task_id = %s", (task_id,))
+    expected = "PROGRESS" if kind == "progress" else status
+    assert stored == (task_id, user_id, expected)
+    changed = {name for name, rows in after.items() if rows != before[name]}
+    assert {"tasks", "notifications"} <= changed
