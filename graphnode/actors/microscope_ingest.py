@@ -10,7 +10,7 @@ import msgspec
 from graphnode.actors.effects import Effects, effects_of, is_repeated
 from graphnode.documents import decode_block_graph, decode_chunks
 from graphnode.envelopes import RESULT_QUEUE, Envelope, MicroscopeIngestResult
-from graphnode.errors import InvalidEnvelope
+from graphnode.errors import InvalidEnvelope, WrongOwner
 from graphnode.objects import read_document
 from graphnode.repairs import Warnings
 from graphnode.rules.microscope import MicroscopeTask, View, graph_keys, parse_task_id
@@ -30,6 +30,8 @@ def microscope_ingest(envelope: Envelope[MicroscopeIngestResult]) -> None:
         raise InvalidEnvelope(
             f"payload.userId: not given, taskId {envelope.task_id!r} names no user, and the document is not known"
         )
+    if task.user_id not in (None, user_id):
+        raise WrongOwner(f"Task {envelope.task_id} names user {task.user_id!r}, its result names {user_id!r}")
     if is_repeated(envelope, user_id=user_id):
         return
 

@@ -134,6 +134,8 @@ class Delivery:
         """Take effect, unless the task is someone else's or has had this effect."""
         if any(task.user_id != self.user_id for task in self.state.tasks.values() if task.task_id == self.task_id):
             raise Refused("the task is another user's")
+        if self.type.startswith("MICROSCOPE_INGEST") and self._user_in_task_id() != self.user_id:
+            raise Refused("the task ID names another user")
         task = self.state.tasks.get((self.task_id, self.task_type))
         if task and (task.status in ("COMPLETED", "SUPERSEDED") or (task.status == self.status == "FAILED")):
             return

@@ -90,6 +90,8 @@ def prefixes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]
         ("microscope", f"{DOCUMENT}_block", {}),
         ("microscope-from-node", DOCUMENT, {}),
         ("microscope", "task_microscope_file_eve_01J9ZZZZZZZZZZZZZZZZZZZZZA", {"groupId": "w-ada"}),
+        # Nobody knows this task yet, but its ID says whose it will be.
+        ("microscope", "task_microscope_file_ada_01J9ZZZZZZZZZZZZZZZZZZZZZB", {"groupId": "w-eve"}),
     ],
 )
 def test_a_result_for_what_is_someone_elses_is_refused_and_changes_nothing(
