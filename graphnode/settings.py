@@ -137,7 +137,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             str,
             Meta(
                 pattern=object_keys.PATTERN,
-                description="prefixes of S3 keys, each with / at its end, such as graph/{user_id}/,microscope/{user_id}/ "
+                description="prefixes of S3 keys, each with / at its end, such as graph/{user_id}/,summary/{user_id}/ "
                 "(a result that names another key is refused; not set: it may name any)",
             ),
         ]

@@ -24,6 +24,9 @@ settings.register_profile("normal", deadline=None, derandomize=True, print_blob=
 settings.register_profile("nightly", deadline=None, max_examples=1000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "normal"))
 
+#: What is shipped for deployments: the roles of the database among them.
+DEPLOY = Path(__file__).parents[1] / "deploy"
+
 #: Connections that a test's pool may have.
 POOL_SIZE = 8
 
@@ -64,10 +67,7 @@ def open_path() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def migrated_database_url(postgres: str) -> Iterator[str]:
     """The URL of a database of the run's own, with the newest schema."""
-    with new_database(postgres) as url:
-        open_database(url, max_connections=1)
-        migrate()
-        close_database()
+    with migrated_database(postgres) as url:
         yield url
 
 
@@ -86,9 +86,15 @@ def empty_database_url(postgres: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def storage(database_url: str) -> Iterator[None]:
+def storage_role() -> str | None:
+    """In which role of deploy/postgres-roles.sql the storage is opened; None: as somebody who may do anything."""
+    return None
+
+
+@pytest.fixture
+def storage(database_url: str, storage_role: str | None) -> Iterator[None]:
     """The storage, open on a database with the newest schema and no rows."""
-    open_database(database_url, max_connections=POOL_SIZE)
+    open_database(in_role(database_url, storage_role) if storage_role else database_url, max_connections=POOL_SIZE)
     yield
     close_database()
 
@@ -123,6 +129,23 @@ def new_database(server_url: str) -> Iterator[str]:
         yield urlsplit(server_url)._replace(path=f"/{name}").geturl()
     finally:
         _execute(server_url, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@contextmanager
+def migrated_database(server_url: str) -> Iterator[str]:
+    """A database as deploy/ would have it: the roles are there, and the owner has migrated it; its URL."""
+    with new_database(server_url) as url:
+        _execute(url, (DEPLOY / "postgres-roles.sql").read_text())
+        open_database(in_role(url, "graphnode_owner"), max_connections=1)
+        migrate()
+        close_database()
+        _execute(in_role(url, "graphnode_owner"), (DEPLOY / "postgres-grants.sql").read_text())
+        yield url
+
+
+def in_role(url: str, role: str) -> str:
+    """The URL at which an administrator may do what this role may, and no more."""
+    return urlsplit(url)._replace(query=f"options=-c%20role%3D{role}").geturl()
 
 
 def empty_database(url: str) -> None:

@@ -24,8 +24,9 @@ ADVICE = {
     "key, then redrive.",
     "WRONG_OWNER": "It names a user whom the task or document does not belong to: never force it. "
     "Find out who mixed them up, then delete the letter.",
-    "FORBIDDEN_KEY": "It names an object that is not its user's to name: never force it. If the AI server rightly writes "
-    "there, add the prefix to GRAPHNODE_S3_ALLOWED_PREFIXES, then redrive; if not, find out who sent it, then delete it.",
+    "FORBIDDEN_KEY": "It names an object that is not its user's to name: never force it. If the AI server rightly "
+    "writes there, add the prefix to GRAPHNODE_S3_ALLOWED_PREFIXES, then redrive; "
+    "if not, find out who sent it, then delete it.",
     "REFUSED_BY_DATABASE": "PostgreSQL refuses a value: find it by the error and the stack, mend the document "
     "or the worker, then redrive.",
     "TRANSIENT": "It did not work within its attempts: see to the cause that the error names, then redrive.",

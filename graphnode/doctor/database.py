@@ -9,6 +9,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
+from psycopg2.extras import Json
 
 from graphnode.doctor.findings import Finding, broken, command, fine, unchecked, warning
 from graphnode.errors import SchemaError
@@ -40,13 +41,16 @@ SELECT current_setting('server_version_num')::int,
        EXISTS (SELECT FROM pg_available_extensions WHERE name = %(extension)s)
 """
 
-#: The rights on this schema's tables that the user lacks.
+#: The rights on tables that the user lacks, of those that a worker needs.
 LACKING = """
-SELECT tablename, needed FROM pg_tables, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS needed
-WHERE schemaname = current_schema AND tablename <> 'schema_migration'
-    AND NOT has_table_privilege(quote_ident(schemaname) || '.' || quote_ident(tablename), needed)
+SELECT tablename, needed
+FROM jsonb_each(%(rights)s) AS given (tablename, rights), jsonb_array_elements_text(rights) AS needed
+WHERE NOT has_table_privilege(quote_ident(current_schema) || '.' || quote_ident(tablename), needed)
 ORDER BY tablename, needed
 """
+
+#: Up to so many tables, the rights that lack are named one by one.
+FEW_TABLES = 3
 
 #: The processes that were seen lately.
 RUNNING = "SELECT threads FROM workers WHERE seen_at > now() - make_interval(secs => 3 * interval_s)"
@@ -120,7 +124,7 @@ def ask_database() -> DatabaseFacts:
     except SchemaError as error:
         return msgspec.structs.replace(known, schema_fault=str(error))
     lacking: dict[str, list[str]] = {}
-    for table, right in database.execute_sql(LACKING).fetchall():
+    for table, right in database.execute_sql(LACKING, {"rights": Json(schema.WORKER_RIGHTS)}).fetchall():
         lacking.setdefault(table, []).append(right)
     running: list[int] = []
     if "SELECT" not in lacking.get("workers", ()):
@@ -291,16 +295,18 @@ def _judge_rights(facts: DatabaseFacts) -> Finding:
     if facts.schema_fault:
         return unchecked("table rights", "not checked: that needs the schema first")
     if not facts.lacking:
-        return fine("table rights", f"{facts.user} may read and write all tables")
+        return fine("table rights", f"{facts.user} may do with the tables what a worker does")
     first, rights = next(iter(facts.lacking.items()))
     others = f" and {len(facts.lacking) - 1} more tables" if len(facts.lacking) > 1 else ""
-    tables = ", ".join(facts.lacking) if len(facts.lacking) <= 3 else "ALL TABLES IN SCHEMA public"
-    needed = sorted({right for table_rights in facts.lacking.values() for right in table_rights})
+    grants = (f"GRANT {', '.join(needed)} ON {table}" for table, needed in facts.lacking.items())
+    if len(facts.lacking) > FEW_TABLES:
+        # A role that deploy/postgres-roles.sql makes.
+        grants = iter(["GRANT graphnode_worker"])
     return broken(
         "table rights",
         f"{facts.user} may not {', '.join(rights)} on {first}{others}",
         why="The migrations were run by another user, who owns the tables.",
-        mend=f'GRANT {", ".join(needed)} ON {tables} TO "{facts.user}";',
+        mend=" ".join(f'{grant} TO "{facts.user}";' for grant in grants),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import peewee
@@ -18,6 +19,31 @@ EXTENSION = "vector"
 
 #: The advisory lock of whoever migrates: "graphnode" in bytes, cut to 64 bits.
 MIGRATION_LOCK = int.from_bytes(b"graphnod")
+
+_ALL = ("SELECT", "INSERT", "UPDATE", "DELETE")
+_KEPT = ("SELECT", "INSERT", "UPDATE")
+
+#: By table, what a worker does with it. deploy/postgres-grants.sql grants it; a foreign key works in its owner's name.
+WORKER_RIGHTS: Mapping[str, Sequence[str]] = {
+    "schema_migration": ("SELECT",),
+    "graphs": _KEPT,
+    "graph_nodes": _ALL,
+    "graph_edges": _ALL,
+    "graph_clusters": _ALL,
+    "graph_subclusters": _ALL,
+    "node_embeddings": ("SELECT", "INSERT", "DELETE"),
+    "graph_summaries": _KEPT,
+    "microscope_workspaces": _KEPT,
+    "microscope_documents": _KEPT,
+    "microscope_graphs": _KEPT,
+    "tasks": _KEPT,
+    "task_attempts": ("SELECT", "INSERT", "DELETE"),
+    "message_failures": _ALL,
+    "notifications": _KEPT,
+    "device_tokens": ("SELECT", "DELETE"),
+    "workers": _ALL,
+    "forgotten_users": ("SELECT",),
+}
 
 
 def migrate() -> list[str]:

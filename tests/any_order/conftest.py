@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
 import pytest
 
-from tests.any_order.delivery import Bench, bench, set_up
+from graphnode.dev import ai_server
+from graphnode.storage.database import connection, database
+from tests.any_order.delivery import Bench, bench, deliver, set_up
+from tests.any_order.state import Message
+
+NOW = datetime(2026, 5, 24, 12, tzinfo=UTC)
+
+#: What every table holds: its rows as PostgreSQL writes them.
+Snapshot = dict[str, list[str]]
+
+#: Plays a packaged result of a kind: the documents are in the bucket, changes are made to its payload.
+Play = Callable[..., None]
 
 
 @pytest.fixture
@@ -12,3 +28,32 @@ def in_this_process(storage: None, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """What surrounds the worker: the documents it finds, the notifications it puts on their queue."""
     set_up(monkeypatch)
     return bench
+
+
+@pytest.fixture
+def play(in_this_process: Bench) -> Play:
+    def deliver_it(kind: str, *, user_id: str = "ada", task_id: str | None = None, **changes: Any) -> None:
+        known = ai_server.KINDS[kind]
+        documents = ai_server.packaged_documents(known, user_id=user_id)
+        result = ai_server.result_of(known, user_id=user_id, documents=documents, task_id=task_id)
+        in_this_process.documents |= {key: json.loads(content) for key, content in result.documents.items()}
+        body = json.loads(result.body)
+        body["payload"] |= changes
+        deliver(Message(body, NOW, {}), attempt=1)
+
+    return deliver_it
+
+
+@pytest.fixture
+def snapshot(in_this_process: Bench) -> Callable[[], Snapshot]:
+    """Reads every row of every table."""
+
+    def look() -> Snapshot:
+        with connection():
+            names = database.execute_sql("SELECT tablename FROM pg_tables WHERE schemaname = current_schema").fetchall()
+            return {
+                name: sorted(row for (row,) in database.execute_sql(f'SELECT t::text FROM "{name}" AS t'))  # noqa: S608
+                for (name,) in names
+            }
+
+    return look

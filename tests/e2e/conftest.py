@@ -14,9 +14,9 @@ import pytest
 
 from graphnode.dev.aws import s3_client, sqs_client
 from graphnode.dev.localstack import HOOK, LocalStack
-from graphnode.dev.stack import bring_up_to_date, environment_of
+from graphnode.dev.stack import environment_of
 from graphnode.dev.worker import Service, Worker
-from tests.conftest import empty_database, new_database
+from tests.conftest import empty_database, in_role, migrated_database
 from tests.e2e.ai_server import AiServer
 
 if TYPE_CHECKING:
@@ -60,6 +60,11 @@ def fresh_environment(localstack: LocalStack, database_url: str) -> dict[str, st
     definition["make_queues"](sqs_client(environment), prefix)
     definition["make_bucket"](s3_client(environment), prefix)
     return environment
+
+
+def as_worker(environment: dict[str, str]) -> dict[str, str]:
+    """The same for the worker, which may do with the database what deploy/postgres-grants.sql lets it."""
+    return {**environment, "DATABASE_URL": in_role(environment["DATABASE_URL"], "graphnode_worker")}
 
 
 @pytest.fixture
@@ -115,7 +120,7 @@ def start_worker(
     request.node.stash[WORKERS] = workers
 
     def start(*, processes: int = 1, threads: int = 4, actors: str = "graphnode.actors", **settings: str) -> Worker:
-        environment = {**SETTINGS, **stack_env, **settings}
+        environment = {**SETTINGS, **as_worker(stack_env), **settings}
         worker = Worker(environment, processes=processes, threads=threads, actors=actors)
         workers.append(worker)
         worker.wait_until_ready()
@@ -135,10 +140,9 @@ def worker(start_worker: StartWorker) -> Worker:
 @pytest.fixture(scope="session")
 def shared_stack(localstack: LocalStack, postgres: str) -> Iterator[tuple[dict[str, str], Worker]]:
     """A stack and a worker on it, for all tests that need no more of a worker than that it works."""
-    with new_database(postgres) as url:
-        bring_up_to_date(url)
+    with migrated_database(postgres) as url:
         environment = fresh_environment(localstack, url)
-        with Worker({**SETTINGS, **environment}) as worker:
+        with Worker({**SETTINGS, **as_worker(environment)}) as worker:
             worker.wait_until_ready()
             yield environment, worker
 

@@ -40,6 +40,12 @@ DELETED = (
 OTHERS = {"message_failures": 1, "task_attempts": 1, "deleted_letters": 1}
 
 
+@pytest.fixture
+def storage_role() -> str:
+    """Of an operator."""
+    return "graphnode_operator"
+
+
 @pytest.fixture(autouse=True)
 def rows(storage: None, query: Query) -> None:
     """Rows whose names say whether they are old."""

@@ -45,6 +45,12 @@ DENIED = {"action": "SendMessageBatch", "kind": "denied", "times": 1}
 
 
 @pytest.fixture
+def storage_role() -> str:
+    """Of the API server."""
+    return "graphnode_api"
+
+
+@pytest.fixture
 def queue() -> str:
     return f"requests-{uuid4().hex}"
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
+from graphnode import objects
 from graphnode.actors.effects import effects_of, is_repeated
 from graphnode.cli import commands
 from graphnode.envelopes import Envelope, GraphGenerationResult
@@ -16,7 +18,23 @@ from graphnode.storage.tasks import TaskStatus
 from graphnode.storage.users import forget_user
 from tests.integration.conftest import Query
 
+
+@pytest.fixture
+def storage_role() -> str:
+    """Of an operator."""
+    return "graphnode_operator"
+
+
+@pytest.fixture
+def any_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results may name any key of the bucket."""
+    monkeypatch.setattr(objects, "settings", lambda: SimpleNamespace(s3_allowed_prefixes=None))
+
+
 pytestmark = pytest.mark.usefixtures("storage")
+
+#: Forgets a user, and then is a worker.
+both = pytest.mark.parametrize("storage_role", [None])
 
 #: Everything that a user can have; a literal stands for USER.
 BELONGINGS = """
@@ -104,6 +122,8 @@ def test_a_user_nobody_knows_is_forgotten_too() -> None:
     assert not users.is_forgotten("ada")
 
 
+@both
+@pytest.mark.usefixtures("any_key")
 def test_a_late_result_is_superseded_before_its_documents_are_fetched(query: Query) -> None:
     forget_user("ada")
 
@@ -113,6 +133,8 @@ def test_a_late_result_is_superseded_before_its_documents_are_fetched(query: Que
     assert query("SELECT * FROM graphs") == []
 
 
+@both
+@pytest.mark.usefixtures("any_key")
 def test_a_user_who_is_forgotten_while_documents_are_fetched_stays_forgotten(query: Query) -> None:
     assert not is_repeated(result_of("ada"), user_id="ada")
     forget_user("ada")
@@ -123,6 +145,8 @@ def test_a_user_who_is_forgotten_while_documents_are_fetched_stays_forgotten(que
     assert query("SELECT status FROM tasks") == [("SUPERSEDED",)]
 
 
+@both
+@pytest.mark.usefixtures("any_key")
 def test_a_task_that_is_registered_after_it_is_handled(query: Query) -> None:
     forget_user("ada")
     query(

@@ -1,0 +1,152 @@
+"""The worker's role in PostgreSQL has each right that the worker uses, and no other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+
+import peewee
+import psycopg2
+import pytest
+from psycopg2 import errors
+
+from graphnode.rules.pushes import Settled
+from graphnode.storage import database, failures, notifications, schema, workers
+from graphnode.storage.failures import Subject
+from graphnode.storage.notifications import Device
+from graphnode.storage.schema import WORKER_RIGHTS
+from graphnode.storage.workers import Seen
+from tests.any_order.conftest import Play
+from tests.any_order.delivery import sweep_up_overdue
+from tests.conftest import DEPLOY, empty_database
+
+DOCUMENT = "task_microscope_file_ada_01J9ZZZZZZZZZZZZZZZZZZZZZA"
+NOON = datetime(2026, 5, 24, 12, tzinfo=UTC)
+SEEN = Seen(
+    id="w",
+    host="h",
+    pid=1,
+    version="1",
+    threads=1,
+    interval_s=1,
+    started_at=NOON,
+    in_hand=0,
+    running=0,
+    outage_service=None,
+    outage_since=None,
+    handled=0,
+    retried=0,
+    dead=0,
+)
+
+#: A statement as somebody who may do anything.
+Execute = Callable[[str], None]
+
+GRANTS = (DEPLOY / "postgres-grants.sql").read_text()
+
+
+@pytest.fixture
+def administer(database_url: str) -> Iterator[Execute]:
+    with closing(psycopg2.connect(database_url)) as session:
+        session.autocommit = True
+        yield lambda statement: session.cursor().execute(statement)
+        session.cursor().execute(GRANTS)
+
+
+@pytest.fixture
+def storage_role() -> str:
+    """Of the worker."""
+    return "graphnode_worker"
+
+
+def work(play: Play) -> None:
+    """Do all that a worker does with its database."""
+    schema.check_schema()
+    database.probe()
+    workers.note(SEEN)
+    play("progress", currentStage="clustering", task_id="task_graph_1")
+    for number in (1, 2):
+        play("graph", task_id=f"task_graph_{number}")
+    play("graph", task_id="task_graph_3", status="FAILED", error="out of memory")
+    play("summary")
+    play("summary", status="FAILED")
+    play("add-node")
+    play("add-node", status="FAILED")
+    for half in ("block", "nonblock"):
+        play("microscope", task_id=f"{DOCUMENT}_{half}", groupId="w-1")
+    play("microscope-from-node", groupId="w-1", status="FAILED")
+    sweep_up_overdue()
+    failures.record_failure("m", reason="R", error="e", subject=Subject("t", "T", None))
+    failures.clear_failures("m")
+    failures.give_up("m", attempt=1, reason="R", error="e", subject=Subject("t", "T", None))
+    for notification_id in notifications.take_due(limit=10):
+        notifications.postpone(notification_id, seconds=1)
+    notifications.open_pushes()
+    notifications.devices("ada")
+    notifications.remove_devices([Device("d", NOON)])
+    with database.connection():
+        for (notification_id,) in database.database.execute_sql("SELECT id FROM notifications").fetchall():
+            if claimed := notifications.claim_push(notification_id):
+                notifications.settle_push(claimed, Settled(claimed.push_status))
+    workers.remove("w")
+
+
+def is_denied(play: Play) -> bool:
+    """Whether the worker may not do all of its work."""
+    try:
+        work(play)
+    except (peewee.ProgrammingError, errors.InsufficientPrivilege) as error:
+        if "permission denied" not in str(error):
+            raise
+        return True
+    return False
+
+
+def test_the_worker_may_do_all_of_its_work_and_uses_each_right(
+    play: Play, administer: Execute, database_url: str
+) -> None:
+    assert not is_denied(play)
+
+    unused = []
+    for table, rights in WORKER_RIGHTS.items():
+        for right in rights:
+            empty_database(database_url)
+            administer(f"REVOKE {right} ON {table} FROM graphnode_worker")
+            if not is_denied(play):
+                unused.append(f"{right} ON {table}")
+            administer(f"GRANT {right} ON {table} TO graphnode_worker")
+
+    assert not unused, "\n".join(unused)
+
+
+def test_the_grants_are_those_that_the_doctor_looks_for() -> None:
+    granted = re.findall(r"^GRANT (.+) ON (\w+) TO graphnode_worker;", GRANTS, re.MULTILINE)
+
+    assert {table: tuple(rights.split(", ")) for rights, table in granted} == WORKER_RIGHTS
+    assert GRANTS.count("TO graphnode_worker") == len(WORKER_RIGHTS)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP TABLE tasks",
+        "TRUNCATE notifications",
+        "ALTER TABLE graphs DISABLE TRIGGER ALL",
+        "CREATE TABLE mine ()",
+        "CREATE TEMPORARY TABLE mine ()",
+        "DELETE FROM tasks",
+        "INSERT INTO device_tokens (token, user_id) VALUES ('t', 'ada')",
+        "UPDATE schema_migration SET name = name",
+        "SELECT * FROM deleted_letters",
+        "COPY tasks TO PROGRAM 'true'",
+        "SET ROLE graphnode_owner",
+        "SET ROLE graphnode_operator",
+    ],
+)
+def test_whoever_gets_hold_of_a_worker_cannot(statement: str, database_url: str) -> None:
+    with closing(psycopg2.connect(database_url)) as session, session.cursor() as cursor:
+        cursor.execute("SET SESSION AUTHORIZATION graphnode_worker")
+        with pytest.raises(errors.InsufficientPrivilege):
+            cursor.execute(statement)
