@@ -298,10 +298,10 @@ def _judge_rights(facts: DatabaseFacts) -> Finding:
         return fine("table rights", f"{facts.user} may do with the tables what a worker does")
     first, rights = next(iter(facts.lacking.items()))
     others = f" and {len(facts.lacking) - 1} more tables" if len(facts.lacking) > 1 else ""
-    grants = (f"GRANT {', '.join(needed)} ON {table}" for table, needed in facts.lacking.items())
+    grants = [f"GRANT {', '.join(needed)} ON {table}" for table, needed in facts.lacking.items()]
     if len(facts.lacking) > FEW_TABLES:
         # A role that deploy/postgres-roles.sql makes.
-        grants = iter(["GRANT graphnode_worker"])
+        grants = ["GRANT graphnode_worker"]
     return broken(
         "table rights",
         f"{facts.user} may not {', '.join(rights)} on {first}{others}",

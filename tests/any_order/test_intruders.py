@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -52,12 +52,14 @@ def ada(play: Play) -> None:
 
 
 @pytest.fixture
-def prefixes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+def prefixes(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Sets GRAPHNODE_S3_ALLOWED_PREFIXES."""
 
     def allow(text: str) -> None:
         known = msgspec.structs.replace(SETTINGS, s3_allowed_prefixes=text)
         monkeypatch.setattr(objects, "settings", lambda: known)
+
+    return allow
 
     return allow
 

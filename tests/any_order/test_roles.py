@@ -12,7 +12,7 @@ import psycopg2
 import pytest
 from psycopg2 import errors
 
-from graphnode.rules.pushes import Settled
+from graphnode.rules.pushes import PushStatus, Settled
 from graphnode.storage import database, failures, notifications, schema, workers
 from graphnode.storage.failures import Subject
 from graphnode.storage.notifications import Device
@@ -89,7 +89,7 @@ def work(play: Play) -> None:
     with database.connection():
         for (notification_id,) in database.database.execute_sql("SELECT id FROM notifications").fetchall():
             if claimed := notifications.claim_push(notification_id):
-                notifications.settle_push(claimed, Settled(claimed.push_status))
+                notifications.settle_push(claimed, Settled(PushStatus(claimed.push_status)))
     workers.remove("w")
 
 

@@ -25,7 +25,7 @@ from graphnode.doctor.findings import Finding, Severity
 from graphnode.settings import PushSettings
 from graphnode.storage.database import close_database, open_database
 from tests.e2e.ai_server import AiServer
-from tests.e2e.conftest import StartWorker
+from tests.e2e.conftest import StartWorker, as_worker
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -364,7 +364,7 @@ class TestCommand:
     def test_a_sound_deployment_is_healthy(
         self, run: Callable[..., tuple[int, str]], stack_env: Environment, fcm: FcmServer
     ) -> None:
-        code, output = run({**stack_env, **fcm.environment}, "--processes", "1", "--threads", "4")
+        code, output = run({**as_worker(stack_env), **fcm.environment}, "--processes", "1", "--threads", "4")
 
         assert code == 0, output
         assert {line[0] for line in output.splitlines()[:-2] if not line.startswith(" ")} == {"✓"}
