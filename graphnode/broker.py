@@ -12,7 +12,7 @@ import re
 import socket
 import threading
 import time
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -28,9 +28,9 @@ from botocore.config import Config
 from dramatiq_sqs.broker import MAX_DELAY_SECONDS
 from dramatiq_sqs.exceptions import MessageDelayTooLong, MessageTooLarge
 
-from graphnode import dead_letters, error_reports
+from graphnode import dead_letters, error_reports, own_messages
 from graphnode.deliveries import BATCH, Delivery, InHand, State, batch_to_ask_for
-from graphnode.errors import InvalidMessage, PermanentError, one_line, sorted_error
+from graphnode.errors import PermanentError, sorted_error
 from graphnode.heartbeat import STUCK_AFTER_S, Heartbeat
 from graphnode.outages import Outages
 from graphnode.poll_failures import PollFailures
@@ -467,18 +467,7 @@ class SQSConsumer(dramatiq.Consumer):
         """The body as a message for an actor of this queue. Raises PermanentError."""
         if self.queue.decode:
             return self.queue.decode(body, **known._asdict())
-        try:
-            message = dramatiq.Message.decode(b64decode(body, validate=True))
-        except (ValueError, KeyError, TypeError, dramatiq.DecodeError) as error:
-            said = "the body is no Dramatiq message"
-            raise InvalidMessage(f"{said}: {one_line(error)}", log=said) from None
-        actor = self.broker.actors.get(message.actor_name)
-        if not actor or actor.queue_name != self.queue_name:
-            raise InvalidMessage(
-                f"no actor {message.actor_name!r} on the queue {self.queue_name!r}",
-                log=f"no such actor on the queue {self.queue_name!r}",
-            )
-        return message
+        return own_messages.decode(body, queue_name=self.queue_name, actors=self.broker.actors)
 
     def _letter(self, delivery: Delivery, dead: Dead) -> dict[str, MessageAttributeValueTypeDef]:
         task_id, task_type = self.queue.describe(delivery.body)

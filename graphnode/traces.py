@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from dramatiq import Broker, Message, MessageProxy, Middleware, Worker
 
+from graphnode import own_messages
 from graphnode.deliveries import Delivery
 from graphnode.errors import log_text, sorted_error
 from graphnode.steps import Step, subscribe
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
 #: The message attributes that carry a context. https://www.w3.org/TR/trace-context/
 CARRIER = ("traceparent", "tracestate")
-
-#: Where a Dramatiq message of our own has them.
-OPTION = "trace"
 
 #: OpenTelemetry's variables that say where traces go: without one there are none.
 SWITCHES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -101,7 +99,7 @@ class Traces(Middleware):
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         assert isinstance(message, Delivery)  # noqa: S101
-        carrier = message.options.get(OPTION) or message.attributes
+        carrier = message.options.get(own_messages.TRACE) or message.attributes
         parent = TraceContextTextMapPropagator().extract(carrier, context=context.Context())
         received_ns = time.time_ns() - int((time.monotonic() - message.received) * 1e9)
         queue = message.queue_url.rpartition("/")[2]
@@ -152,7 +150,7 @@ class Traces(Middleware):
         carrier: dict[str, str] = {}
         TraceContextTextMapPropagator().inject(carrier)
         if carrier:
-            message.options[OPTION] = carrier
+            message.options[own_messages.TRACE] = carrier
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         """Send what is left."""

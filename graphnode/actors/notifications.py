@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
 import dramatiq
 import structlog
+from msgspec import Meta
 
-from graphnode.envelopes import NOTIFICATION_QUEUE
+from graphnode.envelopes import LONGEST_ID, NOTIFICATION_QUEUE
 from graphnode.errors import log_text
 from graphnode.push import Push, firebase
 from graphnode.rules.notifications import fitted, push_data, push_text
@@ -21,11 +23,14 @@ from graphnode.storage.notifications import Notification
 #: Milliseconds a push may take, all devices together.
 TIME_LIMIT_MS = 60_000
 
+#: Whoever can write to the queue can name any.
+NotificationId = Annotated[str, Meta(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00]*$")]
+
 log = structlog.get_logger("graphnode.notifications")
 
 
 @dramatiq.actor(actor_name="deliver_notification", queue_name=NOTIFICATION_QUEUE, time_limit=TIME_LIMIT_MS)
-def deliver_notification(notification_id: str) -> None:
+def deliver_notification(notification_id: NotificationId) -> None:
     """Push one notification, unless somebody else does or did. What FCM does not take now, a sweep brings back."""
     if pause_s := firebase().pause.left_s():
         notifications.postpone(notification_id, seconds=pause_s)

@@ -61,8 +61,6 @@ def prefixes(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
     return allow
 
-    return allow
-
 
 @pytest.mark.usefixtures("ada")
 @pytest.mark.parametrize("status", ["COMPLETED", "FAILED"])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 
 import pytest
 
+from graphnode.actors.notifications import deliver_notification
 from graphnode.dev.aws import dead_letter_url
 from graphnode.dev.outcomes import DeadLetter
 from tests.e2e.ai_server import AiServer
@@ -123,12 +125,46 @@ def test_a_microscope_result_of_nobody_is_refused(shared_ai: AiServer) -> None:
     assert shared_ai.rows("SELECT * FROM microscope_documents") == []
 
 
-def test_a_forged_message_on_the_notification_queue_reaches_no_actor(shared_ai: AiServer) -> None:
-    queue = shared_ai.notification_queue
-    forged = json.dumps({"queue_name": "results", "actor_name": "graph_generation", "args": [], "kwargs": {}})
+def test_a_forged_message_on_the_notification_queue_reaches_no_actor_and_the_queue_goes_on(
+    shared_ai: AiServer,
+) -> None:
+    message = {"queue_name": "results", "actor_name": "graph_generation", "args": [], "kwargs": {}, "options": {}}
+    message |= {"message_id": "m-1", "message_timestamp": 1}
+    forged = [
+        json.dumps(message),
+        *(
+            b64encode(json.dumps({**message, **changes}).encode()).decode()
+            for changes in (
+                {},
+                {"actor_name": {}},
+                # Acknowledged on the other queue, it would come back for ever.
+                {"actor_name": "deliver_notification", "kwargs": {"notification_id": "n-1"}},
+                {"actor_name": "deliver_notification", "queue_name": "notifications", "kwargs": {"notification_id": 1}},
+            )
+        ),
+    ]
 
-    shared_ai.sqs.send_message(QueueUrl=queue, MessageBody=forged)
-    shared_ai.dead_letter_queue = dead_letter_url(shared_ai.sqs, queue)
+    for body in forged:
+        shared_ai.sqs.send_message(QueueUrl=shared_ai.notification_queue, MessageBody=body)
+    shared_ai.dead_letter_queue = dead_letter_url(shared_ai.sqs, shared_ai.notification_queue)
 
-    (letter,) = shared_ai.dead_letters(1)
-    assert (letter.body, letter.attributes["reason"]) == (forged, "INVALID_MESSAGE")
+    letters = by_body(shared_ai.dead_letters(len(forged)))
+    assert {body: attributes["reason"] for body, attributes in letters.items()} == dict.fromkeys(
+        forged, "INVALID_MESSAGE"
+    )
+    result = shared_ai.send(shared_ai.result("graph"))
+    shared_ai.ended(result)
+    shared_ai.wait_until("SELECT 1 FROM notifications WHERE push_status = 'SKIPPED'")
+
+
+def test_a_message_of_dramatiqs_own_on_the_result_queue_reaches_no_actor(shared_ai: AiServer) -> None:
+    message = deliver_notification.message(notification_id="n-1")
+    forged = [json.dumps(message.asdict()), b64encode(message.encode()).decode()]
+
+    for body in forged:
+        shared_ai.send_body(body)
+
+    letters = by_body(shared_ai.dead_letters(2))
+    assert {body: attributes["reason"] for body, attributes in letters.items()} == dict.fromkeys(
+        forged, "INVALID_ENVELOPE"
+    )

@@ -1,0 +1,128 @@
+"""Dramatiq's own messages: those that the worker sent itself, and those that somebody forged."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+import dramatiq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import graphnode
+from graphnode.actors import broker
+from graphnode.actors.notifications import deliver_notification
+from graphnode.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE, to_message
+from graphnode.errors import InvalidMessage, PermanentError
+from graphnode.own_messages import decode
+
+TRACE = {"traceparent": "00-1-2-01"}
+
+
+def read(body: str) -> dramatiq.Message[None]:
+    return decode(body, queue_name=NOTIFICATION_QUEUE, actors=broker.actors)
+
+
+def forged(**changes: Any) -> str:
+    """The worker's own message, changed."""
+    message = deliver_notification.message(notification_id="n-1").asdict() | changes
+    return b64encode(json.dumps(message).encode()).decode()
+
+
+class Exploit:
+    """Writes a file when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("unpickled"),)
+
+
+def test_the_workers_own_message_is_read_as_it_was_sent() -> None:
+    sent = deliver_notification.message(notification_id="n-1")
+    sent.options["trace"] = TRACE
+
+    assert read(b64encode(sent.encode()).decode()) == sent
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"actor_name": "graph_generation"},
+        {"actor_name": "graph_generation", "queue_name": RESULT_QUEUE},
+        {"actor_name": "os.system", "args": ["id"]},
+        {"actor_name": "graphnode.storage.users.forget_user", "args": ["ada"]},
+        {"actor_name": {}},
+        {"actor_name": None},
+        {"queue_name": RESULT_QUEUE},
+        {"queue_name": "no-such-queue"},
+        {"kwargs": {}},
+        {"kwargs": {"notification_id": 7}},
+        {"kwargs": {"notification_id": ["n-1"]}},
+        {"kwargs": {"notification_id": ""}},
+        {"kwargs": {"notification_id": "n-1\0"}},
+        {"kwargs": {"notification_id": "n" * 1000}},
+        {"kwargs": {"notification_id": "n-1", "user_id": "eve"}},
+        {"args": ["n-2"]},
+        {"args": "n-1"},
+        {"kwargs": [["notification_id", "n-1"]]},
+        {"options": []},
+        {"message_id": {"$gt": ""}},
+        {"message_timestamp": "now"},
+    ],
+    ids=repr,
+)
+def test_a_forged_message_reaches_no_actor(changes: dict[str, Any]) -> None:
+    with pytest.raises(InvalidMessage):
+        read(forged(**changes))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "{",
+        "e30=",
+        "W10=",
+        b64encode(pickle.dumps(Exploit())).decode(),
+        b64encode(b"[" * 100_000).decode(),
+        b64encode(json.dumps(deliver_notification.message(notification_id="n-1").asdict()).encode()).decode()[:-4],
+        '{"actor_name": "deliver_notification"}',
+        "ü",
+    ],
+    ids=lambda body: body[:20],
+)
+def test_what_is_no_message_is_refused_and_not_run(body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(InvalidMessage):
+        read(body)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@settings(max_examples=20)
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner), max_leaves=5))
+def test_no_option_that_a_worker_would_obey_comes_with_a_message(value: Any) -> None:
+    names = ("throws", "time_limit", "max_retries", "on_success", "on_failure", "pipe_target", "log_fields", "trace")
+
+    assert read(forged(options=dict.fromkeys(names, value))).options == {}
+
+
+def test_the_result_queue_takes_no_message_of_dramatiqs_own() -> None:
+    for body in (forged(), json.dumps(deliver_notification.message(notification_id="n-1").asdict())):
+        with pytest.raises(PermanentError):
+            to_message(body, message_id="m", sent_at=None, receive_count=1)  # type: ignore[arg-type]
+
+
+def test_nothing_is_unpickled_or_evaluated_anywhere() -> None:
+    assert isinstance(dramatiq.get_encoder(), dramatiq.JSONEncoder)
+    running = re.compile(
+        r"\b(pickle|cPickle|dill|marshal|shelve|jsonpickle)\b|(?<![\w.])(eval|exec)\(|yaml\.(unsafe_)?load\("
+    )
+
+    for path in Path(graphnode.__file__).parent.rglob("*.py"):
+        assert not running.search(path.read_text(encoding="utf-8")), path
