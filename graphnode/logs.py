@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import threading
 import time
@@ -14,6 +15,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from graphnode.errors import log_text
+from graphnode.rules.printable import TURNING, escaped
 from graphnode.settings import LogSettings
 from graphnode.stacks import stack_of
 from graphnode.storms import WINDOW_S, LeftOut, Storm
@@ -39,6 +41,14 @@ QUIET = (
 
 #: What this program says of itself, as foreign lines have it in their fields.
 log = structlog.get_logger("graphnode.logs")
+
+
+#: Texts of our own that have several lines; `log_text` leaves none in what is quoted.
+OF_SEVERAL_LINES = frozenset({"event", "stack"})
+
+#: What JSON leaves as it is, and a terminal on which the line is read may obey: C1 controls, and what turns the
+#: direction of the text that follows.
+OBEYED = re.compile(f"[\\x7f-\\x9f{''.join(sorted(TURNING))}]")
 
 
 class Kind(NamedTuple):
@@ -139,7 +149,7 @@ def configure_logs(known: LogSettings) -> None:
         foreign_pre_chain=shared,
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            *([] if known.log_format == "json" else [with_lines_of_error]),
+            *([] if known.log_format == "json" else [with_lines_of_error, nothing_to_obey]),
             renderer,
         ],
     )
@@ -194,10 +204,18 @@ def with_lines_of_error(_logger: WrappedLogger, _method: str, event: EventDict) 
     return event
 
 
+def nothing_to_obey(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Escape what a terminal would obey, and line breaks where a text from outside could forge a line with them."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = escaped(value, but="\n" if name in OF_SEVERAL_LINES else "")
+    return event
+
+
 def as_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
     """The line as one JSON object."""
     try:
-        return _ENCODER.encode(event).decode()
+        return OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", _ENCODER.encode(event).decode())
     except (UnicodeEncodeError, TypeError):
         # Half a surrogate pair is no text for msgspec, and a dict may have keys that JSON has not.
         return json.dumps(event, default=repr, skipkeys=True)

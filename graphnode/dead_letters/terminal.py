@@ -18,7 +18,7 @@ from graphnode.dead_letters.diagnosis import Diagnosis, Found
 from graphnode.dead_letters.letters import Facts, count_by_reason
 from graphnode.dead_letters.reading import VISIBILITY_S, Listing
 from graphnode.envelopes import ROUTES
-from graphnode.rules.printable import printable
+from graphnode.rules.printable import escaped, printable
 from graphnode.rules.stories import WIDTH, Story, story_text
 
 #: Letters of a group that are shown, unless all are asked for.
@@ -185,10 +185,7 @@ def _body(body: str) -> list[str]:
         text = json.dumps(json.loads(body), indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):
         text = body
-    lines = [
-        "".join(character if character == " " or printable(character) else ascii(character)[1:-1] for character in line)
-        for line in text[:LONGEST_BODY].split("\n")[:MOST_LINES]
-    ]
+    lines = [escaped(line) for line in text[:LONGEST_BODY].split("\n")[:MOST_LINES]]
     if len(text) > LONGEST_BODY or text.count("\n") >= MOST_LINES:
         lines.append("[…] all of it: graphnode dlq export FILE")
     return [f"  {line}" for line in lines]

@@ -9,6 +9,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
+from graphnode.rules.printable import printable
+
 #: The most bytes of a push's payload: FCM's limit of 4,096, less what it adds for APNs (`gcm.message_id`, `google.c.…`,
 #: `aps`). https://firebase.google.com/docs/cloud-messaging/concept-options
 LARGEST_PAYLOAD_BYTES = 4096 - 384
@@ -239,9 +241,10 @@ def workspace_completed(workspace_id: str, name: str | None, completed: int, fai
 
 
 def push_text(event: str, payload: Mapping[str, Any]) -> PushText:
-    """Title and body of a pushed notification."""
+    """Title and body of a pushed notification: of names in it, what is for the eye."""
     text = PUSH_TEXTS[event]
-    return text._replace(body=text.body.format_map(payload))
+    shown = {name: printable(value) if isinstance(value, str) else value for name, value in payload.items()}
+    return text._replace(body=text.body.format_map(shown))
 
 
 def push_data(event: str, notification_id: str, payload: Mapping[str, Any]) -> dict[str, str]:

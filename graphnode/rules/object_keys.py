@@ -18,6 +18,9 @@ LONGEST_KEY_BYTES = 1024
 #: A URL or an ARN: s3://bucket/key, file:///etc/passwd, arn:aws:s3:::bucket/key.
 NO_KEY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|arn:", re.IGNORECASE)
 
+#: Controls: a line break in a key makes two of it where keys are listed a line each, as `graphnode forget` does.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
 #: Segments that a proxy or another S3 than AWS's own may take for a way out: of the prefix, and of the bucket.
 UPWARD = frozenset({".", ".."})
 
@@ -28,6 +31,8 @@ def fault_of(key: str) -> str | None:
         return "is a URL or an ARN: a key is expected"
     if UPWARD.intersection(re.split(r"[/\\]", key)):
         return "has a segment . or .."
+    if CONTROL.search(key):
+        return "has a control character"
     if len(key.encode(errors="surrogatepass")) > LONGEST_KEY_BYTES:
         return f"is longer than {LONGEST_KEY_BYTES} bytes"
     return None

@@ -20,3 +20,17 @@ def printable(text: str) -> str:
         if character.isspace() or (unicodedata.category(character) not in UNPRINTABLE and character not in TURNING)
     )
     return " ".join("".join(kept).split())
+
+
+def escaped(text: str, *, but: str = "") -> str:
+    """The text with an escape for each character that is not for the eye, so that none is obeyed and none is lost.
+
+    Parameters:
+      but: what stays as it is.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        character if character in but or character == " " or printable(character) else ascii(character)[1:-1]
+        for character in text
+    )

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from graphnode.rules.printable import printable
 from graphnode.status.reading import Activity, QueueState, Status, WorkerState
 from graphnode.storage.activity import MOST_COUNTED
 
@@ -45,7 +46,7 @@ def _parts(status: Status) -> Iterator[RenderableType]:
     if status.unseen:
         yield Text()
         for place, sentence in enumerate(status.unseen):
-            yield _line("Not seen" if place == 0 else "", Text(sentence), style="bold yellow")
+            yield _line("Not seen" if place == 0 else "", Text(printable(sentence)), style="bold yellow")
 
 
 def _queues(queues: Iterable[QueueState]) -> Table:
@@ -117,7 +118,7 @@ def _outages(seen: Activity) -> Text:
     for service, those in away.items():
         since = min(worker.outage_since for worker in those if worker.outage_since)
         processes = "1 process" if len(those) == 1 else f"{len(those)} processes"
-        told.append(f"{service} for {length((seen.at - since).total_seconds())} ({processes})")
+        told.append(f"{printable(service)} for {length((seen.at - since).total_seconds())} ({processes})")
     return Text(" · ".join(told), style=BAD)
 
 
@@ -152,7 +153,7 @@ def _workers(seen: Activity) -> Iterator[RenderableType]:
         yield Text(f"  and {len(seen.workers) - len(shown)} more")
     versions = sorted({worker.version for worker in there})
     if len(versions) > 1:
-        yield _line("Versions", Text(" and ".join(versions)))
+        yield _line("Versions", Text(printable(" and ".join(versions))))
 
 
 def length(seconds: float) -> str:
@@ -176,6 +177,7 @@ def _short(count: int) -> str:
 
 
 def _name(host: str) -> str:
+    host = printable(host)
     return host if host.replace(".", "").isdigit() else host.partition(".")[0]
 
 
@@ -193,13 +195,13 @@ def _rate(count: int, minutes: int) -> str:
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    return " · ".join(f"{name} {count:,}" for name, count in counts.items() if count)
+    return " · ".join(f"{printable(name)} {count:,}" for name, count in counts.items() if count)
 
 
 def _reasons(counts: Mapping[str, int], none: str, some: str) -> str:
     if not counts:
         return none
-    named = [f"{reason} {count:,}" for reason, count in list(counts.items())[:LISTED_REASONS]]
+    named = [f"{printable(reason)} {count:,}" for reason, count in list(counts.items())[:LISTED_REASONS]]
     others = list(counts.values())[LISTED_REASONS:]
     return f"{some} {', '.join([*named, f'others {sum(others):,}'] if others else named)}"
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import botocore.exceptions
 import pytest
@@ -18,6 +18,7 @@ from graphnode import envelopes
 from graphnode.documents import decode_graph
 from graphnode.errors import GraphNodeError, log_text
 from graphnode.logs import QUIET, SAID_ELSEWHERE, configure_logs, tell_left_out
+from graphnode.rules.printable import escaped
 from graphnode.settings import LogSettings, read_log_settings
 
 PROJECT = Path(__file__).parents[2]
@@ -138,6 +139,26 @@ def test_on_a_terminal_a_line_is_readable(written: io.StringIO) -> None:
     structlog.get_logger("graphnode.test").info("done", task_id="t-1")
 
     assert re.search(r"\[info +\] done +\[graphnode\.test\] task_id=t-1\n$", written.getvalue())
+
+
+#: What a terminal obeys, what forges a line, and what makes a name read as another.
+OBEYED = "ada\x1b[2J\x1b]0;title\x07\x9b31m\x85\r\n2026-11-25T00:00:00Z [info] forged\u202e\u2066\x00\x7f\ud800"
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_a_name_from_outside_is_one_line_and_nothing_that_a_terminal_obeys(
+    written: io.StringIO, log_format: Literal["console", "json"]
+) -> None:
+    configure_logs(LogSettings(log_format=log_format))
+
+    structlog.get_logger("graphnode.test").info("done", task_id=OBEYED, user_id=f"eve {OBEYED}", error=OBEYED[:9])
+
+    text = written.getvalue()
+    assert text.count("\n") == 1
+    assert escaped(text, but="\n") == text
+    assert re.search(r"forged\\+u202e", text)
+    if log_format == "json":
+        assert json.loads(text)["task_id"] == OBEYED
 
 
 def test_how_logs_look_is_read_even_where_other_settings_are_wrong() -> None:

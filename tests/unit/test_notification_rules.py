@@ -133,3 +133,13 @@ class TestShortened:
     )
     def test_cuts_between_characters(self, text: str, max_bytes: int, expected: str) -> None:
         assert shortened(text, max_bytes=max_bytes) == expected
+
+
+def test_a_name_in_a_push_is_what_is_for_the_eye_and_whole_in_its_data() -> None:
+    name = "Brot\u202e\x1b[2J\x00\n </b>\u2066"
+
+    text = push_text("MICROSCOPE_WORKSPACE_COMPLETED", {**WORKSPACE, "workspaceName": name})
+    data = push_data("MICROSCOPE_WORKSPACE_COMPLETED", "01K", {**WORKSPACE, "workspaceName": name})
+
+    assert text.body == 'Your workspace "Brot[2J </b>" is ready! (3 passed, 1 failed)'
+    assert data["workspaceName"] == name

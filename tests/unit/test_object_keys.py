@@ -31,6 +31,8 @@ NO_KEYS = {
     "HTTP://169.254.169.254/latest/meta-data/": "is a URL or an ARN: a key is expected",
     "file:///etc/passwd": "is a URL or an ARN: a key is expected",
     "arn:aws:s3:::other-bucket/graph.json": "is a URL or an ARN: a key is expected",
+    "graph/ada/\ngraph/eve/": "has a control character",
+    "graph/ada/\x1b[2J": "has a control character",
     "k" * (LONGEST_KEY_BYTES + 1): "is longer than 1024 bytes",
     "é" * (LONGEST_KEY_BYTES // 2 + 1): "is longer than 1024 bytes",
 }

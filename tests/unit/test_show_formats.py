@@ -29,8 +29,12 @@ from tests.unit.conftest import MakeGraph
 SVG = "{http://www.w3.org/2000/svg}"
 
 #: What a user may have called things.
-HOSTILE = "</script><script>document.title='hacked'</script><img src=x onerror=alert(1)> {{script}} ]]> & \"'"
+HOSTILE = (
+    "</script><script>document.title='hacked'</script><img src=x onerror=alert(1)> {{script}} ]]> & \"'"
+    "\"><img onerror=alert(1)></title></svg><svg onload=alert(1)>' onmouseover='alert(1) <!-- `${alert(1)}` \\u003c"
+)
 
+FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu"]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -166,9 +170,12 @@ def test_a_browser_draws_the_page_and_runs_nothing_of_the_users(hostile: Picture
     file = tmp_path / "graph.html"
     file.write_text(page(hostile), encoding="utf-8")
 
-    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     opened = subprocess.run(
-        [CHROMIUM or "", *flags, "--dump-dom", file.as_uri()], capture_output=True, text=True, timeout=60, check=True
+        [CHROMIUM or "", *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", file.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
 
     elements = Elements(opened.stdout)
@@ -177,6 +184,27 @@ def test_a_browser_draws_the_page_and_runs_nothing_of_the_users(hostile: Picture
     assert "<title>The knowledge graph of &lt;/script" in opened.stdout
     # One button for each cluster, three to zoom.
     assert [name for name, _ in elements.found].count("button") == 11 + 3
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH: the picture is not opened in a browser")
+def test_a_browser_runs_nothing_of_the_users_in_the_svg(hostile: Picture, tmp_path: Path) -> None:
+    # As a document of its own: there an SVG's scripts would run.
+    file = tmp_path / "graph.svg"
+    file.write_text(svg(hostile), encoding="utf-8")
+
+    opened = subprocess.run(
+        [CHROMIUM or "", *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", file.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    elements = Elements(opened.stdout)
+    assert dict(elements.found)["svg"]
+    assert not {"script", "img", "iframe", "foreignobject"} & {name for name, _ in elements.found}
+    assert not [name for _, attributes in elements.found for name in attributes if name.startswith("on")]
+    assert "&lt;script&gt;document.title" in opened.stdout
 
 
 def printed(shown: Overview) -> list[str]:

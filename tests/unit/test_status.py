@@ -11,6 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 from rich.console import Console
 
+from graphnode.rules.printable import escaped
 from graphnode.status.reading import Activity, QueueState, Sources, Status, WorkerState
 from graphnode.status.screen import length, screen
 from graphnode.storage.activity import Ended, OpenTasks, Throughput, Waiting
@@ -117,6 +118,22 @@ class TestScreen:
         assert lines[number] == "Workers        1 process, 16 threads · 1 not seen any more"
         assert lines[number + 2].startswith("  zulu")
         assert lines[number + 2].endswith("late 20 min")
+
+    def test_a_terminal_gets_nothing_to_obey(self) -> None:
+        name = "x\x1b[2J\x9b31m\u202e"
+        activity = msgspec.structs.replace(
+            ACTIVITY,
+            failed_attempts={name: 1},
+            given_up={name: 1},
+            ended=Ended({name: 1}, True),
+            open_tasks=[OpenTasks(name, 1, ago(hours=1))],
+            workers=[worker(1, host=name, version=name), worker(2, outage_service=name, outage_since=ago(hours=1))],
+        )
+
+        text = "\n".join(shown(msgspec.structs.replace(STATUS, activity=activity, unseen=[name])))
+
+        assert text.count("x[2J31m") >= 6
+        assert escaped(text, but="\n") == text
 
     def test_without_any_worker_that_is_told(self) -> None:
         lines = shown(msgspec.structs.replace(STATUS, activity=msgspec.structs.replace(ACTIVITY, workers=[])))
