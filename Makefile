@@ -10,7 +10,7 @@ WHOLE_SUITE := --numprocesses=3 --dist=loadfile --no-loadscope-reorder --max-wor
 	-o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test contract lint format clean
+.PHONY: help install demo dev test contract lint audit format clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,10 +29,16 @@ contract: .venv/.installed ## check the contract's files with ajv, AsyncAPI's pa
 	else echo "Node.js is not installed: ajv, AsyncAPI's parser and tsc are left out."; fi
 	@.venv/bin/python -m pytest tests/contract
 
-lint: .venv/.installed ## check style, format and types
+lint: .venv/.installed ## check style, format, types, and for what is unsafe
 	@.venv/bin/ruff check
 	@.venv/bin/ruff format --check
 	@.venv/bin/mypy
+	@.venv/bin/bandit --quiet --configfile pyproject.toml --recursive graphnode
+
+audit: .venv/.installed ## look the dependencies up in PyPI: known vulnerabilities, versions, dates
+	@.venv/bin/python -m pip install --quiet 'pip-audit>=2.9,<3'
+	@.venv/bin/pip-audit --skip-editable || true
+	@.venv/bin/python -m graphnode.dev.audit
 
 format: .venv/.installed ## format the code, and mend what can be mended by itself
 	@.venv/bin/ruff check --fix

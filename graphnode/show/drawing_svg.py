@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from xml.etree.ElementTree import Element, SubElement, tostring
+from xml.etree.ElementTree import Element, SubElement, tostring  # nosec B405 # written, not read
 
 from graphnode.show.labels import shortened, text_width
 from graphnode.show.palette import DARK, LIGHT, variable, variables

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from typing import Any
 
 import pytest
 
@@ -128,21 +129,23 @@ def test_a_microscope_result_of_nobody_is_refused(shared_ai: AiServer) -> None:
 def test_a_forged_message_on_the_notification_queue_reaches_no_actor_and_the_queue_goes_on(
     shared_ai: AiServer,
 ) -> None:
-    message = {"queue_name": "results", "actor_name": "graph_generation", "args": [], "kwargs": {}, "options": {}}
+    message: dict[str, Any] = {
+        "queue_name": "results",
+        "actor_name": "graph_generation",
+        "args": [],
+        "kwargs": {},
+        "options": {},
+    }
     message |= {"message_id": "m-1", "message_timestamp": 1}
-    forged = [
-        json.dumps(message),
-        *(
-            b64encode(json.dumps({**message, **changes}).encode()).decode()
-            for changes in (
-                {},
-                {"actor_name": {}},
-                # Acknowledged on the other queue, it would come back for ever.
-                {"actor_name": "deliver_notification", "kwargs": {"notification_id": "n-1"}},
-                {"actor_name": "deliver_notification", "queue_name": "notifications", "kwargs": {"notification_id": 1}},
-            )
-        ),
+    changed: list[dict[str, Any]] = [
+        {},
+        {"actor_name": {}},
+        # Acknowledged on the other queue, it would come back for ever.
+        {"actor_name": "deliver_notification", "kwargs": {"notification_id": "n-1"}},
+        {"actor_name": "deliver_notification", "queue_name": "notifications", "kwargs": {"notification_id": 1}},
     ]
+    encoded = [b64encode(json.dumps({**message, **changes}).encode()).decode() for changes in changed]
+    forged = [json.dumps(message), *encoded]
 
     for body in forged:
         shared_ai.sqs.send_message(QueueUrl=shared_ai.notification_queue, MessageBody=body)
