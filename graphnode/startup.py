@@ -203,6 +203,7 @@ def prepare(broker: SQSBroker, worker: Worker) -> None:
     push.firebase()
     database.open_database(known.database_url, max_connections=worker.worker_threads + database.SPARE_CONNECTIONS)
     wait_for(schema.check_schema)
+    wait_for(schema.check_rights)
     wait_for(objects.probe)
     wait_for(lambda: broker.connect(threads=worker.worker_threads))
 

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
-from psycopg2.extras import Json
 
 from graphnode.doctor.findings import Finding, broken, command, fine, unchecked, warning
 from graphnode.errors import SchemaError
@@ -39,14 +38,6 @@ SELECT current_setting('server_version_num')::int,
        (SELECT nullif(datconnlimit, -1) FROM pg_database WHERE datname = current_database()),
        EXISTS (SELECT FROM pg_extension WHERE extname = %(extension)s),
        EXISTS (SELECT FROM pg_available_extensions WHERE name = %(extension)s)
-"""
-
-#: The rights on tables that the user lacks, of those that a worker needs.
-LACKING = """
-SELECT tablename, needed
-FROM jsonb_each(%(rights)s) AS given (tablename, rights), jsonb_array_elements_text(rights) AS needed
-WHERE NOT has_table_privilege(quote_ident(current_schema) || '.' || quote_ident(tablename), needed)
-ORDER BY tablename, needed
 """
 
 #: Up to so many tables, the rights that lack are named one by one.
@@ -123,9 +114,7 @@ def ask_database() -> DatabaseFacts:
         schema.check_schema()
     except SchemaError as error:
         return msgspec.structs.replace(known, schema_fault=str(error))
-    lacking: dict[str, list[str]] = {}
-    for table, right in database.execute_sql(LACKING, {"rights": Json(schema.WORKER_RIGHTS)}).fetchall():
-        lacking.setdefault(table, []).append(right)
+    lacking = schema.lacking_rights()
     running: list[int] = []
     if "SELECT" not in lacking.get("workers", ()):
         running = [threads for (threads,) in database.execute_sql(RUNNING).fetchall()]

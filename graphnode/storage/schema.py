@@ -8,6 +8,7 @@ from pathlib import Path
 import peewee
 from playhouse.migrations import Runner
 from psycopg2 import errors
+from psycopg2.extras import Json
 
 from graphnode.errors import SchemaError
 from graphnode.storage.database import connection, database
@@ -45,6 +46,14 @@ WORKER_RIGHTS: Mapping[str, Sequence[str]] = {
     "forgotten_users": ("SELECT",),
 }
 
+#: Those of them that the user lacks.
+LACKING = """
+SELECT tablename, needed
+FROM jsonb_each(%(rights)s) AS given (tablename, rights), jsonb_array_elements_text(rights) AS needed
+WHERE NOT has_table_privilege(quote_ident(current_schema) || '.' || quote_ident(tablename), needed)
+ORDER BY tablename, needed
+"""
+
 
 def migrate() -> list[str]:
     """Apply the migrations that are missing, in order, all or none. Returns their names.
@@ -81,6 +90,29 @@ def check_schema() -> None:
             raise SchemaError(
                 f"The database is older than this worker, it lacks {_listed(pending)}: run `graphnode migrate`."
             )
+
+
+def lacking_rights() -> dict[str, list[str]]:
+    """By table, the rights that a worker needs and this user lacks; the schema is this code's."""
+    lacking: dict[str, list[str]] = {}
+    with connection():
+        for table, right in database.execute_sql(LACKING, {"rights": Json(WORKER_RIGHTS)}).fetchall():
+            lacking.setdefault(table, []).append(right)
+    return lacking
+
+
+def check_rights() -> None:
+    """See that this user may do with the tables what a worker does: otherwise each message would fail.
+
+    Raises:
+      SchemaError: It may not; the text says what to do.
+    """
+    if lacking := lacking_rights():
+        named = "; ".join(f"{', '.join(rights)} on {table}" for table, rights in lacking.items())
+        raise SchemaError(
+            f"This database user lacks rights that a worker needs ({named}): run deploy/postgres-grants.sql as the "
+            "owner, and make the user a member of graphnode_worker."
+        )
 
 
 def _refuse_newer(runner: Runner) -> None:

@@ -12,6 +12,7 @@ import psycopg2
 import pytest
 from psycopg2 import errors
 
+from graphnode.errors import SchemaError
 from graphnode.rules.pushes import PushStatus, Settled
 from graphnode.storage import database, failures, notifications, schema, workers
 from graphnode.storage.failures import Subject
@@ -119,6 +120,14 @@ def test_the_worker_may_do_all_of_its_work_and_uses_each_right(
             administer(f"GRANT {right} ON {table} TO graphnode_worker")
 
     assert not unused, "\n".join(unused)
+
+
+def test_a_worker_that_lacks_a_right_does_not_start(storage: None, administer: Execute) -> None:
+    schema.check_rights()
+    administer("REVOKE DELETE ON graph_edges, workers FROM graphnode_worker")
+
+    with pytest.raises(SchemaError, match=r"DELETE on graph_edges; DELETE on workers.*postgres-grants\.sql"):
+        schema.check_rights()
 
 
 def test_the_grants_are_those_that_the_doctor_looks_for() -> None:
