@@ -3,10 +3,12 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
 from structlog.testing import capture_logs
 
 from benchmarks.sqs_stub import StubServer
 from graphnode.deliveries import Delivery, State
+from graphnode.errors import GraphNodeError, InvalidDocument, ServiceBusy
 from tests.faults.conftest import StartWorker, wait_until
 
 #: Seconds; the heartbeat beats every fifth of a second then.
@@ -66,6 +68,31 @@ def test_a_running_message_that_is_lost_is_still_deleted_and_the_loss_is_told(
         wait_until(lambda: any("message lost" in line["event"] for line in lines), "the loss to be told")
         release.set()
         wait_until(lambda: stub.calls("DeleteMessageBatch"), "the deletion to be tried")
+
+
+@pytest.mark.parametrize("error", [InvalidDocument("nodes[3].id: …"), ServiceBusy("throttled")])
+def test_a_running_message_that_is_lost_and_then_fails_is_left_to_who_has_it(
+    start: StartWorker, stub: StubServer, error: GraphNodeError
+) -> None:
+    release = threading.Event()
+
+    def handle(_body: str) -> None:
+        release.wait(30)
+        raise error
+
+    worker = start(handle, visibility_s=600)
+    stub.fill(worker.queue, ["lost"])
+
+    def running() -> list[Delivery]:
+        return [delivery for delivery in worker.broker.in_hand.snapshot() if delivery.state is State.RUNNING]
+
+    (delivery,) = wait_until(running, "the message to run")
+    delivery.lost = True
+    release.set()
+    wait_until(lambda: not worker.broker.in_hand.snapshot(), "the message to be let go of")
+
+    assert stub.messages(f"{worker.queue}-dlq") == []
+    assert [message["visible"] for message in stub.messages(worker.queue)] == [False]
 
 
 def test_a_heartbeat_that_fails_is_tried_again_in_time(start: StartWorker, stub: StubServer) -> None:

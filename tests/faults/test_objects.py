@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import gzip
 import random
+from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from graphnode import objects
+from graphnode.actors.graph_generation import read_features, store_features
 from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectChanged, ObjectNotFound, ServiceBusy
 from graphnode.objects import CHUNK_BYTES, GZIP_RATIO, open_features, read_document
 from graphnode.settings import read_settings
+from graphnode.storage import graphs
 from tests.faults.s3_stub import Object, S3Stub, running_stub
 
 LIMIT = 4 * CHUNK_BYTES
@@ -100,6 +104,22 @@ def test_what_was_overwritten_between_two_readings_is_not_taken_for_the_same(s3:
 
     with pytest.raises(ObjectChanged), open_features("a", etag=etag):
         pass
+
+
+def test_rows_of_features_that_were_overwritten_are_not_given_to_the_names_of_the_file_before(
+    s3: S3Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored: list[Any] = []
+    monkeypatch.setattr(graphs, "store_embeddings", lambda _user_id, rows: stored.extend(rows))
+    s3.objects["a"] = Object(b'{"conversations": [{"orig_id": "tea"}, {"orig_id": "rust"}], "embeddings": [[1], [2]]}')
+    features = read_features("a", Counter())
+    assert features
+    s3.objects["a"] = Object(b'{"conversations": [{"orig_id": "rust"}, {"orig_id": "tea"}], "embeddings": [[2], [1]]}')
+
+    with pytest.raises(ObjectChanged):
+        store_features("ada", features, {"tea": 0, "rust": 1}, Counter(), width_before=None)
+
+    assert stored == []
 
 
 def test_a_document_over_the_limit_is_not_read(s3: S3Stub) -> None:

@@ -9,7 +9,7 @@ import dramatiq
 import pytest
 
 from benchmarks.sqs_stub import StubServer
-from graphnode import broker
+from graphnode import broker, settlement
 from graphnode.errors import InvalidDocument, ServiceBusy
 from graphnode.verdicts import RetryPolicy
 from tests.faults.conftest import StartWorker, wait_until
@@ -126,7 +126,11 @@ def test_a_duplicate_delivery_is_settled_like_the_first(start: StartWorker, stub
     wait_until(lambda: len(handled) == 2 and not stub.messages(worker.queue), "both deliveries")
 
 
-def test_nothing_waits_in_memory_when_the_worker_has_stopped(start: StartWorker, stub: StubServer) -> None:
+def test_nothing_waits_in_memory_when_the_worker_has_stopped(
+    start: StartWorker, stub: StubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Only the stop is a reason to send it.
+    monkeypatch.setattr(settlement, "GATHER_S", 60)
     handled = threading.Event()
     worker = start(lambda _body: handled.set())
     stub.fill(worker.queue, ["last"])

@@ -105,13 +105,15 @@ def test_a_transient_error_is_tried_again_until_its_attempts_are_used_up(
     assert verdicts == [Retry, Retry, Dead]
 
 
-def test_deliveries_that_a_stop_or_an_outage_gave_back_use_up_no_attempts(
+def test_neither_deliveries_nor_outages_nor_stops_use_up_attempts(
     broker: SQSBroker, make_delivery: MakeDelivery
 ) -> None:
     delivery = make_delivery(receive_count=40)
 
     broker.emit_after("process_message", delivery, exception=Shutdown())
     assert delivery.verdict == Release()
+    for _ in range(3):
+        broker.emit_after("process_message", delivery, exception=DatabaseOutage("connection refused"))
     broker.emit_after("process_message", delivery, exception=ServiceBusy("its first failure"))
 
     assert isinstance(delivery.verdict, Retry)

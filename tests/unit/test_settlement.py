@@ -110,6 +110,25 @@ def test_a_failed_message_gets_its_backoff_and_a_released_one_none(
     assert sqs.deleted == []
 
 
+def test_a_back_off_waits_for_the_extension_that_is_under_way(
+    settle: Settlement, sqs: Queues, in_hand: InHand, make_delivery: MakeDelivery
+) -> None:
+    delivery = make_delivery()
+    delivery.extending = True
+    settle.settle(delivery, Retry(40))
+    closing = threading.Thread(target=settle.close)
+    closing.start()
+    closing.join(0.5)
+    assert sqs.visibility == {}
+
+    with in_hand.changed:
+        delivery.extending = False
+        in_hand.changed.notify_all()
+    closing.join(20)
+
+    assert sqs.visibility == {delivery.receipt_handle: 40}
+
+
 def test_a_dead_letter_is_sent_byte_for_byte_before_the_original_is_deleted(
     settle: Settlement, sqs: Queues, make_delivery: MakeDelivery
 ) -> None:
