@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import psycopg2
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from psycopg2 import sql
 
 from benchmarks.sqs_stub import StubServer
@@ -22,6 +22,8 @@ from graphnode.storage.schema import migrate
 # The same examples in every run, so that a change fails for what it changes; every night others, and more.
 settings.register_profile("normal", deadline=None, derandomize=True, print_blob=True)
 settings.register_profile("nightly", deadline=None, max_examples=1000, print_blob=True)
+# For `make mutants`: that it fails is all that is asked for, not the smallest example.
+settings.register_profile("unshrunk", settings.get_profile("normal"), phases=[Phase.explicit, Phase.generate])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "normal"))
 
 #: What is shipped for deployments: the roles of the database among them.

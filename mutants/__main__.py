@@ -1,0 +1,65 @@
+"""`make mutants`, or `python -m mutants`: tries every mutation of the catalogue, and says which check caught it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import shorten
+
+import click
+
+from mutants.catalogue import CATALOGUE, OutdatedMutant
+from mutants.run import CAUGHT, ChecksFail, Outcome, try_all
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+#: The most of a test's message that is printed.
+MESSAGE_CHARACTERS = 140
+
+
+@click.command()
+@click.option("--only", "names", multiple=True, metavar="NAME", help="Try this one alone; may be repeated.")
+@click.option("--jobs", default=2, show_default=True, help="How many to try at a time.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end, and nothing else.")
+def main(names: Sequence[str], jobs: int, as_json: bool) -> None:
+    """Break what the worker promises, a promise at a time, in a copy: each time a check must fail."""
+    if unknown := set(names) - {mutant.name for mutant in CATALOGUE}:
+        raise click.UsageError(f"There is no mutant {', '.join(sorted(unknown))} in mutants/catalogue.py.")
+    chosen = [mutant for mutant in CATALOGUE if not names or mutant.name in names]
+    began, outcomes = time.monotonic(), list[Outcome]()
+    try:
+        if not as_json:
+            click.echo(f"The checks of {len(chosen)} mutants, on the code as it is …")
+        for outcome in try_all(REPOSITORY, chosen, jobs=jobs):
+            outcomes.append(outcome)
+            if not as_json:
+                click.echo(lines(outcome))
+    except (OutdatedMutant, ChecksFail) as error:
+        raise click.ClickException(f"{type(error).__doc__}\n{error}") from None
+    if as_json:
+        click.echo(json.dumps({"mutants": [outcome._asdict() for outcome in outcomes]}))
+    else:
+        click.echo(summary(outcomes, seconds=time.monotonic() - began))
+    sys.exit(any(outcome.verdict not in CAUGHT for outcome in outcomes))
+
+
+def lines(outcome: Outcome) -> str:
+    """An outcome as it is printed."""
+    first = f"\n{outcome.verdict:<10} {outcome.name} ({outcome.seconds:.0f} s): {outcome.what}"
+    message = shorten(outcome.message, MESSAGE_CHARACTERS, placeholder=" …")
+    return "\n".join([first, *(f"{'':10} {line}" for line in (outcome.check, message) if line)])
+
+
+def summary(outcomes: Sequence[Outcome], *, seconds: float) -> str:
+    """How many had which verdict."""
+    counted = Counter(outcome.verdict for outcome in outcomes)
+    said = ", ".join(f"{counted[verdict]} {verdict}" for verdict in counted)
+    return f"\n{len(outcomes)} mutants in {seconds:.0f} s: {said}."
+
+
+if __name__ == "__main__":
+    main()

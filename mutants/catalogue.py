@@ -1,0 +1,432 @@
+"""The mutations: each breaks one promise of the worker, by a small change of one place in its source.
+
+A mutant names the place by the text that stands there, so that it fails loudly when the source has moved on: then it is
+rewritten, or it goes because what it broke is no more. Its checks are the cheapest that should see it; if they do not,
+the directories that they are in are tried.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class OutdatedMutant(Exception):
+    """The source has changed: rewrite these mutants in mutants/catalogue.py."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutant:
+    """A change for the worse.
+
+    Parameters:
+      name: in a few words.
+      what: what a worker with it does.
+      file: the file, from the root of the repository.
+      old: the text that is replaced; it stands there once.
+      new: what takes its place.
+      checks: pytest's node IDs, or files, that are tried first.
+      hangs: why a test that does not end has seen it; empty: a test that does not end has seen nothing.
+    """
+
+    name: str
+    what: str
+    file: str
+    old: str
+    new: str
+    checks: tuple[str, ...]
+    hangs: str = ""
+
+    @property
+    def wider_checks(self) -> list[str]:
+        """What is tried when the checks see nothing."""
+        return sorted({str(Path(check.partition("::")[0]).parent) for check in self.checks})
+
+    def mutated(self, root: Path) -> str:
+        """The file with the mutation. Raises OutdatedMutant when the text is not there, or not once."""
+        text = (root / self.file).read_text(encoding="utf-8")
+        if (times := text.count(self.old)) != 1:
+            found = f"is there {times} times" if times else "is no longer there"
+            raise OutdatedMutant(f"{self.name}: the text {found} in {self.file}:\n{self.old}")
+        changed = text.replace(self.old, self.new)
+        try:
+            compile(changed, self.file, "exec")
+        except SyntaxError as error:
+            raise OutdatedMutant(f"{self.name}: with it {self.file} is no Python: {error}") from None
+        return changed
+
+    def apply(self, root: Path) -> None:
+        """Change the file, in a copy of the repository."""
+        (root / self.file).write_text(self.mutated(root), encoding="utf-8")
+
+
+ANY_ORDER = "tests/any_order/test_any_order.py"
+
+CATALOGUE = (
+    # Settling: when a message is deleted, and when it comes back.
+    Mutant(
+        name="delete-before-commit",
+        what="a message is deleted when it was received, not when its transaction has committed",
+        file="graphnode/broker.py",
+        old="            else:\n                self._ready.put(delivery)\n\n    def _delivery",
+        new="            else:\n                self._settlement.settle(delivery, Done())\n"
+        "                self._ready.put(delivery)\n\n    def _delivery",
+        checks=(
+            "tests/faults/test_settling.py::test_a_transient_error_brings_the_message_back_by_its_visibility",
+            "tests/faults/test_stopping.py::test_an_actor_that_outlasts_the_shutdown_timeout_is_interrupted_and_its_message_goes_back",
+        ),
+    ),
+    Mutant(
+        name="acknowledge-on-failure",
+        what="a message whose handler failed is deleted, as if it had returned",
+        file="graphnode/middleware.py",
+        old="        message.verdict = policy.decide(error, attempt=attempt)\n",
+        new="        message.verdict = Done()\n",
+        checks=("tests/unit/test_middleware.py",),
+    ),
+    Mutant(
+        name="undecided-is-done",
+        what="a message without a verdict, after a fault in a middleware, is deleted",
+        file="graphnode/broker.py",
+        old="verdict = message.verdict or Retry(UNDECIDED_BACKOFF_S)",
+        new="verdict = message.verdict or Done()",
+        checks=("tests/faults/test_settling.py::test_a_fault_in_a_middleware_does_not_delete_a_message_that_failed",),
+    ),
+    Mutant(
+        name="failed-deletion-forgotten",
+        what="an entry that SQS failed to delete counts as deleted",
+        file="graphnode/settlement.py",
+        old='            for failure in answer.get("Failed", [])\n        }\n\n\ndef _since',
+        new="            for failure in []\n        }\n\n\ndef _since",
+        checks=("tests/unit/test_settlement.py",),
+    ),
+    Mutant(
+        name="acknowledgements-lost-at-stop",
+        what="a worker that stops leaves deletions that wait in its memory unsent",
+        file="graphnode/broker.py",
+        old="        self.release_unstarted()\n        self._settlement.close()\n",
+        new="        self.release_unstarted()\n",
+        checks=("tests/faults/test_settling.py::test_nothing_waits_in_memory_when_the_worker_has_stopped",),
+    ),
+    Mutant(
+        name="lost-message-settled",
+        what="a message that is someone else's by now is given back, or made a dead letter, all the same",
+        file="graphnode/broker.py",
+        old="if message.lost and not isinstance(verdict, Done | Hold):",
+        new="if False:",
+        checks=(
+            "tests/faults/test_keeping_alive.py::test_a_running_message_that_is_lost_and_then_fails_is_left_to_who_has_it",
+        ),
+    ),
+    # Dead letters.
+    Mutant(
+        name="no-letter",
+        what="a message that cannot be handled is deleted, and no dead letter is sent",
+        file="graphnode/settlement.py",
+        old="done += [entry for entry in dead if self._send_letter(entry)]",
+        new="done += dead",
+        checks=("tests/unit/test_settlement.py",),
+    ),
+    Mutant(
+        name="letter-not-sent-ignored",
+        what="a message is deleted though its dead letter could not be sent",
+        file="graphnode/settlement.py",
+        old="            self.in_hand.remove(entry.delivery)\n            return False\n",
+        new="            return True\n",
+        checks=("tests/unit/test_settlement.py",),
+    ),
+    Mutant(
+        name="letter-and-message",
+        what="a dead letter is sent, and the message stays on its queue",
+        file="graphnode/settlement.py",
+        old="done += [entry for entry in dead if self._send_letter(entry)]",
+        new="done += [entry for entry in dead if not self._send_letter(entry)]",
+        checks=("tests/unit/test_settlement.py",),
+    ),
+    Mutant(
+        name="letter-trimmed",
+        what="a dead letter's body is not byte for byte the message's",
+        file="graphnode/settlement.py",
+        old="MessageBody=entry.delivery.body,",
+        new="MessageBody=entry.delivery.body.strip(),",
+        checks=("tests/unit/test_settlement.py",),
+    ),
+    Mutant(
+        name="redrive-deletes-unsent",
+        what="a redrive deletes a letter that SQS did not take back",
+        file="graphnode/dead_letters/redrive.py",
+        old="reading.delete([letter for letter in ours if letter.message_id in sent.taken])",
+        new="reading.delete(ours)",
+        checks=("tests/e2e/test_dead_letters.py::test_what_sqs_does_not_take_stays_a_letter",),
+    ),
+    Mutant(
+        name="redrive-loses-attributes",
+        what="a redriven letter loses the attributes that its sender gave it",
+        file="graphnode/dead_letters/redrive.py",
+        old="Outgoing(letter.message_id, letter.body, without_ours(letter)) for letter in ours]",
+        new="Outgoing(letter.message_id, letter.body, {}) for letter in ours]",
+        checks=(
+            "tests/e2e/test_dead_letters.py::test_a_letter_that_sqs_moved_is_explained_and_keeps_its_own_attributes",
+        ),
+    ),
+    # Retries and outages.
+    Mutant(
+        name="no-back-off",
+        what="a failed message comes back at once",
+        file="graphnode/settlement.py",
+        old="entry.verdict.after_s if isinstance(entry.verdict, Retry) else 0,",
+        new="0,",
+        checks=("tests/unit/test_settlement.py",),
+    ),
+    Mutant(
+        name="no-jitter",
+        what="messages that failed together come back together",
+        file="graphnode/verdicts.py",
+        old="round((jitter or random).uniform(0, ceiling))",
+        new="round(ceiling)",
+        checks=("tests/unit/test_verdicts.py",),
+    ),
+    Mutant(
+        name="never-given-up",
+        what="a message that always fails is tried for ever",
+        file="graphnode/verdicts.py",
+        old="if attempt >= self.max_attempts:",
+        new="if False:",
+        checks=("tests/unit/test_verdicts.py",),
+    ),
+    Mutant(
+        name="permanent-tried-again",
+        what="what fails the same way each time is tried again, instead of being a dead letter at once",
+        file="graphnode/verdicts.py",
+        old="                return Dead(error.reason, str(error), attempt)\n        if",
+        new="                pass\n        if",
+        checks=("tests/unit/test_verdicts.py",),
+    ),
+    Mutant(
+        name="outage-is-a-failure",
+        what="an outage is a failure like any other: after eight of them, a dead letter",
+        file="graphnode/verdicts.py",
+        old="            case OutageError():\n                return Hold()\n",
+        new="",
+        checks=("tests/unit/test_verdicts.py",),
+    ),
+    Mutant(
+        name="outage-counts",
+        what="an outage uses up one of a message's attempts",
+        file="graphnode/middleware.py",
+        old="if isinstance(error, TransientError) and not isinstance(error, Interrupted):",
+        new="if isinstance(error, TransientError | OutageError) and not isinstance(error, Interrupted):",
+        checks=("tests/unit/test_middleware.py",),
+    ),
+    Mutant(
+        name="polls-in-an-outage",
+        what="messages are received while a service is away, each time one receive nearer to native redrive",
+        file="graphnode/broker.py",
+        old="if not self.broker.outages.wait_until_open(ATTENTION_S):",
+        new="if False:",
+        checks=("tests/faults/test_outages.py::test_nothing_is_polled_while_a_service_is_away",),
+    ),
+    # Keeping messages, and letting go of them.
+    Mutant(
+        name="heartbeat-off",
+        what="no visibility is extended: a slow message is handled by two workers",
+        file="graphnode/broker.py",
+        old="        self.heartbeat.start()\n",
+        new="",
+        checks=(
+            "tests/faults/test_keeping_alive.py::test_a_message_that_runs_for_five_visibility_timeouts_is_handled_once_by_two_workers",
+        ),
+    ),
+    Mutant(
+        name="extended-after-back-off",
+        what="an extension that is under way may arrive after the back-off, and undo it",
+        file="graphnode/settlement.py",
+        old="while any(entry.delivery.extending for entry in entries):",
+        new="while False:",
+        checks=("tests/unit/test_settlement.py",),
+    ),
+    Mutant(
+        name="lost-message-started",
+        what="a message whose visibility ran out while it waited is started",
+        file="graphnode/middleware.py",
+        old="if not message.is_ours(time.monotonic()):",
+        new="if False:",
+        checks=("tests/unit/test_middleware.py",),
+    ),
+    Mutant(
+        name="intake-goes-on",
+        what="SIGTERM does not stop the intake",
+        file="graphnode/middleware.py",
+        old="        broker.stop_intake()\n        self._wind_down(broker, worker)\n",
+        new="        self._wind_down(broker, worker)\n",
+        checks=("tests/faults/test_stopping.py",),
+    ),
+    Mutant(
+        name="no-drain",
+        what="a stop does not give back what waits for a thread before the running messages have finished",
+        file="graphnode/middleware.py",
+        old="        broker.stop_intake()\n        self._wind_down(broker, worker)\n",
+        new="        broker.stop_intake()\n",
+        checks=("tests/faults/test_stopping.py::test_running_messages_finish_and_waiting_ones_go_back",),
+    ),
+    Mutant(
+        name="held-at-stop",
+        what="a message that is held in an outage stays hidden after its worker has stopped",
+        file="graphnode/broker.py",
+        old="        for take in (self._held.popleft, self._ready.get_nowait):\n",
+        new="        for take in (self._ready.get_nowait,):\n",
+        checks=("tests/faults/test_outages.py::test_a_stop_during_an_outage_gives_back_what_was_held",),
+    ),
+    # One effect.
+    Mutant(
+        name="no-task-key",
+        what="a task's row guards nothing: a repeated result has its effect again",
+        file="graphnode/actors/effects.py",
+        old="repeated = tasks.is_final(stored) or (ends is not None and stored == ends)",
+        new="repeated = False",
+        checks=(ANY_ORDER,),
+    ),
+    Mutant(
+        name="failed-is-final",
+        what="a task that has FAILED cannot turn COMPLETED any more",
+        file="graphnode/storage/tasks.py",
+        old="FINAL = (TaskStatus.COMPLETED, TaskStatus.SUPERSEDED)",
+        new="FINAL = (TaskStatus.COMPLETED, TaskStatus.SUPERSEDED, TaskStatus.FAILED)",
+        checks=(ANY_ORDER,),
+    ),
+    Mutant(
+        name="no-user-lock",
+        what="two results of a user are stored at the same time",
+        file="graphnode/storage/database.py",
+        old="with _transaction(BEGIN_FOR_USER, user_id):",
+        new="with _transaction(BEGIN):",
+        checks=(
+            "tests/integration/test_database.py::TestUserTransaction::test_transactions_of_one_user_run_one_after_the_other",
+        ),
+    ),
+    Mutant(
+        name="newest-timestamp-off",
+        what="a graph that is older than the one stored replaces it",
+        file="graphnode/actors/graph_generation.py",
+        old="if stored and stored > envelope.timestamp:",
+        new="if False:",
+        checks=(ANY_ORDER,),
+    ),
+    Mutant(
+        name="old-progress-kept",
+        what="progress that arrives late replaces newer progress",
+        file="graphnode/storage/tasks.py",
+        old="is_news = Task.progress_at.is_null() | (Task.progress_at < EXCLUDED.progress_at)",
+        new="is_news = Task.progress_at.is_null() | Task.progress_at.is_null(False)",
+        checks=("tests/integration/test_tasks.py",),
+    ),
+    Mutant(
+        name="someone-elses-task",
+        what="a result that names another user's task is stored",
+        file="graphnode/storage/tasks.py",
+        old="        if task.user_id != user_id:\n"
+        '            raise WrongOwner(f"Task {task_id} belongs to user {task.user_id!r}, the result names',
+        new="        if False:\n"
+        '            raise WrongOwner(f"Task {task_id} belongs to user {task.user_id!r}, the result names',
+        checks=("tests/integration/test_tasks.py",),
+    ),
+    Mutant(
+        name="etag-off",
+        what="a document that is overwritten while it is read is put together from both",
+        file="graphnode/objects.py",
+        old='{"IfMatch": self.etag, "Range":',
+        new='{"Range":',
+        checks=("tests/faults/test_objects.py",),
+    ),
+    Mutant(
+        name="features-etag-off",
+        what="embeddings are read from another features file than their names",
+        file="graphnode/actors/graph_generation.py",
+        old="open_features(features.key, etag=features.etag)",
+        new="open_features(features.key)",
+        checks=("tests/faults/test_objects.py",),
+    ),
+    Mutant(
+        name="forgotten-user-comes-back",
+        what="a late result brings back a user whose data was removed",
+        file="graphnode/actors/effects.py",
+        old="return stored is None and users.is_forgotten(user_id)",
+        new="return False",
+        checks=("tests/integration/test_users.py",),
+    ),
+    Mutant(
+        name="asked-twice",
+        what="a request that is made again is published again",
+        file="graphnode/requests.py",
+        old="if states.get(_key(task)) == RequestState.WAITING]",
+        new="if states.get(_key(task)) != RequestState.GIVEN_UP]",
+        checks=("tests/integration/test_requests.py",),
+    ),
+    Mutant(
+        name="workspace-completes-early",
+        what="a workspace is complete while a document of it is being processed",
+        file="graphnode/storage/microscope.py",
+        old="if not tally or tally.keys() - {DocumentStatus.COMPLETED, DocumentStatus.FAILED}:",
+        new="if not tally:",
+        checks=("tests/integration/test_microscope.py",),
+    ),
+    Mutant(
+        name="sweep-ends-running-tasks",
+        what="a sweep ends tasks whose own time is not over",
+        file="graphnode/storage/tasks.py",
+        old="updated_at < now() - make_interval(secs => (%(timeouts)s::jsonb ->> task_type)::double precision)",
+        new="%(timeouts)s::jsonb ->> task_type IS NOT NULL",
+        checks=("tests/integration/test_overdue_tasks.py",),
+    ),
+    Mutant(
+        name="sweep-overtakes-results",
+        what="a sweep ends tasks whose results wait on the queue",
+        file="graphnode/startup.py",
+        old="if task is None or (ended == 0 and results_wait(broker)):",
+        new="if task is None:",
+        checks=("tests/integration/test_overdue_tasks.py",),
+    ),
+    # Telling the user: once, and of nothing that was rolled back.
+    Mutant(
+        name="notification-outside",
+        what="the effect is committed before its notification is written: a crash in between tells nobody",
+        file="graphnode/actors/effects.py",
+        old="        event = notice.event\n",
+        new="        event = notice.event\n        notifications.database.commit()\n",
+        checks=(ANY_ORDER,),
+    ),
+    Mutant(
+        name="told-before-commit",
+        what="a push is on its way before the commit: a roll-back has been told",
+        file="graphnode/actors/effects.py",
+        old="    for notification_id in effects.to_deliver:\n        enqueue(notification_id)\n",
+        new="        for notification_id in effects.to_deliver:\n            enqueue(notification_id)\n",
+        checks=(ANY_ORDER,),
+    ),
+    Mutant(
+        name="push-twice",
+        what="a notification is pushed as often as its queue says, whoever has pushed it",
+        file="graphnode/storage/notifications.py",
+        old=".where(Notification.id == notification_id, is_left, is_time)",
+        new=".where(Notification.id == notification_id)",
+        checks=("tests/integration/test_delivering.py::test_a_push_goes_to_all_devices_once",),
+    ),
+    Mutant(
+        name="sweeps-share-nothing",
+        what="every sweep puts the same notifications on their queue",
+        file="graphnode/storage/notifications.py",
+        old="THEN now() + make_interval(secs => %s) END",
+        new="THEN due_at + make_interval(secs => 0 * %s) END",
+        checks=(
+            "tests/integration/test_notifications.py::TestSweep::test_one_of_many_sweeps_at_once_takes_each_and_none_waits",
+        ),
+    ),
+    Mutant(
+        name="push-lost-in-a-crash",
+        what="a notification whose worker died between the commit and the queue is never pushed",
+        file="graphnode/storage/notifications.py",
+        old="due_at=_from_now(ENQUEUED_S) if push else None,",
+        new="due_at=None,",
+        checks=("tests/integration/test_notifications.py::TestSweep",),
+    ),
+)

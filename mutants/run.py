@@ -1,0 +1,246 @@
+"""Whether checks see a mutation: they run in a copy of the repository, as it is first, then with the mutation."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+from mutants.catalogue import Mutant
+from mutants.reporting import REPORT, Event, events
+
+#: What a copy of the repository does without.
+LEFT_OUT = shutil.ignore_patterns(
+    ".git", ".venv", ".graphnode", ".coverage*", ".hypothesis", ".*_cache", "__pycache__", "*.egg-info", "node_modules"
+)
+
+#: Seconds that checks may take: so many, and so many times what they took unmutated.
+PATIENCE_S = 60.0
+PATIENCE_FACTOR = 4.0
+
+#: Seconds that unmutated checks may take, whatever they are.
+UNMUTATED_S = 900.0
+
+#: Seconds that pytest has to stop its servers, when its time is over.
+GRACE_S = 20.0
+
+
+class ChecksFail(Exception):
+    """Checks fail on the code as it is: nothing that they say of a mutation would mean anything."""
+
+
+class Verdict(StrEnum):
+    """What became of a mutation."""
+
+    CAUGHT = "caught"
+    """A test has failed."""
+    TIMED_OUT = "timed out"
+    """A test did not end, and the catalogue says why that is how it sees the mutation."""
+    SURVIVED = "SURVIVED"
+    """Every check passes."""
+    HUNG = "HUNG"
+    """A test did not end, and nobody has said why."""
+    BROKEN = "BROKEN"
+    """The mutated code does not run: no check had a chance to see more than that."""
+
+
+CAUGHT = (Verdict.CAUGHT, Verdict.TIMED_OUT)
+
+
+class Outcome(NamedTuple):
+    """What became of a mutant.
+
+    Parameters:
+      name, what: the mutant's.
+      check: the test that caught it, or that the verdict is about.
+      message: the first line of what it said.
+      seconds: what its checks took.
+    """
+
+    name: str
+    what: str
+    verdict: Verdict
+    check: str
+    message: str
+    seconds: float
+
+
+class Ran(NamedTuple):
+    """A run of checks.
+
+    Parameters:
+      events: what pytest told.
+      ended: whether it ended by itself.
+      code: its exit code.
+      output: what it printed.
+      seconds: how long it took.
+    """
+
+    events: list[Event]
+    ended: bool
+    code: int
+    output: str
+    seconds: float
+
+    def of(self, what: str) -> list[Event]:
+        """What it told of this kind."""
+        return [event for event in self.events if event.what == what]
+
+
+class Trial:
+    """Tries mutants on a repository, in copies of it.
+
+    Parameters:
+      repository: is copied, and never changed.
+      scratch: an empty directory for the copies.
+    """
+
+    def __init__(self, repository: Path, scratch: Path) -> None:
+        self.scratch = scratch
+        #: Runs unmutated; what Python compiles there is compiled for all copies of it.
+        self.unmutated = scratch / "unmutated"
+        shutil.copytree(repository, self.unmutated, ignore=LEFT_OUT, symlinks=True)
+        self._seconds: dict[str, dict[str, float]] = {}
+        #: What pytest takes beside the tests, at most.
+        self._start_s = 0.0
+        self._lock = threading.Lock()
+
+    def see_pass(self, checks: Iterable[str]) -> None:
+        """Run checks unmutated, each once in this object's life. Raises ChecksFail unless all of them pass."""
+        with self._lock:
+            if not (fresh := sorted({check for check in checks if check not in self._seconds})):
+                return
+            ran = run_checks(self.unmutated, fresh, limit_s=UNMUTATED_S)
+            if not ran.ended or ran.code:
+                said = [f"{event.test}: {event.message}" for event in ran.of("failed") + ran.of("error")]
+                raise ChecksFail("\n".join(said) or f"{' '.join(fresh)}:\n{ran.output[-2000:]}")
+            self._start_s = max(self._start_s, ran.seconds - sum(event.seconds for event in ran.events))
+            for check in fresh:
+                self._seconds[check] = _seconds_of(check, ran)
+
+    def mutate(self, mutant: Mutant) -> Outcome:
+        """See whether a mutant's first checks catch it, or else the directories that they are in."""
+        began = time.monotonic()
+        with self._copy(mutant) as copy:
+            verdict, event = self._examine(mutant, copy, mutant.checks)
+            if verdict is Verdict.SURVIVED:
+                verdict, event = self._examine(mutant, copy, mutant.wider_checks)
+        seconds = time.monotonic() - began
+        return Outcome(mutant.name, mutant.what, verdict, event.test, event.message, seconds)
+
+    @contextmanager
+    def _copy(self, mutant: Mutant) -> Iterator[Path]:
+        copy = self.scratch / mutant.name
+        # The times of the files are copied as well, so that what is compiled counts.
+        shutil.copytree(self.unmutated, copy, symlinks=True)
+        try:
+            mutant.apply(copy)
+            yield copy
+        finally:
+            shutil.rmtree(copy, ignore_errors=True)
+
+    def _examine(self, mutant: Mutant, copy: Path, checks: Sequence[str]) -> tuple[Verdict, Event]:
+        self.see_pass(checks)
+        passed = {test: seconds for check in checks for test, seconds in self._seconds[check].items()}
+        limit_s = PATIENCE_S + PATIENCE_FACTOR * (self._start_s + sum(passed.values()))
+        ran = run_checks(copy, checks, limit_s=limit_s)
+        if failed := [event for event in ran.of("failed") if event.test in passed]:
+            return Verdict.CAUGHT, failed[0]
+        if not ran.ended:
+            (*_, last) = ran.of("begin") or [Event("", "begin")]
+            last.message = mutant.hangs or "did not end in time"
+            return Verdict.TIMED_OUT if mutant.hangs else Verdict.HUNG, last
+        if errors := ran.of("error"):
+            return Verdict.BROKEN, errors[0]
+        if ran.code:
+            return Verdict.BROKEN, Event("", "error", message=ran.output.strip().rpartition("\n")[2])
+        return Verdict.SURVIVED, Event("", "passed", message="every check passes")
+
+
+def try_all(repository: Path, mutants: Sequence[Mutant], *, jobs: int) -> Iterator[Outcome]:
+    """Try mutants, so many at a time; the outcomes come in their order.
+
+    Raises OutdatedMutant before anything runs, and ChecksFail.
+    """
+    for mutant in mutants:
+        mutant.mutated(repository)
+    with tempfile.TemporaryDirectory(prefix="graphnode-mutants-", ignore_cleanup_errors=True) as scratch:
+        trial = Trial(repository, Path(scratch))
+        trial.see_pass(check for mutant in mutants for check in mutant.checks)
+        with ThreadPoolExecutor(jobs) as threads:
+            yield from threads.map(trial.mutate, mutants)
+
+
+def run_checks(root: Path, checks: Sequence[str], *, limit_s: float) -> Ran:
+    """Run checks in a copy of the repository.
+
+    Parameters:
+      root: the copy; its own modules are imported, by the tests and by the processes that they start.
+      checks: pytest's node IDs, files or directories.
+      limit_s: seconds until it is ended.
+    """
+    with tempfile.TemporaryDirectory(prefix="graphnode-mutants-report-") as directory:
+        report, output = Path(directory, "report"), Path(directory, "output")
+        report.touch()
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(root),
+            "HYPOTHESIS_PROFILE": "unshrunk",
+            # None is needed, and loading them is most of pytest's start.
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            REPORT: str(report),
+        }
+        began = time.monotonic()
+        with output.open("wb") as file:
+            process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "mutants.reporting", *checks],
+                cwd=root,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                ended = _ends(process, limit_s)
+            finally:
+                _end(process)
+        seconds = time.monotonic() - began
+        return Ran(events(report), ended, process.returncode, output.read_text(errors="replace"), seconds)
+
+
+def _ends(process: subprocess.Popen[bytes], limit_s: float) -> bool:
+    try:
+        process.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a run that still goes on. What it has started ends with it: children of the tests are guarded."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        if not _ends(process, GRACE_S):
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _seconds_of(check: str, ran: Ran) -> dict[str, float]:
+    """What the tests of a check took, each."""
+    seconds: dict[str, float] = {}
+    for event in ran.of("passed"):
+        if event.test.startswith(check):
+            seconds[event.test] = seconds.get(event.test, 0.0) + event.seconds
+    return seconds
