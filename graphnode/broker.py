@@ -293,7 +293,8 @@ class SQSConsumer(dramatiq.Consumer):
             self.broker.in_hand.move(message, State.HELD)
             self._held.append(message)
         else:
-            self._settlement.settle(message, verdict)
+            with step("acknowledge"):
+                self._settlement.settle(message, verdict)
         if not self.broker.outages.closed:
             self._start_held()
 
@@ -366,8 +367,8 @@ class SQSConsumer(dramatiq.Consumer):
                 MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
                 MessageAttributeNames=self.broker.options.message_attributes,
             )
-        messages = answer.get("Messages", [])
-        note("received", len(messages), queue=self.queue_name)
+            messages = answer.get("Messages", [])
+            note("received", len(messages), queue=self.queue_name)
         self._take(messages)
         return messages
 

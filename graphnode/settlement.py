@@ -88,8 +88,10 @@ class Settlement:
         self._changed = threading.Condition()
         self._closing = False
         self._closed = False
+        queue_name = queue_url.rpartition("/")[2]
         self._threads = [
-            threading.Thread(target=self._run, name=f"settlement-{index}", daemon=True) for index in range(THREADS)
+            threading.Thread(target=self._run, name=f"settlement-{queue_name}-{index}", daemon=True)
+            for index in range(THREADS)
         ]
         for thread in self._threads:
             thread.start()

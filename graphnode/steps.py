@@ -1,15 +1,20 @@
 """The named steps of a message's way, and what is noted on it: the one place where the names stand.
 
-The code says `with step("fetch"):` where it does the work, and `note("received", 3, queue="results")` where something
-countable happens. Whoever wants to know subscribes: metrics time the steps, traces make spans of them. While nobody
-has subscribed, a step costs a call and nothing more. It knows nothing of those who subscribe.
+The code says `with step("fetch"):` where it does the work, or `@is_step("graph")` above a function that is the step,
+and `note("received", 3, queue="results")` where something countable happens. Whoever wants to know subscribes: metrics
+time the steps, traces make spans of them. While nobody has subscribed, a step costs a call and nothing more. It knows
+nothing of those who subscribe.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Literal, get_args
+from functools import wraps
+from typing import Literal, ParamSpec, TypeVar, get_args
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 Step = Literal[
     "receive",  # the poll, its wait for messages included
@@ -20,10 +25,23 @@ Step = Literal[
     "connect",  # a thread gets a connection: the wait for one of the pool's included
     "transaction",  # from the begin to the end of the commit
     "lock",  # the transaction begins: the wait for the user's lock included
-    "store",  # the rows are written
+    "store",  # the rows are read and written: all of these groups together
+    "task",  # the task's row
+    "graph",  # a graph's rows
+    "embeddings",
+    "summary",
+    "document",  # a microscope document's row
+    "view",  # a microscope document's graph
+    "workspace",  # a microscope workspace, which may be complete
+    "notification",  # a notification's row
+    "copy",  # a COPY into one table
     "commit",
     "enqueue",  # a notification is put on its queue
+    "claim",  # a notification is taken to be pushed
     "push",  # FCM is asked for all of a user's devices
+    "settle",  # how a push went is written into its notification
+    "failure",  # a failure, or that it is the last one, is written into the ledger
+    "acknowledge",  # a verdict joins those that wait to be told to SQS
     "extend",  # the heartbeat extends visibilities
     "give_back",  # messages go back to their queue, now or after a back-off
     "dead_letter",  # a message is put on the dead-letter queue
@@ -65,6 +83,20 @@ def step(name: Step) -> AbstractContextManager[object]:
     if len(_around) == 1:
         return _around[0](name)
     return _all(name)
+
+
+def is_step(name: Step) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Each call of the function is a step."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def stepped(*args: P.args, **kwargs: P.kwargs) -> R:
+            with step(name):
+                return function(*args, **kwargs)
+
+        return stepped
+
+    return decorate
 
 
 @contextmanager

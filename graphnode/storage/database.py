@@ -244,7 +244,7 @@ def copy_rows(table: type[Table], columns: Sequence[str], rows: Iterable[Sequenc
         sql.Identifier(table._meta.table_name), sql.SQL(", ").join(map(sql.Identifier, columns))
     )
     source = _CopySource(rows)
-    with database.cursor() as cursor:
+    with step("copy"), database.cursor() as cursor:
         try:
             cursor.copy_expert(statement, source, COPY_CHUNK_BYTES)
         except psycopg2.Error as error:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from peewee import SQL, BigAutoField, BooleanField, IntegerField, TextField, fn
 from playhouse.postgres_ext import DateTimeTZField
 
+from graphnode.steps import is_step
 from graphnode.storage.database import Table, connection, database
 
 #: The most attempts that are kept of a task, the newest, and the most characters of an error.
@@ -59,6 +60,7 @@ class Subject(NamedTuple):
     user_id: str | None
 
 
+@is_step("failure")
 def record_failure(
     message_id: str, *, reason: str, error: str, stack: str | None = None, subject: Subject | None = None
 ) -> int:
@@ -95,6 +97,7 @@ def clear_failures(message_id: str) -> None:
         MessageFailure.delete().where(MessageFailure.message_id == message_id).execute()
 
 
+@is_step("failure")
 def give_up(
     message_id: str, *, attempt: int, reason: str, error: str, subject: Subject | None, stack: str | None = None
 ) -> None:

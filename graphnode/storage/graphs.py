@@ -37,6 +37,7 @@ from graphnode.rules.rows import (
     StoredNode,
     SubclusterRow,
 )
+from graphnode.steps import is_step
 from graphnode.storage.database import JsonField, Table, copy_rows, database
 
 Row = TypeVar("Row", NodeRow, EdgeRow, ClusterRow, SubclusterRow)
@@ -180,6 +181,7 @@ def stored_source_timestamp(user_id: str) -> datetime | None:
     return stored
 
 
+@is_step("graph")
 def replace_graph(user_id: str, rows: GraphRows, *, source_timestamp: datetime) -> None:
     """Put a new graph in the place of the user's, embeddings included; its status is CREATED.
 
@@ -251,6 +253,7 @@ def _forget_plans(rows: GraphRows) -> None:
         database.execute_sql("DISCARD PLANS")
 
 
+@is_step("embeddings")
 def store_embeddings(user_id: str, rows: Iterable[tuple[int, Sequence[float]]]) -> int:
     """Store embeddings of a user's nodes, all or none: when it fails, what the transaction did before stays.
 
@@ -284,6 +287,7 @@ def embedding_width(user_id: str) -> int | None:
     return width
 
 
+@is_step("graph")
 def load_for_merge(user_id: str) -> StoredGraph:
     """The user's graph as an add-node merge needs it."""
     return StoredGraph(
@@ -298,6 +302,7 @@ def load_for_merge(user_id: str) -> StoredGraph:
     )
 
 
+@is_step("graph")
 def apply_changes(user_id: str, changes: GraphChanges) -> GraphCounts:
     """Change the user's graph, or make one if there is none; its status is UPDATED.
 
@@ -331,11 +336,13 @@ def request_add_node(user_id: str) -> None:
     _note_request(user_id, under_way=GraphStatus.UPDATING)
 
 
+@is_step("graph")
 def generation_failed(user_id: str) -> None:
     """End a generation that brought nothing: the user keeps the graph there is, or has none."""
     _fall_back(user_id, under_way=GraphStatus.CREATING)
 
 
+@is_step("graph")
 def add_node_failed(user_id: str) -> None:
     """End an add-node that brought nothing: the graph's status is what it was."""
     _fall_back(user_id, under_way=GraphStatus.UPDATING)

@@ -10,6 +10,7 @@ from playhouse.postgres_ext import DateTimeTZField
 
 from graphnode.errors import WrongOwner
 from graphnode.rules.microscope import Half, View, document_status
+from graphnode.steps import is_step
 from graphnode.storage.database import JsonField, Table, connection
 
 
@@ -135,6 +136,7 @@ def register_document(
     document.save(force_insert=stored is None)
 
 
+@is_step("document")
 def record_result(
     document_id: str,
     *,
@@ -208,6 +210,7 @@ def record_result(
     )
 
 
+@is_step("view")
 def store_graph(document_id: str, view: View, graph: Any) -> None:
     """Put a graph in the place of the document's earlier one of the same view.
 
@@ -219,6 +222,7 @@ def store_graph(document_id: str, view: View, graph: Any) -> None:
     ).execute()
 
 
+@is_step("workspace")
 def finish_workspace_if_last(workspace_id: str) -> WorkspaceTally | None:
     """Complete the workspace if each of its documents has ended; None if not.
 

@@ -12,6 +12,7 @@ from playhouse.postgres_ext import DateTimeTZField
 from ulid import ULID
 
 from graphnode.rules.pushes import PushStatus, Settled
+from graphnode.steps import is_step
 from graphnode.storage.database import JsonField, Table, connection, database
 
 #: Seconds that a worker has for a push it has claimed: more than the time limit of the actor that pushes.
@@ -100,6 +101,7 @@ class DeviceToken(Table):
         table_name = "device_tokens"
 
 
+@is_step("notification")
 def write(
     *,
     user_id: str,
@@ -170,6 +172,7 @@ def postpone(notification_id: str, *, seconds: float) -> None:
         ).execute()
 
 
+@is_step("claim")
 def claim_push(notification_id: str) -> Notification | None:
     """Take a notification to push it, for `PUSH_LEASE_S`; None when that is done, or not now, or not ours to do."""
     is_left = Notification.push_status == PushStatus.PENDING
@@ -196,6 +199,7 @@ def claim_push(notification_id: str) -> Notification | None:
         return found
 
 
+@is_step("settle")
 def settle_push(claimed: Notification, settled: Settled) -> bool:
     """Write how an attempt went; whether it was still this claim's to tell."""
     next_at = None if settled.retry_in_s is None else _from_now(settled.retry_in_s)

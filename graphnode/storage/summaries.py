@@ -8,6 +8,7 @@ from peewee import EXCLUDED, TextField
 from playhouse.postgres_ext import DateTimeTZField
 
 from graphnode.rules.rows import SummaryRow
+from graphnode.steps import is_step
 from graphnode.storage.database import JsonField, Table
 
 
@@ -28,6 +29,7 @@ class GraphSummary(Table):
         table_name = "graph_summaries"
 
 
+@is_step("summary")
 def replace_summary(user_id: str, row: SummaryRow, *, source_timestamp: datetime) -> bool:
     """Put a new summary in the place of the user's, unless the stored one was sent later.
 

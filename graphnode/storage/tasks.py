@@ -24,6 +24,7 @@ from playhouse.postgres_ext import DateTimeTZField
 
 from graphnode.errors import TaskHasFailed, WrongOwner
 from graphnode.repairs import Warnings
+from graphnode.steps import is_step
 from graphnode.storage.database import JsonField, Table, connection, database
 
 
@@ -153,6 +154,7 @@ def is_final(stored: TaskStatus | None) -> bool:
     return stored in FINAL
 
 
+@is_step("task")
 def claim(task_id: str, task_type: str, *, user_id: str) -> TaskStatus | None:
     """The status that a result finds, in the transaction that will have its effect; None when the task is not known.
 
@@ -255,6 +257,7 @@ def give_up(key: Key, *, error: str) -> bool:
     return written > 0
 
 
+@is_step("task")
 def finish(
     task_id: str,
     task_type: str,
@@ -302,6 +305,7 @@ def finish(
         raise WrongOwner(f"Task {task_id} belongs to another user than {user_id!r}")
 
 
+@is_step("task")
 def record_progress(
     task_id: str,
     task_type: str,
