@@ -123,10 +123,15 @@ def stub(stub_server: StubServer, aws_credentials: None) -> StubServer:
 
 
 @contextmanager
-def new_database(server_url: str) -> Iterator[str]:
-    """A database without a schema on this server, for as long as the block runs; its URL."""
+def new_database(server_url: str, *, template: str = "template1") -> Iterator[str]:
+    """A database on this server, for as long as the block runs; its URL.
+
+    Parameters:
+      template: the name of the database that it is a copy of; without one, it has no schema.
+    """
     name = f"graphnode_test_{uuid4().hex}"
-    _execute(server_url, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+    _execute(server_url, statement.format(sql.Identifier(name), sql.Identifier(template)))
     try:
         yield urlsplit(server_url)._replace(path=f"/{name}").geturl()
     finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from graphnode import steps
-from graphnode.steps import NOTES, STEPS, Step, note, step, subscribed
+from graphnode.steps import NOTES, STEPS, Step, is_step, note, step, subscribed
 
 PACKAGE = Path(steps.__file__).parent
 
@@ -43,6 +43,27 @@ def test_subscribers_are_around_a_step_the_last_one_nearest_to_it_and_see_its_er
 
 def test_a_step_without_subscribers_makes_nothing() -> None:
     assert step("fetch") is step("store")
+
+
+def test_a_function_that_is_a_step_is_one_at_each_call_and_gives_what_it_gives() -> None:
+    seen = []
+
+    @contextmanager
+    def around(name: Step) -> Iterator[None]:
+        seen.append(f"before {name}")
+        yield
+        seen.append(f"after {name}")
+
+    @is_step("graph")
+    def double(number: int) -> int:
+        seen.append("in it")
+        return 2 * number
+
+    assert double(2) == 4
+    with subscribed(around=around):
+        assert double(3) == 6
+
+    assert seen == ["in it", "before graph", "in it", "after graph"]
 
 
 def test_notes_reach_those_who_subscribed_until_they_have_gone() -> None:

@@ -1,0 +1,309 @@
+"""A deployment of its own on which one process at a time is killed, and what is found afterwards."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.fcm_stub import FcmServer
+from graphnode.dev import outcomes
+from graphnode.dev.aws import s3_client, sqs_client
+from graphnode.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
+from tests.e2e.ai_server import AiServer
+from tests.e2e.kill_points.scenarios import HEARTBEAT, Scenario
+from tests.e2e.kill_points.victim import Point, Victim
+
+#: Seconds for which a message in hand is hidden from others.
+VISIBILITY_S = 3
+
+#: Seconds beyond that in which a process that is ready has the message back: a poll, on a machine that is busy.
+LENIENCE_S = 5.0
+
+#: Seconds to wait for what must come; many processes start at a time.
+PATIENCE_S = 120.0
+
+#: Seconds between two looks at what has become of a message.
+LOOK_S = 0.3
+
+SETTINGS = {
+    "GRAPHNODE_VISIBILITY_TIMEOUT": str(VISIBILITY_S),
+    "GRAPHNODE_POLL_WAIT": "1",
+    "GRAPHNODE_BACKOFF_MIN": "0.1",
+    "GRAPHNODE_BACKOFF_MAX": "1",
+    "GRAPHNODE_SWEEP_INTERVAL": "0.5",
+}
+
+#: Lets the time pass after which a sweep takes what was claimed or enqueued, and the claim has ended.
+PASS_TIME = (
+    "UPDATE notifications SET due_at = due_at - interval '5 minutes', retry_at = retry_at - interval '5 minutes',"
+    " claimed_at = claimed_at - interval '5 minutes' WHERE user_id = %s"
+)
+
+#: What depends on how often a message was delivered.
+ATTEMPTS = frozenset({"attempt", "attempts", "push_attempts"})
+
+#: What a row has for an ID where the database or the worker made it.
+MADE_HERE = re.compile(r"\b01[0-9A-HJKMNP-TV-Z]{24}\b")
+
+_numbers = count()
+
+
+class Undisturbed(NamedTuple):
+    """What a handling comes to that nobody disturbs.
+
+    Parameters:
+      points: what is passed on the scenario's way, in order.
+      passed: all steps that are passed, whoever's way they are on.
+      rows: the rows that it leaves.
+      pushes: how often FCM took each notification.
+      dead_letters: how many.
+    """
+
+    points: list[Point]
+    passed: set[str]
+    rows: dict[str, list[str]]
+    pushes: list[int]
+    dead_letters: int
+
+
+class Finding(NamedTuple):
+    """What a kill came to.
+
+    Parameters:
+      ready_after_s: seconds from the kill until the next process took messages.
+      back_after_s: seconds from the kill until it had the message; None: that did not come back.
+      pushes: how often FCM took each notification.
+      faults: what should not be.
+    """
+
+    scenario: str
+    point: Point
+    ready_after_s: float | None
+    back_after_s: float | None
+    pushes: list[int]
+    faults: list[str]
+
+
+class Slot:
+    """A deployment of its own, and the process that works for it.
+
+    Parameters:
+      environment: its queues, its bucket and its database.
+      fcm: where pushes go.
+      log: where its processes write.
+    """
+
+    def __init__(self, environment: dict[str, str], fcm: FcmServer, log: Path) -> None:
+        self.ai = AiServer(environment, sqs_client(environment), s3_client(environment))
+        self.fcm = fcm
+        self.log = log
+        self._environment = {**environment, **fcm.environment, **SETTINGS}
+        self._queues = self.ai.all_queues()
+        self._letters = 0
+        self._process: Victim | None = None
+        self._began = datetime.now(UTC)
+
+    def watch(self, scenario: Scenario) -> Undisturbed:
+        """Have a message handled that nobody disturbs."""
+        process = self._at_rest(None)
+        result, user_id = self._prepare(scenario)
+        with scenario.obstacle(self.ai, result):
+            if scenario.until:
+                self._wait(lambda: scenario.until in process.passed(), f"{scenario.name}: {scenario.until}")
+        self._wait(lambda: self._is_over(user_id), f"{scenario.name} to be over")
+        process.listen(timeout_s=0)
+        everything = list(process.passed())
+        points = [point for point in everything if point.way == scenario.way]
+        if scenario.until:
+            points = points[: points.index(scenario.until) + 1]
+        # The polls after the one that brought the message are on nobody's way.
+        points = [point for point in points if point.step != "receive" or point.number == 1]
+        return Undisturbed(
+            points,
+            {point.step for point in everything},
+            self._rows(user_id),
+            self._pushes(user_id),
+            self._new_letters(),
+        )
+
+    def kill(self, scenario: Scenario, point: Point, expected: Undisturbed) -> Finding:
+        """Have the process killed at a point, and the next one see to what it leaves."""
+        process = self._at_rest(point)
+        result, user_id = self._prepare(scenario)
+        with scenario.obstacle(self.ai, result):
+            self._wait(lambda: process.killed_at() is not None, f"{scenario.name}: kill {point}")
+        killed_at = process.killed_at()
+        assert killed_at is not None
+        before = process.passed()
+        process.end()
+        self._process = successor = self._new_process()
+        self._wait(lambda: successor.ready_at is not None, f"{scenario.name}: ready after {point}")
+        time_has_passed = False
+
+        def is_over() -> bool:
+            nonlocal time_has_passed
+            if not self._are_empty():
+                return False
+            if self._are_told(user_id):
+                return True
+            if not time_has_passed:
+                self.ai.execute(PASS_TIME, user_id)
+                time_has_passed = True
+            return False
+
+        faults = []
+        try:
+            self._wait(is_over, f"{scenario.name}: over after {point}")
+        except TimeoutError as error:
+            faults.append(str(error))
+        successor.listen(timeout_s=0)
+        way = RESULT_QUEUE if scenario.way == HEARTBEAT else scenario.way
+        back_at = successor.passed().get(Point(way, "receive", "after", 1))
+        rows, pushes, letters = self._rows(user_id), self._pushes(user_id), self._new_letters()
+
+        # The one edge at which a push is repeated: FCM may have taken it, and its row does not say so yet.
+        asked = Point(NOTIFICATION_QUEUE, "push", "before", 1) in before
+        settled = Point(NOTIFICATION_QUEUE, "settle", "after", 1) in before or str(point) == "after settle"
+        repeated = asked and not settled
+        most = [times + repeated for times in expected.pushes]
+        if not all(low <= times <= high for low, times, high in zip(expected.pushes, pushes, most, strict=False)):
+            faults.append(f"pushes: {pushes}, expected {expected.pushes}")
+        if len(pushes) != len(expected.pushes):
+            faults.append(f"{len(pushes)} notifications pushed, expected {len(expected.pushes)}")
+        faults += differences(rows, expected.rows)
+        # The dead letter may be there, and its message not yet deleted.
+        sent = expected.dead_letters and (
+            Point(way, "dead_letter", "after", 1) in before or str(point) == "after dead_letter"
+        )
+        if letters != expected.dead_letters + sent - (str(point) == "after delete" and bool(sent)):
+            faults.append(f"dead letters: {letters}, expected {expected.dead_letters}")
+        if point.step == "delete" and point.edge == "after":
+            if back_at is not None:
+                faults.append("delivered again, though it was deleted")
+        elif back_at is None:
+            faults.append("not delivered again")
+        elif back_at > max(killed_at + VISIBILITY_S, successor.ready_at or 0) + LENIENCE_S:
+            faults.append("not back within the visibility timeout")
+        if self.ai.rows("SELECT * FROM message_failures"):
+            faults.append("failures are still counted")
+        return Finding(
+            scenario.name,
+            point,
+            ready_after_s=None if successor.ready_at is None else successor.ready_at - killed_at,
+            back_after_s=None if back_at is None else back_at - killed_at,
+            pushes=pushes,
+            faults=faults,
+        )
+
+    def close(self) -> None:
+        """End its process."""
+        if self._process:
+            self._process.end()
+
+    def _new_process(self) -> Victim:
+        return Victim(self._environment, self.log)
+
+    def _at_rest(self, target: Point | None) -> Victim:
+        """A process that has nothing to do, and is killed at this point."""
+        if self._process is None or not self._process.is_running():
+            self._process = self._new_process()
+        process = self._process
+        self._wait(lambda: process.ready_at is not None, "a process to be ready")
+        process.arm(target)
+        self._wait(process.is_armed, "a process to be armed")
+        return process
+
+    def _prepare(self, scenario: Scenario) -> tuple[Any, str]:
+        user_id = f"user{next(_numbers):05}"
+        self.ai.execute("INSERT INTO device_tokens (token, user_id) VALUES (%s, %s)", f"phone of {user_id}", user_id)
+        scenario.prepare(self.ai, user_id)
+        return scenario.result(self.ai, user_id), user_id
+
+    def _wait(self, is_so: Callable[[], object], what: str) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not is_so():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"waited {PATIENCE_S:.0f} s in vain for {what}")
+            process = self._process
+            assert process is not None
+            was_running = process.is_running()
+            # Of one that has ended, too: its last words may be what is waited for.
+            process.listen(timeout_s=LOOK_S)
+            if not was_running and not is_so():
+                raise RuntimeError(f"the process ended while it was waited for {what}: {self.log.read_text()[-3000:]}")
+
+    def _is_over(self, user_id: str) -> bool:
+        return self._are_empty() and self._are_told(user_id)
+
+    def _are_empty(self) -> bool:
+        """Results first: a result that is done with has put its notifications on their queue."""
+        return all(outcomes.is_empty(self.ai.sqs, url) for url in self._queues[:2])
+
+    def _are_told(self, user_id: str) -> bool:
+        query = "SELECT 1 FROM notifications WHERE user_id = %(user_id)s AND due_at IS NOT NULL"
+        return not self.ai.rows(query, user_id=user_id)
+
+    def _pushes(self, user_id: str) -> list[int]:
+        taken = self.fcm.times_taken()
+        query = "SELECT id FROM notifications WHERE user_id = %(user_id)s ORDER BY id"
+        return [taken[one] for (one,) in self.ai.rows(query, user_id=user_id)]
+
+    def _new_letters(self) -> int:
+        """How many dead letters there are since the last look."""
+        name = "ApproximateNumberOfMessages"
+        before, self._letters = self._letters, 0
+        for url in self._queues[2:]:
+            answer = self.ai.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[name])  # type: ignore[list-item]
+            self._letters += int(answer["Attributes"][name])  # type: ignore[index]
+        return self._letters - before
+
+    def _rows(self, user_id: str) -> dict[str, list[str]]:
+        """Every row of every table that has something of this user, as it would be whoever they were and whenever."""
+        found = {}
+        tables = self.ai.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        for (table,) in tables:
+            query = f"SELECT to_jsonb(t) FROM {table} AS t WHERE t::text LIKE %(like)s"  # noqa: S608
+            rows = self.ai.rows(query, like=f"%{user_id}%")
+            written = sorted(self._written(table, row, user_id) for (row,) in rows)
+            # A failure may be counted once more.
+            found[table] = sorted(set(written)) if table == "task_attempts" else written
+        return found
+
+    def _written(self, table: str, row: dict[str, Any], user_id: str) -> str:
+        known = {name: self._lasting(value) for name, value in row.items() if name not in ATTEMPTS}
+        if table == "task_attempts":
+            known.pop("id")
+        return MADE_HERE.sub("ULID", json.dumps(known, sort_keys=True).replace(user_id, "USER"))
+
+    def _lasting(self, value: Any) -> Any:
+        """A value, or `now` for a time since the run began."""
+        if isinstance(value, str):
+            with suppress(ValueError):
+                at = datetime.fromisoformat(value)
+                if at.tzinfo and at >= self._began:
+                    return "now"
+        return value
+
+
+def between_steps(points: list[Point]) -> list[Point]:
+    """One point between any two steps: the begin of a step comes right after the end, or the begin, of another one."""
+    return [point for index, point in enumerate(points) if index == 0 or point.edge == "after"]
+
+
+def differences(found: dict[str, list[str]], expected: dict[str, list[str]]) -> list[str]:
+    """Rows that should not be there, and rows that are missing."""
+    lines = []
+    for table in sorted(found.keys() | expected.keys()):
+        got, wanted = found.get(table, []), expected.get(table, [])
+        lines += [f"{table}: not expected: {row}" for row in got if row not in wanted]
+        lines += [f"{table}: missing: {row}" for row in wanted if row not in got]
+        if len(got) != len(wanted):
+            lines.append(f"{table}: {len(got)} rows, expected {len(wanted)}")
+    return lines

@@ -1,0 +1,236 @@
+"""A worker process that tells which steps it passes, and kills itself at the one that it is told.
+
+The process is Dramatiq's own `worker_process`, forked as the `dramatiq` command forks it. Its parent is a fork server
+that has imported everything already: most of what a start of the whole command takes is the same two hundred times.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import boto3
+import dramatiq.cli
+import firebase_admin.messaging  # noqa: F401  (imported before the fork, as all that takes long)
+import httpcore  # noqa: F401
+from dramatiq import Broker, MessageProxy, Middleware
+from dramatiq.canteen import Canteen
+
+from graphnode.actors import broker
+from graphnode.dev.worker import worker_environment
+from graphnode.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
+from graphnode.steps import Step, subscribe
+
+#: Threads of each process: one for each of the two queues.
+THREADS = 2
+
+#: The thread that looks for what is due, every now and then: on no message's way.
+SWEEPS = "sweeps"
+
+# What the first client imports is there before the fork as well. It connects to nothing.
+boto3.session.Session(region_name="us-east-1").client("sqs")
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["pytest", __name__])
+
+
+class Point(NamedTuple):
+    """A point of a message's way.
+
+    Parameters:
+      way: the queue whose message is on its way, or the thread that has none: `heartbeat`.
+      step: the step.
+      edge: whether it is about to begin or has just ended.
+      number: 1 for the first time that the step is taken, and so on.
+    """
+
+    way: str
+    step: Step
+    edge: Literal["before", "after"]
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.edge} {self.step}" + (f" ({self.number})" if self.number > 1 else "")
+
+
+class Passed(NamedTuple):
+    """A process has passed a point, at this time of the machine's monotonic clock; or was killed there."""
+
+    point: Point
+    at: float
+    killed: bool = False
+
+
+class Ready(NamedTuple):
+    """The process takes messages."""
+
+    at: float
+
+
+class Armed(NamedTuple):
+    """The process counts from here on, and dies at this point, if any."""
+
+    target: Point | None
+
+
+Report = Passed | Ready | Armed
+
+
+class Killer(Middleware):
+    """Follows the steps of a process.
+
+    Parameters:
+      pipe: where reports go and targets come from.
+    """
+
+    def __init__(self, pipe: Connection[Any, Any]) -> None:
+        self.pipe = pipe
+        self._target: Point | None = None
+        self._passed = Counter[tuple[str, Step, str]]()
+        self._lock = threading.Lock()
+        self._here = threading.local()
+
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
+        """A worker thread is on the way of this queue's message until it has another."""
+        self._here.way = message.queue_name
+
+    @contextmanager
+    def around(self, step: Step) -> Iterator[None]:
+        """Pass both ends of a step."""
+        self._pass(step, "before")
+        self._here.brought = False
+        try:
+            yield
+        finally:
+            # A poll that brought nothing is on no message's way.
+            if step != "receive" or self._here.brought:
+                self._pass(step, "after")
+
+    def take(self, note: str, amount: float, labels: dict[str, str]) -> None:
+        """Note that a poll has brought something."""
+        if note == "received":
+            self._here.brought = amount > 0
+
+    def _way(self) -> str:
+        name = threading.current_thread().name
+        known = getattr(self._here, "way", None)
+        return known or next((queue for queue in (RESULT_QUEUE, NOTIFICATION_QUEUE) if f"-{queue}-" in name), name)
+
+    def _pass(self, step: Step, edge: Literal["before", "after"]) -> None:
+        way = self._way()
+        if way == SWEEPS:
+            return
+        with self._lock:
+            key = way, step, edge
+            self._passed[key] += 1
+            point = Point(*key, self._passed[key])
+            if point == self._target:
+                self.pipe.send(Passed(point, time.monotonic(), killed=True))
+                os.kill(os.getpid(), signal.SIGKILL)
+            # Nobody has to know how often a poll brought nothing.
+            if point.number == 1 or (step, edge) != ("receive", "before"):
+                self.pipe.send(Passed(point, time.monotonic()))
+
+    def set(self) -> None:
+        """Tell that the process has started: it is the event that Dramatiq's main process waits for."""
+        with self._lock:
+            self.pipe.send(Ready(time.monotonic()))
+
+    def hear(self) -> None:
+        """Take targets, as long as somebody sends them."""
+        while True:
+            try:
+                target = self.pipe.recv()
+            except EOFError:
+                os.kill(os.getpid(), signal.SIGKILL)
+            with self._lock:
+                self._passed.clear()
+                self._target = target
+                self.pipe.send(Armed(target))
+
+
+def work(environment: dict[str, str], log: str, pipe: Connection[Any, Any]) -> None:
+    """Be a worker process until killed."""
+    os.environ.clear()
+    os.environ.update(environment)
+    output = Path(log).open("a", buffering=1)  # noqa: SIM115  (open as long as the process lives)
+    os.dup2(output.fileno(), sys.stdout.fileno())
+    os.dup2(output.fileno(), sys.stderr.fileno())
+    killer = Killer(pipe)
+    broker.add_middleware(killer, before=type(broker.middleware[0]))
+    subscribe(around=killer.around, take=killer.take)
+    threading.Thread(target=killer.hear, name="killer", daemon=True).start()
+    arguments = dramatiq.cli.make_argument_parser().parse_args(["graphnode.actors", "--threads", str(THREADS)])
+    dramatiq.cli.worker_process(arguments, 0, output, multiprocessing.Value(Canteen), killer)
+
+
+class Victim:
+    """A worker process, as the test holds it.
+
+    Parameters:
+      environment: the deployment's names, and own settings.
+      log: where it writes.
+    """
+
+    def __init__(self, environment: dict[str, str], log: Path) -> None:
+        self.reports: list[Report] = []
+        #: When it began to take messages.
+        self.ready_at: float | None = None
+        self._pipe, theirs = FORKS.Pipe()
+        whole = worker_environment(environment, inherited=os.environ)
+        self._process: ForkServerProcess = FORKS.Process(target=work, args=(whole, str(log), theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def listen(self, *, timeout_s: float) -> list[Report]:
+        """What it has reported since the last look; wait for something if there is nothing yet."""
+        new: list[Report] = []
+        try:
+            while self._pipe.poll(0 if new else timeout_s):
+                report: Report = self._pipe.recv()
+                new.append(report)
+                if isinstance(report, Ready):
+                    self.ready_at = report.at
+        except (EOFError, ConnectionResetError):
+            # It has ended: what was not waited for is not to come.
+            self._process.join()
+        self.reports += new
+        return new
+
+    def arm(self, target: Point | None) -> None:
+        """Have it count from here on, and die at this point."""
+        self.reports.clear()
+        self._pipe.send(target)
+
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.exitcode is None
+
+    def passed(self) -> dict[Point, float]:
+        """When it has passed each point, since it was armed; the one at which it was killed is not passed."""
+        return {report.point: report.at for report in self.reports if isinstance(report, Passed) and not report.killed}
+
+    def killed_at(self) -> float | None:
+        """When it was killed at its point."""
+        return next((report.at for report in self.reports if isinstance(report, Passed) and report.killed), None)
+
+    def is_armed(self) -> bool:
+        """Whether it has heard what it was told last."""
+        return any(isinstance(report, Armed) for report in self.reports)
+
+    def end(self) -> None:
+        """Kill it, if it runs."""
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
