@@ -16,6 +16,7 @@ import dramatiq
 import pytest
 from botocore.exceptions import ClientError
 
+from chaos.model.state import Message
 from graphnode import envelopes, objects
 from graphnode.actors import broker
 from graphnode.rules.timeouts import task_timeouts
@@ -23,7 +24,6 @@ from graphnode.settings import Settings
 from graphnode.storage import tasks
 from graphnode.storage.database import database
 from graphnode.storage.tasks import Key
-from tests.any_order.state import Message
 
 #: What `objects.py` must know of a deployment.
 SETTINGS = Settings(

@@ -13,9 +13,13 @@ from hypothesis import event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
+from chaos.model import contract as model
+from chaos.model.contract import Refused
+from chaos.model.state import Document, Message, State, Task, Workspace
+from chaos.model.tables import differences
 from graphnode.errors import TransientError, WrongOwner, sorted_error
 from graphnode.storage.database import connection, database
-from tests.any_order import api_server, model
+from tests.any_order import api_server
 from tests.any_order.delivery import Crash, bench, deliver, sweep_up_overdue
 from tests.any_order.messages import (
     USERS,
@@ -31,9 +35,7 @@ from tests.any_order.messages import (
     users,
     workspace_of,
 )
-from tests.any_order.model import Refused
-from tests.any_order.state import Document, Message, State, Task, Workspace
-from tests.any_order.tables import differences, faults, pending_pushes, stored_tables
+from tests.any_order.stored import faults, pending_pushes, stored_tables
 from tests.conftest import EMPTY
 
 #: Sequences of messages that are tried: every night many, in every run some.

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from chaos.model.state import Message
 from graphnode import objects
 from graphnode.dev import ai_server
 from graphnode.envelopes import ROUTES
@@ -17,7 +18,6 @@ from graphnode.errors import ForbiddenKey, WrongOwner
 from graphnode.storage.database import connection, database
 from tests.any_order.conftest import Play, Snapshot
 from tests.any_order.delivery import SETTINGS, Bench, deliver
-from tests.any_order.state import Message
 
 NOW = datetime(2026, 5, 24, 12, tzinfo=UTC)
 DOCUMENT = "task_microscope_file_ada_01J9ZZZZZZZZZZZZZZZZZZZZZA"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from graphnode.storage.database import connection, database
-from tests.any_order import state
-from tests.any_order.model import DROPPED_EDGES
+from chaos.model import state
+from chaos.model.contract import DROPPED_EDGES
 
 #: Rows by the name of their table.
 Tables: TypeAlias = Mapping[str, list[tuple[Any, ...]]]
+
+#: Runs a query; its rows.
+Execute: TypeAlias = Callable[[str], Iterable[tuple[Any, ...]]]
 
 #: What the model knows of a notification's payload, by its type.
 TOLD = {
@@ -80,13 +82,12 @@ READ: dict[str, tuple[str, Callable[..., tuple[Any, ...]]]] = {
 }
 
 
-def stored_tables() -> Tables:
+def read_tables(execute: Execute) -> Tables:
     """The rows of each table, in the order in which the model has its own."""
-    with connection():
-        return {
-            name: sorted((row(*map(in_utc, values)) for values in database.execute_sql(query(name))), key=repr)
-            for name, (_, row) in READ.items()
-        }
+    return {
+        name: sorted((row(*map(in_utc, values)) for values in execute(query(name))), key=repr)
+        for name, (_, row) in READ.items()
+    }
 
 
 def differences(found: Tables, expected: Tables) -> list[str]:
@@ -108,13 +109,6 @@ def query(table: str) -> str:
 def in_utc(value: Any) -> Any:
     """Times as the model writes them, whatever the session's zone is."""
     return value.astimezone(UTC) if isinstance(value, datetime) else value
-
-
-def pending_pushes() -> set[str]:
-    """The IDs of the notifications that nobody has pushed."""
-    with connection():
-        rows = database.execute_sql("SELECT id FROM notifications WHERE push_status = 'PENDING'")
-        return {notification_id for (notification_id,) in rows}
 
 
 #: What must never be, whatever the model says: each query finds the faults of one kind.
@@ -155,8 +149,7 @@ FAULTS = {
 }
 
 
-def faults() -> dict[str, list[Any]]:
+def faults(execute: Execute) -> dict[str, list[Any]]:
     """What is wrong in the tables by themselves."""
-    with connection():
-        found = {name: list(database.execute_sql(query)) for name, query in FAULTS.items()}
-        return {name: rows for name, rows in found.items() if rows}
+    found = {name: list(execute(query)) for name, query in FAULTS.items()}
+    return {name: rows for name, rows in found.items() if rows}

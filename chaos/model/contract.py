@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.any_order.state import (
+from chaos.model.state import (
     Cluster,
     Document,
     Edge,
