@@ -1,0 +1,161 @@
+"""The documents that the AI server leaves in S3, drawn by a seed: small, and odd in the ways that the contract knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from random import Random
+from typing import Any
+
+#: Sources by the key that names them in an add-node batch.
+SOURCES = {
+    "conversationId": [f"c{number}" for number in range(1, 13)],
+    "noteId": [f"n{number}" for number in range(1, 7)],
+    "fileId": [f"uf-{number}" for number in range(1, 5)],
+}
+ORIG_IDS = [orig_id for orig_ids in SOURCES.values() for orig_id in orig_ids]
+CLUSTERS: tuple[str | int, ...] = ("x", "y", 3, "z-4")
+NAMES = ("Baking", "Travel", "요리", "O'Brien \"quoted\"")
+
+#: The ways in which the producer writes a time.
+WRITTEN: tuple[Callable[[datetime], str], ...] = (
+    lambda time: time.replace(tzinfo=None).isoformat(),
+    lambda time: time.isoformat().replace("+00:00", "Z"),
+    lambda time: time.astimezone(timezone(timedelta(hours=9))).isoformat(),
+)
+
+
+def written(draw: Random, time: datetime) -> str:
+    """A time in one of the producer's forms."""
+    return draw.choice(WRITTEN)(time)
+
+
+def some(draw: Random, **fields: Any) -> dict[str, Any]:
+    """Fields of which each may be absent."""
+    return {name: value for name, value in fields.items() if draw.random() < 0.6}
+
+
+def graph(draw: Random, *, at: datetime) -> dict[str, Any]:
+    """A graph; its subclusters have members of their cluster, and one that does not exist."""
+    orig_ids = draw.sample(ORIG_IDS, draw.randint(1, len(ORIG_IDS)))
+    ids = draw.sample(range(len(ORIG_IDS) + 5), len(orig_ids))
+    nodes = [_node(draw, node_id, orig_id, at) for node_id, orig_id in zip(ids, orig_ids, strict=True)]
+    used = dict.fromkeys(node["cluster_id"] for node in nodes if node["cluster_id"] is not None)
+    subclusters = [
+        {
+            "id": f"s{cluster}",
+            "cluster_id": cluster,
+            "node_ids": [*(node["id"] for node in nodes if node["cluster_id"] == cluster), 99],
+            "representative_node_id": draw.choice((None, draw.choice(ids))),
+            "density": 0.5,
+            "size": 50,
+        }
+        for cluster in used
+        if draw.random() < 0.5
+    ]
+    described = {
+        str(cluster): some(draw, name=draw.choice(NAMES), description="…", key_themes=["rye"])
+        for cluster in CLUSTERS
+        if draw.random() < 0.6
+    }
+    generated_at = draw.choice((None, written(draw, at)))
+    return {
+        "nodes": nodes,
+        "edges": [_edge(draw, ids) for _ in range(draw.randint(0, 3 * len(ids)))],
+        "subclusters": subclusters,
+        "metadata": {"generated_at": generated_at, "total_nodes": 77, "clusters": described},
+    }
+
+
+def features(draw: Random) -> dict[str, Any]:
+    """Embeddings of some of the sources."""
+    orig_ids = draw.sample(ORIG_IDS, draw.randint(0, 8))
+    return {
+        "conversations": [
+            {"id": number, "orig_id": draw.choice(("", "src1_")) + orig_id} for number, orig_id in enumerate(orig_ids)
+        ],
+        "embeddings": [[float(number), draw.choice((0.25, 0.5)), 0.125] for number, _ in enumerate(orig_ids)],
+    }
+
+
+def summary(draw: Random, *, at: datetime) -> dict[str, Any]:
+    """A summary whose totals are wrong."""
+    overview = {"summary_text": f"Much of {draw.choice(NAMES)}, {draw.randint(1, 999)}.", "total_notes": 99}
+    return {"overview": overview, "detail_level": draw.choice(("brief", "detailed"))} | some(
+        draw, generated_at=written(draw, at)
+    )
+
+
+def batch(draw: Random, user_id: str, *, at: datetime) -> dict[str, Any]:
+    """A batch of new sources."""
+    return {"userId": user_id, "results": [_result(draw, user_id, at) for _ in range(draw.randint(0, 4))]}
+
+
+def chunks(draw: Random) -> list[dict[str, Any]]:
+    """A document, standardized."""
+    return [{"nodes": [{"name": name} for name in "abc"[: draw.randint(0, 3)]]} for _ in range(draw.randint(1, 4))]
+
+
+def blocks(draw: Random) -> dict[str, Any]:
+    """A document's block graph."""
+    return {"blocks": [{"id": "b1", "title": draw.choice(NAMES)} for _ in range(draw.randint(0, 2))]}
+
+
+def _node(draw: Random, node_id: int, orig_id: str, at: datetime) -> dict[str, Any]:
+    written_id = f"pdf_{orig_id}_report" if orig_id.startswith("uf-") else draw.choice(("", "src0_")) + orig_id
+    return {"id": node_id, "orig_id": written_id, "cluster_id": draw.choice((None, *CLUSTERS, *CLUSTERS))} | some(
+        draw,
+        cluster_name=draw.choice(NAMES),
+        cluster_confidence=draw.choice((0.0, 0.25, 1.0)),
+        source_type=draw.choice(("chat", "markdown", "notion", "pdf")),
+        num_messages=draw.randint(0, 9),
+        keywords=[{"term": "rye", "score": 0.5}],
+        timestamp=written(draw, at),
+        metadata={"pinned": True},
+    )
+
+
+def _edge(draw: Random, ids: list[int]) -> dict[str, Any]:
+    ends = (*ids, 98) if draw.random() < 0.2 else ids
+    return {"source": draw.choice(ends), "target": draw.choice(ends)} | some(
+        draw,
+        weight=draw.choice((0.0, 0.25, 1.0)),
+        is_intra_cluster=draw.random() < 0.5,
+        confidence=draw.choice(("high", "low", 0.9)),
+        type="semantic",
+    )
+
+
+def _result(draw: Random, user_id: str, at: datetime) -> dict[str, Any]:
+    """What became of one source, of which there may be several nodes."""
+    kind = draw.choice(tuple(SOURCES))
+    orig_ids = draw.choices(SOURCES[kind], k=draw.randint(1, 2))
+    assigned = {"clusterId": draw.choice((None, *CLUSTERS)), "name": draw.choice((None, "", *NAMES))} | some(
+        draw, confidence=draw.choice((0.0, 0.25, 1.0)), reasoning="Alike.", themes=["rye"]
+    )
+    return {
+        kind: orig_ids[0],
+        "nodes": [_new_node(draw, user_id, orig_id, at) for orig_id in orig_ids],
+        "edges": [_new_edge(draw, user_id) for _ in range(draw.randint(0, 3))],
+        "assignedCluster": draw.choice((None, assigned)),
+        **draw.choice(({}, {}, {}, {}, {"skipped": True}, {"error": "unreadable"})),
+    }
+
+
+def _new_node(draw: Random, user_id: str, orig_id: str, at: datetime) -> dict[str, Any]:
+    node: dict[str, Any] = {"id": f"{user_id}_{orig_id}", "clusterId": draw.choice((None, *CLUSTERS))}
+    node["clusterName"] = draw.choice((None, "", *NAMES))
+    return node | some(draw, origId=orig_id, numMessages=draw.randint(0, 9), timestamp=written(draw, at))
+
+
+def _new_edge(draw: Random, user_id: str) -> dict[str, Any]:
+    def end() -> str | int:
+        orig_id = draw.choice(ORIG_IDS)
+        return draw.choice((f"{user_id}_{orig_id}", orig_id, draw.randint(0, 9), str(draw.randint(0, 9)), "unknown"))
+
+    return {"source": end(), "target": end()} | some(
+        draw,
+        weight=draw.choice((0.0, 0.25, 1.0)),
+        type=draw.choice(("hard", "insight")),
+        intraCluster=draw.random() < 0.5,
+    )

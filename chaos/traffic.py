@@ -1,0 +1,369 @@
+"""What the AI server sends in a run, drawn by a seed: results of all types, again, out of order, and poison.
+
+The same seed and number of results give the same traffic.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any, NamedTuple
+
+from chaos import documents
+from chaos.model.state import Document, Message, Workspace
+
+#: When the producer's clock starts. It shows the order of results to the worker, and the day does not matter.
+START = datetime(2026, 5, 24, 8, 0, tzinfo=UTC)
+
+#: How far the producer's clock jumps, in seconds, and how many results come between two jumps on average.
+CLOCK_STEPS_S = (-86_400, -3_600, -90, -1, 90, 3_600, 86_400)
+RESULTS_BETWEEN_STEPS = 40
+
+#: Results of a user on average.
+RESULTS_OF_A_USER = 25
+
+#: Of so many results one is followed by poison.
+RESULTS_TO_A_POISON = 35
+
+#: How much of the results is sent again, how much late, and how late at most, in results.
+REPEATED = 0.2
+DELAYED = 0.2
+LATEST = 60
+
+CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+#: How a task's ID begins, and who it names.
+USER_FORMS = ("ada-{}", "ada_b{}", "user_{}_x", "김민수{}", "o'hara.{}")
+
+
+class Delivery(NamedTuple):
+    """Something to put on the result queue.
+
+    Parameters:
+      position: when it is sent, in results since the start of the run.
+      body: the SQS message's body.
+      user_id: whom it is about.
+      documents: what to put into S3 for it, by key.
+      message: what the model is told of it; None for poison.
+      reason: of poison, what its dead letter must say.
+      late_s: how long after it its documents come.
+      after: the ID of a task that must have ended before.
+      repeats: whether it was sent before.
+    """
+
+    position: float
+    body: str
+    user_id: str
+    documents: Mapping[str, bytes] = {}
+    message: Message | None = None
+    reason: str | None = None
+    late_s: float = 0.0
+    after: str | None = None
+    repeats: bool = False
+
+
+class Traffic(NamedTuple):
+    """A run's traffic.
+
+    Parameters:
+      deliveries: in the order in which they are sent.
+      users: whom the results are about.
+      devices: registration tokens by user; one that begins with `gone` is of a device that FCM no longer knows.
+      workspaces, documents: what the API server has made before.
+    """
+
+    deliveries: list[Delivery]
+    users: list[str]
+    devices: dict[str, list[str]]
+    workspaces: list[Workspace]
+    documents: list[Document]
+
+
+def draw_traffic(seed: int, *, results: int) -> Traffic:
+    """The traffic of a run: so many different results and more."""
+    return _Producer(Random(f"traffic {seed}"), results).traffic()
+
+
+class _Producer:
+    """The AI server with its clock, and what it has still to say of each user."""
+
+    def __init__(self, draw: Random, results: int) -> None:
+        self.draw = draw
+        self.results = results
+        count = max(2, results // RESULTS_OF_A_USER)
+        self.users = [draw.choice(USER_FORMS).format(number) for number in range(count)]
+        self.deliveries: list[Delivery] = []
+        self.workspaces: list[Workspace] = []
+        self.documents: list[Document] = []
+        self.produced = 0
+        self.skew_s = 0.0
+
+    def traffic(self) -> Traffic:
+        open_documents = [document for user_id in self.users for document in self._workspaces_of(user_id)]
+        self.draw.shuffle(open_documents)
+        kinds = [self._graph, self._graph, self._summary, self._add_nodes, self._add_nodes]
+        while self.produced < self.results:
+            user_id = self.draw.choice(self.users)
+            if open_documents and self.draw.random() < 0.35:
+                self._document(open_documents.pop())
+            elif self.draw.random() < 0.05:
+                self._document(self._unknown_document(user_id))
+            else:
+                self.draw.choice(kinds)(user_id)
+            if self.draw.randrange(RESULTS_TO_A_POISON) == 0:
+                self._poison(user_id)
+        for document in open_documents:
+            self._document(document)
+        devices = {user_id: self._devices_of(user_id) for user_id in self.users}
+        deliveries = sorted(self.deliveries, key=lambda delivery: delivery.position)
+        return Traffic(deliveries, self.users, devices, self.workspaces, self.documents)
+
+    # What each result says.
+
+    def _graph(self, user_id: str) -> None:
+        task_id = f"task_graph_{user_id}_{self._ulid()}"
+        for number in range(self.draw.choice((0, 0, 1, 2, 3))):
+            progress = {
+                "userId": user_id,
+                "currentStage": f"stage {number}",
+                "progressPercent": self.draw.choice((None, 10.0 * number)),
+                "etaSeconds": self.draw.choice((None, 30.0)),
+            }
+            self._send("GRAPH_GENERATION_PROGRESS", task_id, progress, user_id=user_id)
+        draft = _Draft(self, user_id)
+        if self._fails(user_id, "GRAPH_GENERATION_RESULT", task_id):
+            return
+        draft.add("resultS3Key", documents.graph(self.draw, at=self._now()))
+        if self.draw.random() < 0.5:
+            draft.add("featuresS3Key", documents.features(self.draw))
+        if self.draw.random() < 0.5:
+            draft.add("summaryS3Key", documents.summary(self.draw, at=self._now()))
+        if self.draw.random() < 0.1:
+            draft.payload["featuresS3Key"] = draft.payload["summaryS3Key"] = f"never/came/{self._ulid()}.json"
+        self._send("GRAPH_GENERATION_RESULT", task_id, draft.payload, user_id=user_id, of=draft.documents)
+
+    def _summary(self, user_id: str) -> None:
+        task_id = f"task_summary_{user_id}_{self._ulid()}"
+        if self._fails(user_id, "GRAPH_SUMMARY_RESULT", task_id):
+            return
+        draft = _Draft(self, user_id)
+        draft.add("summaryS3Key", documents.summary(self.draw, at=self._now()))
+        self._send("GRAPH_SUMMARY_RESULT", task_id, draft.payload, user_id=user_id, of=draft.documents)
+
+    def _add_nodes(self, user_id: str) -> None:
+        task_id = f"task_add_node_{user_id}_{self._ulid()}"
+        if self._fails(user_id, "ADD_NODE_RESULT", task_id):
+            return
+        draft = _Draft(self, user_id)
+        draft.add("resultS3Key", documents.batch(self.draw, user_id, at=self._now()))
+        draft.payload["error"] = self.draw.choice((None, None, "1 of 3 failed"))
+        self._send("ADD_NODE_RESULT", task_id, draft.payload, user_id=user_id, of=draft.documents, timeless=True)
+
+    def _document(self, document: Document) -> None:
+        """A document's result, or that of each of its halves."""
+        kind = "FROM_NODE_" if "_node_" in document.id.removesuffix(document.id[-26:]) else ""
+        task_type = f"MICROSCOPE_INGEST_{kind}RESULT"
+        for half in self.draw.choice((("",), ("",), ("_block", "_nonblock"), ("_nonblock", "_block"))):
+            task_id = document.id + half
+            source = {"sourceId": self.draw.choice((None, f"source-{self.draw.randint(1, 9)}"))}
+            if document.workspace_id is None or self.draw.random() < 0.5:
+                source[self.draw.choice(("groupId", "workspaceId"))] = document.workspace_id
+            if self._fails(document.user_id, task_type, task_id, **source):
+                continue
+            draft = _Draft(self, document.user_id)
+            if self.draw.random() < 0.3:
+                draft.payload["userId"] = self.draw.choice((None, ""))
+            draft.payload |= source
+            draft.payload |= some_of_a_document(self.draw)
+            own, other = ("standardized_s3_key", "block_graph_s3_key")[:: -1 if half == "_block" else 1]
+            if half != "_block" and self.draw.random() < 0.7:
+                # A half's key may stand in the other's field.
+                draft.add(self.draw.choice((own, other) if half else (own,)), documents.chunks(self.draw))
+            if half != "_nonblock" and self.draw.random() < 0.7:
+                name = self.draw.choice((own, other)) if half else "block_graph_s3_key"
+                draft.add(name, documents.blocks(self.draw))
+            self._send(task_type, task_id, draft.payload, user_id=document.user_id, of=draft.documents, timeless=True)
+
+    def _fails(self, user_id: str, task_type: str, task_id: str, **payload: Any) -> bool:
+        """Say that the task failed, if it did; whether that is all that is said of it."""
+        if self.draw.random() > 0.2:
+            return False
+        error = self.draw.choice((None, "", "Out of memory", "Too long"))
+        failure = {"userId": user_id, "status": "FAILED", "error": error, **payload}
+        self._send(task_type, task_id, failure, user_id=user_id, timeless=True)
+        return self.draw.random() < 0.7
+
+    # What nobody can handle.
+
+    def _poison(self, user_id: str) -> None:
+        task_id = f"task_graph_{user_id}_{self._ulid()}"
+        graph = {"userId": user_id, "status": "COMPLETED"}
+        key = f"poison/{self._ulid()}.json"
+        named = graph | {"resultS3Key": key}
+        at = documents.written(self.draw, self._now())
+        kind = self.draw.randrange(8)
+
+        def envelope(task_type: str, payload: Any, task_id: str = task_id) -> str:
+            return json.dumps({"taskType": task_type, "taskId": task_id, "timestamp": at, "payload": payload})
+
+        if kind == 0:
+            cut = envelope("GRAPH_GENERATION_RESULT", graph)
+            self._put(cut[: self.draw.randint(1, len(cut) - 1)], user_id, reason="INVALID_ENVELOPE")
+        elif kind == 1:
+            self._put(envelope("VIDEO_INGEST_RESULT", graph), user_id, reason="UNKNOWN_TASK_TYPE")
+        elif kind == 2:
+            self._put(envelope("GRAPH_GENERATION_REQUEST", named), user_id, reason="REQUEST_ON_RESULT_QUEUE")
+        elif kind == 3:
+            self._put(envelope("GRAPH_GENERATION_RESULT", graph), user_id, reason="INVALID_ENVELOPE")
+        elif kind == 4:
+            body = envelope("GRAPH_GENERATION_RESULT", named)
+            self._put(body, user_id, of={key: b'{"nodes": [{"id": '}, reason="INVALID_DOCUMENT")
+        elif kind == 5:
+            body = envelope("GRAPH_GENERATION_RESULT", named)
+            self._put(body, user_id, of={key: b'{"nodes": "none", "edges": 7}'}, reason="INVALID_DOCUMENT")
+        elif kind == 6:
+            other = json.dumps(documents.batch(self.draw, "somebody-else", at=self._now())).encode()
+            body = envelope("ADD_NODE_RESULT", named)
+            self._put(body, user_id, of={key: other}, reason="WRONG_OWNER")
+        else:
+            sent = [delivery.message for delivery in self.deliveries if delivery.message]
+            victim = self.draw.choice(sent) if sent else None
+            if victim is None or victim.body["taskType"] != "GRAPH_SUMMARY_RESULT":
+                return
+            theirs = victim.body["taskId"]
+            failure = {"userId": f"not-{user_id}", "status": "FAILED"}
+            body = envelope("GRAPH_SUMMARY_RESULT", failure, task_id=theirs)
+            self._put(body, user_id, reason="WRONG_OWNER", after=theirs)
+
+    def _put(
+        self,
+        body: str,
+        user_id: str,
+        *,
+        reason: str,
+        of: Mapping[str, bytes] | None = None,
+        after: str | None = None,
+    ) -> None:
+        self.deliveries.append(
+            Delivery(self.produced + 0.5, body, user_id, documents=of or {}, reason=reason, after=after)
+        )
+
+    # How it is sent.
+
+    def _send(
+        self,
+        task_type: str,
+        task_id: str,
+        payload: dict[str, Any],
+        *,
+        user_id: str,
+        of: Mapping[str, Any] | None = None,
+        timeless: bool = False,
+    ) -> None:
+        """Send a result, maybe late, and maybe again.
+
+        Parameters:
+          of: its documents, by key.
+          timeless: whether it may come without a timestamp: one of which nothing of what is stored depends on it.
+        """
+        draw, sent_at = self.draw, self._tick()
+        timestamp = documents.written(draw, sent_at)
+        stamped = {} if timeless and draw.random() < 0.3 else {"timestamp": timestamp}
+        message = Message(
+            {"taskType": task_type, "taskId": task_id, **stamped, "payload": payload}, sent_at, dict(of or {})
+        )
+        contents = {key: json.dumps(document).encode() for key, document in message.documents.items()}
+        position: float = self.produced
+        if draw.random() < DELAYED:
+            position += draw.uniform(1, LATEST)
+        late_s = draw.uniform(0.2, 2.0) if len(contents) == 1 and draw.random() < 0.1 else 0.0
+        first = Delivery(position, self._body(message), user_id, contents, message, late_s=late_s)
+        self.deliveries.append(first)
+        while draw.random() < REPEATED:
+            again = draw.choice((0.0, draw.uniform(0, LATEST), draw.uniform(0, self.results)))
+            body = draw.choice((first.body, self._body(message)))
+            self.deliveries.append(
+                first._replace(
+                    position=min(position + again, self.results + 1), body=body, documents={}, late_s=0.0, repeats=True
+                )
+            )
+
+    def _body(self, message: Message) -> str:
+        """The envelope, its payload in either spelling, with fields that nobody knows."""
+        payload = dict(message.body["payload"])
+        if self.draw.random() < 0.5:
+            payload = {snake_case(name): value for name, value in payload.items()}
+        if self.draw.random() < 0.2:
+            payload["aiBuild"] = {"version": 7}
+        return json.dumps({**message.body, "payload": payload}, ensure_ascii=self.draw.random() < 0.5)
+
+    def _tick(self) -> datetime:
+        """The producer's clock, which jumps now and then; no two results have the same time."""
+        self.produced += 1
+        if self.draw.randrange(RESULTS_BETWEEN_STEPS) == 0:
+            self.skew_s += self.draw.choice(CLOCK_STEPS_S)
+        return self._now()
+
+    def _now(self) -> datetime:
+        return START + timedelta(seconds=self.produced + self.skew_s, microseconds=self.produced)
+
+    # Whom there is.
+
+    def _workspaces_of(self, user_id: str) -> list[Document]:
+        """Make a user's workspaces; the documents in them."""
+        made = []
+        for number in range(self.draw.randint(0, 2)):
+            workspace = Workspace(f"w{number}-{user_id}", user_id, self.draw.choice(("Thesis", "박사 논문")))
+            self.workspaces.append(workspace)
+            made += [self._new_document(user_id, workspace.id) for _ in range(self.draw.randint(1, 4))]
+        self.documents += made
+        return made
+
+    def _unknown_document(self, user_id: str) -> Document:
+        """A document that the API server has not told of: in a workspace of its own, or in none."""
+        workspace_id = self.draw.choice((None, f"w-new-{self._ulid()}"))
+        return self._new_document(user_id, workspace_id)
+
+    def _new_document(self, user_id: str, workspace_id: str | None) -> Document:
+        kind = self.draw.choice(("file", "node"))
+        return Document(f"task_microscope_{kind}_{user_id}_{self._ulid()}", workspace_id, user_id, "PENDING")
+
+    def _devices_of(self, user_id: str) -> list[str]:
+        """None, one, or several; with one that is gone there is always another."""
+        good = [f"device-{number}-{user_id}" for number in range(self.draw.choice((0, 1, 1, 2)))]
+        return [*good, *([f"gone-{user_id}"] if good and self.draw.random() < 0.3 else [])]
+
+    def _ulid(self) -> str:
+        return "01" + "".join(self.draw.choices(CROCKFORD, k=24))
+
+
+class _Draft:
+    """A payload that is being written, and the documents that its keys name."""
+
+    def __init__(self, producer: _Producer, user_id: str) -> None:
+        self._producer = producer
+        self.payload: dict[str, Any] = {"userId": user_id, "status": "COMPLETED"}
+        self.documents: dict[str, Any] = {}
+
+    def add(self, field: str, document: Any) -> None:
+        """Name a document, under a key of its own."""
+        key = f"{field}/{self._producer._ulid()}.json"
+        self.payload[field] = key
+        self.documents[key] = document
+
+
+def some_of_a_document(draw: Random) -> dict[str, Any]:
+    """What a microscope result says besides."""
+    return {
+        "error": draw.choice((None, "an image was unreadable")),
+        "chunks_count": draw.choice((None, draw.randint(0, 5))),
+        "schema_name": draw.choice((None, "science")),
+        "ingest_stats": draw.choice((None, {"pages": 3})),
+    }
+
+
+def snake_case(name: str) -> str:
+    """`resultS3Key` as `result_s3_key`."""
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
