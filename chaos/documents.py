@@ -15,7 +15,7 @@ SOURCES = {
 }
 ORIG_IDS = [orig_id for orig_ids in SOURCES.values() for orig_id in orig_ids]
 CLUSTERS: tuple[str | int, ...] = ("x", "y", 3, "z-4")
-NAMES = ("Baking", "Travel", "요리", "O'Brien \"quoted\"")
+NAMES = ("Baking", "Travel", "요리", 'O\'Brien "quoted"')
 
 #: The ways in which the producer writes a time.
 WRITTEN: tuple[Callable[[datetime], str], ...] = (

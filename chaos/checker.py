@@ -1,0 +1,280 @@
+"""Compares what a run left behind with what the contract says of what was sent. It shares no code with the worker.
+
+Results of a user that arrive together may take effect in either order. PostgreSQL noted the order in which they did
+(`journal.py`); the model, given the messages in that order, must come to exactly the tables. So each row is checked, and
+no order is taken for granted. What had no effect must be something that has none any more: a repeat, or old news.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from chaos.journal import Effect, PushStep
+from chaos.model import contract
+from chaos.model.contract import ENDED_BY, Refused
+from chaos.model.state import Message, Notification, State
+from chaos.model.tables import Tables
+from chaos.traffic import Traffic
+
+#: How a registration token begins that FCM no longer knows.
+GONE = "gone"
+
+#: Attempts that a task's row may show: how many it took is nobody's promise, but what is tried too often is given up.
+ATTEMPTS = range(9)
+
+#: What names a message among those that are sent: its task, and what it says of it.
+Key = tuple[str, str, str, datetime | None]
+
+
+class Letter(NamedTuple):
+    """A dead letter: its body, and the reason beside it."""
+
+    body: str
+    reason: str
+
+
+class Notified(NamedTuple):
+    """A notification's row, as far as its push goes."""
+
+    id: str
+    user_id: str
+    push_status: str
+
+
+class Take(NamedTuple):
+    """A push that FCM took: of which notification, to which device, and when."""
+
+    notification_id: str
+    token: str
+    at: datetime
+
+
+class Found(NamedTuple):
+    """What a run left behind.
+
+    Parameters:
+      tables: the rows, as `chaos.model.tables` reads them.
+      inconsistent: what is wrong in the tables by themselves.
+      effects, pushes: what PostgreSQL noted.
+      notified: the notifications.
+      devices: the registration tokens that are left.
+      takes: what FCM took.
+      letters: what lies on the dead-letter queues.
+      left: messages that are still on a queue.
+    """
+
+    tables: Tables
+    inconsistent: Mapping[str, list[Any]]
+    effects: Sequence[Effect]
+    pushes: Mapping[str, Sequence[PushStep]]
+    notified: Sequence[Notified]
+    devices: frozenset[str]
+    takes: Sequence[Take]
+    letters: Sequence[Letter]
+    left: int = 0
+
+
+class Verdict:
+    """What is wrong, counted by kind and told in words."""
+
+    def __init__(self) -> None:
+        self.counts = Counter[str]()
+        self.lines: list[str] = []
+
+    def add(self, kind: str, line: str) -> None:
+        """Count one difference."""
+        self.counts[kind] += 1
+        self.lines.append(f"{kind}: {line}")
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.lines
+
+
+def check(traffic: Traffic, found: Found) -> Verdict:
+    """Compare everything."""
+    verdict = Verdict()
+    expected = _explain(traffic, found, verdict)
+    _compare_rows(expected, found, traffic, verdict)
+    _compare_pushes(found, traffic, verdict)
+    _compare_letters(traffic, found, verdict)
+    for name, rows in found.inconsistent.items():
+        verdict.add("wrong_rows", f"{name}: {rows}")
+    if found.left:
+        verdict.add("lost", f"{found.left} messages were still on a queue when the time to drain was over")
+    return verdict
+
+
+# What took effect, and in which order.
+
+
+def _explain(traffic: Traffic, found: Found, verdict: Verdict) -> dict[str, State]:
+    """What each user's tables must hold, after the effects in the order in which they were committed."""
+    states = {user_id: State() for user_id in traffic.users}
+    for workspace in traffic.workspaces:
+        states[workspace.user_id].microscope_workspaces[workspace.id] = workspace
+    for document in traffic.documents:
+        states[document.user_id].microscope_documents[document.id] = document
+    sent = {key_of(delivery.message): delivery for delivery in traffic.deliveries if delivery.message}
+    seen: set[Key] = set()
+    for effect in found.effects:
+        key = key_of_effect(effect)
+        delivery = sent.get(key)
+        if delivery is None or delivery.message is None or delivery.user_id != effect.user_id:
+            verdict.add("wrong_rows", f"an effect that nothing sent can have: {effect}")
+        elif key in seen:
+            verdict.add("applied_twice", f"{effect.task_type} {effect.task_id} {effect.status} at {effect.at}")
+        else:
+            seen.add(key)
+            try:
+                states[effect.user_id] = contract.after(states[effect.user_id], delivery.message, attempt=0)
+            except Refused as refusal:
+                verdict.add("wrong_rows", f"{effect} was to be refused: {refusal}")
+    dead = {letter.body for letter in found.letters}
+    bodies: dict[Key, set[str]] = {}
+    for delivery in traffic.deliveries:
+        if delivery.message:
+            bodies.setdefault(key_of(delivery.message), set()).add(delivery.body)
+    for key, delivery in sent.items():
+        if key in seen or delivery.message is None or bodies[key] & dead:
+            continue  # a dead letter is not lost; whether it was to be one is asked elsewhere
+        if contract.after(states[delivery.user_id], delivery.message, attempt=0) != states[delivery.user_id]:
+            verdict.add("lost", f"{' '.join(key[:3])} had no effect; it was sent as {delivery.body[:200]}")
+    return states
+
+
+def key_of(message: Message) -> Key:
+    """What names a message."""
+    body = message.body
+    task_type = ENDED_BY.get(body["taskType"], body["taskType"])
+    if body["taskType"] in ENDED_BY:
+        return body["taskId"], task_type, "PROGRESS", contract.moment(body["timestamp"])
+    return body["taskId"], task_type, body["payload"]["status"], None
+
+
+def key_of_effect(effect: Effect) -> Key:
+    """What names the message that had an effect. One that came too late to be of use had been COMPLETED."""
+    if effect.status == "PROGRESS" and effect.progress_at:
+        return effect.task_id, effect.task_type, effect.status, effect.progress_at.astimezone(UTC)
+    status = "COMPLETED" if effect.status == "SUPERSEDED" else effect.status
+    return effect.task_id, effect.task_type, status, None
+
+
+# Rows.
+
+
+def _compare_rows(expected: Mapping[str, State], found: Found, traffic: Traffic, verdict: Verdict) -> None:
+    tables = [state.tables() for state in expected.values()]
+    for name in State().tables():
+        wanted = [_comparable(row, traffic) for rows in tables for row in rows[name]]
+        stored = [_comparable(row, None) for row in found.tables[name]]
+        if name == "notifications":
+            _compare_notifications(wanted, stored, verdict)
+            continue
+        lacking, surplus = _difference(wanted, stored), _difference(stored, wanted)
+        for row in surplus:
+            verdict.add("wrong_rows", f"{name}: not expected: {row}")
+        for row in lacking:
+            verdict.add("wrong_rows", f"{name}: missing: {row}")
+
+
+def _compare_notifications(wanted: list[Any], stored: list[Any], verdict: Verdict) -> None:
+    """Each is there once; and where it stands there, its push went as it should."""
+    events_wanted = [row._replace(push_status="") for row in wanted]
+    events_stored = [row._replace(push_status="") for row in stored]
+    known = {repr(row) for row in events_wanted}
+    missing = _difference(events_wanted, events_stored)
+    for row in missing:
+        verdict.add("notifications_missing", f"there is no row: {row}")
+    surplus = _difference(events_stored, events_wanted)
+    for row in surplus:
+        kind = "notifications_twice" if repr(row) in known else "wrong_rows"
+        verdict.add(kind, f"notifications: not expected: {row}")
+    if not missing and not surplus:
+        for row in _difference(wanted, stored):
+            verdict.add("notifications_missing", f"its push did not end so: {row}")
+
+
+def _comparable(row: Any, traffic: Traffic | None) -> Any:
+    """A row without what nobody promises.
+
+    Parameters:
+      traffic: for a row of the model's, which does not know who has a device; None for one that is stored.
+    """
+    if hasattr(row, "attempts") and row.attempts in ATTEMPTS:
+        row = row._replace(attempts=0)
+    if traffic and isinstance(row, Notification) and row.push_status == "PENDING":
+        row = row._replace(push_status="SENT" if traffic.devices.get(row.user_id) else "SKIPPED")
+    return row
+
+
+def _difference(rows: Iterable[Any], others: Iterable[Any]) -> list[Any]:
+    """The rows that are not among the others, as often as they are not."""
+    left = Counter(map(repr, others))
+    more = []
+    for row in rows:
+        if left[repr(row)]:
+            left[repr(row)] -= 1
+        else:
+            more.append(row)
+    return more
+
+
+# Pushes.
+
+
+def _compare_pushes(found: Found, traffic: Traffic, verdict: Verdict) -> None:
+    """Each push reached each device; more than once only as docs/notifications.md says: of a claim that never ended."""
+    taken: dict[tuple[str, str], list[datetime]] = {}
+    for take in found.takes:
+        taken.setdefault((take.notification_id, take.token), []).append(take.at)
+    known = {row.id for row in found.notified}
+    pushed_to = set()
+    for row in found.notified:
+        if row.push_status in ("SENT", "FAILED"):
+            pushed_to.add(row.user_id)
+        for token in traffic.devices[row.user_id] if row.push_status == "SENT" else ():
+            if not token.startswith(GONE) and (row.id, token) not in taken:
+                verdict.add("notifications_missing", f"{row.id} is SENT, and {token} never got it")
+    for (notification_id, token), times in taken.items():
+        if notification_id not in known:
+            verdict.add("wrong_rows", f"a push of {notification_id} to {token}, which is not stored")
+            continue
+        steps = found.pushes.get(notification_id, [])
+        claims = max((step.attempts for step in steps), default=0)
+        done_at = next((step.at for step in steps if step.is_done), None)
+        if len(times) > claims:
+            verdict.add("notifications_twice", f"{notification_id} was claimed {claims} times; {token}: {times}")
+        elif done_at and times[-1] > done_at:
+            verdict.add(
+                "notifications_twice", f"{notification_id} was done at {done_at}; {token} got it at {times[-1]}"
+            )
+    for user_id, tokens in traffic.devices.items():
+        for token in tokens:
+            is_kept = token in found.devices
+            if is_kept == (token.startswith(GONE) and user_id in pushed_to):
+                verdict.add("wrong_rows", f"device_tokens: {token} is {'still there' if is_kept else 'not there'}")
+
+
+def repeated_pushes(takes: Iterable[Take]) -> int:
+    """How many pushes a device got more than once."""
+    return sum(times - 1 for times in Counter((take.notification_id, take.token) for take in takes).values())
+
+
+# Dead letters.
+
+
+def _compare_letters(traffic: Traffic, found: Found, verdict: Verdict) -> None:
+    """All poison is there with its reason, and nothing else. The broker promises one letter or more of each."""
+    poison = {delivery.body: delivery.reason for delivery in traffic.deliveries if delivery.reason}
+    dead = {letter.body for letter in found.letters}
+    for letter in found.letters:
+        if poison.get(letter.body) != letter.reason:
+            expected = poison.get(letter.body, "none")
+            verdict.add("unexpected_dead_letters", f"{letter.reason} (expected: {expected}): {letter.body[:300]}")
+    for body in poison.keys() - dead:
+        verdict.add("lost", f"no dead letter of {body[:200]}")

@@ -1,0 +1,102 @@
+"""What PostgreSQL itself notes of a run: each effect on a task, in order, and each step of a push.
+
+Triggers write it in the worker's own transactions, so it has what was committed and nothing else. A user's effects
+come one after the other (the contract's lock), so their numbers are the order that the model has to explain.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+from psycopg2.extensions import connection
+
+SCHEMA = """
+CREATE SCHEMA chaos;
+
+CREATE TABLE chaos.effects (
+    number bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp(), user_id text, task_id text,
+    task_type text, status text, progress_at timestamptz);
+CREATE FUNCTION chaos.note_effect() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO chaos.effects (user_id, task_id, task_type, status, progress_at)
+    VALUES (NEW.user_id, NEW.task_id, NEW.task_type, NEW.status, NEW.progress_at);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER chaos_effect AFTER INSERT OR UPDATE ON tasks
+    FOR EACH ROW WHEN (NEW.status <> 'PENDING') EXECUTE FUNCTION chaos.note_effect();
+
+CREATE TABLE chaos.pushes (
+    number bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp(), notification_id text,
+    attempts integer, is_done boolean);
+CREATE FUNCTION chaos.note_push() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO chaos.pushes (notification_id, attempts, is_done) VALUES (NEW.id, NEW.push_attempts,
+        NEW.push_status IN ('SENT', 'FAILED', 'SKIPPED') AND NEW.remaining_tokens IS NULL);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER chaos_push AFTER INSERT OR UPDATE ON notifications FOR EACH ROW EXECUTE FUNCTION chaos.note_push();
+
+CREATE TABLE chaos.switches (disk_full boolean);
+INSERT INTO chaos.switches VALUES (false);
+CREATE FUNCTION chaos.take_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF (SELECT disk_full FROM chaos.switches) THEN
+        RAISE EXCEPTION USING ERRCODE = 'disk_full', MESSAGE = 'could not extend file: No space left on device';
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER chaos_room BEFORE INSERT ON graph_nodes FOR EACH STATEMENT EXECUTE FUNCTION chaos.take_room();
+CREATE TRIGGER chaos_room BEFORE INSERT ON tasks FOR EACH STATEMENT EXECUTE FUNCTION chaos.take_room();
+CREATE TRIGGER chaos_room BEFORE INSERT ON notifications FOR EACH STATEMENT EXECUTE FUNCTION chaos.take_room();
+"""
+
+
+class Effect(NamedTuple):
+    """An effect that was committed.
+
+    Parameters:
+      at: the database's clock, just before the commit.
+      progress_at: of progress, the producer's time.
+    """
+
+    at: datetime
+    user_id: str
+    task_id: str
+    task_type: str
+    status: str
+    progress_at: datetime | None
+
+
+class PushStep(NamedTuple):
+    """What a notification's row said of its push from then on.
+
+    Parameters:
+      attempts: how often it was claimed.
+      is_done: whether nobody may push it any more.
+    """
+
+    at: datetime
+    attempts: int
+    is_done: bool
+
+
+def read_effects(database: connection) -> list[Effect]:
+    """All effects, in order."""
+    with database.cursor() as cursor:
+        cursor.execute("SELECT at, user_id, task_id, task_type, status, progress_at FROM chaos.effects ORDER BY number")
+        return [Effect(*row) for row in cursor]
+
+
+def read_pushes(database: connection) -> dict[str, list[PushStep]]:
+    """The steps of each notification's push, in order, by its ID."""
+    steps: dict[str, list[PushStep]] = {}
+    with database.cursor() as cursor:
+        cursor.execute("SELECT notification_id, at, attempts, is_done FROM chaos.pushes ORDER BY number")
+        for notification_id, *step in cursor:
+            steps.setdefault(notification_id, []).append(PushStep(*step))
+    return steps
+
+
+def ended_tasks(database: connection) -> set[str]:
+    """The IDs of the tasks that have ended."""
+    with database.cursor() as cursor:
+        cursor.execute("SELECT task_id FROM chaos.effects WHERE status <> 'PROGRESS'")
+        return {task_id for (task_id,) in cursor}

@@ -1,0 +1,266 @@
+"""One run: traffic and faults at the same time, then quiet until all is done, then the comparison."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from chaos import journal, report
+from chaos.checker import Found, Letter, Notified, Verdict, check
+from chaos.faults import struck
+from chaos.model.tables import faults as inconsistencies
+from chaos.model.tables import read_tables
+from chaos.report import Struck
+from chaos.schedule import KINDS, Fault, draw_schedule
+from chaos.sender import Sender
+from chaos.stack import Stack, running_stack
+from chaos.traffic import Traffic, draw_traffic
+from graphnode.dev import outcomes
+from graphnode.dev.aws import dead_letter_url
+
+#: Seconds between two lines of progress.
+TELL_S = 5.0
+
+#: Seconds for which everything must be quiet before the run is over.
+QUIET_S = 1.0
+
+#: What a claim of a push, and a notification that was put on its queue, are waited for at most: all of it has passed.
+LET_TIME_PASS = """
+UPDATE notifications SET due_at = now(), retry_at = now(), claimed_at = claimed_at - interval '1 hour'
+WHERE due_at IS NOT NULL
+"""
+
+Tell = Callable[[str], None]
+
+
+class Profile(NamedTuple):
+    """How big a run is.
+
+    Parameters:
+      results: different results, at least.
+      chaos_s: seconds of traffic and faults.
+      drain_s: seconds that the rest may take.
+      shorten: of the longest duration of each fault, the part that is used.
+      workers, processes, threads: `dramatiq` commands, and what each has.
+      hurries: whether leases of pushes are let pass at the end, instead of waited for.
+    """
+
+    results: int
+    chaos_s: float
+    drain_s: float
+    shorten: float = 1.0
+    workers: int = 3
+    processes: int = 2
+    threads: int = 4
+    hurries: bool = False
+
+
+#: What `make test` runs.
+SHORT = Profile(results=250, chaos_s=45, drain_s=90, shorten=0.15, processes=1, hurries=True)
+
+
+def profile_of(minutes: float) -> Profile:
+    """The profile of a run of so many minutes: the last two and a half are for what a crash leaves to the sweeps."""
+    chaos_s = max(30.0, minutes * 60 - 150)
+    return Profile(results=max(200, round(chaos_s * 4.7)), chaos_s=chaos_s, drain_s=300)
+
+
+class Outcome(NamedTuple):
+    """How a run went.
+
+    Parameters:
+      line: its last line, JSON.
+      folder: where its state and logs are, if anything is wrong.
+    """
+
+    verdict: Verdict
+    line: str
+    folder: Path | None
+
+
+def run(profile: Profile, *, seed: int, tell: Tell) -> Outcome:
+    """Do a run.
+
+    Parameters:
+      seed: draws the traffic and the faults.
+      tell: takes a line of progress.
+    """
+    traffic = draw_traffic(seed, results=profile.results)
+    faults = draw_schedule(seed, seconds=profile.chaos_s, shorten=profile.shorten)
+    folder = Path(tempfile.mkdtemp(prefix=f"graphnode-chaos-{seed}-"))
+    with running_stack(
+        folder,
+        traffic,
+        seed=seed,
+        workers=profile.workers,
+        processes=profile.processes,
+        threads=profile.threads,
+    ) as stack:
+        for worker in stack.workers:
+            worker.wait_until_ready()
+        found, past, sent = _Run(stack, traffic, faults, profile, tell).do()
+    verdict = check(traffic, found)
+    line = report.last_line(verdict, found, past, sent=sent, seed=seed)
+    if verdict.is_good:
+        shutil.rmtree(folder, ignore_errors=True)
+        return Outcome(verdict, line, None)
+    _keep(folder, verdict, found, past, line)
+    return Outcome(verdict, line, folder)
+
+
+class _Run:
+    """The run, while it runs."""
+
+    def __init__(self, stack: Stack, traffic: Traffic, faults: list[Fault], profile: Profile, tell: Tell) -> None:
+        self.stack, self.traffic, self.faults, self.profile, self.tell = stack, traffic, faults, profile, tell
+        self.sender = Sender(stack, traffic.deliveries, seconds=profile.chaos_s)
+        self.began = time.monotonic()
+        self.current: dict[str, str] = {}
+        self.struck: list[Struck] = []
+        self.errors: list[BaseException] = []
+        self.queues = [stack.direct[f"SQS_{name}_QUEUE_URL"] for name in ("RESULT", "NOTIFICATION")]
+        self.waiting = 0
+
+    def do(self) -> tuple[Found, list[Struck], int]:
+        """Let it happen; what it left behind, the faults, and how many messages were sent."""
+        self.sender.start()
+        lanes = [
+            threading.Thread(target=self._lane, args=(lane,), daemon=True)
+            for lane in dict.fromkeys(kind.lane for kind in KINDS.values())
+        ]
+        for lane in lanes:
+            lane.start()
+        while any(lane.is_alive() for lane in lanes) or self._elapsed() < self.profile.chaos_s:
+            self._tell_progress()
+            time.sleep(min(TELL_S, max(0.1, self.profile.chaos_s - self._elapsed())))
+        if self.errors:
+            raise self.errors[0]
+        left = self._drain()
+        self.sender.stop()
+        return self._found(left), self.struck, self.sender.sent
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self.began
+
+    def _lane(self, lane: str) -> None:
+        try:
+            for fault in self.faults:
+                if KINDS[fault.kind].lane == lane:
+                    time.sleep(max(0.0, fault.at_s - self._elapsed()))
+                    self._strike(lane, fault)
+        except BaseException as error:  # told by the thread that waits for this one
+            self.errors.append(error)
+
+    def _strike(self, lane: str, fault: Fault) -> None:
+        self.current[lane] = fault.kind
+        begin = datetime.now(UTC)
+        with struck(self.stack, fault):
+            time.sleep(fault.lasts_s)
+        self.struck.append(Struck(fault.kind, begin, datetime.now(UTC)))
+        del self.current[lane]
+
+    def _tell_progress(self) -> None:
+        if "LocalStack paused" not in self.current.values():
+            self.waiting = self._count_waiting()
+        fault = ", ".join(self.current.values()) or "–"
+        self.tell(f"{self._elapsed():5.0f} s  sent {self.sender.sent:5d}  waiting {self.waiting:4d}  {fault}")
+
+    def _count_waiting(self) -> int:
+        """Messages on the queues, in hand or not."""
+        try:
+            return sum(
+                int(count)
+                for url in self.queues
+                for count in self.stack.sqs.get_queue_attributes(
+                    QueueUrl=url,
+                    AttributeNames=[
+                        "ApproximateNumberOfMessages",
+                        "ApproximateNumberOfMessagesNotVisible",
+                        "ApproximateNumberOfMessagesDelayed",
+                    ],
+                )["Attributes"].values()
+            )
+        except (BotoCoreError, ClientError):
+            return self.waiting
+
+    def _drain(self) -> int:
+        """Wait until nothing is left to do; the messages that are, when the time is over."""
+        deadline = time.monotonic() + self.profile.drain_s
+        quiet_since, told_at = None, float("-inf")
+        while time.monotonic() < deadline:
+            self.waiting = self._count_waiting()
+            pushes = self._open_pushes()
+            if time.monotonic() - told_at > TELL_S:
+                self.tell(
+                    f"{self._elapsed():5.0f} s  sent {self.sender.sent:5d}  waiting {self.waiting:4d}  "
+                    f"draining, {pushes} pushes open"
+                )
+                told_at = time.monotonic()
+            if not self.sender.is_done or self.waiting or pushes:
+                if self.profile.hurries and self.sender.is_done and not self.waiting:
+                    self.stack.execute(LET_TIME_PASS)
+                quiet_since = None
+            elif quiet_since is None:
+                quiet_since = time.monotonic()
+            elif time.monotonic() - quiet_since > QUIET_S:
+                return 0
+            time.sleep(0.5)
+        return self.waiting
+
+    def _open_pushes(self) -> int:
+        with self.stack.database() as database, database.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM notifications WHERE due_at IS NOT NULL")
+            (count,) = cursor.fetchone() or (0,)
+            return int(count)
+
+    def _found(self, left: int) -> Found:
+        letters = [
+            Letter(letter.body, letter.attributes.get("reason", "none: SQS moved it"))
+            for url in self.queues
+            for letter in outcomes.dead_letters(self.stack.sqs, dead_letter_url(self.stack.sqs, url))
+        ]
+        with self.stack.database() as database, database.cursor() as cursor:
+
+            def execute(query: str) -> list[tuple[object, ...]]:
+                cursor.execute(query)
+                return cursor.fetchall()
+
+            cursor.execute("SET timezone = 'UTC'")
+            return Found(
+                tables=read_tables(execute),
+                inconsistent=inconsistencies(execute),
+                effects=journal.read_effects(database),
+                pushes=journal.read_pushes(database),
+                notified=[
+                    Notified(*map(str, row)) for row in execute("SELECT id, user_id, push_status FROM notifications")
+                ],
+                devices=frozenset(str(token) for (token,) in execute("SELECT token FROM device_tokens")),
+                takes=list(self.stack.fcm.takes),
+                letters=letters,
+                left=left,
+            )
+
+
+def _keep(folder: Path, verdict: Verdict, found: Found, past: list[Struck], line: str) -> None:
+    """Write what is needed to look at a failure; the workers' logs and PostgreSQL's data are there already."""
+    (folder / "differences.txt").write_text("\n".join(verdict.lines) + "\n", encoding="utf-8")
+    (folder / "effects.txt").write_text("".join(f"{effect}\n" for effect in found.effects), encoding="utf-8")
+    (folder / "pushes.txt").write_text(
+        "".join(f"{name} {step}\n" for name, steps in found.pushes.items() for step in steps), encoding="utf-8"
+    )
+    (folder / "faults.txt").write_text(
+        "".join(f"{fault.begin} {fault.end} {fault.kind}\n" for fault in sorted(past, key=lambda one: one.begin)),
+        encoding="utf-8",
+    )
+    letters = [letter._asdict() for letter in found.letters]
+    (folder / "dead-letters.json").write_text(json.dumps(letters, indent=1, ensure_ascii=False), encoding="utf-8")
+    (folder / "last-line.json").write_text(line + "\n", encoding="utf-8")

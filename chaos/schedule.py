@@ -1,0 +1,89 @@
+"""Which fault strikes when: drawn by a seed, in two lanes, so that what happens to workers meets what services do."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import NamedTuple
+
+#: Seconds between two faults of a lane.
+PAUSE_S = (1.5, 6.0)
+
+
+class Kind(NamedTuple):
+    """A kind of fault.
+
+    Parameters:
+      lane: whom it strikes: `workers` or `services`. Those of a lane come one after the other.
+      shortest_s, longest_s: how long it lasts; both 0: it is over at once.
+    """
+
+    lane: str
+    shortest_s: float = 0.0
+    longest_s: float = 0.0
+
+
+KINDS = {
+    "worker killed": Kind("workers"),
+    "fork killed": Kind("workers"),
+    "worker terminated": Kind("workers"),
+    "rolling restart": Kind("workers"),
+    "worker frozen": Kind("workers", 8, 11),  # longer than `chaos.stack.VISIBILITY_S`
+    "PostgreSQL stopped fast": Kind("services", 1, 8),
+    "PostgreSQL stopped immediately": Kind("services", 1, 8),
+    "PostgreSQL killed": Kind("services", 1, 8),
+    "connections cut": Kind("services", 1, 4),
+    "statements cancelled": Kind("services", 1, 4),
+    "rows locked": Kind("services", 2, 6),
+    "table locked": Kind("services", 4, 18),  # up to longer than the worker's lock_timeout
+    "disk full": Kind("services", 2, 8),
+    "LocalStack paused": Kind("services", 2, 9),
+    "AWS answers 500": Kind("services", 2, 8),
+    "AWS answers 503": Kind("services", 2, 8),
+    "AWS slow": Kind("services", 3, 8),
+    "AWS cuts connections": Kind("services", 2, 8),
+    "FCM unavailable": Kind("services", 3, 10),
+    "FCM cuts connections": Kind("services", 2, 6),
+    "FCM cuts answers": Kind("services", 2, 6),
+}
+
+
+class Fault(NamedTuple):
+    """A fault of a run.
+
+    Parameters:
+      at_s: when it begins, in seconds since the traffic did.
+      kind: one of `KINDS`.
+      lasts_s: how long it lasts.
+      target: decides whom it strikes, where there are several.
+    """
+
+    at_s: float
+    kind: str
+    lasts_s: float
+    target: int
+
+
+def draw_schedule(seed: int, *, seconds: float, shorten: float = 1.0) -> list[Fault]:
+    """The faults of so many seconds, each kind once before any comes again.
+
+    Parameters:
+      shorten: of the longest duration of each kind, the part that is used; the shortest stays.
+    """
+    faults = []
+    for lane in dict.fromkeys(kind.lane for kind in KINDS.values()):
+        draw = Random(f"schedule {seed} {lane}")
+        deck: list[str] = []
+        at_s = draw.uniform(*PAUSE_S)
+        while True:
+            if not deck:
+                deck = [name for name, kind in KINDS.items() if kind.lane == lane]
+                draw.shuffle(deck)
+            name = deck.pop()
+            kind = KINDS[name]
+            longest_s = max(kind.shortest_s, kind.longest_s * shorten)
+            fault = Fault(at_s, name, draw.uniform(kind.shortest_s, longest_s), draw.randrange(1 << 16))
+            if fault.at_s + fault.lasts_s > seconds:
+                break
+            faults.append(fault)
+            at_s += fault.lasts_s + shorten * draw.uniform(*PAUSE_S)
+    return sorted(faults)

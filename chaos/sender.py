@@ -1,0 +1,114 @@
+"""The AI server: puts a run's traffic into S3 and on the result queue, as fast as it is meant to come."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+
+import psycopg2
+from botocore.exceptions import BotoCoreError, ClientError
+
+from chaos import journal
+from chaos.stack import Stack
+from chaos.traffic import Delivery
+
+#: Seconds until a call that failed is made again.
+RETRY_S = 0.5
+
+#: Seconds between two looks for what a delivery waits for.
+LOOK_S = 1.0
+
+
+class Sender:
+    """Sends in threads of its own, from `start` on.
+
+    Parameters:
+      seconds: how long it takes for all; what waits for an effect may come later.
+    """
+
+    def __init__(self, stack: Stack, deliveries: list[Delivery], *, seconds: float) -> None:
+        self._stack = stack
+        self._queue = stack.direct["SQS_RESULT_QUEUE_URL"]
+        self._bucket = stack.direct["S3_PAYLOAD_BUCKET"]
+        last = max(delivery.position for delivery in deliveries)
+        self._due = deque((delivery.position / last * seconds, delivery) for delivery in deliveries)
+        self._total = len(deliveries)
+        self._stopped = threading.Event()
+        self._looked_at = float("-inf")
+        self.sent = 0
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether everything is sent."""
+        return self.sent == self._total
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Send no more."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        began = time.monotonic()
+        waiting: list[Delivery] = []
+        documents: deque[tuple[float, Mapping[str, bytes]]] = deque()
+        while not self._stopped.is_set() and (self._due or waiting or documents):
+            now = time.monotonic() - began
+            while documents and documents[0][0] <= now:
+                self._upload(documents.popleft()[1])
+            if waiting:
+                waiting = self._send_what_may_go(waiting)
+            if not self._due or self._due[0][0] > now:
+                self._stopped.wait(0.05)
+                continue
+            _, delivery = self._due.popleft()
+            if delivery.after:
+                waiting.append(delivery)
+            elif delivery.late_s:
+                self._send(delivery)
+                documents.append((now + delivery.late_s, delivery.documents))
+                documents = deque(sorted(documents, key=lambda late: late[0]))
+            else:
+                self._upload(delivery.documents)
+                self._send(delivery)
+
+    def _send_what_may_go(self, waiting: list[Delivery]) -> list[Delivery]:
+        """Send those whose task has ended; the others."""
+        if time.monotonic() - self._looked_at < LOOK_S:
+            return waiting
+        self._looked_at = time.monotonic()
+        try:
+            with self._stack.database() as database:
+                ended = journal.ended_tasks(database)
+        except psycopg2.Error:
+            return waiting  # a fault of ours: the next look will tell
+        for delivery in waiting:
+            if delivery.after in ended:
+                self._upload(delivery.documents)
+                self._send(delivery)
+        return [delivery for delivery in waiting if delivery.after not in ended]
+
+    def _upload(self, documents: Mapping[str, bytes]) -> None:
+        for key, content in documents.items():
+            while not self._stopped.is_set():
+                try:
+                    self._stack.s3.put_object(Bucket=self._bucket, Key=key, Body=content)
+                    break
+                except (BotoCoreError, ClientError):
+                    self._stopped.wait(RETRY_S)
+
+    def _send(self, delivery: Delivery) -> None:
+        """Put it on the queue; if it is not certain that it is there, again."""
+        while not self._stopped.is_set():
+            try:
+                self._stack.sqs.send_message(QueueUrl=self._queue, MessageBody=delivery.body)
+                break
+            except (BotoCoreError, ClientError):
+                self._stopped.wait(RETRY_S)
+        self.sent += 1

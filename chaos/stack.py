@@ -1,0 +1,176 @@
+"""What a run works with: PostgreSQL, LocalStack, a proxy that fails, a stand-in for FCM, and workers under supervision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg2
+
+from benchmarks.fcm_stub import DROPPED, INTERNAL, TAKEN, TAKEN_AND_DROPPED, UNAVAILABLE, UNREGISTERED, FcmServer
+from benchmarks.fcm_stub import Answer as FcmAnswer
+from benchmarks.fcm_stub import Message as FcmMessage
+from chaos import journal
+from chaos.checker import GONE, Take
+from chaos.proxy import FaultProxy
+from chaos.traffic import Traffic
+from chaos.workers import SupervisedWorker
+from graphnode.dev.aws import s3_client, sqs_client
+from graphnode.dev.localstack import HOST, LocalStack
+from graphnode.dev.postgres import EmbeddedPostgres, start_postgres
+from graphnode.dev.stack import bring_up_to_date, environment_of
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+    from psycopg2.extensions import connection
+
+#: Seconds that a message in hand stays hidden: short, so that a run sees many of them end.
+VISIBILITY_S = 6
+
+#: How workers are set, besides: stops that are quick, retries that come soon and last long enough for each fault.
+SETTINGS = {
+    "GRAPHNODE_VISIBILITY_TIMEOUT": str(VISIBILITY_S),
+    "GRAPHNODE_POLL_WAIT": "2",
+    "GRAPHNODE_POLL_GRACE": "3",
+    "GRAPHNODE_SHUTDOWN_TIMEOUT": "5",
+    "GRAPHNODE_BACKOFF_MIN": "1",
+    "GRAPHNODE_BACKOFF_MAX": "20",
+    "GRAPHNODE_SWEEP_INTERVAL": "3",
+}
+
+#: What FCM answers in each of its faults.
+FCM_FAULTS: dict[str, Sequence[FcmAnswer]] = {
+    "FCM unavailable": (UNAVAILABLE, INTERNAL),
+    "FCM cuts connections": (DROPPED,),
+    "FCM cuts answers": (TAKEN_AND_DROPPED, TAKEN),
+}
+
+#: Seconds that a look at the database waits for it.
+CONNECT_TIMEOUT_S = 5
+
+
+@dataclass
+class Fcm:
+    """What FCM answers, and what it took."""
+
+    fault: str | None = None
+    takes: list[Take] = field(default_factory=list)
+    calls: int = 0
+
+    def answer(self, message: FcmMessage) -> FcmAnswer:
+        """Decide on one push."""
+        self.calls += 1
+        token = message["token"]
+        answers = FCM_FAULTS.get(self.fault or "")
+        if answers:
+            answer = answers[self.calls % len(answers)]
+        else:
+            answer = UNREGISTERED if token.startswith(GONE) else TAKEN
+        if answer.status == TAKEN.status and not token.startswith(GONE):
+            self.takes.append(Take(message["data"].get("notificationId", ""), token, datetime.now(UTC)))
+        return answer
+
+
+@dataclass
+class Stack:
+    """Everything that runs.
+
+    Parameters:
+      environment: the workers', whose AWS is behind the proxy.
+      direct: the same without the proxy, for the AI server and the operator.
+    """
+
+    environment: dict[str, str]
+    direct: dict[str, str]
+    postgres: EmbeddedPostgres
+    localstack: LocalStack
+    proxy: FaultProxy
+    fcm: Fcm
+    workers: list[SupervisedWorker]
+    sqs: SQSClient
+    s3: S3Client
+
+    @contextmanager
+    def database(self) -> Iterator[connection]:
+        """A connection of our own, each statement a transaction. Raises psycopg2.OperationalError while it is away."""
+        with closing(
+            psycopg2.connect(self.direct["DATABASE_URL"], connect_timeout=CONNECT_TIMEOUT_S, application_name="chaos")
+        ) as opened:
+            opened.autocommit = True
+            yield opened
+
+    def execute(self, statement: str) -> None:
+        """Run a statement."""
+        with self.database() as database, database.cursor() as cursor:
+            cursor.execute(statement)
+
+
+@contextmanager
+def running_stack(
+    folder: Path, traffic: Traffic, *, seed: int, workers: int, processes: int, threads: int, **settings: str
+) -> Iterator[Stack]:
+    """Start everything, and stop it at the end of the block.
+
+    Parameters:
+      folder: where the data and the logs are.
+      workers: `dramatiq` commands, of so many processes with so many threads each.
+      settings: on top of `SETTINGS`.
+    """
+    with ExitStack() as running:
+        localstack = running.enter_context(LocalStack())
+        # Kept data: without it PostgreSQL would lose what it has committed when it is killed.
+        postgres = running.enter_context(start_postgres(folder / "postgres", keep=True))
+        bring_up_to_date(postgres.url)
+        localstack.wait_until_ready()
+        direct = environment_of(localstack, database_url=postgres.url)
+        proxy = running.enter_context(FaultProxy(HOST, localstack.port, seed=seed))
+        fcm_server = running.enter_context(FcmServer())
+        fcm = Fcm()
+        fcm_server.answer = fcm.answer
+        environment = {
+            **{name: value.replace(localstack.endpoint, proxy.url) for name, value in direct.items()},
+            **SETTINGS,
+            **settings,
+            **fcm_server.environment,
+        }
+        with closing(psycopg2.connect(postgres.url)) as database, database, database.cursor() as cursor:
+            cursor.execute(journal.SCHEMA)
+        _make_what_the_api_server_has_made(postgres.url, traffic)
+        supervised = [
+            running.enter_context(
+                SupervisedWorker(environment, log=folder / f"worker-{number}.log", processes=processes, threads=threads)
+            )
+            for number in range(1, workers + 1)
+        ]
+        yield Stack(
+            environment,
+            direct,
+            postgres,
+            localstack,
+            proxy,
+            fcm,
+            supervised,
+            sqs_client(direct),
+            s3_client(direct),
+        )
+
+
+def _make_what_the_api_server_has_made(url: str, traffic: Traffic) -> None:
+    with closing(psycopg2.connect(url)) as database, database, database.cursor() as cursor:
+        for workspace in traffic.workspaces:
+            cursor.execute("INSERT INTO microscope_workspaces (id, user_id, name) VALUES (%s, %s, %s)", workspace[:3])
+        for document in traffic.documents:
+            cursor.execute(
+                "INSERT INTO microscope_documents (id, workspace_id, user_id, status) VALUES (%s, %s, %s, %s)",
+                document[:4],
+            )
+        for user_id, tokens in traffic.devices.items():
+            for token in tokens:
+                cursor.execute(
+                    "INSERT INTO device_tokens (token, user_id, last_seen_at) VALUES (%s, %s, now())", (token, user_id)
+                )
