@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import sys
 from functools import partial
@@ -22,7 +23,7 @@ SHOWN = 40
 def main(minutes: float, short: bool, seed: int | None, quiet: bool) -> None:
     """Send results to real workers while things break, then compare every table with the contract's model."""
     seed = random.randrange(1_000_000) if seed is None else seed
-    tell = (lambda _: None) if quiet else partial(print, flush=True)
+    tell = partial(click.echo, file=io.StringIO() if quiet else None)
     tell(f"seed {seed}")
     outcome = run(SHORT if short else profile_of(minutes), seed=seed, tell=tell)
     if outcome.folder:

@@ -1,8 +1,8 @@
 """Compares what a run left behind with what the contract says of what was sent. It shares no code with the worker.
 
 Results of a user that arrive together may take effect in either order. PostgreSQL noted the order in which they did
-(`journal.py`); the model, given the messages in that order, must come to exactly the tables. So each row is checked, and
-no order is taken for granted. What had no effect must be something that has none any more: a repeat, or old news.
+(`journal.py`); the model, given the messages in that order, must come to exactly the tables. So each row is checked,
+and no order is taken for granted. What had no effect must be something that has none any more: a repeat, or old news.
 """
 
 from __future__ import annotations
@@ -186,13 +186,13 @@ def _compare_notifications(wanted: list[Any], stored: list[Any], verdict: Verdic
     """Each is there once; and where it stands there, its push went as it should."""
     events_wanted = [row._replace(push_status="") for row in wanted]
     events_stored = [row._replace(push_status="") for row in stored]
-    known = {repr(row) for row in events_wanted}
+    known = set(map(frozen, events_wanted))
     missing = _difference(events_wanted, events_stored)
     for row in missing:
         verdict.add("notifications_missing", f"there is no row: {row}")
     surplus = _difference(events_stored, events_wanted)
     for row in surplus:
-        kind = "notifications_twice" if repr(row) in known else "wrong_rows"
+        kind = "notifications_twice" if frozen(row) in known else "wrong_rows"
         verdict.add(kind, f"notifications: not expected: {row}")
     if not missing and not surplus:
         for row in _difference(wanted, stored):
@@ -214,14 +214,24 @@ def _comparable(row: Any, traffic: Traffic | None) -> Any:
 
 def _difference(rows: Iterable[Any], others: Iterable[Any]) -> list[Any]:
     """The rows that are not among the others, as often as they are not."""
-    left = Counter(map(repr, others))
+    left = Counter(map(frozen, others))
     more = []
     for row in rows:
-        if left[repr(row)]:
-            left[repr(row)] -= 1
+        if left[frozen(row)]:
+            left[frozen(row)] -= 1
         else:
             more.append(row)
     return more
+
+
+def frozen(value: Any) -> Any:
+    """A value that can be counted: as equal to another as they are in JSON, where 1 is 1.0 and fields have no order."""
+    match value:
+        case dict():
+            return frozenset((name, frozen(field)) for name, field in value.items())
+        case list() | tuple():
+            return tuple(map(frozen, value))
+    return value
 
 
 # Pushes.

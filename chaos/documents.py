@@ -1,4 +1,4 @@
-"""The documents that the AI server leaves in S3, drawn by a seed: small, and odd in the ways that the contract knows."""
+"""The documents that the AI server leaves in S3, drawn by a seed: small, and odd in the contract's ways."""
 
 from __future__ import annotations
 

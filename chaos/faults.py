@@ -54,7 +54,7 @@ def worker_of(stack: Stack, fault: Fault) -> SupervisedWorker:
 @contextmanager
 def kill_worker(stack: Stack, fault: Fault) -> Iterator[None]:
     """Kill the command's own process; its forks go with it, as with a container."""
-    worker_of(stack, fault).signal(signal.SIGKILL)
+    worker_of(stack, fault).send(signal.SIGKILL)
     yield
 
 
@@ -68,7 +68,7 @@ def kill_fork(stack: Stack, fault: Fault) -> Iterator[None]:
 @contextmanager
 def terminate_worker(stack: Stack, fault: Fault) -> Iterator[None]:
     """Have a worker end in order."""
-    worker_of(stack, fault).signal(signal.SIGTERM)
+    worker_of(stack, fault).send(signal.SIGTERM)
     yield
 
 
@@ -78,7 +78,7 @@ def restart_workers(stack: Stack, fault: Fault) -> Iterator[None]:
     for worker in stack.workers:
         starts = worker.starts
         ready = worker.readies()
-        worker.signal(signal.SIGTERM)
+        worker.send(signal.SIGTERM)
         deadline = time.monotonic() + START_TIMEOUT_S
         while (worker.starts == starts or worker.readies() == ready) and time.monotonic() < deadline:
             time.sleep(BLOW_S)
@@ -90,7 +90,7 @@ def freeze_worker(stack: Stack, fault: Fault) -> Iterator[None]:
     """Stop all of a worker's processes, and let them go on."""
     worker = worker_of(stack, fault)
     frozen = worker.family()
-    worker.signal_all(signal.SIGSTOP)
+    worker.send_all(signal.SIGSTOP)
     try:
         yield
     finally:

@@ -103,7 +103,7 @@ class _Call(BaseHTTPRequestHandler):
         self.wfile.write(content[: len(content) // 2] if cut else content)
         self.close_connection = self.close_connection or cut
 
-    do_GET = do_POST = do_PUT = do_HEAD = do_DELETE = _answer
+    do_GET = do_POST = do_PUT = do_HEAD = do_DELETE = _answer  # noqa: N815
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Keep quiet."""

@@ -6,7 +6,7 @@ from random import Random
 from typing import NamedTuple
 
 #: Seconds between two faults of a lane.
-PAUSE_S = (1.5, 6.0)
+PAUSE_S = (2.0, 8.0)
 
 
 class Kind(NamedTuple):
@@ -15,18 +15,20 @@ class Kind(NamedTuple):
     Parameters:
       lane: whom it strikes: `workers` or `services`. Those of a lane come one after the other.
       shortest_s, longest_s: how long it lasts; both 0: it is over at once.
+      takes_s: how long its doing takes besides, about.
     """
 
     lane: str
     shortest_s: float = 0.0
     longest_s: float = 0.0
+    takes_s: float = 0.0
 
 
 KINDS = {
     "worker killed": Kind("workers"),
     "fork killed": Kind("workers"),
     "worker terminated": Kind("workers"),
-    "rolling restart": Kind("workers"),
+    "rolling restart": Kind("workers", takes_s=20),
     "worker frozen": Kind("workers", 8, 11),  # longer than `chaos.stack.VISIBILITY_S`
     "PostgreSQL stopped fast": Kind("services", 1, 8),
     "PostgreSQL stopped immediately": Kind("services", 1, 8),
@@ -73,7 +75,7 @@ def draw_schedule(seed: int, *, seconds: float, shorten: float = 1.0) -> list[Fa
     for lane in dict.fromkeys(kind.lane for kind in KINDS.values()):
         draw = Random(f"schedule {seed} {lane}")
         deck: list[str] = []
-        at_s = draw.uniform(*PAUSE_S)
+        at_s = shorten * draw.uniform(*PAUSE_S)
         while True:
             if not deck:
                 deck = [name for name, kind in KINDS.items() if kind.lane == lane]
@@ -82,8 +84,8 @@ def draw_schedule(seed: int, *, seconds: float, shorten: float = 1.0) -> list[Fa
             kind = KINDS[name]
             longest_s = max(kind.shortest_s, kind.longest_s * shorten)
             fault = Fault(at_s, name, draw.uniform(kind.shortest_s, longest_s), draw.randrange(1 << 16))
-            if fault.at_s + fault.lasts_s > seconds:
+            if fault.at_s + fault.lasts_s + kind.takes_s > seconds:
                 break
             faults.append(fault)
-            at_s += fault.lasts_s + shorten * draw.uniform(*PAUSE_S)
+            at_s += fault.lasts_s + kind.takes_s + shorten * draw.uniform(*PAUSE_S)
     return sorted(faults)

@@ -1,4 +1,4 @@
-"""What a run works with: PostgreSQL, LocalStack, a proxy that fails, a stand-in for FCM, and workers under supervision."""
+"""What a run works with: PostgreSQL, LocalStack, a proxy that fails, a stand-in for FCM, supervised workers."""
 
 from __future__ import annotations
 
@@ -67,10 +67,8 @@ class Fcm:
         self.calls += 1
         token = message["token"]
         answers = FCM_FAULTS.get(self.fault or "")
-        if answers:
-            answer = answers[self.calls % len(answers)]
-        else:
-            answer = UNREGISTERED if token.startswith(GONE) else TAKEN
+        usual = UNREGISTERED if token.startswith(GONE) else TAKEN
+        answer = answers[self.calls % len(answers)] if answers else usual
         if answer.status == TAKEN.status and not token.startswith(GONE):
             self.takes.append(Take(message["data"].get("notificationId", ""), token, datetime.now(UTC)))
         return answer
@@ -98,9 +96,8 @@ class Stack:
     @contextmanager
     def database(self) -> Iterator[connection]:
         """A connection of our own, each statement a transaction. Raises psycopg2.OperationalError while it is away."""
-        with closing(
-            psycopg2.connect(self.direct["DATABASE_URL"], connect_timeout=CONNECT_TIMEOUT_S, application_name="chaos")
-        ) as opened:
+        url = self.direct["DATABASE_URL"]
+        with closing(psycopg2.connect(url, connect_timeout=CONNECT_TIMEOUT_S, application_name="chaos")) as opened:
             opened.autocommit = True
             yield opened
 

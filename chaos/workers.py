@@ -60,12 +60,12 @@ class SupervisedWorker:
         except psutil.NoSuchProcess:
             return []
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         """Send a signal to the command's own process."""
         for process in self.family()[:1]:
             _send(process, number)
 
-    def signal_all(self, number: signal.Signals) -> None:
+    def send_all(self, number: signal.Signals) -> None:
         """Send a signal to all its processes."""
         for process in self.family():
             _send(process, number)
