@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from chaos.checker import Found, Verdict, repeated_pushes
+from chaos.schedule import KINDS
 
 #: What is counted of what is wrong.
 WRONG = (
@@ -32,15 +33,18 @@ class Struck(NamedTuple):
 def recoveries_s(struck: Sequence[Struck], effects: Sequence[datetime]) -> dict[str, float]:
     """How long after a fault's end results went through again, the longest of each kind, in seconds.
 
-    A fault that ends while another goes on is not asked: that one is.
+    Where a fault that stops results goes on at its end, that one is asked. Where the next one strikes before there were
+    results, the time until then counts.
     """
+    stopping = [fault for fault in struck if KINDS[fault.kind].stops_results]
     longest: dict[str, float] = {}
     for fault in struck:
-        if any(other is not fault and other.begin <= fault.end < other.end for other in struck):
+        others = [other for other in stopping if other is not fault and other.end > fault.end]
+        if any(other.begin <= fault.end for other in others):
             continue
-        next_at = next((at for at in effects if at > fault.end), None)
-        if next_at and not any(fault.end < other.begin < next_at for other in struck):
-            longest[fault.kind] = max(longest.get(fault.kind, 0.0), (next_at - fault.end).total_seconds())
+        went_on = [at for at in effects if at > fault.end][:1] + [other.begin for other in others]
+        if went_on:
+            longest[fault.kind] = max(longest.get(fault.kind, 0.0), (min(went_on) - fault.end).total_seconds())
     return longest
 
 
@@ -56,6 +60,7 @@ def last_line(verdict: Verdict, found: Found, struck: Sequence[Struck], *, sent:
         "pushes_repeated": repeated_pushes(found.takes),
         "effects": len(found.effects),
         "recovery_s_max": round(max(recoveries.values(), default=0.0), 2),
+        "recovery_s": {kind: round(seconds, 2) for kind, seconds in sorted(recoveries.items())},
         "faults": faults,
         "seed": seed,
     }

@@ -20,7 +20,7 @@ from chaos.faults import struck
 from chaos.model.tables import faults as inconsistencies
 from chaos.model.tables import read_tables
 from chaos.report import Struck
-from chaos.schedule import KINDS, Fault, draw_schedule
+from chaos.schedule import KINDS, LANES, Fault, draw_schedule
 from chaos.sender import Sender
 from chaos.stack import Stack, running_stack
 from chaos.traffic import Traffic, draw_traffic
@@ -135,10 +135,7 @@ class _Run:
     def do(self) -> tuple[Found, list[Struck], int]:
         """Let it happen; what it left behind, the faults, and how many messages were sent."""
         self.sender.start()
-        lanes = [
-            threading.Thread(target=self._lane, args=(lane,), daemon=True)
-            for lane in dict.fromkeys(kind.lane for kind in KINDS.values())
-        ]
+        lanes = [threading.Thread(target=self._lane, args=(lane,), daemon=True) for lane in LANES]
         for lane in lanes:
             lane.start()
         while any(lane.is_alive() for lane in lanes):

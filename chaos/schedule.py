@@ -1,19 +1,19 @@
-"""Which fault strikes when: drawn by a seed, in two lanes, so that what happens to workers meets what services do."""
+"""Which fault strikes when: drawn by a seed, in lanes, so that what happens to workers meets what services do."""
 
 from __future__ import annotations
 
 from random import Random
 from typing import NamedTuple
 
-#: Seconds between two faults of a lane.
-PAUSE_S = (2.0, 8.0)
+#: Whom faults strike, and the seconds between two of them: workers, the services that every result needs, and FCM.
+LANES = {"workers": (2.0, 8.0), "services": (2.0, 8.0), "push": (10.0, 30.0)}
 
 
 class Kind(NamedTuple):
     """A kind of fault.
 
     Parameters:
-      lane: whom it strikes: `workers` or `services`. Those of a lane come one after the other.
+      lane: one of `LANES`. Faults of a lane come one after the other.
       shortest_s, longest_s: how long it lasts; both 0: it is over at once.
       takes_s: how long its doing takes besides, about.
     """
@@ -22,6 +22,11 @@ class Kind(NamedTuple):
     shortest_s: float = 0.0
     longest_s: float = 0.0
     takes_s: float = 0.0
+
+    @property
+    def stops_results(self) -> bool:
+        """Whether no worker may get on while it lasts."""
+        return self.lane == "services"
 
 
 KINDS = {
@@ -43,9 +48,9 @@ KINDS = {
     "AWS answers 503": Kind("services", 2, 8),
     "AWS slow": Kind("services", 3, 8),
     "AWS cuts connections": Kind("services", 2, 8),
-    "FCM unavailable": Kind("services", 3, 10),
-    "FCM cuts connections": Kind("services", 2, 6),
-    "FCM cuts answers": Kind("services", 2, 6),
+    "FCM unavailable": Kind("push", 3, 10),
+    "FCM cuts connections": Kind("push", 2, 6),
+    "FCM cuts answers": Kind("push", 2, 6),
 }
 
 
@@ -72,10 +77,10 @@ def draw_schedule(seed: int, *, seconds: float, shorten: float = 1.0) -> list[Fa
       shorten: of the longest duration of each kind, the part that is used; the shortest stays.
     """
     faults = []
-    for lane in dict.fromkeys(kind.lane for kind in KINDS.values()):
+    for lane, pause_s in LANES.items():
         draw = Random(f"schedule {seed} {lane}")
         deck: list[str] = []
-        at_s = shorten * draw.uniform(*PAUSE_S)
+        at_s = shorten * draw.uniform(*pause_s)
         while True:
             if not deck:
                 deck = [name for name, kind in KINDS.items() if kind.lane == lane]
@@ -87,5 +92,5 @@ def draw_schedule(seed: int, *, seconds: float, shorten: float = 1.0) -> list[Fa
             if fault.at_s + fault.lasts_s + kind.takes_s > seconds:
                 break
             faults.append(fault)
-            at_s += fault.lasts_s + kind.takes_s + shorten * draw.uniform(*PAUSE_S)
+            at_s += fault.lasts_s + kind.takes_s + shorten * draw.uniform(*pause_s)
     return sorted(faults)
