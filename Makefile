@@ -10,7 +10,7 @@ WHOLE_SUITE := --numprocesses=3 --dist=loadfile --no-loadscope-reorder --max-wor
 	-o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test mutants contract lint audit format clean
+.PHONY: help install demo dev test chaos mutants contract lint audit format clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,11 @@ test: .venv/.installed ## run all tests, with coverage
 
 mutants: .venv/.installed ## break the worker's promises on purpose, in a copy, and list which check sees each
 	@.venv/bin/python -m mutants
+
+CHAOS_MINUTES ?= 10
+
+chaos: .venv/.installed ## break things for CHAOS_MINUTES (10) by CHAOS_SEED (any), and check that nothing is lost or doubled
+	@.venv/bin/python -m chaos --minutes $(CHAOS_MINUTES) $(if $(CHAOS_SEED),--seed $(CHAOS_SEED))
 
 contract: .venv/.installed ## check the contract's files with ajv, AsyncAPI's parser and tsc, from npm
 	@if command -v npm >/dev/null; then npm ci --prefix contract/check --ignore-scripts --no-audit --no-fund; \

@@ -9,7 +9,9 @@ from functools import partial
 
 import click
 
-from chaos.run import SHORT, profile_of, run
+from chaos.report import WRONG
+from chaos.run import SHORT, Outcome, profile_of, run
+from chaos.seeds import Kept, keep_seed, read_seeds
 
 #: Differences that are shown; the folder has all.
 SHOWN = 40
@@ -19,22 +21,31 @@ SHOWN = 40
 @click.option("--minutes", default=10.0, show_default=True, help="How long it takes, about.")
 @click.option("--short", is_flag=True, help="The profile of `make test`: about a minute.")
 @click.option("--seed", type=int, help="Which traffic and which faults; without it, any.")
+@click.option("--regressions", is_flag=True, help="Do all runs of chaos/seeds.txt, in place of one.")
 @click.option("--json", "quiet", is_flag=True, help="The last line only.")
-def main(minutes: float, short: bool, seed: int | None, quiet: bool) -> None:
+def main(minutes: float, short: bool, seed: int | None, regressions: bool, quiet: bool) -> None:
     """Send results to real workers while things break, then compare every table with the contract's model."""
-    seed = random.randrange(1_000_000) if seed is None else seed
+    drawn = Kept(random.randrange(1_000_000) if seed is None else seed, None if short else minutes, "")
+    outcomes = [_run(kept, quiet=quiet) for kept in (read_seeds() if regressions else [drawn])]
+    sys.exit(0 if all(outcome.verdict.is_good for outcome in outcomes) else 1)
+
+
+def _run(kept: Kept, *, quiet: bool) -> Outcome:
     tell = partial(click.echo, file=io.StringIO() if quiet else None)
-    tell(f"seed {seed}")
-    outcome = run(SHORT if short else profile_of(minutes), seed=seed, tell=tell)
+    tell(f"seed {kept.seed}")
+    outcome = run(SHORT if kept.minutes is None else profile_of(kept.minutes), seed=kept.seed, tell=tell)
     if outcome.folder:
+        wrong = ", ".join(f"{kind} {outcome.verdict.counts[kind]}" for kind in WRONG if outcome.verdict.counts[kind])
+        keep_seed(kept._replace(why=wrong))
         explain = partial(click.echo, err=quiet)
         for line in outcome.verdict.lines[:SHOWN]:
             explain(line)
-        if more := len(outcome.verdict.lines) - SHOWN:
-            explain(f"… and {more} more" if more > 0 else "")
+        if (more := len(outcome.verdict.lines) - SHOWN) > 0:
+            explain(f"… and {more} more")
         explain(f"State and logs are in {outcome.folder}; docs/chaos.md says how to read them.")
+        explain("The seed is kept in chaos/seeds.txt.")
     click.echo(outcome.line)
-    sys.exit(1 if outcome.folder else 0)
+    return outcome
 
 
 if __name__ == "__main__":
