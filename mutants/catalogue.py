@@ -7,7 +7,7 @@ the directories that they are in are tried.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -62,7 +62,12 @@ class Mutant:
 
 ANY_ORDER = "tests/any_order/test_any_order.py"
 
-CATALOGUE = (
+CHAOS = "tests/e2e/test_chaos.py"
+
+#: Those that a minute of chaos must see as well, whatever else sees them.
+SEEN_BY_CHAOS = ("delete-before-commit",)
+
+MUTANTS = (
     # Settling: when a message is deleted, and when it comes back.
     Mutant(
         name="delete-before-commit",
@@ -429,4 +434,9 @@ CATALOGUE = (
         new="due_at=None,",
         checks=("tests/integration/test_notifications.py::TestSweep",),
     ),
+)
+
+CATALOGUE = (
+    *MUTANTS,
+    *(replace(one, name=f"{one.name}-in-chaos", checks=(CHAOS,)) for one in MUTANTS if one.name in SEEN_BY_CHAOS),
 )
