@@ -17,6 +17,10 @@ import dramatiq
 import msgspec
 
 from graphnode.errors import InvalidMessage, one_line
+from graphnode.rules.printable import excerpt
+
+#: Longest part of an error's text that a decoder wrote, in characters.
+LONGEST_PROBLEM = 200
 
 #: The option that a message keeps: the context of its trace, header by header.
 TRACE = "trace"
@@ -46,15 +50,11 @@ def decode(body: str, *, queue_name: str, actors: Mapping[str, dramatiq.Actor[An
       queue_name: the Dramatiq queue that it came from.
       actors: all of the broker's, by name.
     """
-    try:
-        wire = _decoder.decode(b64decode(body, validate=True))
-    except (ValueError, RecursionError) as error:
-        said = "the body is no Dramatiq message"
-        raise InvalidMessage(f"{said}: {one_line(error)}", log=said) from None
+    wire = read(body)
     actor = actors.get(wire.actor_name)
     if not actor or not actor.queue_name == wire.queue_name == queue_name:
         raise InvalidMessage(
-            f"no actor {wire.actor_name!r} on the queue {queue_name!r}",
+            f"no actor {excerpt(wire.actor_name)!r} on the queue {queue_name!r}",
             log=f"no such actor on the queue {queue_name!r}",
         )
     _check_arguments(actor, wire)
@@ -70,6 +70,20 @@ def decode(body: str, *, queue_name: str, actors: Mapping[str, dramatiq.Actor[An
     )
 
 
+def read(body: str) -> Wire:
+    """What Dramatiq wrote, for whichever actor. Raises InvalidMessage."""
+    try:
+        return _decoder.decode(b64decode(body, validate=True))
+    except (ValueError, RecursionError) as error:
+        said = "the body is no Dramatiq message"
+        raise InvalidMessage(f"{said}: {_briefly(error)}", log=said) from None
+
+
+def _briefly(error: Exception) -> str:
+    """msgspec names each level of a nested value."""
+    return excerpt(one_line(error), most=LONGEST_PROBLEM)
+
+
 def _check_arguments(actor: dramatiq.Actor[Any, Any], wire: Wire) -> None:
     signature, types = _signature(actor.fn)
     try:
@@ -78,7 +92,7 @@ def _check_arguments(actor: dramatiq.Actor[Any, Any], wire: Wire) -> None:
             msgspec.convert(value, types[name])
     except (TypeError, msgspec.ValidationError) as error:
         said = f"not the arguments of the actor {actor.actor_name!r}"
-        raise InvalidMessage(f"{said}: {one_line(error)}", log=said) from None
+        raise InvalidMessage(f"{said}: {_briefly(error)}", log=said) from None
 
 
 @cache

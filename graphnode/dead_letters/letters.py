@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import dramatiq
 import msgspec
 
+from graphnode import own_messages
 from graphnode.dead_letters import ATTRIBUTES, shorten
 from graphnode.dead_letters.advice import UNEXPLAINED
 from graphnode.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE, Outline, outline, to_message
-from graphnode.errors import PermanentError
+from graphnode.errors import InvalidMessage, PermanentError
 from graphnode.rules.microscope import parse_task_id
 
 if TYPE_CHECKING:
@@ -136,7 +135,7 @@ def facts_of(letter: Letter, queue: str) -> Facts:
         received=letter.received,
         since=(_moment(said.get("failed_at")) if stated else None) or letter.sent_at,
         worker=said.get("worker") if stated else None,
-        body_bytes=len(letter.body.encode()),
+        body_bytes=len(letter.body.encode(errors="surrogatepass")),
     )
 
 
@@ -157,8 +156,8 @@ def outline_of(body: str, queue: str) -> Outline:
     if queue != NOTIFICATION_QUEUE:
         return outline(body)
     try:
-        message: dramatiq.Message[Any] = dramatiq.Message.decode(b64decode(body, validate=True))
-    except (dramatiq.DecodeError, TypeError, ValueError, KeyError):
+        message = own_messages.read(body)
+    except InvalidMessage:
         return Outline()
     named = message.kwargs.get("notification_id")
     return Outline(task_type=message.actor_name, notification_id=named if isinstance(named, str) else None)

@@ -12,11 +12,6 @@ UNPRINTABLE = frozenset({"Cc", "Cs", "Co", "Cn"})
 TURNING = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-def escaped(text: str) -> str:
-    """The text with escapes for what is not for the eye."""
-    return "".join(each if each == " " or printable(each) else ascii(each)[1:-1] for each in text)
-
-
 def excerpt(text: str, *, most: int = 60) -> str:
     """The beginning of a text, so many characters, with escapes for what is not for the eye."""
     shown = escaped(text[: most + 1])
