@@ -14,6 +14,7 @@ from graphnode.dead_letters.reading import LetterQueue, Reading
 from graphnode.dead_letters.sending import Outgoing, send
 from graphnode.deliveries import BATCH
 from graphnode.errors import InvalidLetterFile, NotSent
+from graphnode.rules.printable import excerpt
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -124,9 +125,9 @@ def read(file: IO[bytes]) -> Iterator[Line]:
     for number, line in enumerate(file, 1):
         try:
             yield decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidLetterFile(
-                f"Line {number} is no letter as `graphnode dlq export` writes it: {error}"
+                f"Line {number} is no letter as `graphnode dlq export` writes it: {excerpt(str(error), most=200)}"
             ) from None
 
 

@@ -18,7 +18,7 @@ from graphnode.dead_letters import attributes
 from graphnode.dead_letters.advice import ADVICE, UNEXPLAINED, UNKNOWN, advice
 from graphnode.dead_letters.diagnosis import Diagnosis, Found
 from graphnode.dead_letters.files import Line, read
-from graphnode.dead_letters.letters import Facts, Letter, Wanted, facts_of, without_ours
+from graphnode.dead_letters.letters import Facts, Letter, Wanted, facts_of, outline_of, without_ours
 from graphnode.dead_letters.reading import LetterQueue, Listing
 from graphnode.dead_letters.terminal import Shown, ago, completeness, list_text, show_text, what_to_do
 from graphnode.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
@@ -289,3 +289,29 @@ def test_the_first_ctrl_c_asks_for_an_end_and_the_second_one_ends() -> None:
         assert signal.getsignal(signal.SIGINT) is before
 
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("line", [b'{"a": ' + b"[" * 5000, b'{"a": ' + b"[" * 300 + b"9" * 5000, b'"\xff"'])
+def test_no_line_is_too_odd_to_be_refused_briefly(line: bytes) -> None:
+    with pytest.raises(InvalidLetterFile, match=r"^Line 1 is no letter") as raised:
+        list(read(io.BytesIO(line)))
+
+    assert len(str(raised.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "fields", [{"kwargs": []}, {"kwargs": {"notification_id": 7}}, {"options": 7}, {"args": "x"}, {"queue_name": None}]
+)
+def test_a_forged_message_of_the_workers_own_names_no_notification(fields: dict[str, Any]) -> None:
+    message = {
+        "queue_name": "notifications",
+        "actor_name": "deliver_notification",
+        "args": [],
+        "kwargs": {},
+        "options": {},
+        "message_id": "m",
+        "message_timestamp": 1,
+    }
+    body = b64encode(json.dumps({**message, **fields}).encode()).decode()
+
+    assert outline_of(body, NOTIFICATION_QUEUE).notification_id is None
