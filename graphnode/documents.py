@@ -9,24 +9,21 @@ repaired and counted. Of a key that an object has twice, the last one counts.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, TypeVar
 
-import ijson
 import msgspec
-from ijson.common import JSONError
 
-from graphnode.errors import InvalidDocument, one_line
-from graphnode.repairs import Warnings
+from graphnode.errors import InvalidDocument
+from graphnode.repairs import Warnings, without_lone_surrogates, without_not_finite, without_nul
+from graphnode.rules.printable import excerpt
+from graphnode.rules.values import MAX_INTEGER
 from graphnode.steps import step
+from graphnode.streams import BYTE_ORDER_MARK, Source, elements
 
 #: Longest ID in characters. PostgreSQL indexes at most 2,704 bytes of a row: this ID and its user's, four bytes each.
 MAX_ID_LENGTH = 450
-
-#: What PostgreSQL's `integer` holds.
-MAX_INTEGER = 2**31 - 1
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_LENGTH)]
 Integer = Annotated[int, msgspec.Meta(ge=-MAX_INTEGER - 1, le=MAX_INTEGER)]
@@ -40,20 +37,11 @@ Moment = str | float | None
 #: A value that is only ever shown: stored as it comes.
 Shown = str | int | float | bool | None
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-
-#: The most bytes without a comma that are held back: no number is that long.
-MOST_HELD_BYTES = 1 << 20
+#: The most conversations of a features document: their names are all that is in memory of it.
+MOST_CONVERSATIONS = 1_000_000
 
 #: Levels below the root that typed objects reach at most (block graph → blocks → block → micro graph).
 TYPED_LEVELS = 6
-
-
-class Source(Protocol):
-    """A document's bytes as they come."""
-
-    def read(self, size: int, /) -> bytes:
-        """The next bytes, at most `size`; none at the end."""
 
 
 class GraphNode(msgspec.Struct, frozen=True, gc=False):
@@ -107,7 +95,7 @@ class GraphEdge(msgspec.Struct, frozen=True, gc=False):
 class GraphSubcluster(msgspec.Struct, frozen=True, gc=False):
     """Nodes of one cluster that belong closer together."""
 
-    id: Id | int
+    id: Id | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
     """The AI server's key of it."""
     cluster_id: ClusterId | None = None
     """The cluster it is a part of."""
@@ -489,7 +477,7 @@ def decode_graph(raw: bytes, *, warnings: Warnings | None = None) -> GraphDocume
         metadata=metadata,
         clusters={
             cluster_id: _converted(
-                cluster, GraphCluster, at=f"metadata.clusters.{cluster_id}", log_at="metadata.clusters[…]"
+                cluster, GraphCluster, at=f"metadata.clusters.{excerpt(cluster_id)}", log_at="metadata.clusters[…]"
             )
             for cluster_id, cluster in clusters.items()
             if cluster is not None and cluster != ""
@@ -501,24 +489,20 @@ def read_conversations(source: Source) -> Iterator[str | None]:
     """The original IDs of a features document's conversations, in order, read as they come.
 
     It reads no further than it must: whoever writes `conversations` first, as the AI server does, spares the rest.
+    None stands for an ID that is not given, or that no node can have.
 
     Raises InvalidDocument.
     """
-    name: str | None = None
-    try:
-        for place, event, value in ijson.parse(_Repaired(source), use_float=True):
-            if place == "conversations.item.orig_id":
-                name = str(value).replace("\0", "") if value is not None else None
-            elif (place, event) == ("conversations.item", "end_map"):
-                yield name
-                name = None
-            elif place == "conversations.item" and event not in ("start_map", "map_key"):
-                raise InvalidDocument(f"conversations: expected objects, got {event}")
-            elif (place, event) == ("conversations", "end_array"):
-                return
-    except JSONError as error:
-        raise InvalidDocument(f"not JSON: {one_line(error)}", log="not JSON") from None
-    raise InvalidDocument("conversations: required, but not given")
+    for index, conversation in enumerate(elements(source, "conversations", required=True)):
+        if not isinstance(conversation, dict):
+            raise InvalidDocument(f"conversations[{index}]: expected object, got {_described(conversation)}")
+        if index == MOST_CONVERSATIONS:
+            raise InvalidDocument(f"conversations: expected at most {MOST_CONVERSATIONS}, got more")
+        name = conversation.get("orig_id")
+        if name is None or isinstance(name, dict | list) or len(name := str(name).replace("\0", "")) > MAX_ID_LENGTH:
+            yield None
+        else:
+            yield name
 
 
 def read_embeddings(source: Source) -> Iterator[list[float | None]]:
@@ -526,47 +510,11 @@ def read_embeddings(source: Source) -> Iterator[list[float | None]]:
 
     Raises InvalidDocument.
     """
-    try:
-        for index, row in enumerate(ijson.items(_Repaired(source), "embeddings.item", use_float=True)):
-            try:
-                yield msgspec.convert(row or [], list[float | None], strict=False)
-            except msgspec.ValidationError as error:
-                raise _explained(str(error), row, f"embeddings[{index}]") from None
-    except JSONError as error:
-        raise InvalidDocument(f"not JSON: {one_line(error)}", log="not JSON") from None
-
-
-class _Repaired:
-    """A features document as it comes, without byte order mark, and with null for what is no number of JSON's.
-
-    Only the rows of numbers matter in it: so it looks for such words between commas and brackets, and not whether they
-    stand in a text.
-    """
-
-    _WORDS = re.compile(rb"(?:^|(?<=[\[,:\s]))(?:NaN|-?Infinity)(?=[\],}\s])")
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._held = b""
-        self._begun = False
-
-    def read(self, size: int) -> bytes:
-        """The next bytes, about `size` of them; none at the end, or if none are wanted."""
-        if not size:
-            return b""
-        while True:
-            chunk = self._source.read(size)
-            self._held += chunk
-            # What follows the last comma may be half a word.
-            end = self._held.rfind(b",") + 1 if chunk else len(self._held)
-            if not chunk or end or len(self._held) > MOST_HELD_BYTES:
-                break
-        text, self._held = self._held[: end or None], self._held[end or len(self._held) :]
-        if not self._begun:
-            self._begun, text = True, text.removeprefix(BYTE_ORDER_MARK)
-        if b"\\ud" in text or b"\\uD" in text:
-            text = _without_lone_surrogates(text, {})
-        return self._WORDS.sub(b"null", text) if b"NaN" in text or b"Infinity" in text else text
+    for index, row in enumerate(elements(source, "embeddings")):
+        try:
+            yield msgspec.convert(row or [], list[float | None], strict=False)
+        except msgspec.ValidationError as error:
+            raise _explained(str(error), row, f"embeddings[{index}]") from None
 
 
 def decode_summary(raw: bytes, *, warnings: Warnings | None = None) -> SummaryDocument:
@@ -605,7 +553,7 @@ def decode_block_graph(raw: bytes, *, warnings: Warnings | None = None) -> Block
 def _read(raw: bytes, decoder: msgspec.json.Decoder[T], warnings: Warnings | None) -> T:
     """Decode. What fails is read a second time: slower, but that forgives more and can say what is wrong."""
     warnings = {} if warnings is None else warnings
-    text = _without_nul(raw.removeprefix(BYTE_ORDER_MARK), warnings)
+    text = without_nul(raw.removeprefix(BYTE_ORDER_MARK), warnings)
     try:
         with step("decode"):
             try:
@@ -625,11 +573,11 @@ def _parsed(text: bytes, warnings: Warnings) -> Any:
     except UnicodeDecodeError as error:
         found = text[error.start]
         raise InvalidDocument(f"not UTF-8: byte 0x{found:02x} at byte {error.start}") from None
-    text = _without_lone_surrogates(text, warnings)
+    text = without_lone_surrogates(text, warnings)
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError as error:
-        finite = _without_not_finite(text, warnings)
+        finite = without_not_finite(text, warnings)
         if finite != text:
             return _parsed(finite, warnings)
         raise _malformed(str(error), text) from None
@@ -646,7 +594,7 @@ def _malformed(problem: str, text: bytes) -> InvalidDocument:
 
 
 def _converted(value: Any, kind: type[T], *, at: str = "", log_at: str | None = None) -> T:
-    """Give a parsed value its type, if need be without the fields that are there but not given.
+    """Give a parsed value its type; if need be without the fields that are there but not given, which it then loses.
 
     Parameters:
       at: the value's path in the document.
@@ -658,21 +606,23 @@ def _converted(value: Any, kind: type[T], *, at: str = "", log_at: str | None = 
         return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError:
         pass
+    _drop_not_given(value, TYPED_LEVELS)
     try:
-        return msgspec.convert(_given(value, TYPED_LEVELS), kind, strict=False)
+        return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
         raise _explained(str(error), value, at, log_at=log_at) from None
 
 
-def _given(value: Any, levels: int) -> Any:
-    """The value without what is null or "": the contract's other ways to say "absent"."""
+def _drop_not_given(value: Any, levels: int) -> None:
+    """Take out what is null or "", in the value itself: the contract's other ways to say "absent"."""
     if levels < 0:
-        return value
+        return
     if isinstance(value, dict):
-        return {name: _given(field, levels - 1) for name, field in value.items() if field is not None and field != ""}
-    if isinstance(value, list):
-        return [_given(item, levels - 1) for item in value]
-    return value
+        for name in [name for name, field in value.items() if field is None or field == ""]:
+            del value[name]
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for item in inside:
+        _drop_not_given(item, levels - 1)
 
 
 def _explained(problem: str, document: Any, at: str, *, log_at: str | None = None) -> InvalidDocument:
@@ -699,49 +649,4 @@ def _described(value: Any) -> str:
         return "object"
     if isinstance(value, list):
         return "array"
-    text = msgspec.json.encode(value).decode()
-    return text if len(text) <= 60 else f"{text[:60]}…"
-
-
-def _without_nul(text: bytes, warnings: Warnings) -> bytes:
-    r"""Take out each \u0000: JSON, but no text for PostgreSQL. In \\u0000 it is the backslash that is escaped."""
-    if rb"\u0000" not in text:
-        return text
-    cleaned = re.sub(rb"(\\\\)|\\u0000", rb"\1", text)
-    _count(warnings, "NUL characters removed", (len(text) - len(cleaned)) // len(rb"\u0000"))
-    return cleaned
-
-
-def _without_lone_surrogates(text: bytes, warnings: Warnings) -> bytes:
-    """Replace an escaped half of a surrogate pair, which is no character, by U+FFFD."""
-    escapes = re.compile(
-        rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
-    )
-    lone = sum(1 for escape in escapes.finditer(text) if escape["lone"])
-    if not lone:
-        return text
-    _count(warnings, "broken characters replaced", lone)
-    return escapes.sub(lambda escape: rb"\ufffd" if escape["lone"] else escape[0], text)
-
-
-def _without_not_finite(text: bytes, warnings: Warnings) -> bytes:
-    """Put null in the place of what Python's `json` writes for such numbers, and of those no float can hold (1e400)."""
-    huge = rb"-?\d+(?:\.\d+)?[eE]\+?\d{3,}|-?\d{309,}(?:\.\d+)?(?:[eE][+-]?\d+)?"
-    tokens = re.compile(rb'"(?:[^"\\]|\\.)*+"|(?P<none>-?Infinity|NaN|' + huge + rb")", re.DOTALL)
-    replaced = 0
-
-    def token(found: re.Match[bytes]) -> bytes:
-        nonlocal replaced
-        if found["none"] is None or math.isfinite(float(found["none"])):
-            return found[0]
-        replaced += 1
-        return b"null"
-
-    text = tokens.sub(token, text)
-    _count(warnings, "numbers that are not finite", replaced)
-    return text
-
-
-def _count(warnings: Warnings, name: str, times: int) -> None:
-    if times:
-        warnings[name] = warnings.get(name, 0) + times
+    return excerpt(msgspec.json.encode(value).decode())

@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+#: What PostgreSQL's `integer` holds.
+MAX_INTEGER = 2**31 - 1
+
 
 def utc(value: Any) -> datetime | None:
     """A time written as ISO 8601 (without zone: UTC) or as seconds since 1970; None if it is neither."""

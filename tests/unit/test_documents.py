@@ -381,7 +381,7 @@ def test_words_that_are_no_numbers_do_no_harm_beside_the_rows(word: str) -> None
         (b"{", "not JSON"),
         (b"[]", "conversations: required, but not given"),
         (b'{"conversations": null, "embeddings": []}', "conversations: required, but not given"),
-        (b'{"conversations": ["a"]}', "conversations: expected objects, got string"),
+        (b'{"conversations": ["a"]}', 'conversations[0]: expected object, got "a"'),
         (b'{"conversations": [], "embeddings": [[0.5, "x"]]}', 'embeddings[0][1]: expected float, got "x"'),
         (b'{"conversations": [], "embeddings": [{}, {"a": 1}]}', "embeddings[1]: expected array, got object"),
         (b'{"conversations": [], "embeddings": [[0.5]', "not JSON"),
@@ -408,6 +408,60 @@ def test_a_summary_keeps_what_it_says(summary: dict[str, Any]) -> None:
 def test_a_document_without_an_overview_is_no_summary() -> None:
     with pytest.raises(InvalidDocument, match=r"^overview: required, but not given$"):
         decode_summary(b'{"clusters": [], "overview": null}')
+
+
+def test_a_refusal_is_short_and_can_be_printed() -> None:
+    document = {"nodes": [], "metadata": {"clusters": {"\x1b[31m\u202e" * 1000: 7}}}
+
+    with pytest.raises(InvalidDocument) as raised:
+        decode_graph(encoded(document))
+
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) < 200
+
+
+def test_a_subcluster_of_a_number_too_long_for_its_index_is_refused_with_its_place() -> None:
+    with pytest.raises(InvalidDocument, match=r"^subclusters\[0\]\.id: expected int <= "):
+        decode_graph(b'{"nodes": [], "subclusters": [{"id": %b}]}' % (b"9" * 3000))
+
+
+@pytest.mark.parametrize(
+    ("raw", "problem"),
+    [
+        (b'{"conversations": [{"orig_id": "\xc0\x80"}]}', "not UTF-8: "),
+        (b'{"conversations": {"item": []}}', "conversations: expected array, got object"),
+        (b'{"x": ' + b"[" * 2000 + b"]" * 2000 + b', "conversations": []}', "not a document: nested too deep"),
+        (b'{"x": "' + b"x, " * (2 << 20) + b'", "conversations": []}', "not a document: over 4194304 bytes without"),
+    ],
+)
+def test_a_features_document_that_would_fill_the_memory_is_refused(raw: bytes, problem: str) -> None:
+    with pytest.raises(InvalidDocument, match=f"^{re.escape(problem)}"):
+        list(read_conversations(io.BytesIO(raw)))
+
+
+def test_what_is_nested_in_conversations_and_rows_is_left_out_of_them() -> None:
+    raw = encoded(
+        {
+            "conversations": [{"keywords": [{"orig_id": "no"}], "orig_id": "a", "more": {"orig_id": "no"}}, {}],
+            "embeddings": [[1, "0.5"], None, []],
+        }
+    )
+
+    assert names_and_rows(raw) == (["a", None], [[1.0, 0.5], [], []])
+
+
+def test_a_name_that_no_node_can_have_is_none() -> None:
+    raw = encoded({"conversations": [{"orig_id": "x" * (MAX_ID_LENGTH + 1)}, {"orig_id": ["a"]}, {"orig_id": 7}]})
+
+    assert list(read_conversations(io.BytesIO(raw))) == [None, None, "7"]
+
+
+def test_there_may_be_so_many_conversations_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "MOST_CONVERSATIONS", 3)
+
+    assert len(list(read_conversations(io.BytesIO(encoded({"conversations": [{}] * 3}))))) == 3
+    with pytest.raises(InvalidDocument, match=r"^conversations: expected at most 3, got more$"):
+        list(read_conversations(io.BytesIO(encoded({"conversations": [{}] * 4}))))
 
 
 def test_an_add_node_batch_is_read_in_camel_case() -> None:
