@@ -15,7 +15,9 @@ import msgspec
 from msgspec import Meta
 
 from graphnode.errors import InvalidEnvelope, MisplacedRequest, UnknownTaskType
+from graphnode.rules.printable import excerpt
 from graphnode.rules.timeouts import duration_text
+from graphnode.rules.values import MAX_INTEGER
 
 #: The Dramatiq queue that carries the AI server's envelopes.
 RESULT_QUEUE = "results"
@@ -26,6 +28,9 @@ NOTIFICATION_QUEUE = "notifications"
 #: Longest excerpt of a refused value in an error's text, in characters.
 EXCERPT = 80
 
+#: Longest part of an error's text that msgspec wrote, in characters: it names each level of a nested value.
+LONGEST_PROBLEM = 200
+
 #: What a failure says when the AI server said nothing (the contract).
 NO_ERROR_GIVEN = "The AI server gave no reason."
 
@@ -33,6 +38,12 @@ NO_ERROR_GIVEN = "The AI server gave no reason."
 #: a workspace. A microscope task's ID has its user's inside.
 LONGEST_ID = 200
 LONGEST_TASK_ID = 400
+
+#: Seconds, some thirty years: nobody waits that long, and "inf" is no number.
+LONGEST_ETA_S = 1_000_000_000
+
+#: Characters of the longest name of a field, with room to spare: longer ones are nobody's.
+LONGEST_FIELD_NAME = 64
 
 Text = Annotated[str, Meta(min_length=1)]
 Id = Annotated[str, Meta(min_length=1, max_length=LONGEST_ID)]
@@ -100,7 +111,7 @@ class GraphGenerationProgress(Payload, frozen=True, kw_only=True):
     """What the AI server is doing, in its own words."""
     progress_percent: Annotated[float, Meta(ge=0, le=100)] | None = None
     """How much is done, 0 to 100."""
-    eta_seconds: Annotated[float, Meta(ge=0)] | None = None
+    eta_seconds: Annotated[float, Meta(ge=0, le=LONGEST_ETA_S)] | None = None
     """How long it will take from now, in seconds."""
 
 
@@ -135,7 +146,7 @@ class MicroscopeIngestResult(ResultPayload, frozen=True, kw_only=True):
     """The workspace. May be missing: the document's row names it."""
     source_id: str | None = None
     """What the document was made of."""
-    chunks_count: Annotated[int, Meta(ge=0)] | None = None
+    chunks_count: Annotated[int, Meta(ge=0, le=MAX_INTEGER)] | None = None
     """How many chunks there are."""
     schema_name: str | None = None
     """The schema that the graph follows."""
@@ -353,6 +364,9 @@ def _given(fields: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     given: dict[str, Any] = {}
     spelt: dict[str, str] = {}
     for key, value in fields.items():
+        if len(key) > LONGEST_FIELD_NAME:
+            # Not even remembered: _snake_case would keep a thousand of them, of a megabyte each.
+            continue
         name = _snake_case(key)
         name = ALIASES.get(name, name)
         if value not in (None, "") and name not in given:
@@ -386,7 +400,7 @@ def _decode_object(body: str) -> dict[str, Any]:
         fields = msgspec.json.decode(body.removeprefix("\ufeff"))
         holds_nul = "\\u0000" in body and _holds_nul(fields)
     except (msgspec.DecodeError, RecursionError) as error:
-        text = f"the body is not JSON ({error})"
+        text = f"the body is not JSON ({excerpt(str(error), most=LONGEST_PROBLEM)})"
         raise InvalidEnvelope(f"{text}; it begins {_excerpt(body)}", log=text) from None
     except UnicodeEncodeError as error:
         raise InvalidEnvelope(f"the body is not UTF-8 text: {error.reason}") from None

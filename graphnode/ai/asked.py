@@ -19,6 +19,7 @@ from graphnode.request_payloads import (
     MicroscopeIngestRequest,
     check_keys,
 )
+from graphnode.rules.printable import excerpt
 from graphnode.rules.values import utc
 
 #: The Dramatiq queue that carries requests, and the one actor that serves them.
@@ -78,14 +79,16 @@ def read(body: str, *, sent_at: datetime) -> Asked:
     try:
         envelope = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise InvalidEnvelope(f"the body is not JSON ({error})") from None
+        raise InvalidEnvelope(f"the body is not JSON ({excerpt(str(error), most=envelopes.LONGEST_PROBLEM)})") from None
+    except UnicodeEncodeError as error:
+        raise InvalidEnvelope(f"the body is not UTF-8 text: {error.reason}") from None
     if not isinstance(envelope, dict):
         raise InvalidEnvelope("the body is not a JSON object")
     task_id, task_type = envelopes.peek(body)
     if not task_id or len(task_id) > envelopes.LONGEST_TASK_ID:
         raise InvalidEnvelope(f"taskId: expected a text of 1 to {envelopes.LONGEST_TASK_ID} characters")
     if task_type not in KINDS:
-        raise UnknownTaskType(f"taskType is {task_type!r}: it is no request (known: {', '.join(KINDS)})")
+        raise UnknownTaskType(f"taskType is {excerpt(task_type or '')}: it is no request (known: {', '.join(KINDS)})")
     payload = _payload(envelope.get("payload"), KINDS[task_type])
     return Asked(task_id, utc(envelope.get("timestamp")) or sent_at, payload)
 

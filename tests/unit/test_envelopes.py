@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from graphnode import envelopes
 from graphnode.envelopes import (
     REQUESTS,
     ROUTES,
@@ -243,6 +244,32 @@ def test_the_attempt_is_the_receive_count() -> None:
 )
 def test_a_refused_envelope_says_which_field_and_what_it_holds(text: str, expected: str) -> None:
     assert expected in refusal(text)
+
+
+@pytest.mark.parametrize(
+    ("task_type", "payload", "expected"),
+    [
+        ("GRAPH_GENERATION_PROGRESS", {"currentStage": "s", "etaSeconds": "inf"}, "payload.etaSeconds: Expected"),
+        ("MICROSCOPE_INGEST_RESULT", {"status": "FAILED", "chunks_count": 2**31}, "payload.chunks_count: Expected"),
+    ],
+)
+def test_a_number_that_postgresql_cannot_hold_is_refused(
+    task_type: str, payload: dict[str, Any], expected: str
+) -> None:
+    assert expected in refusal(body(task_type, {"userId": "u", **payload}))
+
+
+def test_a_problem_far_down_is_told_briefly() -> None:
+    assert len(refusal('{"x": ' + "[" * 300 + "9" * 5000 + "]" * 300 + "}")) < 500
+
+
+def test_long_names_of_unknown_fields_are_not_kept_in_memory() -> None:
+    decode(body("ADD_NODE_RESULT", {"userId": "u", "status": "FAILED"}))
+    before = envelopes._snake_case.cache_info().currsize
+
+    decode(body("ADD_NODE_RESULT", {"userId": "u", "status": "FAILED", "x" * 100_000: 1}))
+
+    assert envelopes._snake_case.cache_info().currsize == before
 
 
 @pytest.mark.parametrize("depth", [100, 400, 700, 990])
