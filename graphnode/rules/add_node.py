@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from graphnode.documents import AddNodeBatch, AddNodeNode, AddNodeResult, AssignedCluster
+from graphnode.documents import MAX_ID_LENGTH, AddNodeBatch, AddNodeNode, AddNodeResult, AssignedCluster
 from graphnode.errors import WrongOwner
 from graphnode.repairs import Warnings
 from graphnode.rules.original_ids import original_id
+from graphnode.rules.printable import excerpt
 from graphnode.rules.rows import (
     ClusterRow,
     EdgeRow,
@@ -47,7 +48,7 @@ def merge_batch(stored: StoredGraph, batch: AddNodeBatch, *, user_id: str) -> tu
     """
     if batch.user_id and batch.user_id != user_id:
         raise WrongOwner(
-            f"the add-node batch is of user {batch.user_id!r}, the result of {user_id!r}",
+            f"the add-node batch is of user {excerpt(batch.user_id)}, the result of {excerpt(user_id)}",
             log="the add-node batch is of another user than the result",
         )
     warnings: Counter[str] = Counter()
@@ -109,6 +110,9 @@ def _nodes(
             orig_id = original_id(node.orig_id or node.id or "", user_id=user_id)
             if not orig_id:
                 warnings["nodes without an ID"] += 1
+                continue
+            if len(orig_id) > MAX_ID_LENGTH:
+                warnings["nodes with an ID that is too long"] += 1
                 continue
             if orig_id not in ids:
                 ids[orig_id] = next_id

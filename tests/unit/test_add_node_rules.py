@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.documents import AddNodeBatch, decode_add_node_batch
+from graphnode.documents import MAX_ID_LENGTH, AddNodeBatch, decode_add_node_batch
 from graphnode.errors import WrongOwner
 from graphnode.rules.add_node import merge_batch
 from graphnode.rules.rows import (
@@ -420,3 +420,13 @@ def test_a_batch_of_another_user_is_refused(stored: StoredGraph) -> None:
         merge_batch(stored, batch_of(user_id="user_2"), user_id=USER)
 
     assert merge_batch(stored, batch_of(user_id=USER), user_id=USER) == (NO_CHANGES, {})
+
+
+def test_a_node_whose_id_is_too_long_for_its_index_is_left_out_and_counted(stored: StoredGraph) -> None:
+    too_long = "x" * (MAX_ID_LENGTH + 1)
+    raw = json.dumps({"results": [{"noteId": "n", "nodes": [{"origId": too_long}, {"id": f"{USER}_new"}]}]}).encode()
+
+    changes, warnings = merge_batch(stored, decode_add_node_batch(raw), user_id=USER)
+
+    assert [node.orig_id for node in changes.nodes] == ["new"]
+    assert warnings == {"nodes with an ID that is too long": 1}
