@@ -14,6 +14,7 @@ from graphnode.errors import InvalidRequest
 from graphnode.queues import LARGEST_MESSAGE_BYTES
 from graphnode.rules import object_keys
 from graphnode.rules.microscope import SUFFIXES, parse_task_id
+from graphnode.rules.printable import excerpt
 
 # PostgreSQL stores no U+0000.
 Text = Annotated[str, Meta(min_length=1, pattern=r"^[^\x00]*$")]
@@ -75,8 +76,10 @@ class GraphGenerationRequest(RequestPayload, frozen=True, kw_only=True, rename="
     """More input objects."""
 
     def __post_init__(self) -> None:
-        if self.min_clusters and self.max_clusters and self.min_clusters > self.max_clusters:
-            raise InvalidRequest(f"minClusters is {self.min_clusters}, more than maxClusters, {self.max_clusters}")
+        # Nothing has checked their types yet, when the API server makes one.
+        least, most = self.min_clusters, self.max_clusters
+        if isinstance(least, int) and isinstance(most, int) and least > most:
+            raise InvalidRequest(f"minClusters is {excerpt(str(least))}, more than maxClusters, {excerpt(str(most))}")
 
 
 class GraphSummaryRequest(RequestPayload, frozen=True, kw_only=True, rename="camel"):
@@ -196,7 +199,7 @@ def checked(payload: AnyRequest) -> AnyRequest:
     """The payload, if it is what the contract says. Raises InvalidRequest, which names the field."""
     try:
         found = msgspec.convert(msgspec.to_builtins(payload), type(payload))
-    except (msgspec.ValidationError, TypeError, RecursionError) as error:
+    except (msgspec.ValidationError, UnicodeEncodeError, TypeError, RecursionError) as error:
         raise InvalidRequest(f"{payload.request_type}: {error}") from None
     check_keys(found)
     return found
@@ -206,13 +209,13 @@ def check_keys(payload: AnyRequest) -> None:
     """See that what the payload names in S3 are keys. Raises InvalidRequest."""
     for key in payload.s3_keys:
         if fault := object_keys.fault_of(key):
-            raise InvalidRequest(f"{payload.request_type}: the S3 key {key!r} {fault}")
+            raise InvalidRequest(f"{payload.request_type}: the S3 key {excerpt(key, most=200)!r} {fault}")
 
 
 def check_name(name: str) -> None:
     """See that a workspace's name is one that PostgreSQL can hold. Raises InvalidRequest."""
     if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in name):
-        raise InvalidRequest(f"The workspace's name {name!r} has U+0000, or a surrogate: it can be no text")
+        raise InvalidRequest(f"The workspace's name {excerpt(name)!r} has U+0000, or a surrogate: it can be no text")
 
 
 class Message(NamedTuple):
@@ -241,7 +244,7 @@ def message_of(task_id: str, payload: AnyRequest) -> Message:
     if not 0 < len(task_id) <= LONGEST_TASK_ID or "\0" in task_id:
         raise InvalidRequest(f"The task ID has {len(task_id)} characters: 1 to {LONGEST_TASK_ID}, and no U+0000")
     if isinstance(payload, MicroscopeRequest) and parse_task_id(task_id).user_id not in (None, payload.user_id):
-        raise InvalidRequest(f"The task ID {task_id} names another user than {payload.user_id!r}")
+        raise InvalidRequest(f"The task ID {task_id!r} names another user than {payload.user_id!r}")
     envelope = {
         "taskType": payload.request_type,
         "taskId": task_id,

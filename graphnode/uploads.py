@@ -12,6 +12,7 @@ import boto3.session
 from botocore.config import Config
 
 from graphnode.errors import InvalidRequest
+from graphnode.rules.printable import excerpt
 from graphnode.settings import read_upload_settings
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ class Location(NamedTuple):
             return None
         if found := re.fullmatch(r"s3://([^/]+)/(.+)", text, re.DOTALL):
             return cls(found[1], found[2])
-        raise InvalidRequest(f"{text} names no object: expected s3://BUCKET/KEY, or s3://BUCKET/PREFIX/")
+        raise InvalidRequest(
+            f"{excerpt(text, most=200)} names no object: expected s3://BUCKET/KEY, or s3://BUCKET/PREFIX/"
+        )
 
 
 def uploaded(path: Path, *, prefix: str, tell: Callable[[str], None]) -> Location:

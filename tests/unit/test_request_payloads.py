@@ -223,3 +223,17 @@ def test_the_objects_that_a_request_names_are_known() -> None:
     assert WIRE["graph"][0].s3_keys == ["in/", "a", "b"]
     assert WIRE["summary"][0].s3_keys == ["g", "v"]
     assert WIRE["microscope from node"][0].s3_keys == []
+
+
+def test_a_surrogate_where_one_of_few_words_is_expected_is_refused() -> None:
+    payload = MicroscopeIngestRequest(user_id="u", s3_key="k", group_id="g", ingest_mode="\ud800")  # type: ignore[arg-type]
+
+    with pytest.raises(InvalidRequest, match="MICROSCOPE_INGEST_REQUEST"):
+        checked(payload)
+
+
+def test_numbers_of_clusters_that_are_texts_are_refused_by_their_field() -> None:
+    payload = GraphGenerationRequest(user_id="u", s3_key="k", min_clusters="b", max_clusters="a")  # type: ignore[arg-type]
+
+    with pytest.raises(InvalidRequest, match="minClusters"):
+        checked(payload)
