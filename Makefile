@@ -10,7 +10,7 @@ WHOLE_SUITE := --numprocesses=3 --dist=loadfile --no-loadscope-reorder --max-wor
 	-o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test chaos mutants contract lint audit format clean
+.PHONY: help install demo dev test fuzz chaos mutants contract lint audit format clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,12 @@ contract: .venv/.installed ## check the contract's files with ajv, AsyncAPI's pa
 	@if command -v npm >/dev/null; then npm ci --prefix contract/check --ignore-scripts --no-audit --no-fund; \
 	else echo "Node.js is not installed: ajv, AsyncAPI's parser and tsc are left out."; fi
 	@.venv/bin/python -m pytest tests/contract
+
+FUZZ_MINUTES ?= 10
+
+fuzz: .venv/.installed ## search each decoder for what it cannot take, FUZZ_MINUTES (10) each
+	@.venv/bin/python -c 'import atheris' 2>/dev/null || .venv/bin/python -m pip install --quiet --editable '.[fuzz]'
+	@.venv/bin/python -m fuzz --minutes $(FUZZ_MINUTES)
 
 lint: .venv/.installed ## check style, format, types, and for what is unsafe
 	@.venv/bin/ruff check

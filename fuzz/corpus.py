@@ -1,0 +1,136 @@
+"""The inputs that are kept: examples of the contract, and what reached code that nothing smaller had."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import sys
+from base64 import b64encode
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+from fuzz.targets import NOON, TARGETS, Target
+from graphnode.contract.examples import EXAMPLES
+from graphnode.dead_letters.files import Line
+from graphnode.dead_letters.letters import Letter
+from graphnode.envelopes import ROUTES
+
+#: A folder a target.
+CORPUS = Path(__file__).parent / "corpus"
+
+#: The most bytes of an input that is kept.
+LONGEST_KEPT = 1500
+
+#: A line of code, and the one before it.
+Arc = tuple[CodeType, int, int]
+
+
+def seeds(target: str) -> list[bytes]:
+    """What the contract's examples give a target to begin with."""
+    messages = {name.removeprefix("messages/"): value for name, value in EXAMPLES.items() if "messages/" in name}
+    results = [_json(message) for name, message in messages.items() if name in ROUTES]
+    requests = [_json(message) for name, message in messages.items() if name not in ROUTES]
+    match target:
+        case "envelope":
+            return results
+        case "request" | "asking":
+            return requests
+        case "packed":
+            return [gzip.compress(result, mtime=0) for result in results[:1]]
+        case "notification":
+            return [_json(_OWN), b64encode(_json(_OWN))]
+        case "s3_url":
+            return [b"s3://bucket/input/ada/", b"s3:///key", b"input/ada"]
+        case "letter_file":
+            return [_json(_letter_line(result)) for result in results[:2]]
+        case "dead_letter":
+            said = {"reason": "INVALID_ENVELOPE", "error": "e", "attempt": "3", "failed_at": NOON.isoformat()}
+            return [_json(said) + b"\0" + result for result in results]
+    names = {"chunks": "microscope-standardized", "block_graph": "microscope-block-graph"}
+    return [_json(EXAMPLES[f"documents/{names.get(target, target.replace('_', '-'))}"])]
+
+
+_OWN = {
+    "queue_name": "notifications",
+    "actor_name": "deliver_notification",
+    "args": [],
+    "kwargs": {"notification_id": "01KS5VASM0TJW13004M3R3FV5P"},
+    "options": {},
+    "message_id": "3f2504e0-4f89-41d3-9a0c-0305e82c3301",
+    "message_timestamp": 1779624128000,
+}
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), default=str).encode()
+
+
+def _letter_line(body: bytes) -> Any:
+    said: Any = {"reason": {"DataType": "String", "StringValue": "PERMANENT"}}
+    letter = Letter("m", body.decode(), said, "", 1, NOON, moved_by_sqs=False)
+    line = Line.of(letter, "results")
+    return {name: getattr(line, name) for name in line.__struct_fields__} | {
+        "attributes": {"reason": {"type": "String", "text": "PERMANENT"}},
+        "sent_at": NOON.isoformat(),
+    }
+
+
+def kept(target: str) -> list[Path]:
+    """The inputs that are kept for a target."""
+    return sorted((CORPUS / target).glob("*"))
+
+
+def inputs(folders: Iterable[Path]) -> Iterator[bytes]:
+    """The inputs in these folders."""
+    for folder in folders:
+        for path in sorted(folder.glob("*")):
+            yield path.read_bytes()
+
+
+def keep(target: str, found: Iterable[bytes]) -> int:
+    """Keep, of what was found and what is kept already, what reaches something new, the smallest first; how many."""
+    wanted = sorted({each for each in found if len(each) <= LONGEST_KEPT}, key=lambda each: (len(each), each))
+    reached: set[Arc] = set()
+    chosen = []
+    for data in [*seeds(target), *wanted]:
+        arcs = _arcs(TARGETS[target], data)
+        if not arcs <= reached:
+            reached |= arcs
+            chosen.append(data)
+    folder = CORPUS / target
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob("*"):
+        path.unlink()
+    for data in chosen:
+        (folder / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
+    return len(chosen)
+
+
+def _arcs(target: Target, data: bytes) -> set[Arc]:
+    """The steps from line to line of graphnode's code that an input takes."""
+    arcs: set[Arc] = set()
+
+    def trace(frame: FrameType, event: str, _value: Any) -> Any:
+        code = frame.f_code
+        if "/graphnode/" not in code.co_filename:
+            return None
+        before = frame.f_lineno
+
+        def line(frame: FrameType, event: str, _value: Any) -> Any:
+            nonlocal before
+            arcs.add((code, before, frame.f_lineno))
+            before = frame.f_lineno
+            return line
+
+        return line
+
+    tracing = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        target(data)
+    finally:
+        sys.settrace(tracing)
+    return arcs

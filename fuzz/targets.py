@@ -1,0 +1,420 @@
+"""The targets: one a decoder. Each takes bytes, and raises on a finding alone."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import math
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar, get_args
+
+import dramatiq
+import msgspec
+from dramatiq.brokers.stub import StubBroker
+
+from fuzz.checks import (
+    INTEGERS,
+    Finding,
+    refused,
+    same,
+    stored_json,
+    stored_key,
+    stored_rows,
+    stored_text,
+)
+from graphnode import own_messages
+from graphnode.ai import asked
+from graphnode.dead_letters import files
+from graphnode.dead_letters.letters import REQUEST_QUEUE, Letter, facts_of, outline_of
+from graphnode.documents import (
+    MAX_ID_LENGTH,
+    FeaturesFile,
+    GraphDocument,
+    decode_add_node_batch,
+    decode_block_graph,
+    decode_chunks,
+    decode_graph,
+    decode_summary,
+    read_conversations,
+    read_embeddings,
+)
+from graphnode.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE, Envelope, outline, to_message
+from graphnode.errors import (
+    DocumentTooLarge,
+    GraphNodeError,
+    InvalidDocument,
+    InvalidEnvelope,
+    InvalidLetterFile,
+    InvalidMessage,
+    InvalidRequest,
+    MisplacedRequest,
+    UnknownTaskType,
+    WrongOwner,
+)
+from graphnode.objects import Document
+from graphnode.repairs import Warnings
+from graphnode.request_payloads import AnyRequest, checked, halves_of, message_of
+from graphnode.rules.add_node import merge_batch
+from graphnode.rules.features import match_embeddings
+from graphnode.rules.graph import clean_graph
+from graphnode.rules.microscope import parse_task_id
+from graphnode.rules.rows import ClusterRow, StoredGraph, StoredNode, SubclusterRow
+from graphnode.rules.summary import recount
+from graphnode.uploads import Location
+
+T = TypeVar("T")
+
+Target = Callable[[bytes], None]
+
+NOON = datetime(2026, 5, 24, 12, tzinfo=UTC)
+USER = "ada"
+
+#: The limit of a packed document, in bytes.
+UNPACKED_LIMIT = 1 << 16
+
+#: A graph that add-node batches are merged into.
+STORED = StoredGraph(
+    nodes={"conv-1": StoredNode(0, "cluster_1"), "note-1": StoredNode(1, "cluster_1"), "uf-1": StoredNode(2, None)},
+    edges={(0, 1): "hard"},
+    clusters={"cluster_1": ClusterRow("cluster_1", "Baking", None, 2, [])},
+    subclusters=[SubclusterRow("s1", "cluster_1", [0, 1], 0, 2, None, [])],
+)
+
+
+#: What the worker's own messages are for.
+_BROKER = StubBroker()
+
+
+@dramatiq.actor(broker=_BROKER, queue_name=NOTIFICATION_QUEUE)
+def deliver_notification(notification_id: str) -> None:
+    """Nothing."""
+
+
+def envelope(data: bytes) -> None:
+    """The result queue's bodies."""
+    body = _text(data)
+    same(outline(body), outline(body), "an outline is not the same twice")
+    message = _accepted(lambda: _result(body), (InvalidEnvelope, UnknownTaskType, MisplacedRequest))
+    if message is not None:
+        _stored_envelope(message)
+
+
+def graph(data: bytes) -> None:
+    """Graph documents."""
+    document = _document(data, decode_graph)
+    if document is None:
+        return
+    rows, _ = clean_graph(document)
+    stored_rows(rows.nodes, "graph_nodes")
+    stored_rows(rows.edges, "graph_edges")
+    stored_rows(rows.clusters, "graph_clusters")
+    stored_rows(rows.subclusters, "graph_subclusters")
+    stored_json(rows.metadata, "graphs.metadata")
+    clusters = {cluster.id for cluster in rows.clusters}
+    ids = {node.id for node in rows.nodes}
+    if len(ids) < len(rows.nodes) or len({node.orig_id for node in rows.nodes}) < len(rows.nodes):
+        raise Finding("two nodes of one ID")
+    if any(node.cluster_id is not None and node.cluster_id not in clusters for node in rows.nodes):
+        raise Finding("a node of an unknown cluster")
+    if any(edge.source not in ids or edge.target not in ids or edge.source == edge.target for edge in rows.edges):
+        raise Finding("an edge to nowhere")
+    _same_with_byte_order_mark(data, document)
+
+
+def features(data: bytes) -> None:
+    """Features documents, which are streamed: at any size of a chunk the same, and the same as when decoded whole."""
+    names = _accepted(lambda: _names(data, len(data) + 1), InvalidDocument)
+    rows = _accepted(lambda: _embeddings(data, len(data) + 1), InvalidDocument)
+    for size in (11, 300):
+        same(names, _accepted(lambda size=size: _names(data, size), InvalidDocument), "other names by chunks")  # type: ignore[misc]
+        same(rows, _accepted(lambda size=size: _embeddings(data, size), InvalidDocument), "other rows by chunks")  # type: ignore[misc]
+    if names is None or rows is None:
+        return
+    if any("\0" in name for name in names if name):
+        raise Finding("a conversation's name with a NUL")
+    if (whole := _whole_features(data)) is not None:
+        same(names, whole[0], "streamed names are not those of the whole")
+        same(rows, whole[1], "streamed rows are not those of the whole")
+    node_ids = {name: index for index, name in enumerate(sorted({name for name in names if name}))}
+    matched = _accepted(lambda: list(match_embeddings(names, rows, node_ids, warnings=Counter())), InvalidDocument)
+    for _, row in matched or []:
+        if not row or not all(math.isfinite(number) and abs(number) < 3.5e38 for number in row):
+            raise Finding(f"an embedding that pgvector refuses: {row[:10]}")
+
+
+def summary(data: bytes) -> None:
+    """Summary documents."""
+    document = _document(data, decode_summary)
+    if document is not None:
+        row = recount(document, {"chat": 1})
+        for part in row[:5]:
+            stored_json(part, "graph_summaries")
+        stored_text(row.detail_level, "graph_summaries.detail_level")
+
+
+def add_node_batch(data: bytes) -> None:
+    """Add-node batches."""
+    document = _document(data, decode_add_node_batch)
+    if document is None:
+        return
+    merged = _accepted(lambda: merge_batch(STORED, document, user_id=USER), WrongOwner)
+    if merged is not None:
+        changes, _ = merged
+        stored_rows(changes.nodes, "graph_nodes")
+        stored_rows(changes.edges, "graph_edges")
+        stored_rows(changes.clusters, "graph_clusters")
+        stored_rows(changes.subclusters, "graph_subclusters")
+
+
+def chunks(data: bytes) -> None:
+    """The microscope's standardized documents."""
+    document = _document(data, decode_chunks)
+    if document is not None:
+        stored_json(msgspec.to_builtins(document), "microscope_graphs.graph")
+
+
+def block_graph(data: bytes) -> None:
+    """The microscope's block graphs."""
+    document = _document(data, decode_block_graph)
+    if document is not None:
+        stored_json(msgspec.to_builtins(document), "microscope_graphs.graph")
+
+
+def packed(data: bytes) -> None:
+    """Documents whose Content-Encoding is gzip."""
+
+    def unpacked() -> bytes:
+        document = Document(
+            gzip.GzipFile(fileobj=io.BytesIO(data)),
+            name="s3://bucket/key",
+            etag="1",
+            expected_bytes=0,
+            limit=UNPACKED_LIMIT,
+            setting="LIMIT",
+        )
+        return b"".join(iter(lambda: document.read(1000), b""))
+
+    found = _accepted(unpacked, (InvalidDocument, DocumentTooLarge))
+    if found is not None and len(found) > UNPACKED_LIMIT:
+        raise Finding(f"{len(found)} bytes unpacked")
+
+
+def request(data: bytes) -> None:
+    """The request queue's bodies, as the stand-in AI server reads them."""
+    body = _text(data)
+    _accepted(lambda: asked.read(body, sent_at=NOON), (InvalidEnvelope, UnknownTaskType))
+
+
+def asking(data: bytes) -> None:
+    """What the API server asks for: what it gets past the checks, the AI server can read."""
+    fields = _json(data)
+    kinds = {kind.request_type: kind for kind in get_args(AnyRequest)}
+    if not isinstance(fields, dict) or not isinstance(fields.get("taskId"), str):
+        return
+    kind, task_id, payload = kinds.get(str(fields.get("taskType"))), fields["taskId"], fields.get("payload")
+    if kind is None:
+        return
+    names = {field.encode_name: field.name for field in msgspec.structs.fields(kind)}
+    given = (
+        {names[name]: value for name, value in payload.items() if name in names} if isinstance(payload, dict) else {}
+    )
+    try:
+        made = kind(**given)
+    except TypeError:
+        # A field is missing, or two that are compared cannot be: Python's own refusal.
+        return
+    except InvalidRequest as error:
+        refused(error, InvalidRequest)
+        return
+    halves = fields.get("in_halves") is True
+
+    def ask() -> list[asked.Asked]:
+        payload = checked(made)
+        messages = halves_of(task_id, payload) if halves else [message_of(task_id, payload)]
+        return [asked.read(message.body, sent_at=NOON)._replace(sent_at=NOON) for message in messages]
+
+    for found in _accepted(ask, InvalidRequest) or []:
+        if found.payload.user_id != made.user_id:
+            raise Finding(f"asked for {made.user_id!r}, read {found.payload.user_id!r}")
+        stored_key("tasks", found.task_id, found.payload.task_type)
+        stored_key("users", found.payload.user_id)
+
+
+def notification(data: bytes) -> None:
+    """The notification queue's bodies: Dramatiq's messages, in base64. Data that begin with { are put into it."""
+    body = b64encode(data).decode() if data.startswith(b"{") else _text(data)
+    outline_of(body, NOTIFICATION_QUEUE)
+    message = _accepted(lambda: own_messages.read(body), InvalidMessage)
+    if message is not None:
+        again = own_messages.read(b64encode(msgspec.json.encode(message)).decode())
+        same(again, message, "a message is not the same when written again")
+    _accepted(lambda: own_messages.decode(body, queue_name=NOTIFICATION_QUEUE, actors=_BROKER.actors), InvalidMessage)
+
+
+def s3_url(data: bytes) -> None:
+    """S3 URLs, as the command line takes them."""
+    found = _accepted(lambda: Location.of(_text(data)), InvalidRequest)
+    if found and (not found.bucket or not found.key or "/" in found.bucket):
+        raise Finding(f"no object: {found}")
+
+
+def letter_file(data: bytes) -> None:
+    """Files of dead letters."""
+    lines = _accepted(lambda: list(files.read(io.BytesIO(data))), InvalidLetterFile)
+    for line in lines or []:
+        again = list(files.read(io.BytesIO(msgspec.json.encode(files.Line.of(line.letter(), line.queue)))))
+        same(again, [line], "a letter is not the same when it is written again")
+
+
+def dead_letter(data: bytes) -> None:
+    """Letters as a dead-letter queue has them: an object of attributes, a NUL, and the body."""
+    before, _, body = data.partition(b"\0")
+    attributes = _json(before)
+    said = {
+        name: {"StringValue": value, "DataType": "String"}
+        for name, value in (attributes.items() if isinstance(attributes, dict) else ())
+        if isinstance(value, str)
+    }
+    for queue in (RESULT_QUEUE, NOTIFICATION_QUEUE, REQUEST_QUEUE):
+        letter = Letter("m", _text(body), said, "r", 1, NOON, moved_by_sqs=len(said) % 2 == 1)  # type: ignore[arg-type]
+        facts = facts_of(letter, queue)
+        # Letters of all times are sorted, and their age is told.
+        _ = NOON - facts.since
+
+
+TARGETS: dict[str, Target] = {
+    target.__name__: target
+    for target in (
+        envelope,
+        graph,
+        features,
+        summary,
+        add_node_batch,
+        chunks,
+        block_graph,
+        packed,
+        request,
+        asking,
+        notification,
+        s3_url,
+        letter_file,
+        dead_letter,
+    )
+}
+
+
+def _accepted(decode: Callable[[], T], refusals: type[GraphNodeError] | tuple[type[GraphNodeError], ...]) -> T | None:
+    """What is decoded, the same each time; None for what is refused as it should be, for the same reason each time."""
+    outcomes: list[T | GraphNodeError] = []
+    for _ in range(2):
+        try:
+            outcomes.append(decode())
+        except GraphNodeError as error:
+            refused(error, refusals)
+            outcomes.append(error)
+    first, second = outcomes
+    same(first, second, "an outcome is not the same twice")
+    return None if isinstance(first, GraphNodeError) else first
+
+
+def _document(data: bytes, decode: Callable[..., T]) -> T | None:
+    warnings: Warnings = {}
+    document = _accepted(lambda: decode(data, warnings=warnings), InvalidDocument)
+    for name, times in warnings.items():
+        stored_text(name, "tasks.warnings")
+        if times <= 0:
+            raise Finding(f"{name}, {times} times")
+    return document
+
+
+def _same_with_byte_order_mark(data: bytes, document: GraphDocument) -> None:
+    if not data.startswith(b"\xef\xbb\xbf"):
+        same(decode_graph(b"\xef\xbb\xbf" + data), document, "another document after a byte order mark")
+
+
+def _result(body: str) -> Envelope[Any]:
+    message = to_message(body, message_id="m", sent_at=NOON, receive_count=1)
+    found: Envelope[Any] = message.args[0]
+    return found
+
+
+def _stored_envelope(found: Envelope[Any]) -> None:
+    """See that the rows of a task, its notification and its document hold what an envelope brings."""
+    payload = found.payload
+    task = parse_task_id(found.task_id)
+    stored_key("tasks", found.task_id, found.task_type)
+    stored_key("microscope_documents", task.document_id)
+    longest_event = "GRAPH_GENERATION_PROGRESS_UPDATED"
+    stored_key("notifications.event", found.task_id, longest_event, getattr(payload, "group_id", None))
+    stored_key("users", payload.user_id or task.user_id)
+    if found.timestamp.tzinfo is not UTC:
+        raise Finding(f"a timestamp that is not in UTC: {found.timestamp!r}")
+    for name in payload.__struct_fields__:
+        value = getattr(payload, name)
+        match value:
+            case str():
+                stored_text(value, name)
+            case float():
+                if not math.isfinite(value):
+                    raise Finding(f"{name} is {value}")
+            case int():
+                if value not in INTEGERS:
+                    raise Finding(f"{name} is {value}: no integer of PostgreSQL's")
+            case dict():
+                stored_json(value, name)
+
+
+class _Chunks:
+    """Bytes, so many at a time."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        self._data = io.BytesIO(data)
+        self._size = size
+
+    def read(self, size: int, /) -> bytes:
+        return self._data.read(min(size, self._size))
+
+
+def _names(data: bytes, size: int) -> list[str | None]:
+    return list(read_conversations(_Chunks(data, size)))
+
+
+def _embeddings(data: bytes, size: int) -> list[list[float | None]]:
+    return list(read_embeddings(_Chunks(data, size)))
+
+
+def _whole_features(data: bytes) -> tuple[list[str | None], list[list[float | None]]] | None:
+    """What a features document holds that is JSON throughout, and names nothing twice."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) < len(pairs):
+            raise ValueError("a name comes twice")
+        return dict(pairs)
+
+    try:
+        json.loads(data.decode(), object_pairs_hook=once)
+        file = msgspec.json.decode(data, type=FeaturesFile, strict=False)
+    except (ValueError, RecursionError):
+        return None
+    return [_name(each.orig_id) for each in file.conversations], file.embeddings
+
+
+def _name(orig_id: Any) -> str | None:
+    name = None if orig_id is None or isinstance(orig_id, dict | list) else str(orig_id).replace("\0", "")
+    return name if name is None or len(name) <= MAX_ID_LENGTH else None
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _text(data: bytes) -> str:
+    """The data as a text, with half surrogate pairs for what is no UTF-8."""
+    return data.decode(errors="surrogateescape")
