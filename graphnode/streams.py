@@ -15,8 +15,9 @@ from graphnode.rules.printable import excerpt
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-#: The most bytes without a comma that are held back: no number is that long.
-MOST_HELD_BYTES = 1 << 20
+#: The most bytes without a comma that are held back: no number is that long. What is given on at a time becomes an
+#: object for each bracket in it.
+MOST_HELD_BYTES = 1 << 16
 
 #: The most bytes between two ends of arrays or objects, whatever stands there. The widest embedding has 400 KB.
 MOST_BYTES_AT_A_TIME = 4 << 20
