@@ -47,7 +47,8 @@ def elements(source: Source, name: str, *, required: bool = False) -> Iterator[A
 
     Parameters:
       name: the array's.
-      required: whether it must be there. Then it is read no further than to the array's end.
+      required: whether it must be there. Then it is read no further than to the array's end. If it need not, anything
+        else than an array is none.
 
     Raises InvalidDocument.
     """
@@ -88,7 +89,7 @@ def elements(source: Source, name: str, *, required: bool = False) -> Iterator[A
                     yield value
             elif place == 1 and key == name:
                 reading = opened is list
-                if not reading and value not in (None, ""):
+                if required and not reading and value not in (None, ""):
                     raise InvalidDocument(f"{name}: expected array, got {'object' if opened else event}")
     except JSONError as error:
         raise _malformed(error, text.read_bytes) from None
