@@ -28,7 +28,7 @@ from benchmarks.pushes import Bench, tell, wait_for
 from graphnode.dev import ai_server
 from graphnode.dev.aws import s3_client
 from graphnode.dev.localstack import LocalStack
-from graphnode.dev.postgres import start_postgres
+from graphnode.dev.postgres import EmbeddedPostgres, start_postgres
 from graphnode.dev.stack import bring_up_to_date
 from graphnode.dev.worker import Worker
 
@@ -92,14 +92,19 @@ def running_bench() -> Iterator[tuple[Bench, FcmServer]]:
         FcmServer() as fcm,
     ):
         bring_up_to_date(postgres.url)
-        connection = psycopg2.connect(postgres.url)
-        connection.autocommit = True
-        connection.cursor().execute("ALTER SYSTEM SET track_commit_timestamp = on")
-        connection.close()
-        postgres.stop()
-        postgres.start()
+        date_commits(postgres)
         localstack.wait_until_ready()
         yield Bench(localstack, postgres.url, fcm), fcm
+
+
+def date_commits(postgres: EmbeddedPostgres) -> None:
+    """Have PostgreSQL keep the time of each commit, for `pg_xact_commit_timestamp`. It is started anew."""
+    connection = psycopg2.connect(postgres.url)
+    connection.autocommit = True
+    connection.cursor().execute("ALTER SYSTEM SET track_commit_timestamp = on")
+    connection.close()
+    postgres.stop()
+    postgres.start()
 
 
 class SmallResults:

@@ -15,7 +15,7 @@ import runpy
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -121,13 +121,7 @@ class Sample(NamedTuple):
 def measure_rates() -> dict[str, Any]:
     """Results a second by the number of worker processes, and who used the CPU meanwhile."""
     found: dict[int, list[Rate]] = {processes: [] for processes in PROCESSES}
-    with (
-        LocalStack() as localstack,
-        start_postgres(Path(tempfile.mkdtemp(prefix="graphnode-benchmark-"))) as postgres,
-    ):
-        bring_up_to_date(postgres.url)
-        seed_users(postgres.url)
-        localstack.wait_until_ready()
+    with running_servers() as (localstack, postgres):
         for _ in range(ROUNDS):
             for processes, rates in found.items():
                 rates.append(measure(localstack, postgres, processes=processes))
@@ -153,15 +147,34 @@ def measure_rates() -> dict[str, Any]:
     }
 
 
+@contextmanager
+def running_servers() -> Iterator[tuple[LocalStack, EmbeddedPostgres]]:
+    """The servers, with the users of the mix."""
+    with (
+        LocalStack() as localstack,
+        start_postgres(Path(tempfile.mkdtemp(prefix="graphnode-benchmark-"))) as postgres,
+    ):
+        bring_up_to_date(postgres.url)
+        seed_users(postgres.url)
+        localstack.wait_until_ready()
+        yield localstack, postgres
+
+
 def middle(rates: list[Rate]) -> Rate:
     """The measurement that is the median."""
     return sorted(rates, key=lambda rate: rate.results_per_second)[len(rates) // 2]
 
 
-def measure(localstack: LocalStack, postgres: EmbeddedPostgres, *, processes: int) -> Rate:
-    """Keep so many processes busy with the mix for a while, and give the figures of that time. Raises TimeoutError."""
+def measure(
+    localstack: LocalStack, postgres: EmbeddedPostgres, *, processes: int, settings: Mapping[str, str] | None = None
+) -> Rate:
+    """Keep so many processes busy with the mix for a while, and give the figures of that time. Raises TimeoutError.
+
+    Parameters:
+      settings: of the worker, beside its deployment's.
+    """
     prefix = f"mix-{next(NUMBERS)}"
-    environment = environment_of(localstack, database_url=postgres.url, prefix=prefix)
+    environment = environment_of(localstack, database_url=postgres.url, prefix=prefix) | dict(settings or {})
     prepare(environment, prefix)
     sqs, mix, sent = sqs_client(environment), batches(bodies(prefix)), 0
     with (
