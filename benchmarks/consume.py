@@ -253,11 +253,11 @@ def stop_s(worker: psutil.Process) -> float:
     return time.monotonic() - began
 
 
-def bodies(queue: str) -> list[str]:
+def bodies(queue: str, *, count: int = MESSAGES) -> list[str]:
     """Messages for the no-op actor, encoded as both brokers do."""
     messages = (
         Message[None](queue_name=queue, actor_name="no_op", args=(number,), kwargs={}, options={})
-        for number in range(MESSAGES)
+        for number in range(count)
     )
     return [b64encode(message.encode()).decode() for message in messages]
 
