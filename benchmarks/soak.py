@@ -1,0 +1,250 @@
+"""The ordinary mix at 70 % of what this machine can do, for half an hour: what grows, and what stays level.
+
+First the ceiling is measured, as `benchmarks/scale.py` does, with two processes of 8 threads. Then 70 % of it is
+offered at a steady rate, whether or not the worker keeps up. Every few seconds are noted each process's memory, threads
+and file descriptors, the connections and the size of the database, and what is on the queues; by the times of the
+commits, the throughput and the latency. At the end a line is drawn through each. Pushes go to a stand-in for FCM. What
+was handled some minutes ago is deleted, so that the database does not grow. All of it is on loopback, and ends by
+itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import psutil
+from psycopg2.extensions import connection
+
+from benchmarks import mix
+from benchmarks.fcm_stub import FcmServer
+from benchmarks.latency import date_commits
+from benchmarks.persist import tell
+from benchmarks.slopes import Slope, slope
+from benchmarks.traffic import Handled, Traffic, give_phones, levels_of, percentile_ms
+from graphnode.dev.outcomes import reading, rows
+from graphnode.dev.stack import environment_of
+from graphnode.dev.worker import Worker
+
+MINUTES = 30.0
+SHARE_OF_CEILING = 0.7
+PROCESSES, THREADS = 2, 8
+
+#: Measurements of the ceiling; the median counts.
+CEILINGS = 3
+
+#: Seconds between two samples, and between two lines of progress.
+SAMPLE_S = 5.0
+TELL_S = 60.0
+
+#: The share of the run at its beginning that counts as warming up.
+WARM_UP_SHARE = 0.2
+
+#: Seconds after which what a result left is deleted: more than its message could come again in.
+KEPT_S = 150
+
+#: By how much of its mean a figure may move over the run and still be level: the processes' and the database's
+#: figures, and those that say how fast it is, which the machine's other work moves, too.
+LEVEL_SHARE = 0.02
+LEVEL_SHARE_OF_SPEED = 0.1
+SPEED = ("per_second", "p50_ms", "p95_ms", "results_waiting", "pushes_waiting")
+
+#: Seconds for all that was sent to be handled at the end.
+PATIENCE_S = 300.0
+
+FACTS = """
+SELECT (SELECT count(*) FROM pg_stat_activity WHERE application_name = 'graphnode'),
+       pg_database_size(current_database()) / 1e6
+"""
+
+#: What the results of new users and of workspaces left, and their notifications. The tasks go as they are counted.
+PRUNE = (
+    "DELETE FROM graphs WHERE user_id LIKE %(made)s AND updated_at < now() - %(kept)s",
+    "DELETE FROM microscope_workspaces WHERE id LIKE %(made)s AND completed_at < now() - %(kept)s",
+    "DELETE FROM notifications WHERE due_at IS NULL AND created_at < now() - %(kept)s",
+)
+
+
+class Sample(NamedTuple):
+    """What was seen at a moment (monotonic seconds), by the name of the figure."""
+
+    at: float
+    figures: dict[str, float]
+
+
+def main() -> None:
+    """Measure, and print the figures as one line of JSON, or as a table; fail when something grows that should not."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print the figures as one line of JSON")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help=f"how long, if not {MINUTES:.0f}")
+    options = parser.parse_args()
+    figures = measure(options.minutes)
+    slopes = figures["slopes"]
+    if options.json:
+        print(json.dumps(figures))  # noqa: T201
+    else:
+        columns = ("mean", "per_hour", "low", "high", "growth", "verdict")
+        print(f"{'':<22}" + "".join(f"{column:>12}" for column in columns))  # noqa: T201
+        for name, found in slopes.items():
+            print(f"{name:<22}" + "".join(f"{found[column]:>12}" for column in columns))  # noqa: T201
+        for name, figure in figures.items():
+            if figure is not slopes:
+                print(f"{name:<22}{figure}")  # noqa: T201
+    sys.exit(0 if figures["holds"] else 1)
+
+
+def measure(minutes: float) -> dict[str, Any]:
+    """The ceiling, and what was seen at a share of it."""
+    with mix.running_servers() as (localstack, postgres), FcmServer() as fcm:
+        date_commits(postgres)
+        give_phones(postgres.url)
+        found = [
+            mix.measure(localstack, postgres, processes=PROCESSES, settings=fcm.environment).results_per_second
+            for _ in range(CEILINGS)
+        ]
+        ceiling = statistics.median(found)
+        rate = SHARE_OF_CEILING * ceiling
+        tell(f"ceiling {ceiling:.1f} results/s; offering {rate:.1f} for {minutes:g} minutes")
+        prefix = f"soak-{next(mix.NUMBERS)}"
+        environment = environment_of(localstack, database_url=postgres.url, prefix=prefix)
+        traffic = Traffic(environment | fcm.environment, prefix)
+        pushes: Counter[str] = Counter()
+        with Worker(traffic.environment, processes=PROCESSES, threads=THREADS) as worker:
+            worker.wait_until_ready()
+            with reading(postgres.url) as database, traffic.flowing(rate):
+                began, began_at = time.monotonic(), time.time()
+                samples = watch(traffic, worker, fcm, database, pushes, seconds=60 * minutes)
+            ended_at = time.time()
+            traffic.wait_until_handled(timeout_s=PATIENCE_S)
+            traffic.take_handled()
+            pushes.update(fcm.times_taken())
+            dead = traffic.dead_letters()
+            levels = levels_of(worker.log.text())
+    series = {**by_name(samples, began), **speed(traffic.handled, began_at, ended_at)}
+    slopes = {name: verdict(name, times, values) for name, (times, values) in series.items()}
+    not_level = [name for name, found in slopes.items() if found.verdict != "level"]
+    # A fall is welcome, but for the throughput's.
+    worse = [name for name in not_level if slopes[name].verdict == ("falls" if name == "per_second" else "rises")]
+    lost, twice = len(traffic.sent), traffic.unexpected
+    return {
+        "minutes": minutes,
+        "ceiling_per_second": round(ceiling, 1),
+        "ceilings_per_second": [round(rate, 1) for rate in found],
+        "offered_per_second": round(rate, 1),
+        "sent": traffic.count,
+        "handled": len(traffic.handled),
+        "lost": lost,
+        "applied_twice": twice,
+        "pushes": sum(pushes.values()),
+        "pushed_twice": sum(times - 1 for times in pushes.values()),
+        "dead_letters": dead,
+        "log_errors": levels["error"],
+        "log_warnings": levels["warning"],
+        "p50_ms": round(percentile_ms(traffic.handled, 50), 1),
+        "p95_ms": round(percentile_ms(traffic.handled, 95), 1),
+        "slopes": {name: shown(found) for name, found in slopes.items()},
+        "not_level": not_level,
+        "worse": worse,
+        "holds": not (worse or lost or twice or dead),
+    }
+
+
+def watch(
+    traffic: Traffic,
+    worker: Worker,
+    fcm: FcmServer,
+    database: connection,
+    pushes: Counter[str],
+    *,
+    seconds: float,
+) -> list[Sample]:
+    """Take samples for so long, and delete what was handled a while ago."""
+    processes = {"main": psutil.Process(worker.pid)}
+    children = processes["main"].children()
+    forks = [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+    processes |= {f"worker_{number}": child for number, child in enumerate(forks, start=1)}
+    samples: list[Sample] = []
+    began = told = time.monotonic()
+    while (now := time.monotonic()) - began < seconds:
+        samples.append(Sample(now, look(traffic, processes, database)))
+        traffic.take_handled(age_s=KEPT_S)
+        for statement in PRUNE:
+            with database.cursor() as cursor:
+                cursor.execute(statement, {"made": f"{traffic.prefix}-%", "kept": timedelta(seconds=KEPT_S)})
+        pushes.update(fcm.times_taken())
+        fcm.messages.clear()
+        if now - told >= TELL_S:
+            told = now
+            latest = ", ".join(f"{name} {figure:.0f}" for name, figure in samples[-1].figures.items())
+            tell(f"{(now - began) / 60:.0f} min: {traffic.count} sent, {latest}")
+        time.sleep(max(0.0, began + len(samples) * SAMPLE_S - time.monotonic()))
+    return samples
+
+
+def look(traffic: Traffic, processes: Mapping[str, psutil.Process], database: connection) -> dict[str, float]:
+    """What is seen now."""
+    ((connections, database_mb),) = rows(database, FACTS)
+    figures = {
+        "results_waiting": traffic.depth("SQS_RESULT_QUEUE_URL"),
+        "pushes_waiting": traffic.depth("SQS_NOTIFICATION_QUEUE_URL"),
+        "connections": connections,
+        "database_mb": float(database_mb),
+    }
+    for name, process in processes.items():
+        with process.oneshot():
+            figures |= {
+                f"{name}_rss_mb": process.memory_info().rss / 1e6,
+                f"{name}_threads": process.num_threads(),
+                f"{name}_fds": process.num_fds(),
+            }
+    return figures
+
+
+def by_name(samples: Sequence[Sample], began: float) -> dict[str, tuple[list[float], list[float]]]:
+    """The series of each figure: seconds, and values."""
+    times = [sample.at - began for sample in samples]
+    return {name: (times, [sample.figures[name] for sample in samples]) for name in samples[0].figures}
+
+
+def speed(handled: Sequence[Handled], began_at: float, ended_at: float) -> dict[str, tuple[list[float], list[float]]]:
+    """The series of throughput and latency, by the times of the commits; stretches without any have no latency."""
+    stretches: dict[int, list[Handled]] = defaultdict(list)
+    for one in handled:
+        stretches[math.floor((one.committed_at - began_at) / SAMPLE_S)].append(one)
+    whole = range(math.floor((ended_at - began_at) / SAMPLE_S))
+    times = [(number + 0.5) * SAMPLE_S for number in whole]
+    busy = [number for number in whole if stretches[number]]
+    return {
+        "per_second": (times, [len(stretches[number]) / SAMPLE_S for number in whole]),
+        **{
+            f"p{percent}_ms": (
+                [times[number] for number in busy],
+                [percentile_ms(stretches[number], percent) for number in busy],
+            )
+            for percent in (50, 95)
+        },
+    }
+
+
+def verdict(name: str, times: Sequence[float], values: Sequence[float]) -> Slope:
+    """The line through what came after the warm-up."""
+    first = next(number for number, at in enumerate(times) if at >= WARM_UP_SHARE * times[-1])
+    share = LEVEL_SHARE_OF_SPEED if name in SPEED else LEVEL_SHARE
+    return slope(times[first:], values[first:], share=share)
+
+
+def shown(found: Slope) -> dict[str, Any]:
+    """A line with figures as they are printed."""
+    return {name: value if isinstance(value, str) else round(value, 4) for name, value in found._asdict().items()}
+
+
+if __name__ == "__main__":
+    main()
