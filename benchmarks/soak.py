@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import statistics
 import sys
 import time
@@ -74,9 +75,16 @@ PRUNE = (
 
 
 class Sample(NamedTuple):
-    """What was seen at a moment (monotonic seconds), by the name of the figure."""
+    """What was seen at a moment.
+
+    Parameters:
+      at: monotonic seconds.
+      load: the machine's load average of the last minute, its other work included.
+      figures: by name.
+    """
 
     at: float
+    load: float
     figures: dict[str, float]
 
 
@@ -139,6 +147,8 @@ def measure(minutes: float) -> dict[str, Any]:
         "ceiling_per_second": round(ceiling, 1),
         "ceilings_per_second": [round(rate, 1) for rate in found],
         "offered_per_second": round(rate, 1),
+        "load_average": round(statistics.fmean(sample.load for sample in samples), 1),
+        "load_average_max": round(max(sample.load for sample in samples), 1),
         "sent": traffic.count,
         "handled": len(traffic.handled),
         "lost": lost,
@@ -174,7 +184,7 @@ def watch(
     samples: list[Sample] = []
     began = told = time.monotonic()
     while (now := time.monotonic()) - began < seconds:
-        samples.append(Sample(now, look(traffic, processes, database)))
+        samples.append(Sample(now, os.getloadavg()[0], look(traffic, processes, database)))
         traffic.take_handled(age_s=KEPT_S)
         for statement in PRUNE:
             with database.cursor() as cursor:

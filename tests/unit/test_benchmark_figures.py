@@ -86,7 +86,7 @@ def test_what_rises_while_it_warms_up_and_no_more_is_level() -> None:
 
 
 def test_samples_become_one_series_a_figure() -> None:
-    samples = [Sample(100.0, {"fds": 1, "threads": 2}), Sample(105.0, {"fds": 3, "threads": 2})]
+    samples = [Sample(100.0, 1.5, {"fds": 1, "threads": 2}), Sample(105.0, 1.5, {"fds": 3, "threads": 2})]
 
     assert by_name(samples, 100.0) == {"fds": ([0.0, 5.0], [1, 3]), "threads": ([0.0, 5.0], [2, 2])}
 
