@@ -48,6 +48,7 @@ lint: .venv/.installed ## check style, format, types, and for what is unsafe
 	@.venv/bin/ruff format --check
 	@.venv/bin/mypy
 	@.venv/bin/bandit --quiet --configfile pyproject.toml --recursive graphnode
+	@.venv/bin/cfn-lint deploy/cloudformation.yml
 
 audit: .venv/.installed ## look the dependencies up in PyPI: known vulnerabilities, versions, dates
 	@.venv/bin/python -m pip install --quiet 'pip-audit>=2.9,<3'

@@ -12,6 +12,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from signal import SIGKILL
 from types import TracebackType
@@ -66,12 +67,16 @@ class LocalStack:
 
     It starts at once and gets ready while other things start; `wait_until_ready` before its first use.
 
+    Parameters:
+      services: what it serves beside SQS and S3, as LocalStack names them.
+
     Raises LocalStackError when LocalStack is not installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *services: str) -> None:
         if not HOOK.exists():
             raise LocalStackError(f"The development stack runs from a checkout of the project: there is no {HOOK}.")
+        self._services = ("sqs", "s3", *services)
         self._python = find_python()
         self._launch()
 
@@ -136,7 +141,7 @@ class LocalStack:
             self._process = GuardedProcess(
                 [self._python, FILES / "serve.py"],
                 log=self._log.path,
-                env=_environment(root, self._python, self.port),
+                env=_environment(root, self._python, self.port, self._services),
                 stop_signal=SIGKILL,  # it has nothing to save
                 remove=root,
             )
@@ -196,7 +201,7 @@ def _furnish(root: Path, python: Path, hook_name: str) -> None:
         (root / INDEX_DIRECTORY).symlink_to(index)
 
 
-def _environment(root: Path, python: Path, port: int) -> dict[str, str]:
+def _environment(root: Path, python: Path, port: int, services: Sequence[str]) -> dict[str, str]:
     """The server's whole environment; nothing of ours reaches it but PATH.
 
     The names are LocalStack's: https://docs.localstack.cloud/references/configuration/
@@ -207,7 +212,7 @@ def _environment(root: Path, python: Path, port: int) -> dict[str, str]:
         "FILESYSTEM_ROOT": str(root),
         # Inside a container it would take the container's own directories, which several servers would then share.
         "OVERRIDE_IN_DOCKER": "0",
-        "SERVICES": "sqs,s3",
+        "SERVICES": ",".join(services),
         "EAGER_SERVICE_LOADING": "1",
         "GATEWAY_LISTEN": f"{HOST}:{port}",
         "LOCALSTACK_HOST": f"{HOST}:{port}",
