@@ -14,7 +14,7 @@ import psycopg2
 from chaos.proxy import Mode
 from chaos.schedule import KINDS, Fault
 from chaos.stack import Stack
-from chaos.workers import START_TIMEOUT_S, SupervisedWorker
+from chaos.workers import START_TIMEOUT_S, SupervisedWorker, send
 from graphnode.dev.postgres import PostgresError
 
 #: Seconds between two blows of a fault that strikes again and again.
@@ -95,8 +95,7 @@ def freeze_worker(stack: Stack, fault: Fault) -> Iterator[None]:
         yield
     finally:
         for process in frozen:
-            if process.is_running():
-                process.send_signal(signal.SIGCONT)
+            send(process, signal.SIGCONT)
 
 
 # PostgreSQL.

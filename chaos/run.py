@@ -67,7 +67,7 @@ class Profile(NamedTuple):
 
 
 #: What `make test` runs.
-SHORT = Profile(results=250, chaos_s=45, drain_s=90, shorten=0.15, processes=1, hurries=True)
+SHORT = Profile(results=250, chaos_s=45, drain_s=150, shorten=0.15, processes=1, hurries=True)
 
 
 def profile_of(minutes: float) -> Profile:

@@ -63,18 +63,18 @@ class SupervisedWorker:
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the command's own process."""
         for process in self.family()[:1]:
-            _send(process, number)
+            send(process, number)
 
     def send_all(self, number: signal.Signals) -> None:
         """Send a signal to all its processes."""
         for process in self.family():
-            _send(process, number)
+            send(process, number)
 
     def kill_fork(self, target: int) -> None:
         """Kill one of its worker processes."""
         forks = [process for process in self.family()[1:] if "python" in _name(process)]
         if forks:
-            _send(forks[target % len(forks)], signal.SIGKILL)
+            send(forks[target % len(forks)], signal.SIGKILL)
 
     def readies(self) -> int:
         """How often a process of it has begun to take messages."""
@@ -115,7 +115,7 @@ class SupervisedWorker:
                     self._process.stop()
 
 
-def _send(process: psutil.Process, number: signal.Signals) -> None:
+def send(process: psutil.Process, number: signal.Signals) -> None:
     """Send a signal to a process, unless it has just ended."""
     try:
         process.send_signal(number)

@@ -70,7 +70,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def outcomes(made: Path) -> Iterator[dict[str, Outcome]]:
     """What became of the mutants of the small repository, by name."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("mutants.run.PATIENCE_S", 1.0)
+        patched.setattr("mutants.run.PATIENCE_S", 6.0)
         yield {outcome.name: outcome for outcome in try_all(made, MUTANTS, jobs=2)}
 
 

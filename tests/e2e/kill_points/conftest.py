@@ -28,7 +28,7 @@ from tests.e2e.kill_points.slot import Finding, Slot, Undisturbed, between_steps
 from tests.e2e.kill_points.victim import Point
 
 #: Deployments side by side: most of the time of each goes by until a message is visible again.
-SLOTS = 8
+SLOTS = 6
 
 #: Whether to kill at both edges of every step, instead of once between any two: that takes twice as long.
 EVERY_EDGE = os.environ.get("KILL_POINTS") == "all"
