@@ -36,7 +36,8 @@ GRANT SELECT ON graph_nodes, graph_edges, graph_clusters, graph_subclusters, nod
 GRANT SELECT, INSERT ON notifications TO graphnode_api;
 GRANT SELECT, INSERT, UPDATE, DELETE ON device_tokens TO graphnode_api;
 
--- Whoever types `graphnode task`, `status`, `show`, `dlq`, `forget`, `prune`, `doctor`.
+-- Whoever types `graphnode task`, `status`, `show`, `dlq`, `forget`, `prune`. `graphnode doctor` is run as the worker,
+-- whose rights it looks at.
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO graphnode_operator;
 GRANT DELETE ON graphs, graph_summaries, microscope_documents, microscope_workspaces, notifications, device_tokens, tasks,
     task_attempts, message_failures, deleted_letters TO graphnode_operator;

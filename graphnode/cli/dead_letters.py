@@ -23,6 +23,7 @@ from botocore.exceptions import ClientError
 
 from graphnode.cli.environment import env_file_option, environment_of, open_database
 from graphnode.errors import GraphNodeError, SettingsError, one_line, sorted_error
+from graphnode.rules.printable import printable
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -439,7 +440,7 @@ def delete(identity: str, because: str, yes: bool, names: tuple[str, ...], env_f
         ((queue, letter),) = found
         facts = facts_of(letter, queue.name)
         if not yes:
-            click.echo(f"{facts.reason}: {facts.error}", err=True)
+            click.echo(printable(f"{facts.reason}: {facts.error}"), err=True)
             click.confirm(f"Delete the letter {letter.message_id} of {queue.title}?", abort=True, err=True)
         with interruptible() as stopping, Reading(sqs, queue.url) as reading:
             for letters in reading.batches():

@@ -50,7 +50,7 @@ WORKER_RIGHTS: Mapping[str, Sequence[str]] = {
 LACKING = """
 SELECT tablename, needed
 FROM jsonb_each(%(rights)s) AS given (tablename, rights), jsonb_array_elements_text(rights) AS needed
-WHERE NOT has_table_privilege(quote_ident(current_schema) || '.' || quote_ident(tablename), needed)
+WHERE NOT has_table_privilege(quote_ident(tablename), needed)
 ORDER BY tablename, needed
 """
 
@@ -110,8 +110,8 @@ def check_rights() -> None:
     if lacking := lacking_rights():
         named = "; ".join(f"{', '.join(rights)} on {table}" for table, rights in lacking.items())
         raise SchemaError(
-            f"This database user lacks rights that a worker needs ({named}): run deploy/postgres-grants.sql as the "
-            "owner, and make the user a member of graphnode_worker."
+            f"This database user lacks rights that a worker needs ({named}): have the owner of the "
+            "tables grant them; the project's deploy/postgres-grants.sql does so for the role graphnode_worker."
         )
 
 
