@@ -13,7 +13,7 @@ WHOLE_SUITE := --numprocesses=3 --dist=loadfile --no-loadscope-reorder --max-wor
 .PHONY: help install demo dev test fuzz chaos mutants contract lint audit format clean
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.installed ## have a folder of text made into a graph, and show what becomes of each message
 	@.venv/bin/graphnode demo
@@ -58,6 +58,22 @@ audit: .venv/.installed ## look the dependencies up in PyPI: known vulnerabiliti
 format: .venv/.installed ## format the code, and mend what can be mended by itself
 	@.venv/bin/ruff check --fix
 	@.venv/bin/ruff format
+
+# Neither names a registry: what is locked is the files themselves, by their hashes, wherever they come from.
+.PHONY: lock image-check release-check
+LOCK := .venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header
+
+lock: .venv/.installed ## pin what the image installs to the newest versions that setup.cfg allows, with hashes
+	@.venv/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' \
+		| $(LOCK) --output-file locks/build.txt -
+	@$(LOCK) --extra otel --extra sentry --output-file locks/worker.txt setup.cfg
+	@$(LOCK) --extra otel --extra sentry --extra ai --constraint locks/worker.txt --output-file locks/ai.txt setup.cfg
+
+image-check: .venv/.installed ## replay the Dockerfile without Docker: build, run, ask for health, stop (Linux, as root)
+	@.venv/bin/python -m release.image
+
+release-check: .venv/.installed ## build sdist and wheel, install the wheel in a clean environment, run doctor and demo from it
+	@.venv/bin/python -m release.wheel
 
 install: .venv/.installed ## make .venv, with LocalStack in an environment of its own
 
