@@ -28,8 +28,12 @@ REGION = "us-east-1"
 #: LocalStack's account, whatever the credentials.
 ACCOUNT = "000000000000"
 
-#: The files that the server is started with; the development stack runs from a checkout.
-FILES = Path(__file__).resolve().parents[2] / "localstack"
+#: Where the files that the server is started with may be: in the checkout that this module is part of, or, for one that
+#: was installed from a wheel, in the checkout that we are in.
+PLACES = (Path(__file__).resolve().parents[2] / "localstack", Path.cwd() / "localstack")
+
+#: The files that the server is started with.
+FILES = next((place for place in PLACES if (place / "serve.py").exists()), PLACES[0])
 
 #: What the server runs when it is ready; docker-compose mounts the same file.
 HOOK = FILES / "init" / "ready.d" / "10-queues-and-bucket.py"
