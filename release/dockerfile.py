@@ -13,7 +13,7 @@ from string import Template
 from typing import NamedTuple
 
 from docker.utils.build import exclude_paths
-from dockerfile_parse import DockerfileParser
+from dockerfile_parse.parser import DockerfileParser
 
 #: What the images of Python begin with.
 BASE_PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
