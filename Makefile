@@ -73,7 +73,7 @@ image-check: .venv/.installed ## replay the Dockerfile without Docker: build, ru
 	@.venv/bin/python -m release.image
 
 release-check: .venv/.installed ## build sdist and wheel, install the wheel in a clean environment, run doctor and demo from it
-	@.venv/bin/python -m release.wheel
+	@.venv/bin/python -m release.wheel $(PYTHONS)
 
 install: .venv/.installed ## make .venv, with LocalStack in an environment of its own
 
