@@ -36,7 +36,7 @@ CORPUS = "/opt/graphnode/lib/python3.11/site-packages/graphnode/ai/corpus/source
 DOCTOR = ["sh", "-c", "graphnode doctor || test $? -eq 1"]
 
 #: Seconds that a start, or a graph's way through all, may take on a busy machine.
-TIMEOUT_S = 120.0
+TIMEOUT_S = 300.0
 
 POLL_S = 0.5
 
