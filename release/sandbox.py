@@ -140,15 +140,18 @@ class Root:
         timeout_s: float = 900,
     ) -> str:
         """Run a command in it to its end; what it wrote. Raises Failed."""
-        ran = subprocess.run(  # noqa: S603
-            self.command(command, environment=environment, directory=directory, user=user),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=timeout_s,
-        )
+        try:
+            ran = subprocess.run(  # noqa: S603
+                self.command(command, environment=environment, directory=directory, user=user),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+                timeout=timeout_s,
+            )
+        except subprocess.TimeoutExpired:
+            raise Failed(f"{' '.join(command)} still runs after {timeout_s:.0f} s.") from None
         if ran.returncode:
             raise Failed(f"{' '.join(command)} ended with exit code {ran.returncode}:\n{ran.stdout}")
         return ran.stdout
@@ -175,4 +178,6 @@ def _overlay(target: Path, below: Sequence[Path], *, upper: Path, work: Path) ->
 
 
 def _mount(*arguments: str | Path) -> None:
-    subprocess.run(["mount", *arguments], check=True)  # noqa: S603, S607
+    ran = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)  # noqa: S603, S607
+    if ran.returncode:
+        raise Failed(f"A file system could not be mounted, as in a container without that right: {ran.stderr.strip()}")
