@@ -59,7 +59,7 @@ format: .venv/.installed ## format the code, and mend what can be mended by itse
 	@.venv/bin/ruff check --fix
 	@.venv/bin/ruff format
 
-# Neither names a registry: what is locked is the files themselves, by their hashes, wherever they come from.
+# The locks name no registry: a hash says which file it is, wherever it comes from.
 .PHONY: lock image-check release-check
 LOCK := .venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header
 

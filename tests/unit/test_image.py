@@ -27,6 +27,8 @@ from release.dockerfile import (
     exec_form,
     stages_of,
 )
+from release.image import copy
+from release.sandbox import Failed
 
 PROJECT = Path(__file__).parents[2]
 LOCKS = PROJECT / "locks"
@@ -374,3 +376,22 @@ def test_a_stage_leaves_environment_user_and_directory_to_the_next() -> None:
     assert config.environment["GREETING"] == "good day"
     assert (config.directory, config.user) == ("/source/part", "7:8")
     assert config.command == exec_form(Instruction(5, "CMD", ""), '["one", "two"]')
+
+
+def test_the_replay_copies_as_docker_does_a_file_into_a_directory_and_what_is_in_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "from" / "package").mkdir(parents=True)
+    (tmp_path / "from" / "package" / "module.py").write_text("1")
+    (tmp_path / "from" / "readme").write_text("2")
+    target = tmp_path / "to"
+
+    copy(tmp_path / "from", ["readme"], target, into=True)
+    copy(tmp_path / "from", ["readme"], target / "renamed", into=False)
+    copy(tmp_path / "from", ["package"], target / "code", into=False)
+
+    files = {str(path.relative_to(target)): path.read_text() for path in target.rglob("*") if path.is_file()}
+    assert files == {"readme": "2", "renamed": "2", "code/module.py": "1"}
+
+
+def test_the_replay_fails_where_docker_would_not_find_the_file(tmp_path: Path) -> None:
+    with pytest.raises(Failed, match="COPY locks"):
+        copy(tmp_path, ["locks"], tmp_path / "to", into=False)
