@@ -50,7 +50,7 @@ def main(pythons: Sequence[str]) -> int:
 
 def build(directory: Path) -> Path:
     """Build the sdist, and the wheel from it; the wheel. Raises Failed."""
-    pinned = ["--build-constraints", PROJECT / "locks" / "build.txt", "--require-hashes"]
+    pinned: list[str | Path] = ["--build-constraints", PROJECT / "locks" / "build.txt", "--require-hashes"]
     uv = Path(sys.prefix) / "bin" / "uv"
     run([uv, "build", "--quiet", "--python", sys.executable, *pinned, "--out-dir", directory, PROJECT], cwd=PROJECT)
     files = sorted(path.name for path in directory.iterdir() if path.suffix in (".gz", ".whl"))
