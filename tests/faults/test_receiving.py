@@ -75,6 +75,7 @@ def test_a_poll_that_fails_is_told_once_and_tried_until_it_works(start: StartWor
         worker = start(lambda _body: handled.set())
         stub.fill(worker.queue, ["hello"])
         assert handled.wait(20)
+        wait_until(lambda: any(line["event"] == "polling works again" for line in lines), "the good news")
 
     told = [line["event"] for line in lines if "poll" in line["event"]]
     assert told == ["polling failed, trying again until it works", "polling works again"]

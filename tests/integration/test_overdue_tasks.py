@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.sqs_stub import StubServer
-from graphnode import startup
+from graphnode import objects, startup
 from graphnode.actors import broker
 from graphnode.actors.effects import effects_of
 from graphnode.actors.graph_generation import note_failure
@@ -48,6 +48,7 @@ def enqueued(storage: None, stub: StubServer, monkeypatch: pytest.MonkeyPatch) -
         }
     )
     monkeypatch.setattr(startup, "settings", lambda: known)
+    monkeypatch.setattr(objects, "settings", lambda: known)
     sent: list[str] = []
 
     def enqueue(message: Any, *, delay: int | None = None) -> Any:
