@@ -24,11 +24,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+from graphnode import objects
 from graphnode.actors import broker
 from graphnode.actors import graph_generation as handler
 from graphnode.dev.postgres import start_postgres
 from graphnode.dev.stack import bring_up_to_date
 from graphnode.envelopes import Envelope, GraphGenerationResult
+from graphnode.settings import Settings
 from graphnode.storage import database, graphs, notifications, tasks
 
 #: Nodes and edges of the graphs, the largest last: the figures are its.
@@ -41,6 +43,15 @@ REPLACEMENTS = 20
 
 #: The user in the recorded text of a COPY, as long as those that take its place.
 USER = "user-00000000"
+
+#: A deployment's, of which nothing is used here but the defaults.
+SETTINGS = Settings(
+    database_url="postgresql://nowhere/none",
+    aws_region="us-east-1",
+    sqs_result_queue_url="https://nowhere/results",
+    sqs_notification_queue_url="https://nowhere/notifications",
+    s3_payload_bucket="payloads",
+)
 
 
 class Copy(NamedTuple):
@@ -132,6 +143,7 @@ def store(document: bytes, *, user_id: str, task: str = "first") -> float:
         attempt=1,
     )
     with (
+        patch.object(objects, "settings", lambda: SETTINGS),
         patch.object(handler, "read_document", lambda _key: document),
         patch.object(broker, "enqueue", lambda message, **_: message),
     ):
