@@ -5,7 +5,7 @@ offered at a steady rate, whether or not the worker keeps up. Every few seconds 
 and file descriptors, the connections and the size of the database, and what is on the queues; by the times of the
 commits, the throughput and the latency. At the end a line is drawn through each. Pushes go to a stand-in for FCM. What
 was handled some minutes ago is deleted, so that the database does not grow. All of it is on loopback, and ends by
-itself.
+itself; SIGINT (Ctrl-C) and SIGTERM end it sooner, with the figures of the time so far.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import argparse
 import json
 import math
 import os
+import signal
 import statistics
 import sys
+import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -125,11 +127,16 @@ def measure(minutes: float) -> dict[str, Any]:
         environment = environment_of(localstack, database_url=postgres.url, prefix=prefix)
         traffic = Traffic(environment | fcm.environment, prefix)
         pushes: Counter[str] = Counter()
+        # Those of the ceiling's results.
+        fcm.messages.clear()
         with Worker(traffic.environment, processes=PROCESSES, threads=THREADS) as worker:
             worker.wait_until_ready()
+            ended = threading.Event()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: ended.set())
             with reading(postgres.url) as database, traffic.flowing(rate):
                 began, began_at = time.monotonic(), time.time()
-                samples = watch(traffic, worker, fcm, database, pushes, seconds=60 * minutes)
+                samples = watch(traffic, worker, fcm, database, pushes, seconds=60 * minutes, ended=ended)
             ended_at = time.time()
             traffic.wait_until_handled(timeout_s=PATIENCE_S)
             traffic.take_handled()
@@ -143,7 +150,7 @@ def measure(minutes: float) -> dict[str, Any]:
     worse = [name for name in not_level if slopes[name].verdict == ("falls" if name == "per_second" else "rises")]
     lost, twice = len(traffic.sent), traffic.unexpected
     return {
-        "minutes": minutes,
+        "minutes": round((ended_at - began_at) / 60, 1),
         "ceiling_per_second": round(ceiling, 1),
         "ceilings_per_second": [round(rate, 1) for rate in found],
         "offered_per_second": round(rate, 1),
@@ -175,15 +182,16 @@ def watch(
     pushes: Counter[str],
     *,
     seconds: float,
+    ended: threading.Event,
 ) -> list[Sample]:
-    """Take samples for so long, and delete what was handled a while ago."""
+    """Take samples for so long, or until it is ended, and delete what was handled a while ago."""
     processes = {"main": psutil.Process(worker.pid)}
     children = processes["main"].children()
     forks = [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
     processes |= {f"worker_{number}": child for number, child in enumerate(forks, start=1)}
     samples: list[Sample] = []
     began = told = time.monotonic()
-    while (now := time.monotonic()) - began < seconds:
+    while (now := time.monotonic()) - began < seconds and not ended.is_set():
         samples.append(Sample(now, os.getloadavg()[0], look(traffic, processes, database)))
         traffic.take_handled(age_s=KEPT_S)
         for statement in PRUNE:
@@ -195,7 +203,7 @@ def watch(
             told = now
             latest = ", ".join(f"{name} {figure:.0f}" for name, figure in samples[-1].figures.items())
             tell(f"{(now - began) / 60:.0f} min: {traffic.count} sent, {latest}")
-        time.sleep(max(0.0, began + len(samples) * SAMPLE_S - time.monotonic()))
+        ended.wait(began + len(samples) * SAMPLE_S - time.monotonic())
     return samples
 
 
