@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from graphnode.errors import InvalidEnvelope, MisplacedRequest, UnknownTaskType
-from graphnode.rules.printable import excerpt
+from graphnode.rules.printable import LONGEST_PROBLEM, excerpt
 from graphnode.rules.timeouts import duration_text
 from graphnode.rules.values import MAX_INTEGER
 
@@ -27,9 +27,6 @@ NOTIFICATION_QUEUE = "notifications"
 
 #: Longest excerpt of a refused value in an error's text, in characters.
 EXCERPT = 80
-
-#: Longest part of an error's text that msgspec wrote, in characters: it names each level of a nested value.
-LONGEST_PROBLEM = 200
 
 #: What a failure says when the AI server said nothing (the contract).
 NO_ERROR_GIVEN = "The AI server gave no reason."

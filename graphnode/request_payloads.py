@@ -14,7 +14,7 @@ from graphnode.errors import InvalidRequest
 from graphnode.queues import LARGEST_MESSAGE_BYTES
 from graphnode.rules import object_keys
 from graphnode.rules.microscope import SUFFIXES, parse_task_id
-from graphnode.rules.printable import excerpt
+from graphnode.rules.printable import LONGEST_PROBLEM, excerpt
 
 # PostgreSQL stores no U+0000.
 Text = Annotated[str, Meta(min_length=1, pattern=r"^[^\x00]*$")]
@@ -209,7 +209,7 @@ def check_keys(payload: AnyRequest) -> None:
     """See that what the payload names in S3 are keys. Raises InvalidRequest."""
     for key in payload.s3_keys:
         if fault := object_keys.fault_of(key):
-            raise InvalidRequest(f"{payload.request_type}: the S3 key {excerpt(key, most=200)!r} {fault}")
+            raise InvalidRequest(f"{payload.request_type}: the S3 key {excerpt(key, most=LONGEST_PROBLEM)!r} {fault}")
 
 
 def check_name(name: str) -> None:

@@ -11,7 +11,7 @@ from ijson.common import JSONError
 
 from graphnode.errors import InvalidDocument
 from graphnode.repairs import without_lone_surrogates
-from graphnode.rules.printable import excerpt
+from graphnode.rules.printable import LONGEST_PROBLEM, excerpt
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -24,9 +24,6 @@ MOST_BYTES_AT_A_TIME = 4 << 20
 
 #: The most levels of arrays and objects. Documents that are decoded whole have msgspec's limit, which is as high.
 MOST_LEVELS = 1000
-
-#: Longest excerpt of what a parser says, in characters.
-EXCERPT = 200
 
 #: What ijson calls the beginning of an array and of an object, and what each is then.
 OPENING: dict[str, type[list[Any]] | type[dict[str, Any]]] = {"start_array": list, "start_map": dict}
@@ -104,7 +101,7 @@ def _malformed(error: JSONError, read_bytes: int) -> InvalidDocument:
     said = error.args[0] if error.args else ""
     if isinstance(said, bytes):
         said = said.decode(errors="replace")
-    problem = excerpt(str(said).strip().partition("\n")[0], most=EXCERPT)
+    problem = excerpt(str(said).strip().partition("\n")[0], most=LONGEST_PROBLEM)
     return InvalidDocument(f"not JSON: {problem}, before byte {read_bytes}", log="not JSON")
 
 

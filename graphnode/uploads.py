@@ -12,7 +12,7 @@ import boto3.session
 from botocore.config import Config
 
 from graphnode.errors import InvalidRequest
-from graphnode.rules.printable import excerpt
+from graphnode.rules.printable import LONGEST_PROBLEM, excerpt
 from graphnode.settings import read_upload_settings
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Location(NamedTuple):
         if found := re.fullmatch(r"s3://([^/]+)/(.+)", text, re.DOTALL):
             return cls(found[1], found[2])
         raise InvalidRequest(
-            f"{excerpt(text, most=200)} names no object: expected s3://BUCKET/KEY, or s3://BUCKET/PREFIX/"
+            f"{excerpt(text, most=LONGEST_PROBLEM)} names no object: expected s3://BUCKET/KEY, or s3://BUCKET/PREFIX/"
         )
 
 

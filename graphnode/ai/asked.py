@@ -19,7 +19,7 @@ from graphnode.request_payloads import (
     MicroscopeIngestRequest,
     check_keys,
 )
-from graphnode.rules.printable import excerpt
+from graphnode.rules.printable import LONGEST_PROBLEM, excerpt
 from graphnode.rules.values import utc
 
 #: The Dramatiq queue that carries requests, and the one actor that serves them.
@@ -79,7 +79,7 @@ def read(body: str, *, sent_at: datetime) -> Asked:
     try:
         envelope = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise InvalidEnvelope(f"the body is not JSON ({excerpt(str(error), most=envelopes.LONGEST_PROBLEM)})") from None
+        raise InvalidEnvelope(f"the body is not JSON ({excerpt(str(error), most=LONGEST_PROBLEM)})") from None
     except UnicodeEncodeError as error:
         raise InvalidEnvelope(f"the body is not UTF-8 text: {error.reason}") from None
     if not isinstance(envelope, dict):

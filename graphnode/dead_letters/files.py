@@ -14,7 +14,7 @@ from graphnode.dead_letters.reading import LetterQueue, Reading
 from graphnode.dead_letters.sending import Outgoing, send
 from graphnode.deliveries import BATCH
 from graphnode.errors import InvalidLetterFile, NotSent
-from graphnode.rules.printable import excerpt
+from graphnode.rules.printable import LONGEST_PROBLEM, excerpt
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -126,8 +126,9 @@ def read(file: IO[bytes]) -> Iterator[Line]:
         try:
             yield decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            problem = excerpt(str(error), most=LONGEST_PROBLEM)
             raise InvalidLetterFile(
-                f"Line {number} is no letter as `graphnode dlq export` writes it: {excerpt(str(error), most=200)}"
+                f"Line {number} is no letter as `graphnode dlq export` writes it: {problem}"
             ) from None
 
 

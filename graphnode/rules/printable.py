@@ -11,6 +11,9 @@ UNPRINTABLE = frozenset({"Cc", "Cs", "Co", "Cn"})
 #: What turns the direction of the text that follows. https://www.unicode.org/reports/tr9/#Directional_Formatting_Characters
 TURNING = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
+#: The longest part of a problem that somebody else's text is quoted in: a decoder's words, a key. In characters.
+LONGEST_PROBLEM = 200
+
 
 def excerpt(text: str, *, most: int = 60) -> str:
     """The beginning of a text, so many characters, with escapes for what is not for the eye."""
