@@ -13,14 +13,15 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import jwt
+
+from benchmarks.local_server import LocalServer
 
 #: https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode
 FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
@@ -80,14 +81,11 @@ DROPPED = Answer(503, dropped=True)
 TAKEN_AND_DROPPED = Answer(200, dropped=True)
 
 
-class FcmServer(ThreadingHTTPServer):
+class FcmServer(LocalServer):
     """A running stub; it ends with its block. Its attributes may be set while it runs."""
 
-    daemon_threads = True
-    request_queue_size = 128
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), FcmHandler)
+        super().__init__(FcmHandler)
         #: What it does with a push.
         self.answer: Callable[[Message], Answer] = lambda message: self.by_token.get(message["token"], TAKEN)
         #: What the answer is for a device, unless `answer` is set.
@@ -98,11 +96,6 @@ class FcmServer(ThreadingHTTPServer):
         self.calls = self.token_calls = self.most_at_once = 0
         self._at_once = 0
         self._lock = threading.Lock()
-
-    @property
-    def url(self) -> str:
-        """Where it is, and FCM's v1 API below it."""
-        return f"http://127.0.0.1:{self.server_address[1]}"
 
     @cached_property
     def credentials_json(self) -> str:
@@ -152,17 +145,6 @@ class FcmServer(ThreadingHTTPServer):
         finally:
             with self._lock:
                 self._at_once -= 1
-
-    def __enter__(self) -> FcmServer:
-        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self.shutdown()
-        self.server_close()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keep quiet: whoever calls may have been killed."""
 
 
 class FcmHandler(BaseHTTPRequestHandler):

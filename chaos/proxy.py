@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import http.client
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from random import Random
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
+
+from benchmarks.local_server import LocalServer
 
 Mode = Literal["pass", "500", "503", "slow", "cut"]
 
@@ -25,7 +25,7 @@ UPSTREAM_TIMEOUT_S = 60
 OF_THE_CONNECTION = {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
 
 
-class FaultProxy(ThreadingHTTPServer):
+class FaultProxy(LocalServer):
     """A running proxy; it ends with its block. `mode` may be set while it runs.
 
     Parameters:
@@ -33,19 +33,11 @@ class FaultProxy(ThreadingHTTPServer):
       seed: draws which calls are struck.
     """
 
-    daemon_threads = True
-    request_queue_size = 128
-
     def __init__(self, host: str, port: int, *, seed: int) -> None:
-        super().__init__(("127.0.0.1", 0), _Call)
+        super().__init__(_Call)
         self.upstream = (host, port)
         self.mode: Mode = "pass"
         self._draw = Random(f"proxy {seed}")
-
-    @property
-    def url(self) -> str:
-        """Where it is."""
-        return f"http://127.0.0.1:{self.server_address[1]}"
 
     def strike(self) -> tuple[Mode, float]:
         """What becomes of a call, and how late it is answered."""
@@ -53,17 +45,6 @@ class FaultProxy(ThreadingHTTPServer):
         if mode == "pass" or self._draw.random() > STRUCK:
             return "pass", 0.0
         return mode, self._draw.uniform(*SLOW_S) if mode == "slow" else 0.0
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self.shutdown()
-        self.server_close()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keep quiet: whoever calls may have been killed."""
 
 
 class _Call(BaseHTTPRequestHandler):
