@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
@@ -35,6 +36,8 @@ HOSTILE = (
 )
 
 FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu"]
+Opened = Callable[[str, str], str]
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -62,6 +65,24 @@ def hostile(graph: StoredGraph) -> Picture:
             ],
         )
     )
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Opened:
+    """Opens a document in Chromium; the document as the browser has it then."""
+
+    def run(text: str, name: str) -> str:
+        file = tmp_path / name
+        file.write_text(text, encoding="utf-8")
+        return subprocess.run(
+            [CHROMIUM or "", *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", file.as_uri()],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stdout
+
+    return run
 
 
 class Elements(HTMLParser):
@@ -166,45 +187,28 @@ def test_the_page_has_every_node_and_edge(picture: Picture) -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH: the page is not opened in a browser")
-def test_a_browser_draws_the_page_and_runs_nothing_of_the_users(hostile: Picture, tmp_path: Path) -> None:
-    file = tmp_path / "graph.html"
-    file.write_text(page(hostile), encoding="utf-8")
+def test_a_browser_draws_the_page_and_runs_nothing_of_the_users(hostile: Picture, opened: Opened) -> None:
+    document = opened(page(hostile), "graph.html")
 
-    opened = subprocess.run(
-        [CHROMIUM or "", *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", file.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-
-    elements = Elements(opened.stdout)
+    elements = Elements(document)
     assert dict(elements.found)["html"]["data-ready"] == "40"
     assert [name for name, _ in elements.found].count("script") == 2
-    assert "<title>The knowledge graph of &lt;/script" in opened.stdout
+    assert "<title>The knowledge graph of &lt;/script" in document
     # One button for each cluster, three to zoom.
     assert [name for name, _ in elements.found].count("button") == 11 + 3
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH: the picture is not opened in a browser")
-def test_a_browser_runs_nothing_of_the_users_in_the_svg(hostile: Picture, tmp_path: Path) -> None:
+def test_a_browser_runs_nothing_of_the_users_in_the_svg(hostile: Picture, opened: Opened) -> None:
     # As a document of its own: there an SVG's scripts would run.
-    file = tmp_path / "graph.svg"
-    file.write_text(svg(hostile), encoding="utf-8")
+    document = opened(svg(hostile), "graph.svg")
 
-    opened = subprocess.run(
-        [CHROMIUM or "", *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", file.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
+    elements = Elements(document)
 
-    elements = Elements(opened.stdout)
     assert dict(elements.found)["svg"]
     assert not {"script", "img", "iframe", "foreignobject"} & {name for name, _ in elements.found}
     assert not [name for _, attributes in elements.found for name in attributes if name.startswith("on")]
-    assert "&lt;script&gt;document.title" in opened.stdout
+    assert "&lt;script&gt;document.title" in document
 
 
 def printed(shown: Overview) -> list[str]:
