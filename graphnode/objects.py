@@ -50,6 +50,10 @@ CHUNK_BYTES = 1 << 20
 #: How many times larger unpacked JSON is taken to be: what is larger still asks for more memory while it is read.
 GZIP_RATIO = 8
 
+#: What an array or an object counts as, at least, however short it is written. Python's smallest dict with a key takes
+#: 184 bytes of memory, and admission control gives ten a byte of JSON.
+BYTES_A_BRACKET = 18
+
 #: How often a read goes on after a broken connection without having got a byte further.
 MOST_RESUMPTIONS = 3
 
@@ -104,19 +108,25 @@ def read_document(key: str) -> bytes:
     Parameters:
       key: the object's key.
 
-    Raises DocumentTooLarge over `GRAPHNODE_MAX_DOCUMENT_BYTES`, Postponed while there is no memory for it, and what
-    `open_document` raises.
+    Raises DocumentTooLarge over `GRAPHNODE_MAX_DOCUMENT_BYTES`, also where its arrays and objects are so many that they
+    take the memory of a larger one; Postponed while there is no memory for it; and what `open_document` raises.
     """
     limit = settings().max_document_bytes
     with step("fetch"), open_document(key, limit=limit, setting="GRAPHNODE_MAX_DOCUMENT_BYTES") as document:
         expected = document.expected_bytes
         admit(document.name, expected)
-        read, chunks = 0, []
+        read, brackets, chunks = 0, 0, []
         while chunk := document.read():
             chunks.append(chunk)
             read += len(chunk)
-            if read > expected:
-                expected = min(2 * read, limit)
+            brackets += chunk.count(b"[") + chunk.count(b"{")
+            counts_as = max(read, brackets * BYTES_A_BRACKET)
+            if counts_as > limit:
+                said = f"has over {limit // BYTES_A_BRACKET} arrays and objects"
+                said = f"{said}, which take the memory of over {limit} bytes (GRAPHNODE_MAX_DOCUMENT_BYTES)"
+                raise DocumentTooLarge(f"{document.name} {said}", log=f"a document {said}")
+            if counts_as > expected:
+                expected = min(2 * counts_as, limit)
                 admit(document.name, expected)
         return b"".join(chunks)
 

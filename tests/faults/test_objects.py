@@ -13,7 +13,7 @@ import pytest
 from graphnode import objects
 from graphnode.actors.graph_generation import read_features, store_features
 from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectChanged, ObjectNotFound, ServiceBusy
-from graphnode.objects import CHUNK_BYTES, GZIP_RATIO, open_features, read_document
+from graphnode.objects import BYTES_A_BRACKET, CHUNK_BYTES, GZIP_RATIO, open_features, read_document
 from graphnode.settings import read_settings
 from graphnode.storage import graphs
 from tests.faults.s3_stub import Object, S3Stub, running_stub
@@ -156,6 +156,22 @@ def test_memory_is_asked_for_before_a_document_is_read_and_more_when_it_unpacks_
     asked.clear()
     read_document("packed")
     assert asked == [len(packed) * GZIP_RATIO, 2 * CHUNK_BYTES, LIMIT]
+
+
+def test_arrays_and_objects_count_as_what_they_take_however_short_they_are_written(
+    s3: S3Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(objects, "admit", lambda _name, size: asked.append(size))
+    few, many = (b"{}," * (size // BYTES_A_BRACKET) for size in (LIMIT // 2 - CHUNK_BYTES, LIMIT + CHUNK_BYTES))
+    s3.objects["few"] = Object(few)
+    s3.objects["many"] = Object(many)
+
+    assert read_document("few") == few
+    assert asked[0] == len(few)
+    assert asked[-1] >= len(few) // 3 * BYTES_A_BRACKET
+    with pytest.raises(DocumentTooLarge, match=rf"over {LIMIT // BYTES_A_BRACKET} arrays and objects.*GRAPHNODE_MAX_D"):
+        read_document("many")
 
 
 @pytest.mark.parametrize("body", [BODY, gzip.compress(BODY)[:-500], gzip.compress(BODY)[:-2] + b"xx"])
