@@ -44,6 +44,15 @@ def seeds(target: str) -> list[bytes]:
             return [_json(_OWN), b64encode(_json(_OWN))]
         case "s3_url":
             return [b"s3://bucket/input/ada/", b"s3:///key", b"input/ada"]
+        case "object_key":
+            keys = [
+                "graph/ada/t/graph.json",
+                "graph/eve/t",
+                "graph/ada/../eve/t",
+                "s3://other/graph/ada/t",
+                "graph/ada/\n",
+            ]
+            return [f"{key}\0ada\0graph/{{user_id}}/, input/".encode() for key in keys]
         case "letter_file":
             return [_json(_letter_line(result)) for result in results[:2]]
         case "dead_letter":

@@ -6,6 +6,8 @@ import gzip
 import io
 import json
 import math
+import re
+import unicodedata
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable
@@ -45,6 +47,7 @@ from graphnode.documents import (
 from graphnode.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE, Envelope, outline, to_message
 from graphnode.errors import (
     DocumentTooLarge,
+    ForbiddenKey,
     GraphNodeError,
     InvalidDocument,
     InvalidEnvelope,
@@ -58,6 +61,7 @@ from graphnode.errors import (
 from graphnode.objects import Document
 from graphnode.repairs import Warnings
 from graphnode.request_payloads import AnyRequest, checked, halves_of, message_of
+from graphnode.rules import object_keys
 from graphnode.rules.add_node import merge_batch
 from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph
@@ -262,6 +266,28 @@ def s3_url(data: bytes) -> None:
         raise Finding(f"no object: {found}")
 
 
+def object_key(data: bytes) -> None:
+    """An S3 key that a result names, the user, and the prefixes that are allowed, a NUL between them."""
+    key, user_id, allowed, *_ = [*_text(data).split("\0"), "", ""]
+    if fault := object_keys.fault_of(key):
+        refused(ForbiddenKey(f"The S3 key {key!r} {fault}"), ForbiddenKey)
+        return
+    segments = key.split("/")
+    controls = [each for each in key if unicodedata.category(each) == "Cc"]
+    if controls or {".", ".."} & {*segments} or len(key.encode(errors="replace")) > 1024:
+        raise Finding(f"no key: {key!r}")
+    if not re.fullmatch(object_keys.PATTERN, allowed):
+        return
+    prefixes = object_keys.prefixes_of(allowed)
+    below = any(
+        len(segments) > len(names := prefix.split("/")[:-1])
+        and all(mine == name.replace(object_keys.USER, user_id) for mine, name in zip(segments, names, strict=False))
+        for prefix in prefixes
+    )
+    if object_keys.is_allowed(key, prefixes, user_id=user_id) != below:
+        raise Finding(f"{key!r} of {user_id!r} is {'below' if below else 'not below'} {allowed!r}")
+
+
 def letter_file(data: bytes) -> None:
     """Files of dead letters."""
     lines = _accepted(lambda: list(files.read(io.BytesIO(data))), InvalidLetterFile)
@@ -301,6 +327,7 @@ TARGETS: dict[str, Target] = {
         asking,
         notification,
         s3_url,
+        object_key,
         letter_file,
         dead_letter,
     )
