@@ -1,0 +1,71 @@
+"""This project's broker with the middleware of its worker, for actors that are not the worker's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dramatiq import Middleware, Worker
+
+from graphnode.broker import SQSBroker
+from graphnode.middleware import Ledger, worker_middleware
+from graphnode.outages import Outages
+from graphnode.queues import Options, Queue
+from graphnode.verdicts import RetryPolicy
+
+REGION = "us-east-1"
+
+#: Seconds that a stop waits for the poll in progress, as in development.
+POLL_GRACE_S = 1.0
+
+
+def graphnode_broker(
+    *,
+    queue: str,
+    queue_url: str,
+    endpoint: str,
+    visibility_s: int = 60,
+    policy: RetryPolicy | None = None,
+    outages: Outages | None = None,
+    observers: Sequence[Middleware] = (),
+    message_attributes: Sequence[str] = (),
+) -> SQSBroker:
+    """A broker for one queue of Dramatiq's own messages.
+
+    Parameters:
+      queue: the Dramatiq queue.
+      queue_url: its URL; the queue has a redrive policy.
+      endpoint: the URL of SQS.
+      visibility_s: seconds a message in hand stays hidden between two extensions.
+      policy: how often and how fast a message is tried again.
+      outages: the gate in front of the intake.
+      observers: middleware that looks on.
+      message_attributes: what polls ask for beside the body.
+    """
+
+    def prepare(worker: Worker) -> None:
+        broker.connect(threads=worker.worker_threads)
+
+    retries = policy or RetryPolicy()
+    broker = SQSBroker(
+        lambda: Options(
+            queues={queue: Queue(url=queue_url)},
+            region=REGION,
+            endpoint_url=endpoint,
+            visibility_s=visibility_s,
+            poll_grace_s=POLL_GRACE_S,
+            max_attempts=retries.max_attempts,
+            message_attributes=message_attributes,
+        ),
+        outages=outages or Outages({}),
+        middleware=[
+            *observers,
+            *worker_middleware(
+                prepare=prepare,
+                policy=lambda: retries,
+                ledger=Ledger(lambda delivery, _: delivery.receive_count, lambda _: None, lambda *_: None),
+                shutdown_timeout_s=lambda: 25.0,
+                document_memory=lambda: 0,
+            ),
+        ],
+    )
+    return broker
