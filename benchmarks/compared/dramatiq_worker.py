@@ -1,0 +1,69 @@
+"""Two of the workers that `benchmarks.compare` sets side by side: this project's broker and dramatiq_sqs."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import dramatiq
+import dramatiq_sqs
+from dramatiq.middleware import AgeLimit, Callbacks, Retries, ShutdownNotifications, TimeLimit
+
+from benchmarks.brokers import REGION, graphnode_broker
+from benchmarks.compared import work
+from graphnode.errors import DatabaseOutage, PermanentError
+from graphnode.outages import Outages
+from graphnode.verdicts import RetryPolicy
+
+ENDPOINT = os.environ["COMPARE_ENDPOINT"]
+QUEUE = os.environ["COMPARE_QUEUE"]
+VISIBILITY_S = int(os.environ["COMPARE_VISIBILITY_S"])
+ATTEMPTS = int(os.environ["COMPARE_ATTEMPTS"])
+BACKOFF_S = int(os.environ["COMPARE_BACKOFF_S"])
+IS_OURS = os.environ["COMPARE_WORKER"] == "graphnode"
+
+
+def make_broker() -> dramatiq.Broker:
+    """The broker that is asked for. dramatiq_sqs has Dramatiq's retries as its documentation lists them."""
+    if IS_OURS:
+        return graphnode_broker(
+            queue=QUEUE,
+            queue_url=os.environ["COMPARE_QUEUE_URL"],
+            endpoint=ENDPOINT,
+            visibility_s=VISIBILITY_S,
+            policy=RetryPolicy(max_attempts=ATTEMPTS, backoff_min_s=BACKOFF_S, backoff_max_s=BACKOFF_S),
+            outages=Outages({DatabaseOutage.service: work.ask_service}),
+        )
+    milliseconds = BACKOFF_S * 1000
+    baseline: dramatiq.Broker = dramatiq_sqs.SQSBroker(
+        region_name=REGION,
+        endpoint_url=ENDPOINT,
+        dead_letter=True,
+        visibility_timeout=VISIBILITY_S,
+        middleware=[
+            AgeLimit(),
+            TimeLimit(),
+            ShutdownNotifications(),
+            Callbacks(),
+            Retries(max_retries=ATTEMPTS - 1, min_backoff=milliseconds, max_backoff=milliseconds),
+        ],
+    )
+    return baseline
+
+
+dramatiq.set_broker(make_broker())
+
+
+#: `throws` is Dramatiq's word for what is not tried again; this project's errors say it themselves.
+THROWS: dict[str, Any] = {} if IS_OURS else {"throws": (work.Hopeless,)}
+
+
+@dramatiq.actor(queue_name=QUEUE, **THROWS)
+def handle(name: str, kind: str, seconds: float) -> None:
+    """Do the work, and say what an error means to this project's broker."""
+    try:
+        work.handle(name, kind, seconds)
+    except work.Hopeless as error:
+        raise (PermanentError(f"hopeless: {name}") if IS_OURS else error) from error
+    except ConnectionError as error:
+        raise (DatabaseOutage() if IS_OURS else error) from error
