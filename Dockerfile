@@ -8,7 +8,7 @@ COPY locks/build.txt locks/worker.txt locks/
 RUN pip install --no-cache-dir --require-hashes --only-binary :all: --requirement locks/build.txt \
     && python -m venv --without-pip /opt/graphnode \
     && pip --python /opt/graphnode install --no-cache-dir --require-hashes --only-binary :all: --requirement locks/worker.txt
-COPY pyproject.toml setup.cfg README.md ./
+COPY pyproject.toml setup.cfg README.md LICENSE ./
 COPY graphnode graphnode
 RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \
     && pip --python /opt/graphnode install --no-cache-dir --no-deps --no-index /wheels/*.whl

@@ -63,14 +63,17 @@ def build(directory: Path) -> Path:
 
 
 def check_contents(wheel: Path) -> None:
-    """See that the wheel has each file of the package that git has, and no other. Raises Failed."""
+    """See that the wheel has the licence, and each file of the package that git has and no other. Raises Failed."""
     listed = run(["git", "ls-files", "-z", "graphnode"], cwd=PROJECT).split("\0")
     expected = {name for name in listed if name}
-    found = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("graphnode/")}
+    names = zipfile.ZipFile(wheel).namelist()
+    found = {name for name in names if name.startswith("graphnode/")}
     if found != expected:
         raise Failed(f"The wheel lacks {sorted(expected - found)}, and has {sorted(found - expected)} too much.")
     if "graphnode/py.typed" not in found:
         raise Failed("The wheel has no py.typed.")
+    if f"graphnode_worker-{__version__}.dist-info/licenses/LICENSE" not in names:
+        raise Failed("The wheel has no LICENSE.")
     tell(f"It has the {len(found)} files that it should, py.typed among them.")
 
 
