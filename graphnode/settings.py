@@ -307,13 +307,13 @@ def _read(environment: Mapping[str, str], kind: type[msgspec.Struct]) -> tuple[d
         given = environment.get(name, "").strip()
         if not given:
             if field.required:
-                faults.append(f"{name} is missing: set it to {_expected(field.type)}.")
+                faults.append(f"{name} is missing: set it to {expected_of(field.type)}.")
             continue
         try:
             values[field.name] = msgspec.convert(given, field.type, strict=False)
         except msgspec.ValidationError:
             shown = "a value that is not shown here" if name in SECRETS else repr(given)
-            faults.append(f"{name} is {shown}; expected {_expected(field.type)}.")
+            faults.append(f"{name} is {shown}; expected {expected_of(field.type)}.")
     return values, faults
 
 
@@ -323,10 +323,10 @@ def _refuse(faults: list[str]) -> None:
         raise SettingsError(f"{count}:\n" + "\n".join(f"  - {fault}" for fault in faults))
 
 
-def _expected(kind: Any) -> str:
-    """What a field's metadata says is expected; of a union, what its first member says."""
+def expected_of(kind: Any) -> str:
+    """What the metadata of a field's type say is expected; of a union, what its first member says."""
     metadata = getattr(kind, "__metadata__", ())
     for meta in metadata:
         if isinstance(meta, Meta) and meta.description:
             return meta.description
-    return _expected(kind.__args__[0])
+    return expected_of(kind.__args__[0])
