@@ -40,8 +40,8 @@ Each variable that a worker reads from its environment: what it does, and when t
 fails while they differ.
 
 Required are {required}; all others may stay as they are. The worker looks at all of them before it starts, and tells
-every fault at once. A variable that is empty counts as not set; one that begins with `GRAPHNODE_` and is not on this page
-is a fault. Secrets ({secrets}) are never printed. `graphnode settings` tells what a process would see, and from where:
+every fault at once. A variable that is empty counts as not set; one that begins with `GRAPHNODE_` and is not on this
+page is a fault. Secrets ({secrets}) are never printed. `graphnode settings` tells what a process would see, and from where:
 """
 
 EXAMPLE = """```console
