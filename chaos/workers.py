@@ -31,7 +31,7 @@ class SupervisedWorker:
     """A worker that is always there, until its block ends.
 
     Parameters:
-      environment: names of design.md's Environment, and own settings.
+      environment: names of docs/settings.md.
       log: where all of it that there ever were write to.
     """
 

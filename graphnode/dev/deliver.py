@@ -39,7 +39,7 @@ def deliver(
     """Send a result and wait until the worker is done with it; None when the time is over.
 
     Parameters:
-      environment: names of design.md's Environment.
+      environment: names of docs/settings.md.
       tell: takes a line for each thing done.
 
     Raises SettingsError, or what boto3 and psycopg2 raise when a service cannot be reached.

@@ -20,7 +20,7 @@ class Stack(NamedTuple):
     """A running stack.
 
     Parameters:
-      environment: every name of design.md's Environment, with its value.
+      environment: every variable of a deployment (docs/settings.md), with its value.
       localstack: the SQS and S3 server.
     """
 

@@ -50,7 +50,7 @@ class Service:
     Parameters:
       name: as messages to the user call it.
       command: the program and its arguments.
-      environment: names of design.md's Environment, and own settings; they win over `SETTINGS`.
+      environment: names of docs/settings.md; they win over `SETTINGS`.
       ready: what is in its log, from each of its processes, when it serves.
       processes: how many there are.
     """
