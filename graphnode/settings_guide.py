@@ -1,4 +1,4 @@
-"""What each setting does, when to change it and what goes with it: docs/settings.md, and `graphnode settings`."""
+"""What each setting does, when to set it and what goes with it: docs/settings.md, and `graphnode settings`."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Guide(NamedTuple):
 
     Parameters:
       does: what it does.
-      change: when to change it.
+      setting: when to set it, and to what.
       related: the fields of Settings that go with it.
     """
 
     does: str
-    change: str
+    setting: str
     related: tuple[str, ...] = ()
 
 
@@ -41,7 +41,8 @@ fails while they differ.
 
 Required are {required}; all others may stay as they are. The worker looks at all of them before it starts, and tells
 every fault at once. A variable that is empty counts as not set; one that begins with `GRAPHNODE_` and is not on this
-page is a fault. Secrets ({secrets}) are never printed. `graphnode settings` tells what a process would see, and from where:
+page is a fault. Secrets ({secrets}) are never printed. `graphnode settings` tells what a process would see, and from
+where:
 """
 
 EXAMPLE = """```console
@@ -67,7 +68,7 @@ SUBJECTS: Mapping[str, Mapping[str, Guide]] = {
         ),
         "aws_region": Guide(
             "The region of the queues and of the bucket.",
-            "It is theirs, wherever the worker runs: `graphnode doctor` finds a queue in another region.",
+            "It is theirs, wherever the worker runs; `graphnode doctor` finds a queue in another region.",
             ("aws_endpoint_url",),
         ),
         "aws_endpoint_url": Guide(
@@ -132,7 +133,8 @@ SUBJECTS: Mapping[str, Mapping[str, Guide]] = {
         "max_attempts": Guide(
             "After so many failed attempts a message becomes a dead letter. Deliveries that a stop or an outage gave "
             "back are none; permanent errors are dead letters at the first.",
-            "More where a document may come to S3 long after its message. Raise the queues' `maxReceiveCount` with it.",
+            "Higher where a document may come to S3 long after its message. Raise the queues' `maxReceiveCount` with "
+            "it.",
             ("backoff_min", "backoff_max"),
         ),
         "backoff_min": Guide(
@@ -151,7 +153,7 @@ SUBJECTS: Mapping[str, Mapping[str, Guide]] = {
         "max_document_bytes": Guide(
             "A larger document is not read, and its message becomes a dead letter (`DOCUMENT_TOO_LARGE`). Compressed "
             "ones count unpacked.",
-            "When such letters are rightful, and the machine has ten times as much memory for each of them.",
+            "Higher when such letters are rightful, and the machine has ten times as much memory for each of them.",
             ("document_memory", "max_features_bytes"),
         ),
         "max_features_bytes": Guide(
@@ -312,7 +314,7 @@ def _section(field: msgspec.structs.FieldInfo, guide: Guide) -> Iterator[str]:
     yield _text(f"*{_default(field)}. Expected: {expected_of(field.type)}.*")
     yield _text(guide.does)
     related = f" See also {', '.join(map(_link, guide.related))}." if guide.related else ""
-    yield _text(f"**When to change it:** {guide.change}{related}")
+    yield _text(f"**Setting it:** {guide.setting}{related}")
 
 
 def _default(field: msgspec.structs.FieldInfo) -> str:
