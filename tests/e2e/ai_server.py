@@ -7,10 +7,12 @@ import os
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg2
 
+from graphnode.dead_letters import attributes
 from graphnode.dev import ai_server, outcomes
 from graphnode.dev.ai_server import Result
 from graphnode.dev.aws import dead_letter_url
@@ -61,6 +63,25 @@ class AiServer:
         """Put its documents and its envelope where they belong."""
         ai_server.send(result, sqs=self.sqs, s3=self.s3, queue_url=self.result_queue, bucket=self.bucket)
         return result
+
+    def put_documents(self, result: Result) -> None:
+        """Put what a result names into the bucket."""
+        for key, content in result.documents.items():
+            self.s3.put_object(Bucket=self.bucket, Key=key, Body=content)
+
+    def put_letter(self, result: Result, *, reason: str, error: str) -> None:
+        """Put a result on the dead-letter queue, as a worker does after eight attempts."""
+        said = attributes(
+            result.body,
+            reason=reason,
+            error=error,
+            attempt=8,
+            task_id=result.task_id,
+            task_type=result.task_type,
+            failed_at=datetime.now(UTC),
+            worker="vm:12",
+        )
+        self.sqs.send_message(QueueUrl=self.dead_letter_queue, MessageBody=result.body, MessageAttributes=said)
 
     def send_body(self, body: str) -> None:
         """Put any body on the result queue."""

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
-from http.server import ThreadingHTTPServer
-from io import StringIO
 from pathlib import Path
 
 import pytest
 
 from benchmarks import fcm_stub
 from benchmarks.fcm_stub import FcmServer
-from graphnode import cli, health
-from graphnode.dead_letters import attributes, reading
+from graphnode.dead_letters import reading
 from graphnode.dead_letters.advice import ADVICE
 from graphnode.dev import outcomes
 from graphnode.dev.ai_server import Result
 from graphnode.dev.aws import dead_letter_url
-from graphnode.pulse import Beat
 from tests.e2e.ai_server import AiServer
+from tests.e2e.terminal import Terminal, health_of
 from tests.runbook import Chapter, Command, chapters
 
 CHAPTERS = chapters()
@@ -81,25 +74,9 @@ class Scene:
         """Put a letter on the dead-letter queue as a worker does; its result is one that is stored if it comes anew."""
         result = self.ai.result("graph")
         if with_documents:
-            self.put_documents(result)
-        said = attributes(
-            result.body,
-            reason=reason,
-            error=ERRORS.get(reason, "it went wrong"),
-            attempt=8,
-            task_id=result.task_id,
-            task_type=result.task_type,
-            failed_at=datetime.now(UTC),
-            worker="vm:12",
-        )
-        queue = self.ai.dead_letter_queue
-        self.ai.sqs.send_message(QueueUrl=queue, MessageBody=result.body, MessageAttributes=said)
+            self.ai.put_documents(result)
+        self.ai.put_letter(result, reason=reason, error=ERRORS.get(reason, "it went wrong"))
         return result
-
-    def put_documents(self, result: Result) -> None:
-        """Write what a result names."""
-        for key, content in result.documents.items():
-            self.ai.s3.put_object(Bucket=self.ai.bucket, Key=key, Body=content)
 
     def message_id(self, queue_url: str) -> str:
         """The ID of the one letter on a dead-letter queue, once it is there."""
@@ -131,15 +108,8 @@ def results_stuck(scene: Scene) -> Iterator[dict[str, str]]:
     with scene.patch.context() as patch:
         patch.setenv("SQS_RESULT_QUEUE_URL", f"{scene.ai.result_queue}-gone")
         yield {}
-    beats = {"poller-results-0": Beat(time.monotonic() - 95, within_s=60)}
-    report = health.Report(pid=12, at=time.monotonic(), state="taking", beats=beats)
-    health.write(scene.directory, report)
-    with scene.patch.context() as patch, ThreadingHTTPServer(("127.0.0.1", 0), health.Handler) as server:
-        patch.setattr(health, "directory", lambda: scene.directory)
-        patch.setenv("GRAPHNODE_HEALTH_PORT", str(server.server_address[1]))
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    with health_of(scene.directory, scene.patch, stuck=("poller-results-0", 95)):
         yield {}
-        server.shutdown()
     scene.ai.execute(WORKER, None)
     yield {}
 
@@ -231,14 +201,14 @@ def wrong_owner(scene: Scene) -> Iterator[dict[str, str]]:
 def object_not_found(scene: Scene) -> Iterator[dict[str, str]]:
     result = scene.letter("OBJECT_NOT_FOUND", with_documents=False)
     yield {"TASK": result.task_id}
-    scene.put_documents(result)
+    scene.ai.put_documents(result)
     yield {"TASK": result.task_id}
     yield {"TASK": result.task_id}
 
 
 def unexplained(scene: Scene) -> Iterator[dict[str, str]]:
     result = scene.ai.result("graph")
-    scene.put_documents(result)
+    scene.ai.put_documents(result)
     scene.ai.sqs.send_message(QueueUrl=scene.ai.dead_letter_queue, MessageBody=result.body)
     yield {"TASK": result.task_id}
     yield {"TASK": result.task_id}
@@ -289,11 +259,8 @@ def pattern_of(says: list[str], words: Mapping[str, str]) -> re.Pattern[str]:
     return re.compile(".*?".join(re.escape(part.strip()) for part in parts))
 
 
-class Terminal:
-    """Where the runbook's commands are typed."""
-
-    def __init__(self, patch: pytest.MonkeyPatch, captured: pytest.CaptureFixture[str]) -> None:
-        self.patch, self.captured = patch, captured
+class Typist(Terminal):
+    """Types the runbook's commands."""
 
     def play(self, chapter: Chapter, scenes: Iterator[dict[str, str]]) -> None:
         """Type all commands of a chapter."""
@@ -326,21 +293,10 @@ class Terminal:
         assert not re.fullmatch(r"[A-Z][A-Z_]+", word) or word in ADVICE, f"no situation says what {word} is"
         return word
 
-    def run(self, arguments: list[str]) -> tuple[int, str]:
-        """Run `graphnode` as its script does, with somebody who says yes; its exit code, and all that it printed."""
-        with self.patch.context() as patch:
-            patch.setattr(sys, "argv", arguments)
-            patch.setattr(sys, "stdin", StringIO("y\n"))
-            with pytest.raises(SystemExit) as ended:
-                cli.main()
-        output, errors = self.captured.readouterr()
-        code = ended.value.code
-        return (code, output + errors) if isinstance(code, int) else (int(code is not None), f"{output}{errors}{code}")
-
 
 @pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
-    return Terminal(monkeypatch, capsys)
+def typist(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typist:
+    return Typist(monkeypatch, capsys)
 
 
 def test_there_is_a_situation_for_each_chapter() -> None:
@@ -349,15 +305,15 @@ def test_there_is_a_situation_for_each_chapter() -> None:
 
 @pytest.mark.parametrize("title", ALERTS)
 def test_what_is_typed_at_an_alert_says_what_is_wrong_and_then_that_it_is_over(
-    title: str, ai: AiServer, fcm: FcmServer, monkeypatch: pytest.MonkeyPatch, terminal: Terminal, tmp_path: Path
+    title: str, ai: AiServer, fcm: FcmServer, monkeypatch: pytest.MonkeyPatch, typist: Typist, tmp_path: Path
 ) -> None:
     chapter = CHAPTERS[title]
-    terminal.play(chapter, ALERTS[title](Scene(chapter, ai, monkeypatch, fcm, tmp_path)))
+    typist.play(chapter, ALERTS[title](Scene(chapter, ai, monkeypatch, fcm, tmp_path)))
 
 
 @pytest.mark.parametrize("title", LETTERS)
 def test_what_is_typed_at_a_dead_letter_explains_it_and_then_it_is_gone(
-    title: str, shared_ai: AiServer, fcm: FcmServer, monkeypatch: pytest.MonkeyPatch, terminal: Terminal, tmp_path: Path
+    title: str, shared_ai: AiServer, fcm: FcmServer, monkeypatch: pytest.MonkeyPatch, typist: Typist, tmp_path: Path
 ) -> None:
     chapter = CHAPTERS[title]
-    terminal.play(chapter, LETTERS[title](Scene(chapter, shared_ai, monkeypatch, fcm, tmp_path)))
+    typist.play(chapter, LETTERS[title](Scene(chapter, shared_ai, monkeypatch, fcm, tmp_path)))

@@ -1,0 +1,483 @@
+"""Every command that a document has: it can be typed as it stands there, and something runs it.
+
+What is typed with `graphnode` is run by tests/e2e, in docs/runbook.md's situations and in a stack with data in it
+(tests/e2e/test_document_commands.py). Here each is parsed by its program's own parser, and then does not begin.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from configparser import ConfigParser
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import click
+import msgspec
+import pytest
+from botocore import xform_name
+from ruamel.yaml import YAML
+
+from graphnode import cli
+from graphnode.settings import Settings, environment_name
+from graphnode.settings_guide import OTHERS
+from release.dockerfile import stages_of
+from tests.documents import PROJECT, RUN, Code, Command, document, paths
+from tests.unit.test_contract_document import names_in
+
+COMMANDS = [command for path in paths() for command in document(path).commands]
+
+STACK = "e2e/test_development_stack.py"
+
+#: Which test runs a command that goes on until it is stopped, or needs a machine of its own: by how it begins.
+RUN_BY = {
+    "dramatiq graphnode.actors": "e2e/test_results.py",
+    "graphnode ai": "e2e/test_ai.py",
+    "graphnode demo": f"{STACK}::test_the_demo_is_as_it_should_be",
+    "graphnode dev": f"{STACK}::test_dev_keeps_its_data_stops_in_time_and_runs_once_in_a_directory",
+    "graphnode status --watch": "integration/test_activity.py",
+    "graphnode worker": "e2e/test_logs.py::test_nothing_planted_is_logged_and_every_line_is_an_event",
+    "promtool": "unit/test_deploy.py::test_promtool_finds_the_alerts_right",
+}
+
+#: What no test runs, and why. Each is parsed all the same, as everything is.
+NOT_RUN = {
+    "make test": "it is what runs the tests, and .ci/run calls it",
+    "make lint": ".ci/run calls it before the tests",
+    "make install": "the tests run in what it has made",
+    "make demo": "graphnode demo, which is run",
+    "make dev": "graphnode dev, which is run",
+    "make chaos": "ten minutes; e2e/test_chaos.py has one of them",
+    "make contract": "npm's registry, and the tests in tests/contract, which are run",
+    "make fuzz": "an hour; unit/test_fuzz_corpus.py feeds the same targets",
+    "make mutants": "ten minutes; unit/test_mutants.py has small ones",
+    "make audit": "PyPI",
+    "make lock": "PyPI; and it changes the repository",
+    "make format": "it changes the repository",
+    "make clean": "it would remove what the tests run in",
+    "make image-check": "root, PyPI, and minutes",
+    "make release-check": "PyPI, and minutes",
+    "python -m benchmarks.": "minutes each; their figures' arithmetic is tested",
+    "python -m chaos": "as make chaos",
+    "python -m fuzz": "as make fuzz",
+    "python -m mutants": "as make mutants",
+    "python -m pytest": "it is what runs the tests",
+    "pip install": "PyPI; make install and make release-check do it",
+}
+
+#: Variables that documents name and no setting is: whose they are.
+OTHER_VARIABLES = {
+    *OTHERS,
+    "CHAOS_MINUTES",  # make's
+    "CHAOS_SEED",
+    "FUZZ_MINUTES",
+    "PYTHONS",
+    "HYPOTHESIS_PROFILE",  # the tests'
+    "KILL_POINTS",
+    "OTEL_SERVICE_NAME",  # OpenTelemetry's
+    "OTEL_RESOURCE_ATTRIBUTES",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_BSP_…",
+    "OTEL_SDK_DISABLED",
+}
+
+
+class Parsed(BaseException):
+    """A program has taken its arguments, and would begin now."""
+
+
+class Unfit(Exception):
+    """A command that cannot be typed as it stands there."""
+
+
+def ids(command: Command) -> str:
+    return str(command)
+
+
+@pytest.fixture(autouse=True)
+def nothing_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs end when they have parsed their arguments."""
+    parse = argparse.ArgumentParser.parse_args
+
+    def parse_and_end(*arguments: Any, **options: Any) -> None:
+        parse(*arguments, **options)
+        raise Parsed
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_end)
+
+
+@pytest.mark.parametrize("command", sorted(set(COMMANDS)), ids=ids)
+def test_a_command_can_be_typed_as_it_stands_there(command: Command) -> None:
+    try:
+        check(command.words, whole=command.typed)
+    except Unfit as error:
+        pytest.fail(f"{command}\n{error}")
+
+
+@pytest.mark.parametrize("command", sorted({c for c in COMMANDS if c.typed}), ids=ids)
+def test_a_command_to_be_typed_is_run_by_a_test_or_says_what_it_needs(command: Command) -> None:
+    line = " ".join(command.words)
+    if command.words[0] in ("aws", "docker"):
+        wanted = "AWS" if command.words[0] == "aws" else "Docker"
+        assert wanted in command.needs, f"{command}\nHave its chapter say that it needs {wanted}."
+        return
+    held = (
+        RUN.match(line)
+        or any(line.startswith(known) for known in (*RUN_BY, *NOT_RUN))
+        or command.needs & {"AWS", "Docker"}
+        or command.words[0] in ("export", "cd")
+    )
+    assert held, (
+        f"{command}\nNo test runs it: name the one that does (RUN_BY in this file), or what keeps it from being run "
+        "(NOT_RUN), or have its chapter say that it needs AWS or Docker."
+    )
+
+
+def test_each_command_of_graphnode_is_shown_somewhere_as_it_is_typed_and_so_it_is_run() -> None:
+    shown = {leaf(command.words) for command in COMMANDS if command.words[0] == "graphnode" and command.typed}
+
+    assert set(leaves(cli.commands, "graphnode")) - {leaf(known.split()) for known in RUN_BY} <= shown
+
+
+@pytest.mark.parametrize("proof", RUN_BY.values())
+def test_who_is_said_to_run_a_command_is_there(proof: str) -> None:
+    file, _, name = proof.partition("::")
+
+    assert (PROJECT / "tests" / file).exists()
+    assert not name or name in names_in(file)
+
+
+def test_nothing_is_said_of_commands_that_no_document_has() -> None:
+    lines = {" ".join(command.words) for command in COMMANDS} | {f"make {name}" for name in targets()}
+
+    assert {known for known in (*RUN_BY, *NOT_RUN) if not any(line.startswith(known) for line in lines)} == set()
+
+
+CODES = [code for path in paths() for code in document(path).codes]
+VARIABLE = re.compile(
+    r"(?:GRAPHNODE|AWS|SQS|S3|OTEL|SENTRY|FIREBASE|GOOGLE|dramatiq_prom|CHAOS|FUZZ|KILL|HYPOTHESIS)_[\w…]+"
+)
+
+
+@pytest.mark.parametrize(
+    "code", sorted({c for c in CODES if VARIABLE.match(c.text)}), ids=lambda c: f"{c.document.name}:{c.line}: {c.text}"
+)
+def test_a_variable_that_is_named_is_one(code: Code) -> None:
+    known = {environment_name(field.name) for field in msgspec.structs.fields(Settings)} | OTHER_VARIABLES
+
+    assert code.text.partition("=")[0] in known, "no setting, and none of OTHER_VARIABLES in this file"
+
+
+def check(words: Sequence[str], *, whole: bool) -> None:
+    """See that a program takes its arguments. Raises Unfit."""
+    match words:
+        case ["graphnode", *arguments]:
+            check_click(cli.commands, "graphnode", arguments, whole=whole)
+        case ["make", *arguments]:
+            check_make(arguments)
+        case ["python", "-m", "pytest", *arguments]:
+            check_pytest(arguments)
+        case ["python", "-m", module] if module.endswith(".…") and not whole:
+            check_files([module.removesuffix(".…")])
+        case ["python", "-m", module, *arguments]:
+            check_module(module, arguments)
+        case ["python", "-c", program]:
+            compile(program, "<document>", "exec")
+        case ["dramatiq", *arguments]:
+            check_dramatiq(arguments)
+        case ["docker", *arguments]:
+            check_docker(arguments, whole=whole)
+        case ["aws", service, operation, *arguments]:
+            check_aws(service, operation, arguments)
+        case ["pip", "install", *packages]:
+            check_packages(packages)
+        case ["promtool", "check" | "test", "rules", file] if (PROJECT / file).exists():
+            pass
+        case ["export", *assignments] if all("=" in one for one in assignments):
+            pass
+        case ["psql", _, "-f", file]:
+            check_files([file])
+        case ["psql", _, "-c", _]:
+            pass
+        case ["git", "clone" | "switch" | "rebase" | "push", *_] | ["cd", _]:
+            pass
+        case _:
+            raise Unfit("nobody knows this program: teach `check` in this file to parse it")
+
+
+def check_click(command: click.Command, name: str, arguments: Sequence[str], *, whole: bool) -> None:
+    """A click program. What is only named in a text may lack arguments, and have no values."""
+    chosen, rest = resolve(command, arguments)
+    if not whole:
+        known = {name for parameter in chosen.params for name in parameter.opts} | {"--help", "-h"}
+        takes_any = chosen.context_settings.get("ignore_unknown_options")
+        if not takes_any and (unknown := [one for one in rest if one.startswith("-") and one not in known]):
+            raise Unfit(f"no option {' '.join(unknown)} of {chosen.name}")
+        return
+    try:
+        # A command keeps what it has from the program's own context, such as `-h`: other tests ask it for help.
+        program = click.Context(command, info_name=name, **command.context_settings)
+        chosen.make_context(chosen.name or name, list(rest), parent=program)
+    except click.exceptions.Exit:
+        pass
+    except click.BadParameter as error:
+        # Files are their reader's.
+        if "does not exist" not in error.message:
+            raise Unfit(error.format_message()) from None
+    except click.UsageError as error:
+        raise Unfit(error.format_message()) from None
+
+
+def resolve(command: click.Command, arguments: Sequence[str]) -> tuple[click.Command, Sequence[str]]:
+    """The command that these arguments choose, and those that are left."""
+    while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
+        found = command.commands.get(arguments[0])
+        if found is None:
+            raise Unfit(f"no command {arguments[0]}")
+        command, arguments = found, arguments[1:]
+    return command, arguments
+
+
+def leaf(words: Sequence[str]) -> str:
+    """The name of the command that is chosen, as it is typed."""
+    command, names = cli.commands, ["graphnode"]
+    for word in words[1:]:
+        if not isinstance(command, click.Group) or word not in command.commands:
+            break
+        command = command.commands[word]  # type: ignore[assignment]
+        names.append(word)
+    return " ".join(names)
+
+
+def leaves(command: click.Command, name: str) -> Iterator[str]:
+    if isinstance(command, click.Group):
+        for word, below in command.commands.items():
+            yield from leaves(below, f"{name} {word}")
+    else:
+        yield name
+
+
+def targets() -> set[str]:
+    """What `make` can make."""
+    return set(re.findall(r"^([a-z-]+):.*##", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+
+
+def check_make(arguments: Sequence[str]) -> None:
+    makefile = (PROJECT / "Makefile").read_text()
+    for argument in arguments:
+        name, assigned, _ = argument.partition("=")
+        if assigned and not re.search(rf"\$\({name}\b|\$\(if \$\({name}\)|^{name} \?=", makefile, re.MULTILINE):
+            raise Unfit(f"the Makefile does not use {name}")
+        if not assigned and name not in targets():
+            raise Unfit(f"the Makefile has no target {name}")
+    recipe = subprocess.run(
+        ["make", "--dry-run", "--assume-old=.venv/.installed", *arguments], cwd=PROJECT, capture_output=True, text=True
+    )
+    if recipe.returncode:
+        raise Unfit(recipe.stderr)
+    for module, rest in re.findall(r"-m ((?:chaos|fuzz|mutants|graphnode)\b[\w.]*)([^|;\n]*)", recipe.stdout):
+        check_module(module, rest.split())
+
+
+def check_pytest(arguments: Sequence[str]) -> None:
+    check_files([one for one in arguments if "/" in one])
+
+
+def check_files(names: Sequence[str]) -> None:
+    if missing := [name for name in names if not (PROJECT / name).exists()]:
+        raise Unfit(f"there is no {' '.join(missing)}")
+
+
+def check_module(name: str, arguments: Sequence[str]) -> None:
+    """A program of this project, which parses its arguments with argparse or click."""
+    try:
+        package = importlib.import_module(name)
+        module = importlib.import_module(f"{name}.__main__") if hasattr(package, "__path__") else package
+    except ModuleNotFoundError as error:
+        raise Unfit(str(error)) from None
+    main = module.main
+    if isinstance(main, click.Command):
+        check_click(main, name, arguments, whole=True)
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [name, *arguments])
+        if "argparse" not in vars(module):
+            if arguments:
+                raise Unfit(f"{name} takes no arguments")
+            return
+        try:
+            main()
+        except Parsed:
+            pass
+        except SystemExit:
+            raise Unfit(f"{name} does not take {' '.join(arguments)}") from None
+
+
+def check_dramatiq(arguments: Sequence[str]) -> None:
+    from dramatiq.cli import make_argument_parser
+
+    try:
+        make_argument_parser().parse_args([one for one in arguments if one != "OPTIONS"])
+    except Parsed:
+        pass
+    except SystemExit:
+        raise Unfit("dramatiq does not take these arguments") from None
+
+
+def check_docker(arguments: Sequence[str], *, whole: bool) -> None:
+    """Services, profiles and stages are there; what a container is to run is a command of ours."""
+    if arguments[0] == "build":
+        stages = {stage.name for stage in stages_of(PROJECT / "Dockerfile")}
+        if "--target" in arguments and arguments[arguments.index("--target") + 1] not in stages:
+            raise Unfit("the Dockerfile has no such stage")
+    if arguments[0] != "compose":
+        return
+    services = YAML(typ="safe").load(PROJECT / "docker-compose.yml")["services"]
+    profiles = {profile for service in services.values() for profile in service.get("profiles", [])}
+    if "--profile" in arguments and arguments[arguments.index("--profile") + 1] not in profiles:
+        raise Unfit("docker-compose.yml has no such profile")
+    if "exec" in arguments or "run" in arguments:
+        at = next((at for at, word in enumerate(arguments) if word in services), None)
+        if at is None:
+            raise Unfit("docker-compose.yml has no such service")
+        if rest := arguments[at + 1 :]:
+            check(rest, whole=whole)
+
+
+def check_aws(service: str, operation: str, arguments: Sequence[str]) -> None:
+    """The operation is one of AWS's API, and so are its parameters; `deploy` is the AWS CLI's own."""
+    options = [one for one in arguments if one.startswith("--")]
+    if (service, operation) == ("cloudformation", "deploy"):
+        known = {"--stack-name", "--template-file", "--capabilities", "--parameter-overrides"}
+        check_parameters(arguments)
+    elif (service, operation) == ("ecr", "get-login-password"):
+        known = set()
+    else:
+        model = botocore.session.get_session().get_service_model(service)
+        operations = {xform_name(name, "-"): name for name in model.operation_names}
+        if operation not in operations:
+            raise Unfit(f"AWS's {service} has no {operation}")
+        shape = model.operation_model(operations[operation]).input_shape
+        known = {f"--{xform_name(name, '-')}" for name in (shape.members if shape else ())}
+    if unknown := set(options) - known - {"--query", "--output", "--region"}:
+        raise Unfit(f"aws {service} {operation} has no {' '.join(sorted(unknown))}")
+
+
+def check_parameters(arguments: Sequence[str]) -> None:
+    """The parameters of a deployment are the template's, and none that it wants lacks."""
+    template = re.search(r"^Parameters:\n(.*?)^\S", (PROJECT / "deploy/cloudformation.yml").read_text(), re.M | re.S)
+    assert template
+    wants = {
+        name: "Default:" in about
+        for name, about in re.findall(r"^  (\w+):\n((?:    .*\n)+)", template[1], re.MULTILINE)
+    }
+    given = {one.partition("=")[0] for one in arguments[arguments.index("--parameter-overrides") + 1 :] if "=" in one}
+    if wrong := given - wants.keys():
+        raise Unfit(f"the template has no parameter {' '.join(sorted(wrong))}")
+    if lacking := {name for name, has_default in wants.items() if not has_default} - given:
+        raise Unfit(f"the template wants {' '.join(sorted(lacking))}")
+    check_files([arguments[arguments.index("--template-file") + 1]])
+
+
+def check_packages(packages: Sequence[str]) -> None:
+    config = ConfigParser()
+    config.read(PROJECT / "setup.cfg")
+    for package in packages:
+        found = re.fullmatch(r"graphnode-worker(?:\[([\w,]+)\])?", package)
+        if not found:
+            raise Unfit(f"{package} is not this project")
+        if unknown := set((found[1] or "").split(",")) - {"", *config["options.extras_require"]}:
+            raise Unfit(f"there is no extra {' '.join(unknown)}")
+
+
+def test_a_command_that_is_wrong_is_found() -> None:
+    wrong = [
+        "graphnode dlq redrive --reson X",
+        "graphnode dlq redriv",
+        "graphnode prune",
+        "graphnode prune --older-than never",
+        "make tests",
+        "make chaos CHAOS_HOURS=1",
+        "python -m benchmarks.consume --observd",
+        "python -m benchmarks.gone",
+        "python -m mutants --all",
+        "python -m pytest tests/gone",
+        "dramatiq graphnode.actors --proceses 2",
+        "docker compose exec workers graphnode status",
+        "docker compose --profile observing up",
+        "docker compose exec worker graphnode statu",
+        "docker build --target gone .",
+        "aws sqs purge-queues --queue-url U",
+        "aws sqs purge-queue --url U",
+        "aws cloudformation deploy --template-file deploy/cloudformation.yml --parameter-overrides Images=x",
+        "pip install graphnode-worker[all]",
+        "kubectl apply",
+    ]
+    found = []
+    for line in wrong:
+        try:
+            check(line.split(), whole=True)
+        except Unfit:
+            found.append(line)
+    assert found == wrong
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_each_target_of_make_is_documented_here() -> None:
+    """`make help` is the reference; here only that no target lacks its line."""
+    phony = re.findall(r"^\.PHONY: (.+)$", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+
+    assert {name for line in phony for name in line.split()} == targets()
+
+
+DOCUMENT = """# Some
+
+This needs AWS, and `graphnode status` does not; `make` and `graphnode` are no commands.
+
+```console
+$ graphnode doctor    # exit code 2
+✗ database            nobody listens
+$ NAME=value .venv/bin/python -m pytest \\
+    tests/unit && make lint
+```
+
+## More
+
+Here one needs Docker.
+
+| `HYPOTHESIS_PROFILE=nightly make test` | `it's graphnode` |
+|---|---|
+
+```sh
+aws sts get-caller-identity | cat
+```
+
+```text
+$ graphnode forget ada
+```
+"""
+
+
+def test_the_commands_of_a_document_are_found(tmp_path: Path) -> None:
+    written = tmp_path / "some.md"
+    written.write_text(DOCUMENT)
+
+    found = [(" ".join(one.words), one.typed, sorted(one.needs), one.says) for one in document(written).commands]
+
+    assert found == [
+        ("graphnode status", False, ["AWS"], ()),
+        ("graphnode doctor", True, ["AWS"], ("✗ database            nobody listens",)),
+        ("python -m pytest tests/unit", True, ["AWS"], ()),
+        ("make lint", True, ["AWS"], ()),
+        ("make test", False, ["AWS", "Docker"], ()),
+        ("aws sts get-caller-identity", True, ["AWS", "Docker"], ()),
+        ("cat", True, ["AWS", "Docker"], ()),
+    ]
