@@ -41,7 +41,7 @@ from graphnode.request_payloads import (
     new_task_id,
 )
 from graphnode.rules.microscope import parse_task_id
-from graphnode.rules.notifications import is_pushed, workspace_completed
+from graphnode.rules.notifications import workspace_completed
 from graphnode.settings import RequestSettings, read_request_settings
 from graphnode.storage import graphs, microscope, notifications, tasks
 from graphnode.storage.database import close_database, open_database, transaction, user_transaction
@@ -354,7 +354,7 @@ def _fail_document(task: Message, error: str) -> None:
             type=notice.event,
             payload=notice.payload(task.task_id),
             event=":".join((task.task_id, notice.event, workspace_id, FailureReason.NOT_PUBLISHED)),
-            push=is_pushed(notice.event),
+            push=notice.is_pushed,
         )
 
 

@@ -10,7 +10,7 @@ from graphnode.actors.notifications import enqueue
 from graphnode.envelopes import Envelope, Payload
 from graphnode.objects import check_keys
 from graphnode.repairs import Warnings
-from graphnode.rules.notifications import Notice, is_pushed
+from graphnode.rules.notifications import Notice
 from graphnode.storage import notifications, tasks, users
 from graphnode.storage.database import user_transaction
 from graphnode.storage.tasks import FailureReason, Key, TaskStatus
@@ -61,9 +61,9 @@ class Effects:
             event=":".join(filter(None, (self.envelope.task_id, event, key))),
             # The time of a task that is overdue was over then, however late it is noticed: old news is not pushed.
             created_at=at or (self.envelope.timestamp if self.envelope.no_news_since else None),
-            push=is_pushed(event),
+            push=notice.is_pushed,
         )
-        if written and is_pushed(event):
+        if written and notice.is_pushed:
             self.to_deliver.append(written)
 
 

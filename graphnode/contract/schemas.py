@@ -88,7 +88,7 @@ def schemas() -> dict[str, Schema]:
         "documents/add-node-batch": add_node_batch(),
         "documents/microscope-standardized": microscope_standardized(),
         "documents/microscope-block-graph": microscope_block_graph(),
-        **{f"notifications/{kind.event}": notification(kind) for kind in NOTICES},
+        **{f"notifications/{kind.event}": notification(kind) for kind in NOTICES.values()},
     }
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
-from enum import StrEnum
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import msgspec
@@ -28,29 +27,28 @@ ZERO_WIDTH_JOINER = "\u200d"
 SKIN_TONES = range(0x1F3FB, 0x1F400)
 
 
-class Event(StrEnum):
-    """The types of notification (the contract)."""
+class PushText(NamedTuple):
+    """What stands on the phone; `body` takes its values from the notification's payload."""
 
-    GRAPH_COMPLETED = "GRAPH_GENERATION_COMPLETED"
-    GRAPH_FAILED = "GRAPH_GENERATION_FAILED"
-    GRAPH_PROGRESS = "GRAPH_GENERATION_PROGRESS_UPDATED"
-    SUMMARY_COMPLETED = "GRAPH_SUMMARY_COMPLETED"
-    SUMMARY_FAILED = "GRAPH_SUMMARY_FAILED"
-    NODES_COMPLETED = "ADD_CONVERSATION_COMPLETED"
-    NODES_FAILED = "ADD_CONVERSATION_FAILED"
-    DOCUMENT_COMPLETED = "MICROSCOPE_DOCUMENT_COMPLETED"
-    DOCUMENT_FAILED = "MICROSCOPE_DOCUMENT_FAILED"
-    WORKSPACE_COMPLETED = "MICROSCOPE_WORKSPACE_COMPLETED"
+    title: str
+    body: str
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What the app is told of an event, beside the task's ID: the payload of a notification.
 
     Parameters:
-      event: its type.
+      event: its type (the contract).
+      push: how it reads on the phone. None: it is stored for the app to read, and not pushed.
     """
 
-    event: ClassVar[Event]
+    event: ClassVar[str]
+    push: ClassVar[PushText | None] = None
+
+    @property
+    def is_pushed(self) -> bool:
+        """Whether it goes to the user's phone."""
+        return self.push is not None
 
     def payload(self, task_id: str) -> dict[str, Any]:
         """The payload as it is stored."""
@@ -60,7 +58,8 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class GraphCompleted(Notice, frozen=True, kw_only=True):
     """The user has a new graph."""
 
-    event = Event.GRAPH_COMPLETED
+    event = "GRAPH_GENERATION_COMPLETED"
+    push = PushText("Graph Ready", "Your knowledge graph ({nodeCount} nodes) is ready!")
 
     node_count: int
     """How many nodes it has."""
@@ -75,7 +74,8 @@ class GraphCompleted(Notice, frozen=True, kw_only=True):
 class GraphFailed(Notice, frozen=True, kw_only=True):
     """There is no new graph. One that the user had is still there."""
 
-    event = Event.GRAPH_FAILED
+    event = "GRAPH_GENERATION_FAILED"
+    push = PushText("Graph Generation Failed", "Failed to generate knowledge graph. Please try again.")
 
     error: str
     """Why, in the AI server's words."""
@@ -84,7 +84,7 @@ class GraphFailed(Notice, frozen=True, kw_only=True):
 class GraphProgress(Notice, frozen=True, kw_only=True):
     """How far the AI server is with a graph. Stored only, not pushed."""
 
-    event = Event.GRAPH_PROGRESS
+    event = "GRAPH_GENERATION_PROGRESS_UPDATED"
 
     current_stage: str
     """What the AI server is doing, in its own words."""
@@ -99,7 +99,8 @@ class GraphProgress(Notice, frozen=True, kw_only=True):
 class SummaryCompleted(Notice, frozen=True, kw_only=True):
     """The user's graph has a new summary."""
 
-    event = Event.SUMMARY_COMPLETED
+    event = "GRAPH_SUMMARY_COMPLETED"
+    push = PushText("Graph Summary Ready", "The summary of your knowledge graph is ready!")
 
     detail_level: str | None
     """`brief`, `standard` or `detailed`."""
@@ -108,7 +109,8 @@ class SummaryCompleted(Notice, frozen=True, kw_only=True):
 class SummaryFailed(Notice, frozen=True, kw_only=True):
     """There is no new summary. One that the user had is still there."""
 
-    event = Event.SUMMARY_FAILED
+    event = "GRAPH_SUMMARY_FAILED"
+    push = PushText("Graph Summary Failed", "Failed to summarize your knowledge graph. Please try again.")
 
     error: str
     """Why, in the AI server's words."""
@@ -117,7 +119,10 @@ class SummaryFailed(Notice, frozen=True, kw_only=True):
 class NodesCompleted(Notice, frozen=True, kw_only=True):
     """New sources are in the user's graph."""
 
-    event = Event.NODES_COMPLETED
+    event = "ADD_CONVERSATION_COMPLETED"
+    push = PushText(
+        "Graph Updated", "{nodeCount} nodes and {edgeCount} connections were added to your knowledge graph."
+    )
 
     node_count: int
     """How many nodes are new."""
@@ -130,7 +135,8 @@ class NodesCompleted(Notice, frozen=True, kw_only=True):
 class NodesFailed(Notice, frozen=True, kw_only=True):
     """Nothing was added to the user's graph."""
 
-    event = Event.NODES_FAILED
+    event = "ADD_CONVERSATION_FAILED"
+    push = PushText("Graph Update Failed", "Failed to update your knowledge graph. Please try again.")
 
     error: str
     """Why, in the AI server's words."""
@@ -150,7 +156,7 @@ class DocumentEnded(Notice, frozen=True, kw_only=True):
 class DocumentCompleted(DocumentEnded, frozen=True, kw_only=True):
     """A document of a workspace is there. Stored only, not pushed."""
 
-    event = Event.DOCUMENT_COMPLETED
+    event = "MICROSCOPE_DOCUMENT_COMPLETED"
 
     chunks_count: int | None
     """How many chunks it has."""
@@ -159,7 +165,7 @@ class DocumentCompleted(DocumentEnded, frozen=True, kw_only=True):
 class DocumentFailed(DocumentEnded, frozen=True, kw_only=True):
     """A document of a workspace could not be made. Stored only, not pushed."""
 
-    event = Event.DOCUMENT_FAILED
+    event = "MICROSCOPE_DOCUMENT_FAILED"
 
     error: str | None
     """Why, in the AI server's words."""
@@ -168,7 +174,11 @@ class DocumentFailed(DocumentEnded, frozen=True, kw_only=True):
 class WorkspaceCompleted(Notice, frozen=True, kw_only=True):
     """The last document of a workspace has ended."""
 
-    event = Event.WORKSPACE_COMPLETED
+    event = "MICROSCOPE_WORKSPACE_COMPLETED"
+    push = PushText(
+        "Microscope Workspace Ready",
+        'Your workspace "{workspaceName}" is ready! ({completedCount} passed, {failedCount} failed)',
+    )
 
     group_id: str
     """The workspace."""
@@ -180,50 +190,14 @@ class WorkspaceCompleted(Notice, frozen=True, kw_only=True):
     """How many failed."""
 
 
-#: What each event tells.
-NOTICES: tuple[type[Notice], ...] = (
-    GraphCompleted,
-    GraphFailed,
-    GraphProgress,
-    SummaryCompleted,
-    SummaryFailed,
-    NodesCompleted,
-    NodesFailed,
-    DocumentCompleted,
-    DocumentFailed,
-    WorkspaceCompleted,
-)
+def _below(kind: type[Notice]) -> Iterator[type[Notice]]:
+    """The classes of those notifications that have a type."""
+    for each in kind.__subclasses__():
+        yield from [each] if "event" in vars(each) else _below(each)
 
 
-class PushText(NamedTuple):
-    """What stands on the phone; `body` takes its values from the notification's payload."""
-
-    title: str
-    body: str
-
-
-#: Types without a text are stored for the app to read, and not pushed.
-PUSH_TEXTS: Mapping[str, PushText] = {
-    Event.GRAPH_COMPLETED: PushText("Graph Ready", "Your knowledge graph ({nodeCount} nodes) is ready!"),
-    Event.GRAPH_FAILED: PushText("Graph Generation Failed", "Failed to generate knowledge graph. Please try again."),
-    Event.SUMMARY_COMPLETED: PushText("Graph Summary Ready", "The summary of your knowledge graph is ready!"),
-    Event.SUMMARY_FAILED: PushText(
-        "Graph Summary Failed", "Failed to summarize your knowledge graph. Please try again."
-    ),
-    Event.NODES_COMPLETED: PushText(
-        "Graph Updated", "{nodeCount} nodes and {edgeCount} connections were added to your knowledge graph."
-    ),
-    Event.NODES_FAILED: PushText("Graph Update Failed", "Failed to update your knowledge graph. Please try again."),
-    Event.WORKSPACE_COMPLETED: PushText(
-        "Microscope Workspace Ready",
-        'Your workspace "{workspaceName}" is ready! ({completedCount} passed, {failedCount} failed)',
-    ),
-}
-
-
-def is_pushed(event: str) -> bool:
-    """Whether this type of notification goes to the user's phone."""
-    return event in PUSH_TEXTS
+#: What each type of notification tells.
+NOTICES: Mapping[str, type[Notice]] = {kind.event: kind for kind in _below(Notice)}
 
 
 def workspace_completed(workspace_id: str, name: str | None, completed: int, failed: int) -> WorkspaceCompleted:
@@ -242,7 +216,8 @@ def workspace_completed(workspace_id: str, name: str | None, completed: int, fai
 
 def push_text(event: str, payload: Mapping[str, Any]) -> PushText:
     """Title and body of a pushed notification: of names in it, what is for the eye."""
-    text = PUSH_TEXTS[event]
+    text = NOTICES[event].push
+    assert text, "what has no text is not pushed"  # noqa: S101
     shown = {name: printable(value) if isinstance(value, str) else value for name, value in payload.items()}
     return text._replace(body=text.body.format_map(shown))
 

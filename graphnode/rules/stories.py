@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from graphnode.rules.microscope import parse_task_id
-from graphnode.rules.notifications import Event
+from graphnode.rules.notifications import GraphProgress
 from graphnode.rules.printable import printable
 
 #: Columns of the whole, of the time and of the label.
@@ -125,7 +125,7 @@ def _beginning(story: Story) -> Iterator[list[Line]]:
 
 
 def _progress(story: Story) -> Iterator[list[Line]]:
-    told = [one for one in story.notifications if one.type == Event.GRAPH_PROGRESS]
+    told = [one for one in story.notifications if one.type == GraphProgress.event]
     for index, one in enumerate(told[-MOST_PROGRESS:]):
         percent, eta = one.payload.get("progressPercent"), one.payload.get("etaSeconds")
         parts = [
@@ -172,7 +172,7 @@ def _unfinished(story: Story) -> str:
 
 def _told(story: Story) -> Iterator[list[Line]]:
     for one in story.notifications:
-        if one.type == Event.GRAPH_PROGRESS:
+        if one.type == GraphProgress.event:
             continue
         told = ", ".join(
             f"{name} {value}"

@@ -6,7 +6,7 @@ from peewee import SQL
 from ulid import ULID
 
 from graphnode.rules.microscope import SUFFIXES
-from graphnode.rules.notifications import Event
+from graphnode.rules.notifications import GraphProgress
 from graphnode.rules.stories import Attempt, Story, Told
 from graphnode.storage import failures
 from graphnode.storage.database import transaction
@@ -64,7 +64,7 @@ def _notifications(task: Task) -> list[Told]:
             id=row.id,
             type=row.type,
             # A failure that was noticed late says when it was, its ID when that was noticed.
-            at=row.created_at if row.type == Event.GRAPH_PROGRESS else ULID.from_str(row.id).datetime,
+            at=row.created_at if row.type == GraphProgress.event else ULID.from_str(row.id).datetime,
             payload=row.payload,
             push_status=row.push_status,
             push_attempts=row.push_attempts,

@@ -21,7 +21,7 @@ from graphnode.documents import (
 )
 from graphnode.envelopes import LONGEST_TASK_ID, peek, to_message
 from graphnode.errors import GraphNodeError
-from graphnode.rules.notifications import NOTICES, Notice
+from graphnode.rules.notifications import NOTICES
 
 SENT_AT = datetime(2026, 5, 24, tzinfo=UTC)
 
@@ -32,7 +32,6 @@ def read_features(raw: bytes) -> None:
 
 
 PAYLOADS = {kind.request_type: kind for kind in REQUESTS}
-NOTIFICATIONS: dict[str, type[Notice]] = {kind.event: kind for kind in NOTICES}
 DOCUMENTS: dict[str, Callable[[bytes], Any]] = {
     "graph": decode_graph,
     "features": read_features,
@@ -62,7 +61,7 @@ def read_request(task_type: str, value: Any) -> None:
 
 
 def read_notification(event: str, value: Any) -> None:
-    msgspec.convert(value, NOTIFICATIONS[event])
+    msgspec.convert(value, NOTICES[event])
     msgspec.convert(value, TaskOfNotification)
 
 

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from graphnode import cli
-from graphnode.rules.notifications import Event
+from graphnode.rules.notifications import GraphCompleted
 from graphnode.storage import failures, notifications, tasks
 from graphnode.storage.database import user_transaction
 from graphnode.storage.failures import Subject
@@ -52,7 +52,7 @@ def life(storage: None) -> None:
         for task_id in ("t1", "t2"):
             notifications.write(
                 user_id="ada",
-                type=Event.GRAPH_COMPLETED,
+                type=GraphCompleted.event,
                 payload={"taskId": task_id, "nodeCount": 36},
                 event=task_id,
                 push=True,

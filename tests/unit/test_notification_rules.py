@@ -9,10 +9,20 @@ from hypothesis import strategies as st
 
 from graphnode.rules.notifications import (
     LARGEST_PAYLOAD_BYTES,
-    Event,
+    NOTICES,
+    DocumentCompleted,
+    DocumentFailed,
+    GraphCompleted,
+    GraphFailed,
+    GraphProgress,
+    NodesCompleted,
+    NodesFailed,
+    Notice,
     PushText,
+    SummaryCompleted,
+    SummaryFailed,
+    WorkspaceCompleted,
     fitted,
-    is_pushed,
     push_data,
     push_text,
     shortened,
@@ -23,44 +33,41 @@ WORKSPACE = {"taskId": "t-1", "workspaceName": "Brot", "completedCount": 3, "fai
 
 
 @pytest.mark.parametrize(
-    ("event", "payload", "title", "body"),
+    ("notice", "payload", "title", "body"),
     [
-        (Event.GRAPH_COMPLETED, COUNTS, "Graph Ready", "Your knowledge graph (12 nodes) is ready!"),
+        (GraphCompleted, COUNTS, "Graph Ready", "Your knowledge graph (12 nodes) is ready!"),
+        (GraphFailed, {}, "Graph Generation Failed", "Failed to generate knowledge graph. Please try again."),
+        (SummaryCompleted, {}, "Graph Summary Ready", None),
+        (SummaryFailed, {}, "Graph Summary Failed", None),
+        (NodesCompleted, COUNTS, "Graph Updated", None),
+        (NodesFailed, {}, "Graph Update Failed", None),
         (
-            Event.GRAPH_FAILED,
-            {},
-            "Graph Generation Failed",
-            "Failed to generate knowledge graph. Please try again.",
-        ),
-        (Event.SUMMARY_COMPLETED, {}, "Graph Summary Ready", None),
-        (Event.SUMMARY_FAILED, {}, "Graph Summary Failed", None),
-        (Event.NODES_COMPLETED, COUNTS, "Graph Updated", None),
-        (Event.NODES_FAILED, {}, "Graph Update Failed", None),
-        (
-            Event.WORKSPACE_COMPLETED,
+            WorkspaceCompleted,
             WORKSPACE,
             "Microscope Workspace Ready",
             'Your workspace "Brot" is ready! (3 passed, 1 failed)',
         ),
     ],
 )
-def test_titles_and_bodies_are_the_contracts(event: Event, payload: dict[str, Any], title: str, body: str) -> None:
-    text = push_text(event, payload)
+def test_titles_and_bodies_are_the_contracts(
+    notice: type[Notice], payload: dict[str, Any], title: str, body: str
+) -> None:
+    text = push_text(notice.event, payload)
 
     assert text.title == title
     assert body in (None, text.body)
 
 
 def test_progress_and_documents_are_not_pushed() -> None:
-    unpushed = {event for event in Event if not is_pushed(event)}
+    unpushed = {notice for notice in NOTICES.values() if notice.push is None}
 
-    assert unpushed == {Event.GRAPH_PROGRESS, Event.DOCUMENT_COMPLETED, Event.DOCUMENT_FAILED}
+    assert unpushed == {GraphProgress, DocumentCompleted, DocumentFailed}
 
 
 def test_data_is_strings_only_with_type_and_task() -> None:
     payload = {"taskId": "t-1", "nodeCount": 12, "summaryIncluded": True, "ratio": 0.5, "themes": ["a"], "error": None}
 
-    assert push_data(Event.GRAPH_COMPLETED, "01K", payload) == {
+    assert push_data(GraphCompleted.event, "01K", payload) == {
         "type": "GRAPH_GENERATION_COMPLETED",
         "taskId": "t-1",
         "notificationId": "01K",
@@ -69,7 +76,7 @@ def test_data_is_strings_only_with_type_and_task() -> None:
         "ratio": "0.5",
         "themes": '["a"]',
     }
-    assert push_data(Event.GRAPH_FAILED, "01K", {})["taskId"] == ""
+    assert push_data(GraphFailed.event, "01K", {})["taskId"] == ""
 
 
 def size(text: PushText, data: dict[str, str]) -> int:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.rules.notifications import Event
+from graphnode.rules.notifications import GraphProgress
 from graphnode.rules.stories import WIDTH, Attempt, Story, Told, story_text
 
 START = datetime(2026, 5, 24, 23, 59, 50, tzinfo=UTC)
@@ -55,7 +55,7 @@ STORY = Story(
     ],
     notifications=[
         told(
-            Event.GRAPH_PROGRESS, 4, payload={"currentStage": "Clustering", "progressPercent": 40.0, "etaSeconds": 30}
+            GraphProgress.event, 4, payload={"currentStage": "Clustering", "progressPercent": 40.0, "etaSeconds": 30}
         ),
         told(
             "GRAPH_GENERATION_COMPLETED",
@@ -132,7 +132,7 @@ def test_a_task_of_which_nothing_is_stored_is_told_by_its_dead_letter() -> None:
 
 
 def test_of_much_progress_the_newest_is_told() -> None:
-    much = [told(Event.GRAPH_PROGRESS, second, payload={"currentStage": f"stage {second}"}) for second in range(40)]
+    much = [told(GraphProgress.event, second, payload={"currentStage": f"stage {second}"}) for second in range(40)]
     lines = text_of(msgspec.structs.replace(STORY, notifications=much)).splitlines()
     stages = [line[24:] for line in lines if line[10:].startswith("progress")]
     assert stages == ["… 30 times before", *(f"stage {second}" for second in range(30, 40))]
