@@ -13,7 +13,6 @@ from graphnode.objects import read_document
 from graphnode.rules.add_node import merge_batch
 from graphnode.rules.notifications import NodesCompleted, NodesFailed
 from graphnode.storage import graphs
-from graphnode.storage.tasks import TaskStatus
 
 
 @dramatiq.actor(actor_name="add_node", queue_name=RESULT_QUEUE)
@@ -30,15 +29,14 @@ def add_node(envelope: Envelope[AddNodeResult]) -> None:
     warnings = Counter[str]()
     batch = decode_add_node_batch(read_document(result.result_s3_key), warnings=warnings)
 
-    with effects_of(envelope, user_id=result.user_id, ends=TaskStatus.COMPLETED) as effects:
+    with effects_of(envelope, user_id=result.user_id) as effects:
         if effects.repeated:
             return
         stored = graphs.load_for_merge(result.user_id)
         changes, left_out = merge_batch(stored, batch, user_id=result.user_id)
         warnings.update(left_out)
         graphs.apply_changes(result.user_id, changes)
-        # Text beside COMPLETED tells of a partial failure: a success all the same (the contract).
-        effects.finish(TaskStatus.COMPLETED, error=result.error, warnings=warnings)
+        effects.finish(warnings=warnings)
         effects.notify(
             NodesCompleted(
                 node_count=sum(node.orig_id not in stored.nodes for node in changes.nodes),
@@ -51,9 +49,9 @@ def add_node(envelope: Envelope[AddNodeResult]) -> None:
 def note_failure(envelope: Envelope[AddNodeResult]) -> None:
     """Give the graph's status back as it was, and say that nothing was added."""
     result = envelope.payload
-    with effects_of(envelope, user_id=result.user_id, ends=TaskStatus.FAILED) as effects:
+    with effects_of(envelope, user_id=result.user_id) as effects:
         if effects.repeated:
             return
         graphs.add_node_failed(result.user_id)
-        effects.finish(TaskStatus.FAILED, error=result.error_text)
+        effects.finish()
         effects.notify(NodesFailed(error=result.error_text))

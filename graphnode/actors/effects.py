@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from graphnode.actors.notifications import enqueue
-from graphnode.envelopes import Envelope, Payload
+from graphnode.envelopes import Envelope, Payload, ResultPayload
 from graphnode.objects import check_keys
 from graphnode.repairs import Warnings
 from graphnode.rules.notifications import Notice
@@ -31,8 +31,23 @@ class Effects:
         self.repeated = repeated
         self.to_deliver: list[str] = []
 
-    def finish(self, status: TaskStatus, *, error: str | None = None, warnings: Warnings | None = None) -> None:
-        """Write the task's row."""
+    def finish(self, *, warnings: Warnings | None = None) -> None:
+        """Write the task's row: it ends as the result says."""
+        result = self.envelope.payload
+        assert isinstance(result, ResultPayload), "progress ends no task"  # noqa: S101
+        # Text beside COMPLETED tells of a partial failure: a success all the same (the contract).
+        error = result.error_text if result.status == "FAILED" else result.error
+        self._finish(TaskStatus(result.status), error=error, warnings=warnings)
+
+    def supersede(self, why: str) -> None:
+        """Write the task's row: it has ended, and nothing else is stored of it.
+
+        Parameters:
+          why: the warning that says so.
+        """
+        self._finish(TaskStatus.SUPERSEDED, error=None, warnings={why: 1})
+
+    def _finish(self, status: TaskStatus, *, error: str | None, warnings: Warnings | None) -> None:
         tasks.finish(
             self.envelope.task_id,
             self.envelope.task_type,
@@ -68,7 +83,7 @@ class Effects:
 
 
 @contextmanager
-def effects_of(envelope: Envelope[Payload], *, user_id: str, ends: TaskStatus | None = None) -> Iterator[Effects]:
+def effects_of(envelope: Envelope[Payload], *, user_id: str) -> Iterator[Effects]:
     """One transaction under the user's lock. After its commit the notifications are put on their queue.
 
     What a crash in between leaves, a sweep puts there.
@@ -76,21 +91,25 @@ def effects_of(envelope: Envelope[Payload], *, user_id: str, ends: TaskStatus | 
     Parameters:
       envelope: the message.
       user_id: whose it is.
-      ends: how the message ends its task; None when it does not, as progress.
 
     Raises WrongOwner when the task is someone else's, and ForbiddenKey.
     """
     check_keys(envelope.payload.s3_keys, user_id=user_id)
     with user_transaction(user_id):
         stored = tasks.claim(envelope.task_id, envelope.task_type, user_id=user_id)
-        repeated = tasks.is_final(stored) or (ends is not None and stored == ends)
-        effects = Effects(envelope, user_id, repeated=repeated or has_news(envelope))
+        repeated = tasks.is_final(stored) or has_ended_so(envelope, stored) or has_news(envelope)
+        effects = Effects(envelope, user_id, repeated=repeated)
         if is_of_forgotten_user(stored, user_id):
-            effects.finish(TaskStatus.SUPERSEDED, warnings={"the user was forgotten": 1})
+            effects.supersede("the user was forgotten")
             effects.repeated = True
         yield effects
     for notification_id in effects.to_deliver:
         enqueue(notification_id)
+
+
+def has_ended_so(envelope: Envelope[Payload], stored: TaskStatus | None) -> bool:
+    """Whether the task has ended already as the message says."""
+    return isinstance(envelope.payload, ResultPayload) and stored == envelope.payload.status
 
 
 def has_news(envelope: Envelope[Payload]) -> bool:

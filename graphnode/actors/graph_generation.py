@@ -25,7 +25,6 @@ from graphnode.rules.notifications import GraphCompleted, GraphFailed
 from graphnode.rules.rows import GraphRows
 from graphnode.rules.summary import recount
 from graphnode.storage import graphs, summaries
-from graphnode.storage.tasks import TaskStatus
 
 
 class Features(NamedTuple):
@@ -59,16 +58,15 @@ def graph_generation(envelope: Envelope[GraphGenerationResult]) -> None:
     features = read_features(result.features_s3_key, warnings)
     summary = read_optional(result.summary_s3_key, decode_summary, name="summary", warnings=warnings)
 
-    with effects_of(envelope, user_id=result.user_id, ends=TaskStatus.COMPLETED) as effects:
+    with effects_of(envelope, user_id=result.user_id) as effects:
         if effects.repeated:
             return
         stored = graphs.stored_source_timestamp(result.user_id)
         if stored and stored > envelope.timestamp:
-            effects.finish(TaskStatus.SUPERSEDED, warnings={f"a newer graph is stored, of {stored.isoformat()}": 1})
+            effects.supersede(f"a newer graph is stored, of {stored.isoformat()}")
             return
         store(envelope, rows, features, summary, warnings)
-        # Text beside COMPLETED tells of a partial failure: a success all the same (the contract).
-        effects.finish(TaskStatus.COMPLETED, error=result.error, warnings=warnings)
+        effects.finish(warnings=warnings)
         effects.notify(
             GraphCompleted(
                 node_count=len(rows.nodes),
@@ -122,9 +120,9 @@ def store_features(
 def note_failure(envelope: Envelope[GraphGenerationResult]) -> None:
     """Keep the graph the user has, if any, and say that there is no new one."""
     result = envelope.payload
-    with effects_of(envelope, user_id=result.user_id, ends=TaskStatus.FAILED) as effects:
+    with effects_of(envelope, user_id=result.user_id) as effects:
         if effects.repeated:
             return
         graphs.generation_failed(result.user_id)
-        effects.finish(TaskStatus.FAILED, error=result.error_text)
+        effects.finish()
         effects.notify(GraphFailed(error=result.error_text))

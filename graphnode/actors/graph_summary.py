@@ -12,7 +12,6 @@ from graphnode.repairs import Warnings
 from graphnode.rules.notifications import SummaryCompleted, SummaryFailed
 from graphnode.rules.summary import recount
 from graphnode.storage import graphs, summaries
-from graphnode.storage.tasks import TaskStatus
 
 
 @dramatiq.actor(actor_name="graph_summary", queue_name=RESULT_QUEUE)
@@ -29,22 +28,22 @@ def graph_summary(envelope: Envelope[GraphSummaryResult]) -> None:
     warnings: Warnings = {}
     summary = decode_summary(read_document(result.summary_s3_key), warnings=warnings)
 
-    with effects_of(envelope, user_id=result.user_id, ends=TaskStatus.COMPLETED) as effects:
+    with effects_of(envelope, user_id=result.user_id) as effects:
         if effects.repeated:
             return
         row = recount(summary, graphs.source_types(result.user_id))
         if not summaries.replace_summary(result.user_id, row, source_timestamp=envelope.timestamp):
-            effects.finish(TaskStatus.SUPERSEDED, warnings={"a newer summary is stored": 1})
+            effects.supersede("a newer summary is stored")
             return
-        effects.finish(TaskStatus.COMPLETED, error=result.error, warnings=warnings)
+        effects.finish(warnings=warnings)
         effects.notify(SummaryCompleted(detail_level=row.detail_level))
 
 
 def note_failure(envelope: Envelope[GraphSummaryResult]) -> None:
     """Keep the old summary, and say that there is no new one."""
     result = envelope.payload
-    with effects_of(envelope, user_id=result.user_id, ends=TaskStatus.FAILED) as effects:
+    with effects_of(envelope, user_id=result.user_id) as effects:
         if effects.repeated:
             return
-        effects.finish(TaskStatus.FAILED, error=result.error_text)
+        effects.finish()
         effects.notify(SummaryFailed(error=result.error_text))

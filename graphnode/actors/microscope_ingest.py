@@ -17,7 +17,6 @@ from graphnode.rules.microscope import MicroscopeTask, View, graph_keys, parse_t
 from graphnode.rules.notifications import DocumentCompleted, DocumentFailed, workspace_completed
 from graphnode.storage import microscope
 from graphnode.storage.microscope import DocumentStatus, Recorded
-from graphnode.storage.tasks import TaskStatus
 
 
 @dramatiq.actor(actor_name="microscope_ingest", queue_name=RESULT_QUEUE)
@@ -39,16 +38,13 @@ def microscope_ingest(envelope: Envelope[MicroscopeIngestResult]) -> None:
     warnings: Warnings = {}
     graphs = {view: read_graph(view, key, warnings) for view, key in keys.items() if result.status == "COMPLETED"}
 
-    with effects_of(envelope, user_id=user_id, ends=TaskStatus(result.status)) as effects:
+    with effects_of(envelope, user_id=user_id) as effects:
         if effects.repeated:
             return
         recorded = record(effects, task, result, chunks=len(graphs.get("non_block", [])))
         for view, graph in graphs.items():
             microscope.store_graph(task.document_id, view, graph)
-        failed = result.status == "FAILED"
-        effects.finish(
-            TaskStatus(result.status), error=result.error_text if failed else result.error, warnings=warnings
-        )
+        effects.finish(warnings=warnings)
         if recorded.status != recorded.status_before:
             tell(effects, task.document_id, recorded)
 

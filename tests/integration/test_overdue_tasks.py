@@ -18,7 +18,6 @@ from graphnode.envelopes import Envelope, GraphGenerationResult, overdue
 from graphnode.rules.timeouts import task_timeouts
 from graphnode.settings import read_settings
 from graphnode.storage import tasks
-from graphnode.storage.tasks import TaskStatus
 from graphnode.sweeps import Sweeps
 from tests.integration.conftest import Query
 
@@ -149,9 +148,9 @@ def test_a_result_that_comes_after_all_still_counts_and_a_failure_changes_nothin
 
     made = GraphGenerationResult(user_id="ada", status="COMPLETED", result_s3_key="g.json")
     envelope = Envelope(task_id="t1", task_type=GRAPH, timestamp=at, payload=made, attempt=1)
-    with effects_of(envelope, user_id="ada", ends=TaskStatus.COMPLETED) as effects:
+    with effects_of(envelope, user_id="ada") as effects:
         assert not effects.repeated
-        effects.finish(TaskStatus.COMPLETED)
+        effects.finish()
     assert query("SELECT status, reason, error FROM tasks") == [("COMPLETED", None, None)]
 
 
