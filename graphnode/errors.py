@@ -72,6 +72,12 @@ class SchemaError(GraphNodeError):
     reason = "SCHEMA"
 
 
+class DeclarationError(GraphNodeError):
+    """The routing table and the actors do not fit together."""
+
+    reason = "DECLARATION"
+
+
 class NothingStored(GraphNodeError):
     """Nothing is stored of the user who was asked for."""
 

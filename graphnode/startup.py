@@ -48,8 +48,12 @@ MOST_OVERDUE = 100
 log = structlog.get_logger("graphnode.startup")
 
 
-def worker_broker() -> SQSBroker:
-    """The broker of a worker process. Nothing is read or opened before the worker boots."""
+def worker_broker(*, check: Callable[[], None]) -> SQSBroker:
+    """The broker of a worker process. Nothing is read or opened before the worker boots.
+
+    Parameters:
+      check: raises DeclarationError when what the code declares does not fit together.
+    """
     presence = Presence(interval_s=lambda: settings().sweep_interval)
     metrics = [Metrics()] if os.environ.get(SWITCH) else []
     broker = SQSBroker(
@@ -60,7 +64,7 @@ def worker_broker() -> SQSBroker:
             *([traces.Traces()] if traces.are_wanted(os.environ) else []),
             HealthReports(),
             *worker_middleware(
-                prepare=lambda worker: prepare(broker, worker),
+                prepare=lambda worker: prepare(broker, worker, check),
                 policy=retry_policy,
                 ledger=Ledger(count=count_failure, clear=clear_failures, give_up=give_up),
                 shutdown_timeout_s=lambda: settings().shutdown_timeout,
@@ -189,14 +193,15 @@ def sweep_metrics(broker: SQSBroker, metrics: Metrics) -> None:
     metrics.instruments.open_pushes(notifications.open_pushes())
 
 
-def prepare(broker: SQSBroker, worker: Worker) -> None:
+def prepare(broker: SQSBroker, worker: Worker, check: Callable[[], None]) -> None:
     """Get a worker process ready: wait for services that are away.
 
-    Raises SettingsError or SchemaError for what does not mend by itself.
+    Raises DeclarationError, SettingsError or SchemaError for what does not mend by itself.
     """
     runtime.keep_pauses_short()
     runtime.keep_no_freed_memory()
     configure_logs(read_log_settings(os.environ))
+    check()
     known = settings()
     watch_for_storms()
     error_reports.open_reports(known.sentry_dsn)

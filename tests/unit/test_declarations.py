@@ -1,0 +1,158 @@
+"""What is forgotten when a task type is added is said in one place, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import dramatiq
+import pytest
+from dramatiq.brokers.stub import StubBroker
+
+from graphnode import actors, declarations
+from graphnode.declarations import faults_of_actors, faults_of_payloads, faults_of_routes
+from graphnode.envelopes import (
+    RESULT_QUEUE,
+    AddNodeResult,
+    Envelope,
+    GraphGenerationProgress,
+    GraphSummaryResult,
+    Id,
+    ResultPayload,
+    Route,
+)
+from graphnode.errors import DeclarationError
+
+if TYPE_CHECKING:
+    from graphnode.envelopes import Payload
+
+ROUTES = {"ADD_NODE_RESULT": Route(AddNodeResult, "add_node", "ADD_NODE_RESULT")}
+
+Declare = Callable[..., dict[str, dramatiq.Actor[Any, Any]]]
+
+
+@pytest.fixture
+def declare() -> Declare:
+    """Declares one actor on a broker of its own; all of that broker's actors."""
+
+    def make(function: Callable[..., None], *, queue_name: str = RESULT_QUEUE) -> dict[str, dramatiq.Actor[Any, Any]]:
+        broker = StubBroker()
+        dramatiq.actor(broker=broker, actor_name="add_node", queue_name=queue_name)(function)
+        return broker.actors
+
+    return make
+
+
+def add_node(envelope: Envelope[AddNodeResult]) -> None: ...
+def of_another(envelope: Envelope[GraphSummaryResult]) -> None: ...
+def without_type(envelope) -> None: ...  # type: ignore[no-untyped-def]
+def of_its_payload(result: AddNodeResult) -> None: ...
+def of_two(envelope: Envelope[AddNodeResult], user_id: str) -> None: ...
+def of_none() -> None: ...
+def of_unseen(envelope: Envelope[Payload]) -> None: ...
+
+
+def test_what_the_worker_declares_fits_together() -> None:
+    declarations.check(actors.broker.actors, refused=actors.refused)
+
+
+def test_an_actor_that_takes_what_it_is_sent_has_no_fault(declare: Declare) -> None:
+    declared = declare(add_node)
+
+    assert list(faults_of_routes(ROUTES, declared)) == list(faults_of_actors(ROUTES, declared)) == []
+
+
+def test_a_payload_without_a_line_in_the_routing_table() -> None:
+    (fault,) = faults_of_payloads(ROUTES, [AddNodeResult, GraphSummaryResult])
+
+    assert fault == (
+        "graphnode/envelopes.py: no task type has the payload GraphSummaryResult. "
+        'Add a line to ROUTES: "TYPE": Route(GraphSummaryResult, "ACTOR", "TYPE"),'
+    )
+
+
+def test_a_payload_that_the_end_of_an_overdue_task_could_not_have() -> None:
+    class Demanding(ResultPayload, frozen=True, kw_only=True):
+        user_id: Id
+        topic: str
+
+    (fault,) = faults_of_payloads({"X_RESULT": Route(Demanding, "x", "X_RESULT")}, [Demanding])
+
+    assert fault.startswith("graphnode/envelopes.py: Demanding cannot do without topic, which a task that is overdue")
+    assert "Give it a default" in fault
+
+
+def test_a_route_to_an_actor_that_does_not_exist(declare: Declare) -> None:
+    routes = {**ROUTES, "X_RESULT": Route(GraphSummaryResult, "nobody", "X_RESULT")}
+
+    (fault,) = faults_of_routes(routes, declare(add_node))
+
+    assert fault == (
+        "graphnode/envelopes.py: ROUTES['X_RESULT'] names the actor 'nobody', which no module of graphnode/actors "
+        "declares (they declare add_node). Add graphnode/actors/nobody.py with "
+        '@dramatiq.actor(actor_name="nobody", queue_name=RESULT_QUEUE), or mend the name.'
+    )
+
+
+@pytest.mark.parametrize("under", ["ADD_NODE", "X_PROGRESS"])
+def test_a_route_whose_task_no_result_ends(under: str, declare: Declare) -> None:
+    routes = {**ROUTES, "X_PROGRESS": Route(GraphGenerationProgress, "add_node", under)}
+
+    (fault,) = faults_of_routes(routes, declare(add_node))
+
+    assert fault.startswith(f"graphnode/envelopes.py: ROUTES['X_PROGRESS'] keeps its task under '{under}', which is no")
+
+
+def test_an_actor_that_no_route_names(declare: Declare) -> None:
+    (fault,) = faults_of_actors({}, declare(add_node))
+
+    assert fault == (
+        f"{__name__}: the actor 'add_node' gets no message. Add a line to ROUTES in graphnode/envelopes.py: "
+        '"TYPE": Route(PAYLOAD, "add_node", "TYPE"),'
+    )
+
+
+def test_an_actor_on_dramatiqs_own_default_queue(declare: Declare) -> None:
+    (fault,) = faults_of_actors(ROUTES, declare(add_node, queue_name="default"))
+
+    assert fault == (
+        f"{__name__}: the actor 'add_node' is on the queue 'default'. Declare it with queue_name=RESULT_QUEUE."
+    )
+
+
+@pytest.mark.parametrize("function", [of_another, without_type, of_its_payload, of_two, of_none])
+def test_an_actor_that_does_not_take_what_it_is_sent(function: Callable[..., None], declare: Declare) -> None:
+    (fault,) = faults_of_actors(ROUTES, declare(function))
+
+    assert fault.startswith(
+        f"{__name__}: the actor 'add_node' must take one argument: "
+        f"`def {function.__name__}(envelope: Envelope[AddNodeResult]) -> None`, for ROUTES in graphnode/envelopes.py "
+        f"sends it AddNodeResult. It is declared as `def {function.__name__}("
+    )
+
+
+def test_an_actor_whose_types_are_not_seen_when_it_runs(declare: Declare) -> None:
+    (fault,) = faults_of_actors(ROUTES, declare(of_unseen))
+
+    assert "its signature cannot be read: name 'Payload' is not defined. Import it" in fault
+
+
+def test_two_actors_of_one_name(declare: Declare) -> None:
+    declared = declare(add_node)
+    with pytest.raises(ValueError, match="already registered") as caught:
+        dramatiq.actor(broker=declared["add_node"].broker, actor_name="add_node", queue_name=RESULT_QUEUE)(of_another)
+
+    with pytest.raises(DeclarationError) as refusal:
+        declarations.check(declared, refused={"graphnode.actors.copied": str(caught.value)})
+
+    assert str(refusal.value) == (
+        "1 declaration is wrong:\n"
+        "  graphnode.actors.copied: An actor named 'add_node' is already registered. Mend its `@dramatiq.actor(…)`."
+    )
+
+
+def test_all_faults_are_told_at_once() -> None:
+    with pytest.raises(DeclarationError, match=r"^6 declarations are wrong:\n") as refusal:
+        declarations.check({}, refused={})
+
+    assert str(refusal.value).count("names the actor") == 6
