@@ -122,7 +122,7 @@ def deliver(
         task_id=task_id,
         group_id=group,
         half=half,
-        extra={"currentStage": stage, "progressPercent": percent} if not kind.documents else None,
+        extra={"currentStage": stage, "progressPercent": percent} if kind is ai_server.KINDS["progress"] else None,
     )
     outcome = send_and_wait(result, environment, timeout_s=timeout, tell=click.echo)
     click.echo(outcome_text(outcome, timeout_s=timeout), err=outcome is None)

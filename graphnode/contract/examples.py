@@ -267,8 +267,20 @@ _NOTIFICATIONS: dict[str, dict[str, Any]] = {
     },
 }
 
+#: By the path of the schema. Where a type of result has no documents of its own, `graphnode deliver` sends its example.
 EXAMPLES: dict[str, Any] = {
     **{f"messages/{message['taskType']}": message for message in _MESSAGES},
     **{f"documents/{name}": example for name, example in _DOCUMENTS.items()},
     **{f"notifications/{event}": example for event, example in _NOTIFICATIONS.items()},
 }
+
+
+def example_of(path: str) -> Any:
+    """The example of a message, document or notification. Raises LookupError that says where to write it.
+
+    Parameters:
+      path: of its schema.
+    """
+    if path not in EXAMPLES:
+        raise LookupError(f"graphnode/contract/examples.py has no example of {path}: write one there.")
+    return EXAMPLES[path]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphnode.contract.examples import EXAMPLES
+from graphnode.contract.examples import example_of
 from graphnode.contract.structs import SHARED, Schema, Structs, ref, summary
 from graphnode.documents import (
     AddNodeBatch,
@@ -224,7 +224,7 @@ def _whole(path: str, description: str, schema: Schema, structs: Structs) -> Sch
         "title": path.rpartition("/")[2],
         "description": description,
         **schema,
-        "examples": [EXAMPLES[path]],
+        "examples": [example_of(path)],
         "$defs": dict(sorted(structs.defs.items())),
     }
 

@@ -164,12 +164,18 @@ def summary(kind: type) -> str:
 
 @cache
 def descriptions(kind: type[msgspec.Struct]) -> dict[str, str]:
-    """What the texts below a struct's fields say, by the name that the field has on the wire."""
+    """What the texts below a struct's fields say, by the name that the field has on the wire.
+
+    Raises LookupError that names the fields without one.
+    """
     texts: dict[str, str] = {}
     for each in reversed(kind.__mro__):
         if issubclass(each, msgspec.Struct) and each is not msgspec.Struct:
             texts |= _texts_below_fields(each)
-    return {field.encode_name: texts[field.name] for field in msgspec.structs.fields(kind)}
+    fields = msgspec.structs.fields(kind)
+    if silent := [field.name for field in fields if field.name not in texts]:
+        raise LookupError(f"{kind.__module__}.{kind.__name__}: write a text below {', '.join(silent)}: what it means.")
+    return {field.encode_name: texts[field.name] for field in fields}
 
 
 def _texts_below_fields(kind: type) -> dict[str, str]:

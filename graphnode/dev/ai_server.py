@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ulid import ULID
 
+from graphnode.contract.examples import example_of
+from graphnode.envelopes import ROUTES
+
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
@@ -31,11 +34,13 @@ class Kind(NamedTuple):
       task_type: the contract's name.
       task_id: what its task IDs begin with.
       documents: the file of the packaged document, by the payload's field that names its key.
+      extra: more fields of the payload.
     """
 
     task_type: str
     task_id: str
-    documents: Mapping[str, str]
+    documents: Mapping[str, str] = {}
+    extra: Mapping[str, Any] = {}
 
 
 GRAPH = {"resultS3Key": "graph.json", "featuresS3Key": "features.json", "summaryS3Key": "summary.json"}
@@ -47,12 +52,27 @@ MICROSCOPE = {
 #: By a short name.
 KINDS = {
     "graph": Kind("GRAPH_GENERATION_RESULT", "task_graph", GRAPH),
-    "progress": Kind("GRAPH_GENERATION_PROGRESS", "task_graph", {}),
+    "progress": Kind("GRAPH_GENERATION_PROGRESS", "task_graph"),
     "summary": Kind("GRAPH_SUMMARY_RESULT", "task_summary", {"summaryS3Key": "summary_update.json"}),
     "add-node": Kind("ADD_NODE_RESULT", "task_add_node", {"resultS3Key": "add_node.json"}),
     "microscope": Kind("MICROSCOPE_INGEST_RESULT", "task_microscope_file", MICROSCOPE),
     "microscope-from-node": Kind("MICROSCOPE_INGEST_FROM_NODE_RESULT", "task_microscope_node", MICROSCOPE),
 }
+
+
+def _by_example(task_type: str) -> Kind:
+    """A type without documents here: it is played by the contract's example."""
+    payload = example_of(f"messages/{task_type}")["payload"]
+    extra = {field: value for field, value in payload.items() if field not in ("userId", "status", "error")}
+    return Kind(task_type, f"task_{_name(task_type).replace('-', '_')}", extra=extra)
+
+
+def _name(task_type: str) -> str:
+    return task_type.removesuffix("_RESULT").replace("_", "-").lower()
+
+
+_without = [each for each in ROUTES if each not in {kind.task_type for kind in KINDS.values()}]
+KINDS |= {_name(each): _by_example(each) for each in _without}
 
 #: The one document of each half of a microscope task.
 HALVES: dict[Half, str] = {"block": "block_graph_s3_key", "nonblock": "standardized_s3_key"}
@@ -105,7 +125,7 @@ def result_of(
 
     Parameters:
       documents: by the payload's field that names their key. A task that FAILED has none.
-      status: how it ended. Progress, which has no documents, has none.
+      status: how it ended. Progress has none.
       error: what it says of a failure.
       task_id: without one, a new one.
       group_id: the microscope workspace.
@@ -124,10 +144,11 @@ def result_of(
     }
     given = {
         "userId": user_id,
-        "status": status if kind.documents else None,
+        "status": status if kind.task_type.endswith("_RESULT") else None,
         "groupId": group_id,
         "error": error,
         **keys,
+        **kind.extra,
         **(extra or {}),
     }
     envelope = {

@@ -434,7 +434,7 @@ def play_bad_messages(stage: Stage) -> None:
     stage.check_notifications(
         requested, {"GRAPH_GENERATION_FAILED": {"error": error}}, untold=("GRAPH_GENERATION_PROGRESS_UPDATED",)
     )
-    unknown = result_of(Kind("VIDEO_INGEST_RESULT", "task_video", {"resultS3Key": ""}), user_id=USER, documents={})
+    unknown = result_of(Kind("VIDEO_INGEST_RESULT", "task_video"), user_id=USER, documents={})
     check_dead_letters(stage, "SQS_REQUEST_QUEUE_URL", {BROKEN_REQUEST: "INVALID_ENVELOPE"})
     check_dead_letters(
         stage, "SQS_RESULT_QUEUE_URL", {BROKEN_RESULT: "INVALID_ENVELOPE", unknown.body: "UNKNOWN_TASK_TYPE"}

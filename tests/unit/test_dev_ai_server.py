@@ -35,7 +35,7 @@ def test_what_it_sends_is_what_the_worker_takes(name: str) -> None:
         kind,
         user_id="u",
         documents=packaged_documents(kind, user_id="u"),
-        extra=None if kind.documents else {"currentStage": "Clustering"},
+        extra={"currentStage": "Clustering"} if name == "progress" else None,
     )
 
     message = to_message(result.body, message_id="m", sent_at=datetime.now(UTC), receive_count=1)

@@ -156,7 +156,7 @@ def test_a_request_on_the_result_queue_is_a_dead_letter(name: str) -> None:
 
 def test_every_request_type_has_its_payload_and_the_result_that_ends_it() -> None:
     assert {kind.request_type for kind in KINDS} == REQUESTS
-    assert {kind.task_type for kind in KINDS} == {route.task_type for route in ROUTES.values()}
+    assert {kind.task_type for kind in KINDS} <= {route.task_type for route in ROUTES.values()}
 
 
 def test_the_complete_forms_have_every_field() -> None:

@@ -54,9 +54,7 @@ STORY = Story(
         )
     ],
     notifications=[
-        told(
-            GraphProgress.event, 4, payload={"currentStage": "Clustering", "progressPercent": 40.0, "etaSeconds": 30}
-        ),
+        told(GraphProgress.event, 4, payload={"currentStage": "Clustering", "progressPercent": 40.0, "etaSeconds": 30}),
         told(
             "GRAPH_GENERATION_COMPLETED",
             20.1,
