@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from graphnode.envelopes import ROUTES
+
 TESTS = Path(__file__).parents[1]
 DOCUMENT = TESTS.parent / "docs" / "contract.md"
 
@@ -34,6 +36,13 @@ def names_in(file: str) -> set[str]:
                 # A state machine is a class without tests of its own.
                 names |= {name} | {f"{name}::{method.name}" for method in body if isinstance(method, ast.FunctionDef)}
     return names
+
+
+@pytest.mark.parametrize("task_type", ROUTES)
+def test_the_document_has_each_type(task_type: str) -> None:
+    assert f"| `{task_type}`" in DOCUMENT.read_text() or f", `{task_type}` |" in DOCUMENT.read_text(), (
+        "write a row for it into the table of payloads"
+    )
 
 
 def test_the_document_has_its_rules() -> None:
