@@ -185,8 +185,11 @@ MicroscopeRequest = MicroscopeIngestRequest | MicroscopeIngestFromNodeRequest
 #: Any request.
 AnyRequest = GraphGenerationRequest | GraphSummaryRequest | AddNodeRequest | MicroscopeRequest
 
+#: The class of each request.
+KINDS: tuple[type[AnyRequest], ...] = get_args(AnyRequest)
+
 # msgspec learns a type at its first use, and crashes the process when two threads make it do so at once.
-for _kind in get_args(AnyRequest):
+for _kind in KINDS:
     msgspec.json.Decoder(_kind)
 
 

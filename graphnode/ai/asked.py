@@ -8,17 +8,9 @@ from typing import Any, NamedTuple
 import dramatiq
 import msgspec
 
-from graphnode import envelopes
+from graphnode import envelopes, request_payloads
 from graphnode.errors import InvalidEnvelope, InvalidRequest, UnknownTaskType
-from graphnode.request_payloads import (
-    AddNodeRequest,
-    AnyRequest,
-    GraphGenerationRequest,
-    GraphSummaryRequest,
-    MicroscopeIngestFromNodeRequest,
-    MicroscopeIngestRequest,
-    check_keys,
-)
+from graphnode.request_payloads import AnyRequest, check_keys
 from graphnode.rules.printable import LONGEST_PROBLEM, excerpt
 from graphnode.rules.values import utc
 
@@ -26,20 +18,8 @@ from graphnode.rules.values import utc
 REQUEST_QUEUE = "requests"
 ACTOR = "serve"
 
-KINDS: dict[str, type[AnyRequest]] = {
-    kind.request_type: kind
-    for kind in (
-        GraphGenerationRequest,
-        GraphSummaryRequest,
-        AddNodeRequest,
-        MicroscopeIngestRequest,
-        MicroscopeIngestFromNodeRequest,
-    )
-}
-
-# msgspec learns a type at its first use, and crashes the process when two threads make it do so at once.
-for _kind in KINDS.values():
-    msgspec.json.Decoder(_kind)
+#: By the contract's name.
+KINDS: dict[str, type[AnyRequest]] = {kind.request_type: kind for kind in request_payloads.KINDS}
 
 
 class Asked(NamedTuple):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from graphnode import __version__
-from graphnode.contract.schemas import REQUESTS
 from graphnode.contract.structs import summary
 from graphnode.envelopes import NOTIFICATION_QUEUE, ROUTES
+from graphnode.request_payloads import KINDS
 
 #: What the notification queue carries, as Dramatiq 2 encodes a message (`dramatiq.Message.encode`).
 DRAMATIQ_MESSAGE: dict[str, Any] = {
@@ -32,7 +32,7 @@ DRAMATIQ_MESSAGE: dict[str, Any] = {
 
 def asyncapi() -> dict[str, Any]:
     """The document. The messages' schemas are the files beside it."""
-    requests = {kind.request_type: _message(kind.request_type, summary(kind)) for kind in REQUESTS}
+    requests = {kind.request_type: _message(kind.request_type, summary(kind)) for kind in KINDS}
     results = {task_type: _message(task_type, summary(route.payload)) for task_type, route in ROUTES.items()}
     return {
         "asyncapi": "3.0.0",

@@ -19,14 +19,7 @@ from graphnode.documents import (
     SummaryDocument,
 )
 from graphnode.envelopes import LONGEST_TASK_ID, ROUTES, Payload, ResultPayload, spellings
-from graphnode.request_payloads import (
-    AddNodeRequest,
-    GraphGenerationRequest,
-    GraphSummaryRequest,
-    MicroscopeIngestFromNodeRequest,
-    MicroscopeIngestRequest,
-    RequestPayload,
-)
+from graphnode.request_payloads import KINDS, RequestPayload
 from graphnode.rules.notifications import NOTICES, Notice
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -38,15 +31,6 @@ _CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9]"
 TIMESTAMP = (
     f"^([1-9][0-9]{{3}}-{_DAY}|(?=[1-9]){_LEAP_YEAR}-02-29)"
     rf"([T ]{_CLOCK}(:[0-5][0-9](\.[0-9]{{1,9}})?)?(Z|[+-]{_CLOCK})?)?$"
-)
-
-#: What the API server sends.
-REQUESTS: tuple[type[RequestPayload], ...] = (
-    GraphGenerationRequest,
-    GraphSummaryRequest,
-    AddNodeRequest,
-    MicroscopeIngestRequest,
-    MicroscopeIngestFromNodeRequest,
 )
 
 #: What an envelope's own fields are, and what they mean.
@@ -80,7 +64,7 @@ FALSE: list[Any] = [None, "", False, 0, [], {}]
 def schemas() -> dict[str, Schema]:
     """All schemas, by their path."""
     return {
-        **{f"messages/{kind.request_type}": request(kind) for kind in REQUESTS},
+        **{f"messages/{kind.request_type}": request(kind) for kind in KINDS},
         **{f"messages/{task_type}": result(task_type, route.payload) for task_type, route in ROUTES.items()},
         "documents/graph": graph(),
         "documents/features": features(),

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import msgspec
 
-from graphnode.contract.schemas import REQUESTS
 from graphnode.documents import (
     decode_add_node_batch,
     decode_block_graph,
@@ -21,6 +20,7 @@ from graphnode.documents import (
 )
 from graphnode.envelopes import LONGEST_TASK_ID, peek, to_message
 from graphnode.errors import GraphNodeError
+from graphnode.request_payloads import KINDS
 from graphnode.rules.notifications import NOTICES
 
 SENT_AT = datetime(2026, 5, 24, tzinfo=UTC)
@@ -31,7 +31,7 @@ def read_features(raw: bytes) -> None:
     list(read_embeddings(io.BytesIO(raw)))
 
 
-PAYLOADS = {kind.request_type: kind for kind in REQUESTS}
+PAYLOADS = {kind.request_type: kind for kind in KINDS}
 DOCUMENTS: dict[str, Callable[[bytes], Any]] = {
     "graph": decode_graph,
     "features": read_features,

@@ -1,8 +1,7 @@
-"""docs/add-a-task-type.md is followed to the letter, in a copy of the repository; then such a message is sent through."""
+"""docs/add-a-task-type.md is followed to the letter, in a copy of the repository, and such a message is sent."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil

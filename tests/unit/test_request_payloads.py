@@ -13,6 +13,7 @@ import pytest
 from graphnode.envelopes import REQUESTS, ROUTES, to_message
 from graphnode.errors import InvalidRequest, MisplacedRequest
 from graphnode.request_payloads import (
+    KINDS,
     AddNodeRequest,
     AnyRequest,
     GraphGenerationRequest,
@@ -25,8 +26,6 @@ from graphnode.request_payloads import (
     new_task_id,
 )
 from graphnode.rules.microscope import parse_task_id
-
-KINDS = RequestPayload.__subclasses__()
 
 #: Each type with all its fields, and with those alone that are required; and their wire forms.
 WIRE: dict[str, tuple[AnyRequest, dict[str, Any]]] = {
@@ -155,6 +154,7 @@ def test_a_request_on_the_result_queue_is_a_dead_letter(name: str) -> None:
 
 
 def test_every_request_type_has_its_payload_and_the_result_that_ends_it() -> None:
+    assert set(RequestPayload.__subclasses__()) == set(KINDS), "AnyRequest lists them all"
     assert {kind.request_type for kind in KINDS} == REQUESTS
     assert {kind.task_type for kind in KINDS} <= {route.task_type for route in ROUTES.values()}
 

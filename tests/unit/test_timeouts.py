@@ -5,15 +5,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from graphnode.contract.schemas import REQUESTS
 from graphnode.envelopes import overdue
+from graphnode.request_payloads import KINDS
 from graphnode.rules.timeouts import PATTERN, TYPES, duration_text, task_timeouts
 
 NOON = datetime(2026, 5, 24, 12, tzinfo=UTC)
 
 
 def test_every_task_that_is_asked_for_has_a_timeout() -> None:
-    assert task_timeouts("2h").keys() == {kind.task_type for kind in REQUESTS}, "name it in rules/timeouts.py, TYPES"
+    assert task_timeouts("2h").keys() == {kind.task_type for kind in KINDS}, "name it in rules/timeouts.py, TYPES"
 
 
 def test_the_first_duration_is_for_all_types_that_have_none_of_their_own() -> None:
