@@ -73,7 +73,7 @@ class SchemaError(GraphNodeError):
 
 
 class DeclarationError(GraphNodeError):
-    """The routing table and the actors do not fit together."""
+    """What the code declares of its task types does not fit together."""
 
     reason = "DECLARATION"
 

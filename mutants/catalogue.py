@@ -287,8 +287,8 @@ MUTANTS = (
         name="no-task-key",
         what="a task's row guards nothing: a repeated result has its effect again",
         file="graphnode/actors/effects.py",
-        old="repeated = tasks.is_final(stored) or (ends is not None and stored == ends)",
-        new="repeated = False",
+        old="repeated = tasks.is_final(stored) or has_ended_so(envelope, stored) or has_news(envelope)",
+        new="repeated = has_news(envelope)",
         checks=(ANY_ORDER,),
     ),
     Mutant(

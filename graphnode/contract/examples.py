@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from graphnode.errors import DeclarationError
+
 _ULID = "01KS5VASM0TJW13004M3R3FV5P"
 
 
@@ -276,11 +278,11 @@ EXAMPLES: dict[str, Any] = {
 
 
 def example_of(path: str) -> Any:
-    """The example of a message, document or notification. Raises LookupError that says where to write it.
+    """The example of a message, document or notification. Raises DeclarationError when there is none.
 
     Parameters:
       path: of its schema.
     """
     if path not in EXAMPLES:
-        raise LookupError(f"graphnode/contract/examples.py has no example of {path}: write one there.")
+        raise DeclarationError(f"graphnode/contract/examples.py has no example of {path}: write one there.")
     return EXAMPLES[path]

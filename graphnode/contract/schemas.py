@@ -196,7 +196,7 @@ def notification(kind: type[Notice]) -> Schema:
     reference = structs.add(kind)
     payload = structs.defs[kind.__name__]
     payload["properties"] = {"taskId": TASK_ID, **payload["properties"]}
-    payload["required"] = ["taskId", *payload["required"]]
+    payload["required"] = ["taskId", *payload.get("required", ())]
     return _whole(f"notifications/{kind.event}", summary(kind), reference, structs)
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import msgspec
 
+from graphnode.errors import DeclarationError
+
 Schema = dict[str, Any]
 
 REF = "#/$defs/{name}"
@@ -166,7 +168,7 @@ def summary(kind: type) -> str:
 def descriptions(kind: type[msgspec.Struct]) -> dict[str, str]:
     """What the texts below a struct's fields say, by the name that the field has on the wire.
 
-    Raises LookupError that names the fields without one.
+    Raises DeclarationError when a field has none.
     """
     texts: dict[str, str] = {}
     for each in reversed(kind.__mro__):
@@ -174,7 +176,7 @@ def descriptions(kind: type[msgspec.Struct]) -> dict[str, str]:
             texts |= _texts_below_fields(each)
     fields = msgspec.structs.fields(kind)
     if silent := [field.name for field in fields if field.name not in texts]:
-        raise LookupError(f"{kind.__module__}.{kind.__name__}: write a text below {', '.join(silent)}: what it means.")
+        raise DeclarationError(f"{kind.__module__}.{kind.__name__}: write below {', '.join(silent)} what it means.")
     return {field.encode_name: texts[field.name] for field in fields}
 
 

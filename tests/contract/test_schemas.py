@@ -16,11 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphnode.contract.asyncapi import asyncapi
-from graphnode.contract.examples import EXAMPLES
+from graphnode.contract.examples import EXAMPLES, example_of
 from graphnode.contract.export import contract_files, export, outdated
 from graphnode.contract.schemas import schemas
-from graphnode.contract.structs import Schema, number_text
+from graphnode.contract.structs import Schema, descriptions, number_text
 from graphnode.envelopes import NOTIFICATION_QUEUE
+from graphnode.errors import DeclarationError
+from graphnode.rules.notifications import Notice
 from tests.contract.drawing import drawn
 from tests.contract.verdicts import refusal
 
@@ -73,6 +75,28 @@ def test_every_schema_is_one_and_its_example_is_taken(path: str) -> None:
 
 def test_there_is_an_example_of_everything() -> None:
     assert EXAMPLES.keys() == SCHEMAS.keys()
+
+
+def test_what_has_no_example_says_where_to_write_it() -> None:
+    with pytest.raises(DeclarationError) as caught:
+        example_of("messages/VIDEO_RESULT")
+
+    assert (
+        str(caught.value) == "graphnode/contract/examples.py has no example of messages/VIDEO_RESULT: write one there."
+    )
+
+
+class Silent(Notice, frozen=True, kw_only=True):
+    told: str
+    """What it means."""
+    untold: str
+
+
+def test_a_field_that_nobody_describes_is_named() -> None:
+    with pytest.raises(DeclarationError) as caught:
+        descriptions(Silent)
+
+    assert str(caught.value) == f"{__name__}.Silent: write below untold what it means."
 
 
 @pytest.mark.parametrize("path", SCHEMAS)
