@@ -22,10 +22,11 @@ Refusal = Callable[..., str]
 
 @pytest.fixture
 def refusal(stack_env: dict[str, str]) -> Refusal:
-    """What a worker says that does not start in this environment."""
+    """What a worker says that does not start in this environment, or with these actors."""
 
-    def start(**changes: str) -> str:
-        with Worker({**SETTINGS, **stack_env, **changes}) as worker, pytest.raises(WorkerError) as caught:
+    def start(*, actors: str = "graphnode.actors", **changes: str) -> str:
+        environment = {**SETTINGS, **stack_env, **changes}
+        with Worker(environment, actors=actors) as worker, pytest.raises(WorkerError) as caught:
             worker.wait_until_ready()
         return str(caught.value)
 
@@ -40,6 +41,14 @@ def test_all_faults_of_the_settings_are_told_at_once_and_without_a_stack(refusal
     assert "GRAPHNODE_MAX_ATTEMPTS is 'many'; expected a number from 1 to 100" in said
     assert "SQS_RESULT_QUEUE_URL is missing" in said
     assert "hunter2" not in said
+    assert "Traceback" not in said
+
+
+def test_an_actor_that_gets_no_message_is_told_before_all_else(refusal: Refusal) -> None:
+    said = refusal(actors="tests.e2e.misdeclared_actors", DATABASE_URL="")
+
+    assert "the worker does not start: 1 declaration is wrong:\n" in said
+    assert "tests.e2e.misdeclared_actors: the actor 'forgotten' gets no message. Add a line to ROUTES in" in said
     assert "Traceback" not in said
 
 

@@ -1,0 +1,15 @@
+"""The worker's actors, and one to which the routing table sends nothing."""
+
+from __future__ import annotations
+
+import dramatiq
+
+from graphnode.actors import broker
+from graphnode.envelopes import RESULT_QUEUE
+
+__all__ = ["broker"]
+
+
+@dramatiq.actor(actor_name="forgotten", queue_name=RESULT_QUEUE)
+def forgotten() -> None:
+    """Be declared."""
