@@ -30,7 +30,7 @@ def check(actors: Actors, *, refused: Mapping[str, str]) -> None:
     Raises DeclarationError, which lists all faults.
     """
     # An actor that was not declared would be missed as well: that is no second fault.
-    faults = [f"{module}: {said} Mend its `@dramatiq.actor(…)`." for module, said in refused.items()] or [
+    faults = list(faults_of_refused(refused, actors)) or [
         *faults_of_payloads(envelopes.ROUTES, payloads()),
         *faults_of_routes(envelopes.ROUTES, actors),
         *faults_of_actors(envelopes.ROUTES, actors),
@@ -38,6 +38,13 @@ def check(actors: Actors, *, refused: Mapping[str, str]) -> None:
     if faults:
         are = "1 declaration is" if len(faults) == 1 else f"{len(faults)} declarations are"
         raise DeclarationError("\n".join([f"{are} wrong:", *(f"  {fault}" for fault in faults)]))
+
+
+def faults_of_refused(refused: Mapping[str, str], actors: Actors) -> Iterator[str]:
+    """What Dramatiq found wrong, and in which module; of a name that is taken, by which other one."""
+    for module, said in refused.items():
+        others = [f", or that of {actor.fn.__module__}" for name, actor in actors.items() if repr(name) in said]
+        yield f"{module}: {said} Mend its `@dramatiq.actor(…)`{''.join(others)}."
 
 
 def payloads() -> list[type[Payload]]:

@@ -147,7 +147,8 @@ def test_two_actors_of_one_name(declare: Declare) -> None:
 
     assert str(refusal.value) == (
         "1 declaration is wrong:\n"
-        "  graphnode.actors.copied: An actor named 'add_node' is already registered. Mend its `@dramatiq.actor(…)`."
+        "  graphnode.actors.copied: An actor named 'add_node' is already registered. "
+        f"Mend its `@dramatiq.actor(…)`, or that of {__name__}."
     )
 
 
