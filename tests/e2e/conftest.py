@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import socket
 from collections.abc import Callable, Generator, Iterator
@@ -38,9 +39,26 @@ SETTINGS = {
 WORKERS = pytest.StashKey[list[Service]]()
 
 
+class OthersLocalStack(LocalStack):
+    """A running LocalStack that whoever started it will end.
+
+    Parameters:
+      port: where it listens on the loopback address.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def stop(self) -> None:
+        """Leave it as it is."""
+
+
 @pytest.fixture(scope="session")
 def localstack() -> Iterator[LocalStack]:
-    """A LocalStack of this run's own."""
+    """The LocalStack at GRAPHNODE_LOCALSTACK_PORT, or one of this run's own."""
+    if port := os.environ.get("GRAPHNODE_LOCALSTACK_PORT"):
+        yield OthersLocalStack(int(port))
+        return
     with LocalStack() as server:
         server.wait_until_ready()
         yield server

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
+from graphnode.dev.localstack import LocalStack
 from mutants.run import LEFT_OUT
 from tests.e2e.ai_server import AiServer
 from tests.e2e.conftest import StartWorker
@@ -86,7 +87,8 @@ def steps() -> list[Step]:
     ]
 
 
-Run = Callable[..., str]
+#: Runs Python in the copy; fails with what it says unless it succeeds.
+Run = Callable[..., None]
 
 
 @pytest.fixture(scope="module")
@@ -100,22 +102,27 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(copy: Path, postgres: str) -> Run:
-    """Runs Python in the copy, which must succeed; what it says."""
-    # How much of a copy is covered says nothing.
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+def run(copy: Path, postgres: str, localstack: LocalStack) -> Run:
+    """Runs Python in the copy, on servers that run already."""
+    environment = {
+        # How much of a copy is covered says nothing.
+        **{name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
+        "PYTHONPATH": str(copy),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "DATABASE_URL": postgres,
+        "GRAPHNODE_LOCALSTACK_PORT": str(localstack.port),
+    }
 
-    def python(*arguments: str) -> str:
+    def python(*arguments: str) -> None:
         ran = subprocess.run(
             [sys.executable, *arguments],
             cwd=copy,
-            env={**inherited, "DATABASE_URL": postgres, "PYTHONPATH": str(copy), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+            env=environment,
             capture_output=True,
             text=True,
             check=False,
         )
         assert ran.returncode == 0, ran.stdout + ran.stderr
-        return ran.stdout
 
     return python
 
