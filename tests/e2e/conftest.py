@@ -55,8 +55,8 @@ class OthersLocalStack(LocalStack):
 
 @pytest.fixture(scope="session")
 def localstack() -> Iterator[LocalStack]:
-    """The LocalStack at GRAPHNODE_LOCALSTACK_PORT, or one of this run's own."""
-    if port := os.environ.get("GRAPHNODE_LOCALSTACK_PORT"):
+    """The LocalStack at LOCALSTACK_PORT, or one of this run's own."""
+    if port := os.environ.get("LOCALSTACK_PORT"):
         yield OthersLocalStack(int(port))
         return
     with LocalStack() as server:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
+from graphnode.dev.env_file import write_env_file
 from graphnode.dev.localstack import LocalStack
 from mutants.run import LEFT_OUT
 from tests.e2e.ai_server import AiServer
@@ -47,6 +49,22 @@ ASKING = (
     "tests/contract/test_schemas.py::test_the_files_are_up_to_date",
     "tests/contract/test_schemas.py::test_there_is_an_example_of_everything",
 )
+
+
+#: The command line, as the environment's own is of the checkout.
+GRAPHNODE = ("-c", "from graphnode.cli import main; main()")
+
+#: Says what the worker would say of a forgotten second step.
+WITHOUT_ROUTE = """
+from graphnode import actors, declarations, envelopes
+from graphnode.errors import DeclarationError
+
+del envelopes.ROUTES["SEARCH_INDEX_RESULT"]
+try:
+    declarations.check(actors.broker.actors, refused=actors.refused)
+except DeclarationError as error:
+    print(error)
+"""
 
 
 class Step(NamedTuple):
@@ -87,8 +105,32 @@ def steps() -> list[Step]:
     ]
 
 
-#: Runs Python in the copy; fails with what it says unless it succeeds.
-Run = Callable[..., None]
+class Shown(NamedTuple):
+    """A command of `graphnode` that the document has, and what it shows of it.
+
+    Parameters:
+      words: behind `graphnode`.
+      says: with IDs and comments left out.
+    """
+
+    words: list[str]
+    says: str
+
+
+def shown(command: str) -> list[Shown]:
+    """What the document shows of a command, in its order."""
+    pattern = rf"^\$ \.venv/bin/graphnode ({command}\b.*)\n((?:(?!\$ |```).*\n)*)"
+    typed = re.findall(pattern, DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
+    return [Shown(shlex.split(words, comments=True), without_ids(says)) for words, says in typed]
+
+
+def without_ids(text: str) -> str:
+    """The text with one ULID in the place of each."""
+    return re.sub(r"\b[0-9A-HJKMNP-TV-Z]{26}\b|(?<=_)[0-9A-HJKMNP-TV-Z]{26}", "ULID", text)
+
+
+#: Runs Python in the copy; what it says. Fails unless it ends with this code.
+Run = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
@@ -110,19 +152,15 @@ def run(copy: Path, postgres: str, localstack: LocalStack) -> Run:
         "PYTHONPATH": str(copy),
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "DATABASE_URL": postgres,
-        "GRAPHNODE_LOCALSTACK_PORT": str(localstack.port),
+        "LOCALSTACK_PORT": str(localstack.port),
     }
 
-    def python(*arguments: str) -> None:
+    def python(*arguments: str, code: int = 0) -> str:
         ran = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=copy,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
+            [sys.executable, *arguments], cwd=copy, env=environment, capture_output=True, text=True, check=False
         )
-        assert ran.returncode == 0, ran.stdout + ran.stderr
+        assert ran.returncode == code, ran.stdout + ran.stderr
+        return ran.stdout
 
     return python
 
@@ -142,25 +180,38 @@ def test_the_code_is_as_lint_wants_it(run: Run) -> None:
 
 
 def test_its_own_test_and_those_of_all_types_pass(run: Run) -> None:
-    run("-c", "from graphnode.cli import main; main()", "contract", "export", "contract")
+    (export,) = shown("contract")
+
+    assert run(*GRAPHNODE, *export.words) == export.says
     run("-m", "pytest", "-q", "-p", "no:cacheprovider", *ASKING)
 
 
+def test_a_step_that_is_missing_is_told_in_the_documents_words(run: Run) -> None:
+    (refusal,) = shown("worker")
+
+    said = run("-c", WITHOUT_ROUTE)
+
+    assert refusal.says == f"the worker does not start: {said}"
+
+
 def test_a_worker_with_the_new_type_handles_it_and_refuses_what_is_none(
-    copy: Path, ai: AiServer, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+    copy: Path, run: Run, ai: AiServer, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(copy)
     monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
     start_worker()
+    write_env_file(copy / ".graphnode.env", ai.environment)
 
-    ai.send_envelope("SEARCH_INDEX_RESULT", "t-1", {"userId": "ada", "status": "COMPLETED"})
-    broken = ai.send_envelope("SEARCH_INDEX_RESULT", "t-2", {"userId": "ada", "status": "DONE"})
+    for delivery in shown("deliver"):
+        said = run(*GRAPHNODE, *delivery.words, code="DEAD LETTER" in delivery.says)
+        assert without_ids(said) == delivery.says
 
     (letter,) = ai.dead_letters(1)
-    assert (letter.body, letter.attributes["reason"]) == (broken, "INVALID_ENVELOPE")
-    assert letter.attributes["error"].startswith("payload.status: Expected COMPLETED or FAILED; it holds 'DONE'")
-    told = ai.wait_until("SELECT type, payload, push_status FROM notifications WHERE push_status <> 'PENDING'")
-    assert told == [("SEARCH_INDEX_COMPLETED", {"taskId": "t-1"}, "SKIPPED")]
-    assert ai.rows("SELECT task_id, task_type, status FROM tasks") == [("t-1", "SEARCH_INDEX_RESULT", "COMPLETED")]
+    assert letter.attributes["reason"] == "INVALID_ENVELOPE"
+    assert letter.attributes["error"] == "payload.userId: required, but not given"
+    ended = ai.rows("SELECT task_type, status, count(*) FROM tasks GROUP BY 1, 2 ORDER BY 2")
+    assert ended == [("SEARCH_INDEX_RESULT", "COMPLETED", 1), ("SEARCH_INDEX_RESULT", "FAILED", 1)]
+    assert ai.rows("SELECT user_id, type FROM notifications") == [("ada", "SEARCH_INDEX_COMPLETED")]
+    ai.wait_until("SELECT 1 FROM notifications WHERE push_status = 'SKIPPED' AND push_attempts = 1")
     ai.wait_until_drained()
     assert len(ai.dead_letters(1)) == 1
