@@ -60,8 +60,8 @@ KINDS = {
 }
 
 
-def _by_example(task_type: str) -> Kind:
-    """A type without documents here: it is played by the contract's example."""
+def by_example(task_type: str) -> Kind:
+    """A type that has no documents here: its payload is that of the contract's example."""
     payload = example_of(f"messages/{task_type}")["payload"]
     extra = {field: value for field, value in payload.items() if field not in ("userId", "status", "error")}
     return Kind(task_type, f"task_{_name(task_type).replace('-', '_')}", extra=extra)
@@ -72,7 +72,7 @@ def _name(task_type: str) -> str:
 
 
 _without = [each for each in ROUTES if each not in {kind.task_type for kind in KINDS.values()}]
-KINDS |= {_name(each): _by_example(each) for each in _without}
+KINDS |= {_name(each): by_example(each) for each in _without}
 
 #: The one document of each half of a microscope task.
 HALVES: dict[Half, str] = {"block": "block_graph_s3_key", "nonblock": "standardized_s3_key"}

@@ -5,12 +5,14 @@ from datetime import UTC, datetime
 
 import pytest
 
+from graphnode.contract.examples import example_of
 from graphnode.dev.ai_server import (
     GRAPH,
     HALVES,
     KINDS,
     Half,
     Result,
+    by_example,
     kind_of,
     new_task_id,
     packaged_documents,
@@ -41,6 +43,14 @@ def test_what_it_sends_is_what_the_worker_takes(name: str) -> None:
     message = to_message(result.body, message_id="m", sent_at=datetime.now(UTC), receive_count=1)
 
     assert message.args[0].task_id == result.task_id
+
+
+def test_a_type_without_documents_is_played_by_the_contracts_example() -> None:
+    kind = by_example("GRAPH_GENERATION_PROGRESS")
+
+    payload = payload_of(result_of(kind, user_id="ben", documents={}))
+
+    assert payload == example_of("messages/GRAPH_GENERATION_PROGRESS")["payload"] | {"userId": "ben"}
 
 
 @pytest.mark.parametrize("name", ["graph", "GRAPH_GENERATION_RESULT", "graph_generation_result"])
