@@ -1,6 +1,6 @@
 """The message contract, and the thin adapter: the AI server's envelope to a Dramatiq message for the right actor.
 
-A new task type is one payload class here, one actor module, and one line in ROUTES.
+A new task type is one payload class here, one actor module, and one line in ROUTES (docs/add-a-task-type.md).
 """
 
 from __future__ import annotations
