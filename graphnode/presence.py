@@ -18,6 +18,7 @@ from graphnode.broker import SQSBroker
 from graphnode.deliveries import Delivery, State
 from graphnode.errors import log_text
 from graphnode.storage import workers
+from graphnode.storage.schema import newest_migration
 from graphnode.storage.workers import Seen
 from graphnode.verdicts import Dead, Done, Retry
 
@@ -40,6 +41,7 @@ class Presence(Middleware):
         self._counts: Counter[type] = Counter()
         self._is_over = False
         self._id, self._threads, self._started_at = "", 0, datetime.now(UTC)
+        self._newest_migration = newest_migration()
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """Begin: in the worker process, after Dramatiq has forked."""
@@ -80,6 +82,7 @@ class Presence(Middleware):
             host=socket.gethostname(),
             pid=os.getpid(),
             version=__version__,
+            newest_migration=self._newest_migration,
             threads=self._threads,
             interval_s=self.interval_s(),
             started_at=self._started_at,

@@ -207,10 +207,16 @@ def prepare(broker: SQSBroker, worker: Worker, check: Callable[[], None]) -> Non
     error_reports.open_reports(known.sentry_dsn)
     push.firebase()
     database.open_database(known.database_url, max_connections=worker.worker_threads + database.SPARE_CONNECTIONS)
-    wait_for(schema.check_schema)
+    wait_for(check_schema)
     wait_for(schema.check_rights)
     wait_for(objects.probe)
     wait_for(lambda: broker.connect(threads=worker.worker_threads))
+
+
+def check_schema() -> None:
+    """See that this worker can work with the database's schema. Raises SchemaError."""
+    if newer := schema.check_schema():
+        log.info("the database is newer than this worker, which can work with it", migrations=newer)
 
 
 def wait_for(step: Callable[[], None]) -> None:

@@ -17,14 +17,22 @@ SAFE_AGE = timedelta(days=28)
 @click.command()
 @env_file_option
 def migrate(env_file: Path | None) -> None:
-    """Bring the database of DATABASE_URL to the newest schema."""
+    """Bring the database of DATABASE_URL to the newest schema, while workers run.
+
+    What fails leaves nothing half-done, and what was applied before it stays: run it again.
+    """
+    from graphnode.storage.schema import check_schema
     from graphnode.storage.schema import migrate as apply_migrations
 
     with open_database(environment_of(env_file)):
-        applied = apply_migrations()
-    for name in applied:
-        click.echo(f"applied {name}")
-    click.echo("The schema is up to date.")
+        apply_migrations(tell=click.echo)
+        newer = check_schema()
+    if newer:
+        click.echo(
+            f"There is nothing to do: the schema is newer, with {', '.join(newer)}, and this version works with it."
+        )
+    else:
+        click.echo("The schema is up to date.")
 
 
 def _age(_context: click.Context, _option: click.Parameter, value: str) -> timedelta:

@@ -68,6 +68,7 @@ class DatabaseFacts(msgspec.Struct, frozen=True, kw_only=True):
       others_connections: those that are held now, and not by this project's programs.
       user_limit, database_limit: connections of this user and to this database; None without a limit.
       schema_fault: what is wrong with the migrations; empty when nothing is.
+      newer: migrations that this version does not know, and can work with.
       lacking: by table, the rights that the user lacks.
       running_threads: by worker process that was seen lately, its threads.
     """
@@ -83,6 +84,7 @@ class DatabaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     has_extension: bool
     extension_is_available: bool
     schema_fault: str = ""
+    newer: Sequence[str] = ()
     lacking: Mapping[str, Sequence[str]] = {}
     running_threads: Sequence[int] = ()
 
@@ -111,14 +113,14 @@ def ask_database() -> DatabaseFacts:
     ).fetchone()
     known = DatabaseFacts(**dict(zip(DatabaseFacts.__struct_fields__, row, strict=False)))
     try:
-        schema.check_schema()
+        newer = schema.check_schema()
     except SchemaError as error:
         return msgspec.structs.replace(known, schema_fault=str(error))
     lacking = schema.lacking_rights()
     running: list[int] = []
     if "SELECT" not in lacking.get("workers", ()):
         running = [threads for (threads,) in database.execute_sql(RUNNING).fetchall()]
-    return msgspec.structs.replace(known, lacking=lacking, running_threads=running)
+    return msgspec.structs.replace(known, newer=newer, lacking=lacking, running_threads=running)
 
 
 def ask_skew() -> timedelta:
@@ -274,10 +276,11 @@ def _judge_extension(facts: DatabaseFacts) -> list[Finding]:
 
 def _judge_schema(facts: DatabaseFacts) -> Finding:
     if not facts.schema_fault:
-        return fine("schema", "has all migrations of this version")
+        more = f", and newer ones that it can work with: {', '.join(facts.newer)}" if facts.newer else ""
+        return fine("schema", f"has all migrations of this version{more}")
     what, _, mend = facts.schema_fault.partition(": ")
     mend = "graphnode migrate" if "graphnode migrate" in mend else mend.rstrip(".")
-    return broken("schema", what, why="The worker does not start before they are the same.", mend=mend)
+    return broken("schema", what, why="The worker does not start on it.", mend=mend)
 
 
 def _judge_rights(facts: DatabaseFacts) -> Finding:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -179,6 +179,13 @@ def connection() -> Iterator[None]:
             yield
     finally:
         _abandon_connection()
+
+
+@contextmanager
+def connection_of_its_own() -> Iterator[psycopg2.extensions.connection]:
+    """A connection beside the pool's, as psycopg2 makes it; closed at the end, and what it has begun is rolled back."""
+    with closing(psycopg2.connect(dbname=database.database, **database.connect_params)) as made:
+        yield made
 
 
 @contextmanager

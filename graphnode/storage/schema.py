@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import peewee
 from playhouse.migrations import Runner
 from psycopg2 import errors
 from psycopg2.extras import Json
 
+from graphnode import __version__
 from graphnode.errors import SchemaError
 from graphnode.storage.database import connection, database
+from graphnode.storage.migration_locks import BEGIN, STATEMENT_TIMEOUT_MS, sole_migrator, watched_waits
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
@@ -20,6 +24,20 @@ EXTENSION = "vector"
 
 #: The advisory lock of whoever migrates: "graphnode" in bytes, cut to 64 bits.
 MIGRATION_LOCK = int.from_bytes(b"graphnod")
+
+#: Seconds between two attempts at a migration whose table is in use.
+PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0, 8.0)
+
+#: The migrations applied, and the oldest that code must know as its newest since a contract migration. The column is not
+#: there before 0008.
+APPLIED = "SELECT name, to_jsonb(schema_migration) ->> 'floor' FROM schema_migration"
+
+#: The worker processes that are there, and the newest migration that each knows.
+RUNNING = """
+SELECT host, pid, version, newest_migration FROM workers
+WHERE seen_at > now() - make_interval(secs => 3 * interval_s)
+ORDER BY host, pid
+"""
 
 _ALL = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _KEPT = ("SELECT", "INSERT", "UPDATE")
@@ -55,41 +73,56 @@ ORDER BY tablename, needed
 """
 
 
-def migrate() -> list[str]:
-    """Apply the migrations that are missing, in order, all or none. Returns their names.
+def migrate(*, tell: Callable[[str], None] = lambda _line: None) -> list[str]:
+    """Apply the migrations that are missing, in order, while workers run. Returns their names.
 
-    They run in one transaction under a lock: of two at once, the second finds nothing to do. So a migration cannot hold
-    what PostgreSQL allows outside a transaction only (CREATE INDEX CONCURRENTLY).
+    Each is a transaction of its own, or says `atomic = False`. Of two at once the second waits, and finds nothing to do.
+    When one cannot be applied, those before it stay, and the next run goes on from there.
 
-    Raises:
-      SchemaError: The database has migrations this code does not know, or lacks pgvector.
-    """
-    with connection(), database.atomic():
-        database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
-        runner = Runner(database, str(MIGRATIONS))
-        _refuse_newer(runner)
-        _make_extension()
-        names: list[str] = runner.up()
-        return names
-
-
-def check_schema() -> None:
-    """See that the database has exactly this code's migrations.
+    Parameters:
+      tell: is given a line for each that is applied, with the seconds it took, and for what is waited for.
 
     Raises:
-      SchemaError: It is empty, older or newer; the text says what to do.
+      SchemaError: The database needs newer code, lacks pgvector, is in use by workers that a migration would break, or a
+        migration took too long, or found no moment in which its table is free; the text says what to do.
     """
     with connection():
         runner = Runner(database, str(MIGRATIONS))
-        applied = runner.applied()
-        if not applied:
-            raise SchemaError("The database has no schema yet: run `graphnode migrate`.")
-        _refuse_newer(runner)
-        pending = [migration.name for migration in runner.migrations() if migration.name not in applied]
-        if pending:
-            raise SchemaError(
-                f"The database is older than this worker, it lacks {_listed(pending)}: run `graphnode migrate`."
-            )
+        if not _compare(runner).missing:
+            return []
+        with sole_migrator(MIGRATION_LOCK, tell=tell) as see_to_it:
+            # Another one may have been here meanwhile.
+            missing = _compare(runner).missing
+            if missing:
+                _make_extension()
+            for name in missing:
+                see_to_it()
+                _apply(runner, name, tell=tell)
+        return missing
+
+
+def check_schema() -> list[str]:
+    """See that this code works with the database's schema.
+
+    Returns: the migrations it has that this code does not know, and can work with.
+
+    Raises:
+      SchemaError: It is empty, older, or too new; the text says what to do.
+    """
+    with connection():
+        found = _compare(Runner(database, str(MIGRATIONS)))
+    if found.is_empty:
+        raise SchemaError("The database has no schema yet: run `graphnode migrate`.")
+    if found.missing:
+        raise SchemaError(
+            f"The database is older than this worker, it lacks {_listed(found.missing)}: run `graphnode migrate`."
+        )
+    return found.newer
+
+
+def newest_migration() -> str:
+    """The name of the last migration that this code knows."""
+    return max(path.stem for path in MIGRATIONS.glob("[0-9]*.py"))
 
 
 def lacking_rights() -> dict[str, list[str]]:
@@ -115,11 +148,80 @@ def check_rights() -> None:
         )
 
 
-def _refuse_newer(runner: Runner) -> None:
-    unknown = sorted(set(runner.applied()) - {migration.name for migration in runner.migrations()})
-    if unknown:
+class _Compared(NamedTuple):
+    """How the database's schema differs from what this code knows: names of migrations, in order."""
+
+    is_empty: bool
+    missing: list[str]
+    newer: list[str]
+
+
+def _compare(runner: Runner) -> _Compared:
+    """Compare the migrations applied with those known. Raises SchemaError when the database needs newer code."""
+    known = [migration.name for migration in runner.migrations()]
+    applied = dict(database.execute_sql(APPLIED).fetchall()) if runner.History.table_exists() else {}
+    newer = sorted(applied.keys() - known)
+    floor = max(filter(None, applied.values()), default="")
+    if floor and floor not in known:
         raise SchemaError(
-            f"The database is newer than this worker, which does not know {_listed(unknown)}: deploy the newer worker."
+            f"The database is too new for this version ({__version__}), which does not know {_listed(newer)} and would "
+            f"have to know {floor} at least: deploy the newer worker."
+        )
+    return _Compared(not applied, [name for name in known if name not in applied], newer)
+
+
+def _apply(runner: Runner, name: str, *, tell: Callable[[str], None]) -> None:
+    """Apply a migration; while its table is in use, try again. Raises SchemaError."""
+    (migration,) = [migration for migration in runner.migrations() if migration.name == name]
+    module = migration.load()
+    floor = getattr(module, "FLOOR", None)
+    is_atomic = getattr(module, "atomic", True)
+    left = "Nothing of it is left in the database" if is_atomic else "The next run goes on where it was"
+    if floor:
+        _refuse_while_in_use(name, floor)
+    for pause_s in (*PAUSES_S, None):
+        waits: list[str] = []
+        began = time.monotonic()
+        try:
+            if is_atomic:
+                with database.atomic():
+                    database.execute_sql(BEGIN)
+                    with watched_waits(waits.append):
+                        runner.up(name)
+                    if floor:
+                        database.execute_sql("UPDATE schema_migration SET floor = %s WHERE name = %s", (floor, name))
+            else:
+                with watched_waits(lambda wait: tell(f"{name}: {wait}; it holds up nobody meanwhile")):
+                    runner.up(name)
+        except peewee.OperationalError as error:
+            if isinstance(error.__context__, errors.QueryCanceled):
+                raise SchemaError(
+                    f"{name} was not applied, one of its statements took more than {STATEMENT_TIMEOUT_MS / 1000:g} s, "
+                    f"and workers would have waited for it. {left}: divide it as docs/upgrading.md says."
+                ) from error
+            if not isinstance(error.__context__, errors.LockNotAvailable | errors.DeadlockDetected):
+                raise
+            seen = waits[-1] if waits else "waits for a lock"
+            if pause_s is None:
+                raise SchemaError(
+                    f"{name} was not applied, it {seen}, at each of {len(PAUSES_S) + 1} attempts. {left}, and what was "
+                    "applied before it stays: wait until that has ended, or end it, and run `graphnode migrate` again."
+                ) from error
+            tell(f"{name}: {seen}; workers go first, the next attempt is in {pause_s:g} s")
+            time.sleep(pause_s)
+        else:
+            tell(f"applied {name}: {time.monotonic() - began:.2f} s")
+            return
+
+
+def _refuse_while_in_use(name: str, floor: str) -> None:
+    """See that no worker runs that needs what this migration takes away. Raises SchemaError."""
+    running = database.execute_sql(RUNNING).fetchall()
+    needing = [f"{host}:{pid} ({version})" for host, pid, version, newest in running if (newest or "") < floor]
+    if needing:
+        raise SchemaError(
+            f"{name} takes away what workers that run still need, {_listed(needing)}: deploy the version that knows "
+            f"{floor} first, and run `graphnode migrate` again when they have ended."
         )
 
 

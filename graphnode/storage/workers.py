@@ -22,10 +22,10 @@ WITH forgotten AS (
     DELETE FROM workers WHERE id IN (
         SELECT id FROM workers WHERE seen_at < now() - make_interval(secs => %(forgotten_after_s)s) AND id <> %(id)s
         FOR UPDATE SKIP LOCKED))
-INSERT INTO workers (id, host, pid, version, threads, interval_s, started_at, seen_at, in_hand, running,
+INSERT INTO workers (id, host, pid, version, newest_migration, threads, interval_s, started_at, seen_at, in_hand, running,
                      outage_service, outage_since, handled, retried, dead)
-VALUES (%(id)s, %(host)s, %(pid)s, %(version)s, %(threads)s, %(interval_s)s, %(started_at)s, now(), %(in_hand)s,
-        %(running)s, %(outage_service)s, %(outage_since)s, %(handled)s, %(retried)s, %(dead)s)
+VALUES (%(id)s, %(host)s, %(pid)s, %(version)s, %(newest_migration)s, %(threads)s, %(interval_s)s, %(started_at)s, now(),
+        %(in_hand)s, %(running)s, %(outage_service)s, %(outage_since)s, %(handled)s, %(retried)s, %(dead)s)
 ON CONFLICT (id) DO UPDATE SET
     seen_at = excluded.seen_at, in_hand = excluded.in_hand, running = excluded.running,
     outage_service = excluded.outage_service, outage_since = excluded.outage_since,
@@ -46,6 +46,8 @@ class WorkerRow(Table):
     host = TextField()
     pid = IntegerField()
     version = TextField()
+    #: Of those that it knows; None: it is from before there was this column.
+    newest_migration = TextField(null=True)
     threads = IntegerField()
     #: Seconds between two times that it is seen, about.
     interval_s = DoubleField()
@@ -71,6 +73,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     pid: int
     version: str
+    newest_migration: str
     threads: int
     interval_s: float
     started_at: datetime

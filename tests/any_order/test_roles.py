@@ -30,6 +30,7 @@ SEEN = Seen(
     host="h",
     pid=1,
     version="1",
+    newest_migration=schema.newest_migration(),
     threads=1,
     interval_s=1,
     started_at=NOON,

@@ -42,6 +42,7 @@ def seen(name: str, **changes: Any) -> Seen:
         "host": "alpha",
         "pid": 7,
         "version": "0.1.0",
+        "newest_migration": "0008_floor",
         "threads": 8,
         "interval_s": 30.0,
         "started_at": datetime.now(UTC),

@@ -1,0 +1,50 @@
+"""What migrations do to tables in use without a transaction of their own: they say `atomic = False`."""
+
+from __future__ import annotations
+
+import time
+
+from peewee import Database
+
+from graphnode.storage.migration_locks import BEGIN
+
+#: Seconds between two looks at an index that somebody else makes.
+LOOK_S = 0.5
+
+BEING_MADE = """
+SELECT 1 FROM pg_stat_progress_create_index AS making JOIN pg_class ON pg_class.oid = making.index_relid
+WHERE making.datname = current_database() AND pg_class.relname = %s
+"""
+
+IS_VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)"
+
+
+def make_index(db: Database, name: str, on: str, *, unique: bool = False) -> None:
+    """Make an index while workers write, unless it is there.
+
+    What an interrupted run has left is finished or made anew: PostgreSQL goes on making the index of a migrator that was
+    killed, and an index whose making failed is there, invalid, and of no use.
+
+    Parameters:
+      name: the index's, in lower case.
+      on: what follows ON: `tasks (user_id) WHERE reason IS NOT NULL`.
+    """
+    while db.execute_sql(BEING_MADE, (name,)).fetchone():
+        time.sleep(LOOK_S)
+    if db.execute_sql(IS_VALID, (name,)).fetchone() == (False,):
+        db.execute_sql(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+    db.execute_sql(f"CREATE {'UNIQUE ' if unique else ''}INDEX CONCURRENTLY IF NOT EXISTS {name} ON {on}")
+
+
+def in_batches(db: Database, statement: str) -> None:
+    """Run a statement until it changes nothing more, each time in a transaction of its own.
+
+    Parameters:
+      statement: changes some rows that it has not changed yet, a thousand or so: `UPDATE tasks SET … WHERE (task_id,
+        task_type) IN (SELECT … WHERE … IS NULL LIMIT 1000)`.
+    """
+    changed = -1
+    while changed:
+        with db.atomic():
+            db.execute_sql(BEGIN)
+            changed = db.execute_sql(statement).rowcount
