@@ -28,9 +28,7 @@ def migrate(env_file: Path | None) -> None:
         apply_migrations(tell=click.echo)
         newer = check_schema()
     if newer:
-        click.echo(
-            f"There is nothing to do: the schema is newer, with {', '.join(newer)}, and this version works with it."
-        )
+        click.echo(f"The schema is newer, with {', '.join(newer)}; this version works with it.")
     else:
         click.echo("The schema is up to date.")
 

@@ -22,8 +22,8 @@ IS_VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)"
 def make_index(db: Database, name: str, on: str, *, unique: bool = False) -> None:
     """Make an index while workers write, unless it is there.
 
-    What an interrupted run has left is finished or made anew: PostgreSQL goes on making the index of a migrator that was
-    killed, and an index whose making failed is there, invalid, and of no use.
+    What an interrupted run has left is waited for or made anew: PostgreSQL goes on making the index of a migrator that
+    was killed, and an index whose making failed is there, invalid, and of no use.
 
     Parameters:
       name: the index's, in lower case.

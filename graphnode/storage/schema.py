@@ -28,8 +28,8 @@ MIGRATION_LOCK = int.from_bytes(b"graphnod")
 #: Seconds between two attempts at a migration whose table is in use.
 PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0, 8.0)
 
-#: The migrations applied, and the oldest that code must know as its newest since a contract migration. The column is not
-#: there before 0008.
+#: The migrations applied, each with the one that code must know at least to work with what it has left; there is no
+#: such column before 0008.
 APPLIED = "SELECT name, to_jsonb(schema_migration) ->> 'floor' FROM schema_migration"
 
 #: The worker processes that are there, and the newest migration that each knows.
@@ -76,15 +76,15 @@ ORDER BY tablename, needed
 def migrate(*, tell: Callable[[str], None] = lambda _line: None) -> list[str]:
     """Apply the migrations that are missing, in order, while workers run. Returns their names.
 
-    Each is a transaction of its own, or says `atomic = False`. Of two at once the second waits, and finds nothing to do.
-    When one cannot be applied, those before it stay, and the next run goes on from there.
+    Each is a transaction of its own, or says `atomic = False`. Of two runs at once the second waits, and finds nothing
+    to do. When a migration cannot be applied, those before it stay, and the next run goes on from there.
 
     Parameters:
       tell: is given a line for each that is applied, with the seconds it took, and for what is waited for.
 
     Raises:
-      SchemaError: The database needs newer code, lacks pgvector, is in use by workers that a migration would break, or a
-        migration took too long, or found no moment in which its table is free; the text says what to do.
+      SchemaError: The database needs newer code, lacks pgvector, or is in use by workers that a migration would break;
+        or a migration took too long, or found no moment in which its table is free. The text says what to do.
     """
     with connection():
         runner = Runner(database, str(MIGRATIONS))
@@ -174,32 +174,27 @@ def _apply(runner: Runner, name: str, *, tell: Callable[[str], None]) -> None:
     """Apply a migration; while its table is in use, try again. Raises SchemaError."""
     (migration,) = [migration for migration in runner.migrations() if migration.name == name]
     module = migration.load()
-    floor = getattr(module, "FLOOR", None)
     is_atomic = getattr(module, "atomic", True)
     left = "Nothing of it is left in the database" if is_atomic else "The next run goes on where it was"
-    if floor:
+    if floor := getattr(module, "FLOOR", None):
         _refuse_while_in_use(name, floor)
     for pause_s in (*PAUSES_S, None):
         waits: list[str] = []
         began = time.monotonic()
         try:
             if is_atomic:
-                with database.atomic():
-                    database.execute_sql(BEGIN)
-                    with watched_waits(waits.append):
-                        runner.up(name)
-                    if floor:
-                        database.execute_sql("UPDATE schema_migration SET floor = %s WHERE name = %s", (floor, name))
+                _run_in_transaction(runner, name, floor=floor, on_wait=waits.append)
             else:
-                with watched_waits(lambda wait: tell(f"{name}: {wait}; it holds up nobody meanwhile")):
+                with watched_waits(lambda wait: tell(f"{name}: {wait}; workers go on meanwhile")):
                     runner.up(name)
         except peewee.OperationalError as error:
-            if isinstance(error.__context__, errors.QueryCanceled):
+            cause = error.__context__
+            if isinstance(cause, errors.QueryCanceled):
                 raise SchemaError(
                     f"{name} was not applied, one of its statements took more than {STATEMENT_TIMEOUT_MS / 1000:g} s, "
                     f"and workers would have waited for it. {left}: divide it as docs/upgrading.md says."
                 ) from error
-            if not isinstance(error.__context__, errors.LockNotAvailable | errors.DeadlockDetected):
+            if not isinstance(cause, errors.LockNotAvailable | errors.DeadlockDetected):
                 raise
             seen = waits[-1] if waits else "waits for a lock"
             if pause_s is None:
@@ -212,6 +207,16 @@ def _apply(runner: Runner, name: str, *, tell: Callable[[str], None]) -> None:
         else:
             tell(f"applied {name}: {time.monotonic() - began:.2f} s")
             return
+
+
+def _run_in_transaction(runner: Runner, name: str, *, floor: str | None, on_wait: Callable[[str], None]) -> None:
+    """Run a migration as one transaction, which waits for nothing for long."""
+    with database.atomic():
+        database.execute_sql(BEGIN)
+        with watched_waits(on_wait):
+            runner.up(name)
+        if floor:
+            database.execute_sql("UPDATE schema_migration SET floor = %s WHERE name = %s", (floor, name))
 
 
 def _refuse_while_in_use(name: str, floor: str) -> None:

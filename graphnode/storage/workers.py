@@ -22,10 +22,10 @@ WITH forgotten AS (
     DELETE FROM workers WHERE id IN (
         SELECT id FROM workers WHERE seen_at < now() - make_interval(secs => %(forgotten_after_s)s) AND id <> %(id)s
         FOR UPDATE SKIP LOCKED))
-INSERT INTO workers (id, host, pid, version, newest_migration, threads, interval_s, started_at, seen_at, in_hand, running,
-                     outage_service, outage_since, handled, retried, dead)
-VALUES (%(id)s, %(host)s, %(pid)s, %(version)s, %(newest_migration)s, %(threads)s, %(interval_s)s, %(started_at)s, now(),
-        %(in_hand)s, %(running)s, %(outage_service)s, %(outage_since)s, %(handled)s, %(retried)s, %(dead)s)
+INSERT INTO workers (id, host, pid, version, newest_migration, threads, interval_s, started_at, seen_at, in_hand,
+                     running, outage_service, outage_since, handled, retried, dead)
+VALUES (%(id)s, %(host)s, %(pid)s, %(version)s, %(newest_migration)s, %(threads)s, %(interval_s)s, %(started_at)s,
+        now(), %(in_hand)s, %(running)s, %(outage_service)s, %(outage_since)s, %(handled)s, %(retried)s, %(dead)s)
 ON CONFLICT (id) DO UPDATE SET
     seen_at = excluded.seen_at, in_hand = excluded.in_hand, running = excluded.running,
     outage_service = excluded.outage_service, outage_since = excluded.outage_since,
