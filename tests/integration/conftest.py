@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import psycopg2
 import pytest
 
 from graphnode.storage import schema
+from graphnode.storage.database import close_database, open_database
 
 #: Runs a statement outside the pool, and returns its rows.
 Query: TypeAlias = Callable[..., list[tuple[Any, ...]]]
@@ -36,6 +38,52 @@ def querying(url: str) -> Iterator[Query]:
                 return cursor.fetchall() if cursor.description else []
 
         yield run
+
+
+class AddMigration(Protocol):
+    """Adds a migration to those that there are, and gives its file."""
+
+    def __call__(self, name: str, statements: str, *, floor: str | None = None) -> Path: ...
+
+
+@pytest.fixture
+def empty_storage(empty_database_url: str) -> Iterator[None]:
+    """The storage, open on a database of the test's own without a schema."""
+    open_database(empty_database_url, max_connections=4)
+    yield
+    close_database()
+
+
+@pytest.fixture
+def migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the migrations, in which a test may add one."""
+    copy = tmp_path / "migrations"
+    shutil.copytree(schema.MIGRATIONS, copy)
+    monkeypatch.setattr(schema, "MIGRATIONS", copy)
+    return copy
+
+
+@pytest.fixture
+def add_migration(migrations: Path) -> AddMigration:
+    """Add a migration of statements that are one transaction."""
+
+    def add(name: str, statements: str, *, floor: str | None = None) -> Path:
+        file = migrations / f"{name}.py"
+        file.write_text(f"FLOOR = {floor!r}\n\n\ndef up(migrator, db):\n    db.execute_sql({statements!r})\n")
+        return file
+
+    return add
+
+
+def wait_for_lock(url: str) -> None:
+    """Wait until somebody waits for a table."""
+    with querying(url) as query:
+        deadline = time.monotonic() + 10
+        while not query(
+            "SELECT 1 FROM pg_locks JOIN pg_database ON oid = database AND datname = current_database()"
+            " WHERE locktype = 'relation' AND NOT granted"
+        ):
+            assert time.monotonic() < deadline, "nobody waits for a lock"
 
 
 @pytest.fixture

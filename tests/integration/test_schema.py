@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -29,6 +27,7 @@ from graphnode.storage import (
 )
 from graphnode.storage.database import Table, close_database, connection, database, open_database
 from graphnode.storage.schema import check_schema, migrate
+from tests.integration.conftest import AddMigration, wait_for_lock
 
 MODELS: list[type[Table]] = [
     graphs.Graph,
@@ -64,45 +63,10 @@ TYPES = {
 }
 
 
-#: All migrations there are.
-NAMES = sorted(file.stem for file in schema.MIGRATIONS.glob("[0-9]*.py"))
-
-
-@pytest.fixture
-def empty_storage(empty_database_url: str) -> Iterator[None]:
-    open_database(empty_database_url, max_connections=4)
-    yield
-    close_database()
-
-
-@pytest.fixture
-def migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the migrations, in which a test may add one."""
-    copy = tmp_path / "migrations"
-    shutil.copytree(schema.MIGRATIONS, copy)
-    monkeypatch.setattr(schema, "MIGRATIONS", copy)
-    return copy
-
-
 @pytest.fixture
 def first_schema(empty_storage: None, migrate_to_before: Callable[[str], None]) -> None:
     """The schema of the first migration alone; the others are there to be applied."""
     migrate_to_before(NAMES[1])
-
-
-def wait_for_lock(url: str) -> None:
-    """Wait until somebody waits for a table."""
-    with closing(psycopg2.connect(url)) as looking, looking.cursor() as cursor:
-        looking.autocommit = True
-        deadline = time.monotonic() + 10
-        found = None
-        while not found:
-            assert time.monotonic() < deadline, "nobody waits for a lock"
-            cursor.execute(
-                "SELECT 1 FROM pg_locks JOIN pg_database ON oid = database AND datname = current_database()"
-                " WHERE locktype = 'relation' AND NOT granted"
-            )
-            found = cursor.fetchone()
 
 
 def tables() -> list[str]:
@@ -159,22 +123,16 @@ class TestMigrate:
         with connection():
             assert microscope.MicroscopeWorkspace.get_by_id("w1").user_id == "ada"
 
-    def test_applies_all_or_none(self, migrations: Path) -> None:
-        (migrations / "9999_broken.py").write_text("def up(migrator, db):\n    db.execute_sql('SELECT 1 / 0')\n")
+    def test_what_fails_leaves_nothing_and_what_was_applied_before_stays(self, add_migration: AddMigration) -> None:
+        broken = add_migration("9999_broken", "CREATE TABLE half_done (); SELECT 1 / 0")
 
         with pytest.raises(Exception, match="division by zero"):
             migrate()
 
-        assert tables() == []
-
-    def test_refuses_a_database_of_a_newer_worker(self, migrations: Path) -> None:
-        newer = migrations / "9999_newer.py"
-        newer.write_text("def up(migrator, db):\n    pass\n")
-        migrate()
-        newer.unlink()
-
-        with pytest.raises(SchemaError, match=r"newer.*9999_newer.*deploy the newer worker"):
-            migrate()
+        assert "tasks" in tables()
+        assert "half_done" not in tables()
+        broken.unlink()
+        assert migrate() == []
 
     def test_says_what_to_install_when_pgvector_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(schema, "EXTENSION", "vector_of_another_world")
@@ -215,13 +173,31 @@ class TestCheckSchema:
         with pytest.raises(SchemaError, match=r"older.*9999_more.*run `graphnode migrate`"):
             check_schema()
 
-    def test_a_newer_database_needs_a_newer_worker(self, migrations: Path) -> None:
-        (migrations / "9999_newer.py").write_text("def up(migrator, db):\n    pass\n")
+    def test_a_database_with_more_than_this_version_knows_is_worked_with(self, add_migration: AddMigration) -> None:
+        newer = add_migration("9998_expand", "ALTER TABLE tasks ADD COLUMN more text")
         migrate()
-        (migrations / "9999_newer.py").unlink()
+        newer.unlink()
 
-        with pytest.raises(SchemaError, match=r"newer.*9999_newer.*deploy the newer worker"):
-            check_schema()
+        assert check_schema() == ["9998_expand"]
+        assert migrate() == []
+
+    @pytest.mark.parametrize("works_with_it", [migrate, check_schema])
+    def test_a_database_without_what_this_version_needs_wants_a_newer_one(
+        self, add_migration: AddMigration, works_with_it: Callable[[], list[str]]
+    ) -> None:
+        expand = add_migration("9998_expand", "ALTER TABLE tasks ADD COLUMN more text")
+        contract = add_migration("9999_contract", "ALTER TABLE tasks DROP COLUMN error", floor="9998_expand")
+        migrate()
+        contract.unlink()
+
+        assert works_with_it() == (["9999_contract"] if works_with_it is check_schema else [])
+
+        expand.unlink()
+        with pytest.raises(
+            SchemaError,
+            match=r"too new for this version .*9998_expand, 9999_contract.* know 9998_expand .*deploy the newer worker",
+        ):
+            works_with_it()
 
 
 @pytest.mark.usefixtures("storage")
