@@ -234,25 +234,32 @@ class TestDatabase:
         ]
         assert findings[1].mend == "graphnode migrate"
 
-    def test_is_newer_than_the_worker(self, database_url: str) -> None:
-        with closing(psycopg2.connect(database_url)) as connection, connection, connection.cursor() as cursor:
-            cursor.execute("SELECT * FROM schema_migration LIMIT 1")
-            columns = [column.name for column in cursor.description or ()]
-            row = cursor.fetchone() or ()
-            name = columns.index("name")
-            values = ["9999_of_tomorrow" if place == name else value for place, value in enumerate(row)]
-            if "id" in columns:
-                values[columns.index("id")] = 9999
-            cursor.execute("INSERT INTO schema_migration VALUES %s", (tuple(values),))
-        try:
-            found = only(self.look(database_url))
-        finally:
-            close_database()
-            with closing(psycopg2.connect(database_url)) as connection, connection, connection.cursor() as cursor:
-                cursor.execute("DELETE FROM schema_migration WHERE name = '9999_of_tomorrow'")
+    @pytest.fixture
+    def of_tomorrow(self, database_url: str) -> Iterator[Callable[[str | None], None]]:
+        """Apply a migration that nobody knows yet, with this floor."""
+        with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
+            connection.autocommit = True
+            insert = "INSERT INTO schema_migration (name, applied, floor) VALUES ('9999_of_tomorrow', now(), %s)"
+            yield lambda floor: cursor.execute(insert, (floor,))
+            cursor.execute("DELETE FROM schema_migration WHERE name = '9999_of_tomorrow'")
+
+    def test_is_too_new_for_the_worker(self, database_url: str, of_tomorrow: Callable[[str | None], None]) -> None:
+        of_tomorrow("9999_of_tomorrow")
+
+        found = only(self.look(database_url))
 
         assert "does not know 9999_of_tomorrow" in found.what
         assert found.mend == "deploy the newer worker"
+
+    def test_is_newer_and_can_be_worked_with(
+        self, database_url: str, of_tomorrow: Callable[[str | None], None]
+    ) -> None:
+        of_tomorrow(None)
+
+        (found,) = [found for found in self.look(database_url) if found.subject == "schema"]
+
+        assert found.severity is Severity.FINE
+        assert found.what.endswith("and newer ones that it can work with: 9999_of_tomorrow")
 
     def test_can_only_be_read(self, database_url: str) -> None:
         found = only(self.look(f"{database_url}?options=-c%20default_transaction_read_only%3Don"))

@@ -66,14 +66,16 @@ def test_a_database_without_a_schema_is_told_what_to_run(refusal: Refusal, empty
     assert "The database has no schema yet: run `graphnode migrate`." in refusal(DATABASE_URL=empty_database_url)
 
 
-def test_a_newer_database_asks_for_the_newer_worker(refusal: Refusal, empty_database_url: str) -> None:
+def test_a_database_that_needs_a_newer_worker_asks_for_it(refusal: Refusal, empty_database_url: str) -> None:
     bring_up_to_date(empty_database_url)
     with closing(psycopg2.connect(empty_database_url)) as connection, connection, connection.cursor() as cursor:
-        cursor.execute("INSERT INTO schema_migration (name, applied) VALUES ('9999_of_tomorrow', now())")
+        cursor.execute(
+            "INSERT INTO schema_migration (name, applied, floor) VALUES ('9999_of_tomorrow', now(), '9999_of_tomorrow')"
+        )
 
     said = refusal(DATABASE_URL=empty_database_url)
 
-    assert "newer than this worker, which does not know 9999_of_tomorrow: deploy the newer worker." in said
+    assert "does not know 9999_of_tomorrow and would have to know 9999_of_tomorrow at least: deploy the newer" in said
 
 
 def test_a_queue_without_a_dead_letter_queue_is_refused(refusal: Refusal, ai: AiServer) -> None:

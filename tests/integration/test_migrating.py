@@ -64,7 +64,11 @@ def worker(url: str) -> Iterator[Connection]:
 @pytest.fixture
 def add_online(migrations: Path) -> Callable[[str, str], None]:
     """Add a migration that is outside a transaction."""
-    return lambda name, body: None if (migrations / f"{name}.py").write_text(ONLINE.replace("BODY", body)) else None
+
+    def add(name: str, body: str) -> None:
+        (migrations / f"{name}.py").write_text(ONLINE.replace("BODY", body))
+
+    return add
 
 
 @pytest.fixture
@@ -329,8 +333,8 @@ class TestContract:
 
         def put(newest: str, ago: str) -> None:
             query(
-                "INSERT INTO workers (id, host, pid, version, newest_migration, threads, interval_s, started_at, seen_at,"
-                " in_hand, running, handled, retried, dead)"
+                "INSERT INTO workers (id, host, pid, version, newest_migration, threads, interval_s, started_at,"
+                " seen_at, in_hand, running, handled, retried, dead)"
                 " VALUES (%s, 'alpha', 7, '0.1.0', %s, 8, 30, now(), now() - %s::interval, 0, 0, 0, 0, 0)",
                 f"w-{newest}-{ago}",
                 newest,
