@@ -8,7 +8,7 @@ from peewee import Database
 
 from graphnode.storage.migration_locks import BEGIN
 
-#: Seconds between two looks at an index that somebody else makes.
+#: Seconds between two looks at what somebody else is at.
 LOOK_S = 0.5
 
 BEING_MADE = """
@@ -36,15 +36,22 @@ def make_index(db: Database, name: str, on: str, *, unique: bool = False) -> Non
     db.execute_sql(f"CREATE {'UNIQUE ' if unique else ''}INDEX CONCURRENTLY IF NOT EXISTS {name} ON {on}")
 
 
-def in_batches(db: Database, statement: str) -> None:
-    """Run a statement until it changes nothing more, each time in a transaction of its own.
+def in_batches(db: Database, table: str, *, key: str, to: str, where: str, size: int = 1000) -> None:
+    """Change all rows that a condition holds for, some at a time, each time in a transaction of its own.
+
+    It waits for nobody's row, and so is in no deadlock with workers: rows that are in use are changed later.
 
     Parameters:
-      statement: changes some rows that it has not changed yet, a thousand or so: `UPDATE tasks SET … WHERE (task_id,
-        task_type) IN (SELECT … WHERE … IS NULL LIMIT 1000)`.
+      key: the table's primary key: `task_id, task_type`.
+      to: what follows SET.
+      where: which rows; for a row that was changed it holds no longer.
+      size: rows at a time.
     """
-    changed = -1
-    while changed:
+    look = f"SELECT {key} FROM {table} WHERE {where} LIMIT"  # noqa: S608
+    change = f"UPDATE {table} SET {to} WHERE ({key}) IN ({look} {size} FOR UPDATE SKIP LOCKED)"  # noqa: S608
+    while db.execute_sql(f"{look} 1").fetchone():
         with db.atomic():
             db.execute_sql(BEGIN)
-            changed = db.execute_sql(statement).rowcount
+            changed = db.execute_sql(change).rowcount
+        if not changed:
+            time.sleep(LOOK_S)

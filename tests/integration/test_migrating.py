@@ -35,6 +35,10 @@ def up(migrator, db):
 
 MAKE_INDEX = 'make_index(db, "tasks_by_reason", "tasks (reason) WHERE reason IS NOT NULL")'
 
+BACKFILL = """in_batches(
+        db, "tasks", key="task_id, task_type", to="reason = 'none'", where="reason IS NULL", size=10
+    )"""
+
 INSERT = "INSERT INTO tasks (task_id, task_type, user_id, status) VALUES (%s, 'x', 'ada', 'PENDING')"
 
 #: Seconds to wait for what must come.
@@ -306,18 +310,25 @@ class TestMakeIndex:
         assert migrating.result(PATIENCE_S) == ["9999_index"]
 
 
-def test_a_backfill_is_a_transaction_for_each_batch(query: Query, add_online: Callable[[str, str], None]) -> None:
+def test_a_backfill_is_a_transaction_for_each_batch_and_waits_for_no_row(
+    query: Query,
+    worker: Connection,
+    add_online: Callable[[str, str], None],
+    threads: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(online, "LOOK_S", 0.02)
     for number in range(25):
         query(INSERT, f"t{number}")
-    batch = (
-        "UPDATE tasks SET reason = 'none' WHERE (task_id, task_type) IN"
-        " (SELECT task_id, task_type FROM tasks WHERE reason IS NULL LIMIT 10)"
-    )
-    add_online("9999_backfill", f'in_batches(db, "{batch}")')
+    worker.cursor().execute("SELECT FROM tasks WHERE task_id = 't7' FOR UPDATE")
+    add_online("9999_backfill", BACKFILL)
 
-    assert migrate() == ["9999_backfill"]
+    migrating = threads.submit(migrate)
 
-    assert query("SELECT count(*), count(DISTINCT xmin::text) FROM tasks WHERE reason = 'none'") == [(25, 3)]
+    wait_until(query, "SELECT 1 FROM tasks WHERE reason = 'none' HAVING count(*) = 24")
+    worker.rollback()
+    assert migrating.result(PATIENCE_S) == ["9999_backfill"]
+    assert query("SELECT count(*), count(DISTINCT xmin::text) FROM tasks WHERE reason = 'none'") == [(25, 4)]
 
 
 class TestContract:

@@ -1,0 +1,267 @@
+"""An upgrade under load: the previous release's workers go on, and start again, while and after the schema is changed.
+
+The previous release is its wheel (tests/releases). The schema is brought to this version's, and on to that of a release
+to come, with each kind of change that there is (tests/next_release).
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from graphnode.dev.ai_server import Result
+from graphnode.dev.aws import s3_client, sqs_client
+from graphnode.dev.localstack import LocalStack
+from graphnode.dev.outcomes import dead_letters
+from graphnode.dev.worker import READY, Service, Worker, WorkerError
+from graphnode.errors import SchemaError
+from graphnode.storage import schema
+from graphnode.storage.database import close_database, open_database
+from tests import previous_release
+from tests.conftest import DEPLOY, in_role, new_database
+from tests.e2e.ai_server import AiServer
+from tests.e2e.conftest import SETTINGS, as_worker, fresh_environment
+
+NEXT_RELEASE = Path(__file__).parents[1] / "next_release"
+
+#: A message of a worker that was killed is back after this. The row of such a worker is taken for one for three sweeps.
+QUICK = {**SETTINGS, "GRAPHNODE_VISIBILITY_TIMEOUT": "4", "GRAPHNODE_SWEEP_INTERVAL": "0.5"}
+
+#: Results that are handled before the upgrade begins, and after it.
+ENOUGH = 20
+
+#: Seconds between two results.
+PAUSE_S = 0.05
+
+#: A log line of a failure, whoever's.
+FAULT = re.compile(r"^.*(?:\[(?:warning|error|critical) *\]|Traceback|ERROR|CRITICAL).*$", re.MULTILINE)
+
+
+#: Progress is not the end of a task.
+TASKS = """
+SELECT task_id, task_type, CASE WHEN task_type = 'GRAPH_GENERATION_PROGRESS' THEN 'COMPLETED' ELSE status END FROM tasks
+"""
+
+
+class Load(threading.Thread):
+    """Sends results of all types, round after round, until told to end.
+
+    Each is a user's of its own, so that none is superseded; nodes are added to the one graph that there is before.
+    """
+
+    ROUND = ("graph", "progress", "summary", "add-node", "block", "nonblock", "microscope-from-node")
+
+    def __init__(self, ai: AiServer) -> None:
+        super().__init__(daemon=True)
+        self.ai = ai
+        self.ended = threading.Event()
+        first = ai.send(ai.result("graph", user_id="ada"))
+        self.sent = [(first.task_id, first.task_type)]
+
+    def run(self) -> None:
+        for number in itertools.count():
+            for name in self.ROUND:
+                if self.ended.wait(PAUSE_S):
+                    return
+                result = self.ai.send(self.result(name, number))
+                self.sent.append((result.task_id, result.task_type))
+
+    def result(self, name: str, number: int) -> Result:
+        if name in ("block", "nonblock"):
+            user_id, document = f"reader-{number}", f"task_microscope_file_reader-{number}_01J9ZZZZZZZZZZZZZZZZZZZZZA"
+            options = {"task_id": document, "group_id": f"w-{number}", "half": name}
+            return self.ai.result("microscope", user_id=user_id, **options)
+        return self.ai.result(name, user_id="ada" if name == "add-node" else f"{name}-{number}")
+
+
+class Upgrade:
+    """What an upgrade is made of.
+
+    Parameters:
+      code: where the previous release is unpacked.
+    """
+
+    def __init__(self, ai: AiServer, code: Path) -> None:
+        self.ai = ai
+        self.old = {"PYTHONPATH": str(code), "PYTHONSAFEPATH": "1"}
+        self.services: list[Service] = []
+        self.told: list[str] = []
+        #: The versions of the processes that there were at a time.
+        self.versions: list[set[str]] = []
+        self.load = Load(ai)
+
+    def start_old(self) -> Service:
+        """Start a worker of the previous release."""
+        command = [sys.executable, "-m", "dramatiq", "graphnode.actors", "--path", self.old["PYTHONPATH"]]
+        command += ["--processes", "1", "--threads", "4"]
+        environment = {**QUICK, **as_worker(self.ai.environment), **self.old}
+        self.services.append(Service("worker of the release before", command, environment, ready=READY))
+        return self.services[-1]
+
+    def start_new(self) -> Service:
+        """Start a worker of this version."""
+        self.services.append(Worker({**QUICK, **as_worker(self.ai.environment)}))
+        return self.services[-1]
+
+    def migrate_old(self) -> str:
+        """Run `graphnode migrate` of the previous release; what it says."""
+        command = [sys.executable, "-c", "from graphnode.cli import main; main()", "migrate"]
+        environment = {**os.environ, **self.old, "DATABASE_URL": self.owner}
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return ran.stdout
+
+    def migrate(self) -> list[str]:
+        """Bring the schema to the newest state, as this version does."""
+        open_database(self.owner, max_connections=1)
+        try:
+            return schema.migrate(tell=self.told.append)
+        finally:
+            close_database()
+
+    def grant(self, statements: str) -> None:
+        """Change rights as the owner."""
+        with psycopg2.connect(self.owner) as connection, connection.cursor() as cursor:
+            cursor.execute(statements)
+        connection.close()
+
+    @property
+    def owner(self) -> str:
+        """The URL of whoever migrates."""
+        return in_role(self.ai.environment["DATABASE_URL"], "graphnode_owner")
+
+    def wait_for_results(self, count: int) -> None:
+        """Wait until so many more results were handled."""
+        ended = "SELECT count(*) FROM tasks WHERE status = 'COMPLETED'"
+        ((before,),) = self.ai.rows(ended)
+        self.ai.wait_until(f"{ended} HAVING count(*) >= %(enough)s", enough=before + count)
+
+    def look_at_versions(self) -> None:
+        """Note whose processes are there."""
+        self.versions.append({version for (version,) in self.ai.rows("SELECT version FROM workers")})
+
+    def logs(self) -> str:
+        """All that the workers have logged."""
+        return "\n".join(service.log.text() for service in self.services)
+
+
+@pytest.fixture(scope="module")
+def next_release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The migrations of a release to come: this version's, and those of tests/next_release but for the contract."""
+    directory = tmp_path_factory.mktemp("next") / "migrations"
+    shutil.copytree(schema.MIGRATIONS, directory)
+    for file in NEXT_RELEASE.glob("900[1-3]*.py"):
+        shutil.copy(file, directory)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(schema, "MIGRATIONS", directory)
+        yield directory
+
+
+@pytest.fixture(scope="module")
+def upgrade(
+    localstack: LocalStack, postgres: str, next_release: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Upgrade]:
+    """An upgrade, done: with two old workers, one stopped and one killed on the way, and with a new one at the end."""
+    code = tmp_path_factory.mktemp("previous")
+    previous_release.unpack(code)
+    with new_database(postgres) as url, ExitStack() as ending:
+        environment = fresh_environment(localstack, url)
+        ai = AiServer(environment, sqs_client(environment), s3_client(environment))
+        done = Upgrade(ai, code)
+        ending.callback(lambda: [service.stop() for service in done.services])
+        ai.execute((DEPLOY / "postgres-roles.sql").read_text())
+        done.migrate_old()
+        done.grant("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO graphnode_worker")
+        stopped, killed = done.start_old(), done.start_old()
+        stopped.wait_until_ready()
+        killed.wait_until_ready()
+        done.wait_for_results(1)
+        done.load.start()
+        ending.callback(done.load.ended.set)
+        done.wait_for_results(ENOUGH)
+        done.look_at_versions()
+
+        done.migrate()
+        done.grant((DEPLOY / "postgres-grants.sql").read_text())
+
+        os.killpg(killed.pid, signal.SIGKILL)
+        restarted = [done.start_old(), done.start_old()]
+        assert stopped.stop() == 0
+        for service in restarted:
+            service.wait_until_ready()
+        done.wait_for_results(ENOUGH)
+        done.start_new().wait_until_ready()
+        done.wait_for_results(ENOUGH)
+        done.look_at_versions()
+        done.load.ended.set()
+        done.load.join()
+        done.ai.wait_until_drained()
+        yield done
+
+
+def test_the_schema_was_changed_while_the_previous_release_worked(upgrade: Upgrade) -> None:
+    from graphnode import __version__
+
+    assert __version__ != previous_release.VERSION
+    assert upgrade.versions == [{previous_release.VERSION}, {previous_release.VERSION, __version__}]
+    applied = [line.split()[1].rstrip(":") for line in upgrade.told if line.startswith("applied")]
+    new = sorted(path.stem for path in schema.MIGRATIONS.glob("[0-9]*.py"))
+    assert applied == [name for name in new if name not in previous_release.migrations()]
+    assert applied[-3:] == ["9001_priority", "9002_priority_index", "9003_priority_filled"]
+
+
+def test_each_result_was_applied_once(upgrade: Upgrade) -> None:
+    ai, sent = upgrade.ai, upgrade.load.sent
+    tasks = dict.fromkeys(sent, "COMPLETED")
+
+    assert len(sent) == len(tasks) > 3 * ENOUGH
+    assert {(task, kind): status for task, kind, status in ai.rows(TASKS)} == tasks
+    ((events, distinct),) = ai.rows("SELECT count(*), count(DISTINCT event) FROM notifications")
+    assert events == distinct
+    told = ai.rows("SELECT type, count(*) FROM notifications GROUP BY type")
+    assert dict(told)["GRAPH_GENERATION_COMPLETED"] == sum(kind == "GRAPH_GENERATION_RESULT" for _, kind in sent)
+
+
+def test_no_message_failed_and_none_became_a_dead_letter(upgrade: Upgrade) -> None:
+    assert upgrade.ai.rows("SELECT * FROM task_attempts") == []
+    assert upgrade.ai.rows("SELECT * FROM message_failures") == []
+    for url in upgrade.ai.all_queues():
+        assert dead_letters(upgrade.ai.sqs, url) == []
+
+
+def test_no_worker_logged_a_fault(upgrade: Upgrade) -> None:
+    assert FAULT.findall(upgrade.logs()) == []
+
+
+def test_the_previous_release_says_that_it_can_work_with_the_schema(upgrade: Upgrade) -> None:
+    said = "the database is newer than this worker, which can work with it"
+
+    assert upgrade.logs().count(said) >= 2
+    assert "this version works with it" in upgrade.migrate_old()
+
+
+def test_a_contract_waits_for_the_previous_release_and_keeps_it_out_then(upgrade: Upgrade, next_release: Path) -> None:
+    shutil.copy(NEXT_RELEASE / "9004_without_eta.py", next_release)
+
+    with pytest.raises(SchemaError, match=rf"9004_without_eta takes away .*\({previous_release.VERSION}\)"):
+        upgrade.migrate()
+
+    for service in upgrade.services:
+        service.stop()
+    upgrade.ai.wait_until("SELECT 1 WHERE NOT EXISTS (SELECT FROM workers WHERE seen_at > now() - interval '1.5 s')")
+    assert upgrade.migrate() == ["9004_without_eta"]
+    with pytest.raises(WorkerError) as caught:
+        upgrade.start_old().wait_until_ready()
+    assert "does not know 9001_priority, 9002" in str(caught.value)
+    assert "would have to know 9003_priority_filled at least: deploy the newer worker" in str(caught.value)
