@@ -131,22 +131,22 @@ def new_database(server_url: str, *, template: str = "template1") -> Iterator[st
     """
     name = f"graphnode_test_{uuid4().hex}"
     statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-    _execute(server_url, statement.format(sql.Identifier(name), sql.Identifier(template)))
+    execute(server_url, statement.format(sql.Identifier(name), sql.Identifier(template)))
     try:
         yield urlsplit(server_url)._replace(path=f"/{name}").geturl()
     finally:
-        _execute(server_url, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        execute(server_url, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @contextmanager
 def migrated_database(server_url: str) -> Iterator[str]:
     """A database as deploy/ would have it: the roles are there, and the owner has migrated it; its URL."""
     with new_database(server_url) as url:
-        _execute(url, (DEPLOY / "postgres-roles.sql").read_text())
+        execute(url, (DEPLOY / "postgres-roles.sql").read_text())
         open_database(in_role(url, "graphnode_owner"), max_connections=1)
         migrate()
         close_database()
-        _execute(in_role(url, "graphnode_owner"), (DEPLOY / "postgres-grants.sql").read_text())
+        execute(in_role(url, "graphnode_owner"), (DEPLOY / "postgres-grants.sql").read_text())
         yield url
 
 
@@ -157,10 +157,10 @@ def in_role(url: str, role: str) -> str:
 
 def empty_database(url: str) -> None:
     """Take the rows out of every table."""
-    _execute(url, EMPTY)
+    execute(url, EMPTY)
 
 
-def _execute(url: str, statement: str | sql.Composed) -> None:
+def execute(url: str, statement: str | sql.Composed) -> None:
     with closing(psycopg2.connect(url)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:

@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import psycopg2
 import pytest
 
 from graphnode.dev.ai_server import Result
@@ -30,7 +29,7 @@ from graphnode.errors import SchemaError
 from graphnode.storage import schema
 from graphnode.storage.database import close_database, open_database
 from tests import previous_release
-from tests.conftest import DEPLOY, in_role, new_database
+from tests.conftest import DEPLOY, execute, in_role, new_database
 from tests.e2e.ai_server import AiServer
 from tests.e2e.conftest import SETTINGS, as_worker, fresh_environment
 
@@ -67,23 +66,26 @@ class Load(threading.Thread):
         super().__init__(daemon=True)
         self.ai = ai
         self.ended = threading.Event()
-        first = ai.send(ai.result("graph", user_id="ada"))
-        self.sent = [(first.task_id, first.task_type)]
+        self.sent: list[tuple[str, str]] = []
 
     def run(self) -> None:
+        self.ai.ended(self.send("graph", user_id="ada"))
         for number in itertools.count():
             for name in self.ROUND:
                 if self.ended.wait(PAUSE_S):
                     return
-                result = self.ai.send(self.result(name, number))
-                self.sent.append((result.task_id, result.task_type))
+                if name in ("block", "nonblock"):
+                    reader = f"reader-{number}"
+                    document = f"task_microscope_file_{reader}_01J9ZZZZZZZZZZZZZZZZZZZZZA"
+                    self.send("microscope", user_id=reader, task_id=document, group_id=f"w-{number}", half=name)
+                else:
+                    self.send(name, user_id="ada" if name == "add-node" else f"{name}-{number}")
 
-    def result(self, name: str, number: int) -> Result:
-        if name in ("block", "nonblock"):
-            user_id, document = f"reader-{number}", f"task_microscope_file_reader-{number}_01J9ZZZZZZZZZZZZZZZZZZZZZA"
-            options = {"task_id": document, "group_id": f"w-{number}", "half": name}
-            return self.ai.result("microscope", user_id=user_id, **options)
-        return self.ai.result(name, user_id="ada" if name == "add-node" else f"{name}-{number}")
+    def send(self, name: str, **options: str) -> Result:
+        """Send a result of a kind, and remember it."""
+        result = self.ai.send(self.ai.result(name, **options))
+        self.sent.append((result.task_id, result.task_type))
+        return result
 
 
 class Upgrade:
@@ -130,12 +132,6 @@ class Upgrade:
         finally:
             close_database()
 
-    def grant(self, statements: str) -> None:
-        """Change rights as the owner."""
-        with psycopg2.connect(self.owner) as connection, connection.cursor() as cursor:
-            cursor.execute(statements)
-        connection.close()
-
     @property
     def owner(self) -> str:
         """The URL of whoever migrates."""
@@ -180,20 +176,19 @@ def upgrade(
         ai = AiServer(environment, sqs_client(environment), s3_client(environment))
         done = Upgrade(ai, code)
         ending.callback(lambda: [service.stop() for service in done.services])
-        ai.execute((DEPLOY / "postgres-roles.sql").read_text())
+        execute(url, (DEPLOY / "postgres-roles.sql").read_text())
         done.migrate_old()
-        done.grant("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO graphnode_worker")
+        execute(done.owner, "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO graphnode_worker")
         stopped, killed = done.start_old(), done.start_old()
         stopped.wait_until_ready()
         killed.wait_until_ready()
-        done.wait_for_results(1)
         done.load.start()
         ending.callback(done.load.ended.set)
         done.wait_for_results(ENOUGH)
         done.look_at_versions()
 
         done.migrate()
-        done.grant((DEPLOY / "postgres-grants.sql").read_text())
+        execute(done.owner, (DEPLOY / "postgres-grants.sql").read_text())
 
         os.killpg(killed.pid, signal.SIGKILL)
         restarted = [done.start_old(), done.start_old()]

@@ -1,0 +1,163 @@
+"""Migrations are written so that workers go on: squawk reads their SQL, and here is what it does not know.
+
+Those of the previous release and before are applied: they are not read, and not changed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from graphnode.storage import schema
+from tests import previous_release
+
+NEXT_RELEASE = Path(__file__).parents[1] / "next_release"
+UPGRADING = Path(__file__).parents[2] / "docs" / "upgrading.md"
+FILES = sorted(schema.MIGRATIONS.glob("[0-9]*.py"))
+RELEASED = previous_release.migrations()
+NEW = [file for file in FILES if file.stem not in RELEASED]
+
+#: The oldest PostgreSQL that is supported.
+POSTGRES = "13.0"
+
+#: Rules of squawk that are about taste, or that `graphnode migrate` keeps for all: its time-outs, one transaction each.
+LEFT_OUT = (
+    "prefer-bigint-over-int",
+    "prefer-bigint-over-smallint",
+    "prefer-identity",
+    "prefer-robust-stmts",
+    "prefer-text-field",
+    "require-table-schema",
+    "require-timeout-settings",
+)
+
+#: What breaks code that still uses what goes. A migration with a FLOOR may do it: no such code starts afterwards.
+CONTRACTS = ("ban-drop-column", "ban-drop-table", "renaming-column", "renaming-table", "adding-required-field")
+
+
+class Recorder:
+    """Takes a migration's SQL, in the place of the database."""
+
+    def __init__(self) -> None:
+        self.statements: list[str] = []
+
+    def execute_sql(self, statement: str, parameters: object = None) -> Any:
+        """Remember it, unless it only looks; there is nothing to be seen."""
+        if not statement.lstrip().upper().startswith("SELECT"):
+            self.statements.append(statement.strip().rstrip(";") + ";")
+        return SimpleNamespace(fetchone=lambda: None, rowcount=0)
+
+
+def load(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def faults(file: Path, directory: Path) -> list[str]:
+    """What is wrong with a migration, as rules that it breaks."""
+    module, recorder = load(file), Recorder()
+    module.up(None, recorder)
+    is_atomic, floor = getattr(module, "atomic", True), getattr(module, "FLOOR", None)
+    text = directory / f"{file.stem}.sql"
+    text.write_text("\n".join(recorder.statements))
+    left_out = LEFT_OUT + (CONTRACTS if floor else ())
+    options = [f"--exclude={','.join(left_out)}", f"--pg-version={POSTGRES}", "--reporter=json"]
+    options += ["--assume-in-transaction"] if is_atomic else ["--no-assume-in-transaction"]
+    squawk = Path(sys.executable).with_name("squawk")
+    ran = subprocess.run([squawk, *options, text], capture_output=True, text=True, check=False)
+    found = [report["rule_name"] for report in json.loads(ran.stdout)]
+
+    sql = text.read_text()
+    made = set(re.findall(r"CREATE TABLE (\w+)", sql))
+    changed = set(re.findall(r"ALTER TABLE (?:ONLY )?(?:IF EXISTS )?(\w+)", sql)) - made
+    if is_atomic and len(changed) > 1:
+        found.append("more-than-one-table")
+    if floor and not is_atomic:
+        found.append("contract-outside-a-transaction")
+    return found
+
+
+def breaking(statements: str, directory: Path, *, head: str = "") -> list[str]:
+    file = directory / "9009_bad.py"
+    file.write_text(f"{head}\n\n\ndef up(migrator, db):\n    db.execute_sql({statements!r})\n")
+    return faults(file, directory)
+
+
+def test_what_was_released_stays_as_it_was() -> None:
+    assert RELEASED
+    assert {file.stem: file.read_text() for file in FILES if file.stem in RELEASED} == RELEASED
+
+
+def test_they_are_numbered_one_by_one() -> None:
+    assert [int(file.stem[:4]) for file in FILES] == list(range(1, len(FILES) + 1))
+
+
+@pytest.mark.parametrize("file", NEW + sorted(NEXT_RELEASE.glob("[0-9]*.py")), ids=lambda file: file.stem)
+def test_a_migration_lets_workers_go_on(file: Path, tmp_path: Path) -> None:
+    assert faults(file, tmp_path) == []
+
+
+@pytest.mark.parametrize("file", NEW, ids=lambda file: file.stem)
+def test_a_contract_leaves_the_previous_release_all_that_it_needs(file: Path) -> None:
+    floor = getattr(load(file), "FLOOR", None)
+
+    assert floor is None or floor in RELEASED
+
+
+@pytest.mark.parametrize(
+    ("statements", "rule"),
+    [
+        ("ALTER TABLE tasks DROP COLUMN error", "ban-drop-column"),
+        ("DROP TABLE device_tokens", "ban-drop-table"),
+        ("ALTER TABLE tasks RENAME COLUMN error TO fault", "renaming-column"),
+        ("ALTER TABLE tasks RENAME TO jobs", "renaming-table"),
+        ("ALTER TABLE tasks ADD COLUMN more text NOT NULL", "adding-required-field"),
+        ("ALTER TABLE tasks ALTER COLUMN attempts TYPE bigint", "changing-column-type"),
+        ("ALTER TABLE tasks ALTER COLUMN error SET NOT NULL", "adding-not-nullable-field"),
+        ("ALTER TABLE tasks ADD COLUMN at timestamptz DEFAULT clock_timestamp()", "adding-field-with-default"),
+        ("ALTER TABLE tasks ADD CONSTRAINT c CHECK (attempts < 100)", "constraint-missing-not-valid"),
+        ("ALTER TABLE tasks ADD CONSTRAINT u UNIQUE (error)", "disallowed-unique-constraint"),
+        ("ALTER TABLE tasks ADD CONSTRAINT f FOREIGN KEY (user_id) REFERENCES graphs", "adding-foreign-key-constraint"),
+        ("CREATE INDEX tasks_error ON tasks (error)", "require-concurrent-index-creation"),
+        ("DROP INDEX tasks_open", "require-concurrent-index-deletion"),
+        (
+            "CREATE INDEX CONCURRENTLY tasks_error ON tasks (error)",
+            "ban-concurrent-index-creation-in-transaction",
+        ),
+        ("BEGIN; ALTER TABLE tasks ADD COLUMN more text; COMMIT", "transaction-nesting"),
+        (
+            "ALTER TABLE tasks ADD COLUMN more text; ALTER TABLE graphs ADD COLUMN more text",
+            "more-than-one-table",
+        ),
+    ],
+    ids=lambda value: value if "-" in value and " " not in value else "",
+)
+def test_what_would_stop_workers_is_refused(statements: str, rule: str, tmp_path: Path) -> None:
+    assert rule in breaking(statements, tmp_path)
+
+
+def test_a_contract_may_take_something_away_and_may_lock_no_longer_for_it(tmp_path: Path) -> None:
+    head = "FLOOR = '0008_floor'"
+
+    assert breaking("ALTER TABLE tasks DROP COLUMN error", tmp_path, head=head) == []
+    assert "changing-column-type" in breaking("ALTER TABLE tasks ALTER error TYPE integer", tmp_path, head=head)
+    assert "contract-outside-a-transaction" in breaking(
+        "ALTER TABLE tasks DROP COLUMN error", tmp_path, head=f"{head}\natomic = False"
+    )
+
+
+@pytest.mark.parametrize("file", sorted(NEXT_RELEASE.glob("[0-9]*.py")), ids=lambda file: file.stem)
+def test_the_document_shows_the_migrations_that_are_tried(file: Path) -> None:
+    assert f"```python\n{file.read_text()}```" in UPGRADING.read_text()
