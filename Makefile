@@ -60,7 +60,7 @@ format: .venv/.installed ## format the code, and mend what can be mended by itse
 	@.venv/bin/ruff format
 
 # The locks name no registry: a hash says which file it is, wherever it comes from.
-.PHONY: lock image-check release-check
+.PHONY: lock image-check release-check keep-release
 LOCK := .venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header
 
 lock: .venv/.installed ## pin what the image installs to the newest versions that setup.cfg allows, with hashes
@@ -74,6 +74,9 @@ image-check: .venv/.installed ## replay the Dockerfile without Docker: build, ru
 
 release-check: .venv/.installed ## build sdist and wheel, install the wheel in a clean environment, run doctor and demo from it
 	@.venv/bin/python -m release.wheel $(PYTHONS)
+
+keep-release: .venv/.installed ## keep the wheel of this version, for the tests of the next
+	@.venv/bin/python -m release.keep
 
 install: .venv/.installed ## make .venv, with LocalStack in an environment of its own
 

@@ -1,0 +1,123 @@
+"""How long workers wait for migrations of a large table: `python -m benchmarks.migrating`, about a minute.
+
+The table of tasks is filled; four connections then write single tasks, one transaction after the other, while each kind
+of change of tests/next_release is applied, and, to compare, while an index is made without CONCURRENTLY.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import psycopg2
+
+from graphnode.dev.postgres import start_postgres
+from graphnode.storage import schema
+from graphnode.storage.database import BEGIN, close_database, open_database
+
+NEXT_RELEASE = Path(__file__).parents[1] / "tests" / "next_release"
+
+#: Connections that write meanwhile.
+WRITERS = 4
+
+#: Seconds of writing without a migration, to compare.
+QUIET_S = 5.0
+
+FILL = """
+INSERT INTO tasks (task_id, task_type, user_id, status, finished_at)
+SELECT 'task-' || number, 'GRAPH_GENERATION_RESULT', 'user-' || number % 50000, 'COMPLETED', now()
+FROM generate_series(1, %s) AS number;
+ANALYZE tasks
+"""
+
+WRITE = """
+INSERT INTO tasks (task_id, task_type, user_id, status) VALUES (%(task)s, 'GRAPH_SUMMARY_RESULT', 'ada', 'PENDING');
+UPDATE tasks SET status = 'COMPLETED', finished_at = now() WHERE task_id = %(task)s
+"""
+
+
+class Writers:
+    """Connections that write tasks as workers do, and note how long each transaction took."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.took: list[tuple[float, float]] = []
+        self._numbers = itertools.count()
+        self._ended = threading.Event()
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Write while the block runs."""
+        threads = [threading.Thread(target=self._write, daemon=True) for _ in range(WRITERS)]
+        for thread in threads:
+            thread.start()
+        yield
+        self._ended.set()
+        for thread in threads:
+            thread.join()
+
+    def longest_ms(self, *, since: float) -> float:
+        """The longest transaction of those that ended since then, in milliseconds."""
+        return max((seconds for ended, seconds in [*self.took] if ended >= since), default=0.0) * 1000
+
+    def _write(self) -> None:
+        with closing(psycopg2.connect(self.url)) as connection, connection.cursor() as cursor:
+            while not self._ended.is_set():
+                began = time.monotonic()
+                cursor.execute(BEGIN)
+                cursor.execute(WRITE, {"task": f"new-{next(self._numbers)}"})
+                connection.commit()
+                self.took.append((time.monotonic(), time.monotonic() - began))
+
+
+def measure(url: str, *, rows: int, migrations: Path) -> None:
+    """Fill the table, change it while others write, and print what that cost them."""
+    open_database(url, max_connections=1)
+    schema.migrate()
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        cursor.execute(FILL, (rows,))
+        writers = Writers(url)
+        with writers.at_work():
+            began = time.monotonic()
+            time.sleep(QUIET_S)
+            tell("(nothing)", QUIET_S, writers.longest_ms(since=began))
+            for file in sorted(NEXT_RELEASE.glob("[0-9]*.py")):
+                shutil.copy(file, migrations)
+                began = time.monotonic()
+                schema.migrate(tell=lambda line: tell(f"  {line}"))
+                tell(file.stem, time.monotonic() - began, writers.longest_ms(since=began))
+            began = time.monotonic()
+            cursor.execute("CREATE INDEX made_while_nobody_writes ON tasks (priority, user_id)")
+            tell("CREATE INDEX, not CONCURRENTLY", time.monotonic() - began, writers.longest_ms(since=began))
+    close_database()
+
+
+def tell(line: str, took_s: float | None = None, longest_ms: float | None = None) -> None:
+    """Print a line, with what was measured."""
+    print(line if took_s is None else f"{line:<32}{took_s:>8.2f} s{longest_ms:>10.0f} ms", flush=True)  # noqa: T201
+
+
+def main() -> None:
+    """Measure on an embedded PostgreSQL of its own."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.migrating", description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000, help="how many tasks there are before (1,000,000)")
+    rows = parser.parse_args().rows
+    with tempfile.TemporaryDirectory(prefix="graphnode-bench-", ignore_cleanup_errors=True) as made:
+        place = Path(made)
+        place.chmod(0o755)
+        schema.MIGRATIONS = Path(shutil.copytree(schema.MIGRATIONS, place / "migrations"))
+        tell(f"{rows:,} tasks; how long each took, and the longest that one of {WRITERS} writers took meanwhile")
+        with start_postgres(place / "data") as postgres:
+            measure(postgres.url, rows=rows, migrations=schema.MIGRATIONS)
+
+
+if __name__ == "__main__":
+    main()
