@@ -64,6 +64,8 @@ ANY_ORDER = "tests/any_order/test_any_order.py"
 
 CHAOS = "tests/e2e/test_chaos.py"
 
+MIGRATING = "tests/integration/test_migrating.py"
+
 #: Those that a minute of chaos must see as well, whatever else sees them.
 SEEN_BY_CHAOS = ("delete-before-commit",)
 
@@ -433,6 +435,62 @@ MUTANTS = (
         old="due_at=_from_now(ENQUEUED_S) if push else None,",
         new="due_at=None,",
         checks=("tests/integration/test_notifications.py::TestSweep",),
+    ),
+    Mutant(
+        name="old-workers-keep-out",
+        what="a worker of the release before that is restarted after the migration does not start",
+        file="graphnode/storage/schema.py",
+        old="    if floor and floor not in known:\n",
+        new="    if newer:\n",
+        checks=("tests/integration/test_schema.py::TestCheckSchema",),
+    ),
+    Mutant(
+        name="old-workers-start-behind-a-contract",
+        what="a worker starts on a schema that lacks what it needs",
+        file="graphnode/storage/schema.py",
+        old="    if floor and floor not in known:\n",
+        new="    if False:\n",
+        checks=("tests/integration/test_schema.py::TestCheckSchema",),
+    ),
+    Mutant(
+        name="contract-under-workers",
+        what="a contract takes away what workers that run still need",
+        file="graphnode/storage/schema.py",
+        old="    if needing:\n",
+        new="    if False:\n",
+        checks=(f"{MIGRATING}::TestContract",),
+    ),
+    Mutant(
+        name="migration-waits-in-the-way",
+        what="a migration that waits for a table holds up all workers for as long as one of them has it",
+        file="graphnode/storage/migration_locks.py",
+        old='"SET LOCAL lock_timeout = %s; ',
+        new='"SET LOCAL application_name = %s; ',
+        checks=(f"{MIGRATING}::TestLocks",),
+    ),
+    Mutant(
+        name="migration-holds-on",
+        what="a migration holds its table for as long as it likes",
+        file="graphnode/storage/migration_locks.py",
+        old="SET LOCAL statement_timeout = %s",
+        new="SET LOCAL application_name = %s",
+        checks=(f"{MIGRATING}::TestLocks::test_what_would_hold_its_locks_for_long_is_cancelled",),
+    ),
+    Mutant(
+        name="migrators-wait-for-each-other",
+        what="an index is never made when whoever holds the migrators' lock has a snapshot",
+        file="graphnode/storage/migration_locks.py",
+        old='        holding.set_session(isolation_level="READ COMMITTED")\n',
+        new="",
+        checks=(f"{MIGRATING}::TestAlone",),
+    ),
+    Mutant(
+        name="invalid-index-stays",
+        what="an index whose making failed is taken for one",
+        file="graphnode/storage/online.py",
+        old=".fetchone() == (False,):",
+        new=".fetchone() == ():",
+        checks=(f"{MIGRATING}::TestMakeIndex",),
     ),
 )
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psycopg2
+from peewee import Database
 
 from graphnode.storage.database import connection_of_its_own, database
 
@@ -27,12 +28,6 @@ TRY_S = 0.5
 
 #: Seconds between two looks at what a migration waits for.
 LOOK_S = 0.3
-
-#: What each transaction of a migration begins with.
-BEGIN = f"""
-SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS};
-SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS};
-"""
 
 #: Takes the lock, or does not. The transaction then stays open and idle for as long as the migrations take. PostgreSQL
 #: has `transaction_timeout` since 17.
@@ -54,6 +49,13 @@ WHERE waiting.pid = %s AND NOT waiting.granted
 ORDER BY holder.xact_start
 LIMIT 1
 """
+
+
+def set_bounds(db: Database) -> None:
+    """Bound what the transaction that has begun may wait for a lock, and how long each of its statements may take."""
+    db.execute_sql(
+        "SET LOCAL lock_timeout = %s; SET LOCAL statement_timeout = %s", (LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS)
+    )
 
 
 @contextmanager

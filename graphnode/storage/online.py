@@ -6,7 +6,7 @@ import time
 
 from peewee import Database
 
-from graphnode.storage.migration_locks import BEGIN
+from graphnode.storage.migration_locks import set_bounds
 
 #: Seconds between two looks at what somebody else is at.
 LOOK_S = 0.5
@@ -51,7 +51,7 @@ def in_batches(db: Database, table: str, *, key: str, to: str, where: str, size:
     change = f"UPDATE {table} SET {to} WHERE ({key}) IN ({look} {size} FOR UPDATE SKIP LOCKED)"  # noqa: S608
     while db.execute_sql(f"{look} 1").fetchone():
         with db.atomic():
-            db.execute_sql(BEGIN)
+            set_bounds(db)
             changed = db.execute_sql(change).rowcount
         if not changed:
             time.sleep(LOOK_S)

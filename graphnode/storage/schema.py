@@ -15,7 +15,7 @@ from psycopg2.extras import Json
 from graphnode import __version__
 from graphnode.errors import SchemaError
 from graphnode.storage.database import connection, database
-from graphnode.storage.migration_locks import BEGIN, STATEMENT_TIMEOUT_MS, sole_migrator, watched_waits
+from graphnode.storage.migration_locks import STATEMENT_TIMEOUT_MS, set_bounds, sole_migrator, watched_waits
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
@@ -212,7 +212,7 @@ def _apply(runner: Runner, name: str, *, tell: Callable[[str], None]) -> None:
 def _run_in_transaction(runner: Runner, name: str, *, floor: str | None, on_wait: Callable[[str], None]) -> None:
     """Run a migration as one transaction, which waits for nothing for long."""
     with database.atomic():
-        database.execute_sql(BEGIN)
+        set_bounds(database)
         with watched_waits(on_wait):
             runner.up(name)
         if floor:

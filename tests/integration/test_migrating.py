@@ -13,6 +13,7 @@ from queue import Queue
 
 import psycopg2
 import pytest
+from psycopg2 import errors
 from psycopg2.extensions import connection as Connection  # noqa: N812 # it is a class
 
 from graphnode.errors import SchemaError
@@ -78,7 +79,8 @@ def add_online(migrations: Path) -> Callable[[str, str], None]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Migrations that wait for 0.3 s, look after 20 ms, and try again at once, thrice."""
-    monkeypatch.setattr(schema, "BEGIN", "SET LOCAL lock_timeout = 300; SET LOCAL statement_timeout = 600")
+    monkeypatch.setattr(migration_locks, "LOCK_TIMEOUT_MS", 300)
+    monkeypatch.setattr(migration_locks, "STATEMENT_TIMEOUT_MS", 600)
     monkeypatch.setattr(schema, "PAUSES_S", (0.0, 0.0))
     monkeypatch.setattr(migration_locks, "LOOK_S", 0.02)
 
@@ -135,12 +137,13 @@ class TestLocks:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Who waits for an exclusive lock holds up all that come later, though they would not hold up each other."""
-        monkeypatch.setattr(schema, "BEGIN", "SET LOCAL lock_timeout = 300")
+        monkeypatch.setattr(migration_locks, "LOCK_TIMEOUT_MS", 300)
         worker.cursor().execute("SELECT 1 FROM tasks")
         add_migration("9999_more", ADD_COLUMN)
         migrating = threads.submit(migrate)
         wait_for_lock(url)
 
+        query("SET lock_timeout = '5s'")
         query("SELECT 1 FROM tasks")
 
         assert not migrating.done()
@@ -149,7 +152,7 @@ class TestLocks:
 
     @pytest.mark.usefixtures("impatient")
     def test_what_would_hold_its_locks_for_long_is_cancelled(self, query: Query, add_migration: AddMigration) -> None:
-        add_migration("9999_more", f"{ADD_COLUMN}; SELECT pg_sleep(60)")
+        add_migration("9999_more", f"{ADD_COLUMN}; SELECT pg_sleep(5)")
 
         with pytest.raises(SchemaError, match="9999_more was not applied, one of its statements took more than"):
             migrate()
@@ -184,6 +187,8 @@ class TestAlone:
     ) -> None:
         """CREATE INDEX CONCURRENTLY waits for each transaction with a snapshot: who waits for it must have none."""
         query(f"ALTER DATABASE {worker.info.dbname} SET default_transaction_isolation = '{isolation}'")
+        # Else a wait for each other has no end: PostgreSQL does not see it.
+        query(f"ALTER DATABASE {worker.info.dbname} SET statement_timeout = '20s'")
         schema.database.close_all()
         worker.cursor().execute(INSERT, ("t1",))
         add_online("9999_index", MAKE_INDEX)
@@ -247,7 +252,7 @@ class TestMakeIndex:
     ) -> None:
         for number in range(2):
             query(INSERT, f"t{number}")
-        with suppress(psycopg2.errors.UniqueViolation):
+        with suppress(errors.UniqueViolation):
             query("CREATE UNIQUE INDEX CONCURRENTLY tasks_by_reason ON tasks (user_id)")
         add_online("9999_index", MAKE_INDEX)
 
