@@ -38,6 +38,9 @@ NEXT_RELEASE = Path(__file__).parents[1] / "next_release"
 #: A message of a worker that was killed is back after this. The row of such a worker is taken for one for three sweeps.
 QUICK = {**SETTINGS, "GRAPHNODE_VISIBILITY_TIMEOUT": "4", "GRAPHNODE_SWEEP_INTERVAL": "0.5"}
 
+#: Runs what is no code of ours, and so has no part in our coverage.
+PYTHON = ("env", "-u", "COVERAGE_PROCESS_START", "-u", "COVERAGE_PROCESS_CONFIG", sys.executable)
+
 #: Results that are handled before the upgrade begins, and after it.
 ENOUGH = 20
 
@@ -106,7 +109,7 @@ class Upgrade:
 
     def start_old(self) -> Service:
         """Start a worker of the previous release."""
-        command = [sys.executable, "-m", "dramatiq", "graphnode.actors", "--path", self.old["PYTHONPATH"]]
+        command = [*PYTHON, "-m", "dramatiq", "graphnode.actors", "--path", self.old["PYTHONPATH"]]
         command += ["--processes", "1", "--threads", "4"]
         environment = {**QUICK, **as_worker(self.ai.environment), **self.old}
         self.services.append(Service("worker of the release before", command, environment, ready=READY))
@@ -119,7 +122,7 @@ class Upgrade:
 
     def migrate_old(self) -> str:
         """Run `graphnode migrate` of the previous release; what it says."""
-        command = [sys.executable, "-c", "from graphnode.cli import main; main()", "migrate"]
+        command = [*PYTHON, "-c", "from graphnode.cli import main; main()", "migrate"]
         environment = {**os.environ, **self.old, "DATABASE_URL": self.owner}
         ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         return ran.stdout
