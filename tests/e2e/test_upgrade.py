@@ -111,13 +111,13 @@ class Upgrade:
         """Start a worker of the previous release."""
         command = [*PYTHON, "-m", "dramatiq", "graphnode.actors", "--path", self.old["PYTHONPATH"]]
         command += ["--processes", "1", "--threads", "4"]
-        environment = {**QUICK, **as_worker(self.ai.environment), **self.old}
+        environment = {**QUICK, **as_worker(dict(self.ai.environment)), **self.old}
         self.services.append(Service("worker of the release before", command, environment, ready=READY))
         return self.services[-1]
 
     def start_new(self) -> Service:
         """Start a worker of this version."""
-        self.services.append(Worker({**QUICK, **as_worker(self.ai.environment)}))
+        self.services.append(Worker({**QUICK, **as_worker(dict(self.ai.environment))}))
         return self.services[-1]
 
     def migrate_old(self) -> str:

@@ -18,6 +18,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 # it is a
 
 from graphnode.errors import SchemaError
 from graphnode.storage import migration_locks, online, schema
+from graphnode.storage.database import database
 from graphnode.storage.schema import migrate
 from tests.integration.conftest import AddMigration, Query, querying, wait_for_lock
 
@@ -189,7 +190,7 @@ class TestAlone:
         query(f"ALTER DATABASE {worker.info.dbname} SET default_transaction_isolation = '{isolation}'")
         # Else a wait for each other has no end: PostgreSQL does not see it.
         query(f"ALTER DATABASE {worker.info.dbname} SET statement_timeout = '20s'")
-        schema.database.close_all()
+        database.close_all()
         worker.cursor().execute(INSERT, ("t1",))
         add_online("9999_index", MAKE_INDEX)
         told: Queue[str] = Queue()
@@ -224,7 +225,7 @@ class TestAlone:
         self, url: str, query: Query, worker: Connection, add_online: Callable[[str, str], None]
     ) -> None:
         query(f"ALTER DATABASE {worker.info.dbname} SET idle_in_transaction_session_timeout = 50")
-        schema.database.close_all()
+        database.close_all()
         add_online("9998_slow", 'db.execute_sql("SELECT pg_sleep(0.3)")')
         add_online("9999_next", "pass")
 
