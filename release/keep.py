@@ -24,7 +24,8 @@ def main() -> int:
             check_contents(wheel)
             for before in KEPT.glob("*.whl"):
                 before.unlink()
-            shutil.copy(wheel, KEPT)
+            KEPT.mkdir(exist_ok=True)
+            shutil.copy(wheel, KEPT / wheel.name)
     except Failed as failure:
         tell(f"FAILED: {failure}")
         return 1
