@@ -86,7 +86,8 @@ class Load(threading.Thread):
 
     def send(self, name: str, **options: str) -> Result:
         """Send a result of a kind, and remember it."""
-        result = self.ai.send(self.ai.result(name, **options))
+        extra = {"currentStage": "clustering", "progressPercent": 40} if name == "progress" else None
+        result = self.ai.send(self.ai.result(name, extra=extra, **options))
         self.sent.append((result.task_id, result.task_type))
         return result
 
