@@ -32,13 +32,15 @@ QUIET_S = 5.0
 
 FILL = """
 INSERT INTO tasks (task_id, task_type, user_id, status, finished_at)
-SELECT 'task-' || number, 'GRAPH_GENERATION_RESULT', 'user-' || number % 50000, 'COMPLETED', now()
+SELECT 'task-' || number, 'GRAPH_GENERATION_RESULT', 'user-' || number %% 50000, 'COMPLETED', now()
 FROM generate_series(1, %s) AS number;
 ANALYZE tasks
 """
 
+#: {} is for what a later release writes as well.
 WRITE = """
-INSERT INTO tasks (task_id, task_type, user_id, status) VALUES (%(task)s, 'GRAPH_SUMMARY_RESULT', 'ada', 'PENDING');
+INSERT INTO tasks (task_id, task_type, user_id, status{0}) 
+VALUES (%(task)s, 'GRAPH_SUMMARY_RESULT', 'ada', 'PENDING'{1});
 UPDATE tasks SET status = 'COMPLETED', finished_at = now() WHERE task_id = %(task)s
 """
 
@@ -48,6 +50,7 @@ class Writers:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.write = WRITE.format("", "")
         self.took: list[tuple[float, float]] = []
         self._numbers = itertools.count()
         self._ended = threading.Event()
@@ -72,7 +75,7 @@ class Writers:
             while not self._ended.is_set():
                 began = time.monotonic()
                 cursor.execute(BEGIN)
-                cursor.execute(WRITE, {"task": f"new-{next(self._numbers)}"})
+                cursor.execute(self.write, {"task": f"new-{next(self._numbers)}"})
                 connection.commit()
                 self.took.append((time.monotonic(), time.monotonic() - began))
 
@@ -94,6 +97,7 @@ def measure(url: str, *, rows: int, migrations: Path) -> None:
                 began = time.monotonic()
                 schema.migrate(tell=lambda line: tell(f"  {line}"))
                 tell(file.stem, time.monotonic() - began, writers.longest_ms(since=began))
+                writers.write = WRITE.format(", asked_by", ", 'ada'")
             began = time.monotonic()
             cursor.execute("CREATE INDEX made_while_nobody_writes ON tasks (priority, user_id)")
             tell("CREATE INDEX, not CONCURRENTLY", time.monotonic() - began, writers.longest_ms(since=began))

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from peewee import Database
 
+from graphnode.errors import SchemaError
 from graphnode.storage.migration_locks import set_bounds
 
 #: Seconds between two looks at what somebody else is at.
 LOOK_S = 0.5
+
+#: How often a table is gone through for rows that were in use, or have come behind.
+PASSES = 10
 
 BEING_MADE = """
 SELECT 1 FROM pg_stat_progress_create_index AS making JOIN pg_class ON pg_class.oid = making.index_relid
@@ -37,21 +42,46 @@ def make_index(db: Database, name: str, on: str, *, unique: bool = False) -> Non
 
 
 def in_batches(db: Database, table: str, *, key: str, to: str, where: str, size: int = 1000) -> None:
-    """Change all rows that a condition holds for, some at a time, each time in a transaction of its own.
+    """Change all rows that a condition holds for, some at a time in the key's order, each time in its own transaction.
 
-    It waits for nobody's row, and so is in no deadlock with workers: rows that are in use are changed later.
+    It waits for nobody's row, and so is in no deadlock with workers: rows that are in use are changed by another pass.
 
     Parameters:
       key: the table's primary key: `task_id, task_type`.
       to: what follows SET.
-      where: which rows; for a row that was changed it holds no longer.
+      where: which rows; for a row that was changed it holds no longer. No `%` is in it.
       size: rows at a time.
+
+    Raises:
+      SchemaError: Such rows keep coming.
     """
-    look = f"SELECT {key} FROM {table} WHERE {where} LIMIT"  # noqa: S608
-    change = f"UPDATE {table} SET {to} WHERE ({key}) IN ({look} {size} FOR UPDATE SKIP LOCKED)"  # noqa: S608
-    while db.execute_sql(f"{look} 1").fetchone():
-        with db.atomic():
-            set_bounds(db)
-            changed = db.execute_sql(change).rowcount
-        if not changed:
-            time.sleep(LOOK_S)
+    columns = key.split(", ")
+    behind_last = f"({key}) > ({', '.join(['%s'] * len(columns))})"
+    last_first = ", ".join(f"{column} DESC" for column in columns)
+
+    def change(which: str) -> str:
+        return f"""
+            WITH batch AS MATERIALIZED (
+                SELECT {key}, ctid FROM {table} WHERE {which} ORDER BY {key} LIMIT {size} FOR UPDATE SKIP LOCKED
+            ), changed AS (UPDATE {table} SET {to} WHERE ctid = ANY (ARRAY(SELECT ctid FROM batch)))
+            SELECT {key} FROM batch ORDER BY {last_first} LIMIT 1
+        """  # noqa: S608
+
+    for _ in range(PASSES):
+        last = _batch(db, change(where))
+        while last:
+            last = _batch(db, change(f"({where}) AND {behind_last}"), last)
+        if not db.execute_sql(f"SELECT 1 FROM {table} WHERE {where} LIMIT 1").fetchone():  # noqa: S608
+            return
+        time.sleep(LOOK_S)
+    raise SchemaError(
+        f"{table} has rows again and again for which {where}: workers run that write them. Run `graphnode migrate` "
+        "again when those of the release before have ended; what was filled stays."
+    )
+
+
+def _batch(db: Database, change: str, last: tuple[Any, ...] = ()) -> tuple[Any, ...] | None:
+    with db.atomic():
+        set_bounds(db)
+        found: tuple[Any, ...] | None = db.execute_sql(change, last).fetchone()
+        return found

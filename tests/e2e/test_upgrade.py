@@ -16,6 +16,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -160,6 +161,11 @@ class Upgrade:
         """Note whose processes are there."""
         self.versions.append({version for (version,) in self.ai.rows("SELECT version FROM workers")})
 
+    def stop(self) -> None:
+        """Stop all workers, at once."""
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(Service.stop, self.services))
+
     def logs(self) -> str:
         """All that the workers have logged."""
         return "\n".join(service.log.text() for service in self.services)
@@ -188,7 +194,7 @@ def upgrade(
         environment = fresh_environment(localstack, url)
         ai = AiServer(environment, sqs_client(environment), s3_client(environment))
         done = Upgrade(ai, code)
-        ending.callback(lambda: [service.stop() for service in done.services])
+        ending.callback(done.stop)
         execute(url, (DEPLOY / "postgres-roles.sql").read_text())
         done.migrate_old()
         execute(done.owner, "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO graphnode_worker")
@@ -264,8 +270,7 @@ def test_a_contract_waits_for_the_previous_release_and_keeps_it_out_then(upgrade
     with pytest.raises(SchemaError, match=rf"9004_without_eta takes away .*\({previous_release.VERSION}\)"):
         upgrade.migrate()
 
-    for service in upgrade.services:
-        service.stop()
+    upgrade.stop()
     upgrade.ai.wait_until("SELECT 1 WHERE NOT EXISTS (SELECT FROM workers WHERE seen_at > now() - interval '1.5 s')")
     assert upgrade.migrate() == ["9004_without_eta"]
     with pytest.raises(WorkerError) as caught:

@@ -337,6 +337,19 @@ def test_a_backfill_is_a_transaction_for_each_batch_and_waits_for_no_row(
     assert query("SELECT count(*), count(DISTINCT xmin::text) FROM tasks WHERE reason = 'none'") == [(25, 4)]
 
 
+def test_a_backfill_that_cannot_come_to_an_end_says_why(
+    query: Query, add_online: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(online, "LOOK_S", 0.0)
+    query(INSERT, "t1")
+    add_online("9999_backfill", BACKFILL.replace("'none'", "NULL"))
+
+    with pytest.raises(SchemaError, match=r"tasks has rows again and again for which reason IS NULL: workers run"):
+        migrate()
+
+    assert query("SELECT 1 FROM schema_migration WHERE name = '9999_backfill'") == []
+
+
 class TestContract:
     @pytest.fixture
     def contract(self, url: str, add_migration: AddMigration) -> None:
