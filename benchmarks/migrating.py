@@ -39,7 +39,7 @@ ANALYZE tasks
 
 #: {} is for what a later release writes as well.
 WRITE = """
-INSERT INTO tasks (task_id, task_type, user_id, status{0}) 
+INSERT INTO tasks (task_id, task_type, user_id, status{0})
 VALUES (%(task)s, 'GRAPH_SUMMARY_RESULT', 'ada', 'PENDING'{1});
 UPDATE tasks SET status = 'COMPLETED', finished_at = now() WHERE task_id = %(task)s
 """

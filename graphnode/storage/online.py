@@ -16,6 +16,9 @@ LOOK_S = 0.5
 #: How often a table is gone through for rows that were in use, or have come behind.
 PASSES = 10
 
+#: A new column has no statistics: PostgreSQL would take few rows to be left, and sort the whole table for each batch.
+IN_ORDER = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off"
+
 BEING_MADE = """
 SELECT 1 FROM pg_stat_progress_create_index AS making JOIN pg_class ON pg_class.oid = making.index_relid
 WHERE making.datname = current_database() AND pg_class.relname = %s
@@ -83,5 +86,6 @@ def in_batches(db: Database, table: str, *, key: str, to: str, where: str, size:
 def _batch(db: Database, change: str, last: tuple[Any, ...] = ()) -> tuple[Any, ...] | None:
     with db.atomic():
         set_bounds(db)
+        db.execute_sql(IN_ORDER)
         found: tuple[Any, ...] | None = db.execute_sql(change, last).fetchone()
         return found
