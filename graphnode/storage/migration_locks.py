@@ -40,7 +40,8 @@ SELECT pg_try_advisory_xact_lock(%s)
 #: What a process waits for, and who has it: of other users PostgreSQL does not tell since when.
 WAITS = """
 SELECT coalesce(waiting.relation::regclass::text, 'transactions that are older'), holder.pid,
-       concat_ws(', ', nullif(holder.application_name, ''), 'user ' || holder.usename, holder.state,
+       concat_ws(', ', nullif(holder.application_name, ''), nullif(holder.backend_type, 'client backend'),
+                 'user ' || holder.usename, holder.state,
                  'since ' || to_char(holder.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS UTC'))
 FROM pg_locks AS waiting
 CROSS JOIN unnest(pg_blocking_pids(waiting.pid)) AS blocking (pid)
