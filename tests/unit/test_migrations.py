@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -50,10 +51,14 @@ class Recorder:
         self.statements: list[str] = []
 
     def execute_sql(self, statement: str, parameters: object = None) -> Any:
-        """Remember it, unless it only looks; there is nothing to be seen."""
-        if not statement.lstrip().upper().startswith("SELECT"):
+        """Remember it, unless it is about rows or the session; there is nothing to be seen."""
+        if not statement.lstrip().startswith(("SELECT", "SET", "WITH")):
             self.statements.append(statement.strip().rstrip(";") + ";")
         return SimpleNamespace(fetchone=lambda: None, rowcount=0)
+
+    def atomic(self) -> AbstractContextManager[None]:
+        """Begin a transaction, and end it."""
+        return nullcontext()
 
 
 def load(file: Path) -> ModuleType:
