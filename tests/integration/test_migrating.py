@@ -61,13 +61,6 @@ def query(url: str) -> Iterator[Query]:
 
 
 @pytest.fixture
-def worker(url: str) -> Iterator[Connection]:
-    """A worker's connection: what it does is a transaction that it has to commit."""
-    with closing(psycopg2.connect(url, application_name="a worker")) as connection:
-        yield connection
-
-
-@pytest.fixture
 def add_online(migrations: Path) -> Callable[[str, str], None]:
     """Add a migration that is outside a transaction."""
 
@@ -90,6 +83,13 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def threads() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor() as executor:
         yield executor
+
+
+@pytest.fixture
+def worker(url: str, threads: ThreadPoolExecutor) -> Iterator[Connection]:
+    """A worker's connection: what it does is a transaction that it has to commit. It ends before the threads do."""
+    with closing(psycopg2.connect(url, application_name="a worker")) as connection:
+        yield connection
 
 
 def has_column(query: Query) -> bool:
