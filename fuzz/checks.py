@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from graphnode.errors import GraphNodeError
-from graphnode.rules.printable import escaped
+from graphnode.printable import escaped
 from graphnode.rules.rows import ClusterRow, EdgeRow, NodeRow, SubclusterRow
 from graphnode.storage.database import copy_lines
 

@@ -16,11 +16,11 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from graphnode.errors import InvalidDocument
+from graphnode.printable import excerpt
 from graphnode.repairs import Warnings, without_lone_surrogates, without_not_finite, without_nul
-from graphnode.rules.printable import excerpt
-from graphnode.rules.values import MAX_INTEGER
 from graphnode.steps import step
 from graphnode.streams import BYTE_ORDER_MARK, Source, elements
+from graphnode.values import MAX_INTEGER
 
 #: Longest ID in characters. PostgreSQL indexes at most 2,704 bytes of a row: this ID and its user's, four bytes each.
 MAX_ID_LENGTH = 450

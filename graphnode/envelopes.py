@@ -15,9 +15,9 @@ import msgspec
 from msgspec import Meta
 
 from graphnode.errors import InvalidEnvelope, MisplacedRequest, UnknownTaskType
-from graphnode.rules.printable import LONGEST_PROBLEM, excerpt
+from graphnode.printable import LONGEST_PROBLEM, excerpt
 from graphnode.rules.timeouts import duration_text
-from graphnode.rules.values import MAX_INTEGER
+from graphnode.values import MAX_INTEGER
 
 #: The Dramatiq queue that carries the AI server's envelopes.
 RESULT_QUEUE = "results"

@@ -15,7 +15,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from graphnode.errors import log_text
-from graphnode.rules.printable import TURNING, escaped
+from graphnode.printable import TURNING, escaped
 from graphnode.settings import LogSettings
 from graphnode.stacks import stack_of
 from graphnode.storms import WINDOW_S, LeftOut, Storm

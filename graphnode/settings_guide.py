@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from graphnode.rules.printable import printable
+from graphnode.printable import printable
 from graphnode.settings import SECRETS, Settings, environment_name, expected_of
 
 #: Columns of the document's text.

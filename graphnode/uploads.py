@@ -12,7 +12,7 @@ import boto3.session
 from botocore.config import Config
 
 from graphnode.errors import InvalidRequest
-from graphnode.rules.printable import LONGEST_PROBLEM, excerpt
+from graphnode.printable import LONGEST_PROBLEM, excerpt
 from graphnode.settings import read_upload_settings
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import msgspec
 
 from graphnode import envelopes, request_payloads
 from graphnode.errors import InvalidEnvelope, InvalidRequest, UnknownTaskType
+from graphnode.printable import LONGEST_PROBLEM, excerpt
 from graphnode.request_payloads import AnyRequest, check_keys
-from graphnode.rules.printable import LONGEST_PROBLEM, excerpt
-from graphnode.rules.values import utc
+from graphnode.values import utc
 
 #: The Dramatiq queue that carries requests, and the one actor that serves them.
 REQUEST_QUEUE = "requests"

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from graphnode.rules.original_ids import original_id
-from graphnode.rules.values import utc
+from graphnode.values import utc
 
 Kind = Literal["chat", "markdown", "notion", "file"]
 

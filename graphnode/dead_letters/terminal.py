@@ -18,7 +18,7 @@ from graphnode.dead_letters.diagnosis import Diagnosis, Found
 from graphnode.dead_letters.letters import Facts, count_by_reason
 from graphnode.dead_letters.reading import VISIBILITY_S, Listing
 from graphnode.envelopes import ROUTES
-from graphnode.rules.printable import escaped, printable
+from graphnode.printable import escaped, printable
 from graphnode.rules.stories import WIDTH, Story, story_text
 
 #: Letters of a group that are shown, unless all are asked for.

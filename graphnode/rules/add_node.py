@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 
 from graphnode.documents import MAX_ID_LENGTH, AddNodeBatch, AddNodeNode, AddNodeResult, AssignedCluster
 from graphnode.errors import WrongOwner
+from graphnode.printable import excerpt
 from graphnode.repairs import Warnings
 from graphnode.rules.original_ids import original_id
-from graphnode.rules.printable import excerpt
 from graphnode.rules.rows import (
     ClusterRow,
     EdgeRow,
@@ -18,7 +18,7 @@ from graphnode.rules.rows import (
     StoredGraph,
     SubclusterRow,
 )
-from graphnode.rules.values import finite, first_time, text_id
+from graphnode.values import finite, first_time, text_id
 
 #: What the type of an edge may be; any other word is none.
 EDGE_TYPES = ("hard", "insight")

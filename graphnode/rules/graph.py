@@ -8,7 +8,7 @@ from graphnode.documents import GraphCluster, GraphDocument, GraphEdge, GraphNod
 from graphnode.repairs import Warnings
 from graphnode.rules.original_ids import original_id
 from graphnode.rules.rows import ClusterRow, EdgeRow, GraphRows, NodeRow, SubclusterRow
-from graphnode.rules.values import as_keywords, finite, first_time, text_id
+from graphnode.values import as_keywords, finite, first_time, text_id
 
 
 def clean_graph(document: GraphDocument) -> tuple[GraphRows, Warnings]:

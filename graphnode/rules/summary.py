@@ -8,7 +8,7 @@ import msgspec
 
 from graphnode.documents import SummaryDocument
 from graphnode.rules.rows import SummaryRow
-from graphnode.rules.values import utc
+from graphnode.values import utc
 
 #: The total that a source type counts for. Any other type is a file's: `file`, or a raw format such as `pdf`.
 _TOTALS = {

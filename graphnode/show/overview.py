@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from graphnode.rules.printable import printable
+from graphnode.printable import printable
 from graphnode.show.reading import Overview, Told
 
 #: Clusters that are listed; the picture has all of them.

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from graphnode.errors import NothingStored
-from graphnode.rules.printable import printable
+from graphnode.printable import printable
 from graphnode.storage.database import snapshot
 from graphnode.storage.graphs import Graph, GraphCluster, GraphEdge, GraphNode, GraphPart, NodeEmbedding
 from graphnode.storage.notifications import Notification

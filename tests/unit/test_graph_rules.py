@@ -13,7 +13,7 @@ from graphnode.documents import GraphDocument, decode_graph
 from graphnode.repairs import Warnings
 from graphnode.rules.graph import clean_graph
 from graphnode.rules.rows import GraphRows
-from graphnode.rules.values import utc
+from graphnode.values import utc
 
 node_ids = st.integers(min_value=0, max_value=8)
 cluster_ids = st.sampled_from([None, "", "a", "b", 1, "1"])

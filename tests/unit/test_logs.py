@@ -18,7 +18,7 @@ from graphnode import envelopes
 from graphnode.documents import decode_graph
 from graphnode.errors import GraphNodeError, log_text
 from graphnode.logs import QUIET, SAID_ELSEWHERE, configure_logs, tell_left_out
-from graphnode.rules.printable import escaped
+from graphnode.printable import escaped
 from graphnode.settings import LogSettings, read_log_settings
 
 PROJECT = Path(__file__).parents[2]

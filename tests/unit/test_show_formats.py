@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from graphnode.rules.printable import printable
+from graphnode.printable import printable
 from graphnode.show.drawing_svg import svg
 from graphnode.show.overview import LISTED, overview
 from graphnode.show.page import page

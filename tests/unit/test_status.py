@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 from rich.console import Console
 
-from graphnode.rules.printable import escaped
+from graphnode.printable import escaped
 from graphnode.status.reading import Activity, QueueState, Sources, Status, WorkerState
 from graphnode.status.screen import length, screen
 from graphnode.storage.activity import Ended, OpenTasks, Throughput, Waiting
