@@ -17,6 +17,7 @@ from graphnode.contract.examples import EXAMPLES
 from graphnode.dead_letters.files import Line
 from graphnode.dead_letters.letters import Letter
 from graphnode.envelopes import ROUTES
+from graphnode.rules import object_keys
 
 #: A folder a target.
 CORPUS = Path(__file__).parent / "corpus"
@@ -49,8 +50,9 @@ def seeds(target: str) -> list[bytes]:
                 "graph/ada/t/graph.json",
                 "graph/eve/t",
                 "graph/ada/../eve/t",
-                "s3://other/graph/ada/t",
+                "s3://bucket/graph/ada/t",
                 "graph/ada/\n",
+                "k" * (object_keys.LONGEST_KEY_BYTES + 1),
             ]
             return [f"{key}\0ada\0graph/{{user_id}}/, input/".encode() for key in keys]
         case "letter_file":

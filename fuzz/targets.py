@@ -58,7 +58,7 @@ from graphnode.errors import (
     UnknownTaskType,
     WrongOwner,
 )
-from graphnode.objects import Document
+from graphnode.objects import Document, check_key
 from graphnode.repairs import Warnings
 from graphnode.request_payloads import AnyRequest, checked, halves_of, message_of
 from graphnode.rules import object_keys
@@ -269,23 +269,26 @@ def s3_url(data: bytes) -> None:
 def object_key(data: bytes) -> None:
     """An S3 key that a result names, the user, and the prefixes that are allowed, a NUL between them."""
     key, user_id, allowed, *_ = [*_text(data).split("\0"), "", ""]
-    if fault := object_keys.fault_of(key):
-        refused(ForbiddenKey(f"The S3 key {key!r} {fault}"), ForbiddenKey)
+    if not re.fullmatch(object_keys.PATTERN, allowed):
+        allowed = ""
+
+    def taken() -> bool:
+        check_key(key, allowed=allowed, user_id=user_id)
+        return True
+
+    if not _accepted(taken, ForbiddenKey):
         return
     segments = key.split("/")
     controls = [each for each in key if unicodedata.category(each) == "Cc"]
     if controls or {".", ".."} & {*segments} or len(key.encode(errors="replace")) > 1024:
         raise Finding(f"no key: {key!r}")
-    if not re.fullmatch(object_keys.PATTERN, allowed):
-        return
-    prefixes = object_keys.prefixes_of(allowed)
     below = any(
         len(segments) > len(names := prefix.split("/")[:-1])
         and all(mine == name.replace(object_keys.USER, user_id) for mine, name in zip(segments, names, strict=False))
-        for prefix in prefixes
+        for prefix in object_keys.prefixes_of(allowed)
     )
-    if object_keys.is_allowed(key, prefixes, user_id=user_id) != below:
-        raise Finding(f"{key!r} of {user_id!r} is {'below' if below else 'not below'} {allowed!r}")
+    if allowed and not below:
+        raise Finding(f"{key!r} of {user_id!r} is not below {allowed!r}")
 
 
 def letter_file(data: bytes) -> None:

@@ -28,6 +28,7 @@ from graphnode.errors import (
     ServiceBusy,
     one_line,
 )
+from graphnode.printable import LONGEST_PROBLEM, excerpt
 from graphnode.rules import object_keys
 from graphnode.settings import settings
 from graphnode.steps import step
@@ -94,12 +95,22 @@ def check_keys(keys: Iterable[str], *, user_id: str) -> None:
     Raises ForbiddenKey.
     """
     for key in keys:
-        allowed = settings().s3_allowed_prefixes
-        fault = object_keys.fault_of(key)
-        if not fault and allowed and not object_keys.is_allowed(key, object_keys.prefixes_of(allowed), user_id=user_id):
-            fault = f"is below no prefix that results of {user_id!r} may name (GRAPHNODE_S3_ALLOWED_PREFIXES)"
-        if fault:
-            raise ForbiddenKey(f"The S3 key {key!r} {fault}", log=f"an S3 key {fault}")
+        check_key(key, allowed=settings().s3_allowed_prefixes, user_id=user_id)
+
+
+def check_key(key: str, *, allowed: str | None, user_id: str) -> None:
+    """See that a message of a user may name a key.
+
+    Parameters:
+      allowed: the prefixes, as `GRAPHNODE_S3_ALLOWED_PREFIXES` has them; None: any.
+
+    Raises ForbiddenKey.
+    """
+    fault = object_keys.fault_of(key)
+    if not fault and allowed and not object_keys.is_allowed(key, object_keys.prefixes_of(allowed), user_id=user_id):
+        fault = f"is below no prefix that results of {excerpt(user_id)!r} may name (GRAPHNODE_S3_ALLOWED_PREFIXES)"
+    if fault:
+        raise ForbiddenKey(f"The S3 key {excerpt(key, most=LONGEST_PROBLEM)!r} {fault}", log=f"an S3 key {fault}")
 
 
 def read_document(key: str) -> bytes:
