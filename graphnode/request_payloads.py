@@ -203,9 +203,15 @@ def checked(payload: AnyRequest) -> AnyRequest:
     try:
         found = msgspec.convert(msgspec.to_builtins(payload), type(payload))
     except (msgspec.ValidationError, UnicodeEncodeError, TypeError, RecursionError) as error:
-        raise InvalidRequest(f"{payload.request_type}: {error}") from None
+        raise InvalidRequest(f"{payload.request_type}: {problem_of(error)}") from None
     check_keys(found)
     return found
+
+
+def problem_of(error: Exception) -> str:
+    """What is wrong with a payload, and in which field: msgspec quotes a value whole, however long it is."""
+    problem, at, path = str(error).partition(" - at ")
+    return f"{excerpt(problem, most=LONGEST_PROBLEM)}{at}{path}"
 
 
 def check_keys(payload: AnyRequest) -> None:

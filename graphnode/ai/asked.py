@@ -11,7 +11,7 @@ import msgspec
 from graphnode import envelopes, request_payloads
 from graphnode.errors import InvalidEnvelope, InvalidRequest, UnknownTaskType
 from graphnode.printable import LONGEST_PROBLEM, excerpt
-from graphnode.request_payloads import AnyRequest, check_keys
+from graphnode.request_payloads import AnyRequest, check_keys, problem_of
 from graphnode.values import utc
 
 #: The Dramatiq queue that carries requests, and the one actor that serves them.
@@ -89,7 +89,7 @@ def _payload(fields: Any, kind: type[AnyRequest]) -> AnyRequest:
         payload = msgspec.convert(given, kind, strict=False)
         check_keys(payload)
     except (msgspec.ValidationError, InvalidRequest) as error:
-        raise InvalidEnvelope(f"payload: {error}") from None
+        raise InvalidEnvelope(f"payload: {problem_of(error)}") from None
     return payload
 
 
