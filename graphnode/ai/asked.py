@@ -88,8 +88,10 @@ def _payload(fields: Any, kind: type[AnyRequest]) -> AnyRequest:
     try:
         payload = msgspec.convert(given, kind, strict=False)
         check_keys(payload)
-    except (msgspec.ValidationError, InvalidRequest) as error:
+    except msgspec.ValidationError as error:
         raise InvalidEnvelope(f"payload: {problem_of(error)}") from None
+    except InvalidRequest as error:
+        raise InvalidEnvelope(f"payload: {error}") from None
     return payload
 
 

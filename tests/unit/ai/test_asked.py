@@ -73,6 +73,11 @@ def test_a_request_without_a_time_is_of_when_sqs_got_it(timestamp: Any) -> None:
         (body({}, "GRAPH_GENERATION_RESULT"), UnknownTaskType, "it is no request"),
         (body({"userId": "ada"}, "ADD_NODE_REQUEST"), InvalidEnvelope, "s3Key"),
         (body({"userId": "ada", "s3Key": ["x"]}, "ADD_NODE_REQUEST"), InvalidEnvelope, "s3Key"),
+        (
+            body({"userId": "ada", "s3Key": "../" + "k" * 300}, "ADD_NODE_REQUEST"),
+            InvalidEnvelope,
+            r"has a segment \. or",
+        ),
         (body([], "ADD_NODE_REQUEST"), InvalidEnvelope, "payload: expected an object"),
         (body({}, "ADD_NODE_REQUEST", taskId=None), InvalidEnvelope, "taskId"),
         (
