@@ -41,11 +41,12 @@ class Presence(Middleware):
         self._counts: Counter[type] = Counter()
         self._is_over = False
         self._id, self._threads, self._started_at = "", 0, datetime.now(UTC)
-        self._newest_migration = newest_migration()
+        self._newest_migration = ""
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """Begin: in the worker process, after Dramatiq has forked."""
         self._id, self._threads, self._started_at = str(ULID()), worker.worker_threads, datetime.now(UTC)
+        self._newest_migration = newest_migration()
 
     def after_ack(self, broker: Broker, message: MessageProxy) -> None:
         """Count a message by its verdict."""
