@@ -14,6 +14,7 @@ from graphnode.doctor.findings import Finding, broken, command, fine, unchecked,
 from graphnode.errors import SchemaError
 from graphnode.storage import schema
 from graphnode.storage.database import CONNECTION, SPARE_CONNECTIONS, connection, database
+from graphnode.storage.workers import SEEN_LATELY
 
 #: The oldest PostgreSQL that pgvector supports. https://github.com/pgvector/pgvector#installation
 OLDEST_VERSION = 13
@@ -44,7 +45,7 @@ SELECT current_setting('server_version_num')::int,
 FEW_TABLES = 3
 
 #: The processes that were seen lately.
-RUNNING = "SELECT threads FROM workers WHERE seen_at > now() - make_interval(secs => 3 * interval_s)"
+RUNNING = f"SELECT threads FROM workers WHERE {SEEN_LATELY}"  # noqa: S608
 
 
 class Fleet(NamedTuple):

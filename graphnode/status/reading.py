@@ -33,9 +33,6 @@ QUEUES: Mapping[str, str] = {
 AGE_METRIC = "ApproximateAgeOfOldestMessage"
 AGE_WINDOW = timedelta(minutes=10)
 
-#: A process that was not seen for so many of its intervals is not there any more, or cannot reach the database.
-LATE_AFTER_INTERVALS = 3
-
 #: Milliseconds that one count may take: someone waits for it.
 STATEMENT_TIMEOUT_MS = 5_000
 
@@ -282,7 +279,7 @@ def _with_age(queue: QueueState, age_s: float | None, seen: Activity | None) -> 
 
 def _worker(row: workers.WorkerRow, at: datetime) -> WorkerState:
     fields = {name: getattr(row, name) for name in WorkerState.__struct_fields__ if name != "is_late"}
-    late_after = timedelta(seconds=LATE_AFTER_INTERVALS * float(row.interval_s))
+    late_after = timedelta(seconds=workers.LATE_AFTER_INTERVALS * float(row.interval_s))
     return WorkerState(**fields, is_late=at - row.seen_at > late_after)
 
 

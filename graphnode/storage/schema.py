@@ -16,6 +16,7 @@ from graphnode import __version__
 from graphnode.errors import SchemaError
 from graphnode.storage.database import connection, database
 from graphnode.storage.migration_locks import STATEMENT_TIMEOUT_MS, set_bounds, sole_migrator, watched_waits
+from graphnode.storage.workers import SEEN_LATELY
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
@@ -33,11 +34,11 @@ PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0, 8.0)
 APPLIED = "SELECT name, to_jsonb(schema_migration) ->> 'floor' FROM schema_migration"
 
 #: The worker processes that are there, and the newest migration that each knows.
-RUNNING = """
+RUNNING = f"""
 SELECT host, pid, version, newest_migration FROM workers
-WHERE seen_at > now() - make_interval(secs => 3 * interval_s)
+WHERE {SEEN_LATELY}
 ORDER BY host, pid
-"""
+"""  # noqa: S608
 
 _ALL = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _KEPT = ("SELECT", "INSERT", "UPDATE")

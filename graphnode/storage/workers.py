@@ -13,6 +13,12 @@ from graphnode.storage.database import Table, connection, database
 #: Seconds after which a row is nobody's: its process ended without a stop.
 FORGOTTEN_AFTER_S = 3600
 
+#: A process that was not seen for so many of its intervals is not there any more, or cannot reach the database.
+LATE_AFTER_INTERVALS = 3
+
+#: Of the table's rows, those that are not late.
+SEEN_LATELY = f"seen_at > now() - make_interval(secs => {LATE_AFTER_INTERVALS} * interval_s)"
+
 #: Writes a process's row, and forgets those that were not seen for an hour. A query of several statements is one
 #: transaction: https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT
 NOTE = """
