@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from graphnode.errors import GraphNodeError
-from graphnode.printable import escaped
 from graphnode.rules.rows import ClusterRow, EdgeRow, NodeRow, SubclusterRow
 from graphnode.storage.database import copy_lines
+from graphnode.text import escaped
 
 #: The most characters of a refusal's text. It is an attribute of the dead letter, a line on a terminal, a task's error.
 LONGEST_REFUSAL = 1000

@@ -16,10 +16,10 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from graphnode.errors import InvalidDocument
-from graphnode.printable import excerpt
 from graphnode.repairs import Warnings, without_lone_surrogates, without_not_finite, without_nul
 from graphnode.steps import step
 from graphnode.streams import BYTE_ORDER_MARK, Source, elements
+from graphnode.text import excerpt
 from graphnode.values import MAX_INTEGER
 
 #: Longest ID in characters. PostgreSQL indexes at most 2,704 bytes of a row: this ID and its user's, four bytes each.

@@ -15,8 +15,8 @@ import msgspec
 from msgspec import Meta
 
 from graphnode.errors import InvalidEnvelope, MisplacedRequest, UnknownTaskType
-from graphnode.printable import LONGEST_PROBLEM, excerpt
 from graphnode.rules.timeouts import duration_text
+from graphnode.text import LONGEST_PROBLEM, excerpt
 from graphnode.values import MAX_INTEGER
 
 #: The Dramatiq queue that carries the AI server's envelopes.

@@ -15,10 +15,10 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from graphnode.errors import log_text
-from graphnode.printable import TURNING, escaped
 from graphnode.settings import LogSettings
 from graphnode.stacks import stack_of
 from graphnode.storms import WINDOW_S, LeftOut, Storm
+from graphnode.text import TURNING, escaped
 
 #: Dramatiq's worker logs each message it takes and each failure, with arguments and stack, before we know what becomes
 #: of it; the verdict's own line says what is to be said.

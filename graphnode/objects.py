@@ -28,10 +28,10 @@ from graphnode.errors import (
     ServiceBusy,
     one_line,
 )
-from graphnode.printable import LONGEST_PROBLEM, excerpt
 from graphnode.rules import object_keys
 from graphnode.settings import settings
 from graphnode.steps import step
+from graphnode.text import LONGEST_PROBLEM, excerpt
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody

@@ -17,7 +17,7 @@ import dramatiq
 import msgspec
 
 from graphnode.errors import InvalidMessage, one_line
-from graphnode.printable import LONGEST_PROBLEM, excerpt
+from graphnode.text import LONGEST_PROBLEM, excerpt
 
 #: The option that a message keeps: the context of its trace, header by header.
 TRACE = "trace"

@@ -11,10 +11,10 @@ from ulid import ULID
 
 from graphnode.envelopes import LONGEST_ID, LONGEST_TASK_ID
 from graphnode.errors import InvalidRequest
-from graphnode.printable import LONGEST_PROBLEM, excerpt
 from graphnode.queues import LARGEST_MESSAGE_BYTES
 from graphnode.rules import object_keys
 from graphnode.rules.microscope import SUFFIXES, parse_task_id
+from graphnode.text import LONGEST_PROBLEM, excerpt
 
 # PostgreSQL stores no U+0000.
 Text = Annotated[str, Meta(min_length=1, pattern=r"^[^\x00]*$")]

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from graphnode.printable import printable
 from graphnode.settings import SECRETS, Settings, environment_name, expected_of
+from graphnode.text import printable
 
 #: Columns of the document's text.
 WIDTH = 120

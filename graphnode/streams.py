@@ -10,8 +10,8 @@ import ijson
 from ijson.common import JSONError
 
 from graphnode.errors import InvalidDocument
-from graphnode.printable import LONGEST_PROBLEM, excerpt
 from graphnode.repairs import without_lone_surrogates
+from graphnode.text import LONGEST_PROBLEM, excerpt
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 

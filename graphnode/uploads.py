@@ -12,8 +12,8 @@ import boto3.session
 from botocore.config import Config
 
 from graphnode.errors import InvalidRequest
-from graphnode.printable import LONGEST_PROBLEM, excerpt
 from graphnode.settings import read_upload_settings
+from graphnode.text import LONGEST_PROBLEM, excerpt
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -10,8 +10,8 @@ import msgspec
 
 from graphnode import envelopes, request_payloads
 from graphnode.errors import InvalidEnvelope, InvalidRequest, UnknownTaskType
-from graphnode.printable import LONGEST_PROBLEM, excerpt
 from graphnode.request_payloads import AnyRequest, check_keys, problem_of
+from graphnode.text import LONGEST_PROBLEM, excerpt
 from graphnode.values import utc
 
 #: The Dramatiq queue that carries requests, and the one actor that serves them.

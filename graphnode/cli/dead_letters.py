@@ -23,7 +23,7 @@ from botocore.exceptions import ClientError
 
 from graphnode.cli.environment import env_file_option, environment_of, open_database
 from graphnode.errors import GraphNodeError, SettingsError, one_line, sorted_error
-from graphnode.printable import printable
+from graphnode.text import printable
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

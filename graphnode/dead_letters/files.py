@@ -14,7 +14,7 @@ from graphnode.dead_letters.reading import LetterQueue, Reading
 from graphnode.dead_letters.sending import Outgoing, send
 from graphnode.deliveries import BATCH
 from graphnode.errors import InvalidLetterFile, NotSent
-from graphnode.printable import LONGEST_PROBLEM, excerpt
+from graphnode.text import LONGEST_PROBLEM, excerpt
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

@@ -18,8 +18,8 @@ from graphnode.dead_letters.diagnosis import Diagnosis, Found
 from graphnode.dead_letters.letters import Facts, count_by_reason
 from graphnode.dead_letters.reading import VISIBILITY_S, Listing
 from graphnode.envelopes import ROUTES
-from graphnode.printable import escaped, printable
 from graphnode.rules.stories import WIDTH, Story, story_text
+from graphnode.text import escaped, printable
 
 #: Letters of a group that are shown, unless all are asked for.
 SHOWN = 5

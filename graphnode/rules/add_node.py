@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 
 from graphnode.documents import MAX_ID_LENGTH, AddNodeBatch, AddNodeNode, AddNodeResult, AssignedCluster
 from graphnode.errors import WrongOwner
-from graphnode.printable import excerpt
 from graphnode.repairs import Warnings
 from graphnode.rules.original_ids import original_id
 from graphnode.rules.rows import (
@@ -18,6 +17,7 @@ from graphnode.rules.rows import (
     StoredGraph,
     SubclusterRow,
 )
+from graphnode.text import excerpt
 from graphnode.values import finite, first_time, text_id
 
 #: What the type of an edge may be; any other word is none.

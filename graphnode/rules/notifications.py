@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
-from graphnode.printable import printable
+from graphnode.text import printable
 
 #: The most bytes of a push's payload: FCM's limit of 4,096, less what it adds for APNs (`gcm.message_id`, `google.c.…`,
 #: `aps`). https://firebase.google.com/docs/cloud-messaging/concept-options

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from graphnode.printable import printable
 from graphnode.rules.microscope import parse_task_id
 from graphnode.rules.notifications import GraphProgress
+from graphnode.text import printable
 
 #: Columns of the whole, of the time and of the label.
 WIDTH = 80

@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from graphnode.errors import NothingStored
-from graphnode.printable import printable
 from graphnode.storage.database import snapshot
 from graphnode.storage.graphs import Graph, GraphCluster, GraphEdge, GraphNode, GraphPart, NodeEmbedding
 from graphnode.storage.notifications import Notification
+from graphnode.text import printable
 
 #: How many keywords a cluster is described with.
 CLUSTER_KEYWORDS = 5

@@ -8,9 +8,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from graphnode.printable import printable
 from graphnode.status.reading import Activity, QueueState, Status, WorkerState
 from graphnode.storage.activity import MOST_COUNTED
+from graphnode.text import printable
 
 #: Characters of what a line is about.
 LABEL = 15

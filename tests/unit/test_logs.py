@@ -18,8 +18,8 @@ from graphnode import envelopes
 from graphnode.documents import decode_graph
 from graphnode.errors import GraphNodeError, log_text
 from graphnode.logs import QUIET, SAID_ELSEWHERE, configure_logs, tell_left_out
-from graphnode.printable import escaped
 from graphnode.settings import LogSettings, read_log_settings
+from graphnode.text import escaped
 
 PROJECT = Path(__file__).parents[2]
 

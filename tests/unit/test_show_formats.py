@@ -19,12 +19,12 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from graphnode.printable import printable
 from graphnode.show.drawing_svg import svg
 from graphnode.show.overview import LISTED, overview
 from graphnode.show.page import page
 from graphnode.show.picture import Picture, compose
 from graphnode.show.reading import Cluster, Overview, StoredGraph, Told
+from graphnode.text import printable
 from tests.unit.conftest import MakeGraph
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -11,10 +11,10 @@ import pytest
 from botocore.exceptions import ClientError
 from rich.console import Console
 
-from graphnode.printable import escaped
 from graphnode.status.reading import Activity, QueueState, Sources, Status, WorkerState
 from graphnode.status.screen import length, screen
 from graphnode.storage.activity import Ended, OpenTasks, Throughput, Waiting
+from graphnode.text import escaped
 
 NOW = datetime(2026, 11, 25, 4, 20, tzinfo=UTC)
 
