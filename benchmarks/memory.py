@@ -105,7 +105,7 @@ def store(megabytes: int, endpoint: str, database_url: str) -> tuple[float, floa
     # The settings are read once, from the environment that was just made.
     from graphnode.actors import broker
     from graphnode.actors.graph_generation import graph_generation
-    from graphnode.envelopes import to_message
+    from graphnode.contract.envelopes import to_message
     from graphnode.storage.database import close_database, open_database
 
     def handle(task_id: str, features: str) -> None:

@@ -27,9 +27,9 @@ from unittest.mock import patch
 from graphnode import objects
 from graphnode.actors import broker
 from graphnode.actors import graph_generation as handler
+from graphnode.contract.envelopes import Envelope, GraphGenerationResult
 from graphnode.dev.postgres import start_postgres
 from graphnode.dev.stack import bring_up_to_date
-from graphnode.envelopes import Envelope, GraphGenerationResult
 from graphnode.settings import Settings
 from graphnode.storage import database, graphs, notifications, tasks
 

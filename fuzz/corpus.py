@@ -13,11 +13,11 @@ from types import CodeType, FrameType
 from typing import Any
 
 from fuzz.targets import NOON, TARGETS, Target
-from graphnode.contract.examples import EXAMPLES
+from graphnode.contract import object_keys
+from graphnode.contract.envelopes import ROUTES
+from graphnode.contract.schemas.examples import EXAMPLES
 from graphnode.dead_letters.files import Line
 from graphnode.dead_letters.letters import Letter
-from graphnode.envelopes import ROUTES
-from graphnode.rules import object_keys
 
 #: A folder a target.
 CORPUS = Path(__file__).parent / "corpus"

@@ -30,9 +30,8 @@ from fuzz.checks import (
 )
 from graphnode import own_messages
 from graphnode.ai import asked
-from graphnode.dead_letters import files
-from graphnode.dead_letters.letters import REQUEST_QUEUE, Letter, facts_of, outline_of
-from graphnode.documents import (
+from graphnode.contract import object_keys
+from graphnode.contract.documents import (
     MAX_ID_LENGTH,
     FeaturesFile,
     GraphDocument,
@@ -44,7 +43,11 @@ from graphnode.documents import (
     read_conversations,
     read_embeddings,
 )
-from graphnode.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE, Envelope, outline, to_message
+from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE, Envelope, outline, to_message
+from graphnode.contract.repairs import Warnings
+from graphnode.contract.requests import AnyRequest, checked, halves_of, message_of
+from graphnode.dead_letters import files
+from graphnode.dead_letters.letters import REQUEST_QUEUE, Letter, facts_of, outline_of
 from graphnode.errors import (
     DocumentTooLarge,
     ForbiddenKey,
@@ -59,9 +62,6 @@ from graphnode.errors import (
     WrongOwner,
 )
 from graphnode.objects import Document, check_key
-from graphnode.repairs import Warnings
-from graphnode.request_payloads import AnyRequest, checked, halves_of, message_of
-from graphnode.rules import object_keys
 from graphnode.rules.add_node import merge_batch
 from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph

@@ -10,8 +10,8 @@ from typing import Any
 import dramatiq
 import msgspec
 
-from graphnode import envelopes
-from graphnode.envelopes import RESULT_QUEUE, Envelope, Payload, ResultPayload, Route
+from graphnode.contract import envelopes
+from graphnode.contract.envelopes import RESULT_QUEUE, Envelope, Payload, ResultPayload, Route
 from graphnode.errors import DeclarationError
 
 #: All that a worker itself knows of a task that it ends because it is overdue (`envelopes.overdue`).
@@ -59,13 +59,13 @@ def faults_of_payloads(routes: Mapping[str, Route], declared: Iterable[type[Payl
     for kind in declared:
         if kind not in routed:
             yield (
-                f"graphnode/envelopes.py: no task type has the payload {kind.__name__}. "
+                f"graphnode/contract/envelopes.py: no task type has the payload {kind.__name__}. "
                 f'Add a line to ROUTES: "TYPE": Route({kind.__name__}, "ACTOR", "TYPE"),'
             )
         required = {field.name for field in msgspec.structs.fields(kind) if field.required}
         if issubclass(kind, ResultPayload) and (unknown := sorted(required - KNOWN_WHEN_OVERDUE)):
             yield (
-                f"graphnode/envelopes.py: {kind.__name__} cannot do without {' and '.join(unknown)}, which a task that "
+                f"graphnode/contract/envelopes.py: {kind.__name__} cannot do without {' and '.join(unknown)}, which a task that "
                 "is overdue, or has failed, does not have. Give it a default, and if there is no success without it, "
                 "name it in required_when_completed."
             )
@@ -74,7 +74,7 @@ def faults_of_payloads(routes: Mapping[str, Route], declared: Iterable[type[Payl
 def faults_of_routes(routes: Mapping[str, Route], actors: Actors) -> Iterator[str]:
     """What is wrong with the lines of the routing table."""
     for task_type, route in routes.items():
-        where = f"graphnode/envelopes.py: ROUTES[{task_type!r}]"
+        where = f"graphnode/contract/envelopes.py: ROUTES[{task_type!r}]"
         if route.actor not in actors:
             known = ", ".join(sorted(name for name, actor in actors.items() if actor.queue_name == RESULT_QUEUE))
             yield (
@@ -98,7 +98,7 @@ def faults_of_actors(routes: Mapping[str, Route], actors: Actors) -> Iterator[st
         if name not in routed:
             if actor.queue_name == RESULT_QUEUE:
                 yield (
-                    f"{where} gets no message. Add a line to ROUTES in graphnode/envelopes.py: "
+                    f"{where} gets no message. Add a line to ROUTES in graphnode/contract/envelopes.py: "
                     f'"TYPE": Route(PAYLOAD, "{name}", "TYPE"),'
                 )
             continue
@@ -113,7 +113,7 @@ def faults_of_actors(routes: Mapping[str, Route], actors: Actors) -> Iterator[st
             payload = routed[name].__name__
             yield (
                 f"{where} must take one argument: `def {actor.fn.__name__}(envelope: Envelope[{payload}]) -> None`, "
-                f"for ROUTES in graphnode/envelopes.py sends it {payload}. It is declared as "
+                f"for ROUTES in graphnode/contract/envelopes.py sends it {payload}. It is declared as "
                 f"`def {actor.fn.__name__}{inspect.signature(actor.fn)}`."
             )
 

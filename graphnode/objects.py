@@ -19,6 +19,7 @@ from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadErro
 from urllib3.exceptions import HTTPError
 
 from graphnode.admission import admit, admit_stream
+from graphnode.contract import object_keys
 from graphnode.errors import (
     DocumentTooLarge,
     ForbiddenKey,
@@ -28,7 +29,6 @@ from graphnode.errors import (
     ServiceBusy,
     one_line,
 )
-from graphnode.rules import object_keys
 from graphnode.settings import settings
 from graphnode.steps import step
 from graphnode.text import LONGEST_PROBLEM, excerpt

@@ -17,16 +17,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import boto3.session
 from botocore.config import Config
 
-from graphnode.errors import (
-    AlreadyRunning,
-    GraphNodeError,
-    NotPublished,
-    OutageError,
-    one_line,
-    sorted_error,
-)
-from graphnode.queues import LARGEST_MESSAGE_BYTES
-from graphnode.request_payloads import (
+from graphnode.contract.requests import (
     AddNodeRequest,
     AnyRequest,
     GraphGenerationRequest,
@@ -40,6 +31,15 @@ from graphnode.request_payloads import (
     message_of,
     new_task_id,
 )
+from graphnode.errors import (
+    AlreadyRunning,
+    GraphNodeError,
+    NotPublished,
+    OutageError,
+    one_line,
+    sorted_error,
+)
+from graphnode.queues import LARGEST_MESSAGE_BYTES
 from graphnode.rules.microscope import parse_task_id
 from graphnode.rules.notifications import workspace_completed
 from graphnode.settings import RequestSettings, read_request_settings

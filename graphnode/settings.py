@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from graphnode.contract import object_keys, timeouts
 from graphnode.errors import SettingsError
-from graphnode.rules import object_keys, timeouts
 
 #: The prefix of this project's own settings; all other names are the existing deployment's.
 OWN_PREFIX = "GRAPHNODE_"

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 import structlog
 from dramatiq import Worker
 
-from graphnode import envelopes, error_reports, objects, push, runtime, traces
+from graphnode import error_reports, objects, push, runtime, traces
 from graphnode.broker import SQSBroker
+from graphnode.contract import envelopes
+from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
+from graphnode.contract.timeouts import task_timeouts
 from graphnode.deliveries import Delivery
-from graphnode.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
 from graphnode.errors import AwsOutage, DatabaseOutage, GraphNodeError, OutageError, ServiceBusy, sorted_error
 from graphnode.health import HealthReports
 from graphnode.logs import configure_logs, watch_for_storms
@@ -28,7 +30,6 @@ from graphnode.outages import PROBE_MAX_S, Outages
 from graphnode.presence import Presence
 from graphnode.queues import Options, Queue
 from graphnode.rules.microscope import parse_task_id
-from graphnode.rules.timeouts import task_timeouts
 from graphnode.settings import read_log_settings, settings
 from graphnode.stacks import stack_of
 from graphnode.storage import database, failures, notifications, schema, tasks

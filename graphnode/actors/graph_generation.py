@@ -10,14 +10,14 @@ import dramatiq
 
 from graphnode.actors.effects import effects_of, is_repeated
 from graphnode.actors.optional import left_out_if_faulty, read_optional
-from graphnode.documents import (
+from graphnode.contract.documents import (
     SummaryDocument,
     decode_graph,
     decode_summary,
     read_conversations,
     read_embeddings,
 )
-from graphnode.envelopes import RESULT_QUEUE, Envelope, GraphGenerationResult
+from graphnode.contract.envelopes import RESULT_QUEUE, Envelope, GraphGenerationResult
 from graphnode.objects import open_features, read_document
 from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dramatiq
 
 from graphnode.actors.effects import effects_of
-from graphnode.envelopes import RESULT_QUEUE, Envelope, GraphGenerationProgress
+from graphnode.contract.envelopes import RESULT_QUEUE, Envelope, GraphGenerationProgress
 from graphnode.rules.notifications import GraphProgress
 from graphnode.storage import tasks
 

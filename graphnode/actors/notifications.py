@@ -9,7 +9,7 @@ import dramatiq
 import structlog
 from msgspec import Meta
 
-from graphnode.envelopes import LONGEST_ID, NOTIFICATION_QUEUE
+from graphnode.contract.envelopes import LONGEST_ID, NOTIFICATION_QUEUE
 from graphnode.errors import log_text
 from graphnode.push import Push, firebase
 from graphnode.rules.notifications import fitted, push_data, push_text

@@ -23,9 +23,9 @@ from graphnode.ai.odd import (
 from graphnode.ai.placing import Placed, place
 from graphnode.ai.reading import Source, UnreadableInput, read_inputs
 from graphnode.ai.summary import summarize
-from graphnode.documents import decode_graph
-from graphnode.errors import InvalidDocument
-from graphnode.request_payloads import (
+from graphnode.contract.documents import decode_graph
+from graphnode.contract.original_ids import original_id
+from graphnode.contract.requests import (
     AddNodeRequest,
     GraphGenerationRequest,
     GraphSummaryRequest,
@@ -33,9 +33,9 @@ from graphnode.request_payloads import (
     MicroscopeIngestRequest,
     MicroscopeRequest,
 )
+from graphnode.errors import InvalidDocument
 from graphnode.rules.graph import clean_graph
 from graphnode.rules.microscope import parse_task_id
-from graphnode.rules.original_ids import original_id
 
 #: Inputs that could not be read, of which it is said why.
 MOST_FAULTS = 5

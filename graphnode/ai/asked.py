@@ -8,18 +8,18 @@ from typing import Any, NamedTuple
 import dramatiq
 import msgspec
 
-from graphnode import envelopes, request_payloads
+from graphnode.contract import envelopes, requests
+from graphnode.contract.requests import AnyRequest, check_keys, problem_of
+from graphnode.contract.values import utc
 from graphnode.errors import InvalidEnvelope, InvalidRequest, UnknownTaskType
-from graphnode.request_payloads import AnyRequest, check_keys, problem_of
 from graphnode.text import LONGEST_PROBLEM, excerpt
-from graphnode.values import utc
 
 #: The Dramatiq queue that carries requests, and the one actor that serves them.
 REQUEST_QUEUE = "requests"
 ACTOR = "serve"
 
 #: By the contract's name.
-KINDS: dict[str, type[AnyRequest]] = {kind.request_type: kind for kind in request_payloads.KINDS}
+KINDS: dict[str, type[AnyRequest]] = {kind.request_type: kind for kind in requests.KINDS}
 
 
 class Asked(NamedTuple):
@@ -37,7 +37,7 @@ class Asked(NamedTuple):
 
 
 def to_message(body: str, *, message_id: str, sent_at: datetime, receive_count: int) -> dramatiq.Message[None]:
-    """Turn an SQS message's body into a Dramatiq message; the parameters are `graphnode.envelopes.to_message`'s.
+    """Turn an SQS message's body into a Dramatiq message; the parameters are `graphnode.contract.envelopes.to_message`'s.
 
     Raises InvalidEnvelope or UnknownTaskType.
     """

@@ -10,8 +10,8 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from graphnode.rules.original_ids import original_id
-from graphnode.values import utc
+from graphnode.contract.original_ids import original_id
+from graphnode.contract.values import utc
 
 Kind = Literal["chat", "markdown", "notion", "file"]
 

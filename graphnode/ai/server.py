@@ -21,12 +21,12 @@ import structlog
 from botocore.config import Config
 from dramatiq.middleware import TimeLimit
 
-from graphnode import envelopes
 from graphnode.ai.answers import UNANSWERABLE, Answer, answer
 from graphnode.ai.asked import ACTOR, REQUEST_QUEUE, Asked, to_message
 from graphnode.ai.bucket import Bucket
 from graphnode.ai.odd import FAILURES, LATE_DOCUMENT_S, LONGEST_DELAY_S, Odd, Oddities, odd_envelope
 from graphnode.broker import SQSBroker
+from graphnode.contract import envelopes
 from graphnode.errors import AwsOutage, one_line
 from graphnode.middleware import HardLimit, Intake, Ledger, LogContext, ShutdownDeadline, StartOnlyOurs, Verdicts
 from graphnode.outages import Outages

@@ -16,7 +16,7 @@ def contract() -> None:
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 def export(directory: Path) -> None:
     """Write the contract's files into DIRECTORY; those of this project are in `contract`."""
-    from graphnode.contract.export import export as write_files
+    from graphnode.contract.schemas.export import export as write_files
 
     for path in write_files(directory):
         click.echo(f"changed {path}")

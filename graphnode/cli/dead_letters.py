@@ -59,7 +59,7 @@ queue_option = click.option(
 
 
 def _duration(_context: click.Context, _option: click.Parameter, value: str | None) -> timedelta | None:
-    from graphnode.rules.timeouts import duration
+    from graphnode.contract.timeouts import duration
 
     if value is None:
         return None

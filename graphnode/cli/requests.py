@@ -16,7 +16,7 @@ import click
 from graphnode.cli.environment import env_file_option, environment_of
 
 if TYPE_CHECKING:
-    from graphnode.request_payloads import RequestPayload
+    from graphnode.contract.requests import RequestPayload
     from graphnode.requests import Requested, Requests
 
 INPUT = "A file, a folder (without hidden files), or s3://BUCKET/KEY. What is here is put into S3_PAYLOAD_BUCKET first."
@@ -82,7 +82,7 @@ def graph(
     **options: Any,
 ) -> None:
     """Ask for a graph of all that a user has."""
-    from graphnode.request_payloads import GraphGenerationRequest
+    from graphnode.contract.requests import GraphGenerationRequest
 
     with requests_of(env_file) as requests:
         task_id = _id(task_id, GraphGenerationRequest, user)
@@ -102,7 +102,7 @@ def summary(
     user: str, source: str, vector_db: str | None, language: str | None, task_id: str | None, env_file: Path | None
 ) -> None:
     """Ask for a summary of a graph."""
-    from graphnode.request_payloads import GraphSummaryRequest
+    from graphnode.contract.requests import GraphSummaryRequest
 
     with requests_of(env_file) as requests:
         task_id = _id(task_id, GraphSummaryRequest, user)
@@ -130,7 +130,7 @@ def add_node(
     user: str, source: str, task_id: str | None, even_if_running: bool, env_file: Path | None, **options: Any
 ) -> None:
     """Ask for new sources to be placed in a user's graph."""
-    from graphnode.request_payloads import AddNodeRequest
+    from graphnode.contract.requests import AddNodeRequest
 
     with requests_of(env_file) as requests:
         task_id = _id(task_id, AddNodeRequest, user)
@@ -159,7 +159,7 @@ def microscope(
     env_file: Path | None,
 ) -> None:
     """Ask for a file to be taken apart."""
-    from graphnode.request_payloads import MicroscopeIngestRequest
+    from graphnode.contract.requests import MicroscopeIngestRequest
 
     with requests_of(env_file) as requests:
         document_id = _id(document_id, MicroscopeIngestRequest, user)
@@ -200,7 +200,7 @@ def microscope_from_node(
     env_file: Path | None,
 ) -> None:
     """Ask for a note or a conversation of a user's graph to be taken apart."""
-    from graphnode.request_payloads import MicroscopeIngestFromNodeRequest
+    from graphnode.contract.requests import MicroscopeIngestFromNodeRequest
 
     payload = MicroscopeIngestFromNodeRequest(
         user_id=user, node_id=node, node_type=node_type, group_id=group, schema_name=schema, language=language
@@ -228,7 +228,7 @@ def requests_of(env_file: Path | None) -> Iterator[Requests]:
 
 
 def _id(given: str | None, kind: type[RequestPayload], user: str) -> str:
-    from graphnode.request_payloads import new_task_id
+    from graphnode.contract.requests import new_task_id
 
     return given or new_task_id(kind, user_id=user)
 

@@ -1,1 +1,1 @@
-"""The message contract as files that other languages read: JSON Schemas, an AsyncAPI document, TypeScript types."""
+"""Everything on the wire: types, decoding, IDs, schemas. The other side of it is not ours to change."""

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
-from graphnode.dead_letters.letters import Letter
-from graphnode.documents import decode_add_node_batch, decode_block_graph, decode_chunks, decode_graph, decode_summary
-from graphnode.envelopes import (
+from graphnode.contract.documents import (
+    decode_add_node_batch,
+    decode_block_graph,
+    decode_chunks,
+    decode_graph,
+    decode_summary,
+)
+from graphnode.contract.envelopes import (
     AddNodeResult,
     Envelope,
     GraphGenerationResult,
@@ -20,6 +25,7 @@ from graphnode.envelopes import (
     Outline,
     to_message,
 )
+from graphnode.dead_letters.letters import Letter
 from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectNotFound, one_line, sorted_error
 from graphnode.rules.microscope import graph_keys, parse_task_id
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from graphnode import own_messages
+from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE, Outline, outline, to_message
 from graphnode.dead_letters import ATTRIBUTES, shorten
 from graphnode.dead_letters.advice import UNEXPLAINED
-from graphnode.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE, Outline, outline, to_message
 from graphnode.errors import InvalidMessage, PermanentError
 from graphnode.rules.microscope import parse_task_id
 

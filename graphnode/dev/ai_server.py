@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ulid import ULID
 
-from graphnode.contract.examples import example_of
-from graphnode.envelopes import ROUTES
+from graphnode.contract.envelopes import ROUTES
+from graphnode.contract.schemas.examples import example_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

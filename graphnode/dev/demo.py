@@ -20,19 +20,19 @@ from rich.text import Text
 from ulid import ULID
 
 import graphnode.ai
-from graphnode.dev import outcomes
-from graphnode.dev.ai_server import DOCUMENTS_USER, Kind, result_of
-from graphnode.dev.aws import dead_letter_url, s3_client, sqs_client
-from graphnode.dev.stack import running_stack
-from graphnode.dev.worker import StandIn, Worker
-from graphnode.request_payloads import (
+from graphnode.contract.original_ids import original_id
+from graphnode.contract.requests import (
     AddNodeRequest,
     GraphGenerationRequest,
     GraphSummaryRequest,
     MicroscopeIngestRequest,
 )
+from graphnode.dev import outcomes
+from graphnode.dev.ai_server import DOCUMENTS_USER, Kind, result_of
+from graphnode.dev.aws import dead_letter_url, s3_client, sqs_client
+from graphnode.dev.stack import running_stack
+from graphnode.dev.worker import StandIn, Worker
 from graphnode.requests import Requested, Requests
-from graphnode.rules.original_ids import original_id
 from graphnode.storage.database import close_database, open_database
 
 if TYPE_CHECKING:

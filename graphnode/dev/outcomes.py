@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import psycopg2
 
-from graphnode.envelopes import ROUTES
+from graphnode.contract.envelopes import ROUTES
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

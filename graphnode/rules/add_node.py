@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from graphnode.documents import MAX_ID_LENGTH, AddNodeBatch, AddNodeNode, AddNodeResult, AssignedCluster
+from graphnode.contract.documents import MAX_ID_LENGTH, AddNodeBatch, AddNodeNode, AddNodeResult, AssignedCluster
+from graphnode.contract.original_ids import original_id
+from graphnode.contract.repairs import Warnings
+from graphnode.contract.values import finite, first_time, text_id
 from graphnode.errors import WrongOwner
-from graphnode.repairs import Warnings
-from graphnode.rules.original_ids import original_id
 from graphnode.rules.rows import (
     ClusterRow,
     EdgeRow,
@@ -18,7 +19,6 @@ from graphnode.rules.rows import (
     SubclusterRow,
 )
 from graphnode.text import excerpt
-from graphnode.values import finite, first_time, text_id
 
 #: What the type of an edge may be; any other word is none.
 EDGE_TYPES = ("hard", "insight")

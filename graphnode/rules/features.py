@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import cast
 
+from graphnode.contract.original_ids import original_id
 from graphnode.errors import InvalidDocument
-from graphnode.rules.original_ids import original_id
 
 #: What a pgvector column holds: 16,000 numbers of four bytes each.
 MAX_WIDTH = 16_000

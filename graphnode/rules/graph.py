@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from graphnode.documents import GraphCluster, GraphDocument, GraphEdge, GraphNode, GraphSubcluster
-from graphnode.repairs import Warnings
-from graphnode.rules.original_ids import original_id
+from graphnode.contract.documents import GraphCluster, GraphDocument, GraphEdge, GraphNode, GraphSubcluster
+from graphnode.contract.original_ids import original_id
+from graphnode.contract.repairs import Warnings
+from graphnode.contract.values import as_keywords, finite, first_time, text_id
 from graphnode.rules.rows import ClusterRow, EdgeRow, GraphRows, NodeRow, SubclusterRow
-from graphnode.values import as_keywords, finite, first_time, text_id
 
 
 def clean_graph(document: GraphDocument) -> tuple[GraphRows, Warnings]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
-from graphnode.rules.original_ids import ULID
+from graphnode.contract.original_ids import ULID
 
 #: The two halves a document may be ingested in, and the two graphs an app may show of it.
 Half = Literal["block", "non_block"]

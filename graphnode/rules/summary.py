@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from graphnode.documents import SummaryDocument
+from graphnode.contract.documents import SummaryDocument
+from graphnode.contract.values import utc
 from graphnode.rules.rows import SummaryRow
-from graphnode.values import utc
 
 #: The total that a source type counts for. Any other type is a file's: `file`, or a raw format such as `pdf`.
 _TOTALS = {

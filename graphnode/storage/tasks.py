@@ -22,8 +22,8 @@ from peewee import (
 )
 from playhouse.postgres_ext import DateTimeTZField
 
+from graphnode.contract.repairs import Warnings
 from graphnode.errors import TaskHasFailed, WrongOwner
-from graphnode.repairs import Warnings
 from graphnode.steps import is_step
 from graphnode.storage.database import JsonField, Table, connection, database
 

@@ -17,9 +17,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from chaos.model.state import Message
-from graphnode import envelopes, objects
+from graphnode import objects
 from graphnode.actors import broker
-from graphnode.rules.timeouts import task_timeouts
+from graphnode.contract import envelopes
+from graphnode.contract.timeouts import task_timeouts
 from graphnode.settings import Settings
 from graphnode.storage import tasks
 from graphnode.storage.database import database

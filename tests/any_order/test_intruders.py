@@ -12,8 +12,8 @@ import pytest
 
 from chaos.model.state import Message
 from graphnode import objects
+from graphnode.contract.envelopes import ROUTES
 from graphnode.dev import ai_server
-from graphnode.envelopes import ROUTES
 from graphnode.errors import ForbiddenKey, WrongOwner
 from graphnode.storage.database import connection, database
 from tests.any_order.conftest import Play, Snapshot

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
-from graphnode.contract.structs import Schema
+from graphnode.contract.schemas.structs import Schema
 
 #: Values that are near a bound of something, or look like something else.
 ODD: list[Any] = [

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.contract.asyncapi import asyncapi
-from graphnode.contract.examples import EXAMPLES, example_of
-from graphnode.contract.export import contract_files, export, outdated
-from graphnode.contract.schemas import schemas
-from graphnode.contract.structs import Schema, descriptions, number_text
-from graphnode.envelopes import NOTIFICATION_QUEUE
+from graphnode.contract.envelopes import NOTIFICATION_QUEUE
+from graphnode.contract.schemas.asyncapi import asyncapi
+from graphnode.contract.schemas.examples import EXAMPLES, example_of
+from graphnode.contract.schemas.export import contract_files, export, outdated
+from graphnode.contract.schemas.json_schemas import schemas
+from graphnode.contract.schemas.structs import Schema, descriptions, number_text
 from graphnode.errors import DeclarationError
 from graphnode.rules.notifications import Notice
 from tests.contract.drawing import drawn
@@ -81,7 +81,9 @@ def test_what_has_no_example_says_where_to_write_it() -> None:
     with pytest.raises(DeclarationError) as caught:
         example_of("messages/VIDEO_RESULT")
 
-    assert str(caught.value).startswith("graphnode/contract/examples.py has no example of messages/VIDEO_RESULT: write")
+    assert str(caught.value).startswith(
+        "graphnode/contract/schemas/examples.py has no example of messages/VIDEO_RESULT: write"
+    )
 
 
 class Silent(Notice, frozen=True, kw_only=True):

@@ -11,8 +11,8 @@ from random import Random
 import jsonschema_rs
 import pytest
 
-from graphnode.contract.schemas import schemas
-from graphnode.contract.typescript import type_name
+from graphnode.contract.schemas.json_schemas import schemas
+from graphnode.contract.schemas.typescript import type_name
 from tests.contract.drawing import drawn
 from tests.contract.verdicts import refusal
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from graphnode.documents import (
+from graphnode.contract.documents import (
     decode_add_node_batch,
     decode_block_graph,
     decode_chunks,
@@ -18,9 +18,9 @@ from graphnode.documents import (
     read_conversations,
     read_embeddings,
 )
-from graphnode.envelopes import LONGEST_TASK_ID, peek, to_message
+from graphnode.contract.envelopes import LONGEST_TASK_ID, peek, to_message
+from graphnode.contract.requests import KINDS
 from graphnode.errors import GraphNodeError
-from graphnode.request_payloads import KINDS
 from graphnode.rules.notifications import NOTICES
 
 SENT_AT = datetime(2026, 5, 24, tzinfo=UTC)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from graphnode import documents
 from graphnode.cli import main
-from graphnode.documents import SummaryDocument
-from graphnode.repairs import Warnings
+from graphnode.contract import documents
+from graphnode.contract.documents import SummaryDocument
+from graphnode.contract.repairs import Warnings
 
 decode_summary = documents.decode_summary
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dramatiq
 
 from graphnode.actors import broker
-from graphnode.envelopes import RESULT_QUEUE
+from graphnode.contract.envelopes import RESULT_QUEUE
 
 __all__ = ["broker"]
 

@@ -11,16 +11,16 @@ import pytest
 import graphnode.ai
 from graphnode.ai.bucket import Bucket
 from graphnode.ai.reading import UnreadableInput
-from graphnode.dev import outcomes
-from graphnode.dev.aws import dead_letter_url
-from graphnode.dev.worker import StandIn
-from graphnode.request_payloads import (
+from graphnode.contract.requests import (
     AddNodeRequest,
     GraphGenerationRequest,
     GraphSummaryRequest,
     MicroscopeIngestFromNodeRequest,
     MicroscopeIngestRequest,
 )
+from graphnode.dev import outcomes
+from graphnode.dev.aws import dead_letter_url
+from graphnode.dev.worker import StandIn
 from graphnode.requests import Requested, Requests
 from graphnode.storage.database import close_database, open_database
 from tests.e2e.ai_server import PATIENCE_S, AiServer, found

@@ -14,8 +14,8 @@ from graphnode import objects, startup
 from graphnode.actors import broker
 from graphnode.actors.effects import effects_of
 from graphnode.actors.graph_generation import note_failure
-from graphnode.envelopes import Envelope, GraphGenerationResult, overdue
-from graphnode.rules.timeouts import task_timeouts
+from graphnode.contract.envelopes import Envelope, GraphGenerationResult, overdue
+from graphnode.contract.timeouts import task_timeouts
 from graphnode.settings import read_settings
 from graphnode.storage import tasks
 from graphnode.sweeps import Sweeps

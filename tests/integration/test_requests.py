@@ -13,6 +13,14 @@ from uuid import uuid4
 import pytest
 
 from benchmarks.sqs_stub import StubServer
+from graphnode.contract.requests import (
+    AddNodeRequest,
+    GraphGenerationRequest,
+    GraphSummaryRequest,
+    Message,
+    MicroscopeIngestFromNodeRequest,
+    MicroscopeIngestRequest,
+)
 from graphnode.errors import (
     AlreadyRunning,
     GraphNodeError,
@@ -20,14 +28,6 @@ from graphnode.errors import (
     NotPublished,
     TaskHasFailed,
     WrongOwner,
-)
-from graphnode.request_payloads import (
-    AddNodeRequest,
-    GraphGenerationRequest,
-    GraphSummaryRequest,
-    Message,
-    MicroscopeIngestFromNodeRequest,
-    MicroscopeIngestRequest,
 )
 from graphnode.requests import Request, Requested, Requests, open_requests, sqs_client
 from graphnode.rules.microscope import Half

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from graphnode import objects
 from graphnode.actors.effects import effects_of, is_repeated
 from graphnode.cli import commands
-from graphnode.envelopes import Envelope, GraphGenerationResult
+from graphnode.contract.envelopes import Envelope, GraphGenerationResult
 from graphnode.storage import users
 from graphnode.storage.database import connection
 from graphnode.storage.users import forget_user

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from graphnode.envelopes import ROUTES
+from graphnode.contract.envelopes import ROUTES
 
 TESTS = Path(__file__).parents[1]
 DOCUMENT = TESTS.parent / "docs" / "contract.md"

@@ -9,9 +9,9 @@ import dramatiq
 import pytest
 from dramatiq.brokers.stub import StubBroker
 
-from graphnode import actors, declarations, envelopes
-from graphnode.declarations import faults_of_actors, faults_of_payloads, faults_of_routes
-from graphnode.envelopes import (
+from graphnode import actors, declarations
+from graphnode.contract import envelopes
+from graphnode.contract.envelopes import (
     RESULT_QUEUE,
     AddNodeResult,
     Envelope,
@@ -21,10 +21,11 @@ from graphnode.envelopes import (
     ResultPayload,
     Route,
 )
+from graphnode.declarations import faults_of_actors, faults_of_payloads, faults_of_routes
 from graphnode.errors import DeclarationError
 
 if TYPE_CHECKING:
-    from graphnode.envelopes import Payload
+    from graphnode.contract.envelopes import Payload
 
 ROUTES = {"ADD_NODE_RESULT": Route(AddNodeResult, "add_node", "ADD_NODE_RESULT")}
 
@@ -66,7 +67,7 @@ def test_a_payload_without_a_line_in_the_routing_table() -> None:
     (fault,) = faults_of_payloads(ROUTES, [AddNodeResult, GraphSummaryResult])
 
     assert fault == (
-        "graphnode/envelopes.py: no task type has the payload GraphSummaryResult. "
+        "graphnode/contract/envelopes.py: no task type has the payload GraphSummaryResult. "
         'Add a line to ROUTES: "TYPE": Route(GraphSummaryResult, "ACTOR", "TYPE"),'
     )
 
@@ -78,7 +79,9 @@ def test_a_payload_that_the_end_of_an_overdue_task_could_not_have() -> None:
 
     (fault,) = faults_of_payloads({"X_RESULT": Route(Demanding, "x", "X_RESULT")}, [Demanding])
 
-    assert fault.startswith("graphnode/envelopes.py: Demanding cannot do without topic, which a task that is overdue")
+    assert fault.startswith(
+        "graphnode/contract/envelopes.py: Demanding cannot do without topic, which a task that is overdue"
+    )
     assert "Give it a default" in fault
 
 
@@ -88,7 +91,7 @@ def test_a_route_to_an_actor_that_does_not_exist(declare: Declare) -> None:
     (fault,) = faults_of_routes(routes, declare(add_node))
 
     assert fault == (
-        "graphnode/envelopes.py: ROUTES['X_RESULT'] names the actor 'nobody', which no module of graphnode/actors "
+        "graphnode/contract/envelopes.py: ROUTES['X_RESULT'] names the actor 'nobody', which no module of graphnode/actors "
         "declares (they declare add_node). Add graphnode/actors/nobody.py with "
         '@dramatiq.actor(actor_name="nobody", queue_name=RESULT_QUEUE), or mend the name.'
     )
@@ -100,14 +103,16 @@ def test_a_route_whose_task_no_result_ends(under: str, declare: Declare) -> None
 
     (fault,) = faults_of_routes(routes, declare(add_node))
 
-    assert fault.startswith(f"graphnode/envelopes.py: ROUTES['X_PROGRESS'] keeps its task under '{under}', which is no")
+    assert fault.startswith(
+        f"graphnode/contract/envelopes.py: ROUTES['X_PROGRESS'] keeps its task under '{under}', which is no"
+    )
 
 
 def test_an_actor_that_no_route_names(declare: Declare) -> None:
     (fault,) = faults_of_actors({}, declare(add_node))
 
     assert fault == (
-        f"{__name__}: the actor 'add_node' gets no message. Add a line to ROUTES in graphnode/envelopes.py: "
+        f"{__name__}: the actor 'add_node' gets no message. Add a line to ROUTES in graphnode/contract/envelopes.py: "
         '"TYPE": Route(PAYLOAD, "add_node", "TYPE"),'
     )
 
@@ -126,7 +131,7 @@ def test_an_actor_that_does_not_take_what_it_is_sent(function: Callable[..., Non
 
     assert fault.startswith(
         f"{__name__}: the actor 'add_node' must take one argument: "
-        f"`def {function.__name__}(envelope: Envelope[AddNodeResult]) -> None`, for ROUTES in graphnode/envelopes.py "
+        f"`def {function.__name__}(envelope: Envelope[AddNodeResult]) -> None`, for ROUTES in graphnode/contract/envelopes.py "
         f"sends it AddNodeResult. It is declared as `def {function.__name__}("
     )
 

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from graphnode.contract.examples import example_of
+from graphnode.contract.envelopes import ROUTES, to_message
+from graphnode.contract.schemas.examples import example_of
 from graphnode.dev.ai_server import (
     GRAPH,
     HALVES,
@@ -18,7 +19,6 @@ from graphnode.dev.ai_server import (
     packaged_documents,
     result_of,
 )
-from graphnode.envelopes import ROUTES, to_message
 
 
 def payload_of(result: Result) -> dict[str, object]:

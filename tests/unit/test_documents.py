@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode import documents
-from graphnode.documents import (
+from graphnode.contract import documents
+from graphnode.contract.documents import (
     MAX_ID_LENGTH,
     decode_add_node_batch,
     decode_block_graph,
@@ -24,8 +24,8 @@ from graphnode.documents import (
     read_conversations,
     read_embeddings,
 )
+from graphnode.contract.repairs import Warnings
 from graphnode.errors import InvalidDocument
-from graphnode.repairs import Warnings
 
 
 def names_and_rows(raw: bytes) -> tuple[list[str | None], list[list[float | None]]]:

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode import envelopes
-from graphnode.contract.examples import example_of
-from graphnode.envelopes import (
+from graphnode.contract import envelopes
+from graphnode.contract.envelopes import (
     REQUESTS,
     ROUTES,
     AddNodeResult,
@@ -24,6 +23,7 @@ from graphnode.envelopes import (
     spellings,
     to_message,
 )
+from graphnode.contract.schemas.examples import example_of
 from graphnode.errors import InvalidEnvelope, MisplacedRequest, PermanentError, UnknownTaskType
 
 SENT_AT = datetime(2026, 5, 24, 8, 0, tzinfo=UTC)

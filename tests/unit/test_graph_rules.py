@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.documents import GraphDocument, decode_graph
-from graphnode.repairs import Warnings
+from graphnode.contract.documents import GraphDocument, decode_graph
+from graphnode.contract.repairs import Warnings
+from graphnode.contract.values import utc
 from graphnode.rules.graph import clean_graph
 from graphnode.rules.rows import GraphRows
-from graphnode.values import utc
 
 node_ids = st.integers(min_value=0, max_value=8)
 cluster_ids = st.sampled_from([None, "", "a", "b", 1, "1"])

@@ -14,8 +14,8 @@ import botocore.exceptions
 import pytest
 import structlog
 
-from graphnode import envelopes
-from graphnode.documents import decode_graph
+from graphnode.contract import envelopes
+from graphnode.contract.documents import decode_graph
 from graphnode.errors import GraphNodeError, log_text
 from graphnode.logs import QUIET, SAID_ELSEWHERE, configure_logs, tell_left_out
 from graphnode.settings import LogSettings, read_log_settings

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from graphnode.ai.asked import read
-from graphnode.errors import InvalidEnvelope, InvalidRequest
-from graphnode.request_payloads import (
+from graphnode.contract.object_keys import LONGEST_KEY_BYTES, PATTERN, fault_of, is_allowed, prefixes_of
+from graphnode.contract.requests import (
     AddNodeRequest,
     AnyRequest,
     GraphGenerationRequest,
@@ -19,7 +19,7 @@ from graphnode.request_payloads import (
     MicroscopeIngestRequest,
     checked,
 )
-from graphnode.rules.object_keys import LONGEST_KEY_BYTES, PATTERN, fault_of, is_allowed, prefixes_of
+from graphnode.errors import InvalidEnvelope, InvalidRequest
 
 NO_KEYS = {
     "../eve/graph.json": "has a segment . or ..",

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.rules.original_ids import original_id
+from graphnode.contract.original_ids import original_id
 
 ULID = "01KSB1ZRG9WP64HKHWT79EFQH5"
 

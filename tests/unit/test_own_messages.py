@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import graphnode
 from graphnode.actors import broker
 from graphnode.actors.notifications import deliver_notification
-from graphnode.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE, to_message
+from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE, to_message
 from graphnode.errors import InvalidMessage, PermanentError
 from graphnode.own_messages import decode
 

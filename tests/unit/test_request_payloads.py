@@ -10,9 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from graphnode.envelopes import REQUESTS, ROUTES, to_message
-from graphnode.errors import InvalidRequest, MisplacedRequest
-from graphnode.request_payloads import (
+from graphnode.contract.envelopes import REQUESTS, ROUTES, to_message
+from graphnode.contract.requests import (
     KINDS,
     AddNodeRequest,
     AnyRequest,
@@ -25,6 +24,7 @@ from graphnode.request_payloads import (
     message_of,
     new_task_id,
 )
+from graphnode.errors import InvalidRequest, MisplacedRequest
 from graphnode.rules.microscope import parse_task_id
 
 #: Each type with all its fields, and with those alone that are required; and their wire forms.

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.documents import SummaryDocument, SummaryOverview, decode_summary
+from graphnode.contract.documents import SummaryDocument, SummaryOverview, decode_summary
 from graphnode.rules.summary import recount, totals
 
 

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from graphnode.ai.asked import ACTOR, KINDS, read, to_message
-from graphnode.errors import GraphNodeError, InvalidEnvelope, UnknownTaskType
-from graphnode.request_payloads import (
+from graphnode.contract.requests import (
     AddNodeRequest,
     AnyRequest,
     GraphGenerationRequest,
@@ -16,6 +15,7 @@ from graphnode.request_payloads import (
     MicroscopeIngestFromNodeRequest,
     MicroscopeIngestRequest,
 )
+from graphnode.errors import GraphNodeError, InvalidEnvelope, UnknownTaskType
 
 SENT = datetime(2026, 5, 24, 8, 2, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ from graphnode.ai.graph import key_sentences, make_graph
 from graphnode.ai.reading import Source, UnreadableInput
 from graphnode.ai.vectors import WIDTH
 from graphnode.ai.words import sentences
-from graphnode.documents import decode_graph
+from graphnode.contract.documents import decode_graph
 from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph
 from tests.unit.ai.conftest import NOW, MakeSource

@@ -5,7 +5,7 @@ import pytest
 
 from graphnode.ai.microscope import block_graph_of, chunks_of, parts_of
 from graphnode.ai.reading import Source, UnreadableInput
-from graphnode.documents import decode_block_graph, decode_chunks
+from graphnode.contract.documents import decode_block_graph, decode_chunks
 from tests.unit.ai.conftest import MakeSource
 
 

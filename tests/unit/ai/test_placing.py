@@ -6,7 +6,7 @@ import msgspec
 
 from graphnode.ai.placing import Placed, Placing, place
 from graphnode.ai.reading import Source
-from graphnode.documents import decode_add_node_batch, decode_graph
+from graphnode.contract.documents import decode_add_node_batch, decode_graph
 from graphnode.rules.add_node import merge_batch
 from graphnode.rules.graph import clean_graph
 from graphnode.rules.rows import GraphChanges, StoredGraph, StoredNode

@@ -13,15 +13,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from graphnode import envelopes
 from graphnode.ai import server
 from graphnode.ai.asked import Asked
 from graphnode.ai.bucket import Bucket
 from graphnode.ai.odd import LONGEST_DELAY_S, SIDES, Odd
 from graphnode.ai.reading import UnreadableInput
 from graphnode.ai.server import AiServer
-from graphnode.dev.worker import STAND_IN_READY
-from graphnode.documents import (
+from graphnode.contract import envelopes
+from graphnode.contract.documents import (
     decode_add_node_batch,
     decode_block_graph,
     decode_chunks,
@@ -30,9 +29,9 @@ from graphnode.documents import (
     read_conversations,
     read_embeddings,
 )
-from graphnode.envelopes import Envelope
-from graphnode.errors import InvalidEnvelope, SettingsError
-from graphnode.request_payloads import (
+from graphnode.contract.envelopes import Envelope
+from graphnode.contract.original_ids import original_id
+from graphnode.contract.requests import (
     AddNodeRequest,
     AnyRequest,
     GraphGenerationRequest,
@@ -40,10 +39,11 @@ from graphnode.request_payloads import (
     MicroscopeIngestFromNodeRequest,
     MicroscopeIngestRequest,
 )
+from graphnode.dev.worker import STAND_IN_READY
+from graphnode.errors import InvalidEnvelope, SettingsError
 from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph
 from graphnode.rules.microscope import graph_keys, parse_task_id
-from graphnode.rules.original_ids import original_id
 from tests.unit.ai.conftest import NOW, files
 
 USER = "ada_l"

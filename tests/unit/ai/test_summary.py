@@ -9,8 +9,8 @@ import pytest
 from graphnode.ai.reading import Source
 from graphnode.ai.summary import PHRASES, summarize
 from graphnode.ai.words import sentences
+from graphnode.contract.documents import decode_graph, decode_summary
 from graphnode.dev.ai_server import DOCUMENTS
-from graphnode.documents import decode_graph, decode_summary
 from graphnode.rules.graph import clean_graph
 from graphnode.rules.rows import GraphRows
 from graphnode.rules.summary import recount

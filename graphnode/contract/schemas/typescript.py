@@ -6,7 +6,7 @@ import json
 import textwrap
 from collections.abc import Iterator, Mapping
 
-from graphnode.contract.structs import Schema
+from graphnode.contract.schemas.structs import Schema
 
 #: The widest line.
 WIDTH = 120

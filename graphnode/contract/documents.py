@@ -15,12 +15,12 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from graphnode.contract.repairs import Warnings, without_lone_surrogates, without_not_finite, without_nul
+from graphnode.contract.streams import BYTE_ORDER_MARK, Source, elements
+from graphnode.contract.values import MAX_INTEGER
 from graphnode.errors import InvalidDocument
-from graphnode.repairs import Warnings, without_lone_surrogates, without_not_finite, without_nul
 from graphnode.steps import step
-from graphnode.streams import BYTE_ORDER_MARK, Source, elements
 from graphnode.text import excerpt
-from graphnode.values import MAX_INTEGER
 
 #: Longest ID in characters. PostgreSQL indexes at most 2,704 bytes of a row: this ID and its user's, four bytes each.
 MAX_ID_LENGTH = 450

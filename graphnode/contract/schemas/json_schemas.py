@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphnode.contract.examples import example_of
-from graphnode.contract.structs import SHARED, Schema, Structs, ref, summary
-from graphnode.documents import (
+from graphnode.contract.documents import (
     AddNodeBatch,
     BlockGraph,
     Chunk,
@@ -18,8 +16,10 @@ from graphnode.documents import (
     GraphFile,
     SummaryDocument,
 )
-from graphnode.envelopes import LONGEST_TASK_ID, ROUTES, Payload, ResultPayload, spellings
-from graphnode.request_payloads import KINDS, RequestPayload
+from graphnode.contract.envelopes import LONGEST_TASK_ID, ROUTES, Payload, ResultPayload, spellings
+from graphnode.contract.requests import KINDS, RequestPayload
+from graphnode.contract.schemas.examples import example_of
+from graphnode.contract.schemas.structs import SHARED, Schema, Structs, ref, summary
 from graphnode.rules.notifications import NOTICES, Notice
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from graphnode.contract.asyncapi import asyncapi
-from graphnode.contract.schemas import schemas
-from graphnode.contract.typescript import typescript
+from graphnode.contract.schemas.asyncapi import asyncapi
+from graphnode.contract.schemas.json_schemas import schemas
+from graphnode.contract.schemas.typescript import typescript
 
 
 def contract_files() -> dict[str, str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from graphnode import __version__
-from graphnode.contract.structs import summary
-from graphnode.envelopes import NOTIFICATION_QUEUE, ROUTES
-from graphnode.request_payloads import KINDS
+from graphnode.contract.envelopes import NOTIFICATION_QUEUE, ROUTES
+from graphnode.contract.requests import KINDS
+from graphnode.contract.schemas.structs import summary
 
 #: What the notification queue carries, as Dramatiq 2 encodes a message (`dramatiq.Message.encode`).
 DRAMATIQ_MESSAGE: dict[str, Any] = {

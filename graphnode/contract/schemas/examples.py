@@ -284,5 +284,5 @@ def example_of(path: str) -> Any:
       path: of its schema.
     """
     if path not in EXAMPLES:
-        raise DeclarationError(f"graphnode/contract/examples.py has no example of {path}: write one there.")
+        raise DeclarationError(f"graphnode/contract/schemas/examples.py has no example of {path}: write one there.")
     return EXAMPLES[path]

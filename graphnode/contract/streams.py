@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import ijson
 from ijson.common import JSONError
 
+from graphnode.contract.repairs import without_lone_surrogates
 from graphnode.errors import InvalidDocument
-from graphnode.repairs import without_lone_surrogates
 from graphnode.text import LONGEST_PROBLEM, excerpt
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"

@@ -14,10 +14,10 @@ import dramatiq
 import msgspec
 from msgspec import Meta
 
+from graphnode.contract.timeouts import duration_text
+from graphnode.contract.values import MAX_INTEGER
 from graphnode.errors import InvalidEnvelope, MisplacedRequest, UnknownTaskType
-from graphnode.rules.timeouts import duration_text
 from graphnode.text import LONGEST_PROBLEM, excerpt
-from graphnode.values import MAX_INTEGER
 
 #: The Dramatiq queue that carries the AI server's envelopes.
 RESULT_QUEUE = "results"
