@@ -8,9 +8,9 @@ from dramatiq import Middleware, Worker
 
 from graphnode.broker import SQSBroker
 from graphnode.middleware import Ledger, worker_middleware
-from graphnode.outages import Outages
-from graphnode.queues import Options, Queue
-from graphnode.verdicts import RetryPolicy
+from graphnode.sqs.outages import Outages
+from graphnode.sqs.queues import Options, Queue
+from graphnode.sqs.verdicts import RetryPolicy
 
 REGION = "us-east-1"
 

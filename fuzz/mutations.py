@@ -9,10 +9,10 @@ from typing import Any, get_args
 
 import msgspec
 
-from graphnode import queues
 from graphnode.contract import documents, envelopes
 from graphnode.contract.requests import AnyRequest
 from graphnode.dead_letters import files
+from graphnode.sqs import queues
 
 #: What stands in a text's place until it is written: JSON that `json` would not write.
 RAW = "\ue000raw\ue000"

@@ -28,7 +28,6 @@ from fuzz.checks import (
     stored_rows,
     stored_text,
 )
-from graphnode import own_messages
 from graphnode.ai import asked
 from graphnode.contract import object_keys
 from graphnode.contract.documents import (
@@ -68,6 +67,7 @@ from graphnode.rules.graph import clean_graph
 from graphnode.rules.microscope import parse_task_id
 from graphnode.rules.rows import ClusterRow, StoredGraph, StoredNode, SubclusterRow
 from graphnode.rules.summary import recount
+from graphnode.sqs import dramatiq_messages
 from graphnode.uploads import Location
 
 T = TypeVar("T")
@@ -252,11 +252,13 @@ def notification(data: bytes) -> None:
     """The notification queue's bodies: Dramatiq's messages, in base64. Data that begin with { are put into it."""
     body = b64encode(data).decode() if data.startswith(b"{") else _text(data)
     outline_of(body, NOTIFICATION_QUEUE)
-    message = _accepted(lambda: own_messages.read(body), InvalidMessage)
+    message = _accepted(lambda: dramatiq_messages.read(body), InvalidMessage)
     if message is not None:
-        again = own_messages.read(b64encode(msgspec.json.encode(message)).decode())
+        again = dramatiq_messages.read(b64encode(msgspec.json.encode(message)).decode())
         same(again, message, "a message is not the same when written again")
-    _accepted(lambda: own_messages.decode(body, queue_name=NOTIFICATION_QUEUE, actors=_BROKER.actors), InvalidMessage)
+    _accepted(
+        lambda: dramatiq_messages.decode(body, queue_name=NOTIFICATION_QUEUE, actors=_BROKER.actors), InvalidMessage
+    )
 
 
 def s3_url(data: bytes) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 
 from dramatiq import Broker, MessageProxy, Middleware, Worker
 
-from graphnode.deliveries import Delivery
 from graphnode.errors import Postponed
-from graphnode.verdicts import Hold
+from graphnode.sqs.deliveries import Delivery
+from graphnode.sqs.verdicts import Hold
 
 #: Documents up to this many bytes pass freely: eight of them at once are no burden.
 SMALL_BYTES = 1 << 20

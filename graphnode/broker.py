@@ -28,17 +28,18 @@ from botocore.config import Config
 from dramatiq_sqs.broker import MAX_DELAY_SECONDS
 from dramatiq_sqs.exceptions import MessageDelayTooLong, MessageTooLarge
 
-from graphnode import dead_letters, error_reports, own_messages
-from graphnode.deliveries import BATCH, Delivery, InHand, State, batch_to_ask_for
+from graphnode import error_reports
 from graphnode.errors import PermanentError, sorted_error
-from graphnode.heartbeat import STUCK_AFTER_S, Heartbeat
-from graphnode.outages import Outages
-from graphnode.poll_failures import PollFailures
-from graphnode.pulse import beat, rest
-from graphnode.queues import LARGEST_MESSAGE_BYTES, DeadLetterQueue, Options, Origin, find_dead_letters
-from graphnode.settlement import Settlement
+from graphnode.sqs import dead_letter, dramatiq_messages
+from graphnode.sqs.deliveries import BATCH, Delivery, InHand, State, batch_to_ask_for
+from graphnode.sqs.heartbeat import STUCK_AFTER_S, Heartbeat
+from graphnode.sqs.liveness import beat, rest
+from graphnode.sqs.outages import Outages
+from graphnode.sqs.poll_failures import PollFailures
+from graphnode.sqs.queues import LARGEST_MESSAGE_BYTES, DeadLetterQueue, Options, Origin, find_dead_letters
+from graphnode.sqs.settlement import Settlement
+from graphnode.sqs.verdicts import Dead, Done, Forget, Hold, Release, Retry, Verdict
 from graphnode.steps import note, step
-from graphnode.verdicts import Dead, Done, Forget, Hold, Release, Retry, Verdict
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -468,11 +469,11 @@ class SQSConsumer(dramatiq.Consumer):
         """The body as a message for an actor of this queue. Raises PermanentError."""
         if self.queue.decode:
             return self.queue.decode(body, **known._asdict())
-        return own_messages.decode(body, queue_name=self.queue_name, actors=self.broker.actors)
+        return dramatiq_messages.decode(body, queue_name=self.queue_name, actors=self.broker.actors)
 
     def _letter(self, delivery: Delivery, dead: Dead) -> dict[str, MessageAttributeValueTypeDef]:
         task_id, task_type = self.queue.describe(delivery.body)
-        return dead_letters.attributes(
+        return dead_letter.attributes(
             delivery.body,
             reason=dead.reason,
             error=dead.error,

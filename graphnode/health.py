@@ -28,8 +28,8 @@ from dramatiq import Broker, Middleware, Worker
 
 from graphnode.broker import SQSBroker
 from graphnode.errors import SettingsError, log_text
-from graphnode.pulse import Beat, beats, is_running
 from graphnode.settings import read_health_settings
+from graphnode.sqs.liveness import Beat, beats, is_running
 
 #: Seconds between two reports of a process, and seconds without one after which it is stuck: swapping, or suspended.
 REPORT_S = 1.0

@@ -21,12 +21,12 @@ from dramatiq import Broker, MessageProxy, Worker
 from dramatiq.middleware.prometheus import DB_PATH, Prometheus
 
 from graphnode.broker import SQSBroker
-from graphnode.deliveries import Delivery, State
 from graphnode.errors import GraphNodeError
-from graphnode.pulse import is_running
+from graphnode.sqs.deliveries import Delivery, State
+from graphnode.sqs.liveness import is_running
+from graphnode.sqs.verdicts import Dead, Done, Forget, Hold, Release, Retry
 from graphnode.steps import NOTES, STEPS, Step, subscribe
 from graphnode.storage.notifications import OpenPushes
-from graphnode.verdicts import Dead, Done, Forget, Hold, Release, Retry
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

@@ -21,7 +21,6 @@ from dramatiq.threading import raise_thread_exception
 from graphnode import error_reports
 from graphnode.admission import AdmissionControl
 from graphnode.broker import SQSBroker
-from graphnode.deliveries import Delivery, State
 from graphnode.errors import (
     GraphNodeError,
     Interrupted,
@@ -33,9 +32,10 @@ from graphnode.errors import (
     sorted_error,
 )
 from graphnode.logs import tell_left_out
+from graphnode.sqs.deliveries import Delivery, State
+from graphnode.sqs.verdicts import Dead, Done, Forget, Hold, Release, Retry, RetryPolicy
 from graphnode.stacks import stack_of
 from graphnode.steps import note
-from graphnode.verdicts import Dead, Done, Forget, Hold, Release, Retry, RetryPolicy
 
 #: Milliseconds that an actor may run for, unless it says otherwise (`time_limit`).
 DEFAULT_TIME_LIMIT_MS = 5 * 60 * 1000

@@ -15,12 +15,12 @@ from ulid import ULID
 
 from graphnode import __version__
 from graphnode.broker import SQSBroker
-from graphnode.deliveries import Delivery, State
 from graphnode.errors import log_text
+from graphnode.sqs.deliveries import Delivery, State
+from graphnode.sqs.verdicts import Dead, Done, Retry
 from graphnode.storage import workers
 from graphnode.storage.schema import newest_migration
 from graphnode.storage.workers import Seen
-from graphnode.verdicts import Dead, Done, Retry
 
 log = structlog.get_logger("graphnode.presence")
 

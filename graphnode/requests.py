@@ -39,10 +39,10 @@ from graphnode.errors import (
     one_line,
     sorted_error,
 )
-from graphnode.queues import LARGEST_MESSAGE_BYTES
 from graphnode.rules.microscope import parse_task_id
 from graphnode.rules.notifications import workspace_completed
 from graphnode.settings import RequestSettings, read_request_settings
+from graphnode.sqs.queues import LARGEST_MESSAGE_BYTES
 from graphnode.storage import graphs, microscope, notifications, tasks
 from graphnode.storage.database import close_database, open_database, transaction, user_transaction
 from graphnode.storage.tasks import FailureReason, Key, RequestState

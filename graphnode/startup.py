@@ -20,22 +20,22 @@ from graphnode.broker import SQSBroker
 from graphnode.contract import envelopes
 from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
 from graphnode.contract.timeouts import task_timeouts
-from graphnode.deliveries import Delivery
 from graphnode.errors import AwsOutage, DatabaseOutage, GraphNodeError, OutageError, ServiceBusy, sorted_error
 from graphnode.health import HealthReports
 from graphnode.logs import configure_logs, watch_for_storms
 from graphnode.metrics import SWITCH, Metrics
 from graphnode.middleware import Ledger, worker_middleware
-from graphnode.outages import PROBE_MAX_S, Outages
 from graphnode.presence import Presence
-from graphnode.queues import Options, Queue
 from graphnode.rules.microscope import parse_task_id
 from graphnode.settings import read_log_settings, settings
+from graphnode.sqs.deliveries import Delivery
+from graphnode.sqs.outages import PROBE_MAX_S, Outages
+from graphnode.sqs.queues import Options, Queue
+from graphnode.sqs.verdicts import Dead, RetryPolicy
 from graphnode.stacks import stack_of
 from graphnode.storage import database, failures, notifications, schema, tasks
 from graphnode.storage.failures import Subject
 from graphnode.sweeps import Sweep, Sweeps
-from graphnode.verdicts import Dead, RetryPolicy
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.literals import QueueAttributeNameType

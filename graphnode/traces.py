@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from dramatiq import Broker, Message, MessageProxy, Middleware, Worker
 
-from graphnode import own_messages
-from graphnode.deliveries import Delivery
 from graphnode.errors import log_text, sorted_error
+from graphnode.sqs import dramatiq_messages
+from graphnode.sqs.deliveries import Delivery
 from graphnode.steps import Step, subscribe
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Traces(Middleware):
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         assert isinstance(message, Delivery)  # noqa: S101
-        carrier = message.options.get(own_messages.TRACE) or message.attributes
+        carrier = message.options.get(dramatiq_messages.TRACE) or message.attributes
         parent = TraceContextTextMapPropagator().extract(carrier, context=context.Context())
         received_ns = time.time_ns() - int((time.monotonic() - message.received) * 1e9)
         queue = message.queue_url.rpartition("/")[2]
@@ -150,7 +150,7 @@ class Traces(Middleware):
         carrier: dict[str, str] = {}
         TraceContextTextMapPropagator().inject(carrier)
         if carrier:
-            message.options[own_messages.TRACE] = carrier
+            message.options[dramatiq_messages.TRACE] = carrier
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         """Send what is left."""

@@ -102,7 +102,7 @@ MUTANTS = (
     Mutant(
         name="failed-deletion-forgotten",
         what="an entry that SQS failed to delete counts as deleted",
-        file="graphnode/settlement.py",
+        file="graphnode/sqs/settlement.py",
         old='            for failure in answer.get("Failed", [])\n        }\n\n\ndef _since',
         new="            for failure in []\n        }\n\n\ndef _since",
         checks=("tests/unit/test_settlement.py",),
@@ -129,7 +129,7 @@ MUTANTS = (
     Mutant(
         name="no-letter",
         what="a message that cannot be handled is deleted, and no dead letter is sent",
-        file="graphnode/settlement.py",
+        file="graphnode/sqs/settlement.py",
         old="done += [entry for entry in dead if self._send_letter(entry)]",
         new="done += dead",
         checks=("tests/unit/test_settlement.py",),
@@ -137,7 +137,7 @@ MUTANTS = (
     Mutant(
         name="letter-not-sent-ignored",
         what="a message is deleted though its dead letter could not be sent",
-        file="graphnode/settlement.py",
+        file="graphnode/sqs/settlement.py",
         old="            self.in_hand.remove(entry.delivery)\n            return False\n",
         new="            return True\n",
         checks=("tests/unit/test_settlement.py",),
@@ -145,7 +145,7 @@ MUTANTS = (
     Mutant(
         name="letter-and-message",
         what="a dead letter is sent, and the message stays on its queue",
-        file="graphnode/settlement.py",
+        file="graphnode/sqs/settlement.py",
         old="done += [entry for entry in dead if self._send_letter(entry)]",
         new="done += [entry for entry in dead if not self._send_letter(entry)]",
         checks=("tests/unit/test_settlement.py",),
@@ -153,7 +153,7 @@ MUTANTS = (
     Mutant(
         name="letter-trimmed",
         what="a dead letter's body is not byte for byte the message's",
-        file="graphnode/settlement.py",
+        file="graphnode/sqs/settlement.py",
         old="MessageBody=entry.delivery.body,",
         new="MessageBody=entry.delivery.body.strip(),",
         checks=("tests/unit/test_settlement.py",),
@@ -180,7 +180,7 @@ MUTANTS = (
     Mutant(
         name="no-back-off",
         what="a failed message comes back at once",
-        file="graphnode/settlement.py",
+        file="graphnode/sqs/settlement.py",
         old="entry.verdict.after_s if isinstance(entry.verdict, Retry) else 0,",
         new="0,",
         checks=("tests/unit/test_settlement.py",),
@@ -188,7 +188,7 @@ MUTANTS = (
     Mutant(
         name="no-jitter",
         what="messages that failed together come back together",
-        file="graphnode/verdicts.py",
+        file="graphnode/sqs/verdicts.py",
         old="round((jitter or random).uniform(0, ceiling))",
         new="round(ceiling)",
         checks=("tests/unit/test_verdicts.py",),
@@ -196,7 +196,7 @@ MUTANTS = (
     Mutant(
         name="never-given-up",
         what="a message that always fails is tried for ever",
-        file="graphnode/verdicts.py",
+        file="graphnode/sqs/verdicts.py",
         old="if attempt >= self.max_attempts:",
         new="if False:",
         checks=("tests/unit/test_verdicts.py",),
@@ -204,7 +204,7 @@ MUTANTS = (
     Mutant(
         name="permanent-tried-again",
         what="what fails the same way each time is tried again, instead of being a dead letter at once",
-        file="graphnode/verdicts.py",
+        file="graphnode/sqs/verdicts.py",
         old="                return Dead(error.reason, str(error), attempt)\n        if",
         new="                pass\n        if",
         checks=("tests/unit/test_verdicts.py",),
@@ -212,7 +212,7 @@ MUTANTS = (
     Mutant(
         name="outage-is-a-failure",
         what="an outage is a failure like any other: after eight of them, a dead letter",
-        file="graphnode/verdicts.py",
+        file="graphnode/sqs/verdicts.py",
         old="            case OutageError():\n                return Hold()\n",
         new="",
         checks=("tests/unit/test_verdicts.py",),
@@ -247,7 +247,7 @@ MUTANTS = (
     Mutant(
         name="extended-after-back-off",
         what="an extension that is under way may arrive after the back-off, and undo it",
-        file="graphnode/settlement.py",
+        file="graphnode/sqs/settlement.py",
         old="while any(entry.delivery.extending for entry in entries):",
         new="while False:",
         checks=("tests/unit/test_settlement.py",),

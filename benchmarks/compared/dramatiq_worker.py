@@ -12,8 +12,8 @@ from dramatiq.middleware import AgeLimit, Callbacks, Retries, ShutdownNotificati
 from benchmarks.brokers import REGION, graphnode_broker
 from benchmarks.compared import work
 from graphnode.errors import DatabaseOutage, PermanentError
-from graphnode.outages import Outages
-from graphnode.verdicts import RetryPolicy
+from graphnode.sqs.outages import Outages
+from graphnode.sqs.verdicts import RetryPolicy
 
 ENDPOINT = os.environ["COMPARE_ENDPOINT"]
 QUEUE = os.environ["COMPARE_QUEUE"]

@@ -29,10 +29,10 @@ from graphnode.broker import SQSBroker
 from graphnode.contract import envelopes
 from graphnode.errors import AwsOutage, one_line
 from graphnode.middleware import HardLimit, Intake, Ledger, LogContext, ShutdownDeadline, StartOnlyOurs, Verdicts
-from graphnode.outages import Outages
-from graphnode.queues import Options, Queue
 from graphnode.settings import AiSettings
-from graphnode.verdicts import RetryPolicy
+from graphnode.sqs.outages import Outages
+from graphnode.sqs.queues import Options, Queue
+from graphnode.sqs.verdicts import RetryPolicy
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -12,8 +12,8 @@ import msgspec
 from graphnode.dead_letters.letters import Letter, Wanted, facts_of, without_ours
 from graphnode.dead_letters.reading import LetterQueue, Reading
 from graphnode.dead_letters.sending import Outgoing, send
-from graphnode.deliveries import BATCH
 from graphnode.errors import InvalidLetterFile, NotSent
+from graphnode.sqs.deliveries import BATCH
 from graphnode.text import LONGEST_PROBLEM, excerpt
 
 if TYPE_CHECKING:

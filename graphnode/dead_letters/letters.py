@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from graphnode import own_messages
 from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE, Outline, outline, to_message
-from graphnode.dead_letters import ATTRIBUTES, shorten
 from graphnode.dead_letters.advice import UNEXPLAINED
 from graphnode.errors import InvalidMessage, PermanentError
 from graphnode.rules.microscope import parse_task_id
+from graphnode.sqs import dramatiq_messages
+from graphnode.sqs.dead_letter import ATTRIBUTES, shorten
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageAttributeValueOutputTypeDef, MessageTypeDef
@@ -156,7 +156,7 @@ def outline_of(body: str, queue: str) -> Outline:
     if queue != NOTIFICATION_QUEUE:
         return outline(body)
     try:
-        message = own_messages.read(body)
+        message = dramatiq_messages.read(body)
     except InvalidMessage:
         return Outline()
     named = message.kwargs.get("notification_id")

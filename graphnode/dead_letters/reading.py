@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError
 
 from graphnode.dead_letters.letters import Facts, Letter, Wanted, facts_of, letter_of
-from graphnode.deliveries import BATCH
-from graphnode.queues import queue_url, redrive_policy
+from graphnode.sqs.deliveries import BATCH
+from graphnode.sqs.queues import queue_url, redrive_policy
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from graphnode.dead_letters.letters import Letter, Wanted, facts_of, without_ours
 from graphnode.dead_letters.reading import LetterQueue, Reading
 from graphnode.dead_letters.sending import Outgoing, send
-from graphnode.deliveries import BATCH
+from graphnode.sqs.deliveries import BATCH
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from graphnode.deliveries import BATCH
-from graphnode.queues import LARGEST_MESSAGE_BYTES
+from graphnode.sqs.deliveries import BATCH
+from graphnode.sqs.queues import LARGEST_MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

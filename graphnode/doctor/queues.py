@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from graphnode.doctor.aws import code_of, is_denied, judge_refusal, queue_arn
 from graphnode.doctor.findings import Finding, broken, command, fine, statement, unchecked, warning
-from graphnode.queues import LARGEST_MESSAGE_BYTES, SAFE_REDRIVE
+from graphnode.sqs.queues import LARGEST_MESSAGE_BYTES, SAFE_REDRIVE
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg2
 
-from graphnode.dead_letters import attributes
 from graphnode.dev import ai_server, outcomes
 from graphnode.dev.ai_server import Result
 from graphnode.dev.aws import dead_letter_url
 from graphnode.dev.outcomes import DeadLetter, Task
 from graphnode.dev.worker import Worker
+from graphnode.sqs.dead_letter import attributes
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

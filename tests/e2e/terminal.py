@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from graphnode import cli, health
-from graphnode.pulse import Beat
+from graphnode.sqs.liveness import Beat
 from tests.e2e.ai_server import PATIENCE_S
 
 

@@ -14,12 +14,12 @@ import pytest
 
 from benchmarks.sqs_stub import StubServer
 from graphnode.broker import SQSBroker
-from graphnode.deliveries import Delivery
 from graphnode.errors import GraphNodeError, InvalidEnvelope
 from graphnode.middleware import Ledger, worker_middleware
-from graphnode.outages import Outages
-from graphnode.queues import Options, Queue
-from graphnode.verdicts import RetryPolicy
+from graphnode.sqs.deliveries import Delivery
+from graphnode.sqs.outages import Outages
+from graphnode.sqs.queues import Options, Queue
+from graphnode.sqs.verdicts import RetryPolicy
 
 #: Seconds to wait for what must come.
 PATIENCE_S = 20.0

@@ -7,8 +7,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from benchmarks.sqs_stub import StubServer
-from graphnode.deliveries import Delivery, State
 from graphnode.errors import GraphNodeError, InvalidDocument, ServiceBusy
+from graphnode.sqs.deliveries import Delivery, State
 from tests.faults.conftest import StartWorker, wait_until
 
 #: Seconds; the heartbeat beats every fifth of a second then.

@@ -11,9 +11,9 @@ from structlog.testing import capture_logs
 
 from benchmarks.sqs_stub import StubServer
 from graphnode.broker import SQSBroker
-from graphnode.outages import Outages
-from graphnode.queues import Options, Queue
-from graphnode.verdicts import RetryPolicy
+from graphnode.sqs.outages import Outages
+from graphnode.sqs.queues import Options, Queue
+from graphnode.sqs.verdicts import RetryPolicy
 from tests.faults.conftest import StartWorker, wait_until
 
 

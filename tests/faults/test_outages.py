@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 
 from benchmarks.sqs_stub import StubServer
 from graphnode.errors import DatabaseOutage
-from graphnode.verdicts import RetryPolicy
+from graphnode.sqs.verdicts import RetryPolicy
 from tests.faults.conftest import StartWorker, wait_until
 
 VISIBILITY_S = 2

@@ -9,9 +9,10 @@ import dramatiq
 import pytest
 
 from benchmarks.sqs_stub import StubServer
-from graphnode import broker, settlement
+from graphnode import broker
 from graphnode.errors import InvalidDocument, ServiceBusy
-from graphnode.verdicts import RetryPolicy
+from graphnode.sqs import settlement
+from graphnode.sqs.verdicts import RetryPolicy
 from tests.faults.conftest import StartWorker, wait_until
 
 

@@ -8,8 +8,8 @@ import dramatiq
 import numpy as np
 import pytest
 
-from graphnode.deliveries import Delivery
 from graphnode.show.reading import Cluster, Edge, Node, StoredGraph
+from graphnode.sqs.deliveries import Delivery
 
 MakeDelivery = Callable[..., Delivery]
 MakeGraph = Callable[..., StoredGraph]

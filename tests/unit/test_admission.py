@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from graphnode.admission import SMALL_BYTES, Admission, AdmissionControl, Claim, admit, admit_stream
 from graphnode.errors import Postponed
-from graphnode.verdicts import Done, Hold
+from graphnode.sqs.verdicts import Done, Hold
 from tests.unit.conftest import MakeDelivery
 
 

@@ -15,7 +15,6 @@ from rich.cells import cell_len
 from graphnode import errors
 from graphnode.cli.dead_letters import interruptible
 from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
-from graphnode.dead_letters import attributes
 from graphnode.dead_letters.advice import ADVICE, UNEXPLAINED, UNKNOWN, advice
 from graphnode.dead_letters.diagnosis import Diagnosis, Found
 from graphnode.dead_letters.files import Line, read
@@ -24,7 +23,8 @@ from graphnode.dead_letters.reading import LetterQueue, Listing
 from graphnode.dead_letters.terminal import Shown, ago, completeness, list_text, show_text, what_to_do
 from graphnode.errors import GraphNodeError, InvalidLetterFile, OutageError, Postponed
 from graphnode.rules.stories import Attempt, Story
-from graphnode.verdicts import Dead, RetryPolicy
+from graphnode.sqs.dead_letter import attributes
+from graphnode.sqs.verdicts import Dead, RetryPolicy
 
 NOW = datetime(2026, 5, 24, 12, tzinfo=UTC)
 

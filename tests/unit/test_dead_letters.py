@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.dead_letters import ATTRIBUTES, LONGEST_ERROR, REFUSED_CHARACTERS, attributes
-from graphnode.queues import LARGEST_MESSAGE_BYTES
+from graphnode.sqs.dead_letter import ATTRIBUTES, LONGEST_ERROR, REFUSED_CHARACTERS, attributes
+from graphnode.sqs.queues import LARGEST_MESSAGE_BYTES
 
 
 def letter(body: str = "{}", **changes: Any) -> dict[str, str]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.deliveries import (
+from graphnode.sqs.deliveries import (
     MOST_HELD,
     MOST_IN_HAND,
     MOST_WAITING,

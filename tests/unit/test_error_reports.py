@@ -16,7 +16,6 @@ import sentry_sdk
 
 from graphnode import error_reports
 from graphnode.broker import SQSBroker
-from graphnode.deliveries import Delivery
 from graphnode.errors import (
     AwsOutage,
     DatabaseOutage,
@@ -27,10 +26,11 @@ from graphnode.errors import (
     sorted_error,
 )
 from graphnode.middleware import Ledger, StartOnlyOurs, Verdicts
-from graphnode.outages import Outages
-from graphnode.queues import Options
+from graphnode.sqs.deliveries import Delivery
+from graphnode.sqs.outages import Outages
+from graphnode.sqs.queues import Options
+from graphnode.sqs.verdicts import RetryPolicy
 from graphnode.storms import Storm
-from graphnode.verdicts import RetryPolicy
 from tests.unit.conftest import MakeDelivery
 
 SECRET = "what the user wrote"

@@ -23,9 +23,9 @@ from graphnode.health import (
     readiness,
     write,
 )
-from graphnode.outages import Outages
-from graphnode.pulse import Beat, beat, beats, rest
-from graphnode.queues import Options
+from graphnode.sqs.liveness import Beat, beat, beats, rest
+from graphnode.sqs.outages import Outages
+from graphnode.sqs.queues import Options
 
 
 def report(

@@ -7,8 +7,8 @@ import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import EndpointConnectionError
 
-from graphnode.deliveries import InHand, State
-from graphnode.heartbeat import LONGEST_INVISIBLE_S, Heartbeat, due, extension
+from graphnode.sqs.deliveries import InHand, State
+from graphnode.sqs.heartbeat import LONGEST_INVISIBLE_S, Heartbeat, due, extension
 from tests.unit.conftest import MakeDelivery
 
 

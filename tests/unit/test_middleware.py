@@ -11,13 +11,13 @@ from dramatiq.middleware import Shutdown, SkipMessage, TimeLimit, TimeLimitExcee
 from structlog.testing import capture_logs
 
 from graphnode.broker import SQSBroker
-from graphnode.deliveries import Delivery, State
 from graphnode.errors import DatabaseOutage, GraphNodeError, Postponed, ServiceBusy, SettingsError, WrongOwner
-from graphnode.heartbeat import due
 from graphnode.middleware import HardLimit, Intake, Ledger, StartOnlyOurs, Verdicts, worker_middleware
-from graphnode.outages import Outages
-from graphnode.queues import Options
-from graphnode.verdicts import Dead, Done, Forget, Hold, Release, Retry, RetryPolicy
+from graphnode.sqs.deliveries import Delivery, State
+from graphnode.sqs.heartbeat import due
+from graphnode.sqs.outages import Outages
+from graphnode.sqs.queues import Options
+from graphnode.sqs.verdicts import Dead, Done, Forget, Hold, Release, Retry, RetryPolicy
 from tests.unit.conftest import MakeDelivery
 
 

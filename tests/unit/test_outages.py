@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import pytest
 from structlog.testing import capture_logs
 
-from graphnode import outages
 from graphnode.errors import DatabaseOutage
-from graphnode.outages import Outages
+from graphnode.sqs import outages
+from graphnode.sqs.outages import Outages
 
 
 class Service:

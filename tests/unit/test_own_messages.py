@@ -19,7 +19,7 @@ from graphnode.actors import broker
 from graphnode.actors.notifications import deliver_notification
 from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE, to_message
 from graphnode.errors import InvalidMessage, PermanentError
-from graphnode.own_messages import decode
+from graphnode.sqs.dramatiq_messages import decode
 
 TRACE = {"traceparent": "00-1-2-01"}
 

@@ -9,13 +9,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from graphnode.broker import SQSBroker
-from graphnode.deliveries import InHand, State
-from graphnode.outages import Ongoing, Outages
 from graphnode.presence import Presence
-from graphnode.queues import Options
+from graphnode.sqs.deliveries import InHand, State
+from graphnode.sqs.outages import Ongoing, Outages
+from graphnode.sqs.queues import Options
+from graphnode.sqs.verdicts import Dead, Done, Hold, Retry, Verdict
 from graphnode.storage import workers
 from graphnode.storage.workers import Seen
-from graphnode.verdicts import Dead, Done, Hold, Retry, Verdict
 from tests.unit.conftest import MakeDelivery
 
 PATIENCE_S = 20.0

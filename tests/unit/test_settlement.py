@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from graphnode import settlement
-from graphnode.deliveries import InHand
-from graphnode.settlement import Settlement
-from graphnode.verdicts import Dead, Done, Forget, Release, Retry
+from graphnode.sqs import settlement
+from graphnode.sqs.deliveries import InHand
+from graphnode.sqs.settlement import Settlement
+from graphnode.sqs.verdicts import Dead, Done, Forget, Release, Retry
 from tests.unit.conftest import MakeDelivery
 
 

@@ -13,13 +13,13 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from graphnode import traces as module
 from graphnode.broker import SQSBroker
-from graphnode.deliveries import Delivery
 from graphnode.errors import InvalidDocument
-from graphnode.outages import Outages
-from graphnode.queues import Options
+from graphnode.sqs.deliveries import Delivery
+from graphnode.sqs.outages import Outages
+from graphnode.sqs.queues import Options
+from graphnode.sqs.verdicts import Dead, Done
 from graphnode.steps import step, subscribed
 from graphnode.traces import Traces, are_wanted, provider_by_task
-from graphnode.verdicts import Dead, Done
 from tests.unit.conftest import MakeDelivery
 
 #: A producer's span that is sampled, as https://www.w3.org/TR/trace-context/ shows it.

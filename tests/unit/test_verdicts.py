@@ -13,7 +13,7 @@ from graphnode.errors import (
     ServiceBusy,
     WrongOwner,
 )
-from graphnode.verdicts import Dead, Hold, Release, Retry, RetryPolicy
+from graphnode.sqs.verdicts import Dead, Hold, Release, Retry, RetryPolicy
 
 POLICY = RetryPolicy(max_attempts=8, backoff_min_s=5, backoff_max_s=900)
 

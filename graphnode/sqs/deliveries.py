@@ -11,7 +11,7 @@ from enum import Enum, auto
 
 import dramatiq
 
-from graphnode.verdicts import Verdict
+from graphnode.sqs.verdicts import Verdict
 
 #: The most messages that one ReceiveMessage call brings, and that one batch call takes (an SQS quota).
 BATCH = 10

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
-from graphnode.deliveries import BATCH, Delivery, InHand, State
 from graphnode.errors import log_text
-from graphnode.pulse import beat, rest
+from graphnode.sqs.deliveries import BATCH, Delivery, InHand, State
+from graphnode.sqs.liveness import beat, rest
 from graphnode.steps import note, step
 
 if TYPE_CHECKING:

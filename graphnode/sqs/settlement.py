@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from graphnode.deliveries import BATCH, Delivery, InHand, State
 from graphnode.errors import log_text
+from graphnode.sqs.deliveries import BATCH, Delivery, InHand, State
+from graphnode.sqs.verdicts import Dead, Done, Forget, Release, Retry, Verdict
 from graphnode.steps import note, step
-from graphnode.verdicts import Dead, Done, Forget, Release, Retry, Verdict
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

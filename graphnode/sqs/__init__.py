@@ -1,0 +1,1 @@
+"""Receive, keep alive, settle: knows SQS and Dramatiq, no graph and no PostgreSQL."""

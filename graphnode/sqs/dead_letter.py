@@ -1,0 +1,77 @@
+"""Dead letters: the original body, and message attributes that say why it is there."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from graphnode.sqs.queues import LARGEST_MESSAGE_BYTES
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs.type_defs import MessageAttributeValueTypeDef
+
+#: The longest error text that a dead letter carries, in characters.
+LONGEST_ERROR = 1024
+
+#: What stands at the end of a text that was shortened.
+SHORTENED = " […]"
+
+#: The attributes, the most telling first: when a body leaves too little room, the last ones are left out.
+ATTRIBUTES = ("reason", "error", "task_id", "task_type", "attempt", "failed_at", "worker", "trace_id")
+
+#: Characters that SQS does not take in an attribute: all but those of XML 1.0.
+#: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
+REFUSED_CHARACTERS = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def attributes(
+    body: str,
+    *,
+    reason: str,
+    error: str,
+    attempt: int,
+    task_id: str | None,
+    task_type: str | None,
+    failed_at: datetime,
+    worker: str,
+    trace_id: str | None = None,
+    largest_bytes: int = LARGEST_MESSAGE_BYTES,
+) -> dict[str, MessageAttributeValueTypeDef]:
+    """The message attributes of a dead letter with this body, within SQS's limits.
+
+    Parameters:
+      body: the original body; it is never shortened.
+      reason: the error's reason code.
+      error: its text; shortened with a mark.
+      attempt: the delivery that failed, counted from 1.
+      task_id, task_type: None when the body does not tell.
+      failed_at: when it failed.
+      worker: which process it failed in.
+      trace_id: of OpenTelemetry; None when nothing is traced.
+      largest_bytes: the most that the dead-letter queue takes.
+    """
+    values = {
+        "reason": reason,
+        "error": shorten(error, LONGEST_ERROR),
+        "task_id": task_id,
+        "task_type": task_type,
+        "attempt": str(attempt),
+        "failed_at": failed_at.isoformat(),
+        "worker": worker,
+        "trace_id": trace_id,
+    }
+    room = largest_bytes - len(body.encode())
+    chosen: dict[str, MessageAttributeValueTypeDef] = {}
+    for name in ATTRIBUTES:
+        text = REFUSED_CHARACTERS.sub("\ufffd", values[name] or "")
+        size = len(name) + len("String") + len(text.encode())
+        if text and size <= room:
+            chosen[name] = {"DataType": "String", "StringValue": text}
+            room -= size
+    return chosen
+
+
+def shorten(text: str, longest: int) -> str:
+    """The text, cut to at most `longest` characters with a mark that something is missing."""
+    return text if len(text) <= longest else text[: longest - len(SHORTENED)] + SHORTENED
