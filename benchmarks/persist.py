@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from graphnode import objects
 from graphnode.actors import broker
 from graphnode.actors import graph_generation as handler
+from graphnode.clients import s3
 from graphnode.contract.envelopes import Envelope, GraphGenerationResult
 from graphnode.dev.postgres import start_postgres
 from graphnode.dev.stack import bring_up_to_date
@@ -143,7 +143,7 @@ def store(document: bytes, *, user_id: str, task: str = "first") -> float:
         attempt=1,
     )
     with (
-        patch.object(objects, "settings", lambda: SETTINGS),
+        patch.object(s3, "settings", lambda: SETTINGS),
         patch.object(handler, "read_document", lambda _key: document),
         patch.object(broker, "enqueue", lambda message, **_: message),
     ):

@@ -29,6 +29,7 @@ from fuzz.checks import (
     stored_text,
 )
 from graphnode.ai import asked
+from graphnode.clients.s3 import Document, check_key
 from graphnode.contract import object_keys
 from graphnode.contract.documents import (
     MAX_ID_LENGTH,
@@ -60,7 +61,6 @@ from graphnode.errors import (
     UnknownTaskType,
     WrongOwner,
 )
-from graphnode.objects import Document, check_key
 from graphnode.rules.add_node import merge_batch
 from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph

@@ -19,8 +19,8 @@ from dramatiq.middleware import Shutdown, SkipMessage, TimeLimit
 from dramatiq.threading import raise_thread_exception
 
 from graphnode import error_reports
-from graphnode.admission import AdmissionControl
 from graphnode.broker import SQSBroker
+from graphnode.clients.memory import AdmissionControl
 from graphnode.errors import (
     GraphNodeError,
     Interrupted,

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import structlog
 from dramatiq import Worker
 
-from graphnode import error_reports, objects, push, runtime, traces
+from graphnode import error_reports, runtime, traces
 from graphnode.broker import SQSBroker
+from graphnode.clients import fcm, s3
 from graphnode.contract import envelopes
 from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
 from graphnode.contract.timeouts import task_timeouts
@@ -154,7 +155,7 @@ def subject_of(delivery: Delivery) -> Subject | None:
 
 def sweep_pushes(broker: SQSBroker) -> None:
     """Put the notifications that are due on their queue: what a crash left, and pushes to try again."""
-    if push.firebase().pause.left_s():
+    if fcm.firebase().pause.left_s():
         return
     deliver = broker.get_actor("deliver_notification")
     for notification_id in notifications.take_due(limit=MOST_SWEPT):
@@ -206,11 +207,11 @@ def prepare(broker: SQSBroker, worker: Worker, check: Callable[[], None]) -> Non
     known = settings()
     watch_for_storms()
     error_reports.open_reports(known.sentry_dsn)
-    push.firebase()
+    fcm.firebase()
     database.open_database(known.database_url, max_connections=worker.worker_threads + database.SPARE_CONNECTIONS)
     wait_for(check_schema)
     wait_for(schema.check_rights)
-    wait_for(objects.probe)
+    wait_for(s3.probe)
     wait_for(lambda: broker.connect(threads=worker.worker_threads))
 
 
@@ -261,5 +262,5 @@ def ended_by_sigterm() -> Iterator[None]:
 
 def probe_aws(broker: SQSBroker) -> None:
     """Ask S3 and SQS. Raises botocore's errors while one of them is away."""
-    objects.probe()
+    s3.probe()
     broker.client.get_queue_attributes(QueueUrl=settings().sqs_result_queue_url, AttributeNames=["QueueArn"])

@@ -340,7 +340,7 @@ MUTANTS = (
     Mutant(
         name="etag-off",
         what="a document that is overwritten while it is read is put together from both",
-        file="graphnode/objects.py",
+        file="graphnode/clients/s3.py",
         old='{"IfMatch": self.etag, "Range":',
         new='{"Range":',
         checks=("tests/faults/test_objects.py",),

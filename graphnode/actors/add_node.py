@@ -7,9 +7,9 @@ from collections import Counter
 import dramatiq
 
 from graphnode.actors.effects import effects_of, is_repeated
+from graphnode.clients.s3 import read_document
 from graphnode.contract.documents import decode_add_node_batch
 from graphnode.contract.envelopes import RESULT_QUEUE, AddNodeResult, Envelope
-from graphnode.objects import read_document
 from graphnode.rules.add_node import merge_batch
 from graphnode.rules.notifications import NodesCompleted, NodesFailed
 from graphnode.storage import graphs

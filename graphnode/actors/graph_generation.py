@@ -10,6 +10,7 @@ import dramatiq
 
 from graphnode.actors.effects import effects_of, is_repeated
 from graphnode.actors.optional import left_out_if_faulty, read_optional
+from graphnode.clients.s3 import open_features, read_document
 from graphnode.contract.documents import (
     SummaryDocument,
     decode_graph,
@@ -18,7 +19,6 @@ from graphnode.contract.documents import (
     read_embeddings,
 )
 from graphnode.contract.envelopes import RESULT_QUEUE, Envelope, GraphGenerationResult
-from graphnode.objects import open_features, read_document
 from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph
 from graphnode.rules.notifications import GraphCompleted, GraphFailed

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dramatiq
 
 from graphnode.actors.effects import effects_of, is_repeated
+from graphnode.clients.s3 import read_document
 from graphnode.contract.documents import decode_summary
 from graphnode.contract.envelopes import RESULT_QUEUE, Envelope, GraphSummaryResult
 from graphnode.contract.repairs import Warnings
-from graphnode.objects import read_document
 from graphnode.rules.notifications import SummaryCompleted, SummaryFailed
 from graphnode.rules.summary import recount
 from graphnode.storage import graphs, summaries

@@ -8,11 +8,11 @@ import dramatiq
 import msgspec
 
 from graphnode.actors.effects import Effects, effects_of, is_repeated
+from graphnode.clients.s3 import read_document
 from graphnode.contract.documents import decode_block_graph, decode_chunks
 from graphnode.contract.envelopes import RESULT_QUEUE, Envelope, MicroscopeIngestResult
 from graphnode.contract.repairs import Warnings
 from graphnode.errors import InvalidEnvelope, WrongOwner
-from graphnode.objects import read_document
 from graphnode.rules.microscope import MicroscopeTask, View, graph_keys, parse_task_id
 from graphnode.rules.notifications import DocumentCompleted, DocumentFailed, workspace_completed
 from graphnode.storage import microscope

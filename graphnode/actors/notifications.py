@@ -9,9 +9,9 @@ import dramatiq
 import structlog
 from msgspec import Meta
 
+from graphnode.clients.fcm import Push, firebase
 from graphnode.contract.envelopes import LONGEST_ID, NOTIFICATION_QUEUE
 from graphnode.errors import log_text
-from graphnode.push import Push, firebase
 from graphnode.rules.notifications import fitted, push_data, push_text
 from graphnode.rules.pushes import NO_CREDENTIALS, NO_DEVICE, PushReport, Settled, given_up, settled, without_answer
 from graphnode.settings import settings

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
+from graphnode.clients.s3 import read_document
 from graphnode.contract.repairs import Warnings
 from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectNotFound, RefusedByDatabase
-from graphnode.objects import read_document
 
 D_co = TypeVar("D_co", covariant=True)
 

@@ -23,7 +23,7 @@ def look_at_firebase(known: PushSettings) -> list[Finding]:
     from firebase_admin.exceptions import FirebaseError
     from google.auth.exceptions import GoogleAuthError
 
-    from graphnode.push import Firebase
+    from graphnode.clients.fcm import Firebase
 
     try:
         firebase = Firebase(known)

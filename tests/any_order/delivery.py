@@ -17,8 +17,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from chaos.model.state import Message
-from graphnode import objects
 from graphnode.actors import broker
+from graphnode.clients import s3
 from graphnode.contract import envelopes
 from graphnode.contract.timeouts import task_timeouts
 from graphnode.settings import Settings
@@ -97,8 +97,8 @@ bench = Bench()
 def set_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the worker work here: with a bucket and a queue of this process, and with steps that are counted."""
     bench.clear()
-    monkeypatch.setattr(objects, "client", lambda: bench)
-    monkeypatch.setattr(objects, "settings", lambda: SETTINGS)
+    monkeypatch.setattr(s3, "client", lambda: bench)
+    monkeypatch.setattr(s3, "settings", lambda: SETTINGS)
     monkeypatch.setattr(broker, "enqueue", bench.enqueue)
     monkeypatch.setattr(database, "cursor", counted(database.cursor))
     monkeypatch.setattr(database, "commit", counted_commit(database.commit))

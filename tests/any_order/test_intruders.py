@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from chaos.model.state import Message
-from graphnode import objects
+from graphnode.clients import s3
 from graphnode.contract.envelopes import ROUTES
 from graphnode.dev import ai_server
 from graphnode.errors import ForbiddenKey, WrongOwner
@@ -57,7 +57,7 @@ def prefixes(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
     def allow(text: str) -> None:
         known = msgspec.structs.replace(SETTINGS, s3_allowed_prefixes=text)
-        monkeypatch.setattr(objects, "settings", lambda: known)
+        monkeypatch.setattr(s3, "settings", lambda: known)
 
     return allow
 

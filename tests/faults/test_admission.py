@@ -4,7 +4,7 @@ import threading
 from collections import Counter
 
 from benchmarks.sqs_stub import StubServer
-from graphnode.admission import SMALL_BYTES, admit
+from graphnode.clients.memory import SMALL_BYTES, admit
 from graphnode.errors import DatabaseOutage
 from tests.faults.conftest import StartWorker, wait_until
 

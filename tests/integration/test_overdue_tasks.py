@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from benchmarks.sqs_stub import StubServer
-from graphnode import objects, startup
+from graphnode import startup
 from graphnode.actors import broker
 from graphnode.actors.effects import effects_of
 from graphnode.actors.graph_generation import note_failure
+from graphnode.clients import s3
 from graphnode.contract.envelopes import Envelope, GraphGenerationResult, overdue
 from graphnode.contract.timeouts import task_timeouts
 from graphnode.settings import read_settings
@@ -47,7 +48,7 @@ def enqueued(storage: None, stub: StubServer, monkeypatch: pytest.MonkeyPatch) -
         }
     )
     monkeypatch.setattr(startup, "settings", lambda: known)
-    monkeypatch.setattr(objects, "settings", lambda: known)
+    monkeypatch.setattr(s3, "settings", lambda: known)
     sent: list[str] = []
 
     def enqueue(message: Any, *, delay: int | None = None) -> Any:

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from graphnode import objects
 from graphnode.actors.effects import effects_of, is_repeated
 from graphnode.cli import commands
+from graphnode.clients import s3
 from graphnode.contract.envelopes import Envelope, GraphGenerationResult
 from graphnode.storage import users
 from graphnode.storage.database import connection
@@ -27,7 +27,7 @@ def storage_role() -> str:
 @pytest.fixture
 def any_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """Results may name any key of the bucket."""
-    monkeypatch.setattr(objects, "settings", lambda: SimpleNamespace(s3_allowed_prefixes=None))
+    monkeypatch.setattr(s3, "settings", lambda: SimpleNamespace(s3_allowed_prefixes=None))
 
 
 pytestmark = pytest.mark.usefixtures("storage")

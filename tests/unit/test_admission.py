@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.admission import SMALL_BYTES, Admission, AdmissionControl, Claim, admit, admit_stream
+from graphnode.clients.memory import SMALL_BYTES, Admission, AdmissionControl, Claim, admit, admit_stream
 from graphnode.errors import Postponed
 from graphnode.sqs.verdicts import Done, Hold
 from tests.unit.conftest import MakeDelivery

@@ -18,7 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
 from urllib3.exceptions import HTTPError
 
-from graphnode.admission import admit, admit_stream
+from graphnode.clients.memory import admit, admit_stream
 from graphnode.contract import object_keys
 from graphnode.errors import (
     DocumentTooLarge,

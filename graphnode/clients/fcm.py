@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import structlog
 
+from graphnode.clients.fcm_answers import Answer, Gone, Later, Outage, Refused, sorted_answer
 from graphnode.errors import SettingsError
-from graphnode.push_answers import Answer, Gone, Later, Outage, Refused, sorted_answer
 from graphnode.rules.notifications import PushText
 from graphnode.rules.pushes import PushReport, without_answer
 from graphnode.settings import PushSettings, Settings, settings
