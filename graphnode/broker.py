@@ -28,7 +28,6 @@ from botocore.config import Config
 from dramatiq_sqs.broker import MAX_DELAY_SECONDS
 from dramatiq_sqs.exceptions import MessageDelayTooLong, MessageTooLarge
 
-from graphnode import error_reports
 from graphnode.errors import PermanentError, sorted_error
 from graphnode.sqs import dead_letter, dramatiq_messages
 from graphnode.sqs.deliveries import BATCH, Delivery, InHand, State, batch_to_ask_for
@@ -40,6 +39,7 @@ from graphnode.sqs.queues import LARGEST_MESSAGE_BYTES, DeadLetterQueue, Options
 from graphnode.sqs.settlement import Settlement
 from graphnode.sqs.verdicts import Dead, Done, Forget, Hold, Release, Retry, Verdict
 from graphnode.steps import note, step
+from graphnode.telemetry import error_reports
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

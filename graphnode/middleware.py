@@ -18,7 +18,6 @@ from dramatiq.common import iter_queue
 from dramatiq.middleware import Shutdown, SkipMessage, TimeLimit
 from dramatiq.threading import raise_thread_exception
 
-from graphnode import error_reports
 from graphnode.broker import SQSBroker
 from graphnode.clients.memory import AdmissionControl
 from graphnode.errors import (
@@ -31,11 +30,12 @@ from graphnode.errors import (
     log_text,
     sorted_error,
 )
-from graphnode.logs import tell_left_out
 from graphnode.sqs.deliveries import Delivery, State
 from graphnode.sqs.verdicts import Dead, Done, Forget, Hold, Release, Retry, RetryPolicy
-from graphnode.stacks import stack_of
 from graphnode.steps import note
+from graphnode.telemetry import error_reports
+from graphnode.telemetry.logs import tell_left_out
+from graphnode.telemetry.stacks import stack_of
 
 #: Milliseconds that an actor may run for, unless it says otherwise (`time_limit`).
 DEFAULT_TIME_LIMIT_MS = 5 * 60 * 1000

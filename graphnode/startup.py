@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 from dramatiq import Worker
 
-from graphnode import error_reports, runtime, traces
+from graphnode import runtime, traces
 from graphnode.broker import SQSBroker
 from graphnode.clients import fcm, s3
 from graphnode.contract import envelopes
@@ -23,7 +23,6 @@ from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
 from graphnode.contract.timeouts import task_timeouts
 from graphnode.errors import AwsOutage, DatabaseOutage, GraphNodeError, OutageError, ServiceBusy, sorted_error
 from graphnode.health import HealthReports
-from graphnode.logs import configure_logs, watch_for_storms
 from graphnode.metrics import SWITCH, Metrics
 from graphnode.middleware import Ledger, worker_middleware
 from graphnode.presence import Presence
@@ -33,10 +32,12 @@ from graphnode.sqs.deliveries import Delivery
 from graphnode.sqs.outages import PROBE_MAX_S, Outages
 from graphnode.sqs.queues import Options, Queue
 from graphnode.sqs.verdicts import Dead, RetryPolicy
-from graphnode.stacks import stack_of
 from graphnode.storage import database, failures, notifications, schema, tasks
 from graphnode.storage.failures import Subject
 from graphnode.sweeps import Sweep, Sweeps
+from graphnode.telemetry import error_reports
+from graphnode.telemetry.logs import configure_logs, watch_for_storms
+from graphnode.telemetry.stacks import stack_of
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.literals import QueueAttributeNameType

@@ -40,8 +40,8 @@ def ai(odd: float, seed: int, sides: tuple[str, ...], threads: int, env_file: Pa
     It makes a small graph of words, not of meaning: TF-IDF, truncated SVD and k-means. docs/ai.md says how.
     """
     from graphnode.ai.odd import Odd
-    from graphnode.logs import configure_logs
     from graphnode.settings import read_ai_settings, read_log_settings
+    from graphnode.telemetry.logs import configure_logs
 
     environment = environment_of(env_file)
     known = read_ai_settings(environment)

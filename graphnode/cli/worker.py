@@ -17,8 +17,8 @@ def worker(options: tuple[str, ...]) -> None:
     """
     from dramatiq.cli import main, make_argument_parser
 
-    from graphnode.logs import configure_logs
     from graphnode.settings import read_log_settings
+    from graphnode.telemetry.logs import configure_logs
 
     configure_logs(read_log_settings(os.environ))
     sys.exit(main(make_argument_parser().parse_args(["graphnode.actors", *options])))

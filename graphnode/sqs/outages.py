@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import structlog
 
-from graphnode import error_reports
 from graphnode.errors import OutageError, log_text
 from graphnode.steps import note
+from graphnode.telemetry import error_reports
 
 #: Seconds between two probes: the first pause and the longest. Intake resumes within the longest of a recovery.
 PROBE_MIN_S = 0.5

@@ -14,7 +14,6 @@ import psycopg2
 import pytest
 import sentry_sdk
 
-from graphnode import error_reports
 from graphnode.broker import SQSBroker
 from graphnode.errors import (
     AwsOutage,
@@ -30,7 +29,8 @@ from graphnode.sqs.deliveries import Delivery
 from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import Options
 from graphnode.sqs.verdicts import RetryPolicy
-from graphnode.storms import Storm
+from graphnode.telemetry import error_reports
+from graphnode.telemetry.rate_limit import Storm
 from tests.unit.conftest import MakeDelivery
 
 SECRET = "what the user wrote"

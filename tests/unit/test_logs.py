@@ -17,8 +17,8 @@ import structlog
 from graphnode.contract import envelopes
 from graphnode.contract.documents import decode_graph
 from graphnode.errors import GraphNodeError, log_text
-from graphnode.logs import QUIET, SAID_ELSEWHERE, configure_logs, tell_left_out
 from graphnode.settings import LogSettings, read_log_settings
+from graphnode.telemetry.logs import QUIET, SAID_ELSEWHERE, configure_logs, tell_left_out
 from graphnode.text import escaped
 
 PROJECT = Path(__file__).parents[2]

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from graphnode import stacks
 from graphnode.errors import GraphNodeError, InvalidDocument, sorted_error
-from graphnode.stacks import stack_of
+from graphnode.telemetry import stacks
+from graphnode.telemetry.stacks import stack_of
 
 
 def raised(error: BaseException) -> BaseException:

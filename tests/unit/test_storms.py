@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from graphnode.storms import LeftOut, Storm
+from graphnode.telemetry.rate_limit import LeftOut, Storm
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from graphnode import __version__
 from graphnode.errors import GraphNodeError, OutageError, SettingsError
-from graphnode.stacks import chain_of
-from graphnode.storms import Storm
+from graphnode.telemetry.rate_limit import Storm
+from graphnode.telemetry.stacks import chain_of
 
 if TYPE_CHECKING:
     from sentry_sdk.types import Event, Hint

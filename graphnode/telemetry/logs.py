@@ -16,8 +16,8 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from graphnode.errors import log_text
 from graphnode.settings import LogSettings
-from graphnode.stacks import stack_of
-from graphnode.storms import WINDOW_S, LeftOut, Storm
+from graphnode.telemetry.rate_limit import WINDOW_S, LeftOut, Storm
+from graphnode.telemetry.stacks import stack_of
 from graphnode.text import TURNING, escaped
 
 #: Dramatiq's worker logs each message it takes and each failure, with arguments and stack, before we know what becomes
