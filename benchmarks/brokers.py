@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dramatiq import Middleware, Worker
 
 from graphnode.broker import SQSBroker
-from graphnode.middleware import Ledger, worker_middleware
 from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import Options, Queue
 from graphnode.sqs.verdicts import RetryPolicy
+from graphnode.worker.middleware import Ledger, worker_middleware
 
 REGION = "us-east-1"
 

@@ -8,8 +8,8 @@ import dramatiq
 import dramatiq_sqs
 
 from benchmarks.brokers import REGION, graphnode_broker
-from graphnode.metrics import Metrics
-from graphnode.traces import CARRIER, Traces
+from graphnode.worker.metrics import Metrics
+from graphnode.worker.traces import CARRIER, Traces
 
 ENDPOINT = os.environ["BENCHMARK_ENDPOINT"]
 QUEUE = os.environ["BENCHMARK_QUEUE"]

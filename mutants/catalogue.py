@@ -86,7 +86,7 @@ MUTANTS = (
     Mutant(
         name="acknowledge-on-failure",
         what="a message whose handler failed is deleted, as if it had returned",
-        file="graphnode/middleware.py",
+        file="graphnode/worker/middleware.py",
         old="        message.verdict = policy.decide(error, attempt=attempt)\n",
         new="        message.verdict = Done()\n",
         checks=("tests/unit/test_middleware.py",),
@@ -220,7 +220,7 @@ MUTANTS = (
     Mutant(
         name="outage-counts",
         what="an outage uses up one of a message's attempts",
-        file="graphnode/middleware.py",
+        file="graphnode/worker/middleware.py",
         old="if isinstance(error, TransientError) and not isinstance(error, Interrupted):",
         new="if isinstance(error, TransientError | OutageError) and not isinstance(error, Interrupted):",
         checks=("tests/unit/test_middleware.py",),
@@ -255,7 +255,7 @@ MUTANTS = (
     Mutant(
         name="lost-message-started",
         what="a message whose visibility ran out while it waited is started",
-        file="graphnode/middleware.py",
+        file="graphnode/worker/middleware.py",
         old="if not message.is_ours(time.monotonic()):",
         new="if False:",
         checks=("tests/unit/test_middleware.py",),
@@ -263,7 +263,7 @@ MUTANTS = (
     Mutant(
         name="intake-goes-on",
         what="SIGTERM does not stop the intake",
-        file="graphnode/middleware.py",
+        file="graphnode/worker/middleware.py",
         old="        broker.stop_intake()\n        self._wind_down(broker, worker)\n",
         new="        self._wind_down(broker, worker)\n",
         checks=("tests/faults/test_stopping.py",),
@@ -271,7 +271,7 @@ MUTANTS = (
     Mutant(
         name="no-drain",
         what="a stop does not give back what waits for a thread before the running messages have finished",
-        file="graphnode/middleware.py",
+        file="graphnode/worker/middleware.py",
         old="        broker.stop_intake()\n        self._wind_down(broker, worker)\n",
         new="        broker.stop_intake()\n",
         checks=("tests/faults/test_stopping.py::test_running_messages_finish_and_waiting_ones_go_back",),
@@ -388,7 +388,7 @@ MUTANTS = (
     Mutant(
         name="sweep-overtakes-results",
         what="a sweep ends tasks whose results wait on the queue",
-        file="graphnode/startup.py",
+        file="graphnode/worker/startup.py",
         old="if task is None or (ended == 0 and results_wait(broker)):",
         new="if task is None:",
         checks=("tests/integration/test_overdue_tasks.py",),

@@ -7,14 +7,14 @@ import pkgutil
 
 import dramatiq
 
-from graphnode import declarations
 from graphnode.broker import SQSBroker
-from graphnode.startup import worker_broker
+from graphnode.worker import route_checks
+from graphnode.worker.startup import worker_broker
 
 #: What Dramatiq said of the modules whose actors it did not declare. The worker tells it when it starts.
 refused: dict[str, str] = {}
 
-broker: SQSBroker = worker_broker(check=lambda: declarations.check(broker.actors, refused=refused))
+broker: SQSBroker = worker_broker(check=lambda: route_checks.check(broker.actors, refused=refused))
 dramatiq.set_broker(broker)
 
 # The decorators in these modules declare their actors on the broker just set.

@@ -15,10 +15,10 @@ from graphnode.errors import log_text
 from graphnode.rules.notifications import fitted, push_data, push_text
 from graphnode.rules.pushes import NO_CREDENTIALS, NO_DEVICE, PushReport, Settled, given_up, settled, without_answer
 from graphnode.settings import settings
-from graphnode.startup import retry_policy
 from graphnode.steps import note, step
 from graphnode.storage import notifications
 from graphnode.storage.notifications import Notification
+from graphnode.worker.startup import retry_policy
 
 #: Milliseconds a push may take, all devices together.
 TIME_LIMIT_MS = 60_000

@@ -28,11 +28,11 @@ from graphnode.ai.odd import FAILURES, LATE_DOCUMENT_S, LONGEST_DELAY_S, Odd, Od
 from graphnode.broker import SQSBroker
 from graphnode.contract import envelopes
 from graphnode.errors import AwsOutage, one_line
-from graphnode.middleware import HardLimit, Intake, Ledger, LogContext, ShutdownDeadline, StartOnlyOurs, Verdicts
 from graphnode.settings import AiSettings
 from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import Options, Queue
 from graphnode.sqs.verdicts import RetryPolicy
+from graphnode.worker.middleware import HardLimit, Intake, Ledger, LogContext, ShutdownDeadline, StartOnlyOurs, Verdicts
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -16,8 +16,8 @@ def health(ready: bool) -> None:
     For a container's health check. An outage of the database, of S3 or of SQS leaves a worker alive, but not ready.
     """
     from graphnode.errors import SettingsError
-    from graphnode.health import ask
     from graphnode.settings import read_health_settings
+    from graphnode.worker.health import ask
 
     port = read_health_settings(os.environ).health_port
     if port is None:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from graphnode import cli, health
+from graphnode import cli
 from graphnode.sqs.liveness import Beat
+from graphnode.worker import health
 from tests.e2e.ai_server import PATIENCE_S
 
 

@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from graphnode.dev import outcomes
 from graphnode.dev.worker import Worker
-from graphnode.health import Health, ask
+from graphnode.worker.health import Health, ask
 from tests.e2e.ai_server import PATIENCE_S, AiServer, found
 from tests.e2e.conftest import StartWorker
 

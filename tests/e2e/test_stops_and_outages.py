@@ -12,7 +12,7 @@ from graphnode.dev import outcomes
 from graphnode.dev.postgres import start_postgres
 from graphnode.dev.stack import bring_up_to_date
 from graphnode.dev.worker import Worker
-from graphnode.health import Health, ask
+from graphnode.worker.health import Health, ask
 from tests.e2e.ai_server import PATIENCE_S, WAITING, AiServer, found
 from tests.e2e.conftest import SETTINGS, StartWorker
 

@@ -15,11 +15,11 @@ import pytest
 from benchmarks.sqs_stub import StubServer
 from graphnode.broker import SQSBroker
 from graphnode.errors import GraphNodeError, InvalidEnvelope
-from graphnode.middleware import Ledger, worker_middleware
 from graphnode.sqs.deliveries import Delivery
 from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import Options, Queue
 from graphnode.sqs.verdicts import RetryPolicy
+from graphnode.worker.middleware import Ledger, worker_middleware
 
 #: Seconds to wait for what must come.
 PATIENCE_S = 20.0

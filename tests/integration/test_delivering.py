@@ -10,12 +10,12 @@ import pytest
 
 from benchmarks import fcm_stub
 from benchmarks.fcm_stub import Answer, FcmServer
-from graphnode import startup
 from graphnode.actors.notifications import deliver_notification, enqueue
 from graphnode.clients import fcm
 from graphnode.settings import settings
 from graphnode.storage import notifications
 from graphnode.storage.database import connection
+from graphnode.worker import startup
 from tests.integration.conftest import Query
 
 #: Nobody listens there: what is put on these queues fails.

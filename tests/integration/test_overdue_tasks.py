@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from benchmarks.sqs_stub import StubServer
-from graphnode import startup
 from graphnode.actors import broker
 from graphnode.actors.effects import effects_of
 from graphnode.actors.graph_generation import note_failure
@@ -19,7 +18,8 @@ from graphnode.contract.envelopes import Envelope, GraphGenerationResult, overdu
 from graphnode.contract.timeouts import task_timeouts
 from graphnode.settings import read_settings
 from graphnode.storage import tasks
-from graphnode.sweeps import Sweeps
+from graphnode.worker import startup
+from graphnode.worker.sweeps import Sweeps
 from tests.integration.conftest import Query
 
 GRAPH = "GRAPH_GENERATION_RESULT"

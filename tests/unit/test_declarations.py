@@ -9,7 +9,7 @@ import dramatiq
 import pytest
 from dramatiq.brokers.stub import StubBroker
 
-from graphnode import actors, declarations
+from graphnode import actors
 from graphnode.contract import envelopes
 from graphnode.contract.envelopes import (
     RESULT_QUEUE,
@@ -21,8 +21,9 @@ from graphnode.contract.envelopes import (
     ResultPayload,
     Route,
 )
-from graphnode.declarations import faults_of_actors, faults_of_payloads, faults_of_routes
 from graphnode.errors import DeclarationError
+from graphnode.worker import route_checks
+from graphnode.worker.route_checks import faults_of_actors, faults_of_payloads, faults_of_routes
 
 if TYPE_CHECKING:
     from graphnode.contract.envelopes import Payload
@@ -54,7 +55,7 @@ def of_unseen(envelope: Envelope[Payload]) -> None: ...
 
 
 def test_what_the_worker_declares_fits_together() -> None:
-    declarations.check(actors.broker.actors, refused=actors.refused)
+    route_checks.check(actors.broker.actors, refused=actors.refused)
 
 
 def test_an_actor_that_takes_what_it_is_sent_has_no_fault(declare: Declare) -> None:
@@ -148,7 +149,7 @@ def test_two_actors_of_one_name(declare: Declare) -> None:
         dramatiq.actor(broker=declared["add_node"].broker, actor_name="add_node", queue_name=RESULT_QUEUE)(of_another)
 
     with pytest.raises(DeclarationError) as refusal:
-        declarations.check(declared, refused={"graphnode.actors.copied": str(caught.value)})
+        route_checks.check(declared, refused={"graphnode.actors.copied": str(caught.value)})
 
     assert str(refusal.value) == (
         "1 declaration is wrong:\n"
@@ -159,6 +160,6 @@ def test_two_actors_of_one_name(declare: Declare) -> None:
 
 def test_all_faults_are_told_at_once() -> None:
     with pytest.raises(DeclarationError, match=rf"^{len(envelopes.ROUTES)} declarations are wrong:\n") as refusal:
-        declarations.check({}, refused={})
+        route_checks.check({}, refused={})
 
     assert str(refusal.value).count("names the actor") == len(envelopes.ROUTES)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from graphnode.metrics import Instruments
+from graphnode.worker.metrics import Instruments
 
 PROJECT = Path(__file__).parents[2]
 DEPLOY = PROJECT / "deploy"

@@ -24,13 +24,13 @@ from graphnode.errors import (
     SettingsError,
     sorted_error,
 )
-from graphnode.middleware import Ledger, StartOnlyOurs, Verdicts
 from graphnode.sqs.deliveries import Delivery
 from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import Options
 from graphnode.sqs.verdicts import RetryPolicy
 from graphnode.telemetry import error_reports
 from graphnode.telemetry.rate_limit import Storm
+from graphnode.worker.middleware import Ledger, StartOnlyOurs, Verdicts
 from tests.unit.conftest import MakeDelivery
 
 SECRET = "what the user wrote"

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from graphnode import health
 from graphnode.broker import SQSBroker
 from graphnode.errors import DatabaseOutage
-from graphnode.health import (
+from graphnode.sqs.liveness import Beat, beat, beats, rest
+from graphnode.sqs.outages import Outages
+from graphnode.sqs.queues import Options
+from graphnode.worker import health
+from graphnode.worker.health import (
     SILENT_S,
     Handler,
     HealthReports,
@@ -23,9 +26,6 @@ from graphnode.health import (
     readiness,
     write,
 )
-from graphnode.sqs.liveness import Beat, beat, beats, rest
-from graphnode.sqs.outages import Outages
-from graphnode.sqs.queues import Options
 
 
 def report(

@@ -15,8 +15,8 @@ import msgspec
 import pytest
 from ruamel.yaml import YAML
 
-from graphnode.metrics import SWITCH
 from graphnode.settings import Settings, environment_name, read_ai_settings, read_settings
+from graphnode.worker.metrics import SWITCH
 from release.dockerfile import (
     Config,
     Instruction,

@@ -9,12 +9,12 @@ import dramatiq
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from graphnode.metrics import OUTCOMES, Instruments, forget_ended_processes
 from graphnode.rules.pushes import PushStatus
 from graphnode.sqs.deliveries import Delivery, State
 from graphnode.sqs.verdicts import Dead, Done, Retry, Verdict
 from graphnode.steps import NOTES, STEPS, note, step, subscribed
 from graphnode.storage.notifications import OpenPushes
+from graphnode.worker.metrics import OUTCOMES, Instruments, forget_ended_processes
 from tests.unit.conftest import MakeDelivery
 
 #: The labels that a metric may have: each has few values, whatever is sent.

@@ -12,12 +12,12 @@ from structlog.testing import capture_logs
 
 from graphnode.broker import SQSBroker
 from graphnode.errors import DatabaseOutage, GraphNodeError, Postponed, ServiceBusy, SettingsError, WrongOwner
-from graphnode.middleware import HardLimit, Intake, Ledger, StartOnlyOurs, Verdicts, worker_middleware
 from graphnode.sqs.deliveries import Delivery, State
 from graphnode.sqs.heartbeat import due
 from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import Options
 from graphnode.sqs.verdicts import Dead, Done, Forget, Hold, Release, Retry, RetryPolicy
+from graphnode.worker.middleware import HardLimit, Intake, Ledger, StartOnlyOurs, Verdicts, worker_middleware
 from tests.unit.conftest import MakeDelivery
 
 

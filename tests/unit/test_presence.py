@@ -9,13 +9,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from graphnode.broker import SQSBroker
-from graphnode.presence import Presence
 from graphnode.sqs.deliveries import InHand, State
 from graphnode.sqs.outages import Ongoing, Outages
 from graphnode.sqs.queues import Options
 from graphnode.sqs.verdicts import Dead, Done, Hold, Retry, Verdict
 from graphnode.storage import workers
 from graphnode.storage.workers import Seen
+from graphnode.worker.registry import Presence
 from tests.unit.conftest import MakeDelivery
 
 PATIENCE_S = 20.0

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from graphnode.errors import OutageError
-from graphnode.sweeps import Sweep, Sweeps
+from graphnode.worker.sweeps import Sweep, Sweeps
 
 PATIENCE_S = 20.0
 

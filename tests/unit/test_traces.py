@@ -11,7 +11,6 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from graphnode import traces as module
 from graphnode.broker import SQSBroker
 from graphnode.errors import InvalidDocument
 from graphnode.sqs.deliveries import Delivery
@@ -19,7 +18,8 @@ from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import Options
 from graphnode.sqs.verdicts import Dead, Done
 from graphnode.steps import step, subscribed
-from graphnode.traces import Traces, are_wanted, provider_by_task
+from graphnode.worker import traces as module
+from graphnode.worker.traces import Traces, are_wanted, provider_by_task
 from tests.unit.conftest import MakeDelivery
 
 #: A producer's span that is sampled, as https://www.w3.org/TR/trace-context/ shows it.

@@ -15,17 +15,12 @@ from typing import TYPE_CHECKING
 import structlog
 from dramatiq import Worker
 
-from graphnode import runtime, traces
 from graphnode.broker import SQSBroker
 from graphnode.clients import fcm, s3
 from graphnode.contract import envelopes
 from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
 from graphnode.contract.timeouts import task_timeouts
 from graphnode.errors import AwsOutage, DatabaseOutage, GraphNodeError, OutageError, ServiceBusy, sorted_error
-from graphnode.health import HealthReports
-from graphnode.metrics import SWITCH, Metrics
-from graphnode.middleware import Ledger, worker_middleware
-from graphnode.presence import Presence
 from graphnode.rules.microscope import parse_task_id
 from graphnode.settings import read_log_settings, settings
 from graphnode.sqs.deliveries import Delivery
@@ -34,10 +29,15 @@ from graphnode.sqs.queues import Options, Queue
 from graphnode.sqs.verdicts import Dead, RetryPolicy
 from graphnode.storage import database, failures, notifications, schema, tasks
 from graphnode.storage.failures import Subject
-from graphnode.sweeps import Sweep, Sweeps
 from graphnode.telemetry import error_reports
 from graphnode.telemetry.logs import configure_logs, watch_for_storms
 from graphnode.telemetry.stacks import stack_of
+from graphnode.worker import runtime, traces
+from graphnode.worker.health import HealthReports
+from graphnode.worker.metrics import SWITCH, Metrics
+from graphnode.worker.middleware import Ledger, worker_middleware
+from graphnode.worker.registry import Presence
+from graphnode.worker.sweeps import Sweep, Sweeps
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.literals import QueueAttributeNameType
