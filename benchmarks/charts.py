@@ -8,7 +8,7 @@ from itertools import groupby
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from benchmarks.fleet import MINUTE_S, Day, Load
-from graphnode.show.palette import DARK, LIGHT, variables
+from graphnode.operations.show.palette import DARK, LIGHT, variables
 
 WIDTH = 820
 LEFT, RIGHT = 62, 26

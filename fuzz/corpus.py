@@ -16,8 +16,8 @@ from fuzz.targets import NOON, TARGETS, Target
 from graphnode.contract import object_keys
 from graphnode.contract.envelopes import ROUTES
 from graphnode.contract.schemas.examples import EXAMPLES
-from graphnode.dead_letters.files import Line
-from graphnode.dead_letters.letters import Letter
+from graphnode.operations.dead_letters.files import Line
+from graphnode.operations.dead_letters.letters import Letter
 
 #: A folder a target.
 CORPUS = Path(__file__).parent / "corpus"

@@ -11,7 +11,7 @@ import msgspec
 
 from graphnode.contract import documents, envelopes
 from graphnode.contract.requests import AnyRequest
-from graphnode.dead_letters import files
+from graphnode.operations.dead_letters import files
 from graphnode.sqs import queues
 
 #: What stands in a text's place until it is written: JSON that `json` would not write.

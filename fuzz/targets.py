@@ -46,8 +46,6 @@ from graphnode.contract.documents import (
 from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE, Envelope, outline, to_message
 from graphnode.contract.repairs import Warnings
 from graphnode.contract.requests import AnyRequest, checked, halves_of, message_of
-from graphnode.dead_letters import files
-from graphnode.dead_letters.letters import REQUEST_QUEUE, Letter, facts_of, outline_of
 from graphnode.errors import (
     DocumentTooLarge,
     ForbiddenKey,
@@ -61,6 +59,8 @@ from graphnode.errors import (
     UnknownTaskType,
     WrongOwner,
 )
+from graphnode.operations.dead_letters import files
+from graphnode.operations.dead_letters.letters import REQUEST_QUEUE, Letter, facts_of, outline_of
 from graphnode.rules.add_node import merge_batch
 from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph

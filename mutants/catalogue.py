@@ -161,7 +161,7 @@ MUTANTS = (
     Mutant(
         name="redrive-deletes-unsent",
         what="a redrive deletes a letter that SQS did not take back",
-        file="graphnode/dead_letters/redrive.py",
+        file="graphnode/operations/dead_letters/redrive.py",
         old="reading.delete([letter for letter in ours if letter.message_id in sent.taken])",
         new="reading.delete(ours)",
         checks=("tests/e2e/test_dead_letters.py::test_what_sqs_does_not_take_stays_a_letter",),
@@ -169,7 +169,7 @@ MUTANTS = (
     Mutant(
         name="redrive-loses-attributes",
         what="a redriven letter loses the attributes that its sender gave it",
-        file="graphnode/dead_letters/redrive.py",
+        file="graphnode/operations/dead_letters/redrive.py",
         old="Outgoing(letter.message_id, letter.body, without_ours(letter)) for letter in ours]",
         new="Outgoing(letter.message_id, letter.body, {}) for letter in ours]",
         checks=(

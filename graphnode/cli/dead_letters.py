@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
-    from graphnode.dead_letters.letters import Facts, Letter
-    from graphnode.dead_letters.reading import LetterQueue
-    from graphnode.rules.stories import Story
+    from graphnode.operations.dead_letters.letters import Facts, Letter
+    from graphnode.operations.dead_letters.reading import LetterQueue
+    from graphnode.operations.stories.telling import Story
 
 #: The queues that may have dead letters, and the variables that name them.
 QUEUES = {
@@ -134,10 +134,10 @@ def list_(
     """List the dead letters by reason, task type and age, and say what to do about each reason."""
     import msgspec
 
-    from graphnode.dead_letters.advice import RUNBOOK
-    from graphnode.dead_letters.letters import Wanted, count_by_reason
-    from graphnode.dead_letters.reading import list_letters
-    from graphnode.dead_letters.terminal import SHOWN, completeness, list_text
+    from graphnode.operations.dead_letters.advice import RUNBOOK
+    from graphnode.operations.dead_letters.letters import Wanted, count_by_reason
+    from graphnode.operations.dead_letters.reading import list_letters
+    from graphnode.operations.dead_letters.terminal import SHOWN, completeness, list_text
 
     sqs, queues = _open(names, env_file)
     wanted = Wanted(reason, task_id, task_type, older_than)
@@ -189,8 +189,8 @@ def show(identity: str, names: tuple[str, ...], diagnose: bool, as_json: bool, e
     """
     import msgspec
 
-    from graphnode.dead_letters.letters import facts_of, outline_of
-    from graphnode.dead_letters.terminal import Shown, show_text, what_to_do
+    from graphnode.operations.dead_letters.letters import facts_of, outline_of
+    from graphnode.operations.dead_letters.terminal import Shown, show_text, what_to_do
 
     sqs, queues = _open(names, env_file)
     found = _find(sqs, queues, identity)
@@ -241,7 +241,7 @@ def redrive(
     Each message is sent first, then its letter is deleted. Ctrl-C ends it between two batches, and the same command
     goes on. The letter of a task that is COMPLETED has no effect.
     """
-    from graphnode.dead_letters.letters import Wanted
+    from graphnode.operations.dead_letters.letters import Wanted
 
     wanted = Wanted(reason, task_id, task_type, older_than)
     if any(wanted) == all_letters:
@@ -272,9 +272,9 @@ def _redrive(
     stopping: Callable[[], bool],
 ) -> int:
     """Redrive a queue's letters, and tell of it; how many matched."""
-    from graphnode.dead_letters.redrive import Redriven
-    from graphnode.dead_letters.redrive import redrive as redrive_letters
-    from graphnode.dead_letters.terminal import not_released
+    from graphnode.operations.dead_letters.redrive import Redriven
+    from graphnode.operations.dead_letters.redrive import redrive as redrive_letters
+    from graphnode.operations.dead_letters.terminal import not_released
 
     told, done = _Told(), Redriven()
     steps = redrive_letters(sqs, queue, wanted, limit=limit, per_second=per_second, dry_run=dry_run, stopping=stopping)
@@ -300,7 +300,7 @@ def _redrive(
 
 def _move_natively(sqs: SQSClient, queue: LetterQueue, per_second: float | None, stopping: Callable[[], bool]) -> None:
     """Have SQS move a queue's letters and follow it; at Ctrl-C it is cancelled."""
-    from graphnode.dead_letters import native
+    from graphnode.operations.dead_letters import native
 
     move = native.newest(sqs, queue)
     if move and move.status in native.AT_WORK:
@@ -337,10 +337,10 @@ def export(
 
     It holds users' data: nobody else may read it. The letters stay on their queue, unless --delete is given.
     """
-    from graphnode.dead_letters.files import Exported
-    from graphnode.dead_letters.files import export as export_letters
-    from graphnode.dead_letters.letters import Wanted
-    from graphnode.dead_letters.terminal import not_released
+    from graphnode.operations.dead_letters.files import Exported
+    from graphnode.operations.dead_letters.files import export as export_letters
+    from graphnode.operations.dead_letters.letters import Wanted
+    from graphnode.operations.dead_letters.terminal import not_released
 
     sqs, queues = _open(names, env_file)
     try:
@@ -388,7 +388,7 @@ def _sync_directory(file: Path) -> None:
 @env_file_option
 def import_(file: Path, to_source: bool, skip: int, env_file: Path | None) -> None:
     """Put the letters of FILE, as an export wrote it, back on their dead-letter queues."""
-    from graphnode.dead_letters.files import put, read
+    from graphnode.operations.dead_letters.files import put, read
 
     with file.open("rb") as source:
         # All of it is read once before anything is sent.
@@ -423,8 +423,8 @@ def delete(identity: str, because: str, yes: bool, names: tuple[str, ...], env_f
     A note stays in the table deleted_letters: which letter, its body's digest, who, when and why. The letter itself
     is kept by `graphnode dlq export`, if you run that before.
     """
-    from graphnode.dead_letters.letters import facts_of
-    from graphnode.dead_letters.reading import Reading
+    from graphnode.operations.dead_letters.letters import facts_of
+    from graphnode.operations.dead_letters.reading import Reading
     from graphnode.storage.deleted_letters import record_deletion
     from graphnode.storage.schema import check_schema
 
@@ -472,7 +472,7 @@ def _open(names: tuple[str, ...], env_file: Path | None) -> tuple[SQSClient, dic
 
     Raises SettingsError.
     """
-    from graphnode.dead_letters.reading import find_queue
+    from graphnode.operations.dead_letters.reading import find_queue
 
     os.environ.update(environment_of(env_file))
     if not os.environ.get("AWS_REGION"):
@@ -524,7 +524,7 @@ def _client(service: Any) -> Any:
 
 def _find(sqs: SQSClient, queues: Mapping[str, LetterQueue], identity: str) -> list[tuple[LetterQueue, Letter]]:
     """The letters with this ID. Raises NothingStored if there is none."""
-    from graphnode.dead_letters.reading import find_letters
+    from graphnode.operations.dead_letters.reading import find_letters
 
     with interruptible() as stopping:
         found = []
@@ -550,10 +550,10 @@ def _not_found(identity: str) -> GraphNodeError:
 
 def _stories(facts: Facts) -> tuple[list[Story], str | None]:
     """What the database knows of a letter's task, or why it was not asked."""
+    from graphnode.operations.stories.reading import stories
     from graphnode.storage.database import connection
     from graphnode.storage.notifications import Notification
     from graphnode.storage.schema import check_schema
-    from graphnode.storage.stories import stories
 
     if not os.environ.get("DATABASE_URL"):
         return [], "Its task was not looked up: set DATABASE_URL."
@@ -574,7 +574,7 @@ def _stories(facts: Facts) -> tuple[list[Story], str | None]:
 
 
 def _objects(outline: Any) -> list[Any]:
-    from graphnode.dead_letters.diagnosis import look_for
+    from graphnode.operations.dead_letters.diagnosis import look_for
 
     if not outline.s3_keys:
         return []
@@ -585,7 +585,7 @@ def _objects(outline: Any) -> list[Any]:
 def _diagnosis(letter: Letter) -> Any:
     from msgspec.structs import fields
 
-    from graphnode.dead_letters.diagnosis import diagnose
+    from graphnode.operations.dead_letters.diagnosis import diagnose
     from graphnode.settings import Settings
 
     bucket = os.environ.get("S3_PAYLOAD_BUCKET")

@@ -23,8 +23,8 @@ def doctor(processes: int | None, threads: int | None, as_json: bool, env_file: 
     """
     import msgspec
 
-    from graphnode.doctor.deployment import examine_deployment
-    from graphnode.doctor.findings import report, worst
+    from graphnode.operations.doctor.deployment import examine_deployment
+    from graphnode.operations.doctor.findings import report, worst
 
     findings = examine_deployment(environment_of(env_file), processes=processes, threads=threads)
     if as_json:

@@ -20,8 +20,8 @@ def settings(as_markdown: bool, env_file: Path | None) -> None:
     Exit code 1: one is missing or wrong. docs/settings.md says what each does, and when to change it.
     """
     from graphnode.dev.env_file import read_env_file
+    from graphnode.operations.settings_guide import markdown, seen_settings
     from graphnode.settings import examine_settings
-    from graphnode.settings_guide import markdown, seen_settings
 
     if as_markdown:
         click.echo(markdown(), nl=False)

@@ -38,17 +38,17 @@ def show(user: str, svg_file: Path | None, html_file: Path | None, env_file: Pat
 def _print(user: str) -> None:
     from rich.console import Console
 
-    from graphnode.show.overview import overview
-    from graphnode.show.reading import read_overview
+    from graphnode.operations.show.overview import overview
+    from graphnode.operations.show.reading import read_overview
 
     Console(highlight=False).print(overview(read_overview(user)))
 
 
 def _draw(user: str, svg_file: Path | None, html_file: Path | None) -> None:
-    from graphnode.show.drawing_svg import counts, svg
-    from graphnode.show.page import page
-    from graphnode.show.picture import compose
-    from graphnode.show.reading import read_graph
+    from graphnode.operations.show.drawing_svg import counts, svg
+    from graphnode.operations.show.page import page
+    from graphnode.operations.show.picture import compose
+    from graphnode.operations.show.reading import read_graph
 
     picture = compose(read_graph(user))
     for file, drawing in ((svg_file, svg), (html_file, page)):

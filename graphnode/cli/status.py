@@ -28,9 +28,9 @@ def status(watch: bool, as_json: bool, env_file: Path | None) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from graphnode.doctor.aws import cloudwatch_client, sqs_client
-    from graphnode.status.reading import Sources
-    from graphnode.status.screen import screen
+    from graphnode.operations.doctor.aws import cloudwatch_client, sqs_client
+    from graphnode.operations.status.reading import Sources
+    from graphnode.operations.status.screen import screen
 
     environment = {name: value for name, value in environment_of(env_file).items() if value.strip()}
     has_database = "DATABASE_URL" in environment

@@ -22,9 +22,9 @@ def task(task_id: str, as_json: bool, env_file: Path | None) -> None:
     """
     import msgspec
 
-    from graphnode.rules.stories import story_text
+    from graphnode.operations.stories.reading import stories
+    from graphnode.operations.stories.telling import story_text
     from graphnode.storage.schema import check_schema
-    from graphnode.storage.stories import stories
 
     with open_database(environment_of(env_file)):
         check_schema()

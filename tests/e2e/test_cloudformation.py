@@ -21,8 +21,8 @@ from graphnode.dev.aws import dead_letter_url, s3_client, sqs_client
 from graphnode.dev.localstack import HOOK, LocalStack
 from graphnode.dev.stack import environment_of
 from graphnode.dev.worker import Worker
-from graphnode.doctor.bucket import look_at_bucket
-from graphnode.doctor.queues import CONSUMER_ACTIONS, SENDER_ACTIONS, look_at_queue, look_at_request_queue
+from graphnode.operations.doctor.bucket import look_at_bucket
+from graphnode.operations.doctor.queues import CONSUMER_ACTIONS, SENDER_ACTIONS, look_at_queue, look_at_request_queue
 from tests.e2e.ai_server import AiServer
 from tests.e2e.conftest import SETTINGS
 

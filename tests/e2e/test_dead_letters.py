@@ -19,13 +19,13 @@ from click.testing import CliRunner, Result
 
 from graphnode.cli import commands
 from graphnode.cli.dead_letters import _move_natively
-from graphnode.dead_letters import reading
-from graphnode.dead_letters.files import export
-from graphnode.dead_letters.letters import Wanted, count_by_reason
-from graphnode.dead_letters.reading import LetterQueue, Reading, find_letters, find_queue, list_letters
-from graphnode.dead_letters.redrive import Redriven, redrive
 from graphnode.dev import outcomes
 from graphnode.dev.aws import sqs_client
+from graphnode.operations.dead_letters import reading
+from graphnode.operations.dead_letters.files import export
+from graphnode.operations.dead_letters.letters import Wanted, count_by_reason
+from graphnode.operations.dead_letters.reading import LetterQueue, Reading, find_letters, find_queue, list_letters
+from graphnode.operations.dead_letters.redrive import Redriven, redrive
 from graphnode.sqs.dead_letter import attributes
 from tests.e2e.ai_server import PATIENCE_S, AiServer, found
 
@@ -48,9 +48,9 @@ ODD_BODIES = [
 TO_BE_KILLED = """
 import os, sys
 from graphnode.dead_letters import reading
-from graphnode.dead_letters.letters import Wanted
-from graphnode.dead_letters.reading import find_queue
-from graphnode.dead_letters.redrive import redrive
+from graphnode.operations.dead_letters.letters import Wanted
+from graphnode.operations.dead_letters.reading import find_queue
+from graphnode.operations.dead_letters.redrive import redrive
 from graphnode.dev.aws import sqs_client
 reading.VISIBILITY_S = 2
 sqs = sqs_client(os.environ)

@@ -19,9 +19,9 @@ from benchmarks.sqs_stub import StubServer
 from graphnode.cli.doctor import doctor
 from graphnode.dev.localstack import LocalStack
 from graphnode.dev.stack import environment_of
-from graphnode.doctor import aws, bucket, firebase, queues
-from graphnode.doctor.database import look_at_database
-from graphnode.doctor.findings import Finding, Severity
+from graphnode.operations.doctor import aws, bucket, firebase, queues
+from graphnode.operations.doctor.database import look_at_database
+from graphnode.operations.doctor.findings import Finding, Severity
 from graphnode.settings import PushSettings
 from graphnode.storage.database import close_database, open_database
 from tests.e2e.ai_server import AiServer

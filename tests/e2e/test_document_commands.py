@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from graphnode.dead_letters import reading
 from graphnode.dev import outcomes
 from graphnode.dev.env_file import write_env_file
+from graphnode.operations.dead_letters import reading
 from tests.documents import PROJECT, RUN, Command, document, paths
 from tests.e2e.ai_server import AiServer
 from tests.e2e.terminal import Terminal, health_of

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from graphnode.cli.status import status
-from graphnode.status.reading import QUEUES, Status, read_activity
+from graphnode.operations.status.reading import QUEUES, Status, read_activity
 from graphnode.storage import activity, workers
 from graphnode.storage.database import connection, database
 from graphnode.storage.workers import Seen

@@ -16,8 +16,8 @@ from psycopg2.errors import ReadOnlySqlTransaction
 
 from graphnode import cli
 from graphnode.errors import NothingStored
+from graphnode.operations.show.reading import NOTIFICATIONS, Cluster, Edge, read_graph, read_overview
 from graphnode.rules.rows import ClusterRow, EdgeRow, GraphRows, NodeRow, SubclusterRow
-from graphnode.show.reading import NOTIFICATIONS, Cluster, Edge, read_graph, read_overview
 from graphnode.storage import graphs, notifications
 from graphnode.storage.database import connection, snapshot, user_transaction
 from graphnode.storage.graphs import Graph

@@ -8,11 +8,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from graphnode import cli
+from graphnode.operations.stories.reading import stories
 from graphnode.rules.notifications import GraphCompleted
 from graphnode.storage import failures, notifications, tasks
 from graphnode.storage.database import user_transaction
 from graphnode.storage.failures import Subject
-from graphnode.storage.stories import stories
 from graphnode.storage.tasks import Key, TaskStatus
 from tests.integration.conftest import Query
 

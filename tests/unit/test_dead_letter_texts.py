@@ -15,14 +15,14 @@ from rich.cells import cell_len
 from graphnode import errors
 from graphnode.cli.dead_letters import interruptible
 from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
-from graphnode.dead_letters.advice import ADVICE, UNEXPLAINED, UNKNOWN, advice
-from graphnode.dead_letters.diagnosis import Diagnosis, Found
-from graphnode.dead_letters.files import Line, read
-from graphnode.dead_letters.letters import Facts, Letter, Wanted, facts_of, outline_of, without_ours
-from graphnode.dead_letters.reading import LetterQueue, Listing
-from graphnode.dead_letters.terminal import Shown, ago, completeness, list_text, show_text, what_to_do
 from graphnode.errors import GraphNodeError, InvalidLetterFile, OutageError, Postponed
-from graphnode.rules.stories import Attempt, Story
+from graphnode.operations.dead_letters.advice import ADVICE, UNEXPLAINED, UNKNOWN, advice
+from graphnode.operations.dead_letters.diagnosis import Diagnosis, Found
+from graphnode.operations.dead_letters.files import Line, read
+from graphnode.operations.dead_letters.letters import Facts, Letter, Wanted, facts_of, outline_of, without_ours
+from graphnode.operations.dead_letters.reading import LetterQueue, Listing
+from graphnode.operations.dead_letters.terminal import Shown, ago, completeness, list_text, show_text, what_to_do
+from graphnode.operations.stories.telling import Attempt, Story
 from graphnode.sqs.dead_letter import attributes
 from graphnode.sqs.verdicts import Dead, RetryPolicy
 

@@ -11,12 +11,22 @@ import msgspec
 import pytest
 from botocore.exceptions import ClientError
 
-from graphnode.doctor import aws, clocks, queues
-from graphnode.doctor.database import DatabaseFacts, Fleet, fleet_of, judge_connection, judge_database
-from graphnode.doctor.environment import judge_settings, secrets_of
-from graphnode.doctor.examination import Check, examine
-from graphnode.doctor.findings import Finding, Severity, broken, fine, report, unchecked, warning, without, worst
-from graphnode.doctor.queues import DeadLetters, QueueFacts, judge_queue
+from graphnode.operations.doctor import aws, clocks, queues
+from graphnode.operations.doctor.database import DatabaseFacts, Fleet, fleet_of, judge_connection, judge_database
+from graphnode.operations.doctor.environment import judge_settings, secrets_of
+from graphnode.operations.doctor.examination import Check, examine
+from graphnode.operations.doctor.findings import (
+    Finding,
+    Severity,
+    broken,
+    fine,
+    report,
+    unchecked,
+    warning,
+    without,
+    worst,
+)
+from graphnode.operations.doctor.queues import DeadLetters, QueueFacts, judge_queue
 
 SOURCE, TARGET = "arn:aws:sqs:eu-central-1:1:results", "arn:aws:sqs:eu-central-1:1:results-dlq"
 

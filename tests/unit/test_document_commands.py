@@ -25,8 +25,8 @@ from botocore import xform_name
 from ruamel.yaml import YAML
 
 from graphnode import cli
+from graphnode.operations.settings_guide import OTHERS
 from graphnode.settings import Settings, environment_name
-from graphnode.settings_guide import OTHERS
 from release.dockerfile import stages_of
 from tests.documents import PROJECT, RUN, Code, Command, document, paths
 from tests.unit.test_contract_document import names_in

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from graphnode.dead_letters.advice import ADVICE, UNKNOWN, runbook_chapter
+from graphnode.operations.dead_letters.advice import ADVICE, UNKNOWN, runbook_chapter
 from tests.runbook import DOCUMENT, QUESTIONS, Chapter, anchor, chapters
 
 CHAPTERS = chapters()

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from graphnode.cli import commands
+from graphnode.operations.settings_guide import SUBJECTS, fields, markdown
 from graphnode.settings import SECRETS, environment_name
-from graphnode.settings_guide import SUBJECTS, fields, markdown
 from tests.unit.test_settings import COMPLETE
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "settings.md"

@@ -19,11 +19,11 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from graphnode.show.drawing_svg import svg
-from graphnode.show.overview import LISTED, overview
-from graphnode.show.page import page
-from graphnode.show.picture import Picture, compose
-from graphnode.show.reading import Cluster, Overview, StoredGraph, Told
+from graphnode.operations.show.drawing_svg import svg
+from graphnode.operations.show.overview import LISTED, overview
+from graphnode.operations.show.page import page
+from graphnode.operations.show.picture import Picture, compose
+from graphnode.operations.show.reading import Cluster, Overview, StoredGraph, Told
 from graphnode.text import printable
 from tests.unit.conftest import MakeGraph
 

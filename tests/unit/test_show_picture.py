@@ -11,11 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.show.drawing_svg import svg
-from graphnode.show.labels import Box, broken, shortened, text_width
-from graphnode.show.palette import DARK, LIGHT, LOOKS, Ground, look
-from graphnode.show.picture import ALL_EDGES, BETWEEN_CLUSTERS, MOST_ISLANDS, OF_A_NODE, Link, Picture, compose
-from graphnode.show.reading import Cluster, Edge, StoredGraph
+from graphnode.operations.show.drawing_svg import svg
+from graphnode.operations.show.labels import Box, broken, shortened, text_width
+from graphnode.operations.show.palette import DARK, LIGHT, LOOKS, Ground, look
+from graphnode.operations.show.picture import (
+    ALL_EDGES,
+    BETWEEN_CLUSTERS,
+    MOST_ISLANDS,
+    OF_A_NODE,
+    Link,
+    Picture,
+    compose,
+)
+from graphnode.operations.show.reading import Cluster, Edge, StoredGraph
 from tests.unit.conftest import MakeGraph
 
 #: How those without one kind of cone see linear RGB. Machado, Oliveira and Fernandes 2009, severity 1.0:

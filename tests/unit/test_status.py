@@ -11,8 +11,8 @@ import pytest
 from botocore.exceptions import ClientError
 from rich.console import Console
 
-from graphnode.status.reading import Activity, QueueState, Sources, Status, WorkerState
-from graphnode.status.screen import length, screen
+from graphnode.operations.status.reading import Activity, QueueState, Sources, Status, WorkerState
+from graphnode.operations.status.screen import length, screen
 from graphnode.storage.activity import Ended, OpenTasks, Throughput, Waiting
 from graphnode.text import escaped
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-    from graphnode.dead_letters.reading import LetterQueue
+    from graphnode.operations.dead_letters.reading import LetterQueue
 
 #: The most messages a second that a move task can be limited to (an SQS quota).
 FASTEST = 500

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphnode.doctor.findings import Finding, broken, command, fine, warning
 from graphnode.errors import SettingsError, one_line
+from graphnode.operations.doctor.findings import Finding, broken, command, fine, warning
 from graphnode.settings import PushSettings
 
 if TYPE_CHECKING:

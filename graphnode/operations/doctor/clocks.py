@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-from graphnode.doctor.findings import Finding, broken, fine, unchecked, warning
+from graphnode.operations.doctor.findings import Finding, broken, fine, unchecked, warning
 
 SUBJECT = "clock"
 

@@ -11,8 +11,8 @@ import boto3
 import botocore.exceptions as aws
 from botocore.config import Config
 
-from graphnode.doctor.findings import Finding, broken, command, fine, statement
 from graphnode.errors import CREDENTIAL_CODES, one_line
+from graphnode.operations.doctor.findings import Finding, broken, command, fine, statement
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

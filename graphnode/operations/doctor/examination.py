@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from graphlib import TopologicalSorter
 from typing import NamedTuple
 
-from graphnode.doctor.findings import Finding, Severity, broken, unchecked, worst
 from graphnode.errors import one_line, sorted_error
+from graphnode.operations.doctor.findings import Finding, Severity, broken, unchecked, worst
 
 #: Seconds that a check has.
 TIMEOUT_S = 20.0

@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from graphnode.show import layout
-from graphnode.show.labels import Box, Page, broken, shortened, text_width
-from graphnode.show.layout import Floats
-from graphnode.show.palette import Look, look
-from graphnode.show.reading import Node, StoredGraph
+from graphnode.operations.show import layout
+from graphnode.operations.show.labels import Box, Page, broken, shortened, text_width
+from graphnode.operations.show.layout import Floats
+from graphnode.operations.show.palette import Look, look
+from graphnode.operations.show.reading import Node, StoredGraph
 
 #: How many clusters have an island of their own: the others, the smallest, share one.
 MOST_ISLANDS = 100

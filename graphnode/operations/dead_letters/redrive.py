@@ -11,9 +11,9 @@ from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from graphnode.dead_letters.letters import Letter, Wanted, facts_of, without_ours
-from graphnode.dead_letters.reading import LetterQueue, Reading
-from graphnode.dead_letters.sending import Outgoing, send
+from graphnode.operations.dead_letters.letters import Letter, Wanted, facts_of, without_ours
+from graphnode.operations.dead_letters.reading import LetterQueue, Reading
+from graphnode.operations.dead_letters.sending import Outgoing, send
 from graphnode.sqs.deliveries import BATCH
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from graphnode.doctor.findings import Finding, broken, command, fine, unchecked, warning
 from graphnode.errors import SchemaError
+from graphnode.operations.doctor.findings import Finding, broken, command, fine, unchecked, warning
 from graphnode.storage import schema
 from graphnode.storage.database import CONNECTION, SPARE_CONNECTIONS, connection, database
 from graphnode.storage.workers import SEEN_LATELY

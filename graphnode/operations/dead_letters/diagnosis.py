@@ -25,8 +25,8 @@ from graphnode.contract.envelopes import (
     Outline,
     to_message,
 )
-from graphnode.dead_letters.letters import Letter
 from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectNotFound, one_line, sorted_error
+from graphnode.operations.dead_letters.letters import Letter
 from graphnode.rules.microscope import graph_keys, parse_task_id
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from graphnode.doctor import aws, bucket, clocks, database, environment, firebase, queues
-from graphnode.doctor.examination import TIMEOUT_S, Check, examine
-from graphnode.doctor.findings import Finding, without
 from graphnode.errors import OutageError, sorted_error
+from graphnode.operations.doctor import aws, bucket, clocks, database, environment, firebase, queues
+from graphnode.operations.doctor.examination import TIMEOUT_S, Check, examine
+from graphnode.operations.doctor.findings import Finding, without
 from graphnode.settings import PushSettings, environment_name, examine_settings
 from graphnode.storage.database import close_database, open_database
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from graphnode.doctor.aws import code_of, is_denied, judge_refusal
-from graphnode.doctor.findings import Finding, broken, command, fine, statement
+from graphnode.operations.doctor.aws import code_of, is_denied, judge_refusal
+from graphnode.operations.doctor.findings import Finding, broken, command, fine, statement
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

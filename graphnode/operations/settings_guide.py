@@ -36,7 +36,7 @@ class Guide(NamedTuple):
 #: What the document begins with.
 BEGINNING = """
 Each variable that a worker reads from its environment: what it does, and when to change it.
-`graphnode settings --markdown` writes this page from `graphnode/settings.py` and `graphnode/settings_guide.py`; a test
+`graphnode settings --markdown` writes this page from `graphnode/settings.py` and `graphnode/operations/settings_guide.py`; a test
 fails while they differ.
 
 Required are {required}; all others may stay as they are. The worker looks at all of them before it starts, and tells

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from graphnode.show.drawing_svg import BUNDLE, corners, counts, legend, strokes, title
-from graphnode.show.palette import DARK, LIGHT, SHAPES, variable, variables
-from graphnode.show.picture import Picture
+from graphnode.operations.show.drawing_svg import BUNDLE, corners, counts, legend, strokes, title
+from graphnode.operations.show.palette import DARK, LIGHT, SHAPES, variable, variables
+from graphnode.operations.show.picture import Picture
 
 TEMPLATE = Path(__file__).with_name("template")
 

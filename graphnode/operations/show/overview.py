@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from graphnode.show.reading import Overview, Told
+from graphnode.operations.show.reading import Overview, Told
 from graphnode.text import printable
 
 #: Clusters that are listed; the picture has all of them.

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from botocore.exceptions import ClientError
 
-from graphnode.doctor.aws import code_of, is_denied, judge_refusal, queue_arn
-from graphnode.doctor.findings import Finding, broken, command, fine, statement, unchecked, warning
+from graphnode.operations.doctor.aws import code_of, is_denied, judge_refusal, queue_arn
+from graphnode.operations.doctor.findings import Finding, broken, command, fine, statement, unchecked, warning
 from graphnode.sqs.queues import LARGEST_MESSAGE_BYTES, SAFE_REDRIVE
 
 if TYPE_CHECKING:

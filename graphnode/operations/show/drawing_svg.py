@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, tostring  # nosec B405 # written, not read
 
-from graphnode.show.labels import shortened, text_width
-from graphnode.show.palette import DARK, LIGHT, variable, variables
-from graphnode.show.picture import Island, Picture, PlacedNode
+from graphnode.operations.show.labels import shortened, text_width
+from graphnode.operations.show.palette import DARK, LIGHT, variable, variables
+from graphnode.operations.show.picture import Island, Picture, PlacedNode
 
 STYLE = Path(__file__).with_name("template") / "picture.css"
 

@@ -9,10 +9,10 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from graphnode.dead_letters.letters import Letter, Wanted, facts_of, without_ours
-from graphnode.dead_letters.reading import LetterQueue, Reading
-from graphnode.dead_letters.sending import Outgoing, send
 from graphnode.errors import InvalidLetterFile, NotSent
+from graphnode.operations.dead_letters.letters import Letter, Wanted, facts_of, without_ours
+from graphnode.operations.dead_letters.reading import LetterQueue, Reading
+from graphnode.operations.dead_letters.sending import Outgoing, send
 from graphnode.sqs.deliveries import BATCH
 from graphnode.text import LONGEST_PROBLEM, excerpt
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from graphnode.doctor.aws import region_of
-from graphnode.doctor.findings import Finding, broken, command, fine, warning
+from graphnode.operations.doctor.aws import region_of
+from graphnode.operations.doctor.findings import Finding, broken, command, fine, warning
 from graphnode.settings import SECRETS, environment_name
 
 #: Seconds of visibility below which one slow call to SQS loses what is in hand: the calls' own time-out, twice.

@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.text import Text
 
 from graphnode.contract.envelopes import ROUTES
-from graphnode.dead_letters.advice import UNEXPLAINED, advice, runbook_chapter
-from graphnode.dead_letters.diagnosis import Diagnosis, Found
-from graphnode.dead_letters.letters import Facts, count_by_reason
-from graphnode.dead_letters.reading import VISIBILITY_S, Listing
-from graphnode.rules.stories import WIDTH, Story, story_text
+from graphnode.operations.dead_letters.advice import UNEXPLAINED, advice, runbook_chapter
+from graphnode.operations.dead_letters.diagnosis import Diagnosis, Found
+from graphnode.operations.dead_letters.letters import Facts, count_by_reason
+from graphnode.operations.dead_letters.reading import VISIBILITY_S, Listing
+from graphnode.operations.stories.telling import WIDTH, Story, story_text
 from graphnode.sqs.dead_letter import SHORTENED
 from graphnode.text import escaped, printable
 

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from graphnode.status.reading import Activity, QueueState, Status, WorkerState
+from graphnode.operations.status.reading import Activity, QueueState, Status, WorkerState
 from graphnode.storage.activity import MOST_COUNTED
 from graphnode.text import printable
 

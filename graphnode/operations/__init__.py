@@ -1,0 +1,1 @@
+"""What an operator asks, computed without a terminal or a page."""

@@ -1,0 +1,1 @@
+"""The story of a task: read from the database, told line by line."""
