@@ -25,7 +25,7 @@ from benchmarks import fcm_stub
 from benchmarks.big_graphs import AT_ONCE, big_graphs
 from benchmarks.fcm_stub import FcmServer
 from benchmarks.pushes import Bench, tell, wait_for
-from graphnode.dev import ai_server
+from graphnode.dev import samples
 from graphnode.dev.aws import s3_client
 from graphnode.dev.localstack import LocalStack
 from graphnode.dev.postgres import EmbeddedPostgres, start_postgres
@@ -114,7 +114,7 @@ class SmallResults:
         self.bench = bench
         self.pushed: dict[str, float] = {}
         self._numbers = itertools.count(1)
-        document = (ai_server.DOCUMENTS / "summary.json").read_bytes()
+        document = (samples.DOCUMENTS / "summary.json").read_bytes()
         s3_client(bench.environment).put_object(
             Bucket=bench.environment["S3_PAYLOAD_BUCKET"], Key="summary.json", Body=document
         )

@@ -24,12 +24,12 @@ import psycopg2
 from psycopg2.extensions import connection
 
 from benchmarks.persist import graph_document, store, tell
-from graphnode.dev import ai_server
-from graphnode.dev.ai_server import KINDS
+from graphnode.dev import samples
 from graphnode.dev.aws import s3_client, sqs_client
 from graphnode.dev.localstack import HOOK, LocalStack
 from graphnode.dev.outcomes import reading, rows
 from graphnode.dev.postgres import EmbeddedPostgres, start_postgres
+from graphnode.dev.samples import KINDS
 from graphnode.dev.stack import bring_up_to_date, environment_of
 from graphnode.dev.worker import Worker
 from graphnode.storage import database
@@ -252,7 +252,7 @@ def documents(prefix: str) -> dict[str, bytes]:
     packaged = {
         KINDS[name].documents[field]: content
         for name in ("summary", "microscope")
-        for field, content in ai_server.packaged_documents(KINDS[name], user_id="mix-user").items()
+        for field, content in samples.packaged_documents(KINDS[name], user_id="mix-user").items()
     }
     batches_of_users = {f"{user_id}/add_node.json": add_node_document(user_id, prefix) for user_id in USER_IDS}
     return {**packaged, **batches_of_users, "graph.json": graph_document(NODES, EDGES)}
@@ -297,7 +297,7 @@ def bodies(prefix: str) -> Iterator[str]:
             case "graph":
                 # A first graph is a new user's.
                 extra, user_id = {"resultS3Key": "graph.json"}, f"{prefix}-user-{number}"
-        yield ai_server.result_of(
+        yield samples.result_of(
             KINDS[name],
             user_id=user_id,
             task_id=f"{prefix}-{name}-{number}",

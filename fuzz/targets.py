@@ -28,7 +28,6 @@ from fuzz.checks import (
     stored_rows,
     stored_text,
 )
-from graphnode.ai import asked
 from graphnode.clients.s3 import Document, check_key
 from graphnode.contract import object_keys
 from graphnode.contract.documents import (
@@ -46,6 +45,7 @@ from graphnode.contract.documents import (
 from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE, Envelope, outline, to_message
 from graphnode.contract.repairs import Warnings
 from graphnode.contract.requests import AnyRequest, checked, halves_of, message_of
+from graphnode.dev.ai import asked
 from graphnode.errors import (
     DocumentTooLarge,
     ForbiddenKey,

@@ -12,7 +12,7 @@ from graphnode.cli.environment import env_file_option, environment_of
 
 def _list_odd_sides(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
     """Print the odd sides, and end."""
-    from graphnode.ai.odd import SIDES
+    from graphnode.dev.ai.odd import SIDES
 
     if wanted:
         for name, side in SIDES.items():
@@ -39,7 +39,7 @@ def ai(odd: float, seed: int, sides: tuple[str, ...], threads: int, env_file: Pa
 
     It makes a small graph of words, not of meaning: TF-IDF, truncated SVD and k-means. docs/ai.md says how.
     """
-    from graphnode.ai.odd import Odd
+    from graphnode.dev.ai.odd import Odd
     from graphnode.settings import read_ai_settings, read_log_settings
     from graphnode.telemetry.logs import configure_logs
 
@@ -48,7 +48,7 @@ def ai(odd: float, seed: int, sides: tuple[str, ...], threads: int, env_file: Pa
     configure_logs(read_log_settings(environment))
     sides_of = Odd(rate=odd, seed=seed, names=sides)
 
-    from graphnode.ai.server import run
+    from graphnode.dev.ai.server import run
 
     # boto3 looks for credentials in this process's own environment.
     os.environ.update(environment)

@@ -12,7 +12,7 @@ import click
 from graphnode.cli.environment import FILE, env_file_option, environment_of
 
 if TYPE_CHECKING:
-    from graphnode.dev.ai_server import Half, Kind, Status
+    from graphnode.dev.samples import Half, Kind, Status
 
 
 @click.command()
@@ -94,14 +94,14 @@ def deliver(
     Exit code 0: the task's row is final (with PROGRESS, for progress); 1: the message became a dead letter, or
     nothing happened in time.
     """
-    from graphnode.dev import ai_server
+    from graphnode.dev import samples
     from graphnode.dev.deliver import deliver as send_and_wait
     from graphnode.dev.deliver import outcome_text
 
     try:
-        kind = ai_server.kind_of(type_name)
+        kind = samples.kind_of(type_name)
     except KeyError:
-        known = ", ".join(ai_server.KINDS)
+        known = ", ".join(samples.KINDS)
         raise click.BadParameter(f"{type_name!r} is none of {known}.", param_hint="TYPE") from None
     files = {"--document": document, "--features": features, "--summary": summary}
     _check_options(kind, {name for name, file in files.items() if file}, half=half, group=group, status=status)
@@ -111,18 +111,18 @@ def deliver(
 
     given = dict(zip(kind.documents, (document, features, summary), strict=False))
     if half:
-        given = {ai_server.HALVES[half]: document}
-    result = ai_server.result_of(
+        given = {samples.HALVES[half]: document}
+    result = samples.result_of(
         kind,
         user_id=user,
         documents={field: file.read_bytes() for field, file in given.items() if file}
-        or ai_server.packaged_documents(kind, user_id=user, half=half),
+        or samples.packaged_documents(kind, user_id=user, half=half),
         status=status,
         error=error,
         task_id=task_id,
         group_id=group,
         half=half,
-        extra={"currentStage": stage, "progressPercent": percent} if kind is ai_server.KINDS["progress"] else None,
+        extra={"currentStage": stage, "progressPercent": percent} if kind is samples.KINDS["progress"] else None,
     )
     outcome = send_and_wait(result, environment, timeout_s=timeout, tell=click.echo)
     click.echo(outcome_text(outcome, timeout_s=timeout), err=outcome is None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from graphnode.dev import ai_server, outcomes
+from graphnode.dev import outcomes, samples
 from graphnode.dev.aws import dead_letter_url, s3_client, sqs_client
 from graphnode.dev.outcomes import DeadLetter, Task
 from graphnode.settings import read_settings
@@ -34,7 +34,7 @@ class Outcome(NamedTuple):
 
 
 def deliver(
-    result: ai_server.Result, environment: Mapping[str, str], *, timeout_s: float, tell: Callable[[str], None]
+    result: samples.Result, environment: Mapping[str, str], *, timeout_s: float, tell: Callable[[str], None]
 ) -> Outcome | None:
     """Send a result and wait until the worker is done with it; None when the time is over.
 
@@ -52,7 +52,7 @@ def deliver(
         before = outcomes.task(database, task_id=result.task_id, task_type=result.task_type)
         for key, content in result.documents.items():
             tell(f"put   s3://{bucket}/{key} ({len(content):,} bytes)")
-        ai_server.send(result, sqs=sqs, s3=s3_client(environment), queue_url=queue_url, bucket=bucket)
+        samples.send(result, sqs=sqs, s3=s3_client(environment), queue_url=queue_url, bucket=bucket)
         tell(f"sent  {result.task_type} {result.task_id}")
         return outcomes.wait_for(
             lambda: look(result, before, database, sqs, queue_url=queue_url, dead_letters=dead_letters),
@@ -61,7 +61,7 @@ def deliver(
 
 
 def look(
-    result: ai_server.Result,
+    result: samples.Result,
     before: Task | None,
     database: connection,
     sqs: SQSClient,

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.text import Text
 from ulid import ULID
 
-import graphnode.ai
+import graphnode.dev.ai
 from graphnode.contract.original_ids import original_id
 from graphnode.contract.requests import (
     AddNodeRequest,
@@ -28,8 +28,8 @@ from graphnode.contract.requests import (
     MicroscopeIngestRequest,
 )
 from graphnode.dev import outcomes
-from graphnode.dev.ai_server import DOCUMENTS_USER, Kind, result_of
 from graphnode.dev.aws import dead_letter_url, s3_client, sqs_client
+from graphnode.dev.samples import DOCUMENTS_USER, Kind, result_of
 from graphnode.dev.stack import running_stack
 from graphnode.dev.worker import StandIn, Worker
 from graphnode.requests import Requested, Requests
@@ -46,7 +46,7 @@ TIMEOUT_S = 30.0
 USER = DOCUMENTS_USER
 
 #: The folder of text: what a graph is made of, and what comes later.
-CORPUS = Path(graphnode.ai.__file__).with_name("corpus")
+CORPUS = Path(graphnode.dev.ai.__file__).with_name("corpus")
 
 #: The document that is put under the microscope.
 MICROSCOPED = "sauerteig.md"
@@ -131,7 +131,7 @@ class Stage(NamedTuple):
         for file in files:
             self.s3.put_object(Bucket=self.bucket, Key=prefix + file.name, Body=file.read_bytes())
         size = sum(file.stat().st_size for file in files)
-        self.report.note("S3", f"{len(files)} files ({size:,} bytes) of graphnode/ai/corpus/{name} to {prefix}")
+        self.report.note("S3", f"{len(files)} files ({size:,} bytes) of graphnode/dev/ai/corpus/{name} to {prefix}")
         return prefix
 
     @property

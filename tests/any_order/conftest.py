@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chaos.model.state import Message
-from graphnode.dev import ai_server
+from graphnode.dev import samples
 from graphnode.storage.database import connection, database
 from tests.any_order.delivery import Bench, bench, deliver, set_up
 
@@ -33,9 +33,9 @@ def in_this_process(storage: None, monkeypatch: pytest.MonkeyPatch) -> Bench:
 @pytest.fixture
 def play(in_this_process: Bench) -> Play:
     def deliver_it(kind: str, *, user_id: str = "ada", task_id: str | None = None, **changes: Any) -> None:
-        known = ai_server.KINDS[kind]
-        documents = ai_server.packaged_documents(known, user_id=user_id)
-        result = ai_server.result_of(known, user_id=user_id, documents=documents, task_id=task_id)
+        known = samples.KINDS[kind]
+        documents = samples.packaged_documents(known, user_id=user_id)
+        result = samples.result_of(known, user_id=user_id, documents=documents, task_id=task_id)
         in_this_process.documents |= {key: json.loads(content) for key, content in result.documents.items()}
         body = json.loads(result.body)
         body["payload"] |= changes

@@ -13,7 +13,7 @@ import pytest
 from chaos.model.state import Message
 from graphnode.clients import s3
 from graphnode.contract.envelopes import ROUTES
-from graphnode.dev import ai_server
+from graphnode.dev import samples
 from graphnode.errors import ForbiddenKey, WrongOwner
 from graphnode.storage.database import connection, database
 from tests.any_order.conftest import Play, Snapshot
@@ -143,7 +143,7 @@ def test_all_that_the_ai_server_writes_below_the_users_own_prefixes_is_taken(
     play: Play, prefixes: Callable[[str], None]
 ) -> None:
     prefixes(PER_USER)
-    for kind in ai_server.KINDS:
+    for kind in samples.KINDS:
         changes = {"currentStage": "clustering"} if kind == "progress" else {}
         play(kind, **changes)
     # The task ID alone names the user.
@@ -182,19 +182,19 @@ def poisoned(value: Any, *, but: str) -> Any:
     return value
 
 
-@pytest.mark.parametrize("kind", ai_server.KINDS)
+@pytest.mark.parametrize("kind", samples.KINDS)
 @pytest.mark.parametrize("status", ["COMPLETED", "FAILED"])
 def test_sql_in_every_text_of_every_type_is_stored_as_text(
     kind: str, status: str, in_this_process: Bench, play: Play, snapshot: Callable[[], Snapshot]
 ) -> None:
     play("graph", user_id="eve")
     before = snapshot()
-    known = ai_server.KINDS[kind]
+    known = samples.KINDS[kind]
     user_id = f"ada{SQL}"
-    packaged = ai_server.packaged_documents(known, user_id=user_id)
+    packaged = samples.packaged_documents(known, user_id=user_id)
     documents = {field: json.dumps(poisoned(json.loads(raw), but=user_id)).encode() for field, raw in packaged.items()}
     task_id = f"task{SQL}"
-    result = ai_server.result_of(known, user_id=user_id, documents=documents, task_id=task_id)
+    result = samples.result_of(known, user_id=user_id, documents=documents, task_id=task_id)
     body = json.loads(result.body)
     route = ROUTES[known.task_type]
     texts = [field.name for field in msgspec.structs.fields(route.payload) if "str" in str(field.type)]

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg2
 
-from graphnode.dev import ai_server, outcomes
-from graphnode.dev.ai_server import Result
+from graphnode.dev import outcomes, samples
 from graphnode.dev.aws import dead_letter_url
 from graphnode.dev.outcomes import DeadLetter, Task
+from graphnode.dev.samples import Result
 from graphnode.dev.worker import Worker
 from graphnode.sqs.dead_letter import attributes
 
@@ -55,13 +55,13 @@ class AiServer:
 
     def result(self, name: str, *, user_id: str = "ada", **options: Any) -> Result:
         """A result with the documents that come with the project."""
-        kind = ai_server.KINDS[name]
-        documents = ai_server.packaged_documents(kind, user_id=user_id, half=options.get("half"))
-        return ai_server.result_of(kind, user_id=user_id, **{"documents": documents, **options})
+        kind = samples.KINDS[name]
+        documents = samples.packaged_documents(kind, user_id=user_id, half=options.get("half"))
+        return samples.result_of(kind, user_id=user_id, **{"documents": documents, **options})
 
     def send(self, result: Result) -> Result:
         """Put its documents and its envelope where they belong."""
-        ai_server.send(result, sqs=self.sqs, s3=self.s3, queue_url=self.result_queue, bucket=self.bucket)
+        samples.send(result, sqs=self.sqs, s3=self.s3, queue_url=self.result_queue, bucket=self.bucket)
         return result
 
     def put_documents(self, result: Result) -> None:

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import graphnode.ai
-from graphnode.ai.bucket import Bucket
-from graphnode.ai.reading import UnreadableInput
+import graphnode.dev.ai
 from graphnode.contract.requests import (
     AddNodeRequest,
     GraphGenerationRequest,
@@ -19,6 +17,8 @@ from graphnode.contract.requests import (
     MicroscopeIngestRequest,
 )
 from graphnode.dev import outcomes
+from graphnode.dev.ai.bucket import Bucket
+from graphnode.dev.ai.reading import UnreadableInput
 from graphnode.dev.aws import dead_letter_url
 from graphnode.dev.worker import StandIn
 from graphnode.requests import Requested, Requests
@@ -26,7 +26,7 @@ from graphnode.storage.database import close_database, open_database
 from tests.e2e.ai_server import PATIENCE_S, AiServer, found
 from tests.e2e.conftest import SETTINGS, WORKERS
 
-CORPUS = Path(graphnode.ai.__file__).with_name("corpus")
+CORPUS = Path(graphnode.dev.ai.__file__).with_name("corpus")
 
 FILES = ("broetchen.txt", "naps.md", "ownership.md", "roggenbrot.md", "sauerteig.md", "sleep-and-memory.md")
 
@@ -139,7 +139,7 @@ def test_inputs_are_read_from_any_bucket_and_what_is_not_there_is_told(
     bucket = Bucket(shared_ai.s3, shared_ai.bucket)
     for key in ("many/b.md", "many/a.md", "one.md"):
         shared_ai.s3.put_object(Bucket=shared_ai.bucket, Key=key, Body=key.encode())
-    monkeypatch.setattr("graphnode.ai.bucket.LARGEST_INPUT_BYTES", 20)
+    monkeypatch.setattr("graphnode.dev.ai.bucket.LARGEST_INPUT_BYTES", 20)
 
     assert list(bucket.inputs(["one.md", "many/a.md"])) == ["one.md", "many/a.md"]
     assert bucket.inputs(["many/", "many/a.md"], bucket=shared_ai.bucket) == {

@@ -15,7 +15,7 @@ from graphnode.dev.worker import Worker
 from tests.e2e.ai_server import WAITING, AiServer
 
 if TYPE_CHECKING:
-    from graphnode.dev.ai_server import Result
+    from graphnode.dev.samples import Result
     from tests.e2e.conftest import StartWorker
 
 #: How often each message is put on the queue.

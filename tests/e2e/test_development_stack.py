@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from graphnode.dev import ai_server, keep, localstack, outcomes
+from graphnode.dev import keep, localstack, outcomes, samples
 from graphnode.dev.aws import dead_letter_url, s3_client, sqs_client
 from graphnode.dev.env_file import read_env_file
 from graphnode.dev.localstack import LocalStack
@@ -200,7 +200,7 @@ def test_dev_keeps_its_data_stops_in_time_and_runs_once_in_a_directory(open_path
         assert again.wait(STOP_S) == 0
     assert stored == [("COMPLETED", 1)]
     assert [letter.attributes["reason"] for letter in letters] == ["INVALID_ENVELOPE"]
-    assert objects == len(ai_server.GRAPH) + 1
+    assert objects == len(samples.GRAPH) + 1
 
 
 def test_the_demo_is_as_it_should_be(tmp_path: Path) -> None:

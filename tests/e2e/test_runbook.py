@@ -12,8 +12,8 @@ import pytest
 from benchmarks import fcm_stub
 from benchmarks.fcm_stub import FcmServer
 from graphnode.dev import outcomes
-from graphnode.dev.ai_server import Result
 from graphnode.dev.aws import dead_letter_url
+from graphnode.dev.samples import Result
 from graphnode.operations.dead_letters import reading
 from graphnode.operations.dead_letters.advice import ADVICE
 from tests.e2e.ai_server import AiServer

@@ -7,7 +7,7 @@ import pytest
 
 from graphnode.contract.envelopes import ROUTES, to_message
 from graphnode.contract.schemas.examples import example_of
-from graphnode.dev.ai_server import (
+from graphnode.dev.samples import (
     GRAPH,
     HALVES,
     KINDS,

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from graphnode.ai.asked import read
 from graphnode.contract.object_keys import LONGEST_KEY_BYTES, PATTERN, fault_of, is_allowed, prefixes_of
 from graphnode.contract.requests import (
     AddNodeRequest,
@@ -19,6 +18,7 @@ from graphnode.contract.requests import (
     MicroscopeIngestRequest,
     checked,
 )
+from graphnode.dev.ai.asked import read
 from graphnode.errors import InvalidEnvelope, InvalidRequest
 
 NO_KEYS = {

@@ -15,8 +15,8 @@ import pytest
 
 from benchmarks.fcm_stub import FcmServer
 from graphnode.contract.documents import decode_graph
-from graphnode.dev.ai_server import DOCUMENTS, DOCUMENTS_USER
 from graphnode.dev.localstack import LocalStack
+from graphnode.dev.samples import DOCUMENTS, DOCUMENTS_USER
 from graphnode.rules.graph import clean_graph
 from graphnode.storage import graphs
 from graphnode.storage.database import close_database, open_database, user_transaction

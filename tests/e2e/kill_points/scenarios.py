@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
-from graphnode.dev.ai_server import KINDS, Result
+from graphnode.dev.samples import KINDS, Result
 from tests.e2e.ai_server import AiServer
 from tests.e2e.kill_points.victim import Point
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import graphnode.ai
-from graphnode.ai.reading import Source, read_inputs
+import graphnode.dev.ai
+from graphnode.dev.ai.reading import Source, read_inputs
 
 if TYPE_CHECKING:
-    from graphnode.ai.placing import Placed
+    from graphnode.dev.ai.placing import Placed
 
-CORPUS = Path(graphnode.ai.__file__).with_name("corpus")
+CORPUS = Path(graphnode.dev.ai.__file__).with_name("corpus")
 
 NOW = datetime(2026, 5, 24, 8, 2, tzinfo=UTC)
 
@@ -40,7 +40,7 @@ def later() -> list[Source]:
 @pytest.fixture(scope="session")
 def graph(sources: list[Source]) -> dict[str, Any]:
     """The corpus's graph document."""
-    from graphnode.ai.graph import make_graph
+    from graphnode.dev.ai.graph import make_graph
 
     return make_graph(sources, generated_at=NOW).document
 
@@ -48,7 +48,7 @@ def graph(sources: list[Source]) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def known(sources: list[Source], graph: dict[str, Any]) -> list[Placed]:
     """What the stand-in knows of the corpus's graph."""
-    from graphnode.ai.placing import Placed
+    from graphnode.dev.ai.placing import Placed
 
     return [
         Placed(

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from graphnode.ai.asked import ACTOR, KINDS, read, to_message
 from graphnode.contract.requests import (
     AddNodeRequest,
     AnyRequest,
@@ -15,6 +14,7 @@ from graphnode.contract.requests import (
     MicroscopeIngestFromNodeRequest,
     MicroscopeIngestRequest,
 )
+from graphnode.dev.ai.asked import ACTOR, KINDS, read, to_message
 from graphnode.errors import GraphNodeError, InvalidEnvelope, UnknownTaskType
 
 SENT = datetime(2026, 5, 24, 8, 2, tzinfo=UTC)

@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from graphnode.ai.graph import key_sentences, make_graph
-from graphnode.ai.reading import Source, UnreadableInput
-from graphnode.ai.vectors import WIDTH
-from graphnode.ai.words import sentences
 from graphnode.contract.documents import decode_graph
+from graphnode.dev.ai.graph import key_sentences, make_graph
+from graphnode.dev.ai.reading import Source, UnreadableInput
+from graphnode.dev.ai.vectors import WIDTH
+from graphnode.dev.ai.words import sentences
 from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph
 from tests.unit.ai.conftest import NOW, MakeSource

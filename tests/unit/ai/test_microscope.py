@@ -3,9 +3,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from graphnode.ai.microscope import block_graph_of, chunks_of, parts_of
-from graphnode.ai.reading import Source, UnreadableInput
 from graphnode.contract.documents import decode_block_graph, decode_chunks
+from graphnode.dev.ai.microscope import block_graph_of, chunks_of, parts_of
+from graphnode.dev.ai.reading import Source, UnreadableInput
 from tests.unit.ai.conftest import MakeSource
 
 

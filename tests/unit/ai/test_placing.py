@@ -4,9 +4,9 @@ from typing import Any
 
 import msgspec
 
-from graphnode.ai.placing import Placed, Placing, place
-from graphnode.ai.reading import Source
 from graphnode.contract.documents import decode_add_node_batch, decode_graph
+from graphnode.dev.ai.placing import Placed, Placing, place
+from graphnode.dev.ai.reading import Source
 from graphnode.rules.add_node import merge_batch
 from graphnode.rules.graph import clean_graph
 from graphnode.rules.rows import GraphChanges, StoredGraph, StoredNode

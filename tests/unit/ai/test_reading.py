@@ -8,17 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.ai.reading import (
-    CREATED,
-    IDS,
-    LISTS,
-    MESSAGES,
-    TEXTS,
-    TITLES,
-    Source,
-    UnreadableInput,
-    read_inputs,
-)
+from graphnode.dev.ai.reading import CREATED, IDS, LISTS, MESSAGES, TEXTS, TITLES, Source, UnreadableInput, read_inputs
 
 
 def read(content: Any, key: str = "in/talk.json") -> list[Source]:

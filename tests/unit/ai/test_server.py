@@ -13,12 +13,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from graphnode.ai import server
-from graphnode.ai.asked import Asked
-from graphnode.ai.bucket import Bucket
-from graphnode.ai.odd import LONGEST_DELAY_S, SIDES, Odd
-from graphnode.ai.reading import UnreadableInput
-from graphnode.ai.server import AiServer
 from graphnode.contract import envelopes
 from graphnode.contract.documents import (
     decode_add_node_batch,
@@ -39,6 +33,12 @@ from graphnode.contract.requests import (
     MicroscopeIngestFromNodeRequest,
     MicroscopeIngestRequest,
 )
+from graphnode.dev.ai import server
+from graphnode.dev.ai.asked import Asked
+from graphnode.dev.ai.bucket import Bucket
+from graphnode.dev.ai.odd import LONGEST_DELAY_S, SIDES, Odd
+from graphnode.dev.ai.reading import UnreadableInput
+from graphnode.dev.ai.server import AiServer
 from graphnode.dev.worker import STAND_IN_READY
 from graphnode.errors import InvalidEnvelope, SettingsError
 from graphnode.rules.features import match_embeddings

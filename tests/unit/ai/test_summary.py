@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from graphnode.ai.reading import Source
-from graphnode.ai.summary import PHRASES, summarize
-from graphnode.ai.words import sentences
 from graphnode.contract.documents import decode_graph, decode_summary
-from graphnode.dev.ai_server import DOCUMENTS
+from graphnode.dev.ai.reading import Source
+from graphnode.dev.ai.summary import PHRASES, summarize
+from graphnode.dev.ai.words import sentences
+from graphnode.dev.samples import DOCUMENTS
 from graphnode.rules.graph import clean_graph
 from graphnode.rules.rows import GraphRows
 from graphnode.rules.summary import recount

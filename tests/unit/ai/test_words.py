@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from graphnode.ai.words import excerpt, grams, language_of, sentences, words
+from graphnode.dev.ai.words import excerpt, grams, language_of, sentences, words
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from graphnode.ai.reading import UnreadableInput
+from graphnode.dev.ai.reading import UnreadableInput
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

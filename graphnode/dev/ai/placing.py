@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from graphnode.ai.graph import KEYWORDS, NAME_WORDS, THEMES
-from graphnode.ai.reading import Kind, Source, utc_text
-from graphnode.ai.vectors import Vectors, one_thread, vectors_of
+from graphnode.dev.ai.graph import KEYWORDS, NAME_WORDS, THEMES
+from graphnode.dev.ai.reading import Kind, Source, utc_text
+from graphnode.dev.ai.vectors import Vectors, one_thread, vectors_of
 
 #: How alike a source and the nearest of a cluster must be for it to belong there, on average of the nearest few.
 BELONGS = 0.06

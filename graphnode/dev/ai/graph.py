@@ -12,9 +12,9 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
 
-from graphnode.ai.reading import Source, utc_text
-from graphnode.ai.vectors import WIDTH, Floats, Vectors, embeddings_of, one_thread, padded, vectors_of
-from graphnode.ai.words import excerpt, language_of, sentences, words
+from graphnode.dev.ai.reading import Source, utc_text
+from graphnode.dev.ai.vectors import WIDTH, Floats, Vectors, embeddings_of, one_thread, padded, vectors_of
+from graphnode.dev.ai.words import excerpt, language_of, sentences, words
 
 #: What it is called in the documents.
 MODEL = "graphnode ai: TF-IDF of words and parts of words, truncated SVD"

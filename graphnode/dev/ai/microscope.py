@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import combinations
 from typing import Any, NamedTuple
 
-from graphnode.ai.graph import key_sentences
-from graphnode.ai.reading import Source, UnreadableInput
-from graphnode.ai.vectors import one_thread, vectors_of
-from graphnode.ai.words import excerpt, sentences, words
+from graphnode.dev.ai.graph import key_sentences
+from graphnode.dev.ai.reading import Source, UnreadableInput
+from graphnode.dev.ai.vectors import one_thread, vectors_of
+from graphnode.dev.ai.words import excerpt, sentences, words
 
 #: Characters below which a section and the next one are one part.
 SMALLEST_PART = 120

@@ -14,8 +14,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
-from graphnode.ai.reading import UnreadableInput
-from graphnode.ai.words import grams, surfaces, words
+from graphnode.dev.ai.reading import UnreadableInput
+from graphnode.dev.ai.words import grams, surfaces, words
 
 #: How wide the AI server's embeddings are (the contract).
 WIDTH = 384

@@ -6,23 +6,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from graphnode.ai.asked import Asked
-from graphnode.ai.bucket import Bucket
-from graphnode.ai.graph import Tell, make_graph
-from graphnode.ai.microscope import block_graph_of, chunks_of, parts_of
-from graphnode.ai.odd import (
-    Oddities,
-    encoded,
-    odd_batch,
-    odd_block_graph,
-    odd_chunks,
-    odd_features,
-    odd_graph,
-    odd_summary,
-)
-from graphnode.ai.placing import Placed, place
-from graphnode.ai.reading import Source, UnreadableInput, read_inputs
-from graphnode.ai.summary import summarize
 from graphnode.contract.documents import decode_graph
 from graphnode.contract.original_ids import original_id
 from graphnode.contract.requests import (
@@ -33,6 +16,23 @@ from graphnode.contract.requests import (
     MicroscopeIngestRequest,
     MicroscopeRequest,
 )
+from graphnode.dev.ai.asked import Asked
+from graphnode.dev.ai.bucket import Bucket
+from graphnode.dev.ai.graph import Tell, make_graph
+from graphnode.dev.ai.microscope import block_graph_of, chunks_of, parts_of
+from graphnode.dev.ai.odd import (
+    Oddities,
+    encoded,
+    odd_batch,
+    odd_block_graph,
+    odd_chunks,
+    odd_features,
+    odd_graph,
+    odd_summary,
+)
+from graphnode.dev.ai.placing import Placed, place
+from graphnode.dev.ai.reading import Source, UnreadableInput, read_inputs
+from graphnode.dev.ai.summary import summarize
 from graphnode.errors import InvalidDocument
 from graphnode.rules.graph import clean_graph
 from graphnode.rules.microscope import parse_task_id

@@ -21,12 +21,12 @@ import structlog
 from botocore.config import Config
 from dramatiq.middleware import TimeLimit
 
-from graphnode.ai.answers import UNANSWERABLE, Answer, answer
-from graphnode.ai.asked import ACTOR, REQUEST_QUEUE, Asked, to_message
-from graphnode.ai.bucket import Bucket
-from graphnode.ai.odd import FAILURES, LATE_DOCUMENT_S, LONGEST_DELAY_S, Odd, Oddities, odd_envelope
 from graphnode.broker import SQSBroker
 from graphnode.contract import envelopes
+from graphnode.dev.ai.answers import UNANSWERABLE, Answer, answer
+from graphnode.dev.ai.asked import ACTOR, REQUEST_QUEUE, Asked, to_message
+from graphnode.dev.ai.bucket import Bucket
+from graphnode.dev.ai.odd import FAILURES, LATE_DOCUMENT_S, LONGEST_DELAY_S, Odd, Oddities, odd_envelope
 from graphnode.errors import AwsOutage, one_line
 from graphnode.settings import AiSettings
 from graphnode.sqs.outages import Outages

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from graphnode.ai.reading import utc_text
+from graphnode.dev.ai.reading import utc_text
 from graphnode.rules.rows import ClusterRow, GraphRows, NodeRow
 from graphnode.rules.summary import totals
 
