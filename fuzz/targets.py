@@ -61,6 +61,7 @@ from graphnode.errors import (
 )
 from graphnode.operations.dead_letters import files
 from graphnode.operations.dead_letters.letters import REQUEST_QUEUE, Letter, facts_of, outline_of
+from graphnode.requests.uploads import Location
 from graphnode.rules.add_node import merge_batch
 from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph
@@ -68,7 +69,6 @@ from graphnode.rules.microscope import parse_task_id
 from graphnode.rules.rows import ClusterRow, StoredGraph, StoredNode, SubclusterRow
 from graphnode.rules.summary import recount
 from graphnode.sqs import dramatiq_messages
-from graphnode.uploads import Location
 
 T = TypeVar("T")
 

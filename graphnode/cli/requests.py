@@ -235,7 +235,7 @@ def _id(given: str | None, kind: type[RequestPayload], user: str) -> str:
 
 def _inputs(sources: tuple[str, ...], *, user: str, task_id: str) -> tuple[str, ...]:
     """The bucket of a request's inputs and the key, or prefix, of each: those that are here are put there."""
-    from graphnode.uploads import Location, uploaded
+    from graphnode.requests.uploads import Location, uploaded
 
     # An ID may be a path to nowhere: what is under the prefix is found by the task alone.
     prefix = "/".join(part.replace("/", "_") for part in ("requests", user, task_id))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from graphnode.actors.graph_generation import read_features, store_features
-from graphnode.clients import s3
+from graphnode.clients import s3 as s3_client
 from graphnode.clients.s3 import BYTES_A_BRACKET, CHUNK_BYTES, GZIP_RATIO, open_features, read_document
 from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectChanged, ObjectNotFound, ServiceBusy
 from graphnode.settings import read_settings
@@ -46,8 +46,8 @@ def s3(server: S3Stub, aws_credentials: None, monkeypatch: pytest.MonkeyPatch) -
             "GRAPHNODE_MAX_FEATURES_BYTES": str(LIMIT),
         }
     )
-    monkeypatch.setattr(s3, "settings", lambda: known)
-    monkeypatch.setattr(s3, "_client", None)
+    monkeypatch.setattr(s3_client, "settings", lambda: known)
+    monkeypatch.setattr(s3_client, "_client", None)
     server.objects.clear()
     return server
 
@@ -146,7 +146,7 @@ def test_memory_is_asked_for_before_a_document_is_read_and_more_when_it_unpacks_
     s3: S3Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(s3, "admit", lambda _name, size: asked.append(size))
+    monkeypatch.setattr(s3_client, "admit", lambda _name, size: asked.append(size))
     s3.objects["plain"] = Object(BODY)
     s3.objects["packed"] = Object(packed := gzip.compress(bytes(3 * CHUNK_BYTES)), encoding="gzip")
 
@@ -162,7 +162,7 @@ def test_arrays_and_objects_count_as_what_they_take_however_short_they_are_writt
     s3: S3Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(s3, "admit", lambda _name, size: asked.append(size))
+    monkeypatch.setattr(s3_client, "admit", lambda _name, size: asked.append(size))
     few, many = (b"{}," * (size // BYTES_A_BRACKET) for size in (LIMIT // 2 - CHUNK_BYTES, LIMIT + CHUNK_BYTES))
     s3.objects["few"] = Object(few)
     s3.objects["many"] = Object(many)

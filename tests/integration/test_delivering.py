@@ -11,7 +11,7 @@ import pytest
 from benchmarks import fcm_stub
 from benchmarks.fcm_stub import Answer, FcmServer
 from graphnode.actors.notifications import deliver_notification, enqueue
-from graphnode.clients import fcm
+from graphnode.clients import fcm as fcm_client
 from graphnode.settings import settings
 from graphnode.storage import notifications
 from graphnode.storage.database import connection
@@ -40,10 +40,10 @@ def fcm(storage: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[FcmServer]:
         for name, value in {**ENVIRONMENT, **server.environment}.items():
             monkeypatch.setenv(name, value)
         settings.cache_clear()
-        fcm.firebase.cache_clear()
+        fcm_client.firebase.cache_clear()
         yield server
         settings.cache_clear()
-        fcm.firebase.cache_clear()
+        fcm_client.firebase.cache_clear()
         if "graphnode" in firebase_admin._apps:
             firebase_admin.delete_app(firebase_admin.get_app("graphnode"))
 
@@ -233,7 +233,7 @@ def test_while_pushes_pause_rows_are_kept_and_fcm_is_left_alone(fcm: FcmServer, 
     assert fcm.calls == calls
     assert row(query, "push_status, due_at > now()") == ("PENDING", True)
     fcm.by_token.clear()
-    fcm.firebase().pause.end()
+    fcm_client.firebase().pause.end()
     deliver_notification(written)
     assert row(query) == ("SENT", 1, None)
 

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from benchmarks import fcm_stub
 from benchmarks.fcm_stub import Answer, FcmServer
-from graphnode.clients import fcm
+from graphnode.clients import fcm as fcm_client
 from graphnode.clients.fcm import Firebase, Push
 from graphnode.errors import SettingsError
 from graphnode.rules.notifications import PushText
@@ -87,7 +87,7 @@ class TestMessage:
     def test_goes_to_more_devices_than_one_call_takes(
         self, firebase: Firebase, fcm: FcmServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(fcm, "MOST_TOKENS", 10)
+        monkeypatch.setattr(fcm_client, "MOST_TOKENS", 10)
         tokens = [f"device-{number}" for number in range(25)]
         fcm.by_token["device-24"] = fcm_stub.UNREGISTERED
 
@@ -148,7 +148,7 @@ class TestAnswers:
         assert (report.reached, list(report.later), report.outage) == (1, ["iphone"], None)
 
     def test_no_answer_in_time_is_tried_later(self, fcm: FcmServer, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(fcm, "CALL_TIMEOUT_S", 1)
+        monkeypatch.setattr(fcm_client, "CALL_TIMEOUT_S", 1)
         fcm.by_token["phone"] = fcm_stub.after(fcm_stub.TAKEN, 3)
         firebase = Firebase(settings(firebase_credentials_json=fcm.credentials_json, fcm_endpoint=fcm.url))
         try:
@@ -237,8 +237,8 @@ class TestPause:
     def test_begins_and_ends_with_one_line_each(
         self, firebase: Firebase, fcm: FcmServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(fcm, "PAUSE_MIN_S", 0.001)
-        monkeypatch.setattr(fcm, "PAUSE_MAX_S", 0.001)
+        monkeypatch.setattr(fcm_client, "PAUSE_MIN_S", 0.001)
+        monkeypatch.setattr(fcm_client, "PAUSE_MAX_S", 0.001)
         fcm.by_token["phone"] = fcm_stub.UNAUTHENTICATED
 
         with capture_logs() as lines:
@@ -268,6 +268,6 @@ def test_without_credentials_nothing_can_be_sent() -> None:
 )
 def test_credentials_that_are_no_key_are_refused_by_name_and_not_shown(changes: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match=next(iter(changes)).upper()) as caught:
-        fcm.Firebase(settings(**changes))
+        fcm_client.Firebase(settings(**changes))
 
     assert "hunter2" not in str(caught.value)

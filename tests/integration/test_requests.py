@@ -29,7 +29,7 @@ from graphnode.errors import (
     TaskHasFailed,
     WrongOwner,
 )
-from graphnode.requests import Request, Requested, Requests, open_requests, sqs_client
+from graphnode.requests.client import Request, Requested, Requests, open_requests, sqs_client
 from graphnode.rules.microscope import Half
 from graphnode.settings import RequestSettings
 from graphnode.storage import database, microscope, tasks

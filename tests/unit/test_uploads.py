@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from graphnode import uploads
 from graphnode.errors import InvalidRequest
-from graphnode.uploads import Location, uploaded
+from graphnode.requests import uploads
+from graphnode.requests.uploads import Location, uploaded
 
 
 class Bucket:
