@@ -25,12 +25,12 @@ test: .venv/.installed ## run all tests, with coverage
 	@.venv/bin/python -m pytest $(WHOLE_SUITE) --cov --cov-report=term-missing:skip-covered
 
 mutants: .venv/.installed ## break the worker's promises on purpose, in a copy, and list which check sees each
-	@.venv/bin/python -m mutants
+	@.venv/bin/python -m tests.mutants
 
 CHAOS_MINUTES ?= 10
 
 chaos: .venv/.installed ## break things for CHAOS_MINUTES (10) by CHAOS_SEED (any), and check that nothing is lost or doubled
-	@.venv/bin/python -m chaos --minutes $(CHAOS_MINUTES) $(if $(CHAOS_SEED),--seed $(CHAOS_SEED))
+	@.venv/bin/python -m tests.chaos --minutes $(CHAOS_MINUTES) $(if $(CHAOS_SEED),--seed $(CHAOS_SEED))
 
 contract: .venv/.installed ## check the contract's files with ajv, AsyncAPI's parser and tsc, from npm
 	@if command -v npm >/dev/null; then npm ci --prefix contract/check --ignore-scripts --no-audit --no-fund; \
@@ -41,7 +41,7 @@ FUZZ_MINUTES ?= 10
 
 fuzz: .venv/.installed ## search each decoder for what it cannot take, FUZZ_MINUTES (10) each
 	@.venv/bin/python -c 'import atheris' 2>/dev/null || .venv/bin/python -m pip install --quiet --editable '.[fuzz]'
-	@.venv/bin/python -m fuzz --minutes $(FUZZ_MINUTES)
+	@.venv/bin/python -m tests.fuzz --minutes $(FUZZ_MINUTES)
 
 lint: .venv/.installed ## check style, format, types, and for what is unsafe
 	@.venv/bin/ruff check

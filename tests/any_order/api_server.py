@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from chaos.model.state import Document, Workspace
 from graphnode.errors import TaskHasFailed, WrongOwner
 from graphnode.storage import graphs, tasks
 from graphnode.storage.database import connection, database, user_transaction
+from tests.chaos.model.state import Document, Workspace
 
 
 def request(user_id: str, *, under_way: str) -> None:

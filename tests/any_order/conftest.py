@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from chaos.model.state import Message
 from graphnode.dev import samples
 from graphnode.storage.database import connection, database
 from tests.any_order.delivery import Bench, bench, deliver, set_up
+from tests.chaos.model.state import Message
 
 NOW = datetime(2026, 5, 24, 12, tzinfo=UTC)
 

@@ -16,7 +16,6 @@ import dramatiq
 import pytest
 from botocore.exceptions import ClientError
 
-from chaos.model.state import Message
 from graphnode.actors import broker
 from graphnode.clients import s3
 from graphnode.contract import envelopes
@@ -25,6 +24,7 @@ from graphnode.settings import Settings
 from graphnode.storage import tasks
 from graphnode.storage.database import database
 from graphnode.storage.tasks import Key
+from tests.chaos.model.state import Message
 
 #: What `objects.py` must know of a deployment.
 SETTINGS = Settings(

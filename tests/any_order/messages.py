@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from chaos.model.state import Message
+from tests.chaos.model.state import Message
 
 #: One user's ID begins with the other's, and with what separates it from an original ID.
 USERS = ("ada", "ada_b")

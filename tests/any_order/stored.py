@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from chaos.model import tables
-from chaos.model.tables import Tables
 from graphnode.storage.database import connection, database
+from tests.chaos.model import tables
+from tests.chaos.model.tables import Tables
 
 
 def stored_tables() -> Tables:

@@ -13,10 +13,6 @@ from hypothesis import event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
-from chaos.model import contract as model
-from chaos.model.contract import Refused
-from chaos.model.state import Document, Message, State, Task, Workspace
-from chaos.model.tables import differences
 from graphnode.errors import TransientError, WrongOwner, sorted_error
 from graphnode.storage.database import connection, database
 from tests.any_order import api_server
@@ -36,6 +32,10 @@ from tests.any_order.messages import (
     workspace_of,
 )
 from tests.any_order.stored import faults, pending_pushes, stored_tables
+from tests.chaos.model import contract as model
+from tests.chaos.model.contract import Refused
+from tests.chaos.model.state import Document, Message, State, Task, Workspace
+from tests.chaos.model.tables import differences
 from tests.conftest import EMPTY
 
 #: Sequences of messages that are tried: every night many, in every run some.

@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from chaos.model.state import Message
 from graphnode.clients import s3
 from graphnode.contract.envelopes import ROUTES
 from graphnode.dev import samples
@@ -18,6 +17,7 @@ from graphnode.errors import ForbiddenKey, WrongOwner
 from graphnode.storage.database import connection, database
 from tests.any_order.conftest import Play, Snapshot
 from tests.any_order.delivery import SETTINGS, Bench, deliver
+from tests.chaos.model.state import Message
 
 NOW = datetime(2026, 5, 24, 12, tzinfo=UTC)
 DOCUMENT = "task_microscope_file_ada_01J9ZZZZZZZZZZZZZZZZZZZZZA"

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from chaos.model.state import Document, Message, Workspace
 from graphnode.errors import WrongOwner
 from graphnode.storage.database import connection, database
 from tests.any_order import api_server
 from tests.any_order.delivery import deliver
 from tests.any_order.messages import WHOLE
+from tests.chaos.model.state import Document, Message, Workspace
 
 pytestmark = pytest.mark.usefixtures("in_this_process")
 

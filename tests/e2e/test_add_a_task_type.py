@@ -16,9 +16,9 @@ import pytest
 
 from graphnode.dev.env_file import write_env_file
 from graphnode.dev.localstack import LocalStack
-from mutants.run import LEFT_OUT
 from tests.e2e.ai_server import AiServer
 from tests.e2e.conftest import StartWorker
+from tests.mutants.run import LEFT_OUT
 
 PROJECT = Path(__file__).parents[2]
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from chaos.run import SHORT, run
-from chaos.seeds import read_seeds
+from tests.chaos.run import SHORT, run
+from tests.chaos.seeds import read_seeds
 
 SEEDS = [kept.seed for kept in read_seeds() if kept.minutes is None]
 

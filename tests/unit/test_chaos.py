@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from chaos.checker import Found, Letter, Notified, Take, Verdict, check
-from chaos.faults import STRIKES
-from chaos.journal import Effect, PushStep
-from chaos.model import contract
-from chaos.model.state import Message, Notification, State, Summary
-from chaos.report import WRONG, Struck, last_line, recoveries_s
-from chaos.run import SHORT, profile_of
-from chaos.schedule import KINDS, draw_schedule
-from chaos.seeds import Kept, keep_seed, read_seeds
-from chaos.traffic import Delivery, Traffic, draw_traffic
+from tests.chaos.checker import Found, Letter, Notified, Take, Verdict, check
+from tests.chaos.faults import STRIKES
+from tests.chaos.journal import Effect, PushStep
+from tests.chaos.model import contract
+from tests.chaos.model.state import Message, Notification, State, Summary
+from tests.chaos.report import WRONG, Struck, last_line, recoveries_s
+from tests.chaos.run import SHORT, profile_of
+from tests.chaos.schedule import KINDS, draw_schedule
+from tests.chaos.seeds import Kept, keep_seed, read_seeds
+from tests.chaos.traffic import Delivery, Traffic, draw_traffic
 
 NOON = datetime(2026, 5, 24, 12, tzinfo=UTC)
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuzz.checks import Finding
-from fuzz.corpus import CORPUS, kept, seeds
-from fuzz.mutations import mutated
-from fuzz.targets import TARGETS, features, graph
+from tests.fuzz.checks import Finding
+from tests.fuzz.corpus import CORPUS, kept, seeds
+from tests.fuzz.mutations import mutated
+from tests.fuzz.targets import TARGETS, features, graph
 
 #: The most bytes that all that is kept may have.
 MOST_KEPT_BYTES = 200_000
@@ -46,7 +46,7 @@ def test_the_corpus_is_small_and_has_something_for_each_target() -> None:
 
 
 def test_a_target_raises_for_what_it_is_to_find(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fuzz.checks.INTEGERS", range(1))
+    monkeypatch.setattr("tests.fuzz.checks.INTEGERS", range(1))
     with pytest.raises(Finding, match=r"graph_nodes\.num_messages is 21"):
         graph(seeds("graph")[0])
 

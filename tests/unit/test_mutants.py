@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-import mutants
-from mutants.__main__ import REPOSITORY
-from mutants.catalogue import CATALOGUE, Mutant, OutdatedMutant
-from mutants.run import ChecksFail, Outcome, Verdict, try_all
+from tests.mutants.__main__ import REPOSITORY
+from tests.mutants.catalogue import CATALOGUE, Mutant, OutdatedMutant
+from tests.mutants.run import ChecksFail, Outcome, Verdict, try_all
 
 COUNTING = "def after(number):\n    return number + 1\n"
 
@@ -58,7 +57,7 @@ MUTANTS = [
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small repository, with what the checks are run with."""
     made = tmp_path_factory.mktemp("repository")
-    shutil.copytree(Path(mutants.__file__).parent, made / "mutants")
+    shutil.copytree(REPOSITORY / "tests" / "mutants", made / "tests" / "mutants")
     (made / "counting.py").write_text(COUNTING)
     for name, text in CHECKS.items():
         (made / name).parent.mkdir(exist_ok=True)
@@ -70,7 +69,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def outcomes(made: Path) -> Iterator[dict[str, Outcome]]:
     """What became of the mutants of the small repository, by name."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("mutants.run.PATIENCE_S", 6.0)
+        patched.setattr("tests.mutants.run.PATIENCE_S", 6.0)
         yield {outcome.name: outcome for outcome in try_all(made, MUTANTS, jobs=2)}
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from chaos.model.state import (
+from tests.chaos.model.state import (
     Cluster,
     Document,
     Edge,

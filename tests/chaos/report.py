@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from chaos.checker import Found, Verdict, repeated_pushes
-from chaos.schedule import KINDS
+from tests.chaos.checker import Found, Verdict, repeated_pushes
+from tests.chaos.schedule import KINDS
 
 #: What is counted of what is wrong.
 WRONG = (

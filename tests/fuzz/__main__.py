@@ -1,4 +1,4 @@
-"""`python -m fuzz [TARGET …] [--minutes 10] [--seed N]`: each target so long, and what was found."""
+"""`python -m tests.fuzz [TARGET …] [--minutes 10] [--seed N]`: each target so long, and what was found."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from fuzz.corpus import CORPUS, inputs, keep, seeds
-from fuzz.targets import TARGETS
+from tests.fuzz.corpus import CORPUS, inputs, keep, seeds
+from tests.fuzz.targets import TARGETS
 
 #: Seconds that an input may take, and the megabytes that the process may have.
 LONGEST_S = 20
@@ -44,12 +44,12 @@ class Run(NamedTuple):
 
 def main() -> None:
     """Fuzz, say what was found, and end with 1 if that is anything."""
-    parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)}; all if none is given")
     parser.add_argument("--minutes", type=float, default=10, help="for each target (default: 10)")
     parser.add_argument("--seed", type=int, help="of libFuzzer's choices; a new one if none is given")
     parser.add_argument("--folder", type=Path, default=Path(".fuzz"), help="for findings and inputs (default: .fuzz)")
-    parser.add_argument("--keep", action="store_true", help="put into fuzz/corpus what reached something new")
+    parser.add_argument("--keep", action="store_true", help="put into tests/fuzz/corpus what reached something new")
     asked = parser.parse_args()
     if unknown := set(asked.targets) - set(TARGETS):
         parser.error(f"no such target: {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}")
@@ -112,8 +112,8 @@ def _engine(target: str, found: Path, findings: Path, *, seconds: int, seed: int
     (CORPUS / target).mkdir(exist_ok=True)
     command = [sys.executable, "-m", "fuzz.engine", target, str(findings), *options]
     runs, edges, told = 0, 0, time.monotonic()
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace") as process:  # noqa: S603
-        assert process.stderr is not None  # noqa: S101
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace") as process:
+        assert process.stderr is not None
         said: list[str] = []
         for line in process.stderr:
             said = [*said[-20:], line]

@@ -14,18 +14,18 @@ from typing import NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from chaos import journal, report
-from chaos.checker import Found, Letter, Notified, Verdict, check
-from chaos.faults import struck
-from chaos.model.tables import faults as inconsistencies
-from chaos.model.tables import read_tables
-from chaos.report import Struck
-from chaos.schedule import KINDS, LANES, Fault, draw_schedule
-from chaos.sender import Sender
-from chaos.stack import Stack, running_stack
-from chaos.traffic import Traffic, draw_traffic
 from graphnode.dev import outcomes
 from graphnode.dev.aws import dead_letter_url
+from tests.chaos import journal, report
+from tests.chaos.checker import Found, Letter, Notified, Verdict, check
+from tests.chaos.faults import struck
+from tests.chaos.model.tables import faults as inconsistencies
+from tests.chaos.model.tables import read_tables
+from tests.chaos.report import Struck
+from tests.chaos.schedule import KINDS, LANES, Fault, draw_schedule
+from tests.chaos.sender import Sender
+from tests.chaos.stack import Stack, running_stack
+from tests.chaos.traffic import Traffic, draw_traffic
 
 #: Seconds between two lines of progress.
 TELL_S = 5.0

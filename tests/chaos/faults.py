@@ -11,11 +11,11 @@ from contextlib import AbstractContextManager, contextmanager
 
 import psycopg2
 
-from chaos.proxy import Mode
-from chaos.schedule import KINDS, Fault
-from chaos.stack import Stack
-from chaos.workers import START_TIMEOUT_S, SupervisedWorker, send
 from graphnode.dev.postgres import PostgresError
+from tests.chaos.proxy import Mode
+from tests.chaos.schedule import KINDS, Fault
+from tests.chaos.stack import Stack
+from tests.chaos.workers import START_TIMEOUT_S, SupervisedWorker, send
 
 #: Seconds between two blows of a fault that strikes again and again.
 BLOW_S = 0.3

@@ -18,16 +18,6 @@ import dramatiq
 import msgspec
 from dramatiq.brokers.stub import StubBroker
 
-from fuzz.checks import (
-    INTEGERS,
-    Finding,
-    refused,
-    same,
-    stored_json,
-    stored_key,
-    stored_rows,
-    stored_text,
-)
 from graphnode.clients.s3 import Document, check_key
 from graphnode.contract import object_keys
 from graphnode.contract.documents import (
@@ -69,6 +59,7 @@ from graphnode.rules.microscope import parse_task_id
 from graphnode.rules.rows import ClusterRow, StoredGraph, StoredNode, SubclusterRow
 from graphnode.rules.summary import recount
 from graphnode.sqs import dramatiq_messages
+from tests.fuzz.checks import INTEGERS, Finding, refused, same, stored_json, stored_key, stored_rows, stored_text
 
 T = TypeVar("T")
 

@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, NamedTuple
 
-from chaos import documents
-from chaos.model.state import Document, Message, Workspace
+from tests.chaos import documents
+from tests.chaos.model.state import Document, Message, Workspace
 
 #: When the producer's clock starts. It shows the order of results to the worker, and the day does not matter.
 START = datetime(2026, 5, 24, 8, 0, tzinfo=UTC)

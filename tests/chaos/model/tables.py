@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from chaos.model import state
-from chaos.model.contract import DROPPED_EDGES
+from tests.chaos.model import state
+from tests.chaos.model.contract import DROPPED_EDGES
 
 #: Rows by the name of their table.
 Tables: TypeAlias = Mapping[str, list[tuple[Any, ...]]]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 class OutdatedMutant(Exception):
-    """The source has changed: rewrite these mutants in mutants/catalogue.py."""
+    """The source has changed: rewrite these mutants in tests/mutants/catalogue.py."""
 
 
 @dataclass(frozen=True, kw_only=True)

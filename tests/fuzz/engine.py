@@ -1,4 +1,4 @@
-"""One target in a process of its own, fed by atheris: `python -m fuzz.engine TARGET FINDINGS [libFuzzer's options]`.
+"""One target in a process of its own, fed by atheris: `python -m tests.fuzz.engine TARGET FINDINGS [libFuzzer's options]`.
 
 A finding is written down, and the search goes on. What takes too long or too much memory ends the process: libFuzzer
 writes down what did.
@@ -18,8 +18,8 @@ def main() -> None:
     """Fuzz until libFuzzer ends the process."""
     program, name, folder, *options = sys.argv
     with atheris.instrument_imports(include=["graphnode"]):
-        from fuzz.targets import TARGETS
-    from fuzz.mutations import mutated
+        from tests.fuzz.targets import TARGETS
+    from tests.fuzz.mutations import mutated
 
     target, findings = TARGETS[name], Path(folder)
 

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from chaos.journal import Effect, PushStep
-from chaos.model import contract
-from chaos.model.contract import ENDED_BY, Refused
-from chaos.model.state import Message, Notification, State
-from chaos.model.tables import Tables
-from chaos.traffic import Traffic
+from tests.chaos.journal import Effect, PushStep
+from tests.chaos.model import contract
+from tests.chaos.model.contract import ENDED_BY, Refused
+from tests.chaos.model.state import Message, Notification, State
+from tests.chaos.model.tables import Tables
+from tests.chaos.traffic import Traffic
 
 #: How a registration token begins that FCM no longer knows.
 GONE = "gone"

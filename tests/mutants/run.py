@@ -17,8 +17,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from mutants.catalogue import Mutant
-from mutants.reporting import REPORT, Event, events
+from tests.mutants.catalogue import Mutant
+from tests.mutants.reporting import REPORT, Event, events
 
 #: What a copy of the repository does without.
 LEFT_OUT = shutil.ignore_patterns(
@@ -203,8 +203,18 @@ def run_checks(root: Path, checks: Sequence[str], *, limit_s: float) -> Ran:
         }
         began = time.monotonic()
         with output.open("wb") as file:
-            process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "mutants.reporting", *checks],
+            process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "pytest",
+                    "-q",
+                    "-p",
+                    "no:cacheprovider",
+                    "-p",
+                    "tests.mutants.reporting",
+                    *checks,
+                ],
                 cwd=root,
                 env=environment,
                 stdin=subprocess.DEVNULL,

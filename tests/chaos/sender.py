@@ -10,9 +10,9 @@ from collections.abc import Mapping
 import psycopg2
 from botocore.exceptions import BotoCoreError, ClientError
 
-from chaos import journal
-from chaos.stack import Stack
-from chaos.traffic import Delivery
+from tests.chaos import journal
+from tests.chaos.stack import Stack
+from tests.chaos.traffic import Delivery
 
 #: Seconds until a call that failed is made again.
 RETRY_S = 0.5

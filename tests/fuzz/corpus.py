@@ -12,12 +12,12 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-from fuzz.targets import NOON, TARGETS, Target
 from graphnode.contract import object_keys
 from graphnode.contract.envelopes import ROUTES
 from graphnode.contract.schemas.examples import EXAMPLES
 from graphnode.operations.dead_letters.files import Line
 from graphnode.operations.dead_letters.letters import Letter
+from tests.fuzz.targets import NOON, TARGETS, Target
 
 #: A folder a target.
 CORPUS = Path(__file__).parent / "corpus"

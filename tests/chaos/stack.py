@@ -14,15 +14,15 @@ import psycopg2
 from benchmarks.fcm_stub import DROPPED, INTERNAL, TAKEN, TAKEN_AND_DROPPED, UNAVAILABLE, UNREGISTERED, FcmServer
 from benchmarks.fcm_stub import Answer as FcmAnswer
 from benchmarks.fcm_stub import Message as FcmMessage
-from chaos import journal
-from chaos.checker import GONE, Take
-from chaos.proxy import FaultProxy
-from chaos.traffic import Traffic
-from chaos.workers import SupervisedWorker
 from graphnode.dev.aws import s3_client, sqs_client
 from graphnode.dev.localstack import HOST, LocalStack
 from graphnode.dev.postgres import EmbeddedPostgres, start_postgres
 from graphnode.dev.stack import bring_up_to_date, environment_of
+from tests.chaos import journal
+from tests.chaos.checker import GONE, Take
+from tests.chaos.proxy import FaultProxy
+from tests.chaos.traffic import Traffic
+from tests.chaos.workers import SupervisedWorker
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -1,4 +1,4 @@
-"""`make mutants`, or `python -m mutants`: tries every mutation of the catalogue, and says which check caught it."""
+"""`make mutants`, or `python -m tests.mutants`: tries every mutation of the catalogue, and says which check caught it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from textwrap import shorten
 
 import click
 
-from mutants.catalogue import CATALOGUE, OutdatedMutant
-from mutants.run import CAUGHT, ChecksFail, Outcome, try_all
+from tests.mutants.catalogue import CATALOGUE, OutdatedMutant
+from tests.mutants.run import CAUGHT, ChecksFail, Outcome, try_all
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 #: The most of a test's message that is printed.
 MESSAGE_CHARACTERS = 140
@@ -28,7 +28,7 @@ MESSAGE_CHARACTERS = 140
 def main(names: Sequence[str], jobs: int, as_json: bool) -> None:
     """Break what the worker promises, a promise at a time, in a copy: each time a check must fail."""
     if unknown := set(names) - {mutant.name for mutant in CATALOGUE}:
-        raise click.UsageError(f"There is no mutant {', '.join(sorted(unknown))} in mutants/catalogue.py.")
+        raise click.UsageError(f"There is no mutant {', '.join(sorted(unknown))} in tests/mutants/catalogue.py.")
     chosen = [mutant for mutant in CATALOGUE if not names or mutant.name in names]
     began, outcomes = time.monotonic(), list[Outcome]()
     try:

@@ -1,4 +1,4 @@
-"""`python -m chaos`: one run, which ends with one line of JSON; exit code 1 when anything is wrong."""
+"""`python -m tests.chaos`: one run, which ends with one line of JSON; exit code 1 when anything is wrong."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from functools import partial
 
 import click
 
-from chaos.report import WRONG
-from chaos.run import SHORT, Outcome, profile_of, run
-from chaos.seeds import Kept, keep_seed, read_seeds
+from tests.chaos.report import WRONG
+from tests.chaos.run import SHORT, Outcome, profile_of, run
+from tests.chaos.seeds import Kept, keep_seed, read_seeds
 
 #: Differences that are shown; the folder has all.
 SHOWN = 40
@@ -21,7 +21,7 @@ SHOWN = 40
 @click.option("--minutes", default=10.0, show_default=True, help="How long it takes, about.")
 @click.option("--short", is_flag=True, help="The profile of `make test`: about a minute.")
 @click.option("--seed", type=int, help="Which traffic and which faults; without it, any.")
-@click.option("--regressions", is_flag=True, help="Do all runs of chaos/seeds.txt, in place of one.")
+@click.option("--regressions", is_flag=True, help="Do all runs of tests/chaos/seeds.txt, in place of one.")
 @click.option("--json", "quiet", is_flag=True, help="The last line only.")
 def main(minutes: float, short: bool, seed: int | None, regressions: bool, quiet: bool) -> None:
     """Send results to real workers while things break, then compare every table with the contract's model."""
@@ -43,7 +43,7 @@ def _run(kept: Kept, *, quiet: bool) -> Outcome:
         if (more := len(outcome.verdict.lines) - SHOWN) > 0:
             explain(f"… and {more} more")
         explain(f"State and logs are in {outcome.folder}; docs/chaos.md says how to read them.")
-        explain("The seed is kept in chaos/seeds.txt.")
+        explain("The seed is kept in tests/chaos/seeds.txt.")
     click.echo(outcome.line)
     return outcome
 

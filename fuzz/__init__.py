@@ -1,5 +1,0 @@
-"""Everything that decodes what came from outside, fed with what nobody would send (docs/fuzzing.md).
-
-A target is a function that takes bytes and raises on a finding, and on nothing else. `python -m fuzz` feeds them from a
-coverage-guided fuzzer; `make test` replays `fuzz/corpus` through them.
-"""
