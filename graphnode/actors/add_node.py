@@ -8,10 +8,10 @@ import dramatiq
 
 from graphnode.actors.effects import effects_of, is_repeated
 from graphnode.clients.s3 import read_document
-from graphnode.contract.documents import decode_add_node_batch
+from graphnode.contract.decoding import decode_add_node_batch
 from graphnode.contract.envelopes import RESULT_QUEUE, AddNodeResult, Envelope
+from graphnode.contract.notifications import NodesCompleted, NodesFailed
 from graphnode.rules.add_node import merge_batch
-from graphnode.rules.notifications import NodesCompleted, NodesFailed
 from graphnode.storage import graphs
 
 

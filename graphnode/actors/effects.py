@@ -9,8 +9,8 @@ from datetime import datetime
 from graphnode.actors.notifications import enqueue
 from graphnode.clients.s3 import check_keys
 from graphnode.contract.envelopes import Envelope, Payload, ResultPayload
+from graphnode.contract.notifications import Notice
 from graphnode.contract.repairs import Warnings
-from graphnode.rules.notifications import Notice
 from graphnode.storage import notifications, tasks, users
 from graphnode.storage.database import user_transaction
 from graphnode.storage.tasks import FailureReason, Key, TaskStatus

@@ -11,17 +11,12 @@ import dramatiq
 from graphnode.actors.effects import effects_of, is_repeated
 from graphnode.actors.optional import left_out_if_faulty, read_optional
 from graphnode.clients.s3 import open_features, read_document
-from graphnode.contract.documents import (
-    SummaryDocument,
-    decode_graph,
-    decode_summary,
-    read_conversations,
-    read_embeddings,
-)
+from graphnode.contract.decoding import decode_graph, decode_summary, read_conversations, read_embeddings
+from graphnode.contract.documents import SummaryDocument
 from graphnode.contract.envelopes import RESULT_QUEUE, Envelope, GraphGenerationResult
+from graphnode.contract.notifications import GraphCompleted, GraphFailed
 from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph
-from graphnode.rules.notifications import GraphCompleted, GraphFailed
 from graphnode.rules.rows import GraphRows
 from graphnode.rules.summary import recount
 from graphnode.storage import graphs, summaries

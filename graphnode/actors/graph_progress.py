@@ -6,7 +6,7 @@ import dramatiq
 
 from graphnode.actors.effects import effects_of
 from graphnode.contract.envelopes import RESULT_QUEUE, Envelope, GraphGenerationProgress
-from graphnode.rules.notifications import GraphProgress
+from graphnode.contract.notifications import GraphProgress
 from graphnode.storage import tasks
 
 

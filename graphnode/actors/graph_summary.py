@@ -6,10 +6,10 @@ import dramatiq
 
 from graphnode.actors.effects import effects_of, is_repeated
 from graphnode.clients.s3 import read_document
-from graphnode.contract.documents import decode_summary
+from graphnode.contract.decoding import decode_summary
 from graphnode.contract.envelopes import RESULT_QUEUE, Envelope, GraphSummaryResult
+from graphnode.contract.notifications import SummaryCompleted, SummaryFailed
 from graphnode.contract.repairs import Warnings
-from graphnode.rules.notifications import SummaryCompleted, SummaryFailed
 from graphnode.rules.summary import recount
 from graphnode.storage import graphs, summaries
 

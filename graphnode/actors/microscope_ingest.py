@@ -9,12 +9,13 @@ import msgspec
 
 from graphnode.actors.effects import Effects, effects_of, is_repeated
 from graphnode.clients.s3 import read_document
-from graphnode.contract.documents import decode_block_graph, decode_chunks
+from graphnode.contract.decoding import decode_block_graph, decode_chunks
 from graphnode.contract.envelopes import RESULT_QUEUE, Envelope, MicroscopeIngestResult
+from graphnode.contract.notifications import DocumentCompleted, DocumentFailed, workspace_completed
 from graphnode.contract.repairs import Warnings
+from graphnode.contract.task_ids import MicroscopeTask, View, parse_task_id
 from graphnode.errors import InvalidEnvelope, WrongOwner
-from graphnode.rules.microscope import MicroscopeTask, View, graph_keys, parse_task_id
-from graphnode.rules.notifications import DocumentCompleted, DocumentFailed, workspace_completed
+from graphnode.rules.microscope import graph_keys
 from graphnode.storage import microscope
 from graphnode.storage.microscope import DocumentStatus, Recorded
 

@@ -13,8 +13,8 @@ import msgspec
 import structlog
 
 from graphnode.clients.fcm_answers import Answer, Gone, Later, Outage, Refused, sorted_answer
+from graphnode.contract.notifications import PushText
 from graphnode.errors import SettingsError
-from graphnode.rules.notifications import PushText
 from graphnode.rules.pushes import PushReport, without_answer
 from graphnode.settings import PushSettings, Settings, settings
 from graphnode.steps import step

@@ -9,18 +9,11 @@ repaired and counted. Of a key that an object has twice, the last one counts.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 
-from graphnode.contract.repairs import Warnings, without_lone_surrogates, without_not_finite, without_nul
-from graphnode.contract.streams import BYTE_ORDER_MARK, Source, elements
 from graphnode.contract.values import MAX_INTEGER
-from graphnode.errors import InvalidDocument
-from graphnode.steps import step
-from graphnode.text import excerpt
 
 #: Longest ID in characters. PostgreSQL indexes at most 2,704 bytes of a row: this ID and its user's, four bytes each.
 MAX_ID_LENGTH = 450
@@ -36,12 +29,6 @@ ClusterId = (
 Moment = str | float | None
 #: A value that is only ever shown: stored as it comes.
 Shown = str | int | float | bool | None
-
-#: The most conversations of a features document: their names are all that is in memory of it.
-MOST_CONVERSATIONS = 1_000_000
-
-#: Levels below the root that typed objects reach at most (block graph → blocks → block → micro graph).
-TYPED_LEVELS = 6
 
 
 class GraphNode(msgspec.Struct, frozen=True, gc=False):
@@ -444,209 +431,7 @@ class BlockGraph(msgspec.Struct, frozen=True, gc=False):
     """Why the blocks are in this order."""
 
 
-T = TypeVar("T")
-
-_GRAPH_FILE = msgspec.json.Decoder(GraphFile, strict=False)
-_SUMMARY = msgspec.json.Decoder(SummaryDocument, strict=False)
-_ADD_NODE_BATCH = msgspec.json.Decoder(AddNodeBatch, strict=False)
-_CHUNKS: msgspec.json.Decoder[list[Chunk] | Chunk] = msgspec.json.Decoder(list[Chunk] | Chunk, strict=False)
-_OBJECT = msgspec.json.Decoder(dict[str, Any])
-
 # msgspec learns a type at its first use, and crashes the process when two threads make it do so at once. The decoders
 # above have taught it theirs; these are for what is converted.
 for _converted_type in (GraphCluster, BlockGraph):
     msgspec.json.Decoder(_converted_type)
-
-
-def decode_graph(raw: bytes, *, warnings: Warnings | None = None) -> GraphDocument:
-    """Decode the graph document of a graph generation.
-
-    Parameters:
-      raw: the object's bytes: UTF-8 JSON, with or without byte order mark.
-      warnings: repairs of the text are counted here.
-
-    Raises InvalidDocument with the path in the document, what was expected there and what was found.
-    """
-    file = _read(raw, _GRAPH_FILE, warnings)
-    metadata = dict(file.metadata)
-    clusters = _converted(metadata.pop("clusters", None) or {}, dict[str, Any], at="metadata.clusters")
-    return GraphDocument(
-        nodes=file.nodes,
-        edges=file.edges,
-        subclusters=file.subclusters,
-        metadata=metadata,
-        clusters={
-            cluster_id: _converted(
-                cluster, GraphCluster, at=f"metadata.clusters.{excerpt(cluster_id)}", log_at="metadata.clusters[…]"
-            )
-            for cluster_id, cluster in clusters.items()
-            if cluster is not None and cluster != ""
-        },
-    )
-
-
-def read_conversations(source: Source) -> Iterator[str | None]:
-    """The original IDs of a features document's conversations, in order, read as they come.
-
-    It reads no further than it must: whoever writes `conversations` first, as the AI server does, spares the rest.
-    None stands for an ID that is not given, or that no node can have.
-
-    Raises InvalidDocument.
-    """
-    for index, conversation in enumerate(elements(source, "conversations", required=True)):
-        if not isinstance(conversation, dict):
-            raise InvalidDocument(f"conversations[{index}]: expected object, got {_described(conversation)}")
-        if index == MOST_CONVERSATIONS:
-            raise InvalidDocument(f"conversations: expected at most {MOST_CONVERSATIONS}, got more")
-        name = conversation.get("orig_id")
-        if name is None or isinstance(name, dict | list) or len(name := str(name).replace("\0", "")) > MAX_ID_LENGTH:
-            yield None
-        else:
-            yield name
-
-
-def read_embeddings(source: Source) -> Iterator[list[float | None]]:
-    """The rows of a features document, read as they come; a row that is not given is empty.
-
-    Raises InvalidDocument.
-    """
-    for index, row in enumerate(elements(source, "embeddings")):
-        try:
-            yield msgspec.convert(row or [], list[float | None], strict=False)
-        except msgspec.ValidationError as error:
-            raise _explained(str(error), row, f"embeddings[{index}]") from None
-
-
-def decode_summary(raw: bytes, *, warnings: Warnings | None = None) -> SummaryDocument:
-    """Decode a summary document. Parameters and errors are those of decode_graph."""
-    return _read(raw, _SUMMARY, warnings)
-
-
-def decode_add_node_batch(raw: bytes, *, warnings: Warnings | None = None) -> AddNodeBatch:
-    """Decode an add-node batch. Parameters and errors are those of decode_graph."""
-    return _read(raw, _ADD_NODE_BATCH, warnings)
-
-
-def decode_chunks(raw: bytes, *, warnings: Warnings | None = None) -> list[Chunk]:
-    """Decode a microscope's standardized document: an array of chunks, or one chunk.
-
-    Parameters and errors are those of decode_graph.
-    """
-    chunks = _read(raw, _CHUNKS, warnings)
-    return chunks if isinstance(chunks, list) else [chunks]
-
-
-def decode_block_graph(raw: bytes, *, warnings: Warnings | None = None) -> BlockGraph:
-    """Decode a microscope's block graph, bare or inside `block_graph`.
-
-    Parameters and errors are those of decode_graph.
-    """
-    document = _read(raw, _OBJECT, warnings)
-    graph = document.get("block_graph") or document
-    if isinstance(graph, dict) and isinstance(graph.get("blocks"), list):
-        for block in graph["blocks"]:
-            if isinstance(block, dict) and block.get("block_id") in (None, ""):
-                block["block_id"] = block.pop("id", None)
-    return _converted(graph, BlockGraph, at="" if graph is document else "block_graph")
-
-
-def _read(raw: bytes, decoder: msgspec.json.Decoder[T], warnings: Warnings | None) -> T:
-    """Decode. What fails is read a second time: slower, but that forgives more and can say what is wrong."""
-    warnings = {} if warnings is None else warnings
-    text = without_nul(raw.removeprefix(BYTE_ORDER_MARK), warnings)
-    try:
-        with step("decode"):
-            try:
-                return decoder.decode(text)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                return _converted(_parsed(text, warnings), decoder.type)
-    except RecursionError:
-        raise InvalidDocument("not a document: arrays or objects are nested too deep") from None
-
-
-def _parsed(text: bytes, warnings: Warnings) -> Any:
-    """The JSON value of a text. Raises InvalidDocument, naming the byte, if it is none."""
-    if not text.strip():
-        raise InvalidDocument("not JSON: empty")
-    try:
-        text.decode()
-    except UnicodeDecodeError as error:
-        found = text[error.start]
-        raise InvalidDocument(f"not UTF-8: byte 0x{found:02x} at byte {error.start}") from None
-    text = without_lone_surrogates(text, warnings)
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
-        finite = without_not_finite(text, warnings)
-        if finite != text:
-            return _parsed(finite, warnings)
-        raise _malformed(str(error), text) from None
-
-
-def _malformed(problem: str, text: bytes) -> InvalidDocument:
-    if not (found := re.search(r"\(byte (\d+)\)$", problem)):
-        problem = problem.partition(" - at ")[0]
-        return InvalidDocument(f"not JSON: {problem[0].lower()}{problem[1:]} ({len(text)} bytes)")
-    position = int(found[1])
-    surroundings = text[max(0, position - 20) : position + 20].decode(errors="ignore")
-    said = f"not JSON: {problem.removeprefix('JSON is malformed: ')}"
-    return InvalidDocument(f"{said}, near {surroundings!r}", log=said)
-
-
-def _converted(value: Any, kind: type[T], *, at: str = "", log_at: str | None = None) -> T:
-    """Give a parsed value its type; if need be without the fields that are there but not given, which it then loses.
-
-    Parameters:
-      at: the value's path in the document.
-      log_at: the path as logs name it, if `at` holds a name of the document's own.
-
-    Raises InvalidDocument.
-    """
-    try:
-        return msgspec.convert(value, kind, strict=False)
-    except msgspec.ValidationError:
-        pass
-    _drop_not_given(value, TYPED_LEVELS)
-    try:
-        return msgspec.convert(value, kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise _explained(str(error), value, at, log_at=log_at) from None
-
-
-def _drop_not_given(value: Any, levels: int) -> None:
-    """Take out what is null or "", in the value itself: the contract's other ways to say "absent"."""
-    if levels < 0:
-        return
-    if isinstance(value, dict):
-        for name in [name for name, field in value.items() if field is None or field == ""]:
-            del value[name]
-    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    for item in inside:
-        _drop_not_given(item, levels - 1)
-
-
-def _explained(problem: str, document: Any, at: str, *, log_at: str | None = None) -> InvalidDocument:
-    """What msgspec found wrong with a document: the path, what was expected, what is there."""
-    problem, _, path = problem.partition(" - at `$")
-    path = path.removesuffix("`")
-    value = document
-    for name, index in re.findall(r"\.([^.\[]+)|\[(\d+)\]", path):
-        value = value[name] if name else value[int(index)]
-    place, log_place = (f"{start}{path}" if start else path.removeprefix(".") for start in (at, log_at or at))
-    if missing := re.fullmatch("Object missing required field `(.+)`", problem):
-        said = f".{missing[1]}: required, but not given"
-        return InvalidDocument(f"{place}{said}".removeprefix("."), log=f"{log_place}{said}".removeprefix("."))
-    expected = problem.partition(", got ")[0].replace(" | null", "").replace(" | ", " or ").replace("`", "")
-    said = f": {expected[0].lower()}{expected[1:]}"
-    return InvalidDocument(
-        f"{place or 'the document'}{said}, got {_described(value)}",
-        log=f"{log_place or 'the document'}{said}",
-    )
-
-
-def _described(value: Any) -> str:
-    if isinstance(value, dict):
-        return "object"
-    if isinstance(value, list):
-        return "array"
-    return excerpt(msgspec.json.encode(value).decode())

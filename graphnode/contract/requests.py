@@ -11,8 +11,8 @@ from ulid import ULID
 
 from graphnode.contract import object_keys
 from graphnode.contract.envelopes import LONGEST_ID, LONGEST_TASK_ID
+from graphnode.contract.task_ids import SUFFIXES, parse_task_id
 from graphnode.errors import InvalidRequest
-from graphnode.rules.microscope import SUFFIXES, parse_task_id
 from graphnode.sqs.queues import LARGEST_MESSAGE_BYTES
 from graphnode.text import LONGEST_PROBLEM, excerpt
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import boto3.session
 from botocore.config import Config
 
+from graphnode.contract.notifications import workspace_completed
 from graphnode.contract.requests import (
     AddNodeRequest,
     AnyRequest,
@@ -31,6 +32,7 @@ from graphnode.contract.requests import (
     message_of,
     new_task_id,
 )
+from graphnode.contract.task_ids import parse_task_id
 from graphnode.errors import (
     AlreadyRunning,
     GraphNodeError,
@@ -39,8 +41,6 @@ from graphnode.errors import (
     one_line,
     sorted_error,
 )
-from graphnode.rules.microscope import parse_task_id
-from graphnode.rules.notifications import workspace_completed
 from graphnode.settings import RequestSettings, read_request_settings
 from graphnode.sqs.queues import LARGEST_MESSAGE_BYTES
 from graphnode.storage import graphs, microscope, notifications, tasks

@@ -8,8 +8,9 @@ from typing import Any, Literal, NamedTuple
 from peewee import CompositeKey, IntegerField, TextField, fn
 from playhouse.postgres_ext import DateTimeTZField
 
+from graphnode.contract.task_ids import Half, View
 from graphnode.errors import WrongOwner
-from graphnode.rules.microscope import Half, View, document_status
+from graphnode.rules.microscope import document_status
 from graphnode.steps import is_step
 from graphnode.storage.database import JsonField, Table, connection
 

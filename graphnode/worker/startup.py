@@ -19,9 +19,9 @@ from graphnode.broker import SQSBroker
 from graphnode.clients import fcm, s3
 from graphnode.contract import envelopes
 from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
+from graphnode.contract.task_ids import parse_task_id
 from graphnode.contract.timeouts import task_timeouts
 from graphnode.errors import AwsOutage, DatabaseOutage, GraphNodeError, OutageError, ServiceBusy, sorted_error
-from graphnode.rules.microscope import parse_task_id
 from graphnode.settings import read_log_settings, settings
 from graphnode.sqs.deliveries import Delivery
 from graphnode.sqs.outages import PROBE_MAX_S, Outages

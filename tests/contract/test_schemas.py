@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphnode.contract.envelopes import NOTIFICATION_QUEUE
+from graphnode.contract.notifications import Notice
 from graphnode.contract.schemas.asyncapi import asyncapi
 from graphnode.contract.schemas.examples import EXAMPLES, example_of
 from graphnode.contract.schemas.export import contract_files, export, outdated
 from graphnode.contract.schemas.json_schemas import schemas
 from graphnode.contract.schemas.structs import Schema, descriptions, number_text
 from graphnode.errors import DeclarationError
-from graphnode.rules.notifications import Notice
 from tests.contract.drawing import drawn
 from tests.contract.verdicts import refusal
 

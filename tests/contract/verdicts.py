@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from graphnode.contract.documents import (
+from graphnode.contract.decoding import (
     decode_add_node_batch,
     decode_block_graph,
     decode_chunks,
@@ -19,9 +19,9 @@ from graphnode.contract.documents import (
     read_embeddings,
 )
 from graphnode.contract.envelopes import LONGEST_TASK_ID, peek, to_message
+from graphnode.contract.notifications import NOTICES
 from graphnode.contract.requests import KINDS
 from graphnode.errors import GraphNodeError
-from graphnode.rules.notifications import NOTICES
 
 SENT_AT = datetime(2026, 5, 24, tzinfo=UTC)
 

@@ -20,10 +20,7 @@ from dramatiq.brokers.stub import StubBroker
 
 from graphnode.clients.s3 import Document, check_key
 from graphnode.contract import object_keys
-from graphnode.contract.documents import (
-    MAX_ID_LENGTH,
-    FeaturesFile,
-    GraphDocument,
+from graphnode.contract.decoding import (
     decode_add_node_batch,
     decode_block_graph,
     decode_chunks,
@@ -32,9 +29,11 @@ from graphnode.contract.documents import (
     read_conversations,
     read_embeddings,
 )
+from graphnode.contract.documents import MAX_ID_LENGTH, FeaturesFile, GraphDocument
 from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE, Envelope, outline, to_message
 from graphnode.contract.repairs import Warnings
 from graphnode.contract.requests import AnyRequest, checked, halves_of, message_of
+from graphnode.contract.task_ids import parse_task_id
 from graphnode.dev.ai import asked
 from graphnode.errors import (
     DocumentTooLarge,
@@ -55,7 +54,6 @@ from graphnode.requests.uploads import Location
 from graphnode.rules.add_node import merge_batch
 from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph
-from graphnode.rules.microscope import parse_task_id
 from graphnode.rules.rows import ClusterRow, StoredGraph, StoredNode, SubclusterRow
 from graphnode.rules.summary import recount
 from graphnode.sqs import dramatiq_messages

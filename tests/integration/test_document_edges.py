@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from graphnode.contract.documents import (
+from graphnode.contract.decoding import (
     decode_add_node_batch,
     decode_block_graph,
     decode_chunks,

@@ -17,8 +17,8 @@ from benchmarks import fcm_stub
 from benchmarks.fcm_stub import Answer, FcmServer
 from graphnode.clients import fcm as fcm_client
 from graphnode.clients.fcm import Firebase, Push
+from graphnode.contract.notifications import PushText
 from graphnode.errors import SettingsError
-from graphnode.rules.notifications import PushText
 from graphnode.settings import Settings
 
 TEXT = PushText("Graph Ready", "Your knowledge graph (36 nodes) is ready!")

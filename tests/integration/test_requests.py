@@ -21,6 +21,7 @@ from graphnode.contract.requests import (
     MicroscopeIngestFromNodeRequest,
     MicroscopeIngestRequest,
 )
+from graphnode.contract.task_ids import Half
 from graphnode.errors import (
     AlreadyRunning,
     GraphNodeError,
@@ -30,7 +31,6 @@ from graphnode.errors import (
     WrongOwner,
 )
 from graphnode.requests.client import Request, Requested, Requests, open_requests, sqs_client
-from graphnode.rules.microscope import Half
 from graphnode.settings import RequestSettings
 from graphnode.storage import database, microscope, tasks
 from graphnode.storage.tasks import Key, TaskStatus

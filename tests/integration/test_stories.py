@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from graphnode import cli
+from graphnode.contract.notifications import GraphCompleted
 from graphnode.operations.stories.reading import stories
-from graphnode.rules.notifications import GraphCompleted
 from graphnode.storage import failures, notifications, tasks
 from graphnode.storage.database import user_transaction
 from graphnode.storage.failures import Subject

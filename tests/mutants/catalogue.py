@@ -364,7 +364,7 @@ MUTANTS = (
     Mutant(
         name="asked-twice",
         what="a request that is made again is published again",
-        file="graphnode/requests.py",
+        file="graphnode/requests/client.py",
         old="if states.get(_key(task)) == RequestState.WAITING]",
         new="if states.get(_key(task)) != RequestState.GIVEN_UP]",
         checks=("tests/integration/test_requests.py",),

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.contract.documents import MAX_ID_LENGTH, AddNodeBatch, decode_add_node_batch
+from graphnode.contract.decoding import decode_add_node_batch
+from graphnode.contract.documents import MAX_ID_LENGTH, AddNodeBatch
 from graphnode.errors import WrongOwner
 from graphnode.rules.add_node import merge_batch
 from graphnode.rules.rows import (

@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphnode.contract import documents
-from graphnode.contract.documents import (
-    MAX_ID_LENGTH,
+from graphnode.contract.decoding import (
     decode_add_node_batch,
     decode_block_graph,
     decode_chunks,
@@ -24,6 +23,7 @@ from graphnode.contract.documents import (
     read_conversations,
     read_embeddings,
 )
+from graphnode.contract.documents import MAX_ID_LENGTH
 from graphnode.contract.repairs import Warnings
 from graphnode.errors import InvalidDocument
 

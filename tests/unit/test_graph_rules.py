@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.contract.documents import GraphDocument, decode_graph
+from graphnode.contract.decoding import decode_graph
+from graphnode.contract.documents import GraphDocument
 from graphnode.contract.repairs import Warnings
 from graphnode.contract.values import utc
 from graphnode.rules.graph import clean_graph

@@ -15,7 +15,7 @@ import pytest
 import structlog
 
 from graphnode.contract import envelopes
-from graphnode.contract.documents import decode_graph
+from graphnode.contract.decoding import decode_graph
 from graphnode.errors import GraphNodeError, log_text
 from graphnode.settings import LogSettings, read_log_settings
 from graphnode.telemetry.logs import QUIET, SAID_ELSEWHERE, configure_logs, tell_left_out

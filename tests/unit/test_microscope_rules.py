@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.rules.microscope import MicroscopeTask, document_status, graph_keys, parse_task_id
+from graphnode.contract.task_ids import MicroscopeTask, parse_task_id
+from graphnode.rules.microscope import document_status, graph_keys
 
 ULID = "01KSB1ZRG9WP64HKHWT79EFQH5"
 

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.rules.notifications import (
-    LARGEST_PAYLOAD_BYTES,
+from graphnode.contract.notifications import (
     NOTICES,
     DocumentCompleted,
     DocumentFailed,
@@ -22,11 +21,8 @@ from graphnode.rules.notifications import (
     SummaryCompleted,
     SummaryFailed,
     WorkspaceCompleted,
-    fitted,
-    push_data,
-    push_text,
-    shortened,
 )
+from graphnode.rules.notifications import LARGEST_PAYLOAD_BYTES, fitted, push_data, push_text, shortened
 
 COUNTS = {"taskId": "t-1", "nodeCount": 12, "edgeCount": 30}
 WORKSPACE = {"taskId": "t-1", "workspaceName": "Brot", "completedCount": 3, "failedCount": 1}

@@ -24,8 +24,8 @@ from graphnode.contract.requests import (
     message_of,
     new_task_id,
 )
+from graphnode.contract.task_ids import parse_task_id
 from graphnode.errors import InvalidRequest, MisplacedRequest
-from graphnode.rules.microscope import parse_task_id
 
 #: Each type with all its fields, and with those alone that are required; and their wire forms.
 WIRE: dict[str, tuple[AnyRequest, dict[str, Any]]] = {

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from graphnode.contract.notifications import GraphProgress
 from graphnode.operations.stories.telling import WIDTH, Attempt, Story, Told, story_text
-from graphnode.rules.notifications import GraphProgress
 
 START = datetime(2026, 5, 24, 23, 59, 50, tzinfo=UTC)
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.contract.documents import SummaryDocument, SummaryOverview, decode_summary
+from graphnode.contract.decoding import decode_summary
+from graphnode.contract.documents import SummaryDocument, SummaryOverview
 from graphnode.rules.summary import recount, totals
 
 

@@ -17,10 +17,10 @@ from graphnode.contract.documents import (
     SummaryDocument,
 )
 from graphnode.contract.envelopes import LONGEST_TASK_ID, ROUTES, Payload, ResultPayload, spellings
+from graphnode.contract.notifications import NOTICES, Notice
 from graphnode.contract.requests import KINDS, RequestPayload
 from graphnode.contract.schemas.examples import example_of
 from graphnode.contract.schemas.structs import SHARED, Schema, Structs, ref, summary
-from graphnode.rules.notifications import NOTICES, Notice
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from graphnode.contract.documents import decode_graph
+from graphnode.contract.decoding import decode_graph
 from graphnode.contract.original_ids import original_id
 from graphnode.contract.requests import (
     AddNodeRequest,
@@ -16,6 +16,7 @@ from graphnode.contract.requests import (
     MicroscopeIngestRequest,
     MicroscopeRequest,
 )
+from graphnode.contract.task_ids import parse_task_id
 from graphnode.dev.ai.asked import Asked
 from graphnode.dev.ai.bucket import Bucket
 from graphnode.dev.ai.graph import Tell, make_graph
@@ -35,7 +36,6 @@ from graphnode.dev.ai.reading import Source, UnreadableInput, read_inputs
 from graphnode.dev.ai.summary import summarize
 from graphnode.errors import InvalidDocument
 from graphnode.rules.graph import clean_graph
-from graphnode.rules.microscope import parse_task_id
 
 #: Inputs that could not be read, of which it is said why.
 MOST_FAULTS = 5

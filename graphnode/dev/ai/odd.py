@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from graphnode.contract.task_ids import MicroscopeTask, parse_task_id
 from graphnode.errors import SettingsError
-from graphnode.rules.microscope import MicroscopeTask, parse_task_id
 
 Document = dict[str, Any]
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
-from graphnode.contract.documents import (
+from graphnode.contract.decoding import (
     decode_add_node_batch,
     decode_block_graph,
     decode_chunks,
@@ -25,9 +25,10 @@ from graphnode.contract.envelopes import (
     Outline,
     to_message,
 )
+from graphnode.contract.task_ids import parse_task_id
 from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectNotFound, one_line, sorted_error
 from graphnode.operations.dead_letters.letters import Letter
-from graphnode.rules.microscope import graph_keys, parse_task_id
+from graphnode.rules.microscope import graph_keys
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE, Outline, outline, to_message
+from graphnode.contract.task_ids import parse_task_id
 from graphnode.errors import InvalidMessage, PermanentError
 from graphnode.operations.dead_letters.advice import UNEXPLAINED
-from graphnode.rules.microscope import parse_task_id
 from graphnode.sqs import dramatiq_messages
 from graphnode.sqs.dead_letter import ATTRIBUTES, shorten
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from peewee import SQL
 from ulid import ULID
 
+from graphnode.contract.notifications import GraphProgress
+from graphnode.contract.task_ids import SUFFIXES
 from graphnode.operations.stories.telling import Attempt, Story, Told
-from graphnode.rules.microscope import SUFFIXES
-from graphnode.rules.notifications import GraphProgress
 from graphnode.storage import failures
 from graphnode.storage.database import transaction
 from graphnode.storage.failures import TaskAttempt

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from graphnode.rules.microscope import parse_task_id
-from graphnode.rules.notifications import GraphProgress
+from graphnode.contract.notifications import GraphProgress
+from graphnode.contract.task_ids import parse_task_id
 from graphnode.text import printable
 
 #: Columns of the whole, of the time and of the label.

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from benchmarks.fcm_stub import FcmServer
-from graphnode.contract.documents import decode_graph
+from graphnode.contract.decoding import decode_graph
 from graphnode.dev.localstack import LocalStack
 from graphnode.dev.samples import DOCUMENTS, DOCUMENTS_USER
 from graphnode.rules.graph import clean_graph

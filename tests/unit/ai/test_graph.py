@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from graphnode.contract.documents import decode_graph
+from graphnode.contract.decoding import decode_graph
 from graphnode.dev.ai.graph import key_sentences, make_graph
 from graphnode.dev.ai.reading import Source, UnreadableInput
 from graphnode.dev.ai.vectors import WIDTH

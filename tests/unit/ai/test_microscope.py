@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from graphnode.contract.documents import decode_block_graph, decode_chunks
+from graphnode.contract.decoding import decode_block_graph, decode_chunks
 from graphnode.dev.ai.microscope import block_graph_of, chunks_of, parts_of
 from graphnode.dev.ai.reading import Source, UnreadableInput
 from tests.unit.ai.conftest import MakeSource

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from graphnode.contract.documents import decode_add_node_batch, decode_graph
+from graphnode.contract.decoding import decode_add_node_batch, decode_graph
 from graphnode.dev.ai.placing import Placed, Placing, place
 from graphnode.dev.ai.reading import Source
 from graphnode.rules.add_node import merge_batch

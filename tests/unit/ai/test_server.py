@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from graphnode.contract import envelopes
-from graphnode.contract.documents import (
+from graphnode.contract.decoding import (
     decode_add_node_batch,
     decode_block_graph,
     decode_chunks,
@@ -33,6 +33,7 @@ from graphnode.contract.requests import (
     MicroscopeIngestFromNodeRequest,
     MicroscopeIngestRequest,
 )
+from graphnode.contract.task_ids import parse_task_id
 from graphnode.dev.ai import server
 from graphnode.dev.ai.asked import Asked
 from graphnode.dev.ai.bucket import Bucket
@@ -43,7 +44,7 @@ from graphnode.dev.worker import STAND_IN_READY
 from graphnode.errors import InvalidEnvelope, SettingsError
 from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph
-from graphnode.rules.microscope import graph_keys, parse_task_id
+from graphnode.rules.microscope import graph_keys
 from tests.unit.ai.conftest import NOW, files
 
 USER = "ada_l"

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from graphnode.contract.documents import decode_graph, decode_summary
+from graphnode.contract.decoding import decode_graph, decode_summary
 from graphnode.dev.ai.reading import Source
 from graphnode.dev.ai.summary import PHRASES, summarize
 from graphnode.dev.ai.words import sentences

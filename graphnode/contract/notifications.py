@@ -1,0 +1,195 @@
+"""What the app is told: the payload of each type of notification."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import msgspec
+
+
+class PushText(NamedTuple):
+    """What stands on the phone; `body` takes its values from the notification's payload."""
+
+    title: str
+    body: str
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What the app is told of an event, beside the task's ID: the payload of a notification.
+
+    Parameters:
+      event: its type (the contract).
+      push: how it reads on the phone. None: it is stored for the app to read, and not pushed.
+    """
+
+    event: ClassVar[str]
+    push: ClassVar[PushText | None] = None
+
+    @property
+    def is_pushed(self) -> bool:
+        """Whether it goes to the user's phone."""
+        return self.push is not None
+
+    def payload(self, task_id: str) -> dict[str, Any]:
+        """The payload as it is stored."""
+        return {"taskId": task_id, **msgspec.to_builtins(self)}
+
+
+class GraphCompleted(Notice, frozen=True, kw_only=True):
+    """The user has a new graph."""
+
+    event = "GRAPH_GENERATION_COMPLETED"
+    push = PushText("Graph Ready", "Your knowledge graph ({nodeCount} nodes) is ready!")
+
+    node_count: int
+    """How many nodes it has."""
+    edge_count: int
+    """How many edges it has."""
+    cluster_count: int
+    """How many clusters it has."""
+    summary_included: bool
+    """Whether its summary came with it."""
+
+
+class GraphFailed(Notice, frozen=True, kw_only=True):
+    """There is no new graph. One that the user had is still there."""
+
+    event = "GRAPH_GENERATION_FAILED"
+    push = PushText("Graph Generation Failed", "Failed to generate knowledge graph. Please try again.")
+
+    error: str
+    """Why, in the AI server's words."""
+
+
+class GraphProgress(Notice, frozen=True, kw_only=True):
+    """How far the AI server is with a graph. Stored only, not pushed."""
+
+    event = "GRAPH_GENERATION_PROGRESS_UPDATED"
+
+    current_stage: str
+    """What the AI server is doing, in its own words."""
+    progress_percent: float | None
+    """How much is done, 0 to 100."""
+    eta_seconds: float | None
+    """How long it will take from then on, in seconds."""
+    timestamp: str
+    """When the AI server said so: ISO 8601, in UTC."""
+
+
+class SummaryCompleted(Notice, frozen=True, kw_only=True):
+    """The user's graph has a new summary."""
+
+    event = "GRAPH_SUMMARY_COMPLETED"
+    push = PushText("Graph Summary Ready", "The summary of your knowledge graph is ready!")
+
+    detail_level: str | None
+    """`brief`, `standard` or `detailed`."""
+
+
+class SummaryFailed(Notice, frozen=True, kw_only=True):
+    """There is no new summary. One that the user had is still there."""
+
+    event = "GRAPH_SUMMARY_FAILED"
+    push = PushText("Graph Summary Failed", "Failed to summarize your knowledge graph. Please try again.")
+
+    error: str
+    """Why, in the AI server's words."""
+
+
+class NodesCompleted(Notice, frozen=True, kw_only=True):
+    """New sources are in the user's graph."""
+
+    event = "ADD_CONVERSATION_COMPLETED"
+    push = PushText(
+        "Graph Updated", "{nodeCount} nodes and {edgeCount} connections were added to your knowledge graph."
+    )
+
+    node_count: int
+    """How many nodes are new."""
+    edge_count: int
+    """How many edges are new."""
+    error: str | None
+    """What a part of the sources failed of, if any did."""
+
+
+class NodesFailed(Notice, frozen=True, kw_only=True):
+    """Nothing was added to the user's graph."""
+
+    event = "ADD_CONVERSATION_FAILED"
+    push = PushText("Graph Update Failed", "Failed to update your knowledge graph. Please try again.")
+
+    error: str
+    """Why, in the AI server's words."""
+
+
+class DocumentEnded(Notice, frozen=True, kw_only=True):
+    """A microscope document has ended."""
+
+    document_id: str
+    """The document: its task's ID, without the suffix of a half."""
+    group_id: str | None
+    """Its workspace."""
+    source_id: str | None
+    """What it was made of."""
+
+
+class DocumentCompleted(DocumentEnded, frozen=True, kw_only=True):
+    """A document of a workspace is there. Stored only, not pushed."""
+
+    event = "MICROSCOPE_DOCUMENT_COMPLETED"
+
+    chunks_count: int | None
+    """How many chunks it has."""
+
+
+class DocumentFailed(DocumentEnded, frozen=True, kw_only=True):
+    """A document of a workspace could not be made. Stored only, not pushed."""
+
+    event = "MICROSCOPE_DOCUMENT_FAILED"
+
+    error: str | None
+    """Why, in the AI server's words."""
+
+
+class WorkspaceCompleted(Notice, frozen=True, kw_only=True):
+    """The last document of a workspace has ended."""
+
+    event = "MICROSCOPE_WORKSPACE_COMPLETED"
+    push = PushText(
+        "Microscope Workspace Ready",
+        'Your workspace "{workspaceName}" is ready! ({completedCount} passed, {failedCount} failed)',
+    )
+
+    group_id: str
+    """The workspace."""
+    workspace_name: str
+    """What it is called; without a name, its ID."""
+    completed_count: int
+    """How many of its documents are there."""
+    failed_count: int
+    """How many failed."""
+
+
+def _below(kind: type[Notice]) -> Iterator[type[Notice]]:
+    """The classes of those notifications that have a type."""
+    for each in kind.__subclasses__():
+        yield from [each] if "event" in vars(each) else _below(each)
+
+
+#: What each type of notification tells.
+NOTICES: Mapping[str, type[Notice]] = {kind.event: kind for kind in _below(Notice)}
+
+
+def workspace_completed(workspace_id: str, name: str | None, completed: int, failed: int) -> WorkspaceCompleted:
+    """What the app is told of a workspace whose documents have all ended.
+
+    Parameters:
+      completed, failed: how many of them ended so.
+    """
+    return WorkspaceCompleted(
+        group_id=workspace_id,
+        workspace_name=name or workspace_id,
+        completed_count=completed,
+        failed_count=failed,
+    )
