@@ -10,7 +10,7 @@ from graphnode.broker import SQSBroker
 from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import Options, Queue
 from graphnode.sqs.verdicts import RetryPolicy
-from graphnode.worker.middleware import Ledger, worker_middleware
+from graphnode.worker.middleware import ReceiveCounts, worker_middleware
 
 REGION = "us-east-1"
 
@@ -62,7 +62,7 @@ def graphnode_broker(
             *worker_middleware(
                 prepare=prepare,
                 policy=lambda: retries,
-                ledger=Ledger(lambda delivery, _: delivery.receive_count, lambda _: None, lambda *_: None),
+                ledger=ReceiveCounts(),
                 shutdown_timeout_s=lambda: 25.0,
                 document_memory=lambda: 0,
             ),

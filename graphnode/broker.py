@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import boto3.session
 import dramatiq
 import dramatiq_sqs
-import structlog
 from botocore.config import Config
 from dramatiq_sqs.broker import MAX_DELAY_SECONDS
 from dramatiq_sqs.exceptions import MessageDelayTooLong, MessageTooLarge
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 #: Seconds until a connection to SQS is given up, and a call that is no poll.
 CONNECT_TIMEOUT_S = 5
 CALL_TIMEOUT_S = 10
-
-
 
 
 class SQSBroker(dramatiq_sqs.SQSBroker):

@@ -8,15 +8,9 @@ while it waits for another part, so there is no deadlock. Turns are in order: no
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
-
-from dramatiq import Broker, MessageProxy, Middleware, Worker
 
 from graphnode.errors import Postponed
-from graphnode.sqs.deliveries import Delivery
-from graphnode.sqs.verdicts import Hold
 
 #: Documents up to this many bytes pass freely: eight of them at once are no burden.
 SMALL_BYTES = 1 << 20
@@ -27,10 +21,6 @@ MEMORY_PER_BYTE = 10
 
 #: Bytes of memory that a streamed document takes, whatever its size (`python -m benchmarks.memory`).
 STREAM_BYTES = 10 << 20
-
-#: The share of a process's threads that may work on big documents, one thread always. They compute more than they wait,
-#: and Python computes in one thread at a time: a second one would be little faster, and slow all small ones down.
-THREAD_SHARE = 0.125
 
 
 class Claim:
@@ -130,41 +120,3 @@ def _take(name: str, size: int, memory: int) -> None:
     claim = _current.get()
     if claim and size > SMALL_BYTES:
         claim.take(name, memory)
-
-
-class AdmissionControl(Middleware):
-    """Gives each message its claim, and takes it back when the message is settled.
-
-    Parameters:
-      memory_bytes: gives the bytes that all big documents in this process may take.
-    """
-
-    def __init__(self, memory_bytes: Callable[[], int]) -> None:
-        self.memory_bytes = memory_bytes
-        self._claims: dict[str, Claim] = {}
-        self._admission: Admission
-
-    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
-        """Begin."""
-        most = max(1, int(worker.worker_threads * THREAD_SHARE))
-        self._admission = Admission(memory_bytes=self.memory_bytes(), most=most)
-
-    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
-        """Let the message's documents ask."""
-        assert isinstance(message, Delivery)  # noqa: S101
-        _current.set(self._claims.setdefault(message.receipt_handle, Claim(self._admission)))
-
-    def after_process_message(
-        self, broker: Broker, message: MessageProxy, *, result: Any = None, exception: BaseException | None = None
-    ) -> None:
-        """End the claim, unless the message waits in hand."""
-        assert isinstance(message, Delivery)  # noqa: S101
-        _current.set(None)
-        if isinstance(message.verdict, Hold):
-            return
-        if claim := self._claims.pop(message.receipt_handle, None):
-            self._admission.end(claim)
-
-    def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
-        """End the claim that the message may have had before."""
-        self.after_process_message(broker, message)

@@ -6,7 +6,7 @@ A new task type is one payload class here, one actor module, and one line in ROU
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar, get_args
 
@@ -14,7 +14,6 @@ import dramatiq
 import msgspec
 from msgspec import Meta
 
-from graphnode.contract.timeouts import duration_text
 from graphnode.contract.values import MAX_INTEGER
 from graphnode.errors import InvalidEnvelope, MisplacedRequest, UnknownTaskType
 from graphnode.text import LONGEST_PROBLEM, excerpt
@@ -269,29 +268,6 @@ def to_message(body: str, *, message_id: str, sent_at: datetime, receive_count: 
         options={"log_fields": _log_fields(envelope)},
         message_id=message_id,
         message_timestamp=int(sent_at.timestamp() * 1000),
-    )
-
-
-def overdue(
-    task_id: str, task_type: str, user_id: str, news_at: datetime, *, timeout: timedelta
-) -> Envelope[ResultPayload]:
-    """The envelope of a task that has had its time: what the AI server would say of a failure.
-
-    Parameters:
-      task_type: one that a result ends.
-      news_at: when there was news of it last.
-      timeout: how long it may be without.
-    """
-    error = f"There was no result within {duration_text(timeout)}."
-    payload = ROUTES[task_type].payload(status="FAILED", user_id=user_id, error=error)
-    assert isinstance(payload, ResultPayload), "progress ends no task"  # noqa: S101
-    return Envelope(
-        task_id=task_id,
-        task_type=task_type,
-        timestamp=news_at + timeout,
-        payload=payload,
-        attempt=0,
-        no_news_since=news_at,
     )
 
 

@@ -8,9 +8,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from dramatiq import Broker, MessageProxy, Middleware, Worker
@@ -19,7 +18,7 @@ from dramatiq.middleware import Shutdown, SkipMessage, TimeLimit
 from dramatiq.threading import raise_thread_exception
 
 from graphnode.broker import SQSBroker
-from graphnode.clients.memory import AdmissionControl
+from graphnode.clients.memory import Admission, Claim, _current
 from graphnode.errors import (
     GraphNodeError,
     Interrupted,
@@ -44,22 +43,37 @@ DEFAULT_TIME_LIMIT_MS = 5 * 60 * 1000
 WORKER_TIMEOUT_MS = 250
 
 
-@dataclass(frozen=True)
-class Ledger:
-    """Where failures are counted, by message.
-
-    Parameters:
-      count: notes that a message has failed, and says how often it has by now.
-      clear: forgets the failures of a message that is done with.
-      give_up: notes that a message becomes a dead letter, by which error, and forgets its failures.
-    """
-
-    count: Callable[[Delivery, GraphNodeError], int]
-    clear: Callable[[Delivery], None]
-    give_up: Callable[[Delivery, Dead, GraphNodeError], None]
-
-
 log = structlog.get_logger("graphnode.worker")
+
+
+class Ledger(Protocol):
+    """Counts the failures of messages."""
+
+    def count(self, delivery: Delivery, error: GraphNodeError) -> int:
+        """Record a failure of a message; how often it has failed by now."""
+        ...
+
+    def clear(self, delivery: Delivery) -> None:
+        """Forget the failures of a message that has succeeded."""
+        ...
+
+    def give_up(self, delivery: Delivery, dead: Dead, error: GraphNodeError) -> None:
+        """Record that a message becomes a dead letter, and forget its failures."""
+        ...
+
+
+class ReceiveCounts:
+    """A ledger without a database: SQS's receive count stands for the number of failures."""
+
+    def count(self, delivery: Delivery, error: GraphNodeError) -> int:
+        """How often SQS has delivered the message."""
+        return delivery.receive_count
+
+    def clear(self, delivery: Delivery) -> None:
+        """Nothing is stored."""
+
+    def give_up(self, delivery: Delivery, dead: Dead, error: GraphNodeError) -> None:
+        """Nothing is stored."""
 
 
 class Intake(Middleware):
@@ -355,3 +369,46 @@ def worker_middleware(
         HardLimit(),
         TimeLimit(time_limit=DEFAULT_TIME_LIMIT_MS),
     ]
+
+
+#: The share of a process's threads that may work on big documents, one thread always. They compute more than they wait,
+#: and Python computes in one thread at a time: a second one would be little faster, and slow all small ones down.
+THREAD_SHARE = 0.125
+
+
+class AdmissionControl(Middleware):
+    """Gives each message its claim, and takes it back when the message is settled.
+
+    Parameters:
+      memory_bytes: gives the bytes that all big documents in this process may take.
+    """
+
+    def __init__(self, memory_bytes: Callable[[], int]) -> None:
+        self.memory_bytes = memory_bytes
+        self._claims: dict[str, Claim] = {}
+        self._admission: Admission
+
+    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        """Begin."""
+        most = max(1, int(worker.worker_threads * THREAD_SHARE))
+        self._admission = Admission(memory_bytes=self.memory_bytes(), most=most)
+
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
+        """Let the message's documents ask."""
+        assert isinstance(message, Delivery)  # noqa: S101
+        _current.set(self._claims.setdefault(message.receipt_handle, Claim(self._admission)))
+
+    def after_process_message(
+        self, broker: Broker, message: MessageProxy, *, result: Any = None, exception: BaseException | None = None
+    ) -> None:
+        """End the claim, unless the message waits in hand."""
+        assert isinstance(message, Delivery)  # noqa: S101
+        _current.set(None)
+        if isinstance(message.verdict, Hold):
+            return
+        if claim := self._claims.pop(message.receipt_handle, None):
+            self._admission.end(claim)
+
+    def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
+        """End the claim that the message may have had before."""
+        self.after_process_message(broker, message)

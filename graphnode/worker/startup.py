@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
 
 import structlog
 from dramatiq import Worker
@@ -19,34 +18,26 @@ from graphnode.broker import SQSBroker
 from graphnode.clients import fcm, s3
 from graphnode.contract import envelopes
 from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
-from graphnode.contract.task_ids import parse_task_id
-from graphnode.contract.timeouts import task_timeouts
-from graphnode.errors import AwsOutage, DatabaseOutage, GraphNodeError, OutageError, ServiceBusy, sorted_error
+from graphnode.errors import AwsOutage, DatabaseOutage, OutageError, ServiceBusy, sorted_error
 from graphnode.settings import read_log_settings, settings
-from graphnode.sqs.deliveries import Delivery
 from graphnode.sqs.outages import PROBE_MAX_S, Outages
 from graphnode.sqs.queues import Options, Queue
-from graphnode.sqs.verdicts import Dead, RetryPolicy
-from graphnode.storage import database, failures, notifications, schema, tasks
-from graphnode.storage.failures import Subject
+from graphnode.sqs.verdicts import RetryPolicy
+from graphnode.storage import database, notifications, schema
 from graphnode.telemetry import error_reports
 from graphnode.telemetry.logs import configure_logs, watch_for_storms
-from graphnode.telemetry.stacks import stack_of
 from graphnode.worker import runtime, traces
 from graphnode.worker.health import HealthReports
+from graphnode.worker.ledger import DatabaseLedger
 from graphnode.worker.metrics import SWITCH, Metrics
-from graphnode.worker.middleware import Ledger, worker_middleware
+from graphnode.worker.middleware import worker_middleware
+from graphnode.worker.overdue import sweep_overdue, waiting_messages
 from graphnode.worker.registry import Presence
 from graphnode.worker.sweeps import Sweep, Sweeps
-
-if TYPE_CHECKING:
-    from mypy_boto3_sqs.literals import QueueAttributeNameType
 
 #: The most notifications that a sweep puts on their queue at a time: about what a process pushes until the next one.
 MOST_SWEPT = 500
 
-#: The most overdue tasks that a sweep ends, each in a transaction of its own.
-MOST_OVERDUE = 100
 
 log = structlog.get_logger("graphnode.startup")
 
@@ -69,7 +60,7 @@ def worker_broker(*, check: Callable[[], None]) -> SQSBroker:
             *worker_middleware(
                 prepare=lambda worker: prepare(broker, worker, check),
                 policy=retry_policy,
-                ledger=Ledger(count=count_failure, clear=clear_failures, give_up=give_up),
+                ledger=DatabaseLedger(),
                 shutdown_timeout_s=lambda: settings().shutdown_timeout,
                 document_memory=lambda: settings().document_memory,
             ),
@@ -117,43 +108,6 @@ def retry_policy() -> RetryPolicy:
     )
 
 
-def count_failure(delivery: Delivery, error: GraphNodeError) -> int:
-    """Note a message's failure in the database; how often it has failed by now."""
-    return failures.record_failure(
-        delivery.message_id,
-        reason=error.reason,
-        error=str(error),
-        stack=stack_of(error),
-        subject=subject_of(delivery),
-    )
-
-
-def clear_failures(delivery: Delivery) -> None:
-    """Forget a message's failures: it is done with."""
-    failures.clear_failures(delivery.message_id)
-
-
-def give_up(delivery: Delivery, dead: Dead, error: GraphNodeError) -> None:
-    """Note in the database that a message becomes a dead letter."""
-    failures.give_up(
-        delivery.message_id,
-        attempt=dead.attempt,
-        reason=dead.reason,
-        error=dead.error,
-        stack=stack_of(error),
-        subject=subject_of(delivery),
-    )
-
-
-def subject_of(delivery: Delivery) -> Subject | None:
-    """The task that a message is about; None for the worker's own messages."""
-    fields = delivery.options.get("log_fields", {})
-    if "task_id" not in fields:
-        return None
-    user_id = fields.get("user_id") or parse_task_id(fields["task_id"]).user_id
-    return Subject(fields["task_id"], fields["task_type"], user_id)
-
-
 def sweep_pushes(broker: SQSBroker) -> None:
     """Put the notifications that are due on their queue: what a crash left, and pushes to try again."""
     if fcm.firebase().pause.left_s():
@@ -161,29 +115,6 @@ def sweep_pushes(broker: SQSBroker) -> None:
     deliver = broker.get_actor("deliver_notification")
     for notification_id in notifications.take_due(limit=MOST_SWEPT):
         deliver.send(notification_id=notification_id)
-
-
-def sweep_overdue(broker: SQSBroker) -> None:
-    """End the tasks of which there was no news for too long, as their actors end those that have failed."""
-    timeouts = task_timeouts(settings().task_timeout)
-    for ended in range(MOST_OVERDUE):
-        task = tasks.take_overdue(timeouts)
-        if task is None or (ended == 0 and results_wait(broker)):
-            return
-        envelope = envelopes.overdue(*task, timeout=timeouts[task.task_type])
-        log.warning("task is overdue", task_id=task.task_id, task_type=task.task_type, user_id=task.user_id)
-        broker.get_actor(envelopes.ROUTES[task.task_type].actor).fn(envelope)
-
-
-def results_wait(broker: SQSBroker) -> bool:
-    """Whether messages wait on the result queue: that of an overdue task may be among them."""
-    return waiting_messages(broker, settings().sqs_result_queue_url) > 0
-
-
-def waiting_messages(broker: SQSBroker, url: str) -> int:
-    """How many messages are visible on a queue, about."""
-    name: QueueAttributeNameType = "ApproximateNumberOfMessages"
-    return int(broker.client.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name])
 
 
 def sweep_metrics(broker: SQSBroker, metrics: Metrics) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from graphnode.cli import main
-from graphnode.contract import documents
+from graphnode.contract import decoding
 from graphnode.contract.documents import SummaryDocument
 from graphnode.contract.repairs import Warnings
 
-decode_summary = documents.decode_summary
+decode_summary = decoding.decode_summary
 
 
 def fail_to_decode(raw: bytes, *, warnings: Warnings | None = None) -> SummaryDocument:
@@ -18,5 +18,5 @@ def fail_to_decode(raw: bytes, *, warnings: Warnings | None = None) -> SummaryDo
 
 
 if __name__ == "__main__":
-    documents.decode_summary = fail_to_decode
+    decoding.decode_summary = fail_to_decode
     main()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -14,12 +13,12 @@ import pytest
 
 from benchmarks.sqs_stub import StubServer
 from graphnode.broker import SQSBroker
-from graphnode.errors import GraphNodeError, InvalidEnvelope
-from graphnode.sqs.deliveries import Delivery
+from graphnode.errors import InvalidEnvelope
 from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import Options, Queue
 from graphnode.sqs.verdicts import RetryPolicy
-from graphnode.worker.middleware import Ledger, worker_middleware
+from graphnode.worker.middleware import worker_middleware
+from tests.ledgers import MemoryLedger
 
 #: Seconds to wait for what must come.
 PATIENCE_S = 20.0
@@ -41,11 +40,11 @@ class RunningWorker:
     """A worker in this process, and its queue on the stub."""
 
     def __init__(
-        self, stub: StubServer, handler: Handler, failures: Counter[str], *, queue: str, threads: int, **options: Any
+        self, stub: StubServer, handler: Handler, ledger: MemoryLedger, *, queue: str, threads: int, **options: Any
     ) -> None:
         self.stub = stub
         self.queue = queue
-        self.failures = failures
+        self.ledger = ledger
         self.probes: list[float] = []
         self.service_is_back = True
         policy = options.pop("policy", RetryPolicy(max_attempts=3, backoff_min_s=1, backoff_max_s=1))
@@ -64,7 +63,7 @@ class RunningWorker:
                 *worker_middleware(
                     prepare=lambda worker: self.broker.connect(threads=worker.worker_threads),
                     policy=lambda: policy,
-                    ledger=Ledger(count=self._count_failure, clear=lambda _: None, give_up=lambda *_: None),
+                    ledger=self.ledger,
                     shutdown_timeout_s=lambda: shutdown_timeout_s,
                     document_memory=lambda: document_memory,
                 ),
@@ -76,10 +75,6 @@ class RunningWorker:
         self.worker = dramatiq.Worker(self.broker, worker_threads=threads)
         self.worker.start()
         self._stopped = False
-
-    def _count_failure(self, delivery: Delivery, _error: GraphNodeError) -> int:
-        self.failures[delivery.message_id] += 1
-        return self.failures[delivery.message_id]
 
     def _probe(self) -> None:
         self.probes.append(time.monotonic())
@@ -113,11 +108,11 @@ StartWorker = Callable[..., RunningWorker]
 @pytest.fixture
 def start(stub: StubServer) -> Iterator[StartWorker]:
     """Starts workers on the test's queue; they stop with the test."""
-    queue, failures = f"q-{uuid4().hex}", Counter[str]()
+    queue, ledger = f"q-{uuid4().hex}", MemoryLedger()
     with ExitStack() as running:
 
         def start_worker(handler: Handler, *, threads: int = 2, **options: Any) -> RunningWorker:
-            worker = RunningWorker(stub, handler, failures, queue=queue, threads=threads, **options)
+            worker = RunningWorker(stub, handler, ledger, queue=queue, threads=threads, **options)
             running.callback(worker.stop)
             return worker
 

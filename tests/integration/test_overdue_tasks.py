@@ -14,11 +14,12 @@ from graphnode.actors import broker
 from graphnode.actors.effects import effects_of
 from graphnode.actors.graph_generation import note_failure
 from graphnode.clients import s3
-from graphnode.contract.envelopes import Envelope, GraphGenerationResult, overdue
+from graphnode.contract.envelopes import Envelope, GraphGenerationResult
 from graphnode.contract.timeouts import task_timeouts
 from graphnode.settings import read_settings
 from graphnode.storage import tasks
 from graphnode.worker import startup
+from graphnode.worker.overdue import overdue
 from graphnode.worker.sweeps import Sweeps
 from tests.integration.conftest import Query
 

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.clients.memory import SMALL_BYTES, Admission, AdmissionControl, Claim, admit, admit_stream
+from graphnode.clients.memory import SMALL_BYTES, Admission, Claim, admit, admit_stream
 from graphnode.errors import Postponed
 from graphnode.sqs.verdicts import Done, Hold
+from graphnode.worker.middleware import AdmissionControl
 from tests.unit.conftest import MakeDelivery
 
 

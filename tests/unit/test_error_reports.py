@@ -30,7 +30,8 @@ from graphnode.sqs.queues import Options
 from graphnode.sqs.verdicts import RetryPolicy
 from graphnode.telemetry import error_reports
 from graphnode.telemetry.rate_limit import Storm
-from graphnode.worker.middleware import Ledger, StartOnlyOurs, Verdicts
+from graphnode.worker.middleware import StartOnlyOurs, Verdicts
+from tests.ledgers import MemoryLedger
 from tests.unit.conftest import MakeDelivery
 
 SECRET = "what the user wrote"
@@ -97,12 +98,10 @@ def sentry(monkeypatch: pytest.MonkeyPatch) -> Iterator[SentryServer]:
 @pytest.fixture
 def broker() -> SQSBroker:
     """A broker whose middleware is called by hand; a message has two attempts."""
-    failures = iter(range(1, 100))
-    ledger = Ledger(count=lambda *_: next(failures), clear=lambda _: None, give_up=lambda *_: None)
     return SQSBroker(
         lambda: Options(queues={}, region="eu-central-1"),
         outages=Outages({DatabaseOutage.service: lambda: None}),
-        middleware=[StartOnlyOurs(), Verdicts(lambda: RetryPolicy(max_attempts=2), ledger)],
+        middleware=[StartOnlyOurs(), Verdicts(lambda: RetryPolicy(max_attempts=2), MemoryLedger())],
     )
 
 

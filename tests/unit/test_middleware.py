@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 
 import dramatiq
 import pytest
@@ -17,7 +15,8 @@ from graphnode.sqs.heartbeat import due
 from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import Options
 from graphnode.sqs.verdicts import Dead, Done, Forget, Hold, Release, Retry, RetryPolicy
-from graphnode.worker.middleware import HardLimit, Intake, Ledger, StartOnlyOurs, Verdicts, worker_middleware
+from graphnode.worker.middleware import HardLimit, Intake, StartOnlyOurs, Verdicts, worker_middleware
+from tests.ledgers import MemoryLedger
 from tests.unit.conftest import MakeDelivery
 
 
@@ -29,19 +28,7 @@ def database_is_back() -> Iterator[threading.Event]:
 
 
 @pytest.fixture
-def ledger() -> Ledger:
-    """Counts failures in memory."""
-    failures = Counter[str]()
-
-    def count(delivery: Delivery, _error: GraphNodeError) -> int:
-        failures[delivery.message_id] += 1
-        return failures[delivery.message_id]
-
-    return Ledger(count=count, clear=lambda _: None, give_up=lambda *_: None)
-
-
-@pytest.fixture
-def broker(database_is_back: threading.Event, ledger: Ledger) -> SQSBroker:
+def broker(database_is_back: threading.Event) -> SQSBroker:
     """A broker whose middleware is called by hand; it never speaks to SQS."""
 
     def probe() -> None:
@@ -51,7 +38,7 @@ def broker(database_is_back: threading.Event, ledger: Ledger) -> SQSBroker:
     return SQSBroker(
         lambda: Options(queues={}, region="eu-central-1"),
         outages=Outages({DatabaseOutage.service: probe}),
-        middleware=[StartOnlyOurs(), Verdicts(lambda: RetryPolicy(max_attempts=3), ledger)],
+        middleware=[StartOnlyOurs(), Verdicts(lambda: RetryPolicy(max_attempts=3), MemoryLedger())],
     )
 
 
@@ -78,12 +65,13 @@ def test_a_dead_letter_is_noted_with_what_it_says_and_does_not_depend_on_that(
 ) -> None:
     noted: list[Dead] = []
 
-    def give_up(_delivery: Delivery, dead: Dead, _error: GraphNodeError) -> None:
-        noted.append(dead)
-        raise DatabaseOutage("connection refused")
+    class AwayLedger(MemoryLedger):
+        def give_up(self, delivery: Delivery, dead: Dead, error: GraphNodeError) -> None:
+            noted.append(dead)
+            raise DatabaseOutage("connection refused")
 
     (verdicts,) = (middleware for middleware in broker.middleware if isinstance(middleware, Verdicts))
-    verdicts.ledger = replace(verdicts.ledger, give_up=give_up)
+    verdicts.ledger = AwayLedger()
     delivery = make_delivery()
 
     broker.emit_after("process_message", delivery, exception=WrongOwner("task t belongs to u"))
@@ -122,11 +110,12 @@ def test_neither_deliveries_nor_outages_nor_stops_use_up_attempts(
 def test_a_failure_that_cannot_be_counted_because_of_an_outage_is_held(
     broker: SQSBroker, make_delivery: MakeDelivery
 ) -> None:
-    def away(_delivery: Delivery, _error: GraphNodeError) -> int:
-        raise DatabaseOutage("connection refused")
+    class AwayLedger(MemoryLedger):
+        def count(self, delivery: Delivery, error: GraphNodeError) -> int:
+            raise DatabaseOutage("connection refused")
 
     (verdicts,) = (middleware for middleware in broker.middleware if isinstance(middleware, Verdicts))
-    verdicts.ledger = Ledger(count=away, clear=lambda _: None, give_up=lambda *_: None)
+    verdicts.ledger = AwayLedger()
     delivery = make_delivery()
 
     broker.emit_after("process_message", delivery, exception=ServiceBusy("S3 is slow"))
@@ -249,13 +238,13 @@ def test_a_message_without_room_goes_back_once_for_another_machine_and_waits_in_
     assert second.verdict.until()
 
 
-def test_the_verdict_falls_after_the_time_limit_is_lifted(ledger: Ledger) -> None:
+def test_the_verdict_falls_after_the_time_limit_is_lifted() -> None:
     order = [
         type(middleware).__name__
         for middleware in worker_middleware(
             prepare=lambda _worker: None,
             policy=RetryPolicy,
-            ledger=ledger,
+            ledger=MemoryLedger(),
             shutdown_timeout_s=lambda: 25,
             document_memory=lambda: 1,
         )

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from graphnode.contract.envelopes import overdue
 from graphnode.contract.requests import KINDS
 from graphnode.contract.timeouts import PATTERN, TYPES, duration_text, task_timeouts
+from graphnode.worker.overdue import overdue
 
 NOON = datetime(2026, 5, 24, 12, tzinfo=UTC)
 

@@ -32,7 +32,15 @@ from graphnode.settings import AiSettings
 from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import Options, Queue
 from graphnode.sqs.verdicts import RetryPolicy
-from graphnode.worker.middleware import HardLimit, Intake, Ledger, LogContext, ShutdownDeadline, StartOnlyOurs, Verdicts
+from graphnode.worker.middleware import (
+    HardLimit,
+    Intake,
+    LogContext,
+    ReceiveCounts,
+    ShutdownDeadline,
+    StartOnlyOurs,
+    Verdicts,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -210,12 +218,6 @@ def broker_of(known: AiSettings, *, probe: Callable[[], None]) -> SQSBroker:
         poll_wait_s=known.poll_wait,
         poll_grace_s=known.poll_grace,
     )
-    # Without a database it counts deliveries, SQS's way.
-    ledger = Ledger(
-        count=lambda delivery, _error: delivery.receive_count,
-        clear=lambda _delivery: None,
-        give_up=lambda *_: None,
-    )
     return SQSBroker(
         lambda: options,
         outages=Outages({AwsOutage.service: probe}),
@@ -224,7 +226,7 @@ def broker_of(known: AiSettings, *, probe: Callable[[], None]) -> SQSBroker:
             Intake(lambda _worker: None),
             LogContext(),
             StartOnlyOurs(),
-            Verdicts(RetryPolicy, ledger),
+            Verdicts(RetryPolicy, ReceiveCounts()),
             ShutdownDeadline(lambda: known.shutdown_timeout),
             HardLimit(),
             TimeLimit(),
