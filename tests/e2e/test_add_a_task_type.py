@@ -38,14 +38,14 @@ STEP = re.compile(
 #: The document's own test, and those that ask something of each type.
 ASKING = (
     "tests/e2e/test_results.py::test_a_user_is_told_when_the_search_is_ready",
-    "tests/unit/test_declarations.py",
-    "tests/unit/test_envelopes.py::test_every_field_of_every_type_is_read_in_either_spelling",
-    "tests/unit/test_envelopes.py::test_every_type_of_the_routing_table_reaches_its_actor",
-    "tests/unit/test_dev_ai_server.py",
-    "tests/unit/test_notification_rules.py",
-    "tests/unit/test_request_payloads.py",
-    "tests/unit/test_timeouts.py",
-    "tests/unit/test_contract_document.py::test_the_document_has_each_type",
+    "tests/unit/worker/test_route_checks.py",
+    "tests/unit/contract/test_envelopes.py::test_every_field_of_every_type_is_read_in_either_spelling",
+    "tests/unit/contract/test_envelopes.py::test_every_type_of_the_routing_table_reaches_its_actor",
+    "tests/unit/dev/test_samples.py",
+    "tests/unit/rules/test_notifications.py",
+    "tests/unit/contract/test_requests.py",
+    "tests/unit/contract/test_timeouts.py",
+    "tests/docs/test_contract.py::test_the_document_has_each_type",
     "tests/contract/test_schemas.py::test_the_files_are_up_to_date",
     "tests/contract/test_schemas.py::test_there_is_an_example_of_everything",
 )

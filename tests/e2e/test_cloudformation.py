@@ -1,7 +1,7 @@
 """The template for AWS, deployed into LocalStack as `aws cloudformation deploy` does: a worker on what it makes.
 
 LocalStack without an account has no ECS and no Application Auto Scaling: of these the template is only linted, and
-compared with what was simulated (tests/unit/test_cloudformation.py).
+compared with what was simulated (tests/deploy/test_cloudformation.py).
 """
 
 from __future__ import annotations

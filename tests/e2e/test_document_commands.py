@@ -1,6 +1,6 @@
 """What documents show as typed works: each command of `graphnode`, in a stack with a user's data and a dead letter.
 
-What else a command must be is in tests/unit/test_document_commands.py.
+What else a command must be is in tests/docs/test_commands.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 from graphnode.dev import outcomes
 from graphnode.dev.env_file import write_env_file
 from graphnode.operations.dead_letters import reading
-from tests.documents import PROJECT, RUN, Command, document, paths
+from tests.docs.pages import PROJECT, RUN, Command, document, paths
 from tests.e2e.ai_server import AiServer
 from tests.e2e.terminal import Terminal, health_of
 

@@ -16,9 +16,9 @@ from graphnode.dev.aws import dead_letter_url
 from graphnode.dev.samples import Result
 from graphnode.operations.dead_letters import reading
 from graphnode.operations.dead_letters.advice import ADVICE
+from tests.docs.runbook import Chapter, Command, chapters
 from tests.e2e.ai_server import AiServer
 from tests.e2e.terminal import Terminal, health_of
-from tests.runbook import Chapter, Command, chapters
 
 CHAPTERS = chapters()
 

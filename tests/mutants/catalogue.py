@@ -89,7 +89,7 @@ MUTANTS = (
         file="graphnode/worker/middleware.py",
         old="        message.verdict = policy.decide(error, attempt=attempt)\n",
         new="        message.verdict = Done()\n",
-        checks=("tests/unit/test_middleware.py",),
+        checks=("tests/unit/worker/test_middleware.py",),
     ),
     Mutant(
         name="undecided-is-done",
@@ -105,7 +105,7 @@ MUTANTS = (
         file="graphnode/sqs/settlement.py",
         old='            for failure in answer.get("Failed", [])\n        }\n\n\ndef _since',
         new="            for failure in []\n        }\n\n\ndef _since",
-        checks=("tests/unit/test_settlement.py",),
+        checks=("tests/unit/sqs/test_settlement.py",),
     ),
     Mutant(
         name="acknowledgements-lost-at-stop",
@@ -132,7 +132,7 @@ MUTANTS = (
         file="graphnode/sqs/settlement.py",
         old="done += [entry for entry in dead if self._send_letter(entry)]",
         new="done += dead",
-        checks=("tests/unit/test_settlement.py",),
+        checks=("tests/unit/sqs/test_settlement.py",),
     ),
     Mutant(
         name="letter-not-sent-ignored",
@@ -140,7 +140,7 @@ MUTANTS = (
         file="graphnode/sqs/settlement.py",
         old="            self.in_hand.remove(entry.delivery)\n            return False\n",
         new="            return True\n",
-        checks=("tests/unit/test_settlement.py",),
+        checks=("tests/unit/sqs/test_settlement.py",),
     ),
     Mutant(
         name="letter-and-message",
@@ -148,7 +148,7 @@ MUTANTS = (
         file="graphnode/sqs/settlement.py",
         old="done += [entry for entry in dead if self._send_letter(entry)]",
         new="done += [entry for entry in dead if not self._send_letter(entry)]",
-        checks=("tests/unit/test_settlement.py",),
+        checks=("tests/unit/sqs/test_settlement.py",),
     ),
     Mutant(
         name="letter-trimmed",
@@ -156,7 +156,7 @@ MUTANTS = (
         file="graphnode/sqs/settlement.py",
         old="MessageBody=entry.delivery.body,",
         new="MessageBody=entry.delivery.body.strip(),",
-        checks=("tests/unit/test_settlement.py",),
+        checks=("tests/unit/sqs/test_settlement.py",),
     ),
     Mutant(
         name="redrive-deletes-unsent",
@@ -183,7 +183,7 @@ MUTANTS = (
         file="graphnode/sqs/settlement.py",
         old="entry.verdict.after_s if isinstance(entry.verdict, Retry) else 0,",
         new="0,",
-        checks=("tests/unit/test_settlement.py",),
+        checks=("tests/unit/sqs/test_settlement.py",),
     ),
     Mutant(
         name="no-jitter",
@@ -191,7 +191,7 @@ MUTANTS = (
         file="graphnode/sqs/verdicts.py",
         old="round((jitter or random).uniform(0, ceiling))",
         new="round(ceiling)",
-        checks=("tests/unit/test_verdicts.py",),
+        checks=("tests/unit/sqs/test_verdicts.py",),
     ),
     Mutant(
         name="never-given-up",
@@ -199,7 +199,7 @@ MUTANTS = (
         file="graphnode/sqs/verdicts.py",
         old="if attempt >= self.max_attempts:",
         new="if False:",
-        checks=("tests/unit/test_verdicts.py",),
+        checks=("tests/unit/sqs/test_verdicts.py",),
     ),
     Mutant(
         name="permanent-tried-again",
@@ -207,7 +207,7 @@ MUTANTS = (
         file="graphnode/sqs/verdicts.py",
         old="                return Dead(error.reason, str(error), attempt)\n        if",
         new="                pass\n        if",
-        checks=("tests/unit/test_verdicts.py",),
+        checks=("tests/unit/sqs/test_verdicts.py",),
     ),
     Mutant(
         name="outage-is-a-failure",
@@ -215,7 +215,7 @@ MUTANTS = (
         file="graphnode/sqs/verdicts.py",
         old="            case OutageError():\n                return Hold()\n",
         new="",
-        checks=("tests/unit/test_verdicts.py",),
+        checks=("tests/unit/sqs/test_verdicts.py",),
     ),
     Mutant(
         name="outage-counts",
@@ -223,7 +223,7 @@ MUTANTS = (
         file="graphnode/worker/middleware.py",
         old="if isinstance(error, TransientError) and not isinstance(error, Interrupted):",
         new="if isinstance(error, TransientError | OutageError) and not isinstance(error, Interrupted):",
-        checks=("tests/unit/test_middleware.py",),
+        checks=("tests/unit/worker/test_middleware.py",),
     ),
     Mutant(
         name="polls-in-an-outage",
@@ -250,7 +250,7 @@ MUTANTS = (
         file="graphnode/sqs/settlement.py",
         old="while any(entry.delivery.extending for entry in entries):",
         new="while False:",
-        checks=("tests/unit/test_settlement.py",),
+        checks=("tests/unit/sqs/test_settlement.py",),
     ),
     Mutant(
         name="lost-message-started",
@@ -258,7 +258,7 @@ MUTANTS = (
         file="graphnode/worker/middleware.py",
         old="if not message.is_ours(time.monotonic()):",
         new="if False:",
-        checks=("tests/unit/test_middleware.py",),
+        checks=("tests/unit/worker/test_middleware.py",),
     ),
     Mutant(
         name="intake-goes-on",

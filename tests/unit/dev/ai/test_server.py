@@ -45,7 +45,7 @@ from graphnode.errors import InvalidEnvelope, SettingsError
 from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph
 from graphnode.rules.microscope import graph_keys
-from tests.unit.ai.conftest import NOW, files
+from tests.unit.dev.ai.conftest import NOW, files
 
 USER = "ada_l"
 
@@ -359,7 +359,7 @@ def test_an_unknown_odd_side_is_told() -> None:
 
 
 def test_the_documentation_lists_every_odd_side() -> None:
-    document = (Path(__file__).parents[3] / "docs" / "ai.md").read_text()
+    document = (Path(__file__).parents[4] / "docs" / "ai.md").read_text()
 
     rows = re.findall(r"^\| `([a-z-]+)` \| (.+) \| ([0-9.]+) \|$", document, re.MULTILINE)
     assert {name: (about, float(share)) for name, about, share in rows} == SIDES

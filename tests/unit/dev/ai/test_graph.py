@@ -13,7 +13,7 @@ from graphnode.dev.ai.vectors import WIDTH
 from graphnode.dev.ai.words import sentences
 from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph
-from tests.unit.ai.conftest import NOW, MakeSource
+from tests.unit.dev.ai.conftest import NOW, MakeSource
 
 #: What the corpus is about, by a word that is in the file or the title of each source.
 SUBJECTS = {

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from tests.documents import PROJECT, Link, document, paths
+from tests.docs.pages import PROJECT, Link, document, paths
 
 #: A path: in a directory, and of a file with an ending or of a directory; a pattern of such, a key in S3 with a
 #: placeholder, and a URL are none.
@@ -108,7 +108,7 @@ def test_links_that_lead_nowhere_are_found(tmp_path: Path) -> None:
         "[6](http://example.com/) [7](https://example.com/) [8](https://nowhere)\n\n| a | ![9](gone.svg) |\n|---|---|\n"
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tests.unit.test_document_links.PROJECT", tmp_path)
+        patch.setattr("tests.docs.test_links.PROJECT", tmp_path)
         lost = [link.target for link in document(written).links if not leads_somewhere(link)]
 
     assert lost == ["other.md#gone", "gone.md", "#other", "http://example.com/", "https://nowhere", "gone.svg"]

@@ -10,7 +10,7 @@ from graphnode.dev.ai.reading import Source
 from graphnode.rules.add_node import merge_batch
 from graphnode.rules.graph import clean_graph
 from graphnode.rules.rows import GraphChanges, StoredGraph, StoredNode
-from tests.unit.ai.conftest import MakeSource
+from tests.unit.dev.ai.conftest import MakeSource
 
 
 def placed_later(known: list[Placed], later: list[Source], *, task_id: str = "t-1") -> Placing:

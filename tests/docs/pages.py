@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from mdit_py_plugins.anchors import anchors_plugin
 
-PROJECT = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[2]
 
 #: Where Markdown is data, or somebody else's.
 NO_DOCUMENTS = {"corpus", "node_modules", "build", "dist"}

@@ -20,8 +20,8 @@ import pytest
 from graphnode.storage import schema
 from tests import previous_release
 
-NEXT_RELEASE = Path(__file__).parents[1] / "next_release"
-UPGRADING = Path(__file__).parents[2] / "docs" / "upgrading.md"
+NEXT_RELEASE = Path(__file__).parents[2] / "next_release"
+UPGRADING = Path(__file__).parents[3] / "docs" / "upgrading.md"
 FILES = sorted(schema.MIGRATIONS.glob("[0-9]*.py"))
 RELEASED = previous_release.migrations()
 NEW = [file for file in FILES if file.stem not in RELEASED]

@@ -21,7 +21,7 @@ from graphnode.settings import LogSettings, read_log_settings
 from graphnode.telemetry.logs import QUIET, SAID_ELSEWHERE, configure_logs, tell_left_out
 from graphnode.text import escaped
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[3]
 
 Lines = Callable[[], list[dict[str, Any]]]
 

@@ -6,7 +6,7 @@ import pytest
 from graphnode.contract.decoding import decode_block_graph, decode_chunks
 from graphnode.dev.ai.microscope import block_graph_of, chunks_of, parts_of
 from graphnode.dev.ai.reading import Source, UnreadableInput
-from tests.unit.ai.conftest import MakeSource
+from tests.unit.dev.ai.conftest import MakeSource
 
 
 def test_each_source_of_the_corpus_can_be_taken_apart(sources: list[Source]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from botocore import xform_name
 
 import graphnode
-from tests.iam import Policy, action_of
+from tests.deploy.iam import Policy, action_of
 
 CODE = Path(graphnode.__file__).parent
 

@@ -14,7 +14,7 @@ from graphnode.dev.samples import DOCUMENTS
 from graphnode.rules.graph import clean_graph
 from graphnode.rules.rows import GraphRows
 from graphnode.rules.summary import recount
-from tests.unit.ai.conftest import NOW
+from tests.unit.dev.ai.conftest import NOW
 
 
 @pytest.fixture(scope="module")

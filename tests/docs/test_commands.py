@@ -28,8 +28,8 @@ from graphnode import cli
 from graphnode.operations.settings_guide import OTHERS
 from graphnode.settings import Settings, environment_name
 from release.dockerfile import stages_of
-from tests.documents import PROJECT, RUN, Code, Command, document, paths
-from tests.unit.test_contract_document import names_in
+from tests.docs.pages import PROJECT, RUN, Code, Command, document, paths
+from tests.docs.test_contract import names_in
 
 COMMANDS = [command for path in paths() for command in document(path).commands]
 
@@ -43,7 +43,7 @@ RUN_BY = {
     "graphnode dev": f"{STACK}::test_dev_keeps_its_data_stops_in_time_and_runs_once_in_a_directory",
     "graphnode status --watch": "integration/test_activity.py",
     "graphnode worker": "e2e/test_logs.py::test_nothing_planted_is_logged_and_every_line_is_an_event",
-    "promtool": "unit/test_deploy.py::test_promtool_finds_the_alerts_right",
+    "promtool": "deploy/test_alerts.py::test_promtool_finds_the_alerts_right",
 }
 
 #: What no test runs, and why. Each is parsed all the same, as everything is.
@@ -55,8 +55,8 @@ NOT_RUN = {
     "make dev": "graphnode dev, which is run",
     "make chaos": "ten minutes; e2e/test_chaos.py has one of them",
     "make contract": "npm's registry, and the tests in tests/contract, which are run",
-    "make fuzz": "an hour; unit/test_fuzz_corpus.py feeds the same targets",
-    "make mutants": "ten minutes; unit/test_mutants.py has small ones",
+    "make fuzz": "an hour; tools/test_fuzz_corpus.py feeds the same targets",
+    "make mutants": "ten minutes; tools/test_mutants.py has small ones",
     "make audit": "PyPI",
     "make lock": "PyPI; and it changes the repository",
     "make format": "it changes the repository",

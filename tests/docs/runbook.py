@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "runbook.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "runbook.md"
 
 #: What every chapter answers, in this order.
 QUESTIONS = ("Wrong", "Data", "Do", "Over")

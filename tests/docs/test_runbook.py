@@ -7,7 +7,7 @@ import re
 import pytest
 
 from graphnode.operations.dead_letters.advice import ADVICE, UNKNOWN, runbook_chapter
-from tests.runbook import DOCUMENT, QUESTIONS, Chapter, anchor, chapters
+from tests.docs.runbook import DOCUMENT, QUESTIONS, Chapter, anchor, chapters
 
 CHAPTERS = chapters()
 

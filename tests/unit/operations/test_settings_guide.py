@@ -13,7 +13,7 @@ from graphnode.operations.settings_guide import SUBJECTS, fields, markdown
 from graphnode.settings import SECRETS, environment_name
 from tests.unit.test_settings import COMPLETE
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "settings.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "settings.md"
 
 
 @pytest.fixture(autouse=True)
