@@ -14,7 +14,7 @@ D_co = TypeVar("D_co", covariant=True)
 
 
 class Decode(Protocol[D_co]):
-    """A decoder of docs/pages.py."""
+    """A decoder of contract/decoding.py."""
 
     def __call__(self, raw: bytes, *, warnings: Warnings | None = None) -> D_co: ...
 

@@ -18,13 +18,13 @@ CODE = Path(graphnode.__file__).parent
 
 #: By policy, the modules that are the calls' own: a glob each.
 MODULES = {
-    "iam-worker": ["broker.py", "settlement.py", "heartbeat.py", "queues.py", "objects.py", "startup.py"],
-    "iam-api": ["requests.py", "uploads.py"],
-    "iam-operator": ["dead_letters/*.py", "status/*.py", "doctor/*.py", "queues.py"],
+    "iam-worker": ["broker.py", "sqs/*.py", "clients/s3.py", "worker/*.py"],
+    "iam-api": ["requests/*.py"],
+    "iam-operator": ["operations/**/*.py", "sqs/queues.py"],
 }
 
 #: Development's, and the stand-in for the AI server, which has rights of its own.
-ELSEWHERE = ["ai/*.py", "dev/*.py"]
+ELSEWHERE = ["dev/**/*.py"]
 
 
 @cache

@@ -74,7 +74,7 @@ MUTANTS = (
     Mutant(
         name="delete-before-commit",
         what="a message is deleted when it was received, not when its transaction has committed",
-        file="graphnode/broker.py",
+        file="graphnode/sqs/consumer.py",
         old="            else:\n                self._ready.put(delivery)\n\n    def _delivery",
         new="            else:\n                self._settlement.settle(delivery, Done())\n"
         "                self._ready.put(delivery)\n\n    def _delivery",
@@ -94,7 +94,7 @@ MUTANTS = (
     Mutant(
         name="undecided-is-done",
         what="a message without a verdict, after a fault in a middleware, is deleted",
-        file="graphnode/broker.py",
+        file="graphnode/sqs/consumer.py",
         old="verdict = message.verdict or Retry(UNDECIDED_BACKOFF_S)",
         new="verdict = message.verdict or Done()",
         checks=("tests/faults/test_settling.py::test_a_fault_in_a_middleware_does_not_delete_a_message_that_failed",),
@@ -110,7 +110,7 @@ MUTANTS = (
     Mutant(
         name="acknowledgements-lost-at-stop",
         what="a worker that stops leaves deletions that wait in its memory unsent",
-        file="graphnode/broker.py",
+        file="graphnode/sqs/consumer.py",
         old="        self.release_unstarted()\n        self._settlement.close()\n",
         new="        self.release_unstarted()\n",
         checks=("tests/faults/test_settling.py::test_nothing_waits_in_memory_when_the_worker_has_stopped",),
@@ -118,7 +118,7 @@ MUTANTS = (
     Mutant(
         name="lost-message-settled",
         what="a message that is someone else's by now is given back, or made a dead letter, all the same",
-        file="graphnode/broker.py",
+        file="graphnode/sqs/consumer.py",
         old="if message.lost and not isinstance(verdict, Done | Hold):",
         new="if False:",
         checks=(
@@ -228,7 +228,7 @@ MUTANTS = (
     Mutant(
         name="polls-in-an-outage",
         what="messages are received while a service is away, each time one receive nearer to native redrive",
-        file="graphnode/broker.py",
+        file="graphnode/sqs/consumer.py",
         old="if not self.broker.outages.wait_until_open(ATTENTION_S):",
         new="if False:",
         checks=("tests/faults/test_outages.py::test_nothing_is_polled_while_a_service_is_away",),
@@ -279,7 +279,7 @@ MUTANTS = (
     Mutant(
         name="held-at-stop",
         what="a message that is held in an outage stays hidden after its worker has stopped",
-        file="graphnode/broker.py",
+        file="graphnode/sqs/consumer.py",
         old="        for take in (self._held.popleft, self._ready.get_nowait):\n",
         new="        for take in (self._ready.get_nowait,):\n",
         checks=("tests/faults/test_outages.py::test_a_stop_during_an_outage_gives_back_what_was_held",),
@@ -388,7 +388,7 @@ MUTANTS = (
     Mutant(
         name="sweep-overtakes-results",
         what="a sweep ends tasks whose results wait on the queue",
-        file="graphnode/worker/startup.py",
+        file="graphnode/worker/overdue.py",
         old="if task is None or (ended == 0 and results_wait(broker)):",
         new="if task is None:",
         checks=("tests/integration/test_overdue_tasks.py",),

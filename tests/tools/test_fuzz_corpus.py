@@ -50,7 +50,7 @@ def test_a_target_raises_for_what_it_is_to_find(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(Finding, match=r"graph_nodes\.num_messages is 21"):
         graph(seeds("graph")[0])
 
-    monkeypatch.setattr("graphnode.contract.documents.MAX_ID_LENGTH", 3)
+    monkeypatch.setattr("graphnode.contract.decoding.MAX_ID_LENGTH", 3)
     with pytest.raises(Finding, match="streamed names are not those of the whole"):
         features(seeds("features")[0])
 

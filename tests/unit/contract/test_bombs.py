@@ -20,7 +20,7 @@ MOST_MEMORY_PER_BYTE = 40
 PROGRAM = r"""
 import io, os, resource, sys
 from datetime import UTC, datetime
-from graphnode import documents
+from graphnode.contract import decoding as documents
 from graphnode.contract.envelopes import to_message
 from graphnode.errors import PermanentError
 

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.contract import documents
+from graphnode.contract import decoding
+from graphnode.contract import documents as contract_documents
 from graphnode.contract.decoding import (
     decode_add_node_batch,
     decode_block_graph,
@@ -43,7 +44,7 @@ DECODERS: list[Callable[[bytes], Any]] = [
 
 
 def field_names() -> list[str]:
-    structs = [kind for kind in vars(documents).values() if isinstance(kind, msgspec.StructMeta)]
+    structs = [kind for kind in vars(contract_documents).values() if isinstance(kind, msgspec.StructMeta)]
     return sorted({name for struct in structs for name in struct.__struct_encode_fields__})
 
 
@@ -457,7 +458,7 @@ def test_a_name_that_no_node_can_have_is_none() -> None:
 
 
 def test_there_may_be_so_many_conversations_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents, "MOST_CONVERSATIONS", 3)
+    monkeypatch.setattr(decoding, "MOST_CONVERSATIONS", 3)
 
     assert len(list(read_conversations(io.BytesIO(encoded({"conversations": [{}] * 3}))))) == 3
     with pytest.raises(InvalidDocument, match=r"^conversations: expected at most 3, got more$"):

@@ -8,7 +8,8 @@ import sys
 #: Makes the types anew again and again, and has eight threads use them at once.
 PROGRAM = """
 import importlib, sys, threading
-from graphnode import documents, envelopes, push_answers, request_payloads
+from graphnode.clients import fcm_answers
+from graphnode.contract import decoding, envelopes, requests
 
 def at_once(use):
     start = threading.Barrier(8)
@@ -31,15 +32,15 @@ class Refusal:
 
 sys.setswitchinterval(1e-6)
 for _ in range(150):
-    importlib.reload(documents)
+    importlib.reload(decoding)
     importlib.reload(envelopes)
-    importlib.reload(push_answers)
-    importlib.reload(request_payloads)
-    at_once(lambda: documents.decode_block_graph(BLOCKS))
-    at_once(lambda: documents.decode_graph(GRAPH))
+    importlib.reload(fcm_answers)
+    importlib.reload(requests)
+    at_once(lambda: decoding.decode_block_graph(BLOCKS))
+    at_once(lambda: decoding.decode_graph(GRAPH))
     at_once(lambda: envelopes.decode_payload(RESULT, envelopes.MicroscopeIngestResult))
-    at_once(lambda: push_answers._is_about_the_token(Refusal))
-    at_once(lambda: request_payloads.checked(request_payloads.AddNodeRequest(user_id="ada", s3_key="k")))
+    at_once(lambda: fcm_answers._is_about_the_token(Refusal))
+    at_once(lambda: requests.checked(requests.AddNodeRequest(user_id="ada", s3_key="k")))
 """
 
 

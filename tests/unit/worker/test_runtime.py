@@ -12,7 +12,7 @@ import pytest
 PROGRAM = """
 import gc, json, os, sys, threading
 from pathlib import Path
-from graphnode import runtime
+from graphnode.worker import runtime
 
 def resident():
     figures = Path("/proc/self/statm")
