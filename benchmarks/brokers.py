@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dramatiq import Middleware, Worker
+from dramatiq import Middleware
 
 from graphnode.broker import SQSBroker
 from graphnode.sqs.outages import Outages
@@ -35,37 +35,30 @@ def graphnode_broker(
       queue: the Dramatiq queue.
       queue_url: its URL; the queue has a redrive policy.
       endpoint: the URL of SQS.
-      visibility_s: seconds a message in hand stays hidden between two extensions.
+      visibility_s: seconds a message in flight stays hidden between two extensions.
       policy: how often and how fast a message is tried again.
       outages: the gate in front of the intake.
       observers: middleware that looks on.
       message_attributes: what polls ask for beside the body.
     """
 
-    def prepare(worker: Worker) -> None:
-        broker.connect(threads=worker.worker_threads)
-
-    retries = policy or RetryPolicy()
-    broker = SQSBroker(
+    return SQSBroker(
         lambda: Options(
             queues={queue: Queue(url=queue_url)},
             region=REGION,
             endpoint_url=endpoint,
             visibility_s=visibility_s,
             poll_grace_s=POLL_GRACE_S,
-            max_attempts=retries.max_attempts,
+            retry=policy or RetryPolicy(),
             message_attributes=message_attributes,
         ),
         outages=outages or Outages({}),
         middleware=[
             *observers,
             *worker_middleware(
-                prepare=prepare,
-                policy=lambda: retries,
+                prepare=lambda broker, worker: broker.connect(threads=worker.worker_threads),
                 ledger=ReceiveCounts(),
-                shutdown_timeout_s=lambda: 25.0,
-                document_memory=lambda: 0,
+                document_memory=0,
             ),
         ],
     )
-    return broker

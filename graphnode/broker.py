@@ -1,14 +1,13 @@
-"""The SQS broker and its consumer. It knows SQS and Dramatiq, and nothing of graphs.
+"""The Dramatiq broker for SQS. It knows SQS and Dramatiq, and no graph: another project can use it.
 
-What it does otherwise than `dramatiq_sqs`, whose class it extends: polls of 20 s in threads of their own, short
-visibilities that are kept alive, batched settlement, retries by visibility instead of copies, dead letters that say
-why, and a stop that loses nothing.
+It differs from `dramatiq_sqs`, whose class it extends: long polls in threads of their own, short visibility timeouts
+that are extended, batched settlement, retries by visibility instead of copies, dead letters with a reason, and a stop
+that loses nothing.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from base64 import b64encode
 from collections.abc import Callable
 from functools import cached_property
@@ -17,21 +16,20 @@ from typing import TYPE_CHECKING
 import boto3.session
 import dramatiq
 import dramatiq_sqs
-from botocore.config import Config
-from dramatiq_sqs.broker import MAX_DELAY_SECONDS
+from dramatiq_sqs.broker import MAX_DELAY_SECONDS, MAX_MESSAGE_RETENTION_SECONDS
 from dramatiq_sqs.exceptions import MessageDelayTooLong, MessageTooLarge
 
-from graphnode.sqs.consumer import SQSConsumer
-from graphnode.sqs.deliveries import InHand
+from graphnode.sqs.consumer import SQSConsumer, Stop
+from graphnode.sqs.deliveries import InFlight
 from graphnode.sqs.heartbeat import Heartbeat
 from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import LARGEST_MESSAGE_BYTES, DeadLetterQueue, Options, find_dead_letters
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.service_resource import Queue, SQSServiceResource
 
-#: Seconds until a connection to SQS is given up, and a call that is no poll.
-CONNECT_TIMEOUT_S = 5
+#: Seconds until a call of SQS that is no poll is given up.
 CALL_TIMEOUT_S = 10
 
 
@@ -39,10 +37,18 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
     """A Dramatiq broker on SQS queues that exist already.
 
     Parameters:
-      configure: gives the options. Called in the process that first needs SQS, never before Dramatiq has forked.
-      outages: the gate in front of the intake.
-      middleware: all the middleware; retries by visibility need `middleware.Verdicts`.
+      configure: returns the options. It is called in the process that first needs SQS, after Dramatiq has forked.
+      outages: the gate in front of the polls.
+      middleware: all the middleware. Retries by visibility need `worker.middleware.Verdicts`.
     """
+
+    # What the parent's methods read. Its constructor is not called: it opens a boto3 resource, which threads cannot
+    # share and a fork would copy.
+    namespace = None
+    retention = dead_letter_retention = MAX_MESSAGE_RETENTION_SECONDS
+    max_message_size = LARGEST_MESSAGE_BYTES
+    dead_letter = True
+    tags = None
 
     def __init__(
         self,
@@ -52,59 +58,37 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
         middleware: list[dramatiq.Middleware],
     ) -> None:
         self.queue_names: set[str] = set()
-        # Not the parent's own constructor: it opens a boto3 resource, which threads cannot share and a fork would copy.
         dramatiq.Broker.__init__(self, middleware=middleware)
         self._configure = configure
-        self.outages = outages
-        self.stopping = False
-        self.stop_began = float("inf")
-        self._lock = threading.Lock()
-        self._session_lock = threading.Lock()
-        self._options: Options | None = None
-        self._client: SQSClient | None = None
+        self._lock = threading.RLock()
         self._dead_letters: dict[str, DeadLetterQueue] = {}
-        self.consumers: list[SQSConsumer] = []
-        self.in_hand = InHand(threads=1)
-        self.heartbeat: Heartbeat | None = None
+        self._heartbeat: Heartbeat | None = None
+        self.outages = outages
+        self.stop = Stop()
+        self.in_flight = InFlight(threads=1)
 
-    @property
+    @cached_property
     def options(self) -> Options:
         """The options, read at first use."""
-        if self._options is None:
-            self._options = self._configure()
-        return self._options
+        return self._configure()
 
     @property
     def client(self) -> SQSClient:
-        """The client for everything but polls; threads share it."""
+        """The client for everything but polls and settlement. Threads share it."""
         with self._lock:
-            if self._client is None:
-                self._client = self.new_client(read_timeout_s=CALL_TIMEOUT_S, attempts=3)
             return self._client
 
     @cached_property
-    def _session(self) -> boto3.session.Session:
-        """One for all clients: each session has SQS's description in memory."""
-        return boto3.session.Session()
+    def _client(self) -> SQSClient:
+        return self.options.sqs_client(read_timeout_s=CALL_TIMEOUT_S, attempts=3)
 
-    def new_client(self, *, read_timeout_s: float, attempts: int) -> SQSClient:
-        """An SQS client that gives up after so many seconds and attempts."""
-        # Clients may be shared by threads; sessions, which make them, may not.
-        with self._session_lock:
-            return self._session.client(
-                "sqs",
-                region_name=self.options.region,
-                endpoint_url=self.options.endpoint_url,
-                config=Config(
-                    connect_timeout=CONNECT_TIMEOUT_S,
-                    read_timeout=read_timeout_s,
-                    retries={"total_max_attempts": attempts, "mode": "standard"},
-                    max_pool_connections=32,
-                ),
-            )
+    @cached_property
+    def _settling(self) -> SQSClient:
+        # One attempt a call: the next beat, or the next try, comes sooner than botocore's retry would.
+        return self.options.sqs_client(read_timeout_s=CALL_TIMEOUT_S, attempts=1)
 
     def connect(self, *, threads: int) -> None:
-        """Get ready to consume: find each queue's dead-letter queue, start the heartbeat.
+        """Prepare to consume: find each queue's dead-letter queue, start the heartbeat.
 
         Parameters:
           threads: the worker threads of this process.
@@ -113,38 +97,46 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
         """
         for name in self.queue_names:
             self._dead_letters[name] = find_dead_letters(
-                self.client, self.options.queues[name].url, max_attempts=self.options.max_attempts
+                self.client, self.options.queues[name].url, max_attempts=self.options.retry.max_attempts
             )
-        self.in_hand = InHand(threads=threads)
-        # One attempt a call: the next beat, or the next try, comes sooner than botocore's retry would.
-        self.settling_client = self.new_client(read_timeout_s=CALL_TIMEOUT_S, attempts=1)
-        self.heartbeat = Heartbeat(self.settling_client, self.in_hand, visibility_s=self.options.visibility_s)
-        self.heartbeat.start()
+        self.in_flight = InFlight(threads=threads)
+        self._heartbeat = Heartbeat(self._settling, self.in_flight, visibility_s=self.options.visibility_s)
+        self._heartbeat.start()
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 30_000) -> SQSConsumer:
-        """Start to consume a queue.
+        """Start to consume a queue, after `connect`.
 
         Parameters:
           queue_name: the Dramatiq queue.
-          prefetch: not used: what is fetched follows what the threads can take soon.
+          prefetch: not used: the consumer fetches what the threads can take soon.
           timeout: milliseconds that the consumer's `next` waits for a message.
         """
-        if queue_name not in self.queue_names:
-            raise dramatiq.QueueNotFound(queue_name)
-        consumer = SQSConsumer(self, queue_name, timeout_s=timeout / 1000)
-        self.consumers.append(consumer)
-        return consumer
+        self._ensure_queue(queue_name)
+        assert self._heartbeat, "SQSBroker.connect() comes first"  # noqa: S101
+        return SQSConsumer(
+            queue_name,
+            options=self.options,
+            dead_letters=self._dead_letters[queue_name],
+            actors=self.actors,
+            client=self._settling,
+            in_flight=self.in_flight,
+            outages=self.outages,
+            stop=self.stop,
+            timeout_s=timeout / 1000,
+        )
 
     def enqueue(self, message: dramatiq.Message[None], *, delay: int | None = None) -> dramatiq.Message[None]:
-        """Put a Dramatiq message on its queue.
+        """Send a Dramatiq message to its queue.
 
         Parameters:
           message: for an actor of a queue that carries Dramatiq's own messages.
           delay: milliseconds, at most 15 minutes (an SQS quota).
 
-        Raises MessageDelayTooLong, MessageTooLarge, or ValueError for a queue that carries another system's messages.
+        Raises QueueNotFound, MessageDelayTooLong, MessageTooLarge, or ValueError for a queue that carries another system's messages.
         """
-        queue = self.options.queues[message.queue_name]
+        queue = self.options.queues.get(message.queue_name)
+        if queue is None:
+            raise dramatiq.QueueNotFound(message.queue_name)
         if queue.decode is not None:
             raise ValueError(
                 f"The queue {message.queue_name!r} carries another system's messages: "
@@ -165,17 +157,60 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
         self.emit_after("enqueue", message, delay)
         return message
 
-    def stop_intake(self) -> None:
-        """Start no more polls. Safe in a signal handler: it takes no lock."""
-        if not self.stopping:
-            self.stop_began = time.monotonic()
-            self.stopping = True
+    def flush(self, queue_name: str) -> None:
+        """Delete all messages of a queue. SQS allows it once in 60 seconds."""
+        self._ensure_queue(queue_name)
+        self.client.purge_queue(QueueUrl=self.options.queues[queue_name].url)
+
+    def flush_all(self) -> None:
+        """Delete all messages of all queues."""
+        for queue_name in self.queue_names:
+            self.flush(queue_name)
 
     def close(self) -> None:
         """Stop the heartbeat, after the consumers."""
-        if self.heartbeat:
-            self.heartbeat.stop()
+        if self._heartbeat:
+            self._heartbeat.stop()
 
     def dead_letters(self, queue_name: str) -> DeadLetterQueue:
-        """A queue's dead-letter queue, as its redrive policy names it."""
+        """A queue's dead-letter queue, as its redrive policy names it. `connect` has looked it up."""
         return self._dead_letters[queue_name]
+
+    # The rest is the parent's interface on these queues: `join` uses it, and so may other code for `dramatiq_sqs`.
+    # The parent sets attributes in its constructor; here they are made when somebody asks.
+
+    @property
+    def consumer_class(self) -> type[SQSConsumer]:
+        """The class of the consumers that `consume` starts."""
+        return SQSConsumer
+
+    @property
+    def visibility_timeout(self) -> int:  # type: ignore[override]
+        """Seconds that a received message stays hidden, until the heartbeat extends it."""
+        return self.options.visibility_s
+
+    @cached_property
+    def sqs(self) -> SQSServiceResource:  # type: ignore[override]
+        """A boto3 resource, made at first use. Threads cannot share it."""
+        return boto3.session.Session().resource(
+            "sqs", region_name=self.options.region, endpoint_url=self.options.endpoint_url
+        )
+
+    @property
+    def queues(self) -> dict[str, Queue]:
+        """The declared queues as boto3 resources."""
+        return {name: self.sqs.Queue(self.options.queues[name].url) for name in self.queue_names}
+
+    @queues.setter
+    def queues(self, _empty: dict[str, Queue]) -> None:
+        """Accept the empty dict that Dramatiq's constructor sets."""
+
+    @property
+    def dead_letter_queues(self) -> dict[str, Queue]:  # type: ignore[override]
+        """Their dead-letter queues as boto3 resources, once `connect` has found them."""
+        return {name: self.sqs.Queue(found.url) for name, found in self._dead_letters.items()}
+
+    def _ensure_queue(self, queue_name: str) -> None:
+        # The parent creates what is missing. Here queues exist already, with their policies.
+        if queue_name not in self.queue_names:
+            raise dramatiq.QueueNotFound(queue_name)

@@ -6,7 +6,7 @@ from collections import Counter
 
 from graphnode.errors import GraphNodeError
 from graphnode.sqs.deliveries import Delivery
-from graphnode.sqs.verdicts import Dead
+from graphnode.sqs.verdicts import DeadLetter
 
 
 class MemoryLedger:
@@ -23,5 +23,5 @@ class MemoryLedger:
     def clear(self, delivery: Delivery) -> None:
         """Keep the count: tests read it."""
 
-    def give_up(self, delivery: Delivery, dead: Dead, error: GraphNodeError) -> None:
+    def give_up(self, delivery: Delivery, dead: DeadLetter, error: GraphNodeError) -> None:
         """Keep the count: tests read it."""

@@ -11,7 +11,7 @@ from graphnode.broker import SQSBroker
 from graphnode.worker import route_checks
 from graphnode.worker.startup import worker_broker
 
-#: What Dramatiq said of the modules whose actors it did not declare. The worker tells it when it starts.
+#: By module, why Dramatiq refused to declare its actors. The worker reports it when it starts.
 refused: dict[str, str] = {}
 
 broker: SQSBroker = worker_broker(check=lambda: route_checks.check(broker.actors, refused=refused))

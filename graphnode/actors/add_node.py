@@ -6,9 +6,11 @@ from collections import Counter
 
 import dramatiq
 
-from graphnode.actors.effects import effects_of, is_repeated
+from graphnode.actors.effects import Effects
+from graphnode.actors.results import handle_result
 from graphnode.clients.s3 import read_document
 from graphnode.contract.decoding import decode_add_node_batch
+from graphnode.contract.documents import AddNodeBatch
 from graphnode.contract.envelopes import RESULT_QUEUE, AddNodeResult, Envelope
 from graphnode.contract.notifications import NodesCompleted, NodesFailed
 from graphnode.rules.add_node import merge_batch
@@ -17,41 +19,35 @@ from graphnode.storage import graphs
 
 @dramatiq.actor(actor_name="add_node", queue_name=RESULT_QUEUE)
 def add_node(envelope: Envelope[AddNodeResult]) -> None:
-    """Merge the batch into the graph that is stored now; or note that nothing was added."""
-    result = envelope.payload
-    if result.status == "FAILED":
-        note_failure(envelope)
-        return
-    if is_repeated(envelope, user_id=result.user_id):
-        return
+    """Merge the batch into the stored graph; or note that nothing was added."""
+    handle_result(envelope, user_id=envelope.payload.user_id, fetch=fetch, store=merge, fail=fail)
 
-    assert result.result_s3_key, "the envelope's decoder requires it"  # noqa: S101
-    warnings = Counter[str]()
-    batch = decode_add_node_batch(read_document(result.result_s3_key), warnings=warnings)
 
-    with effects_of(envelope, user_id=result.user_id) as effects:
-        if effects.repeated:
-            return
-        stored = graphs.load_for_merge(result.user_id)
-        changes, left_out = merge_batch(stored, batch, user_id=result.user_id)
-        warnings.update(left_out)
-        graphs.apply_changes(result.user_id, changes)
-        effects.finish(warnings=warnings)
-        effects.notify(
-            NodesCompleted(
-                node_count=sum(node.orig_id not in stored.nodes for node in changes.nodes),
-                edge_count=sum((edge.source, edge.target) not in stored.edges for edge in changes.edges),
-                error=result.error,
-            )
+def fetch(envelope: Envelope[AddNodeResult], warnings: Counter[str]) -> AddNodeBatch:
+    """Read the batch."""
+    key = envelope.payload.result_s3_key
+    assert key, "the envelope's decoder requires it"  # noqa: S101
+    return decode_add_node_batch(read_document(key), warnings=warnings)
+
+
+def merge(effects: Effects[AddNodeResult], batch: AddNodeBatch) -> None:
+    """Merge the batch into the graph, and say how much is new."""
+    stored = graphs.load_for_merge(effects.user_id)
+    changes, left_out = merge_batch(stored, batch, user_id=effects.user_id)
+    graphs.apply_changes(effects.user_id, changes)
+    effects.warnings.update(left_out)
+    effects.finish()
+    effects.notify(
+        NodesCompleted(
+            node_count=sum(node.orig_id not in stored.nodes for node in changes.nodes),
+            edge_count=sum((edge.source, edge.target) not in stored.edges for edge in changes.edges),
+            error=effects.payload.error,
         )
+    )
 
 
-def note_failure(envelope: Envelope[AddNodeResult]) -> None:
-    """Give the graph's status back as it was, and say that nothing was added."""
-    result = envelope.payload
-    with effects_of(envelope, user_id=result.user_id) as effects:
-        if effects.repeated:
-            return
-        graphs.add_node_failed(result.user_id)
-        effects.finish()
-        effects.notify(NodesFailed(error=result.error_text))
+def fail(effects: Effects[AddNodeResult]) -> None:
+    """Give the graph its earlier status back, and say that nothing was added."""
+    graphs.add_node_failed(effects.user_id)
+    effects.finish()
+    effects.notify(NodesFailed(error=effects.payload.error_text))

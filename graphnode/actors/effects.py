@@ -1,53 +1,64 @@
-"""One message, one effect: the transaction in which every handler does its work."""
+"""The transaction in which each actor does its work, so that a message has one effect."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Generic, TypeVar
 
 from graphnode.actors.notifications import enqueue
-from graphnode.clients.s3 import check_keys
 from graphnode.contract.envelopes import Envelope, Payload, ResultPayload
 from graphnode.contract.notifications import Notice
-from graphnode.contract.repairs import Warnings
 from graphnode.storage import notifications, tasks, users
 from graphnode.storage.database import user_transaction
 from graphnode.storage.tasks import FailureReason, Key, TaskStatus
 
+P = TypeVar("P", bound=Payload)
 
-class Effects:
-    """What a message does beside its handler's own tables: the task's row and the notifications' rows.
+
+class Effects(Generic[P]):
+    """What a message writes beside its actor's own tables: its task's row and its notifications.
 
     Parameters:
       envelope: the message.
-      user_id: whose it is.
-      repeated: whether it has had its effect already, or must not have any.
+      user_id: whose task it is.
+      repeated: whether the message has had its effect already, or must have none.
     """
 
-    def __init__(self, envelope: Envelope[Payload], user_id: str, *, repeated: bool) -> None:
+    def __init__(self, envelope: Envelope[P], user_id: str, *, repeated: bool) -> None:
         self.envelope = envelope
         self.user_id = user_id
         self.repeated = repeated
-        self.to_deliver: list[str] = []
+        #: What `finish` writes into the task's row.
+        self.warnings = Counter[str]()
+        #: The IDs of the notifications to push after the commit.
+        self.to_push: list[str] = []
 
-    def finish(self, *, warnings: Warnings | None = None) -> None:
-        """Write the task's row: it ends as the result says."""
+    @property
+    def payload(self) -> P:
+        """The message's payload."""
+        return self.envelope.payload
+
+    def finish(self) -> None:
+        """End the task as the result says."""
         result = self.envelope.payload
         assert isinstance(result, ResultPayload), "progress ends no task"  # noqa: S101
-        # Text beside COMPLETED tells of a partial failure: a success all the same (the contract).
+        # An error beside COMPLETED is a partial failure, and still a success (the contract).
         error = result.error_text if result.status == "FAILED" else result.error
-        self._finish(TaskStatus(result.status), error=error, warnings=warnings)
+        self._finish(TaskStatus(result.status), error=error)
 
     def supersede(self, why: str) -> None:
-        """Write the task's row: it has ended, and nothing else is stored of it.
+        """End the task without storing its result.
 
         Parameters:
-          why: the warning that says so.
+          why: the task's only warning.
         """
-        self._finish(TaskStatus.SUPERSEDED, error=None, warnings={why: 1})
+        self.warnings = Counter({why: 1})
+        self._finish(TaskStatus.SUPERSEDED, error=None)
 
-    def _finish(self, status: TaskStatus, *, error: str | None, warnings: Warnings | None) -> None:
+    def _finish(self, status: TaskStatus, *, error: str | None) -> None:
         tasks.finish(
             self.envelope.task_id,
             self.envelope.task_type,
@@ -56,16 +67,16 @@ class Effects:
             attempts=self.envelope.attempt,
             error=error,
             reason=FailureReason.TIMEOUT if self.envelope.no_news_since else None,
-            warnings=warnings,
+            warnings=self.warnings,
             s3_keys=self.envelope.payload.s3_keys,
         )
 
     def notify(self, notice: Notice, *, key: str = "", at: datetime | None = None) -> None:
-        """Write a notification's row; what is pushed is on its way after the commit.
+        """Write a notification. After the commit it is pushed, if its type is.
 
         Parameters:
-          notice: what the app is told.
-          key: tells events of one type and task apart: for each there is one notification.
+          notice: what the app reads.
+          key: distinguishes events of one type and task; each has one notification.
           at: when it happened, if not now.
         """
         event = notice.event
@@ -74,27 +85,26 @@ class Effects:
             type=event,
             payload=notice.payload(self.envelope.task_id),
             event=":".join(filter(None, (self.envelope.task_id, event, key))),
-            # The time of a task that is overdue was over then, however late it is noticed: old news is not pushed.
+            # An overdue task ended when its time was over, however late a sweep finds it: old news is not pushed.
             created_at=at or (self.envelope.timestamp if self.envelope.no_news_since else None),
             push=notice.is_pushed,
         )
         if written and notice.is_pushed:
-            self.to_deliver.append(written)
+            self.to_push.append(written)
 
 
 @contextmanager
-def effects_of(envelope: Envelope[Payload], *, user_id: str) -> Iterator[Effects]:
-    """One transaction under the user's lock. After its commit the notifications are put on their queue.
+def effects_of(envelope: Envelope[P], *, user_id: str) -> Iterator[Effects[P]]:
+    """One transaction under the user's lock. After its commit the notifications go to their queue.
 
-    What a crash in between leaves, a sweep puts there.
+    A crash between the two loses nothing: a sweep sends the notifications that wait.
 
     Parameters:
       envelope: the message.
-      user_id: whose it is.
+      user_id: whose task it is.
 
-    Raises WrongOwner when the task is someone else's, and ForbiddenKey.
+    Raises WrongOwner for another user's task.
     """
-    check_keys(envelope.payload.s3_keys, user_id=user_id)
     with user_transaction(user_id):
         stored = tasks.claim(envelope.task_id, envelope.task_type, user_id=user_id)
         repeated = tasks.is_final(stored) or has_ended_so(envelope, stored) or has_news(envelope)
@@ -103,34 +113,31 @@ def effects_of(envelope: Envelope[Payload], *, user_id: str) -> Iterator[Effects
             effects.supersede("the user was forgotten")
             effects.repeated = True
         yield effects
-    for notification_id in effects.to_deliver:
+    for notification_id in effects.to_push:
         enqueue(notification_id)
 
 
-def has_ended_so(envelope: Envelope[Payload], stored: TaskStatus | None) -> bool:
-    """Whether the task has ended already as the message says."""
+def has_ended_so(envelope: Envelope[P], stored: TaskStatus | None) -> bool:
+    """Whether the task has already ended as the message says."""
     return isinstance(envelope.payload, ResultPayload) and stored == envelope.payload.status
 
 
-def has_news(envelope: Envelope[Payload]) -> bool:
-    """Whether a task that was overdue has had news since."""
+def has_news(envelope: Envelope[P]) -> bool:
+    """Whether an overdue task has had news since it was found."""
     since = envelope.no_news_since
     return since is not None and tasks.has_news(Key(envelope.task_id, envelope.task_type), since=since)
 
 
-def is_repeated(envelope: Envelope[Payload], *, user_id: str) -> bool:
-    """A look before documents are fetched: whether nothing is left to do.
-
-    Raises WrongOwner for someone else's task, and ForbiddenKey.
-    """
-    check_keys(envelope.payload.s3_keys, user_id=user_id)
+def is_repeated(envelope: Envelope[P], *, user_id: str) -> bool:
+    """Whether the message has nothing left to do: a look before documents are fetched. Raises WrongOwner."""
     stored = tasks.status(envelope.task_id, envelope.task_type)
     if not tasks.is_final(stored) and not is_of_forgotten_user(stored, user_id):
         return False
+    # The transaction checks the owner, and ends a forgotten user's task.
     with effects_of(envelope, user_id=user_id) as effects:
         return effects.repeated
 
 
 def is_of_forgotten_user(stored: TaskStatus | None, user_id: str) -> bool:
-    """Whether a task is of a time before its user was forgotten: one that was registered later has a row."""
+    """Whether a task is older than its user's removal: a task that was registered later has a row."""
     return stored is None and users.is_forgotten(user_id)

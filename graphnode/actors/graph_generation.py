@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import dramatiq
 
-from graphnode.actors.effects import effects_of, is_repeated
-from graphnode.actors.optional import left_out_if_faulty, read_optional
+from graphnode.actors.effects import Effects
+from graphnode.actors.results import handle_result
 from graphnode.clients.s3 import open_features, read_document
 from graphnode.contract.decoding import decode_graph, decode_summary, read_conversations, read_embeddings
 from graphnode.contract.documents import SummaryDocument
 from graphnode.contract.envelopes import RESULT_QUEUE, Envelope, GraphGenerationResult
 from graphnode.contract.notifications import GraphCompleted, GraphFailed
+from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectNotFound, RefusedByDatabase
 from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph
 from graphnode.rules.rows import GraphRows
@@ -23,11 +25,11 @@ from graphnode.storage import graphs, summaries
 
 
 class Features(NamedTuple):
-    """A features file whose embeddings are yet to be read.
+    """A features file whose embeddings are not read yet.
 
     Parameters:
       key: its key in S3.
-      etag: which of all that may be under that key it is.
+      etag: its ETag: another object under the key is another file.
       names: the original ID of each of its conversations.
     """
 
@@ -36,63 +38,68 @@ class Features(NamedTuple):
     names: list[str | None]
 
 
+class Documents(NamedTuple):
+    """What a result brings. Features and summary are optional."""
+
+    rows: GraphRows
+    features: Features | None
+    summary: SummaryDocument | None
+
+
 @dramatiq.actor(actor_name="graph_generation", queue_name=RESULT_QUEUE)
 def graph_generation(envelope: Envelope[GraphGenerationResult]) -> None:
     """Store the graph, its embeddings and its summary; or note that there is none."""
-    result = envelope.payload
-    if result.status == "FAILED":
-        note_failure(envelope)
-        return
-    if is_repeated(envelope, user_id=result.user_id):
-        return
+    handle_result(envelope, user_id=envelope.payload.user_id, fetch=fetch, store=store, fail=fail)
 
+
+def fetch(envelope: Envelope[GraphGenerationResult], warnings: Counter[str]) -> Documents:
+    """Read the graph, and what came with it."""
+    result = envelope.payload
     assert result.result_s3_key, "the envelope's decoder requires it"  # noqa: S101
-    warnings = Counter[str]()
     rows, repairs = clean_graph(decode_graph(read_document(result.result_s3_key), warnings=warnings))
     warnings.update(repairs)
-    features = read_features(result.features_s3_key, warnings)
-    summary = read_optional(result.summary_s3_key, decode_summary, name="summary", warnings=warnings)
-
-    with effects_of(envelope, user_id=result.user_id) as effects:
-        if effects.repeated:
-            return
-        stored = graphs.stored_source_timestamp(result.user_id)
-        if stored and stored > envelope.timestamp:
-            effects.supersede(f"a newer graph is stored, of {stored.isoformat()}")
-            return
-        store(envelope, rows, features, summary, warnings)
-        effects.finish(warnings=warnings)
-        effects.notify(
-            GraphCompleted(
-                node_count=len(rows.nodes),
-                edge_count=len(rows.edges),
-                cluster_count=len(rows.clusters),
-                summary_included=summary is not None,
-            )
-        )
+    return Documents(
+        rows,
+        features=read_features(result.features_s3_key, warnings),
+        summary=read_summary(result.summary_s3_key, warnings),
+    )
 
 
-def store(
-    envelope: Envelope[GraphGenerationResult],
-    rows: GraphRows,
-    features: Features | None,
-    summary: SummaryDocument | None,
-    warnings: Counter[str],
-) -> None:
-    """Write everything that came."""
-    user_id = envelope.payload.user_id
-    width_before = graphs.embedding_width(user_id) if features else None
-    graphs.replace_graph(user_id, rows, source_timestamp=envelope.timestamp)
-    if features:
+def store(effects: Effects[GraphGenerationResult], documents: Documents) -> None:
+    """Replace the user's graph, unless a newer one is stored."""
+    user_id, timestamp, rows = effects.user_id, effects.envelope.timestamp, documents.rows
+    stored = graphs.stored_source_timestamp(user_id)
+    if stored and stored > timestamp:
+        effects.supersede(f"a newer graph is stored, of {stored.isoformat()}")
+        return
+    width_before = graphs.embedding_width(user_id) if documents.features else None
+    graphs.replace_graph(user_id, rows, source_timestamp=timestamp)
+    if documents.features:
         node_ids = {node.orig_id: node.id for node in rows.nodes}
-        store_features(user_id, features, node_ids, warnings, width_before=width_before)
-    if summary:
-        row = recount(summary, Counter(node.source_type for node in rows.nodes))
-        summaries.replace_summary(user_id, row, source_timestamp=envelope.timestamp)
+        store_features(user_id, documents.features, node_ids, effects.warnings, width_before=width_before)
+    if documents.summary:
+        summary = recount(documents.summary, Counter(node.source_type for node in rows.nodes))
+        summaries.replace_summary(user_id, summary, source_timestamp=timestamp)
+    effects.finish()
+    effects.notify(
+        GraphCompleted(
+            node_count=len(rows.nodes),
+            edge_count=len(rows.edges),
+            cluster_count=len(rows.clusters),
+            summary_included=documents.summary is not None,
+        )
+    )
+
+
+def fail(effects: Effects[GraphGenerationResult]) -> None:
+    """Keep the graph that the user has, if any, and say that there is no new one."""
+    graphs.generation_failed(effects.user_id)
+    effects.finish()
+    effects.notify(GraphFailed(error=effects.payload.error_text))
 
 
 def read_features(key: str | None, warnings: Counter[str]) -> Features | None:
-    """Whose embeddings a features file holds; or add a warning that says why they are left out."""
+    """The features file's conversations; None when it was not sent, or is left out with a warning."""
     features = None
     if key is not None:
         with left_out_if_faulty("features", warnings), open_features(key) as document:
@@ -103,7 +110,7 @@ def read_features(key: str | None, warnings: Counter[str]) -> Features | None:
 def store_features(
     user_id: str, features: Features, node_ids: Mapping[str, int], warnings: Counter[str], *, width_before: int | None
 ) -> None:
-    """Stream the embeddings from S3 into their table; or add a warning that says why they are left out."""
+    """Stream the embeddings from S3 into their table; or leave them out with a warning."""
     counted = Counter[str]()
     with left_out_if_faulty("features", warnings), open_features(features.key, etag=features.etag) as document:
         rows = read_embeddings(document)
@@ -112,12 +119,23 @@ def store_features(
         warnings.update(counted)
 
 
-def note_failure(envelope: Envelope[GraphGenerationResult]) -> None:
-    """Keep the graph the user has, if any, and say that there is no new one."""
-    result = envelope.payload
-    with effects_of(envelope, user_id=result.user_id) as effects:
-        if effects.repeated:
-            return
-        graphs.generation_failed(result.user_id)
-        effects.finish()
-        effects.notify(GraphFailed(error=result.error_text))
+def read_summary(key: str | None, warnings: Counter[str]) -> SummaryDocument | None:
+    """The summary; None when it was not sent, or is left out with a warning."""
+    summary = None
+    if key is not None:
+        with left_out_if_faulty("summary", warnings):
+            summary = decode_summary(read_document(key), warnings=warnings)
+    return summary
+
+
+@contextmanager
+def left_out_if_faulty(name: str, warnings: Counter[str]) -> Iterator[None]:
+    """End the block when the document is missing, too large, invalid or refused, and count a warning.
+
+    Parameters:
+      name: what the warning calls the document.
+    """
+    try:
+        yield
+    except (ObjectNotFound, DocumentTooLarge, InvalidDocument, RefusedByDatabase) as error:
+        warnings[f"{name} left out: {error}"] = 1

@@ -12,7 +12,7 @@ from graphnode.storage import tasks
 
 @dramatiq.actor(actor_name="graph_progress", queue_name=RESULT_QUEUE)
 def graph_progress(envelope: Envelope[GraphGenerationProgress]) -> None:
-    """Keep the newest progress of the task; older news, or news of a task that has ended, changes nothing."""
+    """Keep the task's newest progress. Older progress, or that of an ended task, changes nothing."""
     progress = envelope.payload
     with effects_of(envelope, user_id=progress.user_id) as effects:
         is_news = tasks.record_progress(

@@ -1,63 +1,80 @@
-"""Stores what the AI server found in a document, and completes the workspace with its last one."""
+"""Stores what the AI server found in a document, and completes the workspace with its last document."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import dramatiq
 import msgspec
 
-from graphnode.actors.effects import Effects, effects_of, is_repeated
+from graphnode.actors.effects import Effects
+from graphnode.actors.results import handle_result
 from graphnode.clients.s3 import read_document
 from graphnode.contract.decoding import decode_block_graph, decode_chunks
 from graphnode.contract.envelopes import RESULT_QUEUE, Envelope, MicroscopeIngestResult
 from graphnode.contract.notifications import DocumentCompleted, DocumentFailed, workspace_completed
-from graphnode.contract.repairs import Warnings
-from graphnode.contract.task_ids import MicroscopeTask, View, parse_task_id
+from graphnode.contract.task_ids import View, parse_task_id
 from graphnode.errors import InvalidEnvelope, WrongOwner
 from graphnode.rules.microscope import graph_keys
 from graphnode.storage import microscope
 from graphnode.storage.microscope import DocumentStatus, Recorded
 
+#: The views of a document, as they are stored.
+Views = dict[View, Any]
+
 
 @dramatiq.actor(actor_name="microscope_ingest", queue_name=RESULT_QUEUE)
 def microscope_ingest(envelope: Envelope[MicroscopeIngestResult]) -> None:
     """Store a document's result, or that of one of its halves."""
-    result = envelope.payload
+    handle_result(envelope, user_id=owner_of(envelope), fetch=fetch, store=store, fail=fail)
+
+
+def owner_of(envelope: Envelope[MicroscopeIngestResult]) -> str:
+    """The user of the document. Raises InvalidEnvelope when nothing names one, and WrongOwner."""
     task = parse_task_id(envelope.task_id)
-    user_id = result.user_id or task.user_id or microscope.owner(task.document_id)
+    user_id = envelope.payload.user_id or task.user_id or microscope.owner(task.document_id)
     if user_id is None:
         raise InvalidEnvelope(
             f"payload.userId: not given, taskId {envelope.task_id!r} names no user, and the document is not known"
         )
     if task.user_id not in (None, user_id):
         raise WrongOwner(f"Task {envelope.task_id} names user {task.user_id!r}, its result names {user_id!r}")
-    if is_repeated(envelope, user_id=user_id):
-        return
-
-    keys = graph_keys(task.half, result.standardized_s3_key, result.block_graph_s3_key)
-    warnings: Warnings = {}
-    graphs = {view: read_graph(view, key, warnings) for view, key in keys.items() if result.status == "COMPLETED"}
-
-    with effects_of(envelope, user_id=user_id) as effects:
-        if effects.repeated:
-            return
-        recorded = record(effects, task, result, chunks=len(graphs.get("non_block", [])))
-        for view, graph in graphs.items():
-            microscope.store_graph(task.document_id, view, graph)
-        effects.finish(warnings=warnings)
-        if recorded.status != recorded.status_before:
-            tell(effects, task.document_id, recorded)
+    return user_id
 
 
-def read_graph(view: View, key: str, warnings: Warnings) -> Any:
+def fetch(envelope: Envelope[MicroscopeIngestResult], warnings: Counter[str]) -> Views:
+    """Read the views that the result brings."""
+    half, result = parse_task_id(envelope.task_id).half, envelope.payload
+    keys = graph_keys(half, result.standardized_s3_key, result.block_graph_s3_key)
+    return {view: read_view(view, key, warnings) for view, key in keys.items()}
+
+
+def read_view(view: View, key: str, warnings: Counter[str]) -> Any:
     """One view of the document, as it is stored."""
     decode = decode_chunks if view == "non_block" else decode_block_graph
     return msgspec.to_builtins(decode(read_document(key), warnings=warnings))
 
 
-def record(effects: Effects, task: MicroscopeTask, result: MicroscopeIngestResult, *, chunks: int) -> Recorded:
-    """Write the result into the document's row; where it does not say how many chunks there are, they were counted."""
+def store(effects: Effects[MicroscopeIngestResult], views: Views) -> None:
+    """Write the result into the document's row, and its views; tell the user if the document has ended."""
+    document_id = parse_task_id(effects.envelope.task_id).document_id
+    recorded = record(effects, chunks=len(views.get("non_block", [])))
+    for view, graph in views.items():
+        microscope.store_graph(document_id, view, graph)
+    effects.finish()
+    if recorded.status != recorded.status_before:
+        notify(effects, document_id, recorded)
+
+
+def fail(effects: Effects[MicroscopeIngestResult]) -> None:
+    """Write the failure into the document's row: it has no views."""
+    store(effects, {})
+
+
+def record(effects: Effects[MicroscopeIngestResult], *, chunks: int) -> Recorded:
+    """Write the result into the document's row. Without a number of chunks in it, their count is used."""
+    result, task = effects.payload, parse_task_id(effects.envelope.task_id)
     return microscope.record_result(
         task.document_id,
         user_id=effects.user_id,
@@ -75,8 +92,8 @@ def record(effects: Effects, task: MicroscopeTask, result: MicroscopeIngestResul
     )
 
 
-def tell(effects: Effects, document_id: str, recorded: Recorded) -> None:
-    """Tell the user of a document that has ended, and of its workspace if it was the last one."""
+def notify(effects: Effects[MicroscopeIngestResult], document_id: str, recorded: Recorded) -> None:
+    """Notify the user of a document that has ended, and of its workspace if it was the last one."""
     document: dict[str, Any] = {
         "document_id": document_id,
         "group_id": recorded.workspace_id,

@@ -1,4 +1,4 @@
-"""Pushes a stored notification to its user's devices: its row says what is to be done, the message only when."""
+"""Pushes stored notifications to their users' devices. A row says what to push; its message only says when."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import dramatiq
 import structlog
 from msgspec import Meta
 
+from graphnode.broker import SQSBroker
 from graphnode.clients.fcm import Push, firebase
 from graphnode.contract.envelopes import LONGEST_ID, NOTIFICATION_QUEUE
 from graphnode.errors import log_text
@@ -18,12 +19,16 @@ from graphnode.settings import settings
 from graphnode.steps import note, step
 from graphnode.storage import notifications
 from graphnode.storage.notifications import Notification
-from graphnode.worker.startup import retry_policy
+from graphnode.worker.options import retry_policy
+from graphnode.worker.sweeps import sweep
 
-#: Milliseconds a push may take, all devices together.
+#: The most notifications that a sweep puts on their queue: about what a process pushes until the next sweep.
+MOST_SWEPT = 500
+
+#: Milliseconds that a push to all devices of a user may take.
 TIME_LIMIT_MS = 60_000
 
-#: Whoever can write to the queue can name any.
+#: Bounded: others may be able to write to the queue.
 NotificationId = Annotated[str, Meta(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00]*$")]
 
 log = structlog.get_logger("graphnode.notifications")
@@ -31,7 +36,7 @@ log = structlog.get_logger("graphnode.notifications")
 
 @dramatiq.actor(actor_name="deliver_notification", queue_name=NOTIFICATION_QUEUE, time_limit=TIME_LIMIT_MS)
 def deliver_notification(notification_id: NotificationId) -> None:
-    """Push one notification, unless somebody else does or did. What FCM does not take now, a sweep brings back."""
+    """Push one notification, unless another worker does or did. If FCM does not accept it now, a sweep tries again."""
     if pause_s := firebase().pause.left_s():
         notifications.postpone(notification_id, seconds=pause_s)
         return
@@ -48,7 +53,7 @@ def deliver_notification(notification_id: NotificationId) -> None:
 
 
 def give_up(notification: Notification) -> Settled | None:
-    """How the push of a notification ends that is no news any more."""
+    """How a push ends without another try, because its notification is too old; None when it is not."""
     return given_up(
         created_at=notification.created_at,
         now=datetime.now(UTC),
@@ -60,7 +65,7 @@ def give_up(notification: Notification) -> Settled | None:
 
 
 def push(notification: Notification) -> Settled:
-    """Push to the user's devices, or to those of them that earlier attempts have not reached."""
+    """Push to the user's devices that earlier attempts have not reached."""
     if not firebase().has_credentials:
         return NO_CREDENTIALS
     devices = notifications.devices(notification.user_id)
@@ -76,7 +81,7 @@ def push(notification: Notification) -> Settled:
 
 
 def message_of(notification: Notification) -> Push:
-    """What stands on the phone, and for how long it is worth keeping for a phone that is off."""
+    """The push of a notification. FCM keeps it for a phone that is off until the notification is too old."""
     text = push_text(notification.type, notification.payload)
     text, data = fitted(text, push_data(notification.type, notification.id, notification.payload))
     expires = notification.created_at + timedelta(seconds=settings().push_max_age)
@@ -84,9 +89,18 @@ def message_of(notification: Notification) -> Push:
 
 
 def enqueue(notification_id: str) -> None:
-    """Put a stored notification on its queue. Where that fails a sweep does it: the result is done, come what may."""
+    """Put a stored notification on its queue. If that fails, a sweep does it: the result is committed."""
     try:
         with step("enqueue"):
             deliver_notification.send(notification_id=notification_id)
     except Exception as error:
         log.warning("notification left to the sweep", notification_id=notification_id, error=log_text(error))
+
+
+@sweep("pushes")
+def sweep_pushes(_broker: SQSBroker) -> None:
+    """Put the due notifications on their queue: those that a crash left, and those to try again."""
+    if firebase().pause.left_s():
+        return
+    for notification_id in notifications.take_due(limit=MOST_SWEPT):
+        deliver_notification.send(notification_id=notification_id)

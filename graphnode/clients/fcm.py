@@ -1,4 +1,4 @@
-"""Push notifications by FCM, through firebase-admin."""
+"""Sends push notifications by FCM, through firebase-admin."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import structlog
 
-from graphnode.clients.fcm_answers import Answer, Gone, Later, Outage, Refused, sorted_answer
+from graphnode.clients.fcm_answers import Answer, Gone, Later, Outage, Refused, classify_answer
 from graphnode.contract.notifications import PushText
 from graphnode.errors import SettingsError
 from graphnode.rules.pushes import PushReport, without_answer
@@ -36,13 +36,13 @@ log = structlog.get_logger("graphnode.push")
 
 
 class Push(NamedTuple):
-    """What goes to a user's devices.
+    """A push to a user's devices.
 
     Parameters:
-      notification_id: what tells a phone that a repeat is one: it shows the newest of an ID alone.
+      notification_id: lets a phone recognize a repeat: it shows only the newest push of an ID.
       text: title and body.
       data: for the app.
-      ttl_s: seconds for which FCM keeps it for a phone that is off.
+      ttl_s: seconds that FCM keeps it for a phone that is off.
     """
 
     notification_id: str
@@ -52,9 +52,9 @@ class Push(NamedTuple):
 
 
 class Pause:
-    """A process's pause of pushes, from the first answer that our credentials are not accepted to one that they are.
+    """A process's pause of pushes, while FCM does not accept our credentials.
 
-    It is told once at each end. In between, one push after each pause asks whether it is over.
+    Its beginning and its end are logged once. After each pause one push tries whether it is over.
     """
 
     def __init__(self) -> None:
@@ -63,11 +63,11 @@ class Pause:
         self._length_s = 0.0
 
     def left_s(self) -> float:
-        """Seconds for which nothing is pushed; 0 when that is allowed."""
+        """Seconds until the next push may be sent; 0 without a pause."""
         return max(0.0, self._until - time.monotonic())
 
     def begin(self, reason: str) -> float:
-        """Our credentials were not accepted: pause, each time for longer. Returns the seconds that are left."""
+        """Pause pushes, each time for longer; the seconds that are left."""
         with self._lock:
             if self.left_s():
                 return self.left_s()
@@ -81,7 +81,7 @@ class Pause:
             return self._length_s
 
     def end(self) -> None:
-        """Our credentials were accepted."""
+        """End the pause: FCM has accepted our credentials."""
         with self._lock:
             if self._length_s:
                 log.warning("pushes go on: FCM accepts our credentials")
@@ -92,9 +92,9 @@ class Firebase:
     """One process's connection to FCM.
 
     Parameters:
-      known: the settings: `FIREBASE_CREDENTIALS_JSON` or `GOOGLE_APPLICATION_CREDENTIALS`; neither: pushes are skipped.
+      known: the settings. Without `FIREBASE_CREDENTIALS_JSON` or `GOOGLE_APPLICATION_CREDENTIALS` pushes are skipped.
 
-    Raises SettingsError when the credentials are not a service account's key; never showing them.
+    Raises SettingsError when the credentials are not a service account's key. The error never shows them.
     """
 
     def __init__(self, known: Settings | PushSettings) -> None:
@@ -106,11 +106,11 @@ class Firebase:
 
     @property
     def has_credentials(self) -> bool:
-        """Whether pushes can be sent at all."""
+        """Whether pushes can be sent."""
         return self._app is not None
 
     def send(self, tokens: Sequence[str], push: Push) -> PushReport:
-        """Send a push to all of a user's devices. Nothing of FCM's is raised: the report says what it answered."""
+        """Send a push to all of a user's devices. FCM's errors are in the report, not raised."""
         answers: dict[str, Answer] = {}
         with step("push"):
             for start in range(0, len(tokens), MOST_TOKENS):
@@ -126,7 +126,7 @@ class Firebase:
         return report
 
     def rehearse(self, token: str) -> None:
-        """Have FCM check a push to this device without sending it. Raises firebase-admin's errors.
+        """Let FCM check a push to this device without sending it. Raises firebase-admin's errors.
 
         https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages/send (`validate_only`)
         """
@@ -145,7 +145,7 @@ class Firebase:
         return str(self._app.credential.service_account_email) if self._app else ""
 
     def close(self) -> None:
-        """Forget the credentials; another connection may be made after that."""
+        """Forget the credentials. Another connection may be opened after that."""
         if self._app is not None:
             import firebase_admin
 
@@ -157,13 +157,13 @@ class Firebase:
         try:
             batch = messaging.send_each_for_multicast(_message(tokens, push), app=self._app)
         except exceptions.FirebaseError as error:
-            # One device's call met what firebase-admin does not expect, such as a token endpoint that says no; it keeps
-            # the other devices' answers to itself.
-            return [sorted_answer(error)] * len(tokens)
-        return [sorted_answer(answer.exception) if answer.exception else None for answer in batch.responses]
+            # One call failed in a way that firebase-admin does not expect, such as a refusing token endpoint. It does not
+            # return the other devices' answers then.
+            return [classify_answer(error)] * len(tokens)
+        return [classify_answer(answer.exception) if answer.exception else None for answer in batch.responses]
 
     def _tell(self, answers: Iterable[Answer]) -> None:
-        """Tell the operator, once for each kind, what only they can mend."""
+        """Log once for each code what only an operator can mend."""
         for answer in answers:
             if isinstance(answer, Refused | Later) and answer.is_ours:
                 code, _, _ = answer.reason.partition(": ")
@@ -192,12 +192,12 @@ def _report(answers: Mapping[str, Answer]) -> PushReport:
 
 
 def _message(tokens: list[str], push: Push) -> messaging.MulticastMessage:
-    """The push as FCM takes it: at once, in the background, and once on each phone however often it is sent."""
+    """The push for FCM: with high priority, also in the background, and shown once however often it is sent."""
     from firebase_admin import messaging
 
     expires = datetime.now(UTC) + timedelta(seconds=push.ttl_s)
     return messaging.MulticastMessage(
-        # Registration tokens: what the API server stores. firebase-admin would rather have installation IDs.
+        # Registration tokens, which the API server stores. firebase-admin prefers installation IDs.
         tokens=tokens,
         notification=messaging.Notification(title=push.text.title, body=push.text.body),
         data=dict(push.data),
@@ -222,7 +222,7 @@ def _message(tokens: list[str], push: Push) -> messaging.MulticastMessage:
 def _app(known: Settings | PushSettings) -> App | None:
     if not known.firebase_credentials_json and not known.google_application_credentials:
         return None
-    # Imported only where it is used: it takes half a second and 60 MB.
+    # Imported here: it takes half a second and 60 MB.
     import firebase_admin
     from firebase_admin import credentials
 
@@ -249,8 +249,8 @@ def _app(known: Settings | PushSettings) -> App | None:
 
 
 def _prepare_calls(app: App, endpoint: str | None) -> None:
-    """Have each call asked once: firebase-admin itself would wait out FCM's Retry-After in our thread, and repeat calls
-    that FCM may have taken. It has no option for that, nor for another endpoint.
+    """Let each call be tried once. firebase-admin would wait for FCM's Retry-After in our thread, and repeat calls that
+    FCM may have accepted. It has no option for that, nor for another endpoint.
     """
     import requests
     from firebase_admin import messaging

@@ -1,4 +1,4 @@
-"""What FCM's answer for a device means. https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode"""
+"""Classifies FCM's answer for a device. https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode"""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from graphnode.rules.pushes import retry_after_s
 if TYPE_CHECKING:
     from firebase_admin.exceptions import FirebaseError
 
-#: Seconds to leave FCM alone after it has said that a quota is used up, and not until when.
+#: Seconds to wait after FCM has said that a quota is used up, without saying how long.
 #: https://firebase.google.com/docs/cloud-messaging/scale-fcm
 QUOTA_PAUSE_S = 60.0
 
 
 @dataclass(frozen=True)
 class Gone:
-    """FCM does not know the device any more, or its token never was one."""
+    """The device is no longer registered, or its token was never valid."""
 
 
 @dataclass(frozen=True)
 class Refused:
-    """FCM will never take this push for this device. `is_ours`: because of how the Firebase project is set up."""
+    """FCM will never accept this push for this device. `is_ours`: because of the Firebase project's set-up."""
 
     reason: str
     is_ours: bool = False
@@ -34,9 +34,9 @@ class Refused:
 
 @dataclass(frozen=True)
 class Later:
-    """FCM did not take it now: unavailable, over a quota, or no answer came. Again, after so many seconds or more.
+    """FCM did not accept the push now: unavailable, over a quota, no answer. Try again after `after_s` seconds.
 
-    `is_ours`: because of how the Firebase project is set up.
+    `is_ours`: because of the Firebase project's set-up.
     """
 
     reason: str
@@ -46,17 +46,17 @@ class Later:
 
 @dataclass(frozen=True)
 class Outage:
-    """FCM does not accept our credentials: no push can be sent before an operator has done something."""
+    """FCM does not accept our credentials. An operator must mend that before any push can be sent."""
 
     reason: str
 
 
-#: None: FCM has taken the push.
+#: None: FCM has accepted the push.
 Answer = Gone | Refused | Later | Outage | None
 
 
-def sorted_answer(error: FirebaseError) -> Answer:
-    """Give an error of firebase-admin its meaning. What nobody foresaw is tried again: it ends with the news' age."""
+def classify_answer(error: FirebaseError) -> Answer:
+    """Classify an error of firebase-admin. An unknown one is tried again until the notification is too old."""
     from firebase_admin import exceptions, messaging
     from google.auth.exceptions import GoogleAuthError, TransportError
 
@@ -67,10 +67,10 @@ def sorted_answer(error: FirebaseError) -> Answer:
         case exceptions.InvalidArgumentError():
             return Gone() if _is_about_the_token(error) else Refused(reason)
         case messaging.SenderIdMismatchError():
-            # Not gone: most likely the device is right, and our credentials are of another project.
+            # Most likely the token is valid, and our credentials belong to another project.
             return Refused(f"SENDER_ID_MISMATCH: {one_line(error)}", is_ours=True)
         case messaging.ThirdPartyAuthError():
-            # Apple does not accept the key that the Firebase project has: Android's devices are not concerned.
+            # Apple does not accept the Firebase project's key. Android devices are not affected.
             return Later(f"THIRD_PARTY_AUTH_ERROR: {one_line(error)}", _asked_for(error), is_ours=True)
         case exceptions.UnauthenticatedError() | exceptions.PermissionDeniedError():
             return Outage(reason)
@@ -79,7 +79,7 @@ def sorted_answer(error: FirebaseError) -> Answer:
         case exceptions.ResourceExhaustedError():
             return Later(reason, _asked_for(error) or QUOTA_PAUSE_S)
     if isinstance(error.cause, GoogleAuthError):
-        # The token endpoint. Where it is away, or says that it may work later, that is no fault of the credentials.
+        # The token endpoint failed. If it is away or asks for another try, the credentials are not at fault.
         is_passing = isinstance(error.cause, TransportError) or error.cause.retryable
         return Later(reason) if is_passing else Outage(reason)
     return Later(reason, _asked_for(error))
@@ -108,12 +108,12 @@ class _Body(msgspec.Struct):
     error: _Error
 
 
-#: Made here, before there are threads: msgspec cannot learn a type in two at once.
+#: Made at import, before there are threads: msgspec crashes when two threads prepare a type at once.
 _BODY = msgspec.json.Decoder(_Body)
 
 
 def _is_about_the_token(error: FirebaseError) -> bool:
-    """Whether FCM finds fault with the token, not with the message, which has the same code."""
+    """Whether FCM refuses the token. A refused message has the same code."""
     if error.http_response is None:
         return False
     try:

@@ -1,8 +1,8 @@
-"""Admission control: how many big documents, and of how many bytes, a process works on at a time.
+"""Admission control: bounds the big documents, and their bytes of memory, that a process works on at a time.
 
-A message whose documents find no room does not fail and keeps no thread: it waits in the process's hands, kept alive,
-and is started again when its turn has come. What one message needs it gets as a whole: none holds a part of the memory
-while it waits for another part, so there is no deadlock. Turns are in order: nobody is overtaken for ever.
+A message without memory for its documents does not fail and keeps no thread: it is parked, and started again at its
+turn. A message gets all the memory that it needs or none, so there is no deadlock. Turns are in order, so that nobody
+is overtaken for ever.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from contextvars import ContextVar
 
 from graphnode.errors import Postponed
 
-#: Documents up to this many bytes pass freely: eight of them at once are no burden.
+#: Documents up to this many bytes need no claim: eight of them at once are no burden.
 SMALL_BYTES = 1 << 20
 
-#: Bytes of memory that a byte of JSON takes until its rows are stored, those of the stored graph that it is compared to
-#: included. Measured: 4 to 11, the most where nodes with many keywords are replaced.
+#: Bytes of memory that a byte of JSON takes until its rows are stored, including the stored graph's rows that it is
+#: compared with. Measured: 4 to 11, the most for nodes with many keywords.
 MEMORY_PER_BYTE = 10
 
 #: Bytes of memory that a streamed document takes, whatever its size (`python -m benchmarks.memory`).
@@ -24,10 +24,10 @@ STREAM_BYTES = 10 << 20
 
 
 class Claim:
-    """What the big documents of one message need, and whether it has got it.
+    """The memory that one message's big documents need, and whether it is granted.
 
     Parameters:
-      admission: who grants it.
+      admission: grants it.
     """
 
     def __init__(self, admission: Admission) -> None:
@@ -36,11 +36,11 @@ class Claim:
 
     @property
     def needed(self) -> int:
-        """Bytes for all the documents that it has named so far."""
+        """Bytes for all documents named so far."""
         return sum(self._sizes.values())
 
     def take(self, name: str, size: int) -> None:
-        """Take so many bytes for a document. Raises Postponed if all that the message needs is not to be had now."""
+        """Claim memory for a document, in bytes. Raises Postponed when the message's whole need is not free now."""
         self._sizes[name] = max(size, self._sizes.get(name, 0))
         if not self._admission.grants(self):
             raise Postponed(until=lambda: self._admission.has_granted(self))
@@ -62,10 +62,10 @@ class Admission:
         self._waiting: dict[Claim, None] = {}
 
     def grants(self, claim: Claim) -> bool:
-        """Whether a claim has all that it needs. If not, it has nothing from now on, and its turn will come."""
+        """Whether a claim has all that it needs. If not, it has nothing from now on, and waits for its turn."""
         with self._lock:
             if self._granted.pop(claim, None) is not None and self._fits(claim):
-                # It grows, past those that wait: sending it back would waste what it has done.
+                # It grows before those that wait: its message would waste its work otherwise.
                 self._granted[claim] = claim.needed
             else:
                 self._waiting.setdefault(claim)
@@ -73,7 +73,7 @@ class Admission:
             return claim in self._granted
 
     def end(self, claim: Claim) -> None:
-        """Give back what a claim has, or its place in the queue."""
+        """Free what a claim has, or its place in the order."""
         with self._lock:
             self._granted.pop(claim, None)
             self._waiting.pop(claim, None)
@@ -96,27 +96,27 @@ class Admission:
 
 
 #: The claim of the message that this thread works on; None outside a worker.
-_current: ContextVar[Claim | None] = ContextVar("claim", default=None)
+current_claim: ContextVar[Claim | None] = ContextVar("claim", default=None)
 
 
 def admit(name: str, size: int) -> None:
-    """Let a document pass that is about to be decoded whole.
+    """Claim memory for a document that will be decoded whole.
 
     Parameters:
       name: the object.
       size: its bytes, unpacked.
 
-    Raises Postponed when the message at hand must wait for it.
+    Raises Postponed when the message must wait for it.
     """
     _take(name, size, size * MEMORY_PER_BYTE)
 
 
 def admit_stream(name: str, size: int) -> None:
-    """Let a document pass that is about to be streamed; as `admit`."""
+    """Claim memory for a document that will be streamed; as `admit`."""
     _take(name, size, STREAM_BYTES)
 
 
 def _take(name: str, size: int, memory: int) -> None:
-    claim = _current.get()
+    claim = current_claim.get()
     if claim and size > SMALL_BYTES:
         claim.take(name, memory)

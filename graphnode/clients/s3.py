@@ -1,6 +1,6 @@
-"""Documents in S3: reads that are bounded in size and go on where a connection broke.
+"""Reads documents from S3: bounded in size, and resumed where a connection broke.
 
-A read as a whole is bounded in time by the time limit of the actor that reads; a call that brings nothing, by its own.
+The actor's time limit bounds a whole read in time; a time-out bounds a call that brings nothing.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, cast
 
-import boto3.session
-from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
 from urllib3.exceptions import HTTPError
 
+from graphnode.clients.aws import Aws
 from graphnode.clients.memory import admit, admit_stream
 from graphnode.contract import object_keys
 from graphnode.errors import (
@@ -38,27 +37,20 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
-#: Seconds until a connection is given up, and until a read that brings nothing is.
-CONNECT_TIMEOUT_S = 5
-READ_TIMEOUT_S = 30
-
-#: Connections kept open, at least one for each thread that reads.
-CONNECTIONS = 32
-
 #: Bytes read at a time.
 CHUNK_BYTES = 1 << 20
 
-#: How many times larger unpacked JSON is taken to be: what is larger still asks for more memory while it is read.
+#: The assumed ratio of unpacked to packed JSON. A document that exceeds it claims more memory while it is read.
 GZIP_RATIO = 8
 
-#: What an array or an object counts as, at least, however short it is written. Python's smallest dict with a key takes
-#: 184 bytes of memory, and admission control gives ten a byte of JSON.
+#: Bytes that an array or object counts as, at least. Python's smallest dict with a key takes 184 bytes of memory, and
+#: admission control books ten bytes for a byte of JSON.
 BYTES_A_BRACKET = 18
 
-#: How often a read goes on after a broken connection without having got a byte further.
+#: How often a read resumes after a broken connection without a byte of progress.
 MOST_RESUMPTIONS = 3
 
-#: What a connection that breaks in the middle of a body raises.
+#: The errors of a connection that breaks in the middle of a body.
 BROKEN = (HTTPClientError, IncompleteReadError, HTTPError, OSError)
 
 _lock = threading.Lock()
@@ -66,28 +58,16 @@ _client: S3Client | None = None
 
 
 def client() -> S3Client:
-    """This process's S3 client; threads share it."""
+    """This process's S3 client. Threads share it."""
     global _client
     with _lock:
         if _client is None:
-            _client = boto3.session.Session().client(
-                "s3",
-                region_name=settings().aws_region,
-                endpoint_url=settings().aws_endpoint_url,
-                config=Config(
-                    connect_timeout=CONNECT_TIMEOUT_S,
-                    read_timeout=READ_TIMEOUT_S,
-                    retries={"total_max_attempts": 3, "mode": "standard"},
-                    max_pool_connections=CONNECTIONS,
-                    # Another S3 than AWS's own has no host name for each bucket.
-                    s3={"addressing_style": "path"} if settings().aws_endpoint_url else {},
-                ),
-            )
+            _client = Aws(region=settings().aws_region, endpoint_url=settings().aws_endpoint_url).s3()
         return _client
 
 
 def check_keys(keys: Iterable[str], *, user_id: str) -> None:
-    """See that a message may name these keys, whether or not it has them read: what it names is noted with its task.
+    """Check that a user's message may name these keys. Also the keys that are not read: the task's row keeps them.
 
     Parameters:
       user_id: whose the message is.
@@ -99,7 +79,7 @@ def check_keys(keys: Iterable[str], *, user_id: str) -> None:
 
 
 def check_key(key: str, *, allowed: str | None, user_id: str) -> None:
-    """See that a message of a user may name a key.
+    """Check that a user's message may name a key.
 
     Parameters:
       allowed: the prefixes, as `GRAPHNODE_S3_ALLOWED_PREFIXES` has them; None: any.
@@ -119,8 +99,8 @@ def read_document(key: str) -> bytes:
     Parameters:
       key: the object's key.
 
-    Raises DocumentTooLarge over `GRAPHNODE_MAX_DOCUMENT_BYTES`, also where its arrays and objects are so many that they
-    take the memory of a larger one; Postponed while there is no memory for it; and what `open_document` raises.
+    Raises DocumentTooLarge over `GRAPHNODE_MAX_DOCUMENT_BYTES`, also when its arrays and objects take the memory of a
+    larger document; Postponed while there is no memory for it; and what `open_document` raises.
     """
     limit = settings().max_document_bytes
     with step("fetch"), open_document(key, limit=limit, setting="GRAPHNODE_MAX_DOCUMENT_BYTES") as document:
@@ -144,10 +124,10 @@ def read_document(key: str) -> bytes:
 
 @contextmanager
 def open_features(key: str, *, etag: str | None = None) -> Iterator[Document]:
-    """Open a features document, which is read as it comes: `GRAPHNODE_MAX_FEATURES_BYTES` is its limit.
+    """Open a features document to stream it. `GRAPHNODE_MAX_FEATURES_BYTES` is its limit.
 
     Parameters:
-      etag: of an earlier reading; anything else under this key is ObjectChanged.
+      etag: the ETag of an earlier read; another object under this key is ObjectChanged.
 
     Raises Postponed while too many big documents are read, and what `open_document` raises.
     """
@@ -162,23 +142,23 @@ def open_features(key: str, *, etag: str | None = None) -> Iterator[Document]:
 
 @contextmanager
 def open_document(key: str, *, limit: int, setting: str, etag: str | None = None) -> Iterator[Document]:
-    """Open a document in the payload bucket, to be read as it comes.
+    """Open a document in the payload bucket to stream it.
 
     Parameters:
       key: the object's key.
       limit: the most bytes it may have, unpacked.
       setting: the variable that sets the limit, for the error.
-      etag: what it must be; None: whatever is there.
+      etag: the ETag it must have; None: any.
 
-    Raises ObjectNotFound (it may still come), DocumentTooLarge, ObjectChanged, and botocore's errors; reading it also
-    InvalidDocument if it says that it is gzip and is not.
+    Raises ObjectNotFound (it may still come), DocumentTooLarge, ObjectChanged, and botocore's errors. Reading raises
+    InvalidDocument for a false Content-Encoding.
     """
     found = StoredObject(key, etag=etag)
     try:
         if not found.is_gzip and found.size > limit:
             said = f"has {found.size} bytes; the limit is {limit} ({setting})"
             raise DocumentTooLarge(f"{found.name} {said}", log=f"a document {said}")
-        # GzipFile reads whatever has `read`, but its type asks for more.
+        # GzipFile needs only `read`, but its type asks for more.
         unpacked = gzip.GzipFile(fileobj=cast("IO[bytes]", found)) if found.is_gzip else found
         expected = min(found.size * GZIP_RATIO, limit) if found.is_gzip else found.size
         yield Document(
@@ -189,13 +169,13 @@ def open_document(key: str, *, limit: int, setting: str, etag: str | None = None
 
 
 class Document:
-    """A document's bytes as they come, unpacked, as many as it may have.
+    """A stream of a document's unpacked bytes, up to its limit.
 
     Parameters:
-      source: what they are read from.
+      source: the stream of stored bytes.
       name: the object, for errors.
-      etag: which of all that may be under its key it is.
-      expected_bytes: how many bytes it has, or about how many if it must be unpacked.
+      etag: the object's ETag.
+      expected_bytes: its unpacked size; an estimate for gzip.
       limit: the most bytes it may have.
       setting: the variable that sets the limit.
     """
@@ -233,11 +213,11 @@ class Document:
 
 
 class StoredObject:
-    """An object's bytes as they are stored; a read goes on where a connection broke, in the same object or not at all.
+    """A stream of an object's stored bytes. After a broken connection it resumes in the same object, or fails.
 
     Parameters:
       key: its key in the payload bucket.
-      etag: what it must be; None: whatever is there.
+      etag: the ETag it must have; None: any.
 
     Raises ObjectNotFound, ObjectChanged, and botocore's errors.
     """
@@ -295,5 +275,5 @@ class StoredObject:
 
 
 def probe() -> None:
-    """Ask S3 for the payload bucket. Raises botocore's errors while it is away."""
+    """Call S3 for the payload bucket. Raises botocore's errors while it is away."""
     client().head_bucket(Bucket=settings().s3_payload_bucket)

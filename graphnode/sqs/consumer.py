@@ -1,4 +1,4 @@
-"""Feeds one queue's messages to Dramatiq's worker, and settles them."""
+"""Receives one queue's messages, hands them to Dramatiq's worker, and settles them."""
 
 from __future__ import annotations
 
@@ -9,56 +9,49 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import structlog
 
-from graphnode.errors import PermanentError, log_text, sorted_error
+from graphnode.errors import GraphNodeError, PermanentError, log_text, sorted_error
 from graphnode.sqs import dead_letter, dramatiq_messages
-from graphnode.sqs.deliveries import BATCH, Delivery, State, batch_to_ask_for
+from graphnode.sqs.deliveries import Delivery, InFlight, State, batch_to_ask_for
 from graphnode.sqs.heartbeat import STUCK_AFTER_S
-from graphnode.sqs.liveness import beat, rest
-from graphnode.sqs.queues import Origin
+from graphnode.sqs.liveness import alive, ended
+from graphnode.sqs.outages import Outages
+from graphnode.sqs.queues import BATCH_ENTRIES, DeadLetterQueue, Options, SqsMetadata
 from graphnode.sqs.settlement import Settlement
-from graphnode.sqs.verdicts import Dead, Done, Forget, Hold, Release, Retry, Verdict
+from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Nack, Park, Retry
 from graphnode.steps import note, step
 from graphnode.telemetry import error_reports
 
 if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import MessageAttributeValueTypeDef, MessageTypeDef
-
-    from graphnode.broker import SQSBroker
-
 
 #: Seconds that a poll may take beyond its wait before it is given up.
 POLL_MARGIN_S = 10
 
-
-#: Pollers a queue. The second one polls only while the queue gives full batches.
+#: Pollers of a queue. The second one polls only while the queue returns full batches.
 POLLERS = 2
 
-
-#: The longest that a waiting thread stays unaware of a stop, in seconds.
+#: The longest that a waiting thread does not notice a stop, in seconds.
 ATTENTION_S = 0.25
 
-
-#: Seconds that the rest of a stop takes: the poll grace covers it.
+#: Seconds that a stop takes after its last poll. They are part of the poll grace.
 TEARDOWN_S = 0.15
 
-
-#: Back-off in seconds of a message for which no middleware gave a verdict: a fault in one must not delete it.
+#: Back-off in seconds of a message without a verdict: a fault in a middleware must not delete it.
 UNDECIDED_BACKOFF_S = 60
 
+#: Task IDs and types of an undecodable body that a log line may show.
+IDENTIFIER = re.compile(r"[\w.:-]{1,200}")
 
-#: What may stand in a log line as a task's ID or type, of a body that is not what it should be.
-NAME = re.compile(r"[\w.:-]{1,200}")
-
-
-#: Seconds that polling may fail before it is an operator's business.
+#: Seconds of failing polls after which an operator must know.
 ALARM_S = 60.0
 
 #: Seconds of back-off after a failed poll: the first, and the longest.
@@ -68,35 +61,76 @@ BACKOFF_MAX_S = 30.0
 log = structlog.get_logger("graphnode.broker")
 
 
-class SQSConsumer(dramatiq.Consumer):
-    """Feeds one queue's messages to Dramatiq's worker and settles them by their verdicts.
+class Stop:
+    """Whether the process is stopping. Safe in a signal handler: it takes no lock.
 
     Parameters:
-      broker: the broker.
+      requested: whether a stop has begun; no poll starts any more.
+      began: when, in monotonic seconds.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.began = float("inf")
+
+    def request(self) -> None:
+        """Begin the stop, unless it has begun."""
+        if not self.requested:
+            self.began = time.monotonic()
+            self.requested = True
+
+
+class SQSConsumer(dramatiq.Consumer):
+    """Consumes one queue.
+
+    Parameters:
       queue_name: the Dramatiq queue.
+      options: how SQS is used.
+      dead_letters: where the queue's dead letters go.
+      actors: the broker's actors, by name.
+      client: an SQS client for everything but polls.
+      in_flight: the process's messages.
+      outages: the gate in front of the polls.
+      stop: whether the process is stopping.
       timeout_s: seconds that `next` waits for a message.
     """
 
-    def __init__(self, broker: SQSBroker, queue_name: str, *, timeout_s: float) -> None:
-        assert broker.heartbeat, "SQSBroker.connect() comes first"  # noqa: S101
-        options = broker.options
-        self.broker = broker
+    def __init__(
+        self,
+        queue_name: str,
+        *,
+        options: Options,
+        dead_letters: DeadLetterQueue,
+        actors: Mapping[str, dramatiq.Actor[Any, Any]],
+        client: SQSClient,
+        in_flight: InFlight,
+        outages: Outages,
+        stop: Stop,
+        timeout_s: float,
+    ) -> None:
         self.queue_name = queue_name
         self.queue = options.queues[queue_name]
+        self.options = options
+        self.dead_letters = dead_letters
+        self.actors = actors
+        self.in_flight = in_flight
+        self.outages = outages
+        self.stop = stop
         self.timeout_s = timeout_s
         self.closed = False
         self._ready: SimpleQueue[Delivery] = SimpleQueue()
-        self._held: deque[Delivery] = deque()
+        self._parked: deque[Delivery] = deque()
         self._asked = 0
         self._backlog = threading.Event()
+        # A poller may be silent for a poll, and then for the calls that settle what the poll brought.
         self._longest_silence_s = options.poll_wait_s + STUCK_AFTER_S
-        # No retries: a poll that is given up may have been given messages, and another one would not bring them.
-        self._client = broker.new_client(read_timeout_s=options.poll_wait_s + POLL_MARGIN_S, attempts=1)
+        # One attempt: SQS may have given messages to a failed poll, and another attempt would not bring them.
+        self._polling = options.sqs_client(read_timeout_s=options.poll_wait_s + POLL_MARGIN_S, attempts=1)
         self._settlement = Settlement(
-            broker.settling_client,
+            client,
             queue_url=self.queue.url,
-            dead_letter_url=broker.dead_letters(queue_name).url,
-            in_hand=broker.in_hand,
+            dead_letter_url=dead_letters.url,
+            in_flight=in_flight,
             letter=self._letter,
         )
         self._pollers = [
@@ -107,62 +141,62 @@ class SQSConsumer(dramatiq.Consumer):
             poller.start()
 
     def __next__(self) -> Delivery | None:
-        """The next message, or None after the timeout or while an outage lasts."""
-        if self.broker.outages.closed:
-            self.broker.outages.wait_until_open(self.timeout_s)
+        """The next message; None after the timeout or during an outage."""
+        if self.outages.closed:
+            self.outages.wait_until_open(self.timeout_s)
             return None
-        self._start_held()
+        self._start_parked()
         try:
             return self._ready.get(timeout=self.timeout_s)
         except Empty:
             return None
 
-    def _start_held(self) -> None:
-        """Start again, in their order, the held messages that nothing is in the way of, and those that are lost."""
-        for _ in range(len(self._held)):
+    def _start_parked(self) -> None:
+        """Start again, in order, the parked messages that nothing blocks any more, and those that are lost."""
+        for _ in range(len(self._parked)):
             try:
-                delivery = self._held.popleft()
+                delivery = self._parked.popleft()
             except IndexError:
                 return
-            if delivery.lost or not isinstance(delivery.verdict, Hold) or delivery.verdict.until():
+            if delivery.lost or not isinstance(delivery.verdict, Park) or delivery.verdict.until():
                 delivery.verdict = None
                 delivery.failed = False
-                self.broker.in_hand.move(delivery, State.WAITING)
+                self.in_flight.move(delivery, State.WAITING)
                 self._ready.put(delivery)
             else:
-                self._held.append(delivery)
+                self._parked.append(delivery)
 
     def ack(self, message: dramatiq.MessageProxy) -> None:
-        """Settle a message by its verdict, which alone decides: without one it is not deleted."""
+        """Settle a message by its verdict. Without a verdict it is not deleted."""
         assert isinstance(message, Delivery)  # noqa: S101
         verdict = message.verdict or Retry(UNDECIDED_BACKOFF_S)
-        if isinstance(verdict, Hold) and self.broker.stopping:
-            verdict = Release()
-        if message.lost and not isinstance(verdict, Done | Hold):
-            # Someone else has it by now: only its deletion can still do good.
-            verdict = Forget()
-        if isinstance(verdict, Hold):
-            # A lost one as well: it is skipped when its start comes, and what the middleware keeps for it ends there.
-            self.broker.in_hand.move(message, State.HELD)
-            self._held.append(message)
+        if isinstance(verdict, Park) and self.stop.requested:
+            verdict = Nack()
+        if message.lost and not isinstance(verdict, Ack | Park):
+            # Another worker has it by now. Only a deletion can still help.
+            verdict = Abandon()
+        if isinstance(verdict, Park):
+            # A lost message, too: it is skipped at its next start, where middleware frees what it keeps for it.
+            self.in_flight.move(message, State.PARKED)
+            self._parked.append(message)
         else:
             with step("acknowledge"):
                 self._settlement.settle(message, verdict)
-        if not self.broker.outages.closed:
-            self._start_held()
+        if not self.outages.closed:
+            self._start_parked()
 
-    #: Dramatiq tells success from failure; the verdict tells more.
+    #: Dramatiq distinguishes success and failure; the verdict says more.
     nack = ack
 
     def requeue(self, messages: Iterable[dramatiq.MessageProxy]) -> None:
-        """Give messages back unstarted, to be delivered again at once."""
+        """Give unstarted messages back to the queue, to be delivered again at once."""
         for message in messages:
             assert isinstance(message, Delivery)  # noqa: S101
-            self._settlement.settle(message, Release())
+            self._settlement.settle(message, Nack())
 
     def release_unstarted(self) -> None:
-        """Give back what waits here for a thread, or for the end of an outage."""
-        for take in (self._held.popleft, self._ready.get_nowait):
+        """Give back the messages that wait here for a thread or for the end of an outage."""
+        for take in (self._parked.popleft, self._ready.get_nowait):
             while True:
                 try:
                     self.requeue([take()])
@@ -170,23 +204,22 @@ class SQSConsumer(dramatiq.Consumer):
                     break
 
     def close(self) -> None:
-        """Wait for the poll in progress as long as the grace allows, give back what it brings, settle everything."""
+        """Wait for the polls in progress during the poll grace, give back what they bring, and settle everything."""
         if self.closed:
             return
         self.closed = True
-        grace_s = max(0.0, self.broker.options.poll_grace_s - TEARDOWN_S)
-        deadline = min(self.broker.stop_began, time.monotonic()) + grace_s
+        grace_s = max(0.0, self.options.poll_grace_s - TEARDOWN_S)
+        deadline = min(self.stop.began, time.monotonic()) + grace_s
         for poller in self._pollers:
             poller.join(max(0.0, deadline - time.monotonic()))
             if poller.is_alive():
                 log.info("poll left behind: what SQS gave it returns with its visibility", queue=self.queue_name)
         self.release_unstarted()
         self._settlement.close()
-        self.broker.consumers.remove(self)
 
     @property
     def _ending(self) -> bool:
-        return self.closed or self.broker.stopping
+        return self.closed or self.stop.requested
 
     def _poll(self, extra: bool) -> None:
         failures = PollFailures(self.queue_name)
@@ -198,68 +231,63 @@ class SQSConsumer(dramatiq.Consumer):
                 continue
             finally:
                 self._give_room_back(wanted)
-            failures.are_over()
-            if len(messages) == BATCH:
+            failures.end()
+            if len(messages) == BATCH_ENTRIES:
                 self._backlog.set()
             else:
                 self._backlog.clear()
-        rest()
-
-    def _beat(self) -> None:
-        """A poller goes on. It may take as long as a poll, and then the calls for what it brought."""
-        beat(within_s=self._longest_silence_s)
+        ended()
 
     def _receive(self, wanted: int) -> list[MessageTypeDef]:
-        """One long poll; what it brings is in the worker's reach."""
+        """Poll once, and accept the messages that come."""
         with step("receive"):
-            answer = self._client.receive_message(
+            answer = self._polling.receive_message(
                 QueueUrl=self.queue.url,
                 MaxNumberOfMessages=wanted,
-                WaitTimeSeconds=self.broker.options.poll_wait_s,
-                VisibilityTimeout=self.broker.options.visibility_s,
+                WaitTimeSeconds=self.options.poll_wait_s,
+                VisibilityTimeout=self.options.visibility_s,
                 MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
-                MessageAttributeNames=self.broker.options.message_attributes,
+                MessageAttributeNames=self.options.message_attributes,
             )
             messages = answer.get("Messages", [])
             note("received", len(messages), queue=self.queue_name)
-        self._take(messages)
+        self._accept(messages)
         return messages
 
     def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while not self._ending and (left := deadline - time.monotonic()) > 0:
-            self._beat()
+            alive(within_s=self._longest_silence_s)
             time.sleep(min(left, ATTENTION_S))
 
     def _wait_for_room(self, *, extra: bool) -> int:
-        """Wait until a poll is due; how many messages it asks for, or 0 at the end."""
-        in_hand = self.broker.in_hand
+        """Wait until a poll is due; how many messages it asks for. 0 at the end."""
         while not self._ending:
-            self._beat()
+            alive(within_s=self._longest_silence_s)
             if extra and not self._backlog.wait(ATTENTION_S):
                 continue
-            if not self.broker.outages.wait_until_open(ATTENTION_S):
+            if not self.outages.wait_until_open(ATTENTION_S):
                 continue
-            with in_hand.changed:
-                room = in_hand.room(self.queue.url, thread_share=self.queue.thread_share) - self._asked
-                wanted = batch_to_ask_for(room, waiting=in_hand.has_waiting(self.queue.url))
+            with self.in_flight.changed:
+                room = self.in_flight.room(self.queue.url, thread_share=self.queue.thread_share) - self._asked
+                wanted = batch_to_ask_for(room, waiting=self.in_flight.has_waiting(self.queue.url))
                 if wanted:
                     self._asked += wanted
                     return wanted
-                in_hand.changed.wait(ATTENTION_S)
+                self.in_flight.changed.wait(ATTENTION_S)
         return 0
 
     def _give_room_back(self, asked: int) -> None:
-        with self.broker.in_hand.changed:
+        with self.in_flight.changed:
             self._asked -= asked
 
-    def _take(self, messages: list[MessageTypeDef]) -> None:
-        """Put received messages into the worker's reach; what cannot be decoded is a dead letter at once."""
+    def _accept(self, messages: list[MessageTypeDef]) -> None:
+        """Hand received messages to the worker. A body that cannot be decoded is a dead letter at once."""
         deliveries = [self._delivery(message) for message in messages]
-        self.broker.in_hand.add(deliveries)
+        self.in_flight.add(deliveries)
         for delivery in deliveries:
             if self._ending:
-                self._settlement.settle(delivery, Release())
+                self._settlement.settle(delivery, Nack())
             elif delivery.verdict:
                 self._settlement.settle(delivery, delivery.verdict)
             else:
@@ -267,44 +295,33 @@ class SQSConsumer(dramatiq.Consumer):
 
     def _delivery(self, message: MessageTypeDef) -> Delivery:
         attributes = message["Attributes"]
-        known = Origin(
+        metadata = SqsMetadata(
             message_id=message["MessageId"],
             sent_at=datetime.fromtimestamp(int(attributes["SentTimestamp"]) / 1000, UTC),
             receive_count=int(attributes["ApproximateReceiveCount"]),
         )
-        verdict: Verdict | None = None
+        verdict = None
         try:
             with step("envelope"):
-                decoded = self._decode(message["Body"], known)
-        except Exception as raised:
-            error = sorted_error(raised)
-            task = self._task(message["Body"])
-            fields = {**task, "message_id": known.message_id, "reason": error.reason, "error": error.log_text}
-            error_reports.report_failure(error, actor=self.queue_name, attempt=known.receive_count, task=task)
-            if isinstance(error, PermanentError):
-                verdict = Dead(error.reason, str(error), known.receive_count)
-                log.error("dead letter", **fields)
-            else:
-                # A fault in a decoder costs its own message a back-off, not the queue its poller.
-                verdict = Retry(UNDECIDED_BACKOFF_S)
-                log.error("failed to decode, will be tried again", **fields, exc_info=error)
-                note("retried", reason=error.reason)
+                decoded = self._decode(message["Body"], metadata)
+        except Exception as error:
+            verdict = self._undecodable(message["Body"], metadata, sorted_error(error))
             decoded = dramatiq.Message(
                 queue_name=self.queue_name,
                 actor_name="",
                 args=(),
                 kwargs={},
                 options={},
-                message_id=known.message_id,
+                message_id=metadata.message_id,
             )
         delivery = Delivery(
             decoded,
             queue_url=self.queue.url,
             body=message["Body"],
             receipt_handle=message["ReceiptHandle"],
-            receive_count=known.receive_count,
-            sent_at=known.sent_at,
-            visibility_s=self.broker.options.visibility_s,
+            receive_count=metadata.receive_count,
+            sent_at=metadata.sent_at,
+            visibility_s=self.options.visibility_s,
             attributes={
                 name: found.get("StringValue", "") for name, found in message.get("MessageAttributes", {}).items()
             },
@@ -312,19 +329,30 @@ class SQSConsumer(dramatiq.Consumer):
         delivery.verdict = verdict
         return delivery
 
-    def _task(self, body: str) -> dict[str, str]:
-        """What a body that is no message tells of its task, where that looks like a name and is not just any text."""
-        told = zip(("task_id", "task_type"), self.queue.describe(body), strict=True)
-        return {name: value for name, value in told if value and NAME.fullmatch(value)}
-
-    def _decode(self, body: str, known: Origin) -> dramatiq.Message[None]:
-        """The body as a message for an actor of this queue. Raises PermanentError."""
+    def _decode(self, body: str, metadata: SqsMetadata) -> dramatiq.Message[None]:
+        """Decode a body into a message for an actor of this queue. Raises PermanentError."""
         if self.queue.decode:
-            return self.queue.decode(body, **known._asdict())
-        return dramatiq_messages.decode(body, queue_name=self.queue_name, actors=self.broker.actors)
+            return self.queue.decode(body, **metadata._asdict())
+        return dramatiq_messages.decode(body, queue_name=self.queue_name, actors=self.actors)
 
-    def _letter(self, delivery: Delivery, dead: Dead) -> dict[str, MessageAttributeValueTypeDef]:
-        task_id, task_type = self.queue.describe(delivery.body)
+    def _undecodable(self, body: str, metadata: SqsMetadata, error: GraphNodeError) -> DeadLetter | Retry:
+        """The verdict on a message whose body cannot be decoded."""
+        # Task ID and type of the body, if they look like identifiers.
+        ids = zip(("task_id", "task_type"), self.queue.ids_of_body(body), strict=True)
+        task = {name: value for name, value in ids if value and IDENTIFIER.fullmatch(value)}
+        fields = {**task, "message_id": metadata.message_id, "reason": error.reason, "error": error.log_text}
+        error_reports.report_failure(error, actor=self.queue_name, attempt=metadata.receive_count, task=task)
+        if isinstance(error, PermanentError):
+            log.error("dead letter", **fields)
+            return DeadLetter(error.reason, str(error), metadata.receive_count)
+        # A fault in a decoder must not stop the poller: it costs its own message a back-off.
+        log.error("failed to decode, will be tried again", **fields, exc_info=error)
+        note("retried", reason=error.reason)
+        return Retry(UNDECIDED_BACKOFF_S)
+
+    def _letter(self, delivery: Delivery, dead: DeadLetter) -> dict[str, MessageAttributeValueTypeDef]:
+        """The message attributes of a dead letter."""
+        task_id, task_type = self.queue.ids_of_body(delivery.body)
         return dead_letter.attributes(
             delivery.body,
             reason=dead.reason,
@@ -335,12 +363,12 @@ class SQSConsumer(dramatiq.Consumer):
             trace_id=delivery.trace_id,
             failed_at=datetime.now(UTC),
             worker=f"{socket.gethostname()}:{os.getpid()}",
-            largest_bytes=self.broker.dead_letters(self.queue_name).largest_bytes,
+            largest_bytes=self.dead_letters.largest_bytes,
         )
 
 
 class PollFailures:
-    """One poller's failures since its last poll that worked: told at the first, after a minute, and when they are over.
+    """One poller's failed polls since its last good one. Logs the first, a minute of failures, and their end.
 
     Parameters:
       queue_name: the Dramatiq queue.
@@ -350,23 +378,23 @@ class PollFailures:
         self.queue_name = queue_name
         self._count = 0
         self._since = 0.0
-        self._told = False
+        self._alarmed = False
 
     def backoff_after(self, error: Exception) -> float:
-        """A poll failed: the seconds to wait for the next one."""
+        """Note a failed poll; the seconds to wait for the next one."""
         self._since = self._since if self._count else time.monotonic()
         self._count += 1
         note("poll_failed", queue=self.queue_name)
         if self._count == 1:
             log.warning("polling failed, trying again until it works", queue=self.queue_name, error=log_text(error))
-        elif not self._told and time.monotonic() - self._since > ALARM_S:
-            self._told = True
+        elif not self._alarmed and time.monotonic() - self._since > ALARM_S:
+            self._alarmed = True
             log.error("polling has failed for a minute", queue=self.queue_name, error=log_text(error))
         ceiling = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2 ** min(self._count - 1, 10))
         return random.uniform(ceiling / 2, ceiling)  # noqa: S311
 
-    def are_over(self) -> None:
-        """A poll worked."""
+    def end(self) -> None:
+        """Note a good poll."""
         if self._count:
             log.warning("polling works again", queue=self.queue_name, failures=self._count)
-            self._count, self._told = 0, False
+            self._count, self._alarmed = 0, False

@@ -1,7 +1,7 @@
-"""Dramatiq's own messages, as they come off a queue that others may be able to write to.
+"""Decodes Dramatiq's own messages, from a queue that others may be able to write to.
 
-Dramatiq's decoder takes what it is given, and its worker obeys the options that a message brings. Here a message is
-for an actor of its own queue, with the arguments that this actor takes, and brings no option but a trace.
+Dramatiq's decoder accepts anything, and its worker obeys the options in a message. This one accepts only a message for
+an actor of its own queue, with the arguments that the actor takes, and keeps no option but the trace.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import msgspec
 from graphnode.errors import InvalidMessage, one_line
 from graphnode.text import LONGEST_PROBLEM, excerpt
 
-#: The option that a message keeps: the context of its trace, header by header.
+#: The option that a message keeps: its trace context, as headers.
 TRACE = "trace"
 
 
 class Wire(msgspec.Struct, frozen=True):
-    """What Dramatiq writes. https://dramatiq.io/reference.html#dramatiq.Message"""
+    """A message as Dramatiq encodes it. https://dramatiq.io/reference.html#dramatiq.Message"""
 
     queue_name: str
     actor_name: str
@@ -35,17 +35,17 @@ class Wire(msgspec.Struct, frozen=True):
     message_timestamp: int
 
 
-# msgspec learns a type at its first use, and crashes the process when two threads make it do so at once.
+# msgspec prepares a type at its first use, and crashes the process when two threads do that at once.
 _decoder = msgspec.json.Decoder(Wire)
 
 
 def decode(body: str, *, queue_name: str, actors: Mapping[str, dramatiq.Actor[Any, Any]]) -> dramatiq.Message[None]:
-    """The message in a body. Raises InvalidMessage.
+    """Decode a body into a message for one of the actors. Raises InvalidMessage.
 
     Parameters:
       body: JSON in base64.
       queue_name: the Dramatiq queue that it came from.
-      actors: all of the broker's, by name.
+      actors: the broker's actors, by name.
     """
     wire = read(body)
     actor = actors.get(wire.actor_name)
@@ -68,7 +68,7 @@ def decode(body: str, *, queue_name: str, actors: Mapping[str, dramatiq.Actor[An
 
 
 def read(body: str) -> Wire:
-    """What Dramatiq wrote, for whichever actor. Raises InvalidMessage."""
+    """Decode a body for any actor. Raises InvalidMessage."""
     try:
         return _decoder.decode(b64decode(body, validate=True))
     except (ValueError, RecursionError) as error:
@@ -77,7 +77,7 @@ def read(body: str) -> Wire:
 
 
 def _briefly(error: Exception) -> str:
-    """msgspec names each level of a nested value."""
+    """The error on one line, shortened: msgspec names each level of a nested value."""
     return excerpt(one_line(error), most=LONGEST_PROBLEM)
 
 

@@ -1,4 +1,4 @@
-"""Keeping messages in hand invisible to others: one heartbeat a process extends them all, waiting or running."""
+"""Keeps messages in flight invisible to other workers: one heartbeat a process extends them all."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
 from graphnode.errors import log_text
-from graphnode.sqs.deliveries import BATCH, Delivery, InHand, State
-from graphnode.sqs.liveness import beat, rest
+from graphnode.sqs.deliveries import Delivery, InFlight, State
+from graphnode.sqs.liveness import alive, ended
+from graphnode.sqs.queues import BATCH_ENTRIES
 from graphnode.steps import note, step
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import ChangeMessageVisibilityBatchRequestEntryTypeDef
 
-#: A message is extended when this share of its visibility is gone: before half, so that one failed try is harmless.
+#: A message is extended when this share of its visibility is gone. Before half, so that one failed try does no harm.
 EXTEND_AFTER = 0.4
 
-#: The heartbeat beats this often in one visibility timeout.
+#: Beats in one visibility timeout.
 BEATS = 10
 
-#: Seconds for one call of SQS, many times over: a heartbeat that takes longer is stuck.
+#: Seconds after which a beat counts as stuck: many times what a call of SQS takes.
 STUCK_AFTER_S = 60.0
 
-#: SQS's ceiling: seconds that a message can stay invisible, counted from its receipt.
+#: Seconds that a message can stay invisible, counted from its receipt (an SQS quota).
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html
 LONGEST_INVISIBLE_S = 12 * 3600
 
@@ -37,7 +38,7 @@ log = structlog.get_logger("graphnode.heartbeat")
 
 
 def due(deliveries: Iterable[Delivery], *, now: float, visibility_s: int) -> list[Delivery]:
-    """Which messages to extend now: those whose visibility is running down and whose verdict has not fallen."""
+    """The messages to extend now: their visibility runs down, and they have no verdict yet."""
     return [
         delivery
         for delivery in deliveries
@@ -49,43 +50,43 @@ def due(deliveries: Iterable[Delivery], *, now: float, visibility_s: int) -> lis
 
 
 def extension(delivery: Delivery, *, now: float, visibility_s: int) -> int:
-    """Seconds from now that a message may be hidden for: the visibility, cut at SQS's ceiling from its receipt."""
+    """Seconds for which a message may be hidden from now: the visibility, cut at SQS's quota."""
     return max(0, min(visibility_s, int(delivery.received + LONGEST_INVISIBLE_S - now)))
 
 
 class Heartbeat(threading.Thread):
-    """Extends the visibility of everything in hand with ChangeMessageVisibilityBatch.
+    """Extends the visibility of all messages in flight with ChangeMessageVisibilityBatch.
 
-    An entry that SQS refuses is lost: the message is someone else's. A call that fails is tried again at the next beat.
+    A message whose extension SQS refuses is lost: another worker has it. A failed call is tried again at the next beat.
 
     Parameters:
       client: an SQS client.
-      in_hand: the messages.
-      visibility_s: seconds, the visibility each extension gives from then on.
+      in_flight: the messages.
+      visibility_s: seconds of visibility that each extension gives.
     """
 
-    def __init__(self, client: SQSClient, in_hand: InHand, *, visibility_s: int) -> None:
+    def __init__(self, client: SQSClient, in_flight: InFlight, *, visibility_s: int) -> None:
         super().__init__(name="heartbeat", daemon=True)
         self.client = client
-        self.in_hand = in_hand
+        self.in_flight = in_flight
         self.visibility_s = visibility_s
         self._stopped = threading.Event()
         self._failing = False
 
     def run(self) -> None:
         """Beat until stopped."""
-        beat(within_s=self.longest_silence_s)
+        alive(within_s=self.longest_silence_s)
         while not self._stopped.wait(self.visibility_s / BEATS):
             try:
                 self.beat()
             except Exception as error:
                 log.error("heartbeat failed, trying again", error=log_text(error))
-            beat(within_s=self.longest_silence_s)
-        rest()
+            alive(within_s=self.longest_silence_s)
+        ended()
 
     @property
     def longest_silence_s(self) -> float:
-        """Seconds in which a heartbeat that is not stuck gives a sign of life, even if SQS answers nothing."""
+        """Seconds within which a working heartbeat gives a sign of life, even if SQS does not answer."""
         return self.visibility_s / BEATS + STUCK_AFTER_S
 
     def stop(self) -> None:
@@ -94,31 +95,31 @@ class Heartbeat(threading.Thread):
 
     def beat(self) -> None:
         """Extend what is due."""
-        candidates = due(self.in_hand.snapshot(), now=time.monotonic(), visibility_s=self.visibility_s)
+        candidates = due(self.in_flight.snapshot(), now=time.monotonic(), visibility_s=self.visibility_s)
         candidates.sort(key=lambda delivery: delivery.queue_url)
         for queue_url, group in groupby(candidates, key=lambda delivery: delivery.queue_url):
             deliveries = list(group)
-            for start in range(0, len(deliveries), BATCH):
-                beat(within_s=self.longest_silence_s)
-                batch = self._claim(deliveries[start : start + BATCH])
+            for start in range(0, len(deliveries), BATCH_ENTRIES):
+                alive(within_s=self.longest_silence_s)
+                batch = self._claim(deliveries[start : start + BATCH_ENTRIES])
                 try:
                     self._extend(queue_url, batch)
                 finally:
                     self._unclaim(batch)
 
     def _claim(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        """Those still in hand and not on their way back; nobody sets another visibility before `_unclaim`."""
-        with self.in_hand.changed:
-            batch = [d for d in deliveries if d in self.in_hand and d.state is not State.SETTLING]
+        """Those still in flight and not on their way back. Nobody else changes their visibility before `_unclaim`."""
+        with self.in_flight.changed:
+            batch = [d for d in deliveries if d in self.in_flight and d.state is not State.SETTLING]
             for delivery in batch:
                 delivery.extending = True
         return batch
 
     def _unclaim(self, deliveries: Sequence[Delivery]) -> None:
-        with self.in_hand.changed:
+        with self.in_flight.changed:
             for delivery in deliveries:
                 delivery.extending = False
-            self.in_hand.changed.notify_all()
+            self.in_flight.changed.notify_all()
 
     def _extend(self, queue_url: str, deliveries: Sequence[Delivery]) -> None:
         now = time.monotonic()
@@ -147,8 +148,8 @@ class Heartbeat(threading.Thread):
             waiting[success["Id"]].invisible_until = now + seconds[success["Id"]]
         for failure in answer.get("Failed", []):
             delivery = waiting[failure["Id"]]
-            # A fault of SQS's own is tried again at the next beat; one of ours means that the receipt handle is gone.
-            if failure["SenderFault"] and delivery in self.in_hand and delivery.state is not State.SETTLING:
+            # SQS's own fault is tried again at the next beat. A sender fault says that the receipt handle is invalid.
+            if failure["SenderFault"] and delivery in self.in_flight and delivery.state is not State.SETTLING:
                 delivery.lost = True
                 note("lost")
                 log.warning(

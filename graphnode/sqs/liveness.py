@@ -1,4 +1,4 @@
-"""The pulse of a process's threads: each that must not get stuck says now and then that it goes on."""
+"""Signs of life of a process's threads: each thread that must not get stuck gives one now and then."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import threading
 import time
 from typing import NamedTuple
 
-#: Seconds for which a beat stands for all that follow it.
+#: Seconds for which one sign of life stands for all that follow it.
 OFTEN_S = 1.0
 
 
-class Beat(NamedTuple):
+class LifeSign(NamedTuple):
     """A thread's last sign of life.
 
     Parameters:
-      at: when (monotonic, which all processes of a machine share).
+      at: when, on the monotonic clock, which all processes of a machine share.
       within_s: seconds within which the next one must come.
     """
 
@@ -23,34 +23,34 @@ class Beat(NamedTuple):
     within_s: float
 
 
-_beats: dict[str, Beat] = {}
+_signs: dict[str, LifeSign] = {}
 
 
-def beat(*, within_s: float) -> None:
-    """This thread goes on; it says so again within so many seconds. It may say so very often."""
+def alive(*, within_s: float) -> None:
+    """Note that this thread is alive, and will say so again within this many seconds. Cheap: call it often."""
     name, now = threading.current_thread().name, time.monotonic()
-    last = _beats.get(name)
+    last = _signs.get(name)
     if last is None or now - last.at > OFTEN_S or last.within_s != within_s:
-        _beats[name] = Beat(now, within_s)
+        _signs[name] = LifeSign(now, within_s)
 
 
-def rest() -> None:
-    """This thread ends."""
-    _beats.pop(threading.current_thread().name, None)
+def ended() -> None:
+    """Note that this thread ends: its silence is no fault."""
+    _signs.pop(threading.current_thread().name, None)
 
 
-def beats() -> dict[str, Beat]:
-    """The last beat of each thread, by its name."""
-    return dict(_beats)
+def last_signs() -> dict[str, LifeSign]:
+    """The last sign of life of each thread, by the thread's name."""
+    return dict(_signs)
 
 
 def is_running(pid: int) -> bool:
-    """Whether there is a process with this number."""
+    """Whether a process with this number exists."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        # Another user's.
+        # It is another user's.
         return True
     return True

@@ -1,4 +1,4 @@
-"""Outages: while a service that every message needs is away, nothing is taken, and a probe asks until it is back."""
+"""Outages: while a service that every message needs is away, nothing is received, and a probe asks until it is back."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from graphnode.errors import OutageError, log_text
 from graphnode.steps import note
 from graphnode.telemetry import error_reports
 
-#: Seconds between two probes: the first pause and the longest. Intake resumes within the longest of a recovery.
+#: Seconds between two probes: the first pause and the longest. Polls resume within the longest one after a recovery.
 PROBE_MIN_S = 0.5
 PROBE_MAX_S = 4.0
 
-#: A service that fails again within this many seconds of its recovery was not back: the pauses go on growing.
+#: A service that fails again within this many seconds of its recovery was not back: the pauses grow on.
 STABLE_AFTER_S = 30.0
 
 log = structlog.get_logger("graphnode.outages")
@@ -28,14 +28,14 @@ Probe = Callable[[], None]
 
 
 class Ongoing(NamedTuple):
-    """An outage that has been told of: which service is away, and since when."""
+    """An outage that has been logged: which service is away, and since when."""
 
     service: str
     since: datetime
 
 
 class Outages:
-    """The gate in front of a process's intake.
+    """The gate in front of a process's polls: closed during an outage.
 
     Parameters:
       probes: by service (an OutageError's `service`), a call that raises while the service is away.
@@ -52,19 +52,19 @@ class Outages:
 
     @property
     def closed(self) -> bool:
-        """Whether messages must wait."""
+        """Whether an outage lasts."""
         return not self._open.is_set()
 
     def wait_until_open(self, timeout_s: float) -> bool:
-        """Wait for the end of an outage, at most this many seconds; whether the gate is open."""
+        """Wait this many seconds at most for the end of an outage. True when there is none."""
         return self._open.wait(timeout_s)
 
     def begin(self, error: OutageError, *, since: float = float("inf")) -> None:
-        """A service is away: close the gate and probe until it answers. Further reports change nothing.
+        """Close the gate and probe the service until it answers. Further reports change nothing.
 
         Parameters:
           error: names the service.
-          since: when the attempt began that found it away (monotonic). Before the last recovery, it is old news.
+          since: when the failed attempt began, in monotonic seconds. A report from before the last recovery is ignored.
         """
         with self._lock:
             if self.closed or since < self._last_recovery:
@@ -73,7 +73,7 @@ class Outages:
         threading.Thread(target=self._probe, args=(error,), name="outage-probe", daemon=True).start()
 
     def _probe(self, reported: OutageError) -> None:
-        """Open the gate when the service answers. If it does at once, only a connection broke: that is no outage."""
+        """Open the gate when the service answers. If it answers at once, only a connection broke: that is no outage."""
         began, told, service = time.monotonic(), False, reported.service
         since = datetime.now(UTC)
         if began - self._last_recovery > STABLE_AFTER_S:

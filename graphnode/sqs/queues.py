@@ -1,4 +1,4 @@
-"""The queues that a broker consumes: what is said of them, and the dead-letter queue behind each."""
+"""The queues that a broker consumes: how they are used, and the dead-letter queue behind each."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ import dramatiq
 import msgspec
 import structlog
 
+from graphnode.clients.aws import Aws
 from graphnode.errors import SettingsError
+from graphnode.sqs.verdicts import RetryPolicy
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-#: The most bytes of a message, its body and its attributes' names, types and values together (an SQS quota).
+#: The most bytes of a message: its body and its attributes' names, types and values together.
+#: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 LARGEST_MESSAGE_BYTES = 1024 * 1024
+
+#: The most messages that one call sends, receives, deletes or extends (an SQS quota).
+BATCH_ENTRIES = 10
 
 #: A queue's maxReceiveCount should be at least this many times the attempts: stops and outages use up receives too.
 SAFE_REDRIVE = 3
@@ -25,7 +31,7 @@ SAFE_REDRIVE = 3
 log = structlog.get_logger("graphnode.broker")
 
 
-class Origin(NamedTuple):
+class SqsMetadata(NamedTuple):
     """What SQS says of a message beside its body: ID, SentTimestamp, ApproximateReceiveCount."""
 
     message_id: str
@@ -39,16 +45,16 @@ class Queue:
 
     Parameters:
       url: the queue's URL.
-      decode: turns a body and the fields of its Origin (as keywords) into a Dramatiq message, or raises a
+      decode: turns a body and the fields of its SqsMetadata (as keywords) into a Dramatiq message, or raises a
         PermanentError. None: the queue carries Dramatiq's own messages.
-      describe: the task ID and the task type that a body tells, for its dead letter.
-      thread_share: the most that its messages may take of the worker threads, from 0 to 1; one thread always. What is
-        left over is for the other queues, however slow this one's messages are.
+      ids_of_body: the task ID and the task type that a body names, for its dead letter.
+      thread_share: the largest share of the worker threads that its messages may take, from 0 to 1; one thread always.
+        The rest is for the other queues, however slow this one's messages are.
     """
 
     url: str
     decode: Callable[..., dramatiq.Message[None]] | None = None
-    describe: Callable[[str], tuple[str | None, str | None]] = field(default=lambda _body: (None, None))
+    ids_of_body: Callable[[str], tuple[str | None, str | None]] = field(default=lambda _body: (None, None))
     thread_share: float = 1.0
 
 
@@ -59,22 +65,30 @@ class Options:
     Parameters:
       queues: by the name that actors use.
       region: the AWS region.
-      endpoint_url: another SQS than AWS's own.
-      visibility_s: seconds a message in hand stays hidden between two extensions.
+      endpoint_url: a server in place of AWS's own SQS.
+      retry: how often and how fast a message is tried again. SQS's native redrive must come much later.
+      visibility_s: seconds a message in flight stays hidden between two extensions.
       poll_wait_s: seconds a poll waits for messages.
       poll_grace_s: seconds a stop waits for a poll in progress.
-      max_attempts: after how many failures a message is a dead letter; SQS's own redrive must come much later.
+      shutdown_timeout_s: seconds a stop waits for running messages.
       message_attributes: what polls ask for beside the body.
     """
 
     queues: Mapping[str, Queue]
     region: str
     endpoint_url: str | None = None
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
     visibility_s: int = 60
     poll_wait_s: int = 20
     poll_grace_s: float = 20.0
-    max_attempts: int = 8
+    shutdown_timeout_s: float = 25.0
     message_attributes: Sequence[str] = ()
+
+    def sqs_client(self, *, read_timeout_s: float, attempts: int) -> SQSClient:
+        """An SQS client that gives a call up after this many seconds and attempts."""
+        return Aws(
+            region=self.region, endpoint_url=self.endpoint_url, read_timeout_s=read_timeout_s, attempts=attempts
+        ).sqs()
 
 
 class DeadLetterQueue(NamedTuple):
@@ -101,21 +115,25 @@ def redrive_policy(sqs: SQSClient, url: str) -> RedrivePolicy | None:
 
 
 def queue_url(sqs: SQSClient, arn: str) -> str:
-    """The URL of a queue with this ARN."""
+    """The URL of the queue with this ARN."""
     *_, account, name = arn.split(":")
     return sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
 
 
-def find_dead_letters(sqs: SQSClient, url: str, *, max_attempts: int) -> DeadLetterQueue:
-    """The dead-letter queue that a queue's redrive policy names.
+def visible_messages(sqs: SQSClient, url: str) -> int:
+    """The approximate number of visible messages on a queue. Raises botocore's errors."""
+    attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])["Attributes"]
+    return int(attributes["ApproximateNumberOfMessages"])
 
-    Native redrive should come much later than a worker's own verdict: if it does not, that is warned of.
+
+def find_dead_letters(sqs: SQSClient, url: str, *, max_attempts: int) -> DeadLetterQueue:
+    """The dead-letter queue that a queue's redrive policy names. Warns of a native redrive that comes too early.
 
     Parameters:
       url: the queue.
-      max_attempts: after how many failures a worker gives a message up.
+      max_attempts: after how many failures a worker makes a message a dead letter.
 
-    Raises SettingsError when there is none, and botocore's errors.
+    Raises SettingsError when the queue has no redrive policy, and botocore's errors.
     """
     policy = redrive_policy(sqs, url)
     if policy is None:

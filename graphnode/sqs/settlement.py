@@ -1,7 +1,6 @@
-"""Telling SQS what became of its messages: deletions, back-offs and dead letters, in batches.
+"""Settles messages by their verdicts: deletions, back-offs and dead letters, in batches.
 
-Verdicts fall on worker threads and wait here for up to 200 ms, so that one call settles up to ten messages while the
-threads go on.
+A verdict waits here for up to 200 ms, so that one call settles up to ten messages. Worker threads do not wait for it.
 """
 
 from __future__ import annotations
@@ -15,34 +14,35 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from graphnode.errors import log_text
-from graphnode.sqs.deliveries import BATCH, Delivery, InHand, State
-from graphnode.sqs.verdicts import Dead, Done, Forget, Release, Retry, Verdict
+from graphnode.sqs.deliveries import Delivery, InFlight, State
+from graphnode.sqs.queues import BATCH_ENTRIES
+from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Nack, Retry, Verdict
 from graphnode.steps import note, step
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import MessageAttributeValueTypeDef
 
-#: Seconds that a verdict waits for others before they go out together.
+#: Seconds that a verdict waits for others, to share a call with them.
 GATHER_S = 0.2
 
-#: Threads that settle; calls overlap, so that a queue 10 ms away is no brake.
+#: Threads that settle. Their calls overlap, so that a slow answer of SQS does not delay the next batch.
 THREADS = 2
 
-#: Seconds between two tries of a deletion that failed.
+#: Seconds between two tries of a failed deletion.
 RETRY_S = 1.0
 
-#: Tries of a deletion that a closing settlement makes, at most: a stop does not wait for SQS to heal.
+#: The most tries of a deletion during a stop: a stop does not wait for SQS to recover.
 CLOSING_TRIES = 3
 
 log = structlog.get_logger("graphnode.settlement")
 
 
-class Settled(NamedTuple):
-    """A message and its verdict, waiting to be sent.
+class Unsettled(NamedTuple):
+    """A message whose verdict SQS does not know yet.
 
     Parameters:
-      since: when it began to wait; for one that is tried again, when that is due.
+      since: when it began to wait; of a failed deletion, when the next try is due.
       tries: how often its deletion failed.
     """
 
@@ -53,7 +53,7 @@ class Settled(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """Why an entry of a batch failed; final when trying again cannot help."""
+    """Why an entry of a batch failed. `final`: another try cannot help."""
 
     code: str
     final: bool
@@ -66,8 +66,8 @@ class Settlement:
       client: an SQS client.
       queue_url: the queue.
       dead_letter_url: its dead-letter queue.
-      in_hand: where messages stay, and are kept alive, until SQS has confirmed.
-      letter: gives a dead letter's message attributes.
+      in_flight: keeps messages alive until SQS has confirmed.
+      letter: makes a dead letter's message attributes.
     """
 
     def __init__(
@@ -76,15 +76,15 @@ class Settlement:
         *,
         queue_url: str,
         dead_letter_url: str,
-        in_hand: InHand,
-        letter: Callable[[Delivery, Dead], dict[str, MessageAttributeValueTypeDef]],
+        in_flight: InFlight,
+        letter: Callable[[Delivery, DeadLetter], dict[str, MessageAttributeValueTypeDef]],
     ) -> None:
         self.client = client
         self.queue_url = queue_url
         self.dead_letter_url = dead_letter_url
-        self.in_hand = in_hand
+        self.in_flight = in_flight
         self.letter = letter
-        self._waiting: deque[Settled] = deque()
+        self._waiting: deque[Unsettled] = deque()
         self._changed = threading.Condition()
         self._closing = False
         self._closed = False
@@ -97,23 +97,23 @@ class Settlement:
             thread.start()
 
     def settle(self, delivery: Delivery, verdict: Verdict) -> None:
-        """Take a message's verdict; it is sent soon."""
-        if isinstance(verdict, Forget):
-            self.in_hand.remove(delivery)
+        """Accept a message's verdict. It is sent soon."""
+        if isinstance(verdict, Abandon):
+            self.in_flight.remove(delivery)
             return
-        # What goes back is no longer kept alive; what is to be deleted is, until it is deleted.
-        self.in_hand.move(delivery, State.SETTLING if isinstance(verdict, Retry | Release) else State.DELETING)
-        settled = Settled(delivery, verdict, time.monotonic())
+        # What goes back is no longer kept alive. What is to be deleted is kept alive until it is deleted.
+        self.in_flight.move(delivery, State.SETTLING if isinstance(verdict, Retry | Nack) else State.DELETING)
+        unsettled = Unsettled(delivery, verdict, time.monotonic())
         with self._changed:
             if not self._closed:
-                self._waiting.append(settled)
+                self._waiting.append(unsettled)
                 self._changed.notify()
                 return
-        # A poll that was left behind brings its messages late.
-        self._send([settled])
+        # A poll that the stop did not wait for brings its messages late.
+        self._send([unsettled])
 
     def close(self) -> None:
-        """Send everything that waits, and return when it is sent."""
+        """Send all waiting verdicts, and return when they are sent."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -130,36 +130,36 @@ class Settlement:
         while batch := self._gather():
             self._send(batch)
 
-    def _send(self, batch: Sequence[Settled]) -> None:
-        visibilities = [entry for entry in batch if isinstance(entry.verdict, Retry | Release)]
-        dead = [entry for entry in batch if isinstance(entry.verdict, Dead)]
-        done = [entry for entry in batch if isinstance(entry.verdict, Done)]
+    def _send(self, batch: Sequence[Unsettled]) -> None:
+        visibilities = [entry for entry in batch if isinstance(entry.verdict, Retry | Nack)]
+        dead = [entry for entry in batch if isinstance(entry.verdict, DeadLetter)]
+        done = [entry for entry in batch if isinstance(entry.verdict, Ack)]
         if visibilities:
             self._change_visibility(visibilities)
         done += [entry for entry in dead if self._send_letter(entry)]
         if done:
             self._delete(done)
 
-    def _gather(self) -> list[Settled]:
-        """Wait for ten verdicts, or for the oldest to be 200 ms old; nothing once closing and empty."""
+    def _gather(self) -> list[Unsettled]:
+        """The next batch: ten verdicts, or fewer when the oldest is 200 ms old. Empty at the end."""
         with self._changed:
             while True:
                 now = time.monotonic()
                 due = [entry for entry in self._waiting if self._closing or entry.since <= now]
-                if self._closing or len(due) >= BATCH or (due and min(due, key=_since).since + GATHER_S <= now):
-                    batch = due[:BATCH]
+                if self._closing or len(due) >= BATCH_ENTRIES or (due and min(due, key=_since).since + GATHER_S <= now):
+                    batch = due[:BATCH_ENTRIES]
                     for entry in batch:
                         self._waiting.remove(entry)
                     return batch
                 next_due = min((entry.since + GATHER_S for entry in self._waiting), default=None)
                 self._changed.wait(None if next_due is None else max(0.0, next_due - now))
 
-    def _change_visibility(self, entries: Sequence[Settled]) -> None:
-        """Give messages back, now or after their back-off. What fails comes back by itself when its visibility ends."""
-        with self.in_hand.changed:
-            # An extension that is under way must not arrive after this.
+    def _change_visibility(self, entries: Sequence[Unsettled]) -> None:
+        """Return messages to their queue, now or after a back-off. A failed one returns when its visibility ends."""
+        with self.in_flight.changed:
+            # An extension that is under way must not arrive after this call.
             while any(entry.delivery.extending for entry in entries):
-                self.in_hand.changed.wait()
+                self.in_flight.changed.wait()
         failed: dict[str, str] = {}
         try:
             with step("give_back"):
@@ -184,11 +184,11 @@ class Settlement:
                 code=next(iter(failed.values())),
             )
         for entry in entries:
-            self.in_hand.remove(entry.delivery)
+            self.in_flight.remove(entry.delivery)
 
-    def _send_letter(self, entry: Settled) -> bool:
-        """Put a message on the dead-letter queue: True when SQS has it. Otherwise the message stays."""
-        assert isinstance(entry.verdict, Dead)  # noqa: S101
+    def _send_letter(self, entry: Unsettled) -> bool:
+        """Send a message to the dead-letter queue. False when SQS did not take it: then the message stays."""
+        assert isinstance(entry.verdict, DeadLetter)  # noqa: S101
         try:
             with step("dead_letter"):
                 self.client.send_message(
@@ -202,22 +202,22 @@ class Settlement:
                 message_id=entry.delivery.message_id,
                 error=log_text(error),
             )
-            self.in_hand.remove(entry.delivery)
+            self.in_flight.remove(entry.delivery)
             return False
         note("dead_letter", reason=entry.verdict.reason)
         return True
 
-    def _delete(self, entries: Sequence[Settled]) -> None:
-        """Delete messages. Those that SQS failed to delete wait for another try, while their visibility lasts."""
+    def _delete(self, entries: Sequence[Unsettled]) -> None:
+        """Delete messages. A failed deletion is tried again while the message's visibility lasts."""
         failures = self._try_to_delete({str(index): entry for index, entry in enumerate(entries)})
         for index, entry in enumerate(entries):
             failure = failures.get(str(index))
             if failure is None:
-                self.in_hand.remove(entry.delivery)
+                self.in_flight.remove(entry.delivery)
                 continue
             note("delete_failed")
-            # No longer extended, so that the tries end.
-            self.in_hand.move(entry.delivery, State.SETTLING)
+            # It is no longer extended, so that the tries end.
+            self.in_flight.move(entry.delivery, State.SETTLING)
             now, tries = time.monotonic(), entry.tries + 1
             if failure.final or not entry.delivery.is_ours(now) or (self._closing and tries >= CLOSING_TRIES):
                 log.warning(
@@ -225,16 +225,16 @@ class Settlement:
                     message_id=entry.delivery.message_id,
                     code=failure.code,
                 )
-                self.in_hand.remove(entry.delivery)
+                self.in_flight.remove(entry.delivery)
             else:
-                # What became a dead letter has its letter: only the deletion is left.
-                again = Settled(entry.delivery, Done(), now + RETRY_S, tries)
+                # A dead letter was sent already: only the deletion is left.
+                again = Unsettled(entry.delivery, Ack(), now + RETRY_S, tries)
                 with self._changed:
                     self._waiting.append(again)
                     self._changed.notify()
 
-    def _try_to_delete(self, entries: dict[str, Settled]) -> dict[str, Failure]:
-        """The entries that failed."""
+    def _try_to_delete(self, entries: dict[str, Unsettled]) -> dict[str, Failure]:
+        """Delete in one call; the entries that failed."""
         try:
             with step("delete"):
                 answer = self.client.delete_message_batch(
@@ -251,5 +251,5 @@ class Settlement:
         }
 
 
-def _since(entry: Settled) -> float:
+def _since(entry: Unsettled) -> float:
     return entry.since

@@ -13,7 +13,7 @@ SHORTEST_BACKOFF_S = 1
 
 
 @dataclass(frozen=True)
-class Done:
+class Ack:
     """The handler returned: delete the message."""
 
 
@@ -25,8 +25,13 @@ class Retry:
 
 
 @dataclass(frozen=True)
-class Dead:
-    """Send the message to the dead-letter queue, with its reason code, the error's text and how often it was tried."""
+class Nack:
+    """Give the message back at once, unstarted or interrupted: visibility timeout 0."""
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """Send the message to the dead-letter queue, with its reason code, the error's text and the number of attempts."""
 
     reason: str
     error: str
@@ -34,27 +39,22 @@ class Dead:
 
 
 @dataclass(frozen=True)
-class Hold:
-    """Keep the message in hand, kept alive, and start it again when nothing is in its way.
+class Park:
+    """Keep the message in flight without a thread, and start it again when nothing is in its way.
 
     Parameters:
-      until: says whether that is so; an outage, which is in every message's way, is looked at besides.
+      until: says whether nothing is in its way; an ongoing outage is looked at besides.
     """
 
     until: Callable[[], bool] = lambda: True
 
 
 @dataclass(frozen=True)
-class Release:
-    """Give the message back at once, unstarted or interrupted: visibility 0."""
+class Abandon:
+    """Leave the message alone: its visibility is lost, and another worker has it."""
 
 
-@dataclass(frozen=True)
-class Forget:
-    """The message's visibility is lost: it is someone else's now. Leave it alone."""
-
-
-Verdict = Done | Retry | Dead | Hold | Release | Forget
+Verdict = Ack | Retry | Nack | DeadLetter | Park | Abandon
 
 
 @dataclass(frozen=True)
@@ -72,30 +72,30 @@ class RetryPolicy:
     backoff_max_s: float = 900.0
 
     def backoff(self, attempt: int, *, jitter: random.Random | None = None) -> int:
-        """Seconds to wait after this attempt: exponential with full jitter, so that a herd spreads out.
+        """Seconds to wait after this attempt: exponential with full jitter, so that retries spread out.
 
         https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/
         """
-        # The exponent is bounded because receive counts are not, and a float is.
+        # The exponent is bounded: receive counts are not, and a float overflows.
         ceiling = min(self.backoff_max_s, self.backoff_min_s * 2 ** min(attempt - 1, 30))
         return max(SHORTEST_BACKOFF_S, round((jitter or random).uniform(0, ceiling)))
 
     def decide(self, error: GraphNodeError, *, attempt: int, jitter: random.Random | None = None) -> Verdict:
-        """What becomes of a message whose handler raised this error at this attempt.
+        """The verdict on a message whose handler raised this error.
 
         Parameters:
-          attempt: how often the message was tried and failed, this time included. It is not SQS's receive count, which
-            rises as well when a stop or an outage gives a message back unstarted.
+          attempt: how often the message has failed, this time included. It is not SQS's receive count, which also
+            rises when a stop or an outage gives a message back unstarted.
         """
         match error:
             case OutageError():
-                return Hold()
+                return Park()
             case Postponed():
-                return Hold(error.until)
+                return Park(error.until)
             case Interrupted():
-                return Release()
+                return Nack()
             case PermanentError():
-                return Dead(error.reason, str(error), attempt)
+                return DeadLetter(error.reason, str(error), attempt)
         if attempt >= self.max_attempts:
-            return Dead(error.reason, f"{error} (attempt {attempt} of {self.max_attempts}, the last)", attempt)
+            return DeadLetter(error.reason, f"{error} (attempt {attempt} of {self.max_attempts}, the last)", attempt)
         return Retry(self.backoff(attempt, jitter=jitter))

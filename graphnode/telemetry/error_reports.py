@@ -1,7 +1,7 @@
-"""Error reports: what somebody should look at, told to Sentry; nothing at all without `SENTRY_DSN`.
+"""Error reports to Sentry of what somebody should look at. Without `SENTRY_DSN` there are none.
 
-A report is built here, field by field, from what logs may say: no integration of the SDK looks into the process, and
-what did not come from here is not sent. The SDK sends in a thread of its own; when it cannot, reports are dropped.
+Each report is built here from what logs may say. The SDK's integrations are off, and no other report is sent. The SDK
+sends in a thread of its own; when it cannot, it drops reports.
 """
 
 from __future__ import annotations
@@ -15,46 +15,46 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from graphnode import __version__
 from graphnode.errors import GraphNodeError, OutageError, SettingsError
-from graphnode.telemetry.rate_limit import Storm
+from graphnode.telemetry.rate_limit import RateLimiter
 from graphnode.telemetry.stacks import chain_of
 
 if TYPE_CHECKING:
     from sentry_sdk.types import Event, Hint
 
-#: What marks a report as one of ours.
+#: The logger that marks a report as ours.
 LOGGER = "graphnode"
 
-#: Seconds that a stop waits for reports on their way.
+#: Seconds that a stop waits for unsent reports.
 FLUSH_S = 2.0
 
-#: Bounds of the SDK's waiting reports; more are dropped.
+#: The most unsent reports; more are dropped.
 MOST_WAITING = 100
 
-#: The fields of a report that are ours, and those that the SDK must add.
+#: The fields of a report that are sent: ours, and those that the SDK must add.
 FIELDS = frozenset(
     {"contexts", "environment", "event_id", "exception", "fingerprint", "level", "logger", "message", "platform"}
     | {"release", "sdk", "server_name", "tags", "timestamp"}
 )
 
 
-class Kind(NamedTuple):
-    """Reports alike: Sentry has one issue for them."""
+class ReportKind(NamedTuple):
+    """What reports of one Sentry issue share."""
 
     reason: str
     source: str
 
 
-_storm = Storm[Kind]()
+_limiter = RateLimiter[ReportKind]()
 _lock = threading.Lock()
 
 
 def open_reports(dsn: str | None) -> None:
-    """Start to report. In the process that reports, never before Dramatiq has forked.
+    """Start to report, in the worker process, after Dramatiq has forked.
 
     Parameters:
-      dsn: where Sentry is; None: nothing is reported.
+      dsn: Sentry's address; None: nothing is reported.
 
-    Raises SettingsError when the SDK is not installed, or the DSN is none.
+    Raises SettingsError when the SDK is not installed, or the DSN is invalid.
     """
     if dsn is None:
         return
@@ -83,7 +83,7 @@ def open_reports(dsn: str | None) -> None:
 
 
 def close_reports() -> None:
-    """Wait for the reports on their way, but not for long."""
+    """Wait briefly for unsent reports."""
     if _is_open():
         import sentry_sdk
 
@@ -91,27 +91,30 @@ def close_reports() -> None:
 
 
 def report_failure(error: GraphNodeError, *, actor: str, attempt: int, task: Mapping[str, Any]) -> None:
-    """Report a message that became a dead letter, or an error that nobody foresaw.
+    """Report a dead letter or an unexpected error.
 
     Parameters:
-      actor: which actor it was; of a message that reached none, its queue.
-      attempt: which attempt failed.
-      task: `task_id` and `task_type`, as far as they are known; the rest is left out.
+      actor: the actor's name; of an undecodable message, its queue.
+      attempt: the number of the failed attempt.
+      task: `task_id` and `task_type`, if known. Other fields are left out.
     """
     known = {name: str(task[name]) for name in ("task_id", "task_type") if task.get(name)}
     tags = {"actor": actor, **{name: value for name, value in known.items() if name == "task_type"}}
     _report(
-        error, Kind(error.reason, actor), tags=tags, context={"task": {**known, "actor": actor, "attempt": attempt}}
+        error,
+        ReportKind(error.reason, actor),
+        tags=tags,
+        context={"task": {**known, "actor": actor, "attempt": attempt}},
     )
 
 
 def report_outage(error: OutageError) -> None:
     """Report that an outage has begun."""
-    _report(error, Kind(error.reason, error.service), tags={"service": error.service}, context={})
+    _report(error, ReportKind(error.reason, error.service), tags={"service": error.service}, context={})
 
 
 def only_ours(event: Event, _hint: Hint) -> Event | None:
-    """The report without what the SDK added to it; None when it is not one of ours."""
+    """The report with our fields only; None for a report that is not ours."""
     if event.get("logger") != LOGGER:
         return None
     kept: Any = {name: value for name, value in event.items() if name in FIELDS}
@@ -119,17 +122,17 @@ def only_ours(event: Event, _hint: Hint) -> Event | None:
 
 
 def _is_open() -> bool:
-    """Whether `open_reports` was given a DSN. Does not import the SDK: a worker without Sentry does without it."""
+    """Whether `open_reports` was given a DSN. It does not import the SDK: a worker without Sentry has none."""
     return "sentry_sdk" in sys.modules and sys.modules["sentry_sdk"].is_initialized()
 
 
-def _report(error: GraphNodeError, kind: Kind, *, tags: Mapping[str, str], context: Mapping[str, Any]) -> None:
+def _report(error: GraphNodeError, kind: ReportKind, *, tags: Mapping[str, str], context: Mapping[str, Any]) -> None:
     if not _is_open():
         return
     now = time.monotonic()
     with _lock:
-        _storm.ended(now=now)
-        if not _storm.admits(kind, now=now):
+        _limiter.ended(now=now)
+        if not _limiter.admits(kind, now=now):
             return
     import sentry_sdk
 
@@ -146,7 +149,7 @@ def _report(error: GraphNodeError, kind: Kind, *, tags: Mapping[str, str], conte
 
 
 def _exception(error: BaseException, reported: GraphNodeError) -> dict[str, Any]:
-    """An exception as Sentry shows it: its class and its stack. A text it has only where that quotes nothing."""
+    """An exception for Sentry: its class and its stack. Only the reported error has a text, which quotes nothing."""
     return {
         "type": type(error).__name__,
         "value": reported.log_text if error is reported else "",

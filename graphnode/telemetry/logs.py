@@ -16,16 +16,16 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from graphnode.errors import log_text
 from graphnode.settings import LogSettings
-from graphnode.telemetry.rate_limit import WINDOW_S, LeftOut, Storm
+from graphnode.telemetry.rate_limit import WINDOW_S, RateLimiter, Suppressed
 from graphnode.telemetry.stacks import stack_of
 from graphnode.text import TURNING, escaped
 
-#: Dramatiq's worker logs each message it takes and each failure, with arguments and stack, before we know what becomes
-#: of it; the verdict's own line says what is to be said.
+#: Dramatiq's worker logs each message and each failure, with arguments and stack, before there is a verdict. The
+#: verdict's own line says what an operator needs.
 SAID_ELSEWHERE = ("dramatiq.worker.WorkerThread",)
 
-#: Loggers whose chatter below a warning helps nobody, and shows what they send or get: SQL, URLs, bodies. Dramatiq logs
-#: an actor's arguments, the whole envelope, under the actor's own module.
+#: Loggers whose lines below a warning are left out: they show SQL, URLs or bodies. Dramatiq logs an actor's arguments,
+#: the whole envelope, under the actor's module.
 QUIET = (
     "botocore",
     "boto3",
@@ -39,72 +39,70 @@ QUIET = (
     "urllib3",
 )
 
-#: What this program says of itself, as foreign lines have it in their fields.
 log = structlog.get_logger("graphnode.logs")
 
 
-#: Texts of our own that have several lines; `log_text` leaves none in what is quoted.
+#: Fields of our own that may have several lines; `log_text` puts quoted text on one line.
 OF_SEVERAL_LINES = frozenset({"event", "stack"})
 
-#: What JSON leaves as it is, and a terminal on which the line is read may obey: C1 controls, and what turns the
-#: direction of the text that follows.
+#: Characters that JSON allows and a terminal may obey: C1 controls, and those that change the direction of text.
 OBEYED = re.compile(f"[\\x7f-\\x9f{''.join(sorted(TURNING))}]")
 
 
-class Kind(NamedTuple):
-    """Lines alike: of one event, for one reason."""
+class LineKind(NamedTuple):
+    """What lines of one kind share."""
 
     logger: str
     event: str
     reason: str | None
 
 
-class StormGuard(logging.Filter):
-    """Leaves warnings and errors out when too many alike come, and says how many it left out."""
+class RateLimit(logging.Filter):
+    """Suppresses warnings and errors of one kind when too many come, and logs how many it suppressed."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._storm = Storm[Kind]()
+        self._limiter = RateLimiter[LineKind]()
         self._lock = threading.Lock()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the line is told."""
+        """Whether the line is written."""
         if record.levelno < logging.WARNING or record.name == "graphnode.logs":
             return True
-        # Each handler asks, and a line is one line however many there are.
-        if "is_told" not in vars(record):
+        # Each handler asks; a line counts once.
+        if "is_written" not in vars(record):
             now = time.monotonic()
             with self._lock:
-                over = self._storm.ended(now=now)
-                vars(record)["is_told"] = self._storm.admits(_kind(record), now=now)
-            _tell(over)
-        return bool(vars(record)["is_told"])
+                over = self._limiter.ended(now=now)
+                vars(record)["is_written"] = self._limiter.admits(_kind(record), now=now)
+            _log_suppressed(over)
+        return bool(vars(record)["is_written"])
 
-    def tell_ended(self, *, now: float | None = None) -> None:
-        """Tell what was left out of the windows that have ended by now (monotonic; None: of all)."""
+    def log_suppressed(self, *, now: float | None = None) -> None:
+        """Log what was suppressed in the windows that have ended by `now` (monotonic seconds; None: in all)."""
         with self._lock:
-            over = self._storm.ended(now=float("inf") if now is None else now)
-        _tell(over)
+            over = self._limiter.ended(now=float("inf") if now is None else now)
+        _log_suppressed(over)
 
 
-def _kind(record: logging.LogRecord) -> Kind:
-    """A foreign line's kind is its text before its arguments are put in."""
+def _kind(record: logging.LogRecord) -> LineKind:
+    """A line's kind. Of another library's line: its text without arguments."""
     if isinstance(record.msg, dict):
-        return Kind(record.name, record.msg["event"], record.msg.get("reason"))
-    return Kind(record.name, str(record.msg), None)
+        return LineKind(record.name, record.msg["event"], record.msg.get("reason"))
+    return LineKind(record.name, str(record.msg), None)
 
 
-def _tell(over: list[LeftOut[Kind]]) -> None:
+def _log_suppressed(over: list[Suppressed[LineKind]]) -> None:
     for kind, lines in over:
         fields = {"reason": kind.reason} if kind.reason else {}
         log.warning("left out", of=kind.event, of_logger=kind.logger, lines=lines, **fields)
 
 
-_guard = StormGuard()
+_guard = RateLimit()
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to what `sys.stderr` is at the time: Dramatiq puts a pipe there in its worker processes."""
+    """Writes to the present `sys.stderr`: Dramatiq puts a pipe there in its worker processes."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -116,11 +114,11 @@ class StderrHandler(logging.StreamHandler[TextIO]):
 
     @stream.setter
     def stream(self, _stream: TextIO) -> None:
-        raise AttributeError("the stream is what sys.stderr is")
+        raise AttributeError("the stream is always sys.stderr")
 
 
 def configure_logs(known: LogSettings) -> None:
-    """Give all log lines one form; where the output goes stays as it is.
+    """Give all log lines one form.
 
     Parameters:
       known: the form and the lowest level shown.
@@ -149,7 +147,7 @@ def configure_logs(known: LogSettings) -> None:
         foreign_pre_chain=shared,
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            *([] if known.log_format == "json" else [with_lines_of_error, nothing_to_obey]),
+            *([] if known.log_format == "json" else [with_lines_of_error, escape_controls]),
             renderer,
         ],
     )
@@ -165,28 +163,28 @@ def configure_logs(known: LogSettings) -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
-        # google-auth turns its own off at its first use, where nobody has set a level by then.
+        # google-auth stops propagation at its first use, unless a level is set.
         logging.getLogger(name).propagate = True
 
 
-def watch_for_storms() -> None:
-    """Have a thread tell what was left out when a storm is over and nothing else is logged. Once a process."""
+def watch_suppressed_lines() -> None:
+    """Start the thread that logs how many lines were suppressed, also when no other line comes. Once a process."""
 
     def watch() -> None:
         while True:
             time.sleep(WINDOW_S / 2)
-            _guard.tell_ended(now=time.monotonic())
+            _guard.log_suppressed(now=time.monotonic())
 
     threading.Thread(target=watch, name="storm-watch", daemon=True).start()
 
 
-def tell_left_out() -> None:
-    """Tell what was left out so far: the process is about to end."""
-    _guard.tell_ended()
+def log_suppressed_lines() -> None:
+    """Log how many lines were suppressed so far, before the process ends."""
+    _guard.log_suppressed()
 
 
 def stack_instead_of_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Give a line its exception's stack, and what logs may say of it: its own text may quote anything."""
+    """Replace a line's exception by its stack and its `log_text`: the exception's own text may quote anything."""
     found = event.pop("exc_info", None)
     if found is True:
         found = sys.exc_info()
@@ -198,14 +196,14 @@ def stack_instead_of_exception(_logger: WrappedLogger, _method: str, event: Even
 
 
 def with_lines_of_error(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Show a reader an error of several lines, such as all faults of the settings, as lines."""
+    """Show an error of several lines, such as all faults of the settings, as lines."""
     if "\n" in str(event.get("error")):
         event["event"] = f"{event['event']}: {event.pop('error')}"
     return event
 
 
-def nothing_to_obey(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Escape what a terminal would obey, and line breaks where a text from outside could forge a line with them."""
+def escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Escape what a terminal would obey, and line breaks in fields that outside text could forge a line with."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = escaped(value, but="\n" if name in OF_SEVERAL_LINES else "")
@@ -217,7 +215,7 @@ def as_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
     try:
         return OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", _ENCODER.encode(event).decode())
     except (UnicodeEncodeError, TypeError):
-        # Half a surrogate pair is no text for msgspec, and a dict may have keys that JSON has not.
+        # msgspec refuses half a surrogate pair, and dict keys that JSON does not have.
         return json.dumps(event, default=repr, skipkeys=True)
 
 

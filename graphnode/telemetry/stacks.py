@@ -1,26 +1,26 @@
-"""Where an error came from, as it may be stored and logged: frames and the exceptions' types, without their texts."""
+"""Stacks as they may be stored and logged: frames and exception types, without the exceptions' texts."""
 
 from __future__ import annotations
 
 import linecache
 import traceback
 
-#: The most frames that are kept of one exception, the innermost, and the most characters of the whole, its end.
+#: The innermost frames of each exception, and the last characters of the whole, that are kept.
 MOST_FRAMES = 20
 LONGEST_STACK = 4000
 
 
 def stack_of(error: BaseException) -> str | None:
-    """The stack of an error and of what caused it, the innermost cause first. None: it was never raised.
+    """The stack of an error and of its causes, the first cause first. None for an error that was never raised.
 
-    An exception's text may quote a document, and so a user's words: it is left out. Lines of source are ours.
+    An exception's text may quote a user's words, so it is left out.
     """
     parts = [_one(each) for each in chain_of(error) if each.__traceback__]
     return "\n".join(parts)[-LONGEST_STACK:] or None
 
 
 def chain_of(error: BaseException) -> list[BaseException]:
-    """An exception and what caused it, the first cause first, as a traceback shows them."""
+    """An exception and its causes, the first cause first."""
     chain: list[BaseException] = []
     found: BaseException | None = error
     while found is not None and found not in chain:

@@ -29,7 +29,7 @@ from dramatiq import Broker, Middleware, Worker
 from graphnode.broker import SQSBroker
 from graphnode.errors import SettingsError, log_text
 from graphnode.settings import read_health_settings
-from graphnode.sqs.liveness import Beat, beats, is_running
+from graphnode.sqs.liveness import LifeSign, is_running, last_signs
 
 #: Seconds between two reports of a process, and seconds without one after which it is stuck: swapping, or suspended.
 REPORT_S = 1.0
@@ -54,7 +54,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     at: float
     state: str
-    beats: dict[str, Beat]
+    last_signs: dict[str, LifeSign]
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -72,7 +72,7 @@ def liveness(reports: Sequence[Report], *, now: float) -> Health:
     problems += [
         f"process {report.pid}: {name} has been stuck for {report.at - beat.at:.0f} s"
         for report in reports
-        for name, beat in sorted(report.beats.items())
+        for name, beat in sorted(report.last_signs.items())
         if report.at - beat.at > beat.within_s
     ]
     return Health(not problems, problems)
@@ -141,9 +141,9 @@ class HealthReports(Middleware):
         state = self._state
         if state == "taking" and broker.outages.closed:
             state = "waiting for a service that is away"
-        if broker.stopping:
+        if broker.stop.requested:
             state = "stopping"
-        return Report(pid=os.getpid(), at=time.monotonic(), state=state, beats=beats())
+        return Report(pid=os.getpid(), at=time.monotonic(), state=state, last_signs=last_signs())
 
 
 def port() -> int | None:

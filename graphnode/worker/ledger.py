@@ -5,7 +5,7 @@ from __future__ import annotations
 from graphnode.contract.task_ids import parse_task_id
 from graphnode.errors import GraphNodeError
 from graphnode.sqs.deliveries import Delivery
-from graphnode.sqs.verdicts import Dead
+from graphnode.sqs.verdicts import DeadLetter
 from graphnode.storage import failures
 from graphnode.storage.failures import Subject
 from graphnode.telemetry.stacks import stack_of
@@ -28,7 +28,7 @@ class DatabaseLedger:
         """Forget the failures of a message that has succeeded."""
         failures.clear_failures(delivery.message_id)
 
-    def give_up(self, delivery: Delivery, dead: Dead, error: GraphNodeError) -> None:
+    def give_up(self, delivery: Delivery, dead: DeadLetter, error: GraphNodeError) -> None:
         """Record that a message becomes a dead letter, and forget its failures."""
         failures.give_up(
             delivery.message_id,

@@ -1,7 +1,7 @@
 """Metrics for Prometheus, beside Dramatiq's own and through its exporter.
 
-All that happens to messages is told by the steps and notes of `steps.py`; here it gets its names and units. Labels have
-few values, whatever is sent: never a user, a task or a message.
+The steps and events of `steps.py` are the source; here they get names and units. Labels have few values: never a user,
+a task or a message.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from graphnode.broker import SQSBroker
 from graphnode.errors import GraphNodeError
 from graphnode.sqs.deliveries import Delivery, State
 from graphnode.sqs.liveness import is_running
-from graphnode.sqs.verdicts import Dead, Done, Forget, Hold, Release, Retry
+from graphnode.sqs.queues import visible_messages
+from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Nack, Park, Retry
 from graphnode.steps import NOTES, STEPS, Step, subscribe
+from graphnode.storage import notifications
 from graphnode.storage.notifications import OpenPushes
 
 if TYPE_CHECKING:
@@ -35,25 +37,25 @@ if TYPE_CHECKING:
 #: Metrics are on when Dramatiq's exporter has been given a port.
 SWITCH = "dramatiq_prom_port"
 
-#: Seconds between two counts of what is in hand.
+#: Seconds between two counts of the messages in flight.
 SAMPLE_S = 2.0
 
-#: What an attempt came to, by the class of its verdict.
+#: The outcome of an attempt, by the class of its verdict.
 OUTCOMES = {
-    Done: "done",
+    Ack: "done",
     Retry: "retried",
-    Dead: "dead_letter",
-    Hold: "held",
-    Release: "given_back",
-    Forget: "lost",
+    DeadLetter: "dead_letter",
+    Park: "held",
+    Nack: "given_back",
+    Abandon: "lost",
     type(None): "undecided",
 }
 
-#: Bounds in seconds: of a step, which may be a commit or a big features file; and of a message's age.
+#: Buckets in seconds: for a step, from a commit to a big features file, and for a message's age.
 STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 60, 300)
 AGE_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14_400, 86_400)
 
-#: The counter of each note of `steps.py`: its name, without `_total`, and what it says.
+#: The counter of each event of `steps.py`: its name, without `_total`, and its description.
 COUNTERS = {
     "received": ("graphnode_messages_received", "Messages that SQS delivered, repeats included."),
     "poll_failed": ("graphnode_poll_errors", "Polls that failed."),
@@ -76,13 +78,13 @@ class Instruments:
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        # Only here: at its import prometheus_client decides whether it works for many processes.
+        # Imported here: at its import prometheus_client decides whether it works for many processes.
         from prometheus_client import Counter, Gauge, Histogram
 
         self._counters: dict[str, Counted] = {
             note: Counter(name, says, NOTES[note], registry=registry) for note, (name, says) in COUNTERS.items()
         }
-        # From 0 on: of a series that begins with its first dead letter, Prometheus sees no increase.
+        # They start at 0: of a series that begins with its first dead letter, Prometheus sees no increase.
         for reason in reasons(GraphNodeError):
             self._counters["dead_letter"].labels(reason)
         self._handled = Counter(
@@ -127,7 +129,7 @@ class Instruments:
             multiprocess_mode="livemax",
             registry=registry,
         )
-        # What follows is the same wherever one looks: one process of a command looks.
+        # These are the same for all processes: one process of a command measures them.
         self._waiting = Gauge(
             "graphnode_queue_messages",
             "Messages that are visible on an SQS queue, about.",
@@ -154,7 +156,7 @@ class Instruments:
         return self._steps[step].time()
 
     def take(self, note: str, amount: float, labels: dict[str, str]) -> None:
-        """Count a note."""
+        """Count an event."""
         if note == "outage":
             self._outage.labels(**labels).set(amount)
             return
@@ -162,7 +164,7 @@ class Instruments:
         (counter.labels(**labels) if labels else counter).inc(amount)
 
     def handled(self, delivery: Delivery) -> None:
-        """An attempt is over."""
+        """Record an attempt that is over."""
         self._handled.labels(delivery.actor_name, OUTCOMES[type(delivery.verdict)]).inc()
         if not delivery.started:
             return
@@ -172,12 +174,12 @@ class Instruments:
             age = (datetime.now(UTC) - delivery.sent_at).total_seconds() - seconds
             self._age.labels(delivery.queue_name).observe(max(0.0, age))
 
-    def in_hand(self, deliveries: Iterable[Delivery], *, queues: Iterable[str]) -> None:
-        """Set what is in hand now."""
+    def in_flight(self, deliveries: Iterable[Delivery], *, queues: Iterable[str]) -> None:
+        """Set the number of messages in flight."""
         found = Counter((delivery.queue_name, delivery.state) for delivery in deliveries)
         for queue in queues:
             for state in State:
-                self._in_hand.labels(queue, state.name.lower()).set(found[queue, state])
+                self._in_hand.labels(queue, state.value).set(found[queue, state])
 
     def waiting(self, messages: Mapping[str, int]) -> None:
         """Set how many messages are visible, by queue."""
@@ -185,14 +187,14 @@ class Instruments:
             self._waiting.labels(queue).set(count)
 
     def open_pushes(self, found: OpenPushes) -> None:
-        """Set what is left to push."""
+        """Set the number of open notifications, by push status."""
         for status, count in found.by_status.items():
             self._open_pushes.labels(status).set(count)
         self._oldest_push.set(found.oldest_age_s)
 
 
 class Metrics(Prometheus):
-    """Dramatiq's middleware for Prometheus, and this project's metrics. The outermost: it sees verdicts fallen."""
+    """Dramatiq's middleware for Prometheus, and this project's metrics. The outermost, so that it sees verdicts."""
 
     instruments: Instruments
 
@@ -206,12 +208,12 @@ class Metrics(Prometheus):
         subscribe(around=self.instruments.around, take=self.instruments.take)
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
-        """Begin to count what is in hand."""
+        """Begin to count the messages in flight."""
         threading.Thread(target=self._sample, args=(broker,), name="metrics", daemon=True).start()
 
     def _sample(self, broker: SQSBroker) -> None:
         while True:
-            self.instruments.in_hand(broker.in_hand.snapshot(), queues=broker.queue_names)
+            self.instruments.in_flight(broker.in_flight.snapshot(), queues=broker.queue_names)
             time.sleep(SAMPLE_S)
 
     def after_process_message(
@@ -225,14 +227,20 @@ class Metrics(Prometheus):
     after_skip_message = after_process_message
 
     def after_nack(self, broker: Broker, message: MessageProxy) -> None:
-        """Dramatiq counts dead letters here; for this broker every failed attempt comes along."""
+        """Let Dramatiq count dead letters. Each failed attempt comes here, and only some are dead letters."""
         assert isinstance(message, Delivery)  # noqa: S101
-        if isinstance(message.verdict, Dead):
+        if isinstance(message.verdict, DeadLetter):
             super().after_nack(broker, message)  # type: ignore[no-untyped-call]
 
-    def is_first(self) -> bool:
-        """Whether this process is the one of its command that looks at what is the same for all."""
-        return _holds_lock(str(Path(DB_PATH, "first.lock")))
+    def measure(self, broker: SQSBroker) -> None:
+        """Measure what is the same for all processes: the queues' lengths, and the open notifications."""
+        # One process of a command does it.
+        if not _holds_lock(str(Path(DB_PATH, "first.lock"))):
+            return
+        urls = {name: broker.options.queues[name].url for name in broker.queue_names}
+        urls |= {f"{name}-dead-letters": broker.dead_letters(name).url for name in broker.queue_names}
+        self.instruments.waiting({name: visible_messages(broker.client, url) for name, url in urls.items()})
+        self.instruments.open_pushes(notifications.open_pushes())
 
 
 def reasons(error: type[GraphNodeError]) -> set[str]:
@@ -241,7 +249,7 @@ def reasons(error: type[GraphNodeError]) -> set[str]:
 
 
 def forget_ended_processes(directory: Path) -> None:
-    """Remove the gauges of processes that were killed, and of an earlier one that had our number."""
+    """Remove the gauges of processes that were killed, and of an earlier process with this one's number."""
     for file in directory.glob("gauge_live*_*.db"):
         pid = int(file.stem.rpartition("_")[2])
         if pid == os.getpid() or not is_running(pid):
@@ -252,7 +260,7 @@ _locks: dict[str, int] = {}
 
 
 def _holds_lock(path: str) -> bool:
-    """Whether this process has the lock, which it keeps until it ends."""
+    """Whether this process has the lock. It keeps the lock until it ends."""
     if path in _locks:
         return True
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)

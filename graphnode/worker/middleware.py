@@ -1,4 +1,4 @@
-"""What happens around an actor, one idea a class. The order in which they stand is in `worker_middleware`."""
+"""What happens around an actor, one idea a class. `worker_middleware` has their order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dramatiq.middleware import Shutdown, SkipMessage, TimeLimit
 from dramatiq.threading import raise_thread_exception
 
 from graphnode.broker import SQSBroker
-from graphnode.clients.memory import Admission, Claim, _current
+from graphnode.clients.memory import Admission, Claim, current_claim
 from graphnode.errors import (
     GraphNodeError,
     Interrupted,
@@ -29,19 +29,24 @@ from graphnode.errors import (
     log_text,
     sorted_error,
 )
+from graphnode.settings import settings
+from graphnode.sqs.consumer import SQSConsumer
 from graphnode.sqs.deliveries import Delivery, State
-from graphnode.sqs.verdicts import Dead, Done, Forget, Hold, Release, Retry, RetryPolicy
+from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Nack, Park, Retry
 from graphnode.steps import note
 from graphnode.telemetry import error_reports
-from graphnode.telemetry.logs import tell_left_out
+from graphnode.telemetry.logs import log_suppressed_lines
 from graphnode.telemetry.stacks import stack_of
 
-#: Milliseconds that an actor may run for, unless it says otherwise (`time_limit`).
+#: Milliseconds that an actor may run, unless it declares another `time_limit`.
 DEFAULT_TIME_LIMIT_MS = 5 * 60 * 1000
 
-#: Milliseconds after which idle threads look up: Dramatiq's own second would add up in a stop.
+#: Milliseconds that an idle thread waits for a message. Dramatiq's own second would add up in a stop.
 WORKER_TIMEOUT_MS = 250
 
+#: The share of a process's threads that may work on big documents; one thread always. They compute more than they wait,
+#: and Python computes in one thread at a time: a second one would gain little, and slow all small messages down.
+BIG_DOCUMENTS_SHARE = 0.125
 
 log = structlog.get_logger("graphnode.worker")
 
@@ -51,15 +56,12 @@ class Ledger(Protocol):
 
     def count(self, delivery: Delivery, error: GraphNodeError) -> int:
         """Record a failure of a message; how often it has failed by now."""
-        ...
 
     def clear(self, delivery: Delivery) -> None:
         """Forget the failures of a message that has succeeded."""
-        ...
 
-    def give_up(self, delivery: Delivery, dead: Dead, error: GraphNodeError) -> None:
+    def give_up(self, delivery: Delivery, dead: DeadLetter, error: GraphNodeError) -> None:
         """Record that a message becomes a dead letter, and forget its failures."""
-        ...
 
 
 class ReceiveCounts:
@@ -72,100 +74,124 @@ class ReceiveCounts:
     def clear(self, delivery: Delivery) -> None:
         """Nothing is stored."""
 
-    def give_up(self, delivery: Delivery, dead: Dead, error: GraphNodeError) -> None:
+    def give_up(self, delivery: Delivery, dead: DeadLetter, error: GraphNodeError) -> None:
         """Nothing is stored."""
 
 
-class Intake(Middleware):
-    """Opens the broker when the worker starts, and closes its intake at the first SIGTERM.
+class Preparation(Middleware):
+    """Prepares a worker process, or ends it with one plain line.
 
     Parameters:
-      prepare: called first, in the worker process: raises a GraphNodeError when the worker must not start.
+      prepare: called in the worker process. Raises a GraphNodeError when the worker must not start.
     """
 
-    def __init__(self, prepare: Callable[[Worker], None]) -> None:
+    def __init__(self, prepare: Callable[[SQSBroker, Worker], None]) -> None:
         self.prepare = prepare
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
-        """Start, or end the process with one plain line."""
+        """Prepare."""
         assert isinstance(broker, SQSBroker)  # noqa: S101
         worker.worker_timeout = WORKER_TIMEOUT_MS
         try:
-            self.prepare(worker)
+            self.prepare(broker, worker)
         except GraphNodeError as error:
-            # The settings' own values, of which none is a secret, are all that it quotes.
+            # It quotes settings at most, and none that is a secret.
             log.critical("the worker does not start", reason=error.reason, error=str(error))
             raise SystemExit(1) from None
-        if threading.current_thread() is threading.main_thread():
-            self._hear_signals(broker, worker)
 
-    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
-        """Begin the stop, if no signal has begun it."""
+
+class GracefulStop(Middleware):
+    """Ends the intake at the first SIGTERM, and gives back at once what no thread has started."""
+
+    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        """Begin the stop at the signal itself: Dramatiq checks only once a second."""
         assert isinstance(broker, SQSBroker)  # noqa: S101
-        broker.stop_intake()
-        self._wind_down(broker, worker)
-
-    @classmethod
-    def _hear_signals(cls, broker: SQSBroker, worker: Worker) -> None:
-        """Begin the stop at the signal itself: Dramatiq looks up only once a second."""
-
-        def hear(number: int, previous: Any) -> None:
-            def handler(signum: int, frame: FrameType | None) -> None:
-                if not broker.stopping:
-                    broker.stop_intake()
-                    threading.Thread(target=cls._wind_down, args=(broker, worker), daemon=True).start()
-                previous(signum, frame)
-
-            signal.signal(number, handler)
-
+        if threading.current_thread() is not threading.main_thread():
+            return
         for number in (signal.SIGTERM, signal.SIGHUP):
             previous = signal.getsignal(number)
             if callable(previous):
-                hear(number, previous)
+                signal.signal(number, self._handler(broker, worker, previous))
+
+    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        """Begin the stop, if no signal has."""
+        assert isinstance(broker, SQSBroker)  # noqa: S101
+        broker.stop.request()
+        self._wind_down(worker)
+
+    def _handler(self, broker: SQSBroker, worker: Worker, previous: Any) -> Callable[[int, FrameType | None], None]:
+        def handle(number: int, frame: FrameType | None) -> None:
+            if not broker.stop.requested:
+                broker.stop.request()
+                threading.Thread(target=self._wind_down, args=(worker,), daemon=True).start()
+            previous(number, frame)
+
+        return handle
 
     @staticmethod
-    def _wind_down(broker: SQSBroker, worker: Worker) -> None:
-        """Let the threads end after what they run, and give back at once all that none has started."""
+    def _wind_down(worker: Worker) -> None:
+        """Let each thread end after its running message, and give back the messages that wait."""
         for thread in worker.workers:
             thread.stop()
         for consumer_thread in worker.consumers.values():
             consumer_thread.stop()
         for item in iter_queue(worker.work_queue):
             worker.consumers[item.message.queue_name].requeue_messages([item.message])
-        for consumer in list(broker.consumers):
-            consumer.release_unstarted()
+        for consumer_thread in worker.consumers.values():
+            if isinstance(consumer_thread.consumer, SQSConsumer):
+                consumer_thread.consumer.release_unstarted()
+
+
+class ShutdownDeadline(Middleware):
+    """Interrupts the actors that still run after a stop's time-out. Their messages go back at once."""
+
+    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        """Set the deadline."""
+        assert isinstance(broker, SQSBroker)  # noqa: S101
+        timer = threading.Timer(broker.options.shutdown_timeout_s, self._interrupt, args=(broker,))
+        timer.daemon = True
+        timer.start()
+
+    @staticmethod
+    def _interrupt(broker: SQSBroker) -> None:
+        for delivery in broker.in_flight.snapshot():
+            if delivery.state is State.RUNNING and delivery.thread_id is not None:
+                log.warning("interrupted: the stop cannot wait longer", message_id=delivery.message_id)
+                raise_thread_exception(delivery.thread_id, Shutdown)
+
+
+class FinalReports(Middleware):
+    """Sends what is still unsent when the worker has stopped: counts of suppressed log lines, and error reports."""
+
+    def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        """Send it, and wait for Sentry only briefly."""
+        log_suppressed_lines()
+        error_reports.close_reports()
 
 
 class LogContext(Middleware):
-    """Gives every log line of a message its fields: task, user, attempt."""
+    """Gives each log line of a message its fields: task, user, actor, attempt."""
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         """Bind the fields to this thread."""
         assert isinstance(message, Delivery)  # noqa: S101
         fields = message.options.get("log_fields")
         if fields is None:
-            # Of the worker's own messages: whoever forges one may put anything there.
+            # A message of ours. Only IDs: whoever can write to its queue may put anything into other arguments.
             fields = {name: value for name, value in message.kwargs.items() if name.endswith("_id")}
         structlog.contextvars.bind_contextvars(**fields, actor=message.actor_name, attempt=message.receive_count)
 
     def after_process_message(
-        self,
-        broker: Broker,
-        message: MessageProxy,
-        *,
-        result: Any = None,
-        exception: BaseException | None = None,
+        self, broker: Broker, message: MessageProxy, *, result: Any = None, exception: BaseException | None = None
     ) -> None:
         """Unbind them."""
         structlog.contextvars.clear_contextvars()
 
-    def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
-        """Unbind them."""
-        structlog.contextvars.clear_contextvars()
+    after_skip_message = after_process_message
 
 
-class StartOnlyOurs(Middleware):
-    """Starts no message whose visibility is lost, and none while a service is away."""
+class StartCheck(Middleware):
+    """Skips a message whose visibility is lost, and any message during a stop or an outage."""
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         """Skip the message, or mark it as running."""
@@ -173,32 +199,68 @@ class StartOnlyOurs(Middleware):
         assert isinstance(message, Delivery)  # noqa: S101
         if not message.is_ours(time.monotonic()):
             log.warning("not started: its visibility ran out, SQS delivers it again")
-            message.verdict = Forget()
+            message.verdict = Abandon()
             raise SkipMessage("visibility lost")
-        if broker.stopping:
-            message.verdict = Release()
+        if broker.stop.requested:
+            message.verdict = Nack()
             raise SkipMessage("stopping")
         if broker.outages.closed:
-            # Back to the queue for another machine, once. After that it is kept: going round would use up its receives.
-            message.verdict = Release() if message.receive_count == 1 else Hold()
+            # Back to the queue for another machine, once. Then it is parked: each further round would use up a receive.
+            message.verdict = Nack() if message.receive_count == 1 else Park()
             raise SkipMessage("outage")
         message.thread_id, message.started = threading.get_ident(), time.monotonic()
-        broker.in_hand.move(message, State.RUNNING)
+        broker.in_flight.move(message, State.RUNNING)
+
+
+class AdmissionControl(Middleware):
+    """Gives each message its claim on memory for big documents, and takes it back when the message is settled.
+
+    Parameters:
+      memory_bytes: the bytes that all big documents of this process may take. None: as the settings say.
+    """
+
+    def __init__(self, memory_bytes: int | None = None) -> None:
+        self.memory_bytes = memory_bytes
+        self._claims: dict[str, Claim] = {}
+        self._admission: Admission
+
+    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        """Open the admission."""
+        memory = settings().document_memory if self.memory_bytes is None else self.memory_bytes
+        self._admission = Admission(memory_bytes=memory, most=max(1, int(worker.worker_threads * BIG_DOCUMENTS_SHARE)))
+
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
+        """Set the message's claim for this thread. A parked message keeps the one that it had."""
+        assert isinstance(message, Delivery)  # noqa: S101
+        current_claim.set(self._claims.setdefault(message.receipt_handle, Claim(self._admission)))
+
+    def after_process_message(
+        self, broker: Broker, message: MessageProxy, *, result: Any = None, exception: BaseException | None = None
+    ) -> None:
+        """End the claim, unless the message is parked."""
+        assert isinstance(message, Delivery)  # noqa: S101
+        current_claim.set(None)
+        if isinstance(message.verdict, Park):
+            return
+        if claim := self._claims.pop(message.receipt_handle, None):
+            self._admission.end(claim)
+
+    def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
+        """End the claim that the message may have from an earlier start."""
+        self.after_process_message(broker, message)
 
 
 class Verdicts(Middleware):
-    """Gives every message its verdict, and logs it: the one place where an error becomes a consequence.
+    """Gives each message its verdict and logs it. Only here does an error become a consequence.
 
-    SQS counts deliveries, not failures: a message that a stop or an outage gave back has been delivered once more, and
-    has not failed. So failures are counted in a ledger of our own, by SQS's message ID, when they happen.
+    SQS counts deliveries, not failures: a message that a stop or an outage gave back was delivered once more, and did
+    not fail. So a ledger counts failures, by SQS's message ID, when they happen.
 
     Parameters:
-      policy: gives the retry policy.
       ledger: counts failures.
     """
 
-    def __init__(self, policy: Callable[[], RetryPolicy], ledger: Ledger) -> None:
-        self.policy = policy
+    def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
 
     def after_process_message(
@@ -208,10 +270,10 @@ class Verdicts(Middleware):
         assert isinstance(broker, SQSBroker)  # noqa: S101
         assert isinstance(message, Delivery)  # noqa: S101
         if exception is None:
-            message.verdict = Done()
+            message.verdict = Ack()
             log.info("done", seconds=round(time.monotonic() - message.received, 3))
             if message.receive_count > 1:
-                self._close(message, self.ledger.clear)
+                self._close(message)
             return
         message.fail()
         error = sorted_error(exception)
@@ -220,21 +282,22 @@ class Verdicts(Middleware):
             try:
                 attempt = self.ledger.count(message, error)
             except Exception as raised:
-                # What failed cannot be counted. If the ledger is away, that is an outage; if not, the receives must do.
+                # The failure cannot be counted. If the database is away, that is an outage. If not, the receive count
+                # stands for the number of failures.
                 ledger_error = sorted_error(raised)
                 error = ledger_error if isinstance(ledger_error, OutageError) else error
-        policy = self.policy()
+        policy = broker.options.retry
         message.verdict = policy.decide(error, attempt=attempt)
         if isinstance(error, OutageError):
-            if message.was_held:
+            if message.was_parked:
                 # The service answered, and this message lost it again: it may be the cause. It makes room for others.
                 message.verdict = Retry(policy.backoff(attempt))
             else:
                 broker.outages.begin(error, since=message.started)
-                message.was_held = True
+                message.was_parked = True
         elif isinstance(error, Postponed) and message.receive_count == 1:
-            # To another machine, which may have room now; a second time it waits here, or it would use up its receives.
-            message.verdict = Release()
+            # Another machine may have the memory now. The second time it waits here: each round uses up a receive.
+            message.verdict = Nack()
         fields = {"reason": error.reason, "error": error.log_text}
         match message.verdict:
             case Retry(after_s):
@@ -242,10 +305,10 @@ class Verdicts(Middleware):
                 log.warning("failed, will be tried again", after_s=after_s, **fields, **_stack(error))
                 if isinstance(error, Unexpected):
                     self._report(message, error, attempt)
-            case Dead() as dead:
+            case DeadLetter():
                 log.error("dead letter", **fields, **_stack(error))
                 self._report(message, error, attempt)
-                self._close(message, lambda message: self.ledger.give_up(message, dead, error))
+                self._close(message, error)
             case _:
                 log.info("will be started again", **fields)
 
@@ -254,31 +317,32 @@ class Verdicts(Middleware):
         task = message.options.get("log_fields", {})
         error_reports.report_failure(error, actor=message.actor_name, attempt=attempt, task=task)
 
-    @staticmethod
-    def _close(message: Delivery, note: Callable[[Delivery], None]) -> None:
-        """Close the message's account. It may fail: what stays is a row that nobody reads, what lacks is its end."""
+    def _close(self, message: Delivery, error: GraphNodeError | None = None) -> None:
+        """Close the message's account in the ledger. If that fails, a row stays that nobody reads."""
         try:
-            note(message)
-        except Exception as error:
-            log.debug("failures not closed", message_id=message.message_id, error=log_text(error))
+            if error and isinstance(message.verdict, DeadLetter):
+                self.ledger.give_up(message, message.verdict, error)
+            else:
+                self.ledger.clear(message)
+        except Exception as raised:
+            log.debug("failures not closed", message_id=message.message_id, error=log_text(raised))
 
 
 def _stack(error: GraphNodeError) -> dict[str, str | None]:
-    """The stack of an error that nobody foresaw; the others' texts say all there is to know."""
+    """The stack of an unexpected error. The text of any other error says enough."""
     if not isinstance(error, Unexpected) or error.__cause__ is None:
         return {}
     return {"stack": stack_of(error.__cause__)}
 
 
 class HardLimit(Middleware):
-    """Lets go of a message whose actor ignores the interruption of its time limit, so that another worker gets it.
+    """Abandons a message whose actor ignores its time limit, so that another worker receives it.
 
-    The interruption reaches Python code only: a thread that is stuck in a system call does not see it. Its stack is
-    logged.
+    The time limit interrupts Python code only: a thread in a system call does not notice. Its stack is logged.
 
     Parameters:
       factor: the hard limit, as a multiple of the actor's `time_limit`.
-      interval_s: seconds between two looks.
+      interval_s: seconds between two checks.
     """
 
     def __init__(self, *, factor: float = 2.0, interval_s: float = 1.0) -> None:
@@ -292,20 +356,20 @@ class HardLimit(Middleware):
     def _watch(self, broker: SQSBroker) -> None:
         while True:
             time.sleep(self.interval_s)
-            self.look(broker)
+            self.check(broker)
 
-    def look(self, broker: SQSBroker) -> None:
-        """Let go of what runs over its hard limit."""
-        for delivery in broker.in_hand.snapshot():
+    def check(self, broker: SQSBroker) -> None:
+        """Abandon the messages that run over their hard limit."""
+        for delivery in broker.in_flight.snapshot():
             if delivery.state is State.RUNNING and not delivery.lost:
                 options = broker.get_actor(delivery.actor_name).options
                 limit_ms = options.get("time_limit", DEFAULT_TIME_LIMIT_MS)
                 if time.monotonic() - delivery.started > self.factor * limit_ms / 1000:
-                    self._let_go(delivery)
+                    self._abandon(delivery)
 
     @staticmethod
-    def _let_go(delivery: Delivery) -> None:
-        """Extend the message no longer; should its actor end after all, its verdict still counts."""
+    def _abandon(delivery: Delivery) -> None:
+        """Extend the message no longer. If its actor ends after all, its verdict still counts."""
         delivery.lost = True
         frame = sys._current_frames().get(delivery.thread_id or 0)
         log.error(
@@ -316,99 +380,25 @@ class HardLimit(Middleware):
         )
 
 
-class LastWords(Middleware):
-    """Tells what is not told yet when the worker has stopped: lines that were left out, reports on their way."""
-
-    def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
-        """Tell it; a Sentry that is away is not waited for."""
-        tell_left_out()
-        error_reports.close_reports()
-
-
-class ShutdownDeadline(Middleware):
-    """Interrupts the actors that still run when a stop has lasted long enough; their messages go back at once.
+def worker_middleware(
+    *, prepare: Callable[[SQSBroker, Worker], None], ledger: Ledger, document_memory: int | None = None
+) -> list[Middleware]:
+    """The worker's middleware, outermost first: the last one is nearest to the actor.
 
     Parameters:
-      timeout_s: gives the seconds they have.
+      prepare: what Preparation calls.
+      ledger: counts failures.
+      document_memory: bytes for big documents. None: as the settings say.
     """
-
-    def __init__(self, timeout_s: Callable[[], float]) -> None:
-        self.timeout_s = timeout_s
-
-    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
-        """Set the deadline."""
-        timer = threading.Timer(self.timeout_s(), self._interrupt, args=(broker,))
-        timer.daemon = True
-        timer.start()
-
-    @staticmethod
-    def _interrupt(broker: SQSBroker) -> None:
-        for delivery in broker.in_hand.snapshot():
-            if delivery.state is State.RUNNING and delivery.thread_id is not None:
-                log.warning("interrupted: the stop cannot wait longer", message_id=delivery.message_id)
-                raise_thread_exception(delivery.thread_id, Shutdown)
-
-
-def worker_middleware(
-    *,
-    prepare: Callable[[Worker], None],
-    policy: Callable[[], RetryPolicy],
-    ledger: Ledger,
-    shutdown_timeout_s: Callable[[], float],
-    document_memory: Callable[[], int],
-) -> list[Middleware]:
-    """The worker's middleware, outermost first: the last one is nearest to the actor."""
     return [
-        Intake(prepare),
-        LastWords(),
+        Preparation(prepare),
+        GracefulStop(),
+        FinalReports(),
         LogContext(),
-        StartOnlyOurs(),
+        StartCheck(),
         AdmissionControl(document_memory),
-        Verdicts(policy, ledger),
-        ShutdownDeadline(shutdown_timeout_s),
+        Verdicts(ledger),
+        ShutdownDeadline(),
         HardLimit(),
         TimeLimit(time_limit=DEFAULT_TIME_LIMIT_MS),
     ]
-
-
-#: The share of a process's threads that may work on big documents, one thread always. They compute more than they wait,
-#: and Python computes in one thread at a time: a second one would be little faster, and slow all small ones down.
-THREAD_SHARE = 0.125
-
-
-class AdmissionControl(Middleware):
-    """Gives each message its claim, and takes it back when the message is settled.
-
-    Parameters:
-      memory_bytes: gives the bytes that all big documents in this process may take.
-    """
-
-    def __init__(self, memory_bytes: Callable[[], int]) -> None:
-        self.memory_bytes = memory_bytes
-        self._claims: dict[str, Claim] = {}
-        self._admission: Admission
-
-    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
-        """Begin."""
-        most = max(1, int(worker.worker_threads * THREAD_SHARE))
-        self._admission = Admission(memory_bytes=self.memory_bytes(), most=most)
-
-    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
-        """Let the message's documents ask."""
-        assert isinstance(message, Delivery)  # noqa: S101
-        _current.set(self._claims.setdefault(message.receipt_handle, Claim(self._admission)))
-
-    def after_process_message(
-        self, broker: Broker, message: MessageProxy, *, result: Any = None, exception: BaseException | None = None
-    ) -> None:
-        """End the claim, unless the message waits in hand."""
-        assert isinstance(message, Delivery)  # noqa: S101
-        _current.set(None)
-        if isinstance(message.verdict, Hold):
-            return
-        if claim := self._claims.pop(message.receipt_handle, None):
-            self._admission.end(claim)
-
-    def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
-        """End the claim that the message may have had before."""
-        self.after_process_message(broker, message)

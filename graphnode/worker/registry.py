@@ -1,4 +1,4 @@
-"""That a worker process is there, and what it does: a row in the database for `graphnode status`."""
+"""The registry of worker processes: a row in the database for each, for `graphnode status`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import structlog
@@ -16,8 +15,9 @@ from ulid import ULID
 from graphnode import __version__
 from graphnode.broker import SQSBroker
 from graphnode.errors import log_text
+from graphnode.settings import settings
 from graphnode.sqs.deliveries import Delivery, State
-from graphnode.sqs.verdicts import Dead, Done, Retry
+from graphnode.sqs.verdicts import Ack, DeadLetter, Retry
 from graphnode.storage import workers
 from graphnode.storage.schema import newest_migration
 from graphnode.storage.workers import Seen
@@ -25,17 +25,13 @@ from graphnode.storage.workers import Seen
 log = structlog.get_logger("graphnode.presence")
 
 
-class Presence(Middleware):
-    """Counts what becomes of the messages, and keeps this process's row. A sweep calls `note`; a clean stop ends it.
+class Registry(Middleware):
+    """Counts messages by their verdicts, and keeps this process's row. A sweep writes the row; a clean stop removes it.
 
     A message that cannot be decoded meets no middleware: its dead letter is not counted here.
-
-    Parameters:
-      interval_s: gives the seconds between two notes.
     """
 
-    def __init__(self, *, interval_s: Callable[[], float]) -> None:
-        self.interval_s = interval_s
+    def __init__(self) -> None:
         self._counting = threading.Lock()
         self._writing = threading.Lock()
         self._counts: Counter[type] = Counter()
@@ -44,7 +40,7 @@ class Presence(Middleware):
         self._newest_migration = ""
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
-        """Begin: in the worker process, after Dramatiq has forked."""
+        """Begin. This runs in the worker process, after Dramatiq has forked."""
         self._id, self._threads, self._started_at = str(ULID()), worker.worker_threads, datetime.now(UTC)
         self._newest_migration = newest_migration()
 
@@ -56,15 +52,15 @@ class Presence(Middleware):
 
     after_nack = after_ack
 
-    def note(self, broker: SQSBroker) -> None:
+    def write_row(self, broker: SQSBroker) -> None:
         """Write the row. Raises what peewee raises."""
-        # A stop waits for a note that is under way: it would bring back the row that the stop has removed.
+        # A stop waits for a write in progress: it would bring back the row that the stop has removed.
         with self._writing:
             if not self._is_over:
                 workers.note(self._seen(broker))
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
-        """Remove the row. That it cannot be is no reason to wait: it is forgotten after an hour."""
+        """Remove the row. If that fails, the row is forgotten after an hour."""
         assert isinstance(broker, SQSBroker)  # noqa: S101
         with self._writing:
             self._is_over = True
@@ -76,7 +72,7 @@ class Presence(Middleware):
             log.info("not removed from the workers", error=log_text(error))
 
     def _seen(self, broker: SQSBroker) -> Seen:
-        states = [delivery.state for delivery in broker.in_hand.snapshot()]
+        states = [delivery.state for delivery in broker.in_flight.snapshot()]
         outage = broker.outages.ongoing
         return Seen(
             id=self._id,
@@ -85,13 +81,13 @@ class Presence(Middleware):
             version=__version__,
             newest_migration=self._newest_migration,
             threads=self._threads,
-            interval_s=self.interval_s(),
+            interval_s=settings().sweep_interval,
             started_at=self._started_at,
             in_hand=len(states),
             running=states.count(State.RUNNING),
             outage_service=outage.service if outage else None,
             outage_since=outage.since if outage else None,
-            handled=self._counts[Done],
+            handled=self._counts[Ack],
             retried=self._counts[Retry],
-            dead=self._counts[Dead],
+            dead=self._counts[DeadLetter],
         )

@@ -65,9 +65,9 @@ def faults_of_payloads(routes: Mapping[str, Route], declared: Iterable[type[Payl
         required = {field.name for field in msgspec.structs.fields(kind) if field.required}
         if issubclass(kind, ResultPayload) and (unknown := sorted(required - KNOWN_WHEN_OVERDUE)):
             yield (
-                f"graphnode/contract/envelopes.py: {kind.__name__} cannot do without {' and '.join(unknown)}, which a task that "
-                "is overdue, or has failed, does not have. Give it a default, and if there is no success without it, "
-                "name it in required_when_completed."
+                f"graphnode/contract/envelopes.py: {kind.__name__} cannot do without {' and '.join(unknown)}, which a "
+                "task that is overdue, or has failed, does not have. Give it a default, and if there is no success "
+                "without it, name it in required_when_completed."
             )
 
 

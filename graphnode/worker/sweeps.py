@@ -1,4 +1,4 @@
-"""Sweeps: what each worker process looks for from time to time, because nothing else would bring it up."""
+"""Sweeps: what each worker process looks for from time to time, because no message would bring it up."""
 
 from __future__ import annotations
 
@@ -13,37 +13,52 @@ from dramatiq import Broker, Middleware, Worker
 
 from graphnode.broker import SQSBroker
 from graphnode.errors import OutageError, sorted_error
+from graphnode.settings import settings
 
 log = structlog.get_logger("graphnode.sweeps")
+
+
+Run = Callable[[SQSBroker], None]
 
 
 class Sweep(NamedTuple):
     """Something to look for.
 
     Parameters:
-      name: what a log line calls it.
-      run: looks, and deals with what it finds. Safe to run in many processes at once.
+      name: its name in log lines.
+      run: looks for it, and handles what it finds. Safe to run in many processes at once, and to be cut short.
       in_outages: whether it also runs during an outage, and as soon as the worker has started.
     """
 
     name: str
-    run: Callable[[], None]
+    run: Run
     in_outages: bool = False
 
 
-class Sweeps(Middleware):
-    """Runs the sweeps in a thread of their own, one after the other; none after a stop began, and during an outage only
-    those that ask for it.
+#: The sweeps that this process's modules declare, as `@sweep` does.
+DECLARED: list[Sweep] = []
 
-    A sweep that is cut short must lose nothing.
+
+def sweep(name: str) -> Callable[[Run], Run]:
+    """Declare a function as a sweep of this name, as `@dramatiq.actor` declares an actor."""
+
+    def declare(run: Run) -> Run:
+        DECLARED.append(Sweep(name, run))
+        return run
+
+    return declare
+
+
+class Sweeps(Middleware):
+    """Runs the sweeps one after the other in a thread of their own, until a stop begins.
 
     Parameters:
-      sweeps: the sweeps.
-      interval_s: gives the seconds between two rounds; each is up to half shorter or longer, so that processes that
-        started together spread out.
+      sweeps: the sweeps. More may be declared until the worker boots.
+      interval_s: seconds between two rounds; None: as the settings say. Each pause is up to half shorter or longer, so
+        that processes that started together spread out.
     """
 
-    def __init__(self, sweeps: Sequence[Sweep], *, interval_s: Callable[[], float]) -> None:
+    def __init__(self, sweeps: Sequence[Sweep], *, interval_s: float | None = None) -> None:
         self.sweeps = sweeps
         self.interval_s = interval_s
         self._stopped = threading.Event()
@@ -58,20 +73,20 @@ class Sweeps(Middleware):
         self._stopped.set()
 
     def _run(self, broker: SQSBroker) -> None:
-        interval_s = self.interval_s()
+        interval_s = settings().sweep_interval if self.interval_s is None else self.interval_s
         for sweep in self.sweeps:
-            if sweep.in_outages and not broker.stopping:
-                self.look(broker, sweep)
+            if sweep.in_outages and not broker.stop.requested:
+                self.run(broker, sweep)
         while not self._stopped.wait(interval_s * random.uniform(0.5, 1.5)):  # noqa: S311
             for sweep in self.sweeps:
-                if not broker.stopping and (sweep.in_outages or not broker.outages.closed):
-                    self.look(broker, sweep)
+                if not broker.stop.requested and (sweep.in_outages or not broker.outages.closed):
+                    self.run(broker, sweep)
 
-    def look(self, broker: SQSBroker, sweep: Sweep) -> None:
-        """Run one sweep. A service that it finds away is an outage; another failure is told once, until it works."""
+    def run(self, broker: SQSBroker, sweep: Sweep) -> None:
+        """Run one sweep. An outage that it meets closes the gate; another failure is logged once, until it works."""
         began = time.monotonic()
         try:
-            sweep.run()
+            sweep.run(broker)
         except Exception as raised:
             error = sorted_error(raised)
             if isinstance(error, OutageError):

@@ -1,9 +1,9 @@
-"""Traces for OpenTelemetry: one of each task, from its producer's span to the push.
+"""Traces for OpenTelemetry: one for each task, from its producer's span to the push.
 
 A message that carries a W3C context (the message attributes `traceparent` and `tracestate`, as OpenTelemetry's
-instrumentations of SQS clients write them) goes on with its producer's trace. Of another one the trace ID is made from
-the task's ID, so that a task's progress, attempts and results meet in one trace. A notification's message has the
-context among Dramatiq's options. Spans are named and described by the conventions for messaging:
+instrumentations of SQS clients write them) continues its producer's trace. For any other message the trace ID is
+computed from the task's ID, so that a task's progress, attempts and results share one trace. A notification's message
+carries the context in Dramatiq's options. Spans are named and described by the conventions for messaging:
 https://opentelemetry.io/docs/specs/semconv/messaging/
 """
 
@@ -24,6 +24,7 @@ from dramatiq import Broker, Message, MessageProxy, Middleware, Worker
 from graphnode.errors import log_text, sorted_error
 from graphnode.sqs import dramatiq_messages
 from graphnode.sqs.deliveries import Delivery
+from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Nack, Park, Retry
 from graphnode.steps import Step, subscribe
 
 if TYPE_CHECKING:
@@ -32,12 +33,23 @@ if TYPE_CHECKING:
 #: The message attributes that carry a context. https://www.w3.org/TR/trace-context/
 CARRIER = ("traceparent", "tracestate")
 
-#: OpenTelemetry's variables that say where traces go: without one there are none.
+#: OpenTelemetry's variables that say where traces go. Without one, there are no traces.
 SWITCHES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 SERVICE_NAME = "graphnode-worker"
 
-#: What the next trace begun in this thread is called; None: anything.
+#: The span attribute `graphnode.verdict`, by the class of the verdict.
+VERDICTS = {
+    Ack: "done",
+    Retry: "retry",
+    DeadLetter: "dead",
+    Park: "hold",
+    Nack: "release",
+    Abandon: "forget",
+    type(None): "nonetype",
+}
+
+#: The ID of the next trace that begins in this thread; None: a random one.
 _next_trace_id: ContextVar[int | None] = ContextVar("next_trace_id", default=None)
 
 _NO_SPAN: AbstractContextManager[None] = nullcontext()
@@ -46,17 +58,17 @@ log = structlog.get_logger("graphnode.traces")
 
 
 def are_wanted(environment: Mapping[str, str]) -> bool:
-    """Whether OpenTelemetry's own variables ask for traces."""
+    """Whether OpenTelemetry's variables ask for traces."""
     is_off = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
     is_off |= environment.get("OTEL_TRACES_EXPORTER") == "none"
     return not is_off and any(environment.get(name) for name in SWITCHES)
 
 
 class Traces(Middleware):
-    """A span for each attempt at a message, and in it one for each step. The exporter is set up by OTEL_* variables.
+    """A span for each attempt, with one inside for each step. OTEL_* variables set the exporter up.
 
     Parameters:
-      provider: where spans go, if not where OTEL_* variables say.
+      provider: where spans go. None: as OTEL_* variables say.
     """
 
     def __init__(self, provider: TracerProvider | None = None) -> None:
@@ -83,7 +95,7 @@ class Traces(Middleware):
 
     @contextmanager
     def _spanned(self, step: Step) -> Iterator[None]:
-        # OpenTelemetry's own record of an error has its text and its stack, and with them what they quote.
+        # OpenTelemetry's own record of an error has its text and its stack, which may quote a document.
         with self._tracer.start_as_current_span(step, record_exception=False, set_status_on_exception=False) as span:
             try:
                 yield
@@ -92,7 +104,7 @@ class Traces(Middleware):
                 raise
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
-        """Begin the attempt's span, with the message's receipt."""
+        """Begin the attempt's span at the message's receipt."""
         if self._provider is None:
             return
         from opentelemetry import context
@@ -115,7 +127,7 @@ class Traces(Middleware):
         finally:
             _next_trace_id.reset(named)
         spanned = self._trace.set_span_in_context(span, parent)
-        # What the poll brought has waited here for its thread.
+        # The message has waited for its thread since the poll.
         self._tracer.start_span(f"receive {queue}", context=spanned, start_time=received_ns).end()
         self._running.span, self._running.token = span, context.attach(spanned)
         message.trace_id = f"{span.get_span_context().trace_id:032x}"
@@ -124,7 +136,7 @@ class Traces(Middleware):
     def after_process_message(
         self, broker: Broker, message: MessageProxy, *, result: Any = None, exception: BaseException | None = None
     ) -> None:
-        """End it, with what became of the message."""
+        """End the span with the verdict."""
         if self._provider is None:
             return
         from opentelemetry import context
@@ -132,7 +144,7 @@ class Traces(Middleware):
         assert isinstance(message, Delivery)  # noqa: S101
         span = self._running.span
         context.detach(self._running.token)
-        span.set_attribute("graphnode.verdict", type(message.verdict).__name__.lower())
+        span.set_attribute("graphnode.verdict", VERDICTS[type(message.verdict)])
         if exception is not None:
             error = sorted_error(exception)
             span.set_attribute("error.type", error.reason)
@@ -142,7 +154,7 @@ class Traces(Middleware):
     after_skip_message = after_process_message
 
     def before_enqueue(self, broker: Broker, message: Message[Any], delay: int | None) -> None:
-        """Give our own message the context that it comes from."""
+        """Put the trace context into a message of our own."""
         if self._provider is None:
             return
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -153,13 +165,13 @@ class Traces(Middleware):
             message.options[dramatiq_messages.TRACE] = carrier
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
-        """Send what is left."""
+        """Send the spans that are left."""
         if self._provider is not None:
             self._provider.shutdown()
 
 
 def described(message: Delivery, *, queue: str) -> dict[str, str | int]:
-    """A message's attributes, as the conventions name them; those of our own begin with `graphnode`."""
+    """A message's span attributes, named by the conventions; our own begin with `graphnode`."""
     known = message.options.get("log_fields", {})
     own = {f"graphnode.{name}": value for name, value in known.items()}
     conversation = {"messaging.message.conversation_id": known["task_id"]} if "task_id" in known else {}
@@ -178,7 +190,7 @@ def described(message: Delivery, *, queue: str) -> dict[str, str | int]:
 
 
 def trace_id_of(message: Delivery) -> int | None:
-    """The trace of a message that brings none: its task's, which all who know the task can compute."""
+    """The trace ID of a message without a trace context: computed from its task ID."""
     task_id = message.options.get("log_fields", {}).get("task_id")
     return int.from_bytes(hashlib.blake2b(task_id.encode(), digest_size=16).digest()) if task_id else None
 
@@ -196,7 +208,7 @@ def exporting_provider() -> TracerProvider | None:
 
 
 def provider_by_task() -> TracerProvider:
-    """A provider whose new traces have the ID that is wanted."""
+    """A provider whose new traces take the ID that `_next_trace_id` holds."""
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.id_generator import RandomIdGenerator

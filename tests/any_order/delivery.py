@@ -17,6 +17,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from graphnode.actors import broker
+from graphnode.actors.overdue import overdue_result
 from graphnode.clients import s3
 from graphnode.contract import envelopes
 from graphnode.contract.timeouts import task_timeouts
@@ -24,7 +25,6 @@ from graphnode.settings import Settings
 from graphnode.storage import tasks
 from graphnode.storage.database import database
 from graphnode.storage.tasks import Key
-from graphnode.worker.overdue import overdue
 from tests.chaos.model.state import Message
 
 #: What `objects.py` must know of a deployment.
@@ -140,5 +140,5 @@ def sweep_up_overdue() -> Key | None:
     task = tasks.take_overdue(timeouts)
     if task is None:
         return None
-    broker.actors[envelopes.ROUTES[task.task_type].actor].fn(overdue(*task, timeout=timeouts[task.task_type]))
+    broker.actors[envelopes.ROUTES[task.task_type].actor].fn(overdue_result(*task, timeout=timeouts[task.task_type]))
     return Key(task.task_id, task.task_type)

@@ -23,6 +23,9 @@ MODULES = {
     "iam-operator": ["operations/**/*.py", "sqs/queues.py"],
 }
 
+#: What `SQSBroker.flush` calls. A worker never calls it, and may not.
+FOR_TESTS = {"sqs:PurgeQueue"}
+
 #: Development's, and the stand-in for the AI server, which has rights of its own.
 ELSEWHERE = ["dev/**/*.py"]
 
@@ -50,7 +53,7 @@ def called(path: Path) -> Iterator[str]:
 def test_a_policy_allows_what_its_modules_call_and_nothing_else(policy: str) -> None:
     found = {action for pattern in MODULES[policy] for path in CODE.glob(pattern) for action in called(path)}
 
-    assert found == Policy(policy).actions
+    assert found - FOR_TESTS == Policy(policy).actions
 
 
 def test_no_other_module_calls_aws() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from graphnode import cli
-from graphnode.sqs.liveness import Beat
+from graphnode.sqs.liveness import LifeSign
 from graphnode.worker import health
 from tests.e2e.ai_server import PATIENCE_S
 
@@ -53,8 +53,8 @@ def health_of(directory: Path, patch: pytest.MonkeyPatch, *, stuck: tuple[str, f
     name, seconds = stuck or ("poller-results-0", 0)
     # It reports once, and must not have fallen silent by the time it is asked.
     at = time.monotonic() + PATIENCE_S
-    beats = {name: Beat(at - seconds, within_s=60)}
-    health.write(directory, health.Report(pid=12, at=at, state="taking", beats=beats))
+    beats = {name: LifeSign(at - seconds, within_s=60)}
+    health.write(directory, health.Report(pid=12, at=at, state="taking", last_signs=beats))
     with patch.context() as patched, ThreadingHTTPServer(("127.0.0.1", 0), health.Handler) as server:
         patched.setattr(health, "directory", lambda: directory)
         patched.setenv("GRAPHNODE_HEALTH_PORT", str(server.server_address[1]))

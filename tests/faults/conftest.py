@@ -47,12 +47,11 @@ class RunningWorker:
         self.ledger = ledger
         self.probes: list[float] = []
         self.service_is_back = True
-        policy = options.pop("policy", RetryPolicy(max_attempts=3, backoff_min_s=1, backoff_max_s=1))
         middleware = options.pop("middleware", [])
         time_limit = options.pop("time_limit", 60_000)
-        shutdown_timeout_s = options.pop("shutdown_timeout_s", 25.0)
         document_memory = options.pop("document_memory", 1 << 30)
-        known = {"visibility_s": 60, "poll_wait_s": 20, "poll_grace_s": 0.2, **options}
+        retry = RetryPolicy(max_attempts=3, backoff_min_s=1, backoff_max_s=1)
+        known = {"visibility_s": 60, "poll_wait_s": 20, "poll_grace_s": 0.2, "retry": retry, **options}
         url = stub.queue_url(queue)
         self.broker = SQSBroker(
             lambda: Options(
@@ -61,11 +60,9 @@ class RunningWorker:
             outages=Outages({"PostgreSQL": self._probe, "AWS": self._probe}),
             middleware=[
                 *worker_middleware(
-                    prepare=lambda worker: self.broker.connect(threads=worker.worker_threads),
-                    policy=lambda: policy,
+                    prepare=lambda broker, worker: broker.connect(threads=worker.worker_threads),
                     ledger=self.ledger,
-                    shutdown_timeout_s=lambda: shutdown_timeout_s,
-                    document_memory=lambda: document_memory,
+                    document_memory=document_memory,
                 ),
                 *middleware,
             ],

@@ -85,7 +85,7 @@ def test_a_message_that_is_lost_before_it_could_be_held_leaves_its_room_to_other
     worker = start(handle, threads=4, visibility_s=VISIBILITY_S)
     stub.fill(worker.queue, ["big"])
     assert running.wait(30)
-    (delivery,) = worker.broker.in_hand.snapshot()
+    (delivery,) = worker.broker.in_flight.snapshot()
     delivery.lost = True
     go_on.set()
 

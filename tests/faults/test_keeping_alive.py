@@ -84,12 +84,12 @@ def test_a_running_message_that_is_lost_and_then_fails_is_left_to_who_has_it(
     stub.fill(worker.queue, ["lost"])
 
     def running() -> list[Delivery]:
-        return [delivery for delivery in worker.broker.in_hand.snapshot() if delivery.state is State.RUNNING]
+        return [delivery for delivery in worker.broker.in_flight.snapshot() if delivery.state is State.RUNNING]
 
     (delivery,) = wait_until(running, "the message to run")
     delivery.lost = True
     release.set()
-    wait_until(lambda: not worker.broker.in_hand.snapshot(), "the message to be let go of")
+    wait_until(lambda: not worker.broker.in_flight.snapshot(), "the message to be let go of")
 
     assert stub.messages(f"{worker.queue}-dlq") == []
     assert [message["visible"] for message in stub.messages(worker.queue)] == [False]
@@ -126,7 +126,7 @@ def test_a_message_that_is_lost_while_it_waits_is_not_started(start: StartWorker
     stub.fill(worker.queue, ["running", "waiting"])
 
     def waiting() -> list[Delivery]:
-        return [delivery for delivery in worker.broker.in_hand.snapshot() if delivery.state is State.WAITING]
+        return [delivery for delivery in worker.broker.in_flight.snapshot() if delivery.state is State.WAITING]
 
     wait_until(lambda: len(handled) == 41 and waiting(), "one message to run and one to wait")
     (delivery,) = waiting()

@@ -62,7 +62,7 @@ def test_a_native_redrive_that_comes_too_early_is_warned_of_with_its_figures(
     start: StartWorker, stub: StubServer
 ) -> None:
     with capture_logs() as lines:
-        start(lambda _body: None, max_attempts=20, policy=RetryPolicy(max_attempts=20))
+        start(lambda _body: None, retry=RetryPolicy(max_attempts=20))
 
     (warning,) = (line for line in lines if line["event"].startswith("native redrive comes too early"))
     assert (warning["max_receive_count"], warning["max_attempts"]) == (50, 20)

@@ -105,7 +105,7 @@ def test_a_message_that_itself_brings_the_service_down_does_not_stall_the_others
         handled.append(body)
 
     # The probe finds the service well each time: only this message loses it.
-    worker = start(handle, threads=4, policy=RetryPolicy(max_attempts=3, backoff_min_s=60, backoff_max_s=60))
+    worker = start(handle, threads=4, retry=RetryPolicy(max_attempts=3, backoff_min_s=60, backoff_max_s=60))
     stub.fill(worker.queue, ["poison", *(f"m {number}" for number in range(100))])
 
     wait_until(lambda: len(handled) == 100, "the others")

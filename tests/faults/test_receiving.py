@@ -61,10 +61,10 @@ def test_no_more_is_fetched_than_the_threads_can_take_soon(start: StartWorker, s
     stub.fill(worker.queue, [f"m {number}" for number in range(50)])
     wait_until(lambda: len(running) == 3, "three running messages")
 
-    in_hand = [message for message in stub.messages(worker.queue) if not message["visible"]]
+    in_flight = [message for message in stub.messages(worker.queue) if not message["visible"]]
     release.set()
 
-    assert len(in_hand) == 3
+    assert len(in_flight) == 3
 
 
 def test_a_poll_that_fails_is_told_once_and_tried_until_it_works(start: StartWorker, stub: StubServer) -> None:

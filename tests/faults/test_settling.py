@@ -50,7 +50,7 @@ def test_a_transient_error_brings_the_message_back_by_its_visibility(start: Star
         if len(attempts) < 3:
             raise ServiceBusy("throttled")
 
-    worker = start(handle, policy=RetryPolicy(max_attempts=5, backoff_min_s=1, backoff_max_s=1))
+    worker = start(handle, retry=RetryPolicy(max_attempts=5, backoff_min_s=1, backoff_max_s=1))
     stub.fill(worker.queue, ["again"])
 
     wait_until(lambda: len(attempts) == 3 and not stub.messages(worker.queue), "the third attempt")
@@ -63,7 +63,7 @@ def test_attempts_that_are_used_up_make_a_dead_letter(start: StartWorker, stub: 
     def handle(_body: str) -> None:
         raise ServiceBusy("throttled")
 
-    worker = start(handle, policy=RetryPolicy(max_attempts=2, backoff_min_s=1, backoff_max_s=1))
+    worker = start(handle, retry=RetryPolicy(max_attempts=2, backoff_min_s=1, backoff_max_s=1))
     stub.fill(worker.queue, ["hopeless"])
 
     (letter,) = wait_until(lambda: stub.messages(f"{worker.queue}-dlq"), "the dead letter")

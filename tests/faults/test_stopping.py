@@ -13,7 +13,7 @@ def test_no_poll_starts_once_a_stop_has_begun(start: StartWorker, stub: StubServ
     worker = start(lambda _body: None)
     wait_until(lambda: stub.calls("ReceiveMessage"), "the first poll")
 
-    worker.broker.stop_intake()
+    worker.broker.stop.request()
     stub.fill(worker.queue, ["too late"])
     wait_until(lambda: [m for m in stub.messages(worker.queue) if m["visible"]], "the message to be back")
 
@@ -26,7 +26,7 @@ def test_what_the_poll_in_progress_brings_goes_back_at_once(start: StartWorker, 
     wait_until(lambda: stub.calls("ReceiveMessage"), "the first poll")
     stop = threading.Thread(target=worker.stop)
     stop.start()
-    wait_until(lambda: worker.broker.stopping, "the stop to begin")
+    wait_until(lambda: worker.broker.stop.requested, "the stop to begin")
 
     stub.fill(worker.queue, ["swallowed?"])
     stop.join(20)
@@ -53,7 +53,7 @@ def test_running_messages_finish_and_waiting_ones_go_back(start: StartWorker, st
     stub.fill(worker.queue, [f"slow {number}" for number in range(3)])
 
     def states() -> list[str]:
-        return sorted(delivery.state.name for delivery in worker.broker.in_hand.snapshot())
+        return sorted(delivery.state.name for delivery in worker.broker.in_flight.snapshot())
 
     wait_until(lambda: states() == ["RUNNING", "WAITING", "WAITING"], "one message to run and two to wait")
     stop = threading.Thread(target=worker.stop)
@@ -99,4 +99,4 @@ def test_an_idle_worker_stops_within_its_poll_grace(start: StartWorker, stub: St
 
     worker.stop()
 
-    assert time.monotonic() - broker.stop_began < 5
+    assert time.monotonic() - broker.stop.began < 5

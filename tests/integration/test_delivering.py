@@ -10,12 +10,12 @@ import pytest
 
 from benchmarks import fcm_stub
 from benchmarks.fcm_stub import Answer, FcmServer
-from graphnode.actors.notifications import deliver_notification, enqueue
+from graphnode.actors import broker
+from graphnode.actors.notifications import deliver_notification, enqueue, sweep_pushes
 from graphnode.clients import fcm as fcm_client
 from graphnode.settings import settings
 from graphnode.storage import notifications
 from graphnode.storage.database import connection
-from graphnode.worker import startup
 from tests.integration.conftest import Query
 
 #: Nobody listens there: what is put on these queues fails.
@@ -228,7 +228,7 @@ def test_while_pushes_pause_rows_are_kept_and_fcm_is_left_alone(fcm: FcmServer, 
     pass_time(query, "1 hour")
 
     deliver_notification(written)
-    startup.sweep_pushes(broker=None)  # type: ignore[arg-type]
+    sweep_pushes(broker)
 
     assert fcm.calls == calls
     assert row(query, "push_status, due_at > now()") == ("PENDING", True)

@@ -10,17 +10,16 @@ from typing import Any
 import pytest
 
 from benchmarks.sqs_stub import StubServer
-from graphnode.actors import broker
+from graphnode.actors import broker, overdue
 from graphnode.actors.effects import effects_of
-from graphnode.actors.graph_generation import note_failure
+from graphnode.actors.graph_generation import graph_generation
+from graphnode.actors.overdue import end_overdue_tasks, overdue_result
 from graphnode.clients import s3
 from graphnode.contract.envelopes import Envelope, GraphGenerationResult
 from graphnode.contract.timeouts import task_timeouts
 from graphnode.settings import read_settings
 from graphnode.storage import tasks
-from graphnode.worker import startup
-from graphnode.worker.overdue import overdue
-from graphnode.worker.sweeps import Sweeps
+from graphnode.worker import options
 from tests.integration.conftest import Query
 
 GRAPH = "GRAPH_GENERATION_RESULT"
@@ -48,7 +47,8 @@ def enqueued(storage: None, stub: StubServer, monkeypatch: pytest.MonkeyPatch) -
             "GRAPHNODE_TASK_TIMEOUT": "2h,ADD_NODE=30m",
         }
     )
-    monkeypatch.setattr(startup, "settings", lambda: known)
+    monkeypatch.setattr(options, "settings", lambda: known)
+    monkeypatch.setattr(overdue, "settings", lambda: known)
     monkeypatch.setattr(s3, "settings", lambda: known)
     sent: list[str] = []
 
@@ -57,8 +57,8 @@ def enqueued(storage: None, stub: StubServer, monkeypatch: pytest.MonkeyPatch) -
         return message
 
     monkeypatch.setattr(broker, "enqueue", enqueue)
-    monkeypatch.setattr(broker, "_options", startup.broker_options())
-    monkeypatch.setattr(broker, "_client", None)
+    monkeypatch.setattr(broker, "options", options.broker_options())
+    monkeypatch.setattr(broker, "_client", broker.options.sqs_client(read_timeout_s=10, attempts=3))
     return sent
 
 
@@ -72,9 +72,7 @@ def register(query: Query) -> Register:
 
 def sweep() -> None:
     """Run the worker's sweep."""
-    (sweeps,) = (middleware for middleware in broker.middleware if isinstance(middleware, Sweeps))
-    (overdue_tasks,) = (sweep for sweep in sweeps.sweeps if sweep.name == "overdue tasks")
-    overdue_tasks.run()
+    end_overdue_tasks(broker)
 
 
 def ended(query: Query) -> list[str]:
@@ -144,7 +142,7 @@ def test_a_result_that_comes_after_all_still_counts_and_a_failure_changes_nothin
     late = GraphGenerationResult(user_id="ada", status="FAILED", error="Out of memory")
     (at,) = query("SELECT now()")[0]
 
-    note_failure(Envelope(task_id="t1", task_type=GRAPH, timestamp=at, payload=late, attempt=1))
+    graph_generation.fn(Envelope(task_id="t1", task_type=GRAPH, timestamp=at, payload=late, attempt=1))
     assert query("SELECT reason FROM tasks") == [("TIMEOUT",)]
     assert query("SELECT count(*) FROM notifications") == [(1,)]
 
@@ -162,7 +160,7 @@ def test_news_that_come_while_a_sweep_is_at_it_count(register: Register, query: 
     assert taken
     query("UPDATE tasks SET status = 'PROGRESS', updated_at = now()")
 
-    note_failure(overdue(*taken, timeout=timedelta(hours=2)))  # type: ignore[arg-type]
+    graph_generation.fn(overdue_result(*taken, timeout=timedelta(hours=2)))  # type: ignore[arg-type]
 
     assert query("SELECT status FROM tasks") == [("PROGRESS",)]
 
@@ -198,7 +196,7 @@ def test_no_task_is_overdue_while_results_wait(register: Register, query: Query,
 
 
 def test_a_sweep_ends_a_bounded_number(register: Register, query: Query, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(startup, "MOST_OVERDUE", 2)
+    monkeypatch.setattr(overdue, "MOST_OVERDUE", 2)
     for number in range(3):
         register(f"t{number}", age=f"{200 - number} minutes")
 

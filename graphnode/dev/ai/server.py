@@ -15,13 +15,12 @@ from datetime import UTC, datetime
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-import boto3.session
 import dramatiq
 import structlog
-from botocore.config import Config
 from dramatiq.middleware import TimeLimit
 
 from graphnode.broker import SQSBroker
+from graphnode.clients.aws import Aws
 from graphnode.contract import envelopes
 from graphnode.dev.ai.answers import UNANSWERABLE, Answer, answer
 from graphnode.dev.ai.asked import ACTOR, REQUEST_QUEUE, Asked, to_message
@@ -31,14 +30,14 @@ from graphnode.errors import AwsOutage, one_line
 from graphnode.settings import AiSettings
 from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import Options, Queue
-from graphnode.sqs.verdicts import RetryPolicy
 from graphnode.worker.middleware import (
+    GracefulStop,
     HardLimit,
-    Intake,
     LogContext,
+    Preparation,
     ReceiveCounts,
     ShutdownDeadline,
-    StartOnlyOurs,
+    StartCheck,
     Verdicts,
 )
 
@@ -51,10 +50,6 @@ READY = "the stand-in AI server takes requests"
 
 #: Milliseconds that one request may take: ten thousand sources take minutes.
 TIME_LIMIT_MS = 30 * 60 * 1000
-
-#: Seconds until a call of S3 is given up.
-CONNECT_TIMEOUT_S = 5
-READ_TIMEOUT_S = 30
 
 #: Characters of a message that broke off.
 BROKEN_LENGTH = 60
@@ -76,14 +71,14 @@ class Results:
         self._queue_url = queue_url
         self._asked = asked
         self._odd = odd
-        self._held: list[tuple[str, str]] = []
+        self._parked: list[tuple[str, str]] = []
 
     def tell(self, stage: str, percent: float) -> None:
         """Send a progress message."""
         payload = {"currentStage": stage, "progressPercent": percent, "etaSeconds": None}
         body = self._envelope("GRAPH_GENERATION_PROGRESS", payload, stage)
         if self._odd.shows("reordering", stage):
-            self._held.append((body, stage))
+            self._parked.append((body, stage))
         else:
             self._send(body, stage)
 
@@ -119,7 +114,7 @@ class Results:
             self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=body, DelaySeconds=delay_s)
 
     def _send_held(self) -> None:
-        for body, about in self._held:
+        for body, about in self._parked:
             self._send(body, about)
 
 
@@ -211,23 +206,25 @@ def broker_of(known: AiSettings, *, probe: Callable[[], None]) -> SQSBroker:
     """
     options = Options(
         queues={
-            REQUEST_QUEUE: Queue(url=known.sqs_request_queue_url, decode=to_message, describe=envelopes.peek),
+            REQUEST_QUEUE: Queue(url=known.sqs_request_queue_url, decode=to_message, ids_of_body=envelopes.peek),
         },
         region=known.aws_region,
         endpoint_url=known.aws_endpoint_url,
         poll_wait_s=known.poll_wait,
         poll_grace_s=known.poll_grace,
+        shutdown_timeout_s=known.shutdown_timeout,
     )
     return SQSBroker(
         lambda: options,
         outages=Outages({AwsOutage.service: probe}),
         # The worker's, without the memory for big documents: those are not read here.
         middleware=[
-            Intake(lambda _worker: None),
+            Preparation(lambda _broker, _worker: None),
+            GracefulStop(),
             LogContext(),
-            StartOnlyOurs(),
-            Verdicts(RetryPolicy, ReceiveCounts()),
-            ShutdownDeadline(lambda: known.shutdown_timeout),
+            StartCheck(),
+            Verdicts(ReceiveCounts()),
+            ShutdownDeadline(),
             HardLimit(),
             TimeLimit(),
         ],
@@ -236,17 +233,7 @@ def broker_of(known: AiSettings, *, probe: Callable[[], None]) -> SQSBroker:
 
 def s3_client(known: AiSettings) -> S3Client:
     """A client that threads share."""
-    return boto3.session.Session().client(
-        "s3",
-        region_name=known.aws_region,
-        endpoint_url=known.aws_endpoint_url,
-        config=Config(
-            connect_timeout=CONNECT_TIMEOUT_S,
-            read_timeout=READ_TIMEOUT_S,
-            # Another S3 than AWS's own has no host name for each bucket.
-            s3={"addressing_style": "path"} if known.aws_endpoint_url else {},
-        ),
-    )
+    return Aws(region=known.aws_region, endpoint_url=known.aws_endpoint_url).s3()
 
 
 def ended_by_signals() -> threading.Event:

@@ -13,7 +13,7 @@ from graphnode.errors import InvalidLetterFile, NotSent
 from graphnode.operations.dead_letters.letters import Letter, Wanted, facts_of, without_ours
 from graphnode.operations.dead_letters.reading import LetterQueue, Reading
 from graphnode.operations.dead_letters.sending import Outgoing, send
-from graphnode.sqs.deliveries import BATCH
+from graphnode.sqs.queues import BATCH_ENTRIES as BATCH
 from graphnode.text import LONGEST_PROBLEM, excerpt
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError
 
 from graphnode.operations.dead_letters.letters import Facts, Letter, Wanted, facts_of, letter_of
-from graphnode.sqs.deliveries import BATCH
+from graphnode.sqs.queues import BATCH_ENTRIES as BATCH
 from graphnode.sqs.queues import queue_url, redrive_policy
 
 if TYPE_CHECKING:

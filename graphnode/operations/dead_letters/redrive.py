@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from graphnode.operations.dead_letters.letters import Letter, Wanted, facts_of, without_ours
 from graphnode.operations.dead_letters.reading import LetterQueue, Reading
 from graphnode.operations.dead_letters.sending import Outgoing, send
-from graphnode.sqs.deliveries import BATCH
+from graphnode.sqs.queues import BATCH_ENTRIES as BATCH
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

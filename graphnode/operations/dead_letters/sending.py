@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from graphnode.sqs.deliveries import BATCH
+from graphnode.sqs.queues import BATCH_ENTRIES as BATCH
 from graphnode.sqs.queues import LARGEST_MESSAGE_BYTES
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from graphnode.clients.memory import SMALL_BYTES, Admission, Claim, admit, admit_stream
 from graphnode.errors import Postponed
-from graphnode.sqs.verdicts import Done, Hold
+from graphnode.sqs.verdicts import Ack, Park
 from graphnode.worker.middleware import AdmissionControl
 from tests.unit.conftest import MakeDelivery
 
@@ -133,11 +133,11 @@ def test_a_message_keeps_its_turn_while_it_is_held_and_gives_it_back_when_it_is_
     with pytest.raises(Postponed) as postponed:
         admit("big", 2 * SMALL_BYTES)
 
-    second.verdict = Hold(postponed.value.until)
+    second.verdict = Park(postponed.value.until)
     control.after_process_message(None, second, exception=postponed.value)  # type: ignore[arg-type]
     assert not second.verdict.until()
 
-    first.verdict = Done()
+    first.verdict = Ack()
     control.after_process_message(None, first)  # type: ignore[arg-type]
     assert second.verdict.until()
 
@@ -148,6 +148,6 @@ def booted_control() -> AdmissionControl:
     class Worker:
         worker_threads = 8
 
-    control = AdmissionControl(lambda: 1 << 30)
+    control = AdmissionControl(1 << 30)
     control.before_worker_boot(None, Worker())  # type: ignore[arg-type]
     return control

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphnode.sqs.deliveries import (
-    MOST_HELD,
-    MOST_IN_HAND,
+    MOST_IN_FLIGHT,
+    MOST_PARKED,
     MOST_WAITING,
-    InHand,
+    InFlight,
     State,
     batch_to_ask_for,
     room,
@@ -18,28 +18,28 @@ from tests.unit.conftest import MakeDelivery
 
 
 def test_idle_threads_are_room() -> None:
-    assert room(threads=8, running=3, waiting=0, in_hand=3, held=0, handled_per_s=0) == 5
+    assert room(threads=8, running=3, waiting=0, in_flight=3, parked=0, handled_per_s=0) == 5
 
 
 def test_slow_messages_are_not_fetched_ahead() -> None:
-    assert room(threads=8, running=8, waiting=0, in_hand=8, held=0, handled_per_s=0.5) == 0
+    assert room(threads=8, running=8, waiting=0, in_flight=8, parked=0, handled_per_s=0.5) == 0
 
 
 def test_fast_messages_are_fetched_ahead_of_the_threads() -> None:
-    assert room(threads=8, running=8, waiting=0, in_hand=8, held=0, handled_per_s=100) == 20
+    assert room(threads=8, running=8, waiting=0, in_flight=8, parked=0, handled_per_s=100) == 20
 
 
 def test_what_waits_already_takes_room() -> None:
-    assert room(threads=8, running=0, waiting=8, in_hand=8, held=0, handled_per_s=0) == 0
+    assert room(threads=8, running=0, waiting=8, in_flight=8, parked=0, handled_per_s=0) == 0
 
 
 def test_messages_that_are_held_stop_the_intake_only_when_they_are_very_many() -> None:
-    assert room(threads=8, running=1, waiting=0, in_hand=1, held=MOST_HELD * 8 - 1, handled_per_s=0) == 7
-    assert room(threads=8, running=1, waiting=0, in_hand=1, held=MOST_HELD * 8, handled_per_s=0) == 0
+    assert room(threads=8, running=1, waiting=0, in_flight=1, parked=MOST_PARKED * 8 - 1, handled_per_s=0) == 7
+    assert room(threads=8, running=1, waiting=0, in_flight=1, parked=MOST_PARKED * 8, handled_per_s=0) == 0
 
 
 def test_messages_that_cannot_be_deleted_stop_the_intake() -> None:
-    assert room(threads=8, running=0, waiting=0, in_hand=MOST_IN_HAND * 8, held=0, handled_per_s=1000) == 0
+    assert room(threads=8, running=0, waiting=0, in_flight=MOST_IN_FLIGHT * 8, parked=0, handled_per_s=1000) == 0
 
 
 @given(
@@ -53,11 +53,11 @@ def test_the_room_is_bounded_whatever_the_rate(
     threads: int, running: int, waiting: int, settling: int, rate: float
 ) -> None:
     running = min(running, threads)
-    in_hand = running + waiting + settling
-    found = room(threads=threads, running=running, waiting=waiting, in_hand=in_hand, held=0, handled_per_s=rate)
+    in_flight = running + waiting + settling
+    found = room(threads=threads, running=running, waiting=waiting, in_flight=in_flight, parked=0, handled_per_s=rate)
 
     assert 0 <= found <= MOST_WAITING * threads
-    assert found == 0 or in_hand + found <= MOST_IN_HAND * threads
+    assert found == 0 or in_flight + found <= MOST_IN_FLIGHT * threads
 
 
 @pytest.mark.parametrize(
@@ -69,19 +69,19 @@ def test_a_poll_asks_for_a_full_batch_or_for_what_idle_threads_can_take(free: in
 
 
 def test_messages_in_hand_take_room_until_they_are_removed(make_delivery: MakeDelivery) -> None:
-    in_hand = InHand(threads=2)
+    in_flight = InFlight(threads=2)
     running, waiting = make_delivery(), make_delivery()
 
-    in_hand.add([running, waiting])
-    in_hand.move(running, State.RUNNING)
-    with in_hand.changed:
-        assert in_hand.room("https://sqs/results", thread_share=1) == 0
+    in_flight.add([running, waiting])
+    in_flight.move(running, State.RUNNING)
+    with in_flight.changed:
+        assert in_flight.room("https://sqs/results", thread_share=1) == 0
 
-    in_hand.remove(waiting)
-    with in_hand.changed:
-        assert in_hand.room("https://sqs/results", thread_share=1) == 1
-    assert running in in_hand
-    assert waiting not in in_hand
+    in_flight.remove(waiting)
+    with in_flight.changed:
+        assert in_flight.room("https://sqs/results", thread_share=1) == 1
+    assert running in in_flight
+    assert waiting not in in_flight
 
 
 @pytest.mark.parametrize(
@@ -96,49 +96,49 @@ def test_a_queue_with_a_share_of_the_threads_has_room_for_no_more(
 
 @given(threads=st.integers(1, 64), taken=st.integers(0, 1000))
 def test_a_queue_that_may_have_all_threads_is_bound_by_what_is_in_hand_alone(threads: int, taken: int) -> None:
-    assert room_in_share(threads=threads, share=1, taken=taken) == MOST_IN_HAND * threads
+    assert room_in_share(threads=threads, share=1, taken=taken) == MOST_IN_FLIGHT * threads
 
 
 def test_slow_messages_of_one_queue_leave_the_other_its_threads(make_delivery: MakeDelivery) -> None:
-    in_hand = InHand(threads=8)
+    in_flight = InFlight(threads=8)
     pushes = [make_delivery(queue_url="https://sqs/notifications") for _ in range(4)]
-    in_hand.add(pushes)
+    in_flight.add(pushes)
     for push in pushes[:3]:
-        in_hand.move(push, State.RUNNING)
+        in_flight.move(push, State.RUNNING)
 
-    with in_hand.changed:
-        assert in_hand.room("https://sqs/notifications", thread_share=0.5) == 0
-        assert in_hand.room("https://sqs/results", thread_share=1) == 4
-        assert in_hand.has_waiting("https://sqs/notifications")
-        assert not in_hand.has_waiting("https://sqs/results")
+    with in_flight.changed:
+        assert in_flight.room("https://sqs/notifications", thread_share=0.5) == 0
+        assert in_flight.room("https://sqs/results", thread_share=1) == 4
+        assert in_flight.has_waiting("https://sqs/notifications")
+        assert not in_flight.has_waiting("https://sqs/results")
 
 
 def test_a_backlog_of_fast_messages_does_not_keep_the_other_queues_away(make_delivery: MakeDelivery) -> None:
-    in_hand = InHand(threads=2)
+    in_flight = InFlight(threads=2)
     for _ in range(200):
-        in_hand.add([done := make_delivery()])
-        in_hand.move(done, State.RUNNING)
-        in_hand.move(done, State.DELETING)
-        in_hand.remove(done)
+        in_flight.add([done := make_delivery()])
+        in_flight.move(done, State.RUNNING)
+        in_flight.move(done, State.DELETING)
+        in_flight.remove(done)
     results = [make_delivery() for _ in range(10)]
-    in_hand.add(results)
+    in_flight.add(results)
     for result in results[:2]:
-        in_hand.move(result, State.RUNNING)
+        in_flight.move(result, State.RUNNING)
 
-    with in_hand.changed:
-        assert in_hand.room("https://sqs/results", thread_share=1) == 0
-        assert in_hand.room("https://sqs/notifications", thread_share=0.5) == 1
+    with in_flight.changed:
+        assert in_flight.room("https://sqs/results", thread_share=1) == 0
+        assert in_flight.room("https://sqs/notifications", thread_share=0.5) == 1
 
 
 def test_messages_that_are_only_being_deleted_take_no_share(make_delivery: MakeDelivery) -> None:
-    in_hand = InHand(threads=2)
+    in_flight = InFlight(threads=2)
     pushed = make_delivery(queue_url="https://sqs/notifications")
-    in_hand.add([pushed])
-    in_hand.move(pushed, State.RUNNING)
-    in_hand.move(pushed, State.DELETING)
+    in_flight.add([pushed])
+    in_flight.move(pushed, State.RUNNING)
+    in_flight.move(pushed, State.DELETING)
 
-    with in_hand.changed:
-        assert in_hand.room("https://sqs/notifications", thread_share=0.5) == 1
+    with in_flight.changed:
+        assert in_flight.room("https://sqs/notifications", thread_share=0.5) == 1
 
 
 def test_a_delivery_is_ours_until_its_visibility_ends_or_is_lost(make_delivery: MakeDelivery) -> None:

@@ -7,7 +7,7 @@ import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import EndpointConnectionError
 
-from graphnode.sqs.deliveries import InHand, State
+from graphnode.sqs.deliveries import InFlight, State
 from graphnode.sqs.heartbeat import LONGEST_INVISIBLE_S, Heartbeat, due, extension
 from tests.unit.conftest import MakeDelivery
 
@@ -30,13 +30,13 @@ def sqs() -> Any:
 
 
 @pytest.fixture
-def in_hand() -> InHand:
-    return InHand(threads=8)
+def in_flight() -> InFlight:
+    return InFlight(threads=8)
 
 
 @pytest.fixture
-def heartbeat(sqs: Any, in_hand: InHand) -> Heartbeat:
-    return Heartbeat(sqs, in_hand, visibility_s=60)
+def heartbeat(sqs: Any, in_flight: InFlight) -> Heartbeat:
+    return Heartbeat(sqs, in_flight, visibility_s=60)
 
 
 def extended(sqs: Any) -> list[str]:
@@ -47,7 +47,7 @@ def extended(sqs: Any) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("state", [State.WAITING, State.RUNNING, State.HELD, State.DELETING])
+@pytest.mark.parametrize("state", [State.WAITING, State.RUNNING, State.PARKED, State.DELETING])
 def test_whatever_its_state_a_message_is_extended_before_half_of_its_visibility_is_gone(
     state: State, make_delivery: MakeDelivery
 ) -> None:
@@ -76,11 +76,11 @@ def test_no_extension_goes_beyond_twelve_hours_from_the_receipt(make_delivery: M
 
 
 def test_a_beat_extends_in_batches_of_ten_by_queue(
-    heartbeat: Heartbeat, in_hand: InHand, sqs: Any, make_delivery: MakeDelivery
+    heartbeat: Heartbeat, in_flight: InFlight, sqs: Any, make_delivery: MakeDelivery
 ) -> None:
     deliveries = [make_delivery(visibility_s=30) for _ in range(12)]
     other = make_delivery(visibility_s=30, queue_url="https://sqs/notifications")
-    in_hand.add([*deliveries, other])
+    in_flight.add([*deliveries, other])
 
     heartbeat.beat()
 
@@ -90,10 +90,10 @@ def test_a_beat_extends_in_batches_of_ten_by_queue(
 
 
 def test_an_entry_that_sqs_refuses_is_someone_elses_now(
-    heartbeat: Heartbeat, in_hand: InHand, sqs: Any, make_delivery: MakeDelivery
+    heartbeat: Heartbeat, in_flight: InFlight, sqs: Any, make_delivery: MakeDelivery
 ) -> None:
     kept, gone = make_delivery(visibility_s=30), make_delivery(visibility_s=30)
-    in_hand.add([kept, gone])
+    in_flight.add([kept, gone])
     sqs.change_message_visibility_batch.side_effect = lambda **_: {
         "Successful": [{"Id": "0"}],
         "Failed": [{"Id": "1", "SenderFault": True, "Code": "ReceiptHandleIsInvalid"}],
@@ -105,10 +105,10 @@ def test_an_entry_that_sqs_refuses_is_someone_elses_now(
 
 
 def test_a_fault_of_sqs_itself_loses_nothing_and_is_tried_again(
-    heartbeat: Heartbeat, in_hand: InHand, sqs: Any, make_delivery: MakeDelivery
+    heartbeat: Heartbeat, in_flight: InFlight, sqs: Any, make_delivery: MakeDelivery
 ) -> None:
     delivery = make_delivery(visibility_s=30)
-    in_hand.add([delivery])
+    in_flight.add([delivery])
     sqs.change_message_visibility_batch.side_effect = [
         {"Failed": [{"Id": "0", "SenderFault": False, "Code": "InternalError"}]},
         EndpointConnectionError(endpoint_url="https://sqs"),

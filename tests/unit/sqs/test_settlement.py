@@ -8,9 +8,9 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from graphnode.sqs import settlement
-from graphnode.sqs.deliveries import InHand
+from graphnode.sqs.deliveries import InFlight
 from graphnode.sqs.settlement import Settlement
-from graphnode.sqs.verdicts import Dead, Done, Forget, Release, Retry
+from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Nack, Retry
 from tests.unit.conftest import MakeDelivery
 
 
@@ -55,18 +55,18 @@ def sqs() -> Queues:
 
 
 @pytest.fixture
-def in_hand() -> InHand:
-    return InHand(threads=8)
+def in_flight() -> InFlight:
+    return InFlight(threads=8)
 
 
 @pytest.fixture
-def settle(sqs: Any, in_hand: InHand, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settlement]:
+def settle(sqs: Any, in_flight: InFlight, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settlement]:
     monkeypatch.setattr(settlement, "RETRY_S", 0.01)
     made = Settlement(
         sqs,
         queue_url="https://sqs/results",
         dead_letter_url="https://sqs/results-dlq",
-        in_hand=in_hand,
+        in_flight=in_flight,
         letter=lambda _delivery, dead: {"reason": {"DataType": "String", "StringValue": dead.reason}},
     )
     yield made
@@ -74,24 +74,24 @@ def settle(sqs: Any, in_hand: InHand, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 def test_ten_messages_are_deleted_by_one_call(
-    settle: Settlement, sqs: Queues, in_hand: InHand, make_delivery: MakeDelivery
+    settle: Settlement, sqs: Queues, in_flight: InFlight, make_delivery: MakeDelivery
 ) -> None:
     deliveries = [make_delivery() for _ in range(10)]
-    in_hand.add(deliveries)
+    in_flight.add(deliveries)
 
     for delivery in deliveries:
-        settle.settle(delivery, Done())
+        settle.settle(delivery, Ack())
     settle.close()
 
     assert sqs.calls == ["delete 10"]
     assert sorted(sqs.deleted) == sorted(delivery.receipt_handle for delivery in deliveries)
-    assert len(in_hand) == 0
+    assert len(in_flight) == 0
 
 
 def test_closing_settles_what_waits(settle: Settlement, sqs: Queues, make_delivery: MakeDelivery) -> None:
     delivery = make_delivery()
 
-    settle.settle(delivery, Done())
+    settle.settle(delivery, Ack())
     settle.close()
 
     assert sqs.deleted == [delivery.receipt_handle]
@@ -103,7 +103,7 @@ def test_a_failed_message_gets_its_backoff_and_a_released_one_none(
     failed, released = make_delivery(), make_delivery()
 
     settle.settle(failed, Retry(40))
-    settle.settle(released, Release())
+    settle.settle(released, Nack())
     settle.close()
 
     assert sqs.visibility == {failed.receipt_handle: 40, released.receipt_handle: 0}
@@ -111,7 +111,7 @@ def test_a_failed_message_gets_its_backoff_and_a_released_one_none(
 
 
 def test_a_back_off_waits_for_the_extension_that_is_under_way(
-    settle: Settlement, sqs: Queues, in_hand: InHand, make_delivery: MakeDelivery
+    settle: Settlement, sqs: Queues, in_flight: InFlight, make_delivery: MakeDelivery
 ) -> None:
     delivery = make_delivery()
     delivery.extending = True
@@ -121,9 +121,9 @@ def test_a_back_off_waits_for_the_extension_that_is_under_way(
     closing.join(0.5)
     assert sqs.visibility == {}
 
-    with in_hand.changed:
+    with in_flight.changed:
         delivery.extending = False
-        in_hand.changed.notify_all()
+        in_flight.changed.notify_all()
     closing.join(20)
 
     assert sqs.visibility == {delivery.receipt_handle: 40}
@@ -134,7 +134,7 @@ def test_a_dead_letter_is_sent_byte_for_byte_before_the_original_is_deleted(
 ) -> None:
     delivery = make_delivery(body='{"taskType":  "X" }\n')
 
-    settle.settle(delivery, Dead("UNKNOWN_TASK_TYPE", "no actor", 1))
+    settle.settle(delivery, DeadLetter("UNKNOWN_TASK_TYPE", "no actor", 1))
     settle.close()
 
     assert sqs.calls == ["letter", "delete 1"]
@@ -144,17 +144,17 @@ def test_a_dead_letter_is_sent_byte_for_byte_before_the_original_is_deleted(
 
 
 def test_a_message_whose_dead_letter_cannot_be_sent_stays(
-    settle: Settlement, sqs: Queues, in_hand: InHand, make_delivery: MakeDelivery
+    settle: Settlement, sqs: Queues, in_flight: InFlight, make_delivery: MakeDelivery
 ) -> None:
     delivery = make_delivery()
-    in_hand.add([delivery])
+    in_flight.add([delivery])
     sqs.letters_fail = True
 
-    settle.settle(delivery, Dead("INVALID_DOCUMENT", "…", 1))
+    settle.settle(delivery, DeadLetter("INVALID_DOCUMENT", "…", 1))
     settle.close()
 
     assert sqs.deleted == []
-    assert delivery not in in_hand
+    assert delivery not in in_flight
 
 
 def test_only_the_entries_that_failed_are_deleted_again(
@@ -168,8 +168,8 @@ def test_only_the_entries_that_failed_are_deleted_again(
         }
     ]
 
-    settle.settle(first, Done())
-    settle.settle(second, Done())
+    settle.settle(first, Ack())
+    settle.settle(second, Ack())
     settle.close()
 
     assert sqs.calls == ["delete 2", "delete 1"]
@@ -177,47 +177,47 @@ def test_only_the_entries_that_failed_are_deleted_again(
 
 
 def test_a_receipt_handle_that_is_gone_is_not_tried_again(
-    settle: Settlement, sqs: Queues, in_hand: InHand, make_delivery: MakeDelivery
+    settle: Settlement, sqs: Queues, in_flight: InFlight, make_delivery: MakeDelivery
 ) -> None:
     delivery = make_delivery()
-    in_hand.add([delivery])
+    in_flight.add([delivery])
     sqs.delete_failures = [
         lambda entries: {"Failed": [{"Id": entries[0]["Id"], "Code": "ReceiptHandleIsInvalid", "SenderFault": True}]}
     ]
 
-    settle.settle(delivery, Done())
+    settle.settle(delivery, Ack())
     settle.close()
 
     assert sqs.calls == ["delete 1"]
-    assert len(in_hand) == 0
+    assert len(in_flight) == 0
 
 
 def test_a_deletion_that_goes_on_failing_ends_with_the_visibility(
-    settle: Settlement, sqs: Queues, in_hand: InHand, make_delivery: MakeDelivery
+    settle: Settlement, sqs: Queues, in_flight: InFlight, make_delivery: MakeDelivery
 ) -> None:
     delivery = make_delivery(visibility_s=0)
-    in_hand.add([delivery])
+    in_flight.add([delivery])
 
     def refuse(entries: list[Any]) -> dict[str, Any]:
         raise EndpointConnectionError(endpoint_url="https://sqs")
 
     sqs.delete_failures = [refuse]
 
-    settle.settle(delivery, Done())
+    settle.settle(delivery, Ack())
     settle.close()
 
     assert sqs.calls == ["delete 1"]
-    assert len(in_hand) == 0
+    assert len(in_flight) == 0
 
 
 def test_a_lost_message_is_left_alone(
-    settle: Settlement, sqs: Queues, in_hand: InHand, make_delivery: MakeDelivery
+    settle: Settlement, sqs: Queues, in_flight: InFlight, make_delivery: MakeDelivery
 ) -> None:
     delivery = make_delivery()
-    in_hand.add([delivery])
+    in_flight.add([delivery])
 
-    settle.settle(delivery, Forget())
+    settle.settle(delivery, Abandon())
     settle.close()
 
     assert sqs.calls == []
-    assert len(in_hand) == 0
+    assert len(in_flight) == 0

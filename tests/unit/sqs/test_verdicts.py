@@ -13,32 +13,32 @@ from graphnode.errors import (
     ServiceBusy,
     WrongOwner,
 )
-from graphnode.sqs.verdicts import Dead, Hold, Release, Retry, RetryPolicy
+from graphnode.sqs.verdicts import DeadLetter, Nack, Park, Retry, RetryPolicy
 
 POLICY = RetryPolicy(max_attempts=8, backoff_min_s=5, backoff_max_s=900)
 
 
 @pytest.mark.parametrize("error", [WrongOwner("not yours"), InvalidDocument("nodes[3].id: …")])
 def test_a_permanent_error_is_a_dead_letter_at_the_first_attempt(error: WrongOwner | InvalidDocument) -> None:
-    assert POLICY.decide(error, attempt=1) == Dead(error.reason, str(error), 1)
+    assert POLICY.decide(error, attempt=1) == DeadLetter(error.reason, str(error), 1)
 
 
 def test_a_transient_error_is_tried_again_until_the_attempts_are_used_up() -> None:
     verdicts = [POLICY.decide(ServiceBusy("busy"), attempt=attempt) for attempt in range(1, 10)]
 
     assert all(isinstance(verdict, Retry) for verdict in verdicts[:7])
-    assert verdicts[7] == Dead("SERVICE_BUSY", "busy (attempt 8 of 8, the last)", 8)
-    assert isinstance(verdicts[8], Dead)
+    assert verdicts[7] == DeadLetter("SERVICE_BUSY", "busy (attempt 8 of 8, the last)", 8)
+    assert isinstance(verdicts[8], DeadLetter)
 
 
 @given(st.integers(min_value=1, max_value=10_000))
 def test_an_outage_never_makes_a_dead_letter(attempt: int) -> None:
-    assert POLICY.decide(DatabaseOutage(), attempt=attempt) == Hold()
+    assert POLICY.decide(DatabaseOutage(), attempt=attempt) == Park()
 
 
 @given(st.integers(min_value=1, max_value=10_000))
 def test_what_a_stop_interrupts_goes_back_at_once_and_is_no_failure(attempt: int) -> None:
-    assert POLICY.decide(Interrupted(), attempt=attempt) == Release()
+    assert POLICY.decide(Interrupted(), attempt=attempt) == Nack()
 
 
 @given(st.integers(min_value=1, max_value=10**9), st.integers())

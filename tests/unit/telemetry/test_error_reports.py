@@ -29,8 +29,8 @@ from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import Options
 from graphnode.sqs.verdicts import RetryPolicy
 from graphnode.telemetry import error_reports
-from graphnode.telemetry.rate_limit import Storm
-from graphnode.worker.middleware import StartOnlyOurs, Verdicts
+from graphnode.telemetry.rate_limit import RateLimiter
+from graphnode.worker.middleware import StartCheck, Verdicts
 from tests.ledgers import MemoryLedger
 from tests.unit.conftest import MakeDelivery
 
@@ -83,7 +83,7 @@ def sentry(monkeypatch: pytest.MonkeyPatch) -> Iterator[SentryServer]:
     """Reports go to this server."""
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(error_reports, "_storm", Storm())
+    monkeypatch.setattr(error_reports, "_limiter", RateLimiter())
     with SentryServer() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -99,9 +99,9 @@ def sentry(monkeypatch: pytest.MonkeyPatch) -> Iterator[SentryServer]:
 def broker() -> SQSBroker:
     """A broker whose middleware is called by hand; a message has two attempts."""
     return SQSBroker(
-        lambda: Options(queues={}, region="eu-central-1"),
+        lambda: Options(queues={}, region="eu-central-1", retry=RetryPolicy(max_attempts=2)),
         outages=Outages({DatabaseOutage.service: lambda: None}),
-        middleware=[StartOnlyOurs(), Verdicts(lambda: RetryPolicy(max_attempts=2), MemoryLedger())],
+        middleware=[StartCheck(), Verdicts(MemoryLedger())],
     )
 
 

@@ -18,7 +18,7 @@ from graphnode.contract import envelopes
 from graphnode.contract.decoding import decode_graph
 from graphnode.errors import GraphNodeError, log_text
 from graphnode.settings import LogSettings, read_log_settings
-from graphnode.telemetry.logs import QUIET, SAID_ELSEWHERE, configure_logs, tell_left_out
+from graphnode.telemetry.logs import QUIET, SAID_ELSEWHERE, configure_logs, log_suppressed_lines
 from graphnode.text import escaped
 
 PROJECT = Path(__file__).parents[3]
@@ -34,7 +34,7 @@ def written() -> Iterator[io.StringIO]:
     handler = logging.StreamHandler(io.StringIO())
     root.handlers[:] = [handler]
     yield handler.stream
-    tell_left_out()
+    log_suppressed_lines()
     root.removeHandler(handler)
     structlog.configure(**{**known, "cache_logger_on_first_use": False})
     for name, level in levels.items():
@@ -114,7 +114,7 @@ def test_a_storm_is_told_ten_times_for_each_reason_and_then_counted(lines: Lines
         log.info("done")
     log.error("dead letter", reason="WRONG_OWNER")
 
-    tell_left_out()
+    log_suppressed_lines()
 
     events = [(line["event"], line.get("reason")) for line in lines()]
     assert events.count(("dead letter", "INVALID_DOCUMENT")) == 10
@@ -128,7 +128,7 @@ def test_a_librarys_storm_is_one_kind_whatever_its_arguments_are(lines: Lines) -
     for number in range(12):
         logging.getLogger("a.library").warning("failed %d", number)
 
-    tell_left_out()
+    log_suppressed_lines()
 
     assert [line["event"] for line in lines()][-2:] == ["failed 9", "left out"]
 

@@ -2,24 +2,24 @@ from __future__ import annotations
 
 import pytest
 
-from graphnode.telemetry.rate_limit import LeftOut, Storm
+from graphnode.telemetry.rate_limit import RateLimiter, Suppressed
 
 
 @pytest.fixture
-def storm() -> Storm[str]:
-    return Storm(most=3, window_s=10)
+def storm() -> RateLimiter[str]:
+    return RateLimiter(most=3, window_s=10)
 
 
-def test_the_first_lines_of_each_kind_are_told_and_the_others_counted(storm: Storm[str]) -> None:
+def test_the_first_lines_of_each_kind_are_told_and_the_others_counted(storm: RateLimiter[str]) -> None:
     told = [storm.admits(kind, now=0) for kind in "aaaaabaa"]
 
     assert told == [True, True, True, False, False, True, False, False]
     assert storm.ended(now=9.9) == []
-    assert storm.ended(now=10) == [LeftOut("a", 4)]
+    assert storm.ended(now=10) == [Suppressed("a", 4)]
     assert storm.ended(now=20) == []
 
 
-def test_after_a_window_the_first_line_is_told_again(storm: Storm[str]) -> None:
+def test_after_a_window_the_first_line_is_told_again(storm: RateLimiter[str]) -> None:
     for _ in range(5):
         storm.admits("a", now=0)
     storm.ended(now=10)
@@ -27,16 +27,16 @@ def test_after_a_window_the_first_line_is_told_again(storm: Storm[str]) -> None:
     assert storm.admits("a", now=10)
 
 
-def test_windows_end_each_at_its_own_time(storm: Storm[str]) -> None:
+def test_windows_end_each_at_its_own_time(storm: RateLimiter[str]) -> None:
     for kind, now in (("a", 0.0), ("b", 5.0)):
         for _ in range(4):
             storm.admits(kind, now=now)
 
-    assert storm.ended(now=12) == [LeftOut("a", 1)]
-    assert storm.ended(now=15) == [LeftOut("b", 1)]
+    assert storm.ended(now=12) == [Suppressed("a", 1)]
+    assert storm.ended(now=15) == [Suppressed("b", 1)]
 
 
-def test_kinds_that_have_ended_take_no_memory(storm: Storm[str]) -> None:
+def test_kinds_that_have_ended_take_no_memory(storm: RateLimiter[str]) -> None:
     for number in range(100):
         storm.admits(str(number), now=number)
         storm.ended(now=number)
@@ -44,8 +44,8 @@ def test_kinds_that_have_ended_take_no_memory(storm: Storm[str]) -> None:
     assert len(storm._windows) <= 10
 
 
-def test_at_the_end_of_all_time_everything_is_told(storm: Storm[str]) -> None:
+def test_at_the_end_of_all_time_everything_is_told(storm: RateLimiter[str]) -> None:
     for _ in range(4):
         storm.admits("a", now=0)
 
-    assert storm.ended(now=float("inf")) == [LeftOut("a", 1)]
+    assert storm.ended(now=float("inf")) == [Suppressed("a", 1)]

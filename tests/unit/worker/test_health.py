@@ -10,7 +10,7 @@ import pytest
 
 from graphnode.broker import SQSBroker
 from graphnode.errors import DatabaseOutage
-from graphnode.sqs.liveness import Beat, beat, beats, rest
+from graphnode.sqs.liveness import LifeSign, alive, ended, last_signs
 from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import Options
 from graphnode.worker import health
@@ -32,7 +32,10 @@ def report(
     *, pid: int = 7, at: float = 100.0, state: str = "taking", poller: float = 99.0, heartbeat: float = 99.0
 ) -> Report:
     return Report(
-        pid=pid, at=at, state=state, beats={"poller-results-0": Beat(poller, 80.0), "heartbeat": Beat(heartbeat, 66.0)}
+        pid=pid,
+        at=at,
+        state=state,
+        last_signs={"poller-results-0": LifeSign(poller, 80.0), "heartbeat": LifeSign(heartbeat, 66.0)},
     )
 
 
@@ -109,21 +112,21 @@ def test_an_outage_is_reported_while_it_lasts(broker: SQSBroker, database_is_bac
     database_is_back.set()
     assert broker.outages.wait_until_open(20)
     assert reports.report(broker).state == "taking"
-    broker.stop_intake()
+    broker.stop.request()
     assert reports.report(broker).state == "stopping"
 
 
 def test_a_thread_that_ends_is_not_stuck() -> None:
     def run() -> None:
-        beat(within_s=5.0)
-        assert beats()["mayfly"].within_s == 5.0
-        rest()
+        alive(within_s=5.0)
+        assert last_signs()["mayfly"].within_s == 5.0
+        ended()
 
     thread = threading.Thread(target=run, name="mayfly")
     thread.start()
     thread.join()
 
-    assert "mayfly" not in beats()
+    assert "mayfly" not in last_signs()
 
 
 def test_reports_are_read_as_they_were_written_and_those_of_ended_processes_forgotten(tmp_path: Path) -> None:

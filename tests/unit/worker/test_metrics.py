@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from graphnode.rules.pushes import PushStatus
 from graphnode.sqs.deliveries import Delivery, State
-from graphnode.sqs.verdicts import Dead, Done, Retry, Verdict
+from graphnode.sqs.verdicts import Ack, DeadLetter, Retry, Verdict
 from graphnode.steps import NOTES, STEPS, note, step, subscribed
 from graphnode.storage.notifications import OpenPushes
 from graphnode.worker.metrics import OUTCOMES, Instruments, forget_ended_processes
@@ -44,7 +44,7 @@ def result(make_delivery: MakeDelivery) -> Delivery:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "outcome"), [(Done(), "done"), (Retry(5), "retried"), (Dead("X", "x", 1), "dead_letter")]
+    ("verdict", "outcome"), [(Ack(), "done"), (Retry(5), "retried"), (DeadLetter("X", "x", 1), "dead_letter")]
 )
 def test_an_attempt_is_counted_by_actor_and_outcome(
     verdict: Verdict, outcome: str, instruments: Instruments, registry: CollectorRegistry, result: Delivery
@@ -89,9 +89,9 @@ def test_what_is_no_longer_in_hand_is_counted_as_none(
 ) -> None:
     running = {"queue": "results", "state": "running"}
     result.state = State.RUNNING
-    instruments.in_hand([result], queues=["results"])
+    instruments.in_flight([result], queues=["results"])
     assert registry.get_sample_value("graphnode_messages_in_hand", running) == 1
-    instruments.in_hand([], queues=["results"])
+    instruments.in_flight([], queues=["results"])
     assert registry.get_sample_value("graphnode_messages_in_hand", running) == 0
 
 
@@ -99,7 +99,7 @@ def test_names_have_units_and_labels_are_bounded_and_no_id_gets_through(
     instruments: Instruments, registry: CollectorRegistry, result: Delivery
 ) -> None:
     instruments.handled(result)
-    instruments.in_hand([result], queues=["results"])
+    instruments.in_flight([result], queues=["results"])
     instruments.open_pushes(OpenPushes(dict.fromkeys(PushStatus, 1), oldest_age_s=3.0))
     instruments.waiting({"results": 4})
     for name in STEPS:

@@ -14,8 +14,8 @@ from graphnode.sqs.deliveries import Delivery, State
 from graphnode.sqs.heartbeat import due
 from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import Options
-from graphnode.sqs.verdicts import Dead, Done, Forget, Hold, Release, Retry, RetryPolicy
-from graphnode.worker.middleware import HardLimit, Intake, StartOnlyOurs, Verdicts, worker_middleware
+from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Nack, Park, Retry, RetryPolicy
+from graphnode.worker.middleware import HardLimit, Preparation, StartCheck, Verdicts, worker_middleware
 from tests.ledgers import MemoryLedger
 from tests.unit.conftest import MakeDelivery
 
@@ -36,9 +36,9 @@ def broker(database_is_back: threading.Event) -> SQSBroker:
             raise ConnectionError("away")
 
     return SQSBroker(
-        lambda: Options(queues={}, region="eu-central-1"),
+        lambda: Options(queues={}, region="eu-central-1", retry=RetryPolicy(max_attempts=3)),
         outages=Outages({DatabaseOutage.service: probe}),
-        middleware=[StartOnlyOurs(), Verdicts(lambda: RetryPolicy(max_attempts=3), MemoryLedger())],
+        middleware=[StartCheck(), Verdicts(MemoryLedger())],
     )
 
 
@@ -47,7 +47,7 @@ def test_a_handler_that_returns_has_its_message_deleted(broker: SQSBroker, make_
 
     broker.emit_after("process_message", delivery, result=None)
 
-    assert delivery.verdict == Done()
+    assert delivery.verdict == Ack()
     assert not delivery.failed
 
 
@@ -56,17 +56,17 @@ def test_a_permanent_error_makes_a_dead_letter(broker: SQSBroker, make_delivery:
 
     broker.emit_after("process_message", delivery, exception=WrongOwner("task t belongs to u"))
 
-    assert delivery.verdict == Dead("WRONG_OWNER", "task t belongs to u", 1)
+    assert delivery.verdict == DeadLetter("WRONG_OWNER", "task t belongs to u", 1)
     assert delivery.failed
 
 
 def test_a_dead_letter_is_noted_with_what_it_says_and_does_not_depend_on_that(
     broker: SQSBroker, make_delivery: MakeDelivery
 ) -> None:
-    noted: list[Dead] = []
+    noted: list[DeadLetter] = []
 
     class AwayLedger(MemoryLedger):
-        def give_up(self, delivery: Delivery, dead: Dead, error: GraphNodeError) -> None:
+        def give_up(self, delivery: Delivery, dead: DeadLetter, error: GraphNodeError) -> None:
             noted.append(dead)
             raise DatabaseOutage("connection refused")
 
@@ -76,7 +76,7 @@ def test_a_dead_letter_is_noted_with_what_it_says_and_does_not_depend_on_that(
 
     broker.emit_after("process_message", delivery, exception=WrongOwner("task t belongs to u"))
 
-    assert noted == [delivery.verdict] == [Dead("WRONG_OWNER", "task t belongs to u", 1)]
+    assert noted == [delivery.verdict] == [DeadLetter("WRONG_OWNER", "task t belongs to u", 1)]
 
 
 @pytest.mark.parametrize("error", [ServiceBusy("busy"), TimeLimitExceeded(), ZeroDivisionError()])
@@ -90,7 +90,7 @@ def test_a_transient_error_is_tried_again_until_its_attempts_are_used_up(
         broker.emit_after("process_message", delivery, exception=error)
         verdicts.append(type(delivery.verdict))
 
-    assert verdicts == [Retry, Retry, Dead]
+    assert verdicts == [Retry, Retry, DeadLetter]
 
 
 def test_neither_deliveries_nor_outages_nor_stops_use_up_attempts(
@@ -99,7 +99,7 @@ def test_neither_deliveries_nor_outages_nor_stops_use_up_attempts(
     delivery = make_delivery(receive_count=40)
 
     broker.emit_after("process_message", delivery, exception=Shutdown())
-    assert delivery.verdict == Release()
+    assert delivery.verdict == Nack()
     for _ in range(3):
         broker.emit_after("process_message", delivery, exception=DatabaseOutage("connection refused"))
     broker.emit_after("process_message", delivery, exception=ServiceBusy("its first failure"))
@@ -120,7 +120,7 @@ def test_a_failure_that_cannot_be_counted_because_of_an_outage_is_held(
 
     broker.emit_after("process_message", delivery, exception=ServiceBusy("S3 is slow"))
 
-    assert delivery.verdict == Hold()
+    assert delivery.verdict == Park()
     assert broker.outages.closed
 
 
@@ -131,7 +131,7 @@ def test_an_outage_closes_the_intake_and_the_message_is_held_whatever_its_attemp
 
     broker.emit_after("process_message", delivery, exception=DatabaseOutage("connection refused"))
 
-    assert delivery.verdict == Hold()
+    assert delivery.verdict == Park()
     assert broker.outages.closed
 
 
@@ -141,7 +141,7 @@ def test_a_message_whose_visibility_ran_out_is_not_started(broker: SQSBroker, ma
     with pytest.raises(SkipMessage):
         broker.emit_before("process_message", delivery)
 
-    assert delivery.verdict == Forget()
+    assert delivery.verdict == Abandon()
 
 
 def test_a_message_that_the_heartbeat_lost_is_not_started(broker: SQSBroker, make_delivery: MakeDelivery) -> None:
@@ -151,7 +151,7 @@ def test_a_message_that_the_heartbeat_lost_is_not_started(broker: SQSBroker, mak
     with pytest.raises(SkipMessage):
         broker.emit_before("process_message", delivery)
 
-    assert delivery.verdict == Forget()
+    assert delivery.verdict == Abandon()
 
 
 def test_a_message_is_running_once_it_is_started(broker: SQSBroker, make_delivery: MakeDelivery) -> None:
@@ -165,12 +165,12 @@ def test_a_message_is_running_once_it_is_started(broker: SQSBroker, make_deliver
 
 def test_nothing_is_started_once_a_stop_has_begun(broker: SQSBroker, make_delivery: MakeDelivery) -> None:
     delivery = make_delivery()
-    broker.stop_intake()
+    broker.stop.request()
 
     with pytest.raises(SkipMessage):
         broker.emit_before("process_message", delivery)
 
-    assert delivery.verdict == Release()
+    assert delivery.verdict == Nack()
 
 
 def test_in_an_outage_a_message_goes_back_once_and_is_held_after_that(
@@ -183,8 +183,8 @@ def test_in_an_outage_a_message_goes_back_once_and_is_held_after_that(
         with pytest.raises(SkipMessage):
             broker.emit_before("process_message", delivery)
 
-    assert fresh.verdict == Release()
-    assert returned.verdict == Hold()
+    assert fresh.verdict == Nack()
+    assert returned.verdict == Park()
 
 
 def test_a_failure_is_told_once_with_its_reason_and_only_the_unforeseen_with_a_stack(
@@ -208,10 +208,10 @@ def test_a_failure_is_told_once_with_its_reason_and_only_the_unforeseen_with_a_s
 
 
 def test_a_worker_that_must_not_start_ends_with_one_plain_line(broker: SQSBroker) -> None:
-    def prepare(_worker: dramatiq.Worker) -> None:
+    def prepare(_broker: SQSBroker, _worker: dramatiq.Worker) -> None:
         raise SettingsError("1 setting is wrong:\n  - AWS_REGION is missing")
 
-    broker.add_middleware(Intake(prepare))
+    broker.add_middleware(Preparation(prepare))
 
     with capture_logs() as lines, pytest.raises(SystemExit) as ended:
         dramatiq.Worker(broker, worker_threads=1).start()
@@ -231,8 +231,8 @@ def test_a_message_without_room_goes_back_once_for_another_machine_and_waits_in_
     for delivery in (first, second):
         broker.emit_after("process_message", delivery, exception=Postponed(until=turn_has_come.is_set))
 
-    assert first.verdict == Release()
-    assert isinstance(second.verdict, Hold)
+    assert first.verdict == Nack()
+    assert isinstance(second.verdict, Park)
     assert not second.verdict.until()
     turn_has_come.set()
     assert second.verdict.until()
@@ -242,11 +242,9 @@ def test_the_verdict_falls_after_the_time_limit_is_lifted() -> None:
     order = [
         type(middleware).__name__
         for middleware in worker_middleware(
-            prepare=lambda _worker: None,
-            policy=RetryPolicy,
+            prepare=lambda _broker, _worker: None,
             ledger=MemoryLedger(),
-            shutdown_timeout_s=lambda: 25,
-            document_memory=lambda: 1,
+            document_memory=1,
         )
     ]
 
@@ -261,12 +259,12 @@ def test_a_message_whose_actor_ignores_its_time_limit_is_no_longer_kept_alive(
     broker.add_middleware(TimeLimit())
     dramatiq.actor(actor_name="work", queue_name="results", broker=broker, time_limit=1000)(lambda: None)
     stuck, fresh = make_delivery(visibility_s=1), make_delivery(visibility_s=1)
-    broker.in_hand.add([stuck, fresh])
+    broker.in_flight.add([stuck, fresh])
     for delivery, seconds_ago in ((stuck, 3), (fresh, 0)):
         broker.emit_before("process_message", delivery)
         delivery.started -= seconds_ago
 
-    HardLimit(factor=2.0).look(broker)
+    HardLimit(factor=2.0).check(broker)
 
     assert (stuck.lost, fresh.lost) == (True, False)
     assert due([stuck, fresh], now=stuck.received + 0.9, visibility_s=1) == [fresh]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg2
@@ -9,13 +10,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from graphnode.broker import SQSBroker
-from graphnode.sqs.deliveries import InHand, State
+from graphnode.sqs.deliveries import InFlight, State
 from graphnode.sqs.outages import Ongoing, Outages
 from graphnode.sqs.queues import Options
-from graphnode.sqs.verdicts import Dead, Done, Hold, Retry, Verdict
+from graphnode.sqs.verdicts import Ack, DeadLetter, Park, Retry, Verdict
 from graphnode.storage import workers
 from graphnode.storage.workers import Seen
-from graphnode.worker.registry import Presence
+from graphnode.worker.registry import Registry
 from tests.unit.conftest import MakeDelivery
 
 PATIENCE_S = 20.0
@@ -38,37 +39,38 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Rows:
 @pytest.fixture
 def broker() -> SQSBroker:
     broker = SQSBroker(lambda: Options(queues={}, region="eu"), outages=Outages({}), middleware=[])
-    broker.in_hand = InHand(threads=4)
+    broker.in_flight = InFlight(threads=4)
     return broker
 
 
 @pytest.fixture
-def presence(broker: SQSBroker) -> Presence:
-    presence = Presence(interval_s=lambda: 30.0)
+def registry(broker: SQSBroker, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    registry = Registry()
+    monkeypatch.setattr("graphnode.worker.registry.settings", lambda: SimpleNamespace(sweep_interval=30.0))
     worker: Any = type("Worker", (), {"worker_threads": 4})
-    presence.before_worker_boot(broker, worker)
-    return presence
+    registry.before_worker_boot(broker, worker)
+    return registry
 
 
-def stop(presence: Presence, broker: SQSBroker) -> None:
+def stop(registry: Registry, broker: SQSBroker) -> None:
     worker: Any = None
-    presence.after_worker_shutdown(broker, worker)
+    registry.after_worker_shutdown(broker, worker)
 
 
 def test_it_says_what_the_process_has_in_hand_and_what_became_of_its_messages(
-    presence: Presence, broker: SQSBroker, rows: Rows, make_delivery: MakeDelivery
+    registry: Registry, broker: SQSBroker, rows: Rows, make_delivery: MakeDelivery
 ) -> None:
     waiting, running = make_delivery(), make_delivery()
-    broker.in_hand.add([waiting, running])
-    broker.in_hand.move(running, State.RUNNING)
-    verdicts: list[Verdict] = [Done(), Done(), Done(), Retry(5), Retry(5), Dead("X", "x", 1), Hold()]
+    broker.in_flight.add([waiting, running])
+    broker.in_flight.move(running, State.RUNNING)
+    verdicts: list[Verdict] = [Ack(), Ack(), Ack(), Retry(5), Retry(5), DeadLetter("X", "x", 1), Park()]
     for verdict in verdicts:
         settled = make_delivery()
         settled.verdict = verdict
-        settle = presence.after_ack if isinstance(verdict, Done) else presence.after_nack
+        settle = registry.after_ack if isinstance(verdict, Ack) else registry.after_nack
         settle(broker, settled)
 
-    presence.note(broker)
+    registry.write_row(broker)
 
     (row,) = rows.rows.values()
     assert (row.threads, row.interval_s, row.in_hand, row.running) == (4, 30.0, 2, 1)
@@ -76,29 +78,29 @@ def test_it_says_what_the_process_has_in_hand_and_what_became_of_its_messages(
     assert (row.outage_service, row.outage_since) == (None, None)
 
 
-def test_it_says_which_service_is_away_and_since_when(presence: Presence, broker: SQSBroker, rows: Rows) -> None:
+def test_it_says_which_service_is_away_and_since_when(registry: Registry, broker: SQSBroker, rows: Rows) -> None:
     since = datetime.now(UTC)
     broker.outages.ongoing = Ongoing("AWS", since)
 
-    presence.note(broker)
+    registry.write_row(broker)
 
     (row,) = rows.rows.values()
     assert (row.outage_service, row.outage_since) == ("AWS", since)
 
 
 def test_a_stop_takes_the_row_away_and_no_later_note_brings_it_back(
-    presence: Presence, broker: SQSBroker, rows: Rows
+    registry: Registry, broker: SQSBroker, rows: Rows
 ) -> None:
-    presence.note(broker)
+    registry.write_row(broker)
 
-    stop(presence, broker)
-    presence.note(broker)
+    stop(registry, broker)
+    registry.write_row(broker)
 
     assert rows.rows == {}
 
 
 def test_a_database_that_cannot_be_written_holds_up_no_message_and_no_stop(
-    presence: Presence, broker: SQSBroker, make_delivery: MakeDelivery, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, broker: SQSBroker, make_delivery: MakeDelivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, let_go = threading.Event(), threading.Event()
 
@@ -111,14 +113,14 @@ def test_a_database_that_cannot_be_written_holds_up_no_message_and_no_stop(
 
     monkeypatch.setattr(workers, "note", hang)
     monkeypatch.setattr(workers, "remove", fail)
-    noting = threading.Thread(target=presence.note, args=(broker,))
+    noting = threading.Thread(target=registry.write_row, args=(broker,))
     noting.start()
     assert begun.wait(PATIENCE_S)
 
-    presence.after_ack(broker, make_delivery())
+    registry.after_ack(broker, make_delivery())
     let_go.set()
     with capture_logs() as lines:
-        stop(presence, broker)
+        stop(registry, broker)
 
     noting.join(PATIENCE_S)
     assert [line["event"] for line in lines] == ["not removed from the workers"]

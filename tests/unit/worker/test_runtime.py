@@ -23,8 +23,8 @@ def use():
         block = bytearray(20_000_000)
         del block
 
-runtime.keep_pauses_short()
-runtime.keep_no_freed_memory()
+runtime.shorten_pauses()
+runtime.return_freed_memory()
 before = resident()
 for thread in [threading.Thread(target=use) for _ in range(4)]:
     thread.start()

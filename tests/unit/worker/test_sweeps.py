@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import psycopg2
@@ -9,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from graphnode.errors import OutageError
-from graphnode.worker.sweeps import Sweep, Sweeps
+from graphnode.worker.sweeps import Run, Sweep, Sweeps
 
 PATIENCE_S = 20.0
 
@@ -24,16 +23,17 @@ class Outages:
 
 
 class Broker:
-    """As much of the broker as sweeps look at; it counts their looks."""
+    """As much of the broker as sweeps look at; it counts their checks."""
 
     def __init__(self) -> None:
         self.outages = Outages()
+        self.stop = self
         self.is_stopping = False
-        self.looks = threading.Semaphore(0)
+        self.checks = threading.Semaphore(0)
 
     @property
-    def stopping(self) -> bool:
-        self.looks.release()
+    def requested(self) -> bool:
+        self.checks.release()
         return self.is_stopping
 
 
@@ -42,10 +42,15 @@ def broker() -> Any:
     return Broker()
 
 
-def raising(errors: list[Exception | None]) -> Callable[[], None]:
+def releasing(rounds: threading.Semaphore) -> Run:
+    """A sweep that counts its rounds."""
+    return lambda _broker: rounds.release()
+
+
+def raising(errors: list[Exception | None]) -> Run:
     """A sweep that raises these errors, one after the other."""
 
-    def run() -> None:
+    def run(_broker: Any) -> None:
         if error := errors.pop(0):
             raise error
 
@@ -54,7 +59,7 @@ def raising(errors: list[Exception | None]) -> Callable[[], None]:
 
 def test_sweeps_run_again_and_again_until_the_worker_stops(broker: Any) -> None:
     rounds = threading.Semaphore(0)
-    sweeps = Sweeps([Sweep("first", rounds.release), Sweep("second", rounds.release)], interval_s=lambda: 0.01)
+    sweeps = Sweeps([Sweep("first", releasing(rounds)), Sweep("second", releasing(rounds))], interval_s=0.01)
     worker: Any = None
 
     sweeps.after_worker_boot(broker, worker)
@@ -69,13 +74,13 @@ def test_sweeps_run_again_and_again_until_the_worker_stops(broker: Any) -> None:
 @pytest.mark.parametrize("reason", ["stopping", "outage"])
 def test_nothing_is_swept_during_an_outage_or_a_stop(broker: Any, reason: str) -> None:
     swept: list[str] = []
-    sweeps = Sweeps([Sweep("any", lambda: swept.append("any"))], interval_s=lambda: 0.001)
+    sweeps = Sweeps([Sweep("any", lambda _: swept.append("any"))], interval_s=0.001)
     worker: Any = None
     broker.is_stopping = reason == "stopping"
     broker.outages.closed = reason == "outage"
 
     sweeps.after_worker_boot(broker, worker)
-    assert all(broker.looks.acquire(timeout=PATIENCE_S) for _ in range(5))
+    assert all(broker.checks.acquire(timeout=PATIENCE_S) for _ in range(5))
     sweeps.before_worker_shutdown(broker, worker)
 
     assert swept == []
@@ -85,8 +90,8 @@ def test_a_sweep_for_outages_runs_at_the_start_and_during_an_outage(broker: Any)
     rounds = threading.Semaphore(0)
     others: list[str] = []
     sweeps = Sweeps(
-        [Sweep("other", lambda: others.append("swept")), Sweep("always", rounds.release, in_outages=True)],
-        interval_s=lambda: 0.001,
+        [Sweep("other", lambda _: others.append("swept")), Sweep("always", releasing(rounds), in_outages=True)],
+        interval_s=0.001,
     )
     worker: Any = None
     broker.outages.closed = True
@@ -99,21 +104,21 @@ def test_a_sweep_for_outages_runs_at_the_start_and_during_an_outage(broker: Any)
 
 
 def test_a_service_that_a_sweep_finds_away_is_an_outage(broker: Any) -> None:
-    sweeps = Sweeps([], interval_s=lambda: 1)
+    sweeps = Sweeps([], interval_s=1)
 
     with capture_logs() as lines:
-        sweeps.look(broker, Sweep("any", raising([psycopg2.OperationalError("connection refused")])))
+        sweeps.run(broker, Sweep("any", raising([psycopg2.OperationalError("connection refused")])))
 
     assert [type(error).__name__ for error in broker.outages.begun] == ["DatabaseOutage"]
     assert lines == []
 
 
 def test_a_sweep_that_goes_on_failing_is_told_once_and_once_that_it_works_again(broker: Any) -> None:
-    sweeps = Sweeps([], interval_s=lambda: 1)
+    sweeps = Sweeps([], interval_s=1)
     sweep = Sweep("any", raising([KeyError("x"), KeyError("x"), None, None]))
 
     with capture_logs() as lines:
         for _ in range(4):
-            sweeps.look(broker, sweep)
+            sweeps.run(broker, sweep)
 
     assert [line["event"] for line in lines] == ["sweep failed, trying again until it works", "sweep works again"]

@@ -16,7 +16,7 @@ from graphnode.errors import InvalidDocument
 from graphnode.sqs.deliveries import Delivery
 from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import Options
-from graphnode.sqs.verdicts import Dead, Done
+from graphnode.sqs.verdicts import Ack, DeadLetter
 from graphnode.steps import step, subscribed
 from graphnode.worker import traces as module
 from graphnode.worker.traces import Traces, are_wanted, provider_by_task
@@ -63,7 +63,7 @@ def handle(traces: Traces, delivery: Delivery, *, error: Exception | None = None
     traces.before_process_message(broker, delivery)
     with step("transaction"), step("commit"):
         pass
-    delivery.verdict = Done() if error is None else Dead("INVALID_DOCUMENT", str(error), 1)
+    delivery.verdict = Ack() if error is None else DeadLetter("INVALID_DOCUMENT", str(error), 1)
     traces.after_process_message(broker, delivery, exception=error)
 
 

@@ -24,7 +24,7 @@ from graphnode.operations.dead_letters.reading import LetterQueue, Listing
 from graphnode.operations.dead_letters.terminal import Shown, ago, completeness, list_text, show_text, what_to_do
 from graphnode.operations.stories.telling import Attempt, Story
 from graphnode.sqs.dead_letter import attributes
-from graphnode.sqs.verdicts import Dead, RetryPolicy
+from graphnode.sqs.verdicts import DeadLetter, RetryPolicy
 
 NOW = datetime(2026, 5, 24, 12, tzinfo=UTC)
 
@@ -72,7 +72,9 @@ def test_every_reason_a_message_can_be_given_up_for_has_its_advice() -> None:
     of_messages = classes(errors.PermanentError) | classes(errors.TransientError) | classes(OutageError)
     verdicts = {kind.reason: policy.decide(kind(), attempt=1) for kind in of_messages - {Postponed}}
 
-    assert set(ADVICE) == {reason for reason, verdict in verdicts.items() if isinstance(verdict, Dead)} | {UNEXPLAINED}
+    assert set(ADVICE) == {reason for reason, verdict in verdicts.items() if isinstance(verdict, DeadLetter)} | {
+        UNEXPLAINED
+    }
 
 
 def test_a_reason_of_a_newer_worker_is_said_to_be_unknown() -> None:

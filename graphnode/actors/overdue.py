@@ -1,0 +1,60 @@
+"""Ends overdue tasks: those without news for too long end as a FAILED result would end them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import structlog
+
+from graphnode.broker import SQSBroker
+from graphnode.contract.envelopes import RESULT_QUEUE, ROUTES, Envelope, ResultPayload
+from graphnode.contract.timeouts import duration_text, task_timeouts
+from graphnode.settings import settings
+from graphnode.sqs.queues import visible_messages
+from graphnode.storage import tasks
+from graphnode.worker.sweeps import sweep
+
+#: The most overdue tasks that a sweep ends, each in a transaction of its own.
+MOST_OVERDUE = 100
+
+log = structlog.get_logger("graphnode.startup")
+
+
+@sweep("overdue tasks")
+def end_overdue_tasks(broker: SQSBroker) -> None:
+    """End the tasks without news for longer than their time-out. None while results wait on the queue.
+
+    The actor that handles a task type's results handles this end as well: the routing table names it.
+    """
+    timeouts = task_timeouts(settings().task_timeout)
+    for ended in range(MOST_OVERDUE):
+        task = tasks.take_overdue(timeouts)
+        # A waiting message may be this task's result.
+        if task is None or (ended == 0 and visible_messages(broker.client, broker.options.queues[RESULT_QUEUE].url)):
+            return
+        log.warning("task is overdue", task_id=task.task_id, task_type=task.task_type, user_id=task.user_id)
+        actor = broker.get_actor(ROUTES[task.task_type].actor)
+        actor.fn(overdue_result(*task, timeout=timeouts[task.task_type]))
+
+
+def overdue_result(
+    task_id: str, task_type: str, user_id: str, news_at: datetime, *, timeout: timedelta
+) -> Envelope[ResultPayload]:
+    """The FAILED result that ends an overdue task, as the AI server would send it.
+
+    Parameters:
+      task_type: the type of a result.
+      news_at: the time of the task's last news.
+      timeout: the task type's time-out.
+    """
+    error = f"There was no result within {duration_text(timeout)}."
+    payload = ROUTES[task_type].payload(status="FAILED", user_id=user_id, error=error)
+    assert isinstance(payload, ResultPayload), "progress ends no task"  # noqa: S101
+    return Envelope(
+        task_id=task_id,
+        task_type=task_type,
+        timestamp=news_at + timeout,
+        payload=payload,
+        attempt=0,
+        no_news_since=news_at,
+    )

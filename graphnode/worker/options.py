@@ -1,0 +1,44 @@
+"""What the settings mean for the broker."""
+
+from __future__ import annotations
+
+import os
+
+from graphnode.contract import envelopes
+from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
+from graphnode.settings import settings
+from graphnode.sqs.queues import Options, Queue
+from graphnode.sqs.verdicts import RetryPolicy
+from graphnode.worker import traces
+
+
+def broker_options() -> Options:
+    """The broker's options. Raises SettingsError."""
+    known = settings()
+    return Options(
+        queues={
+            RESULT_QUEUE: Queue(
+                url=known.sqs_result_queue_url, decode=envelopes.to_message, ids_of_body=envelopes.peek
+            ),
+            # Pushes wait for FCM. Results must not wait for pushes.
+            NOTIFICATION_QUEUE: Queue(url=known.sqs_notification_queue_url, thread_share=0.5),
+        },
+        region=known.aws_region,
+        endpoint_url=known.aws_endpoint_url,
+        retry=retry_policy(),
+        visibility_s=known.visibility_timeout,
+        poll_wait_s=known.poll_wait,
+        poll_grace_s=known.poll_grace,
+        shutdown_timeout_s=known.shutdown_timeout,
+        message_attributes=traces.CARRIER if traces.are_wanted(os.environ) else (),
+    )
+
+
+def retry_policy() -> RetryPolicy:
+    """How often and how fast a message or a push is tried again."""
+    known = settings()
+    return RetryPolicy(
+        max_attempts=known.max_attempts,
+        backoff_min_s=known.backoff_min,
+        backoff_max_s=known.backoff_max,
+    )
