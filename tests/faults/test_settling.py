@@ -101,7 +101,7 @@ def test_a_body_at_the_size_limit_still_becomes_a_dead_letter(start: StartWorker
 def test_a_fault_in_a_middleware_does_not_delete_a_message_that_failed(
     start: StartWorker, stub: StubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graphnode.broker.UNDECIDED_BACKOFF_S", 1)
+    monkeypatch.setattr("graphnode.sqs.consumer.UNDECIDED_BACKOFF_S", 1)
     handled: list[str] = []
 
     class Broken(dramatiq.Middleware):
