@@ -1,9 +1,10 @@
-"""docs/architecture.md is true: it has a room for every module, who reaches whom, and every thread."""
+"""docs/architecture.md is true: its rooms, who imports whom, and every thread."""
 
 from __future__ import annotations
 
 import ast
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -16,17 +17,25 @@ PACKAGE = Path(graphnode.__file__).parent
 PROJECT = PACKAGE.parent
 DOCUMENT = (PROJECT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
+#: Every module of the package, as a path below it.
+MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+
 #: A row of a table, as its cells.
 Row = list[str]
 
 #: Where threads are that are no worker's; the last one's is of `graphnode migrate`.
-ELSEWHERE = ("ai/", "dev/", "doctor/", "storage/migration_locks.py")
+ELSEWHERE = ("dev/", "operations/", "storage/migration_locks.py")
+
+
+def chapter(heading: str) -> str:
+    """The text of a chapter."""
+    return DOCUMENT.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
 
 
 def table(heading: str) -> list[Row]:
     """The rows of the table in a chapter."""
-    chapter = DOCUMENT.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in chapter.splitlines() if line[:1] == "|"]
+    lines = chapter(heading).splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line[:1] == "|"]
     assert len(rows) > 2, f"no table in the chapter {heading}"
     return rows[2:]
 
@@ -36,36 +45,16 @@ def named(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
-def rooms() -> set[str]:
-    """The paths that the table of rooms names, seen from the project; a module beside another is in its directory."""
-    found = set()
-    for room, about in table("Where a line of code belongs"):
-        first, *others = named(room)
-        found.add(first)
-        beside = [name for name in others if "/" not in name] + re.findall(r"`(\w+\.py)`", about)
-        found |= {str(Path(first).parent / name) for name in beside} if first.endswith(".py") else set()
-        found |= {name for name in others if "/" in name}
-    return {name.rstrip("/") for name in found}
+def floors() -> dict[str, int]:
+    """The floor of each room in the chapter on imports, the ground being 0."""
+    (drawn,) = re.findall(r"```text\n(.*?)```", chapter("Who imports whom"), re.DOTALL)
+    lines = drawn.strip().splitlines()[::-1]
+    return {room.strip(): floor for floor, line in enumerate(lines) for room in line.split("|")}
 
 
-def test_each_module_and_each_directory_has_its_room() -> None:
-    modules = {f"graphnode/{path.name}" for path in PACKAGE.glob("[!_]*.py")}
-    packages = {f"graphnode/{path.parent.name}" for path in PACKAGE.glob("*/__init__.py")}
-    directories = {
-        path.name
-        for path in PROJECT.iterdir()
-        if path.is_dir() and path.name[0] not in "._" and not path.name.endswith(".egg-info")
-    } - {"graphnode", "docs", "build", "dist"}
-
-    assert modules | packages | directories == rooms()
-
-
-def test_each_file_that_a_room_names_is_there() -> None:
-    for room, about in table("Where a line of code belongs"):
-        first, *_ = named(room)
-        place = PROJECT / first if first.endswith("/") else (PROJECT / first).parent
-        for name in re.findall(r"`([\w./]+(?:\.py|/))`", about):
-            assert any((start / name).exists() for start in (place, PACKAGE, PROJECT)), f"{first}: {name}"
+def room_of(module: Path) -> str:
+    """The room of a module: the first folder below the package, or the module itself."""
+    return module.parts[0].removesuffix(".py")
 
 
 @cache
@@ -101,16 +90,60 @@ def _modules(name: str) -> Iterator[str]:
             yield ".".join(parts[:length])
 
 
+def dotted(module: Path) -> str:
+    """The module's dotted name."""
+    return ".".join(("graphnode", *module.with_suffix("").parts)).removesuffix(".__init__")
+
+
+def test_the_top_of_the_package_has_the_rooms_of_the_document_and_nothing_else() -> None:
+    described = set()
+    for room, _ in table("Where a line of code belongs"):
+        first, *beside = named(room)
+        described |= {first, *(str(Path(first).parent / name) for name in beside)}
+    there = {f"graphnode/{path.name}" for path in PACKAGE.glob("[!_]*.py")}
+    there |= {f"graphnode/{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
+    tracked = {
+        f"{path.name}/"
+        for path in PROJECT.iterdir()
+        if path.is_dir() and path.name[0] not in "._" and not path.name.endswith(".egg-info")
+    }
+
+    assert described == there | (tracked - {"graphnode/", "docs/", "build/", "dist/"})
+
+
+def test_each_file_that_a_room_names_is_there() -> None:
+    for room, about in table("Where a line of code belongs"):
+        first, *_ = named(room)
+        place = PROJECT / first if first.endswith("/") else (PROJECT / first).parent
+        for name in re.findall(r"`([\w./]+(?:\.py|/))`", about):
+            assert any((start / name).exists() for start in (place, PACKAGE)), f"{first}: {name}"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_imports_point_down_one_way(module: Path) -> None:
+    rooms = floors()
+    own = room_of(module)
+    if own in ("__init__", "request_payloads"):
+        return
+    reached = {name.split(".")[1] for name in imports(dotted(module)) if name.startswith("graphnode.")}
+
+    assert {room for room in reached - {own} if rooms[room] >= rooms[own]} == set()
+
+
+def test_only_the_package_of_the_actors_imports_what_puts_a_process_together() -> None:
+    importing = {dotted(module) for module in MODULES if "graphnode.worker.startup" in imports(dotted(module))}
+
+    assert importing == {"graphnode.actors"}
+
+
 def reached_by(room: str) -> dict[str, list[str]]:
     """All that a room of the package reaches, by whatever way, and by which: the modules on it, from the room's own."""
-    inside = PACKAGE / room
-    own = [path.relative_to(PROJECT).with_suffix("") for path in inside.rglob("*.py")] if inside.is_dir() else []
-    starts = [f"graphnode.{room}", *(".".join(path.parts).removesuffix(".__init__") for path in own)]
+    starts = [dotted(module) for module in MODULES if room_of(module) == room]
     found = {start: [start] for start in starts}
     left = list(found)
     while left:
         module = left.pop()
-        # errors.py sorts the libraries' errors: whoever raises one of ours has imported them.
+        # errors.py classifies the libraries' errors: whoever raises one of ours has imported them.
         if module.startswith("graphnode") and module != "graphnode.errors":
             new = imports(module) - found.keys()
             found |= {name: [*found[module], name] for name in new}
@@ -118,7 +151,7 @@ def reached_by(room: str) -> dict[str, list[str]]:
     return found
 
 
-NEVER = {named(room)[0]: named(never) for room, never, _ in table("Who knows whom")}
+NEVER = {named(room)[0]: named(never) for room, never, _ in table("Who imports whom")}
 
 
 @pytest.mark.parametrize("room", NEVER)
@@ -127,27 +160,47 @@ def test_a_room_does_not_reach_what_the_document_says_it_does_not(room: str) -> 
 
     assert NEVER[room]
     for name in NEVER[room]:
-        package = f"graphnode.{name}"
-        if not (PACKAGE / name).is_dir() and not (PACKAGE / f"{name}.py").exists():
-            package = name
+        package = f"graphnode.{name}" if name in floors() else name
         led = [way for reached, way in ways.items() if reached == package or reached.startswith(f"{package}.")]
         assert led == [], f"{room} reaches {name}: {' → '.join(led[0])}"
 
 
 def test_a_library_that_a_room_does_not_reach_is_one_that_another_does() -> None:
-    used = {name for path in PACKAGE.rglob("*.py") for name in _imported(ast.parse(path.read_text(encoding="utf-8")))}
-    packages = {name.split(".")[0] for name in used} | {path.stem for path in PACKAGE.iterdir()}
+    used = {name.split(".")[0] for module in MODULES for name in imports(dotted(module))}
 
-    assert {name for never in NEVER.values() for name in never} <= packages
+    assert {name for never in NEVER.values() for name in never} <= used | set(floors())
 
 
-def test_each_thread_of_a_worker_is_told() -> None:
+def test_no_two_classes_have_one_name() -> None:
+    places = defaultdict(list)
+    for module in MODULES:
+        for node in ast.parse((PACKAGE / module).read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and node.name[0] != "_":
+                places[node.name].append(str(module))
+
+    assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}
+
+
+def test_each_unit_test_stands_in_the_room_of_its_module_and_begins_with_its_name() -> None:
+    rooms = PROJECT / "tests" / "unit"
+    lost = []
+    for test in rooms.rglob("test_*.py"):
+        place = PACKAGE / test.parent.relative_to(rooms)
+        subject = test.stem.removeprefix("test_")
+        names = {path.stem for path in place.glob("[!_]*.py")} | {path.name for path in place.iterdir() if path.is_dir()}
+        if not any(subject == name or subject.startswith(f"{name}_") for name in names):
+            lost.append(str(test.relative_to(PROJECT)))
+
+    assert lost == []
+
+
+def test_each_thread_of_a_worker_is_in_the_table() -> None:
     started = set()
-    for path in PACKAGE.rglob("*.py"):
-        text = path.read_text(encoding="utf-8")
-        if not str(path.relative_to(PACKAGE)).startswith(ELSEWHERE):
+    for module in MODULES:
+        if not str(module).startswith(ELSEWHERE):
+            text = (PACKAGE / module).read_text(encoding="utf-8")
             started |= set(re.findall(r'(?:Thread|super\(\)\.__init__)\(.*\bname=f?"([a-z-]+)[{"]', text))
-    told = {name.removesuffix("…") for name, *_ in table("Processes and threads") for name in named(name)}
+    in_table = {name.removesuffix("…") for name, *_ in table("Processes and threads") for name in named(name)}
 
     assert {"poller-", "heartbeat"} <= started
-    assert told == started
+    assert in_table == started
