@@ -14,10 +14,18 @@ import msgspec
 from msgspec import Meta
 
 from graphnode.contract import object_keys, timeouts
+from graphnode.contract.envelopes import NOTIFICATION_QUEUE, REQUEST_QUEUE, RESULT_QUEUE
 from graphnode.errors import SettingsError
 
 #: The prefix of this project's own settings; all other names are the existing deployment's.
 OWN_PREFIX = "GRAPHNODE_"
+
+#: The setting that has a queue's URL, by the queue's name.
+QUEUE_URLS: Mapping[str, str] = {
+    RESULT_QUEUE: "SQS_RESULT_QUEUE_URL",
+    NOTIFICATION_QUEUE: "SQS_NOTIFICATION_QUEUE_URL",
+    REQUEST_QUEUE: "SQS_REQUEST_QUEUE_URL",
+}
 
 #: Settings whose value is never shown.
 SECRETS = frozenset(

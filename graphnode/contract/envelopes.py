@@ -24,6 +24,9 @@ RESULT_QUEUE = "results"
 #: The Dramatiq queue that carries the worker's own messages.
 NOTIFICATION_QUEUE = "notifications"
 
+#: The queue that carries requests to the AI server. The worker does not consume it.
+REQUEST_QUEUE = "requests"
+
 #: Longest excerpt of a refused value in an error's text, in characters.
 EXCERPT = 80
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import dramatiq
 import msgspec
@@ -27,6 +27,8 @@ BATCH_ENTRIES = 10
 
 #: A queue's maxReceiveCount should be at least this many times the attempts: stops and outages use up receives too.
 SAFE_REDRIVE = 3
+
+Item = TypeVar("Item")
 
 log = structlog.get_logger("graphnode.broker")
 
@@ -153,3 +155,21 @@ def find_dead_letters(sqs: SQSClient, url: str, *, max_attempts: int) -> DeadLet
     found = queue_url(sqs, policy.arn)
     known = sqs.get_queue_attributes(QueueUrl=found, AttributeNames=["MaximumMessageSize"]).get("Attributes", {})
     return DeadLetterQueue(found, int(known.get("MaximumMessageSize", LARGEST_MESSAGE_BYTES)))
+
+
+def batches_of(items: Iterable[Item], *, size: Callable[[Item], int] = lambda _item: 0) -> Iterator[list[Item]]:
+    """Items in batches that one batch call takes: at most BATCH_ENTRIES, with LARGEST_MESSAGE_BYTES together.
+
+    Parameters:
+      size: the bytes of an item; an item that is too large has a batch of its own.
+    """
+    batch: list[Item] = []
+    total = 0
+    for item in items:
+        total += size(item)
+        if batch and (len(batch) == BATCH_ENTRIES or total > LARGEST_MESSAGE_BYTES):
+            yield batch
+            batch, total = [], size(item)
+        batch.append(item)
+    if batch:
+        yield batch

@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from graphnode.cli.status import status
-from graphnode.operations.status.reading import QUEUES, Status, read_activity
+from graphnode.operations.status.reading import Status, read_activity
+from graphnode.settings import QUEUE_URLS
 from graphnode.storage import activity, workers
 from graphnode.storage.database import connection, database
 from graphnode.storage.workers import Seen
@@ -210,7 +211,7 @@ class TestCommand:
         """Run `graphnode status` on the test's database, without any queue; its exit code and its output."""
 
         def run(*arguments: str) -> tuple[int, str]:
-            for variable in (*QUEUES.values(), "AWS_REGION"):
+            for variable in (*QUEUE_URLS.values(), "AWS_REGION"):
                 monkeypatch.delenv(variable, raising=False)
             monkeypatch.setenv("DATABASE_URL", database_url)
             ended = CliRunner().invoke(status, arguments)

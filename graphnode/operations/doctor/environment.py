@@ -7,14 +7,12 @@ from typing import Any
 
 from graphnode.operations.doctor.aws import region_of
 from graphnode.operations.doctor.findings import Finding, broken, command, fine, warning
-from graphnode.settings import SECRETS, environment_name
+from graphnode.settings import QUEUE_URLS, SECRETS
 
 #: Seconds of visibility below which one slow call to SQS loses what is in hand: the calls' own time-out, twice.
 SHORTEST_VISIBILITY_S = 20
 
 SUBJECT = "settings"
-
-QUEUES = ("sqs_result_queue_url", "sqs_notification_queue_url", "sqs_request_queue_url")
 
 
 def judge_settings(values: Mapping[str, Any], faults: list[str]) -> list[Finding]:
@@ -59,10 +57,9 @@ def secrets_of(environment: Mapping[str, str]) -> set[str]:
 
 def _judge_queues(values: Mapping[str, Any]) -> list[Finding]:
     found = []
-    given = {field: values[field] for field in QUEUES if values.get(field)}
-    for field, url in given.items():
-        name = environment_name(field)
-        twin = next((environment_name(other) for other in QUEUES if given.get(other) == url and other > field), None)
+    given = {name: url for name in QUEUE_URLS.values() if (url := values.get(name.lower()))}
+    for name, url in given.items():
+        twin = next((other for other in given if given[other] == url and other > name), None)
         if twin:
             found.append(
                 broken(

@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from peewee import PeeweeException
 
 from graphnode.errors import GraphNodeError, Unexpected, sorted_error
+from graphnode.settings import QUEUE_URLS
 from graphnode.storage import activity, workers
 from graphnode.storage.activity import Ended, OpenTasks, Throughput, Waiting
 from graphnode.storage.database import database, snapshot
@@ -20,13 +21,6 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 Read = TypeVar("Read")
-
-#: By what a queue is called here: its setting.
-QUEUES: Mapping[str, str] = {
-    "results": "SQS_RESULT_QUEUE_URL",
-    "notifications": "SQS_NOTIFICATION_QUEUE_URL",
-    "requests": "SQS_REQUEST_QUEUE_URL",
-}
 
 #: SQS's metric of a queue's oldest message: it is up to some minutes old itself.
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
@@ -152,8 +146,8 @@ class Sources:
 
     def _queues(self, unseen: list[str]) -> list[QueueState]:
         known = self.environment
-        given = {name: known[variable] for name, variable in QUEUES.items() if known.get(variable)}
-        lacking = [variable for name, variable in QUEUES.items() if name not in given]
+        given = {name: known[variable] for name, variable in QUEUE_URLS.items() if known.get(variable)}
+        lacking = [variable for name, variable in QUEUE_URLS.items() if name not in given]
         if lacking:
             unseen.append(f"{' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} missing: not seen.")
         if not given:
@@ -203,7 +197,7 @@ class Sources:
             if self._cloudwatch is None:
                 self._cloudwatch = self._make_cloudwatch(self.environment)
             try:
-                return read_ages(self._cloudwatch, {name: self.environment[QUEUES[name]] for name in names})
+                return read_ages(self._cloudwatch, {name: self.environment[QUEUE_URLS[name]] for name in names})
             except Exception as raised:
                 self._cloudwatch_refuses = str(_expected(raised))
         unseen.append(f"Oldest messages, by CloudWatch: {self._cloudwatch_refuses}")
