@@ -1,4 +1,4 @@
-"""Asking the AI server for work, as the API server does."""
+"""`graphnode request`: makes requests of the AI server, as the API server does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
     from graphnode.contract.requests import RequestPayload
     from graphnode.requests import Requested, Requests
 
-INPUT = "A file, a folder (without hidden files), or s3://BUCKET/KEY. What is here is put into S3_PAYLOAD_BUCKET first."
+INPUT = "A file, a folder (without hidden files), or s3://BUCKET/KEY. Local files are uploaded to S3_PAYLOAD_BUCKET."
 
 user_option = click.option("--user", required=True, help="The user's ID.")
-task_id_option = click.option("--task-id", help="Without it, a new one. The same one again is published once.")
-running_option = click.option("--even-if-running", is_flag=True, help="Also while a graph generation is running.")
-language_option = click.option("--language", help="What the AI server is to write in.")
+task_id_option = click.option("--task-id", help="The task's ID; default: a new one. A repeated ID is published once.")
+running_option = click.option("--even-if-running", is_flag=True, help="Allow it while a graph generation is running.")
+language_option = click.option("--language", help="The language that the AI server writes in.")
 
 
 def document_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that every microscope request has."""
+    """The options of every microscope request."""
     options = [
-        click.option("--group", required=True, help="The workspace's ID."),
-        click.option("--name", help="The workspace's name, if it is new."),
-        click.option("--document-id", help="Without it, a new one. The same one again is published once."),
-        click.option("--in-halves", is_flag=True, help="As two tasks, block and non-block."),
-        click.option("--schema", help="The name of the schema."),
+        click.option("--group", "group_id", required=True, help="The workspace's ID."),
+        click.option("--name", "workspace_name", help="The name of a new workspace."),
+        click.option("--document-id", help="The document's ID; default: a new one. A repeated ID is published once."),
+        click.option("--in-halves", is_flag=True, help="Make two tasks, block and non-block."),
+        click.option("--schema", "schema_name", help="The name of the schema."),
     ]
     return reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 
 
 def _object(_context: click.Context, _option: click.Parameter, value: str | None) -> dict[str, Any] | None:
-    """Read a JSON object."""
+    """A JSON object."""
     try:
         found = json.loads(value or "null")
     except ValueError:
@@ -52,19 +52,19 @@ def _object(_context: click.Context, _option: click.Parameter, value: str | None
 
 @click.group()
 def request() -> None:
-    """Register a task and put its request on the request queue, as the API server does.
+    """Register a task and publish its request, as the API server does.
 
-    The task's ID is printed; `graphnode task ID` follows it. Database, queue and bucket are those of the environment,
-    or of the file that `graphnode dev --env-file` wrote.
+    Prints the task's ID; `graphnode task ID` shows its story. Database, queue and bucket come from the environment, or
+    from a file that `graphnode dev --env-file` wrote.
     """
 
 
 @request.command()
 @user_option
 @click.option("--input", "source", required=True, help=INPUT)
-@click.option("--extra", multiple=True, help="More input, in the same bucket; may be repeated.")
+@click.option("--extra", multiple=True, help="More input in the same bucket; may be repeated.")
 @click.option("--include-summary/--no-summary", default=None, help="With a summary, or without.")
-@click.option("--summary-language", help="What the summary is to be written in.")
+@click.option("--summary-language", help="The language of the summary.")
 @language_option
 @click.option("--input-type", help="What kind of input it is.")
 @click.option("--min-clusters", type=click.IntRange(min=1))
@@ -81,27 +81,27 @@ def graph(
     env_file: Path | None,
     **options: Any,
 ) -> None:
-    """Ask for a graph of all that a user has."""
+    """Request a graph of all of a user's input."""
     from graphnode.contract.requests import GraphGenerationRequest
 
     with requests_of(env_file) as requests:
         task_id = _id(task_id, GraphGenerationRequest, user)
         bucket, key, *more = _inputs((source, *extra), user=user, task_id=task_id)
         payload = GraphGenerationRequest(user_id=user, s3_key=key, bucket=bucket, extra_s3_keys=more or None, **options)
-        _tell(requests.graph(payload, task_id=task_id, even_if_running=even_if_running), env_file=env_file)
+        _print(requests.graph(payload, task_id=task_id, even_if_running=even_if_running), env_file=env_file)
 
 
 @request.command()
 @user_option
 @click.option("--graph", "source", required=True, help=f"The graph's document. {INPUT}")
-@click.option("--vector-db", help="Its embeddings, in the same bucket.")
+@click.option("--vector-db", help="The graph's embeddings, in the same bucket.")
 @language_option
 @task_id_option
 @env_file_option
 def summary(
     user: str, source: str, vector_db: str | None, language: str | None, task_id: str | None, env_file: Path | None
 ) -> None:
-    """Ask for a summary of a graph."""
+    """Request a summary of a graph."""
     from graphnode.contract.requests import GraphSummaryRequest
 
     with requests_of(env_file) as requests:
@@ -115,7 +115,7 @@ def summary(
             vector_db_s3_key=more[0] if more else None,
             language=language,
         )
-        _tell(requests.summary(payload, task_id=task_id), env_file=env_file)
+        _print(requests.summary(payload, task_id=task_id), env_file=env_file)
 
 
 @request.command()
@@ -129,92 +129,73 @@ def summary(
 def add_node(
     user: str, source: str, task_id: str | None, even_if_running: bool, env_file: Path | None, **options: Any
 ) -> None:
-    """Ask for new sources to be placed in a user's graph."""
+    """Request that new input is added to a user's graph."""
     from graphnode.contract.requests import AddNodeRequest
 
     with requests_of(env_file) as requests:
         task_id = _id(task_id, AddNodeRequest, user)
         bucket, key = _inputs((source,), user=user, task_id=task_id)
         payload = AddNodeRequest(user_id=user, s3_key=key, bucket=bucket, **options)
-        _tell(requests.add_node(payload, task_id=task_id, even_if_running=even_if_running), env_file=env_file)
+        _print(requests.add_node(payload, task_id=task_id, even_if_running=even_if_running), env_file=env_file)
 
 
 @request.command()
 @user_option
 @click.option("--input", "source", required=True, help=INPUT)
-@click.option("--type", "kind", help="The file's type.")
+@click.option("--type", help="The file's type.")
 @click.option("--metadata", callback=_object, help="A JSON object.")
 @document_options
 @env_file_option
 def microscope(
     user: str,
     source: str,
-    kind: str | None,
-    metadata: dict[str, Any] | None,
-    group: str,
-    name: str | None,
+    workspace_name: str | None,
     document_id: str | None,
     in_halves: bool,
-    schema: str | None,
     env_file: Path | None,
+    **options: Any,
 ) -> None:
-    """Ask for a file to be taken apart."""
+    """Request the microscope ingest of a file."""
     from graphnode.contract.requests import MicroscopeIngestRequest
 
     with requests_of(env_file) as requests:
         document_id = _id(document_id, MicroscopeIngestRequest, user)
         bucket, key = _inputs((source,), user=user, task_id=document_id)
-        payload = MicroscopeIngestRequest(
-            user_id=user,
-            s3_key=key,
-            group_id=group,
-            type=kind,
-            metadata=metadata,
-            bucket=bucket,
-            file_name=key.rstrip("/").rpartition("/")[2],
-            schema_name=schema,
-        )
-        _tell(
-            requests.microscope(payload, document_id=document_id, in_halves=in_halves, workspace_name=name),
-            env_file=env_file,
-        )
+        name = key.rstrip("/").rpartition("/")[2]
+        payload = MicroscopeIngestRequest(user_id=user, s3_key=key, bucket=bucket, file_name=name, **options)
+        made = requests.microscope(payload, document_id=document_id, in_halves=in_halves, workspace_name=workspace_name)
+        _print(made, env_file=env_file)
 
 
 @request.command()
 @user_option
-@click.option("--node", required=True, help="The node's ID.")
+@click.option("--node", "node_id", required=True, help="The node's ID.")
 @click.option("--node-type", type=click.Choice(["note", "conversation"]), required=True)
 @language_option
 @document_options
 @env_file_option
 def microscope_from_node(
     user: str,
-    node: str,
-    node_type: Literal["note", "conversation"],
-    language: str | None,
-    group: str,
-    name: str | None,
+    workspace_name: str | None,
     document_id: str | None,
     in_halves: bool,
-    schema: str | None,
     env_file: Path | None,
+    **options: Any,
 ) -> None:
-    """Ask for a note or a conversation of a user's graph to be taken apart."""
+    """Request the microscope ingest of a note or a conversation in a user's graph."""
     from graphnode.contract.requests import MicroscopeIngestFromNodeRequest
 
-    payload = MicroscopeIngestFromNodeRequest(
-        user_id=user, node_id=node, node_type=node_type, group_id=group, schema_name=schema, language=language
-    )
+    payload = MicroscopeIngestFromNodeRequest(user_id=user, **options)
     with requests_of(env_file) as requests:
-        _tell(
-            requests.microscope_from_node(payload, document_id=document_id, in_halves=in_halves, workspace_name=name),
-            env_file=env_file,
+        made = requests.microscope_from_node(
+            payload, document_id=document_id, in_halves=in_halves, workspace_name=workspace_name
         )
+        _print(made, env_file=env_file)
 
 
 @contextmanager
 def requests_of(env_file: Path | None) -> Iterator[Requests]:
-    """Requests by this process's environment, which takes an environment file's values: boto3 finds credentials there.
+    """Requests for this process's environment. Adds the file's values to it, because boto3 finds credentials there.
 
     Raises SettingsError and SchemaError.
     """
@@ -234,13 +215,13 @@ def _id(given: str | None, kind: type[RequestPayload], user: str) -> str:
 
 
 def _inputs(sources: tuple[str, ...], *, user: str, task_id: str) -> tuple[str, ...]:
-    """The bucket of a request's inputs and the key, or prefix, of each: those that are here are put there."""
-    from graphnode.requests.uploads import Location, uploaded
+    """The bucket of a request's inputs, then the key or prefix of each. Uploads local files."""
+    from graphnode.requests.uploads import Location, upload
 
-    # An ID may be a path to nowhere: what is under the prefix is found by the task alone.
+    # IDs may contain `/`. Without it no prefix is below another task's.
     prefix = "/".join(part.replace("/", "_") for part in ("requests", user, task_id))
     places = [
-        Location.of(source) or uploaded(Path(source), prefix=prefix, tell=lambda line: click.echo(line, err=True))
+        Location.of(source) or upload(Path(source), prefix=prefix, tell=lambda line: click.echo(line, err=True))
         for source in sources
     ]
     buckets = {place.bucket for place in places}
@@ -249,7 +230,7 @@ def _inputs(sources: tuple[str, ...], *, user: str, task_id: str) -> tuple[str, 
     return (buckets.pop(), *(place.key for place in places))
 
 
-def _tell(requested: Requested, *, env_file: Path | None) -> None:
+def _print(requested: Requested, *, env_file: Path | None) -> None:
     click.echo(requested.id)
     if not requested.published:
         click.echo("It was published before: nothing was sent.", err=True)

@@ -1,4 +1,4 @@
-"""What the API server imports to ask the AI server for work. docs/requests.md has the examples."""
+"""What the API server imports to make requests of the AI server. docs/requests.md has examples."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""What the API server imports: asks the AI server for work, and registers the task that the worker will end.
+"""Makes requests of the AI server: registers a task, then publishes its request.
 
-A task is registered first, in a transaction of its own, and its request published then: so no result can come before
-its task's row. Between the two the process may die. The same call again publishes what was not; where none comes, the
-worker's sweep ends the task when its time is over.
+The task's row is committed before its request is published, so no result comes before its row. If the process dies in
+between, the same call publishes the request; without another call, the worker's sweep ends the task after its timeout.
 
 Thread-safe. Open it in the process that uses it, after a fork.
 """
@@ -42,7 +41,7 @@ from graphnode.errors import (
     sorted_error,
 )
 from graphnode.settings import RequestSettings, read_request_settings
-from graphnode.sqs.queues import LARGEST_MESSAGE_BYTES
+from graphnode.sqs.queues import batches_of
 from graphnode.storage import graphs, microscope, notifications, tasks
 from graphnode.storage.database import close_database, open_database, transaction, user_transaction
 from graphnode.storage.tasks import FailureReason, Key, RequestState
@@ -51,24 +50,20 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
 
-#: The most messages that one SendMessageBatch takes (an SQS quota).
-BATCH = 10
-
-#: Seconds, so that a web server's call ends: the tries take less together than a lock is waited for.
+#: Seconds. All tries together take less than the wait for a lock, so that a web server's call ends.
 CONNECT_TIMEOUT_S = 2
 READ_TIMEOUT_S = 5
 TRIES = 2
 
 
 class Request(NamedTuple):
-    """Something to ask the AI server for.
+    """A request of the AI server.
 
     Parameters:
-      payload: what is asked for.
-      task_id: the task's ID; of a microscope document, the document's. Without one, a new one.
-      even_if_running: a graph, or new nodes, also while a graph generation is running for the user.
-      in_halves: a microscope document, as two tasks: block and non-block.
-      workspace_name: of a microscope workspace that is not known yet.
+      task_id: the task's ID; for microscope the document's ID. None: a new one.
+      even_if_running: for a graph or new nodes: allow it while a graph generation is running for the user.
+      in_halves: for microscope: two tasks, block and non-block.
+      workspace_name: for microscope: the name of a new workspace.
     """
 
     payload: AnyRequest
@@ -79,12 +74,12 @@ class Request(NamedTuple):
 
 
 class Requested(NamedTuple):
-    """What was asked for.
+    """The outcome of a request.
 
     Parameters:
-      id: what `graphnode task` follows: the task's ID; of a microscope document, the document's.
-      task_ids: its tasks: two, if it is a document in halves.
-      published: whether this call has put anything on the queue; a repeat has not.
+      id: what `graphnode task` takes: the task's ID; for microscope the document's ID.
+      task_ids: the tasks: two for a document in halves.
+      published: whether this call sent a message; a repeat does not.
     """
 
     id: str
@@ -93,13 +88,13 @@ class Requested(NamedTuple):
 
 
 class Requests:
-    """Asks the AI server for work. Each request is a task; the same task again is published once.
+    """Makes requests. Each request is a task; a repeated task is published once.
 
-    The storage must be open (`graphnode.storage.database.open_database`), with a connection for each thread that asks.
-    Every call raises the errors of `many`.
+    The storage must be open (`graphnode.storage.database.open_database`), with a connection for each calling thread.
+    Every method raises the errors of `many`.
 
     Parameters:
-      sqs: a client, which threads share.
+      sqs: a client, shared by threads.
       queue_url: the request queue.
     """
 
@@ -110,54 +105,45 @@ class Requests:
     def graph(
         self, payload: GraphGenerationRequest, *, task_id: str | None = None, even_if_running: bool = False
     ) -> Requested:
-        """Ask for a graph. The graph's status is CREATING then. Raises AlreadyRunning while another is made."""
+        """Request a graph and set its status to CREATING. Raises AlreadyRunning during a graph generation."""
         return self._one(Request(payload, task_id, even_if_running=even_if_running))
 
     def summary(self, payload: GraphSummaryRequest, *, task_id: str | None = None) -> Requested:
-        """Ask for a summary of a graph."""
+        """Request a summary of a graph."""
         return self._one(Request(payload, task_id))
 
     def add_node(
         self, payload: AddNodeRequest, *, task_id: str | None = None, even_if_running: bool = False
     ) -> Requested:
-        """Ask for new nodes. The graph's status is UPDATING then. Raises AlreadyRunning while a graph is made."""
+        """Request new nodes and set the graph's status to UPDATING. Raises AlreadyRunning as `graph` does."""
         return self._one(Request(payload, task_id, even_if_running=even_if_running))
 
     def microscope(
         self,
-        payload: MicroscopeIngestRequest,
+        payload: MicroscopeIngestRequest | MicroscopeIngestFromNodeRequest,
         *,
         document_id: str | None = None,
         in_halves: bool = False,
         workspace_name: str | None = None,
     ) -> Requested:
-        """Ask for a file to be taken apart: as one task, or in halves as two. Its document is PROCESSING then."""
+        """Request the microscope ingest of a file or node, and set its document's status to PROCESSING."""
         return self._one(Request(payload, document_id, in_halves=in_halves, workspace_name=workspace_name))
 
-    def microscope_from_node(
-        self,
-        payload: MicroscopeIngestFromNodeRequest,
-        *,
-        document_id: str | None = None,
-        in_halves: bool = False,
-        workspace_name: str | None = None,
-    ) -> Requested:
-        """Ask for a node of the graph to be taken apart, as `microscope` does for a file."""
-        return self._one(Request(payload, document_id, in_halves=in_halves, workspace_name=workspace_name))
+    microscope_from_node = microscope
 
     def many(self, requests: Sequence[Request]) -> list[Requested | GraphNodeError]:
-        """Ask for many things, ten a call of SQS; what became of each, in their order.
+        """Make many requests, ten in each SQS call; returns each one's outcome or error, in order.
 
         The errors:
-          InvalidRequest: it is not what the contract says. Nothing is registered.
+          InvalidRequest: it breaks the contract. Nothing is registered.
           AlreadyRunning: a graph generation is running for the user. Nothing is registered.
-          TaskHasFailed: the task has failed before, and its user knows: ask under a new task ID.
-          WrongOwner: the task, document or workspace is someone else's. Nothing is registered.
-          NotPublished: SQS did not take it. The task has FAILED and the statuses are what they were; the same call
-            may be made again.
-          DatabaseOutage, DatabaseConflict and others: the database's. What was registered and not published is PENDING:
-            the same call again publishes it, or the worker ends it after GRAPHNODE_TASK_TIMEOUT. One that was published
-            and could not be marked so is published twice by the same call; its result has its effect once.
+          TaskHasFailed: the task failed before, and its user was told: use a new task ID.
+          WrongOwner: the task, document or workspace belongs to another user. Nothing is registered.
+          NotPublished: SQS did not accept it. The task has FAILED, other statuses are as before; the same call may be
+            repeated.
+          DatabaseOutage, DatabaseConflict and others of the database: a task that was registered and not published is
+            PENDING. The same call publishes it, or the worker ends it after GRAPHNODE_TASK_TIMEOUT. If it was published
+            and could not be marked so, the same call publishes it twice; its result has its effect once.
         """
         made: list[list[Message] | GraphNodeError] = []
         for request in requests:
@@ -176,9 +162,9 @@ class Requests:
         return outcome
 
     def _publish(self, made: Sequence[Message]) -> dict[Key, bool | GraphNodeError]:
-        """Publish what nobody has; whether each was published here, or why it could not be."""
+        """Publish what is not published yet; returns for each task whether it was published here, or its error."""
         published: dict[Key, bool | GraphNodeError] = {}
-        for batch in _batches(made):
+        for batch in batches_of(made, size=lambda task: len(task.body.encode())):
             try:
                 published |= self._publish_batch(batch)
             except Exception as raised:
@@ -190,7 +176,7 @@ class Requests:
 
     def _publish_batch(self, batch: Sequence[Message]) -> dict[Key, bool | GraphNodeError]:
         published: dict[Key, bool | GraphNodeError] = {_key(task): False for task in batch}
-        # Whoever publishes the same task at the same time waits for the lock, and finds it published.
+        # Another caller with the same task waits for the lock, and then finds it published.
         with transaction():
             states = tasks.lock_requests(published)
             sent = [task for task in batch if states.get(_key(task)) == RequestState.WAITING]
@@ -206,7 +192,7 @@ class Requests:
         return published
 
     def _send(self, batch: Sequence[Message]) -> dict[Key, NotPublished]:
-        """Put requests on the queue; why SQS did not take those that it did not."""
+        """Send requests to the queue; returns an error for each that SQS did not accept."""
         entries: list[SendMessageBatchRequestEntryTypeDef] = [
             {"Id": str(index), "MessageBody": task.body} for index, task in enumerate(batch)
         ]
@@ -223,14 +209,14 @@ class Requests:
 
 @contextmanager
 def open_requests(environment: Mapping[str, str] = os.environ, *, max_connections: int = 10) -> Iterator[Requests]:
-    """Requests by the environment: DATABASE_URL, AWS_REGION and SQS_REQUEST_QUEUE_URL; AWS_ENDPOINT_URL if it is set.
+    """Requests for the environment's DATABASE_URL, AWS_REGION, SQS_REQUEST_QUEUE_URL and optional AWS_ENDPOINT_URL.
 
-    AWS's credentials are found as boto3 finds them. The storage is open for as long as the block runs.
+    boto3 finds AWS's credentials. The storage is open within the block.
 
     Parameters:
-      max_connections: the threads that ask at the same time, at most.
+      max_connections: the largest number of threads that make requests at the same time.
 
-    Raises SettingsError, which names all that is missing or malformed.
+    Raises SettingsError, which names every missing or malformed setting.
     """
     known = read_request_settings(environment)
     open_database(known.database_url, max_connections=max_connections)
@@ -241,7 +227,7 @@ def open_requests(environment: Mapping[str, str] = os.environ, *, max_connection
 
 
 def sqs_client(known: RequestSettings) -> SQSClient:
-    """A client whose calls end soon."""
+    """An SQS client with short time-outs."""
     return boto3.session.Session().client(
         "sqs",
         region_name=known.aws_region,
@@ -256,7 +242,7 @@ def sqs_client(known: RequestSettings) -> SQSClient:
 
 
 def _registered(request: Request) -> list[Message] | GraphNodeError:
-    """The messages of a request, one for each of its tasks, whose rows are written; or why they are not."""
+    """Write the rows of a request's tasks; returns their messages, or the error."""
     try:
         payload = checked(request.payload)
         check_name(request.workspace_name or "")
@@ -272,7 +258,7 @@ def _registered(request: Request) -> list[Message] | GraphNodeError:
 
 
 def _outcome(made: Sequence[Message], published: Mapping[Key, bool | GraphNodeError]) -> Requested | GraphNodeError:
-    """What became of a request whose tasks are registered."""
+    """The outcome of a request whose tasks are registered, or the first error."""
     results = [published[_key(task)] for task in made]
     for result in results:
         if isinstance(result, GraphNodeError):
@@ -311,15 +297,15 @@ def _refuse_while_running(task: Message, request: Request) -> None:
 
 
 def _given_up(task: Message, refusal: NotPublished) -> GraphNodeError | Literal[False]:
-    """End a task that could not be published as one that has FAILED, and say why; False if somebody has published it.
+    """End an unpublished task as FAILED; returns its error, or False if another caller has published it.
 
-    The user is not told: who asked is.
+    The user gets no notification: the caller gets the error.
     """
     try:
         with user_transaction(task.user_id):
             if not tasks.give_up(_key(task), error=str(refusal)):
                 return False
-            # While another one is running, the graph's status is of that one.
+            # While another task is running, the graph's status belongs to that one.
             is_alone = not tasks.running(task.user_id, task.payload.task_type, but=task.task_id)
             match task.payload:
                 case GraphGenerationRequest() if is_alone:
@@ -329,13 +315,13 @@ def _given_up(task: Message, refusal: NotPublished) -> GraphNodeError | Literal[
                 case MicroscopeIngestRequest() | MicroscopeIngestFromNodeRequest():
                     _fail_document(task, str(refusal))
     except Exception as raised:
-        # It stays PENDING, and its time will be over: which is worse than that SQS did not take it.
+        # The task stays PENDING until its timeout: that matters more than the refusal by SQS.
         return sorted_error(raised)
     return refusal
 
 
 def _fail_document(task: Message, error: str) -> None:
-    """End a document; and its workspace, which waits for nothing else, is as complete as it gets."""
+    """End a document as FAILED, and its workspace if this was its last open document."""
     document = parse_task_id(task.task_id)
     recorded = microscope.record_result(
         document.document_id,
@@ -364,17 +350,3 @@ def _not_published(task: Message, why: str) -> NotPublished:
 
 def _key(message: Message) -> Key:
     return Key(message.task_id, message.payload.task_type)
-
-
-def _batches(made: Sequence[Message]) -> Iterator[list[Message]]:
-    """As many tasks at a time as one SendMessageBatch takes: ten, and 1 MiB together."""
-    batch: list[Message] = []
-    size = 0
-    for task in made:
-        size += len(task.body.encode())
-        if batch and (len(batch) == BATCH or size > LARGEST_MESSAGE_BYTES):
-            yield batch
-            batch, size = [], len(task.body.encode())
-        batch.append(task)
-    if batch:
-        yield batch

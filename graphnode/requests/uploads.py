@@ -1,4 +1,4 @@
-"""Inputs of requests: files and folders that are put into the payload bucket."""
+"""Uploads files and folders to the payload bucket, as inputs of requests."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class Location(NamedTuple):
-    """An object in S3, or a prefix of objects, which ends in `/`."""
+    """An object in S3, or a prefix that ends in `/`."""
 
     bucket: str
     key: str
 
     @classmethod
     def of(cls, text: str) -> Location | None:
-        """What s3://BUCKET/KEY names; None for what is no such URL. Raises InvalidRequest for one without a key."""
+        """The location of s3://BUCKET/KEY; None for another text. Raises InvalidRequest for a URL without a key."""
         if not text.startswith("s3://"):
             return None
         if found := re.fullmatch(r"s3://([^/]+)/(.+)", text, re.DOTALL):
@@ -37,15 +37,15 @@ class Location(NamedTuple):
         )
 
 
-def uploaded(path: Path, *, prefix: str, tell: Callable[[str], None]) -> Location:
-    """Put a file, or all files of a folder but hidden ones, into the payload bucket of the environment, below a prefix.
+def upload(path: Path, *, prefix: str, tell: Callable[[str], None]) -> Location:
+    """Upload a file, or a folder without its hidden files, to S3_PAYLOAD_BUCKET.
 
     Parameters:
-      prefix: what their keys begin with, without `/` at its end.
-      tell: takes a line for each object.
+      prefix: the beginning of the keys, without `/` at the end.
+      tell: called with a line for each object.
 
-    Returns the file's key; of a folder, the prefix of its files' keys. Raises SettingsError, InvalidRequest for what is
-    not there or has no files, and what boto3 raises.
+    Returns the file's location; for a folder, the prefix of its files. Raises SettingsError, boto3's errors, and
+    InvalidRequest if there is nothing to upload.
     """
     known = read_upload_settings(os.environ)
     path = path.resolve()
@@ -63,13 +63,13 @@ def uploaded(path: Path, *, prefix: str, tell: Callable[[str], None]) -> Locatio
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """What is below a folder, but for what is hidden: .git, .obsidian, .DS_Store are nobody's text."""
+    """The files below a folder, without hidden ones: .git, .obsidian and .DS_Store hold no texts of the user."""
     for file in folder.rglob("*"):
         if file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts):
             yield file
 
 
 def _client(region: str, endpoint_url: str | None) -> S3Client:
-    # Another S3 than AWS's own has no host name for each bucket.
+    # An S3 other than AWS's has no host name for each bucket.
     config = Config(s3={"addressing_style": "path"}) if endpoint_url else Config()
     return boto3.session.Session().client("s3", region_name=region, endpoint_url=endpoint_url, config=config)

@@ -1,4 +1,4 @@
-"""From a request to its story, with real services: what is asked, what the AI server gets, what the worker ends."""
+"""`graphnode request` and `graphnode task` with real services."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_folder_is_asked_for_its_graph_comes_and_the_story_is_told(shared_ai: 
     assert prefix in story["s3_keys"]
 
 
-def test_what_cannot_be_asked_for_is_one_message(shared_ai: AiServer, tmp_path: Path) -> None:
+def test_a_request_that_cannot_be_made_is_one_message(shared_ai: AiServer, tmp_path: Path) -> None:
     refused = [
         (["graph", "--user", "ada", "--input", str(tmp_path / "gone")], 1, "There is no file"),
         (["graph", "--user", "ada", "--input", str(tmp_path)], 1, "has no files"),
@@ -68,7 +68,7 @@ def test_what_cannot_be_asked_for_is_one_message(shared_ai: AiServer, tmp_path: 
     assert shared_ai.rows("SELECT * FROM tasks") == []
 
 
-def test_a_dead_letter_is_told_in_its_tasks_story(shared_ai: AiServer) -> None:
+def test_a_dead_letter_is_in_its_tasks_story(shared_ai: AiServer) -> None:
     result = shared_ai.result("graph")
     for key in result.documents:
         result.documents[key] = b'{"nodes": 7}'

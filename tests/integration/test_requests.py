@@ -1,4 +1,4 @@
-"""Requests of the AI server: registered, then published, once; refused where they must be, given up where they fail."""
+"""Requests of the AI server: registered, then published once; refused or ended as FAILED where they must be."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ GRAPH = GraphGenerationRequest(user_id="ada", s3_key="inputs/ada/")
 NODES = AddNodeRequest(user_id="ada", s3_key="inputs/new.json")
 FILE = MicroscopeIngestRequest(user_id="ada", s3_key="files/a.pdf", group_id="w1")
 
-#: What the stub answers with: none of its faults is tried again by boto3.
+#: A fault of the stub that boto3 does not retry.
 DENIED = {"action": "SendMessageBatch", "kind": "denied", "times": 1}
 
 
 @pytest.fixture
 def storage_role() -> str:
-    """Of the API server."""
+    """The API server's role."""
     return "graphnode_api"
 
 
@@ -67,7 +67,7 @@ def requests(storage: None, stub: StubServer, queue: str) -> Requests:
 
 
 class Published:
-    """What is on the request queue."""
+    """The messages on the request queue."""
 
     def __init__(self, stub: StubServer, queue: str) -> None:
         self.stub, self.queue = stub, queue
@@ -90,7 +90,7 @@ def finish(task_id: str, status: TaskStatus, *, task_type: str = "GRAPH_GENERATI
 
 
 def not_taken(batch: list[Message]) -> dict[Key, NotPublished]:
-    """What `_send` says when SQS does not answer."""
+    """What `_send` returns when SQS does not answer."""
     return {Key(task.task_id, task.payload.task_type): NotPublished("no answer") for task in batch}
 
 
@@ -136,7 +136,7 @@ class TestAGraph:
         assert len(published()) == 3
 
     @pytest.mark.parametrize("status", ["CREATED", "UPDATED"])
-    def test_notes_the_settled_status_before_it_however_many_come(
+    def test_keeps_the_settled_status_before_it_however_many_come(
         self, requests: Requests, query: Query, status: str
     ) -> None:
         query("INSERT INTO graphs (user_id, status) VALUES ('ada', %s)", status)
@@ -200,7 +200,7 @@ class TestTheSameTaskAgain:
 
         assert published.ids() == ["t1"]
 
-    def test_is_refused_when_it_is_someone_elses(self, requests: Requests, query: Query) -> None:
+    def test_is_refused_when_it_belongs_to_another_user(self, requests: Requests, query: Query) -> None:
         requests.graph(GRAPH, task_id="t1")
         with pytest.raises(WrongOwner):
             requests.graph(GraphGenerationRequest(user_id="eve", s3_key="k"), task_id="t1")
@@ -247,16 +247,16 @@ class TestAQueueThatDoesNotTakeIt:
         assert query("SELECT status, reason, error, finished_at FROM tasks") == [("PENDING", None, None, None)]
         assert query("SELECT status FROM graphs") == [("CREATING",)]
 
-    def test_may_have_taken_it_all_the_same(
+    def test_may_have_accepted_it_nevertheless(
         self, requests: Requests, query: Query, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         send = requests._send
 
-        def send_without_hearing_of_it(batch: Any) -> Any:
+        def lose_the_answer(batch: Any) -> Any:
             send(batch)
             return not_taken(batch)
 
-        monkeypatch.setattr(requests, "_send", send_without_hearing_of_it)
+        monkeypatch.setattr(requests, "_send", lose_the_answer)
         with pytest.raises(NotPublished):
             requests.graph(GRAPH, task_id="t1")
         finish("t1", TaskStatus.COMPLETED)
@@ -282,7 +282,7 @@ class TestAQueueThatDoesNotTakeIt:
 
 
 class TestADocument:
-    def test_is_one_task_that_its_result_finds(self, requests: Requests, published: Published, query: Query) -> None:
+    def test_is_one_task(self, requests: Requests, published: Published, query: Query) -> None:
         requested = requests.microscope(FILE, workspace_name="Thesis")
 
         (envelope,) = published()
@@ -311,7 +311,7 @@ class TestADocument:
             (requested.id, "PROCESSING", "PROCESSING", "PROCESSING")
         ]
 
-    def test_of_which_one_half_is_not_taken_has_failed_until_that_is_asked_for_again(
+    def test_of_which_one_half_is_refused_has_failed_until_it_is_requested_again(
         self, requests: Requests, stub: StubServer, published: Published, query: Query
     ) -> None:
         query("INSERT INTO microscope_workspaces (id, user_id) VALUES ('w1', 'ada')")
@@ -335,7 +335,7 @@ class TestADocument:
         assert published.ids() == ["doc_block", "doc_nonblock"]
         assert query(statuses) == [("PROCESSING", "PROCESSING", "PROCESSING", None)]
 
-    def test_of_someone_else_or_in_their_workspace_is_refused(self, requests: Requests, query: Query) -> None:
+    def test_of_another_user_or_in_their_workspace_is_refused(self, requests: Requests, query: Query) -> None:
         requests.microscope(FILE, document_id="doc", in_halves=True)
         eves = MicroscopeIngestRequest(user_id="eve", s3_key="k", group_id="w2")
 
@@ -351,14 +351,14 @@ class TestADocument:
             requests.microscope(FILE, document_id="task_microscope_file_eve_01J9ZZZZZZZZZZZZZZZZZZZZZZ")
 
     @pytest.mark.parametrize("name", ["a\0b", "\ud800"])
-    def test_whose_new_workspace_has_a_name_that_is_no_text_is_refused(
+    def test_whose_new_workspace_has_a_malformed_name_is_refused(
         self, requests: Requests, query: Query, name: str
     ) -> None:
         with pytest.raises(InvalidRequest, match="workspace's name"):
             requests.microscope(FILE, workspace_name=name)
         assert query("SELECT * FROM tasks") == []
 
-    def test_in_halves_takes_neither_a_half_nor_an_id_of_one(self, requests: Requests) -> None:
+    def test_in_halves_is_refused_for_a_half_or_the_id_of_a_half(self, requests: Requests) -> None:
         half = MicroscopeIngestRequest(user_id="ada", s3_key="k", group_id="w1", block_mode=True)
         with pytest.raises(InvalidRequest, match="both are made here"):
             requests.microscope(half, in_halves=True)
@@ -391,7 +391,7 @@ class TestMany:
         assert query("SELECT count(*) FROM tasks WHERE status = 'PENDING'") == [(16,)]
         assert query("SELECT count(*) FROM tasks WHERE status = 'FAILED'") == [(5,)]
 
-    def test_that_are_one_and_the_same_are_published_once(self, requests: Requests, published: Published) -> None:
+    def test_that_are_the_same_are_published_once(self, requests: Requests, published: Published) -> None:
         outcomes = requests.many([Request(GRAPH, "t1"), Request(GRAPH, "t1")])
         assert [isinstance(outcome, Requested) for outcome in outcomes] == [True, True]
         assert published.ids() == ["t1"]
@@ -405,7 +405,7 @@ class TestMany:
         assert stub.calls("SendMessageBatch") == 2
         assert len(published()) == 3
 
-    def test_are_told_that_the_database_is_away(self, stub: StubServer, requests: Requests) -> None:
+    def test_end_with_an_outage_of_the_database(self, stub: StubServer, requests: Requests) -> None:
         database.close_database()
         database.open_database("postgresql://me@127.0.0.1:1/db", max_connections=1)
 
@@ -417,7 +417,7 @@ class TestMany:
 
 @pytest.fixture
 def environment(database_url: str, stub: StubServer, queue: str) -> dict[str, str]:
-    """As much as the API server needs, and something of its own."""
+    """What the API server needs, and a variable of its own."""
     return {
         "DATABASE_URL": database_url,
         "AWS_REGION": "eu-central-1",
@@ -427,7 +427,7 @@ def environment(database_url: str, stub: StubServer, queue: str) -> dict[str, st
     }
 
 
-def test_they_open_with_a_few_settings(environment: dict[str, str], published: Published) -> None:
+def test_requests_open_with_a_few_settings(environment: dict[str, str], published: Published) -> None:
     with open_requests(environment) as requests:
         requests.graph(GRAPH, task_id="t1")
     assert published.ids() == ["t1"]

@@ -10,7 +10,7 @@ from graphnode import __version__, cli
 from graphnode.cli import database, requests
 from graphnode.requests import Requested
 
-#: Runs the command with these arguments; its exit code (or its last words, which Python prints), output and errors.
+#: Runs the command with arguments; returns its exit code (or last message), its output and its errors.
 Run = Callable[..., tuple[object, str, str]]
 
 
@@ -29,11 +29,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return run
 
 
-def test_it_says_its_version(run: Run) -> None:
+def test_it_prints_its_version(run: Run) -> None:
     assert run("--version")[:2] == (0, f"graphnode, version {__version__}\n")
 
 
-def test_each_command_explains_itself(run: Run) -> None:
+def test_each_command_has_a_help(run: Run) -> None:
     for command in cli.commands.commands:
         code, output, _ = run(command, "--help")
 
@@ -48,7 +48,7 @@ def test_an_error_of_ours_is_one_message_and_no_traceback(run: Run) -> None:
     assert "Traceback" not in errors
 
 
-def test_a_database_that_is_away_is_one_message_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_cannot_be_reached_is_one_message_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     # Port 1 is tcpmux: nobody listens there.
     monkeypatch.setenv("DATABASE_URL", "postgresql://me:secret@127.0.0.1:1/db")
 
@@ -58,7 +58,7 @@ def test_a_database_that_is_away_is_one_message_too(run: Run, monkeypatch: pytes
     assert "secret" not in str(code)
 
 
-def test_a_fault_of_this_program_shows_where_it_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_shows_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_path: Path | None) -> None:
         raise ZeroDivisionError
 
@@ -82,7 +82,7 @@ def test_a_fault_of_this_program_shows_where_it_is(run: Run, monkeypatch: pytest
         (["graph"], "--env-file PATH"),
     ],
 )
-def test_misuse_of_deliver_is_told_with_exit_code_2(run: Run, arguments: list[str], told: str) -> None:
+def test_misuse_of_deliver_ends_with_exit_code_2(run: Run, arguments: list[str], told: str) -> None:
     code, _, errors = run("deliver", *arguments, "--user", "u")
 
     assert code == 2
@@ -90,7 +90,7 @@ def test_misuse_of_deliver_is_told_with_exit_code_2(run: Run, arguments: list[st
 
 
 @pytest.mark.parametrize("metadata", ["nope", "[1]", "7"])
-def test_metadata_of_a_request_that_are_no_object_are_refused_with_an_example(run: Run, metadata: str) -> None:
+def test_metadata_other_than_an_object_are_refused_with_an_example(run: Run, metadata: str) -> None:
     code, _, errors = run(
         "request", "microscope", "--user", "u", "--input", "s3://b/k", "--group", "g", "--metadata", metadata
     )
@@ -107,7 +107,7 @@ def test_an_environment_file_needs_a_directory(run: Run, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("module", "extra"), [("psutil", "dev"), ("scipy", "ai")])
-def test_a_command_that_needs_an_extra_says_which(
+def test_a_command_that_needs_an_extra_names_it(
     run: Run, monkeypatch: pytest.MonkeyPatch, module: str, extra: str
 ) -> None:
     def fail(_path: Path | None) -> None:
@@ -121,17 +121,17 @@ def test_a_command_that_needs_an_extra_says_which(
 
 
 @pytest.mark.parametrize("age", ["90", "d", "-1d", "90 days", "999999d"])
-def test_an_age_that_is_none_is_refused_with_what_is_expected(run: Run, age: str) -> None:
+def test_a_malformed_age_is_refused_with_what_is_expected(run: Run, age: str) -> None:
     code, _, errors = run("prune", "--older-than", age)
 
     assert code == 2
     assert "expected days or hours, such as 90d or 36h" in errors
 
 
-def test_a_request_tells_the_command_that_follows_it_where_it_was_made(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_request_prints_the_command_that_follows_it(capsys: pytest.CaptureFixture[str]) -> None:
     made = Requested("task_graph_ada b_1", ("task_graph_ada b_1",), published=True)
 
-    requests._tell(made, env_file=Path(".graphnode.env"))
+    requests._print(made, env_file=Path(".graphnode.env"))
 
     output, errors = capsys.readouterr()
     assert output == "task_graph_ada b_1\n"

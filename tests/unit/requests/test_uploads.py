@@ -1,4 +1,4 @@
-"""Inputs from this machine: which files of a folder are put into the payload bucket, and under which keys."""
+"""Uploads: which files of a folder, and under which keys."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import pytest
 
 from graphnode.errors import InvalidRequest
 from graphnode.requests import uploads
-from graphnode.requests.uploads import Location, uploaded
+from graphnode.requests.uploads import Location, upload
 
 
 class Bucket:
-    """What was put where."""
+    """Records the keys of uploads."""
 
     def __init__(self) -> None:
         self.keys: list[str] = []
@@ -36,29 +36,29 @@ def put(folder: Path, *names: str) -> None:
         (folder / name).write_text("text")
 
 
-def told(_line: str) -> None:
-    pass
+def ignore(_line: str) -> None:
+    """Takes the line of an object."""
 
 
-def test_of_a_folder_what_is_hidden_stays_here(bucket: Bucket, tmp_path: Path) -> None:
+def test_hidden_files_of_a_folder_are_not_upload(bucket: Bucket, tmp_path: Path) -> None:
     folder = tmp_path / ".notes"
     put(folder, "b.md", "2026/a.md", ".DS_Store", ".git/config", "2026/.obsidian/app.json")
 
-    assert uploaded(folder, prefix="requests/ada/t", tell=told) == Location("payloads", "requests/ada/t/.notes/")
+    assert upload(folder, prefix="requests/ada/t", tell=ignore) == Location("payloads", "requests/ada/t/.notes/")
 
     assert bucket.keys == ["requests/ada/t/.notes/2026/a.md", "requests/ada/t/.notes/b.md"]
 
 
-def test_a_hidden_file_that_is_asked_for_is_put(bucket: Bucket, tmp_path: Path) -> None:
+def test_a_hidden_file_that_is_named_is_upload(bucket: Bucket, tmp_path: Path) -> None:
     put(tmp_path, ".diary")
 
-    assert uploaded(tmp_path / ".diary", prefix="p", tell=told) == Location("payloads", "p/.diary")
+    assert upload(tmp_path / ".diary", prefix="p", tell=ignore) == Location("payloads", "p/.diary")
 
     assert bucket.keys == ["p/.diary"]
 
 
-def test_a_folder_of_hidden_files_has_none(bucket: Bucket, tmp_path: Path) -> None:
+def test_a_folder_of_hidden_files_is_refused(bucket: Bucket, tmp_path: Path) -> None:
     put(tmp_path, ".DS_Store")
 
     with pytest.raises(InvalidRequest, match="has no files"):
-        uploaded(tmp_path, prefix="p", tell=told)
+        upload(tmp_path, prefix="p", tell=ignore)
