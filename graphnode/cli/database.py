@@ -1,4 +1,4 @@
-"""The database's schema, and its users' data."""
+"""`graphnode migrate`, `prune` and `forget`: the schema, and users' data."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import click
 
 from graphnode.cli.environment import env_file_option, environment_of, open_database
 
-#: How long SQS keeps a message at most, on its queue and then on its dead-letter queue: a repeat may come so late.
+#: The longest time that SQS keeps a message, on its queue and then on its dead-letter queue.
 SAFE_AGE = timedelta(days=28)
 
 
 @click.command()
 @env_file_option
 def migrate(env_file: Path | None) -> None:
-    """Bring the database of DATABASE_URL to the newest schema, while workers run.
+    """Migrate the database of DATABASE_URL to the newest schema. Workers may run meanwhile.
 
-    What fails leaves nothing half-done, and what was applied before it stays: run it again.
+    A migration that fails is rolled back; those before it stay applied. Run the command again.
     """
     from graphnode.storage.schema import check_schema
     from graphnode.storage.schema import migrate as apply_migrations
@@ -34,7 +34,7 @@ def migrate(env_file: Path | None) -> None:
 
 
 def _age(_context: click.Context, _option: click.Parameter, value: str) -> timedelta:
-    """Read a number of days or hours."""
+    """A number of days or hours."""
     found = re.fullmatch(r"(\d{1,5})([dh])", value)
     if not found:
         raise click.BadParameter(f"{value!r} is no age: expected days or hours, such as 90d or 36h.")
@@ -42,13 +42,13 @@ def _age(_context: click.Context, _option: click.Parameter, value: str) -> timed
 
 
 @click.command()
-@click.option("--older-than", "age", callback=_age, required=True, help="How old what goes must be: 90d, 36h.")
-@click.option("--dry-run", is_flag=True, help="Count what would go, and delete nothing.")
+@click.option("--older-than", "age", callback=_age, required=True, help="Delete only rows older than this: 90d, 36h.")
+@click.option("--dry-run", is_flag=True, help="Count the rows, delete none.")
 @env_file_option
 def prune(age: timedelta, dry_run: bool, env_file: Path | None) -> None:
-    """Delete old rows: notifications that are settled, tasks that have ended, failed attempts at messages.
+    """Delete old rows: settled notifications, ended tasks, failed attempts at messages.
 
-    In small transactions, while workers run; it can be stopped and started again at any time.
+    Workers may run meanwhile: transactions are small. It can be stopped and started again at any time.
     """
     from graphnode.storage.pruning import prune as prune_tables
     from graphnode.storage.schema import check_schema
@@ -59,14 +59,14 @@ def prune(age: timedelta, dry_run: bool, env_file: Path | None) -> None:
             "One whose task is gone has its effect again.",
             err=True,
         )
-    verb, told = "would go" if dry_run else "deleted", 0
+    verb, shown = "would go" if dry_run else "deleted", 0
     with open_database(environment_of(env_file)):
         check_schema()
         for table, rows, share in prune_tables(datetime.now(UTC) - age, dry_run=dry_run):
             tenths = int(share * 10)
-            if tenths != told:
+            if tenths != shown:
                 click.echo(f"{table}: {share:4.0%} looked through, {rows:,} rows {verb}")
-            told = tenths % 10
+            shown = tenths % 10
 
 
 @click.command()
@@ -74,10 +74,10 @@ def prune(age: timedelta, dry_run: bool, env_file: Path | None) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @env_file_option
 def forget(user: str, yes: bool, env_file: Path | None) -> None:
-    """Remove all that is stored of USER: graph, summary, microscope, notifications, devices, tasks.
+    """Delete all data of USER: graph, summary, microscope, notifications, devices, tasks.
 
-    Results that are still on their way are then SUPERSEDED. The objects in S3 are not touched: their keys are
-    printed, one a line, for you to delete; everything else goes to standard error.
+    Results that come later end SUPERSEDED. Objects in S3 stay: standard output has their keys, one a line, for you to
+    delete; everything else goes to standard error.
     """
     from graphnode.storage.schema import check_schema
     from graphnode.storage.users import forget_user
