@@ -1,4 +1,4 @@
-"""Dead letters on a real queue: read, put back, kept, deleted; nothing is lost, doubled or left hidden."""
+"""Dead letters on a real queue: listed, redriven, exported, deleted; none is lost, doubled or left hidden."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from graphnode.cli import commands
-from graphnode.cli.dead_letters import _move_natively
+from graphnode.cli.dead_letters.redrive import follow_move
 from graphnode.dev import outcomes
 from graphnode.dev.aws import sqs_client
-from graphnode.operations.dead_letters import reading
-from graphnode.operations.dead_letters.files import export
-from graphnode.operations.dead_letters.letters import Wanted, count_by_reason
-from graphnode.operations.dead_letters.reading import LetterQueue, Reading, find_letters, find_queue, list_letters
-from graphnode.operations.dead_letters.redrive import Redriven, redrive
+from graphnode.operations.dead_letters import reader
+from graphnode.operations.dead_letters.letter_files import export_letters
+from graphnode.operations.dead_letters.letters import LetterFilter, count_by_reason
+from graphnode.operations.dead_letters.reader import LetterQueue, LetterReader, find_letters, find_queue, list_letters
+from graphnode.operations.dead_letters.redrive import RedriveProgress, redrive_letters
 from graphnode.sqs.dead_letter import attributes
 from tests.e2e.ai_server import PATIENCE_S, AiServer, found
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 #: Runs `graphnode dlq …` on the test's stack.
 Dlq = Callable[..., Result]
 
-#: Bodies that a careless reader or writer would change.
+#: Bodies that must come back unchanged.
 ODD_BODIES = [
     '{"taskType": "X",  "taskId":"ü — 작업"}\n',
     "not JSON \u2028 \U0001f600",
@@ -44,37 +44,37 @@ ODD_BODIES = [
     '"\\u0000"',
 ]
 
-#: The redrive that is killed: it says how far it is after each batch.
+#: The redrive that is killed: it prints its progress after each batch.
 TO_BE_KILLED = """
 import os, sys
-from graphnode.dead_letters import reading
-from graphnode.operations.dead_letters.letters import Wanted
-from graphnode.operations.dead_letters.reading import find_queue
-from graphnode.operations.dead_letters.redrive import redrive
 from graphnode.dev.aws import sqs_client
-reading.VISIBILITY_S = 2
+from graphnode.operations.dead_letters import reader
+from graphnode.operations.dead_letters.letters import LetterFilter
+from graphnode.operations.dead_letters.reader import find_queue
+from graphnode.operations.dead_letters.redrive import redrive_letters
+reader.VISIBILITY_S = 2
 sqs = sqs_client(os.environ)
 queue = find_queue(sqs, "results", os.environ["SQS_RESULT_QUEUE_URL"])
-for done in redrive(sqs, queue, Wanted("SERVICE_BUSY")):
+for done in redrive_letters(sqs, queue, LetterFilter("SERVICE_BUSY")):
     print(done.moved, flush=True)
 """
 
 
 @pytest.fixture(autouse=True)
 def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """LocalStack has one server: a poll need not wait for the others."""
-    monkeypatch.setattr(reading, "WAIT_S", 0)
+    """LocalStack has one server: a poll does not wait for others."""
+    monkeypatch.setattr(reader, "WAIT_S", 0)
 
 
 @pytest.fixture
 def queue(sqs: SQSClient, stack_env: dict[str, str]) -> LetterQueue:
-    """The dead-letter queue behind the results."""
+    """The dead-letter queue of the result queue."""
     return found(find_queue(sqs, "results", stack_env["SQS_RESULT_QUEUE_URL"]), "a dead-letter queue")
 
 
 @pytest.fixture
 def dlq(stack_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Dlq:
-    """Run the command."""
+    """Runs the command on the test's stack."""
     return command_on(stack_env, monkeypatch)
 
 
@@ -87,7 +87,7 @@ def command_on(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> 
 def put_letters(
     sqs: SQSClient, queue: LetterQueue, bodies: Sequence[str], *, reason: str = "SERVICE_BUSY", hours: float = 0
 ) -> None:
-    """Put letters on the queue as a worker does."""
+    """Send letters to the queue as a worker does."""
     since = datetime.now(UTC) - timedelta(hours=hours)
     for start in range(0, len(bodies), 10):
         said = [
@@ -104,7 +104,7 @@ def put_letters(
 
 
 def visible(sqs: SQSClient, url: str) -> list[str]:
-    """The bodies that anybody can receive at once."""
+    """The bodies of all visible messages."""
     return sorted(letter.body for letter in outcomes.dead_letters(sqs, url))
 
 
@@ -112,8 +112,8 @@ def body_of(number: int, task_type: str = "ADD_NODE_RESULT") -> str:
     return json.dumps({"taskType": task_type, "taskId": f"t-{number}", "payload": {"userId": "ada"}})
 
 
-def run_redrive(sqs: SQSClient, queue: LetterQueue, wanted: Wanted, **options: Any) -> Redriven:
-    *_, last = redrive(sqs, queue, wanted, **options)
+def run_redrive(sqs: SQSClient, queue: LetterQueue, wanted: LetterFilter, **options: Any) -> RedriveProgress:
+    *_, last = redrive_letters(sqs, queue, wanted, **options)
     return last
 
 
@@ -130,24 +130,24 @@ def test_a_list_is_complete_and_leaves_every_letter_visible(sqs: SQSClient, queu
     assert visible(sqs, queue.url) == sorted(bodies)
 
 
-def test_letters_are_extended_while_a_long_reading_lasts(
+def test_visibility_timeouts_are_extended_during_a_long_read(
     sqs: SQSClient, queue: LetterQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_letters(sqs, queue, [body_of(number) for number in range(6)])
-    monkeypatch.setattr(reading, "VISIBILITY_S", 2)
+    monkeypatch.setattr(reader, "VISIBILITY_S", 2)
     seen = []
 
-    with Reading(sqs, queue.url) as slow:
+    with LetterReader(sqs, queue.url) as slow:
         for letters in slow.batches(most=1):
             seen += [letter.message_id for letter in letters]
-            # Six times this is more than the letters' two seconds.
+            # Six times this is longer than the visibility timeout of two seconds.
             outcomes.wait_for(lambda: None, timeout_s=0.5)
         assert (len(seen), slow.missing) == (6, 0)
         assert len(set(seen)) == 6
         assert visible(sqs, queue.url) == []
 
 
-def test_a_reading_that_breaks_off_gives_its_letters_back_at_once(sqs: SQSClient, queue: LetterQueue) -> None:
+def test_a_read_that_is_interrupted_makes_its_letters_visible_at_once(sqs: SQSClient, queue: LetterQueue) -> None:
     put_letters(sqs, queue, ["a", "b"])
 
     def interrupted(seen: int) -> None:
@@ -155,7 +155,7 @@ def test_a_reading_that_breaks_off_gives_its_letters_back_at_once(sqs: SQSClient
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list_letters(sqs, queue, tell=interrupted)
+        list_letters(sqs, queue, on_progress=interrupted)
 
     assert visible(sqs, queue.url) == ["a", "b"]
 
@@ -167,7 +167,7 @@ def test_a_list_says_when_it_may_be_incomplete(sqs: SQSClient, queue: LetterQueu
     listed = dlq("list", "--queue", "results")
     as_json = json.loads(dlq("list", "--json", "--queue", "results").stdout)
 
-    assert "about 1 letters were in somebody else's hands" in listed.stderr
+    assert "about 1 letters were in flight elsewhere" in listed.stderr
     assert (as_json[0]["count"], as_json[0]["complete"]) == (1, False)
 
 
@@ -176,7 +176,7 @@ def test_only_what_matches_is_redriven_byte_for_byte_and_as_a_new_message(sqs: S
     put_letters(sqs, queue, ["young"])
     put_letters(sqs, queue, ["other reason"], reason="TIME_LIMIT", hours=2)
 
-    last = run_redrive(sqs, queue, Wanted("SERVICE_BUSY", older_than=timedelta(hours=1)))
+    last = run_redrive(sqs, queue, LetterFilter("SERVICE_BUSY", older_than=timedelta(hours=1)))
 
     assert (last.seen, last.matching, last.moved, last.undeleted) == (7, 5, 5, 0)
     assert visible(sqs, queue.url) == ["other reason", "young"]
@@ -188,7 +188,7 @@ def test_only_what_matches_is_redriven_byte_for_byte_and_as_a_new_message(sqs: S
 def test_a_redrive_by_task_and_type_has_a_limit_and_can_be_dry(sqs: SQSClient, queue: LetterQueue) -> None:
     bodies = [body_of(number % 2, "ADD_NODE_RESULT" if number < 6 else "GRAPH_SUMMARY_RESULT") for number in range(8)]
     put_letters(sqs, queue, bodies)
-    wanted = Wanted(task_id="t-1", task_type="ADD_NODE_RESULT")
+    wanted = LetterFilter(task_id="t-1", task_type="ADD_NODE_RESULT")
 
     assert run_redrive(sqs, queue, wanted, dry_run=True).matching == 3
     assert len(visible(sqs, queue.url)) == 8
@@ -207,7 +207,7 @@ def test_a_rate_is_kept_and_a_stop_ends_between_two_batches(sqs: SQSClient, queu
         reports += 1
         return reports >= 3
 
-    last = run_redrive(sqs, queue, Wanted("SERVICE_BUSY"), per_second=2, stopping=third_report)
+    last = run_redrive(sqs, queue, LetterFilter("SERVICE_BUSY"), per_second=2, stopping=third_report)
 
     assert last.moved in (2, 4)
     assert len(visible(sqs, queue.source_url)) == last.moved
@@ -251,10 +251,10 @@ def test_a_redrive_that_is_killed_half_way_and_repeated_loses_nothing(
     process.communicate()
 
     def all_moved() -> bool | None:
-        run_redrive(sqs, queue, Wanted("SERVICE_BUSY"))
+        run_redrive(sqs, queue, LetterFilter("SERVICE_BUSY"))
         return outcomes.is_empty(sqs, queue.url) or None
 
-    found(outcomes.wait_for(all_moved, timeout_s=PATIENCE_S), "the letters in the killed one's hands")
+    found(outcomes.wait_for(all_moved, timeout_s=PATIENCE_S), "the letters that the killed redrive had hidden")
     redriven = Counter(visible(sqs, queue.source_url))
     assert set(redriven) == set(bodies)
     assert redriven.total() - len(bodies) <= 10
@@ -272,8 +272,8 @@ def test_a_crash_between_sending_and_deleting_makes_a_repeat_of_that_batch_alone
     with monkeypatch.context() as patched:
         patched.setattr(sqs, "delete_message_batch", crash)
         with pytest.raises(SystemExit):
-            run_redrive(sqs, queue, Wanted("SERVICE_BUSY"))
-    run_redrive(sqs, queue, Wanted("SERVICE_BUSY"))
+            run_redrive(sqs, queue, LetterFilter("SERVICE_BUSY"))
+    run_redrive(sqs, queue, LetterFilter("SERVICE_BUSY"))
 
     redriven = Counter(visible(sqs, queue.source_url))
     assert set(redriven) == {body_of(number) for number in range(15)}
@@ -281,7 +281,7 @@ def test_a_crash_between_sending_and_deleting_makes_a_repeat_of_that_batch_alone
     assert visible(sqs, queue.url) == []
 
 
-def test_what_sqs_does_not_take_stays_a_letter(
+def test_what_sqs_refuses_stays_a_letter(
     stack_env: dict[str, str], queue: LetterQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sqs = sqs_client(stack_env)
@@ -295,14 +295,14 @@ def test_what_sqs_does_not_take_stays_a_letter(
         return {**answer, "Failed": [{"Id": one["Id"], "Code": "Busy", "SenderFault": False} for one in refused]}
 
     monkeypatch.setattr(sqs, "send_message_batch", take_one)
-    last = run_redrive(sqs, queue, Wanted("SERVICE_BUSY"))
+    last = run_redrive(sqs, queue, LetterFilter("SERVICE_BUSY"))
 
     assert (last.moved, last.refused, last.error) == (1, 1, "Busy: SQS says no more")
     assert visible(sqs, queue.source_url) == ["a"]
     assert visible(sqs, queue.url) == ["b"]
 
 
-def test_a_call_that_aws_refuses_is_told_in_a_line(dlq: Dlq, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_that_aws_refuses_is_one_line_of_text(dlq: Dlq, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SQS_RESULT_QUEUE_URL", f"{os.environ['SQS_RESULT_QUEUE_URL']}-not-there")
 
     refused = dlq("list")
@@ -333,13 +333,13 @@ def test_a_letter_that_sqs_moved_is_explained_and_keeps_its_own_attributes(
 
     assert count_by_reason(listing.letters) == {"UNEXPLAINED": 1, "INVALID_ENVELOPE": 1}
     assert "SQS moved it here" in next(one.error for one in listing.letters if one.task_id == "t-1")
-    assert "worked out" in dlq("show", "t-1", "--queue", "results").stdout
-    run_redrive(sqs, queue, Wanted("UNEXPLAINED"))
+    assert "inferred: the letter has no reason" in dlq("show", "t-1", "--queue", "results").stdout
+    run_redrive(sqs, queue, LetterFilter("UNEXPLAINED"))
     (redriven,) = outcomes.dead_letters(sqs, queue.source_url)
     assert (redriven.body, redriven.attributes) == (good, {"error": "of the sender"})
 
 
-def test_sqs_itself_moves_all_letters(sqs: SQSClient, queue: LetterQueue, dlq: Dlq) -> None:
+def test_a_move_task_moves_all_letters(sqs: SQSClient, queue: LetterQueue, dlq: Dlq) -> None:
     put_letters(sqs, queue, ["a", "b"])
 
     moved = dlq("redrive", "--all", "--native", "--queue", "results")
@@ -348,13 +348,11 @@ def test_sqs_itself_moves_all_letters(sqs: SQSClient, queue: LetterQueue, dlq: D
     assert visible(sqs, queue.source_url) == ["a", "b"]
 
 
-def test_a_move_by_sqs_is_cancelled_when_it_is_stopped(
-    sqs: SQSClient, queue: LetterQueue, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ctrl_c_cancels_a_move_task(sqs: SQSClient, queue: LetterQueue, capsys: pytest.CaptureFixture[str]) -> None:
     bodies = [body_of(number) for number in range(20)]
     put_letters(sqs, queue, bodies)
 
-    _move_natively(sqs, queue, 1, lambda: True)
+    follow_move(sqs, queue, 1, lambda: True)
 
     assert "CANCELLED" in capsys.readouterr().out
     assert sorted(visible(sqs, queue.url) + visible(sqs, queue.source_url)) == sorted(bodies)
@@ -395,12 +393,12 @@ def test_no_letter_is_deleted_before_it_is_on_the_disk(
 
     monkeypatch.setattr(os, "fsync", full)
     with (tmp_path / "letters.jsonl").open("wb") as file, pytest.raises(OSError, match="No space"):
-        list(export(sqs, queue, Wanted(), file, delete=True))
+        list(export_letters(sqs, queue, LetterFilter(), file, delete=True))
 
     assert visible(sqs, queue.url) == ["a"]
 
 
-def test_a_deleted_letter_leaves_a_note(sqs: SQSClient, queue: LetterQueue, dlq: Dlq, ai: AiServer) -> None:
+def test_a_deleted_letter_leaves_a_row(sqs: SQSClient, queue: LetterQueue, dlq: Dlq, ai: AiServer) -> None:
     put_letters(sqs, queue, [body_of(1), body_of(2)])
 
     assert dlq("delete", "t-1", "--because", " ", "--yes").exit_code == 2
@@ -410,9 +408,9 @@ def test_a_deleted_letter_leaves_a_note(sqs: SQSClient, queue: LetterQueue, dlq:
 
     assert deleted.exit_code == 0, deleted.output
     assert visible(sqs, queue.url) == [body_of(2)]
-    ((message_id, *note),) = ai.rows("SELECT message_id, task_id, user_id, reason, because FROM deleted_letters")
+    ((message_id, *recorded),) = ai.rows("SELECT message_id, task_id, user_id, reason, because FROM deleted_letters")
     assert message_id in deleted.stdout
-    assert note == ["t-1", "ada", "SERVICE_BUSY", "sent twice"]
+    assert recorded == ["t-1", "ada", "SERVICE_BUSY", "sent twice"]
     assert "No dead letter has the message, task" in str(dlq("show", "t-1").exception)
 
 
@@ -430,7 +428,7 @@ def test_an_id_with_several_letters_is_deleted_by_message_id_alone(
     assert [letter.message_id for letter in find_letters(sqs, queue, "t-1")] == [second.message_id]
 
 
-def test_a_dead_letter_queue_with_a_redrive_policy_of_its_own_is_warned_of(
+def test_a_redrive_policy_of_the_dead_letter_queue_is_warned_about(
     sqs: SQSClient, queue: LetterQueue, dlq: Dlq
 ) -> None:
     policy = json.dumps({"deadLetterTargetArn": queue.source_arn, "maxReceiveCount": 9})
@@ -439,24 +437,24 @@ def test_a_dead_letter_queue_with_a_redrive_policy_of_its_own_is_warned_of(
     listed = dlq("list", "--queue", "results")
 
     assert "has a redrive policy of its own" in listed.stderr
-    assert "after 9 of them" in listed.stderr
+    assert "after 9 receives" in listed.stderr
 
 
-def test_a_letter_is_shown_with_its_task_and_stack_and_redriven_once_its_document_is_mended(
+def test_a_letter_is_shown_with_its_task_and_stack_and_redriven_once_its_document_is_fixed(
     shared_ai: AiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dlq = command_on(dict(shared_ai.environment), monkeypatch)
     broken = b'{"nodes": [{"id": "a user\'s words"}]}'
     result = shared_ai.send(shared_ai.result("graph", documents={"resultS3Key": broken}))
     (key,) = result.documents
-    (mended,) = (data for name, data in shared_ai.result("graph").documents.items() if name.endswith("graph.json"))
+    (fixed,) = (data for name, data in shared_ai.result("graph").documents.items() if name.endswith("graph.json"))
     shared_ai.dead_letters(1)
     shared_ai.wait_until("SELECT 1 FROM task_attempts WHERE given_up")
 
     shown = dlq("show", result.task_id, "--diagnose").stdout
 
     assert "INVALID_DOCUMENT" in shown
-    assert "have the AI server write it anew" in shown
+    assert "have the AI server write it again" in shown
     assert f"is there: {len(broken)} bytes" in shown
     assert "Diagnosis: INVALID_DOCUMENT" in shown
     assert "dead letter   INVALID_DOCUMENT at attempt 1" in shown
@@ -468,7 +466,7 @@ def test_a_letter_is_shown_with_its_task_and_stack_and_redriven_once_its_documen
     assert as_json["body"] == result.body
     assert as_json["objects"] == [{"name": f"s3://{shared_ai.bucket}/{key}", "state": as_json["objects"][0]["state"]}]
 
-    shared_ai.s3.put_object(Bucket=shared_ai.bucket, Key=key, Body=mended)
+    shared_ai.s3.put_object(Bucket=shared_ai.bucket, Key=key, Body=fixed)
     assert "nothing is wrong with it" in dlq("show", result.task_id, "--diagnose").stdout
     assert "1 redriven" in dlq("redrive", "--task", result.task_id).stdout
     assert shared_ai.ended(result).status == "COMPLETED"

@@ -13,7 +13,7 @@ import pytest
 
 from graphnode.dev import outcomes
 from graphnode.dev.env_file import write_env_file
-from graphnode.operations.dead_letters import reading
+from graphnode.operations.dead_letters import reader
 from tests.docs.pages import PROJECT, RUN, Command, document, paths
 from tests.e2e.ai_server import AiServer
 from tests.e2e.terminal import Terminal, health_of
@@ -67,7 +67,7 @@ def place(tmp_path: Path, shared_ai: AiServer, monkeypatch: pytest.MonkeyPatch) 
         write_env_file(tmp_path / name, shared_ai.environment)
     monkeypatch.chdir(tmp_path)
     # LocalStack has one server: a poll need not wait for the others.
-    monkeypatch.setattr(reading, "WAIT_S", 0)
+    monkeypatch.setattr(reader, "WAIT_S", 0)
     with health_of(tmp_path, monkeypatch):
         yield tmp_path
     shared_ai.sqs.purge_queue(QueueUrl=shared_ai.environment["SQS_REQUEST_QUEUE_URL"])

@@ -14,7 +14,7 @@ from benchmarks.fcm_stub import FcmServer
 from graphnode.dev import outcomes
 from graphnode.dev.aws import dead_letter_url
 from graphnode.dev.samples import Result
-from graphnode.operations.dead_letters import reading
+from graphnode.operations.dead_letters import reader
 from graphnode.operations.dead_letters.advice import ADVICE
 from tests.docs.runbook import Chapter, Command, chapters
 from tests.e2e.ai_server import AiServer
@@ -240,7 +240,7 @@ LETTERS: dict[str, Situation] = {
 @pytest.fixture(autouse=True)
 def no_waits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """LocalStack has one server: a poll need not wait for the others. What is exported goes with the test."""
-    monkeypatch.setattr(reading, "WAIT_S", 0)
+    monkeypatch.setattr(reader, "WAIT_S", 0)
     monkeypatch.chdir(tmp_path)
 
 

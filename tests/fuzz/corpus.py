@@ -15,7 +15,7 @@ from typing import Any
 from graphnode.contract import object_keys
 from graphnode.contract.envelopes import ROUTES
 from graphnode.contract.schemas.examples import EXAMPLES
-from graphnode.operations.dead_letters.files import Line
+from graphnode.operations.dead_letters.letter_files import LetterRecord
 from graphnode.operations.dead_letters.letters import Letter
 from tests.fuzz.targets import NOON, TARGETS, Target
 
@@ -82,7 +82,7 @@ def _json(value: Any) -> bytes:
 def _letter_line(body: bytes) -> Any:
     said: Any = {"reason": {"DataType": "String", "StringValue": "PERMANENT"}}
     letter = Letter("m", body.decode(), said, "", 1, NOON, moved_by_sqs=False)
-    line = Line.of(letter, "results")
+    line = LetterRecord.of(letter, "results")
     return {name: getattr(line, name) for name in line.__struct_fields__} | {
         "attributes": {"reason": {"type": "String", "text": "PERMANENT"}},
         "sent_at": NOON.isoformat(),

@@ -11,7 +11,7 @@ import msgspec
 
 from graphnode.contract import documents, envelopes
 from graphnode.contract.requests import AnyRequest
-from graphnode.operations.dead_letters import files
+from graphnode.operations.dead_letters import letter_files
 from graphnode.sqs import queues
 
 #: What stands in a text's place until it is written: JSON that `json` would not write.
@@ -45,7 +45,7 @@ Mutate = Callable[[bytes, int], bytes]
 
 
 def _field_names() -> list[str]:
-    modules = (documents, envelopes, queues, files)
+    modules = (documents, envelopes, queues, letter_files)
     structs = [kind for module in modules for kind in vars(module).values() if isinstance(kind, msgspec.StructMeta)]
     structs += get_args(AnyRequest)
     names = {name for struct in structs for name in (*struct.__struct_encode_fields__, *struct.__struct_fields__)}

@@ -30,7 +30,7 @@ from graphnode.contract.decoding import (
     read_embeddings,
 )
 from graphnode.contract.documents import MAX_ID_LENGTH, FeaturesFile, GraphDocument
-from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE, Envelope, outline, to_message
+from graphnode.contract.envelopes import NOTIFICATION_QUEUE, REQUEST_QUEUE, RESULT_QUEUE, Envelope, outline, to_message
 from graphnode.contract.repairs import Warnings
 from graphnode.contract.requests import AnyRequest, checked, halves_of, message_of
 from graphnode.contract.task_ids import parse_task_id
@@ -48,8 +48,8 @@ from graphnode.errors import (
     UnknownTaskType,
     WrongOwner,
 )
-from graphnode.operations.dead_letters import files
-from graphnode.operations.dead_letters.letters import REQUEST_QUEUE, Letter, facts_of, outline_of
+from graphnode.operations.dead_letters.letter_files import LetterRecord, read_records
+from graphnode.operations.dead_letters.letters import Letter, letter_info, summarize
 from graphnode.requests.uploads import Location
 from graphnode.rules.add_node import merge_batch
 from graphnode.rules.features import match_embeddings
@@ -240,7 +240,7 @@ def asking(data: bytes) -> None:
 def notification(data: bytes) -> None:
     """The notification queue's bodies: Dramatiq's messages, in base64. Data that begin with { are put into it."""
     body = b64encode(data).decode() if data.startswith(b"{") else _text(data)
-    outline_of(body, NOTIFICATION_QUEUE)
+    summarize(body, NOTIFICATION_QUEUE)
     message = _accepted(lambda: dramatiq_messages.read(body), InvalidMessage)
     if message is not None:
         again = dramatiq_messages.read(b64encode(msgspec.json.encode(message)).decode())
@@ -284,10 +284,10 @@ def object_key(data: bytes) -> None:
 
 def letter_file(data: bytes) -> None:
     """Files of dead letters."""
-    lines = _accepted(lambda: list(files.read(io.BytesIO(data))), InvalidLetterFile)
-    for line in lines or []:
-        again = list(files.read(io.BytesIO(msgspec.json.encode(files.Line.of(line.letter(), line.queue)))))
-        same(again, [line], "a letter is not the same when it is written again")
+    records = _accepted(lambda: list(read_records(io.BytesIO(data))), InvalidLetterFile)
+    for record in records or []:
+        written = msgspec.json.encode(LetterRecord.of(record.letter(), record.queue))
+        same(list(read_records(io.BytesIO(written))), [record], "a letter is not the same when it is written again")
 
 
 def dead_letter(data: bytes) -> None:
@@ -301,9 +301,9 @@ def dead_letter(data: bytes) -> None:
     }
     for queue in (RESULT_QUEUE, NOTIFICATION_QUEUE, REQUEST_QUEUE):
         letter = Letter("m", _text(body), said, "r", 1, NOON, moved_by_sqs=len(said) % 2 == 1)  # type: ignore[arg-type]
-        facts = facts_of(letter, queue)
+        info = letter_info(letter, queue)
         # Letters of all times are sorted, and their age is told.
-        _ = NOON - facts.since
+        _ = NOON - info.since
 
 
 TARGETS: dict[str, Target] = {

@@ -1,4 +1,4 @@
-"""graphnode task: what is stored of a task's life, as text and as JSON."""
+"""`graphnode task`: a task's story, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from graphnode import cli
 from graphnode.contract.notifications import GraphCompleted
-from graphnode.operations.stories.reading import stories
+from graphnode.operations.stories.story import find_stories
 from graphnode.storage import failures, notifications, tasks
 from graphnode.storage.database import user_transaction
 from graphnode.storage.failures import Subject
@@ -34,7 +34,7 @@ def task(run: CliRunner, *arguments: str) -> Result:
 
 @pytest.fixture
 def life(storage: None) -> None:
-    """The life of task t1: asked for, failed once, done."""
+    """The life of task t1: requested, failed once, completed."""
     with user_transaction("ada"):
         tasks.register("t1", RESULT, user_id="ada", s3_keys=["in.json"])
         tasks.mark_published([Key("t1", RESULT)])
@@ -60,11 +60,11 @@ def life(storage: None) -> None:
 
 
 @pytest.mark.usefixtures("life")
-def test_a_tasks_life_is_told_in_its_order(run: CliRunner) -> None:
-    told = task(run, "t1")
+def test_a_tasks_life_is_shown_in_order(run: CliRunner) -> None:
+    result = task(run, "t1")
 
-    assert told.exit_code == 0
-    labels = [line[10:24].strip() for line in told.output.splitlines()[4:]]
+    assert result.exit_code == 0
+    labels = [line[10:24].strip() for line in result.output.splitlines()[4:]]
     assert labels == [
         "registered",
         "published",
@@ -76,11 +76,11 @@ def test_a_tasks_life_is_told_in_its_order(run: CliRunner) -> None:
         "told",
         "push",
     ]
-    assert max(map(len, told.output.splitlines())) <= 80
+    assert max(map(len, result.output.splitlines())) <= 80
 
 
 @pytest.mark.usefixtures("life")
-def test_as_json_it_is_all_that_is_stored_and_nothing_else(run: CliRunner) -> None:
+def test_as_json_it_is_all_that_is_stored(run: CliRunner) -> None:
     (story,) = json.loads(task(run, "t1", "--json").stdout)
 
     assert (story["task_id"], story["status"], story["warnings"]) == ("t1", "COMPLETED", {"self-loops": 3})
@@ -90,30 +90,28 @@ def test_as_json_it_is_all_that_is_stored_and_nothing_else(run: CliRunner) -> No
     assert story["registered_at"] <= story["published_at"] <= story["attempts"][0]["at"] <= story["finished_at"]
 
 
-def test_a_task_that_never_got_a_row_is_told_by_its_attempts(run: CliRunner) -> None:
+def test_a_task_without_a_row_is_shown_by_its_attempts(run: CliRunner) -> None:
     failures.give_up("m1", attempt=1, reason="INVALID_DOCUMENT", error="nodes: required", subject=SUBJECT)
 
-    told = task(run, "t1")
+    result = task(run, "t1")
 
-    assert told.exit_code == 0
-    assert "nothing of it is stored" in told.output
-    assert "INVALID_DOCUMENT at attempt 1: nodes: required" in told.output
+    assert result.exit_code == 0
+    assert "of ada: not stored" in result.output
+    assert "INVALID_DOCUMENT at attempt 1: nodes: required" in result.output
 
 
-def test_a_documents_id_means_its_halves(query: Query) -> None:
+def test_a_documents_id_finds_both_halves(query: Query) -> None:
     for half in ("block", "nonblock"):
         query("INSERT INTO tasks (task_id, task_type, user_id, status) VALUES (%s, 'X', 'ada', 'PENDING')", f"d_{half}")
 
-    assert sorted(story.task_id for story in stories("d")) == ["d_block", "d_nonblock"]
-    assert [story.task_id for story in stories("d_block")] == ["d_block"]
+    assert sorted(story.task_id for story in find_stories("d")) == ["d_block", "d_nonblock"]
+    assert [story.task_id for story in find_stories("d_block")] == ["d_block"]
 
 
 @pytest.mark.parametrize(("arguments", "output"), [((), ""), (("--json",), "[]\n")])
-def test_a_task_that_nobody_knows_is_told_so_with_exit_code_1(
-    run: CliRunner, arguments: tuple[str, ...], output: str
-) -> None:
-    told = task(run, "t9", *arguments)
+def test_an_unknown_task_ends_with_exit_code_1(run: CliRunner, arguments: tuple[str, ...], output: str) -> None:
+    result = task(run, "t9", *arguments)
 
-    assert told.exit_code == 1
-    assert told.stdout == output
-    assert "Nothing is known of task t9" in told.stderr
+    assert result.exit_code == 1
+    assert result.stdout == output
+    assert "Task t9 is unknown" in result.stderr

@@ -1,4 +1,4 @@
-"""What a letter's result would meet if it were redriven: its envelope, and the documents it names."""
+"""What a redrive of a result would meet: its envelope, and the documents that it names."""
 
 from __future__ import annotations
 
@@ -33,47 +33,51 @@ from graphnode.rules.microscope import graph_keys
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-#: What zlib takes for gzip. https://docs.python.org/3/library/zlib.html#zlib.decompress
+#: zlib's window bits for gzip. https://docs.python.org/3/library/zlib.html#zlib.decompress
 GZIP = 16 + zlib.MAX_WBITS
 
 Decode = Callable[[bytes], object]
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
-    """What was found: the reason why it would fail again, if it would, and a sentence."""
+    """The result of decoding a letter's envelope and documents.
+
+    Parameters:
+      reason: why the message would fail again; None if it would not.
+    """
 
     reason: str | None
     text: str
 
 
-class Found(msgspec.Struct, frozen=True):
-    """An object that a letter names, and whether it is there, in words."""
+class NamedObject(msgspec.Struct, frozen=True):
+    """An object that a letter names, and in words whether it exists."""
 
     name: str
     state: str
 
 
-def look_for(s3: S3Client, outline: Outline, *, bucket: str | None) -> list[Found]:
-    """Ask S3 for the objects that a letter names.
+def look_up_objects(s3: S3Client, body: Outline, *, bucket: str | None) -> list[NamedObject]:
+    """Ask S3 for the objects that a body names.
 
     Parameters:
-      bucket: the payload bucket; None: it is not known.
+      bucket: the payload bucket; None if it is unknown.
     """
-    bucket = outline.bucket or bucket
+    bucket = body.bucket or bucket
     return [
-        Found(f"s3://{bucket}/{key}", _state(s3, bucket, key))
+        NamedObject(f"s3://{bucket}/{key}", _state(s3, bucket, key))
         if bucket
-        else Found(key, "not looked for: set S3_PAYLOAD_BUCKET")
-        for key in outline.s3_keys
+        else NamedObject(key, "not looked for: set S3_PAYLOAD_BUCKET")
+        for key in body.s3_keys
     ]
 
 
 def diagnose(s3: S3Client, letter: Letter, *, bucket: str, largest_bytes: int) -> Diagnosis:
-    """Decode a result's envelope, and fetch and decode the documents without which it fails.
+    """Decode a result's envelope, and fetch and decode its required documents.
 
     Parameters:
       bucket: the payload bucket.
-      largest_bytes: the most that a document may have.
+      largest_bytes: the size limit of a document.
     """
     try:
         message = to_message(
@@ -95,7 +99,7 @@ def diagnose(s3: S3Client, letter: Letter, *, bucket: str, largest_bytes: int) -
 
 
 def _documents(envelope: Envelope[Any]) -> Iterator[tuple[str, Decode]]:
-    """The keys of the documents without which a result fails, and what decodes each."""
+    """The keys of a result's required documents, each with its decoder."""
     match envelope.payload:
         case GraphGenerationResult(status="COMPLETED", result_s3_key=str(key)):
             yield key, decode_graph
@@ -135,10 +139,8 @@ def _state(s3: S3Client, bucket: str, key: str) -> str:
             listed = s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
             return "something is there" if listed["KeyCount"] else "NOTHING IS THERE"
         head = s3.head_object(Bucket=bucket, Key=key)
-    except ClientError as error:
-        if error.response["Error"]["Code"] in ("404", "NoSuchKey", "NotFound"):
+    except (BotoCoreError, ClientError) as error:
+        if isinstance(error, ClientError) and error.response["Error"]["Code"] in ("404", "NoSuchKey", "NotFound"):
             return "IS NOT THERE"
-        return f"S3 does not say: {one_line(error)}"
-    except BotoCoreError as error:
         return f"S3 does not say: {one_line(error)}"
     return f"is there: {head['ContentLength']:,} bytes, of {head['LastModified']:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,4 +1,4 @@
-"""A dead letter as it is read: what it says, and what can be told of one that says nothing."""
+"""A dead letter as SQS delivers it, and what is known of it: reason, task, user, attempts, age."""
 
 from __future__ import annotations
 
@@ -19,13 +19,10 @@ from graphnode.sqs.dead_letter import ATTRIBUTES, shorten
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageAttributeValueOutputTypeDef, MessageTypeDef
 
-#: The queue of requests, beside the two that the worker consumes.
-REQUEST_QUEUE = "requests"
-
-#: Characters that are kept of an ID or a type: a body that breaks the contract may hold a megabyte of it.
+#: The longest ID or type that is kept, in characters: a body that breaks the contract may have one of a megabyte.
 LONGEST_NAME = 400
 
-#: Characters that are kept of an error's first line.
+#: The longest first line of an error that is kept, in characters.
 LONGEST_LINE = 300
 
 
@@ -34,9 +31,9 @@ class Letter(NamedTuple):
 
     Parameters:
       attributes: its message attributes.
-      received: how often it was received, this time included (SQS's ApproximateReceiveCount).
-      sent_at: when it was put on the queue; of one that SQS moved, when it was first sent.
-      moved_by_sqs: whether a redrive policy put it there, and not a worker.
+      received: SQS's ApproximateReceiveCount, this receive included.
+      sent_at: when it was sent to the dead-letter queue; if SQS moved it there, when it was first sent.
+      moved_by_sqs: whether a redrive policy put it there, not a worker.
     """
 
     message_id: str
@@ -48,17 +45,17 @@ class Letter(NamedTuple):
     moved_by_sqs: bool
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a list says of a letter.
+class LetterInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a letter says, without its body.
 
     Parameters:
       queue: `results`, `notifications` or `requests`.
-      stated: whether the letter itself gives its reason; if not, it was worked out from the body.
+      stated: whether a worker wrote the reason; if not, it was inferred from the body.
       error: its first line.
-      task_type: the envelope's; of the worker's own messages, the actor.
-      attempts: after how many a worker gave it up; None: no worker says.
-      received: how often it was received, this look included.
-      since: when it became a dead letter; of one that SQS moved, when it was first sent.
+      task_type: the envelope's task type; of the worker's own messages, the actor's name.
+      attempts: how many a worker made; None if no worker wrote it.
+      received: SQS's receive count, this receive included.
+      since: when it became a dead letter; if SQS moved it, when it was first sent.
     """
 
     queue: str
@@ -77,26 +74,26 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     body_bytes: int
 
 
-class Wanted(NamedTuple):
-    """Which letters are meant: those that match all that is given."""
+class LetterFilter(NamedTuple):
+    """Conditions on a letter; None matches every letter."""
 
     reason: str | None = None
     task_id: str | None = None
     task_type: str | None = None
     older_than: timedelta | None = None
 
-    def matches(self, facts: Facts, *, now: datetime) -> bool:
-        """Whether this letter is meant."""
+    def matches(self, info: LetterInfo, *, now: datetime) -> bool:
+        """Whether a letter meets all conditions."""
         return (
-            (self.reason is None or self.reason == facts.reason)
-            and (self.task_id is None or self.task_id == facts.task_id)
-            and (self.task_type is None or self.task_type == facts.task_type)
-            and (self.older_than is None or now - facts.since >= self.older_than)
+            self.reason in (None, info.reason)
+            and self.task_id in (None, info.task_id)
+            and self.task_type in (None, info.task_type)
+            and (self.older_than is None or now - info.since >= self.older_than)
         )
 
 
-def letter_of(message: MessageTypeDef) -> Letter:
-    """A letter from what ReceiveMessage says, asked for all attributes of both kinds."""
+def letter_from_sqs(message: MessageTypeDef) -> Letter:
+    """A letter from a message of ReceiveMessage, received with all attributes of both kinds."""
     system: Mapping[str, str] = message.get("Attributes", {})  # type: ignore[assignment]
     return Letter(
         message_id=message["MessageId"],
@@ -109,38 +106,39 @@ def letter_of(message: MessageTypeDef) -> Letter:
     )
 
 
-def facts_of(letter: Letter, queue: str) -> Facts:
-    """What is known of a letter from itself.
+def letter_info(letter: Letter, queue: str) -> LetterInfo:
+    """What a letter's attributes and body say.
 
     Parameters:
       queue: `results`, `notifications` or `requests`.
     """
     said = {name: value["StringValue"] for name, value in letter.attributes.items() if "StringValue" in value}
-    # A worker's letter is sent. On one that SQS moved, a reason is of an earlier death: a move task had kept it.
-    stated = "reason" in said and not letter.moved_by_sqs
-    reason, error = (said["reason"], said.get("error", "")) if stated else worked_out(letter, queue)
-    found = outline_of(letter.body, queue)
-    task_id = found.task_id or (said.get("task_id") if stated else None)
-    return Facts(
+    # A letter that SQS moved may have a reason from an earlier redrive by a move task, which keeps attributes.
+    is_stated = "reason" in said and not letter.moved_by_sqs
+    if not is_stated:
+        said = dict(zip(("reason", "error"), infer_reason(letter, queue), strict=True))
+    body = summarize(letter.body, queue)
+    task_id = body.task_id or said.get("task_id")
+    return LetterInfo(
         queue=queue,
         message_id=letter.message_id,
-        reason=reason,
-        stated=stated,
-        error=shorten(next(iter(error.strip().splitlines()), ""), LONGEST_LINE),
+        reason=said["reason"],
+        stated=is_stated,
+        error=shorten(next(iter(said.get("error", "").strip().splitlines()), ""), LONGEST_LINE),
         task_id=_short(task_id),
-        task_type=_short(found.task_type or (said.get("task_type") if stated else None)),
-        user_id=_short(found.user_id or (parse_task_id(task_id).user_id if task_id else None)),
-        notification_id=_short(found.notification_id),
-        attempts=_number(said.get("attempt")) if stated else None,
+        task_type=_short(body.task_type or said.get("task_type")),
+        user_id=_short(body.user_id or (parse_task_id(task_id).user_id if task_id else None)),
+        notification_id=_short(body.notification_id),
+        attempts=_number(said.get("attempt")),
         received=letter.received,
-        since=(_moment(said.get("failed_at")) if stated else None) or letter.sent_at,
-        worker=said.get("worker") if stated else None,
+        since=_time(said.get("failed_at")) or letter.sent_at,
+        worker=said.get("worker"),
         body_bytes=len(letter.body.encode(errors="surrogatepass")),
     )
 
 
-def worked_out(letter: Letter, queue: str) -> tuple[str, str]:
-    """The reason and the error of a letter that has none: those of decoding it, if that fails."""
+def infer_reason(letter: Letter, queue: str) -> tuple[str, str]:
+    """Reason and error of a letter that no worker wrote: what decoding its body raises, or UNEXPLAINED."""
     try:
         if queue == RESULT_QUEUE:
             to_message(letter.body, message_id=letter.message_id, sent_at=letter.sent_at, receive_count=letter.received)
@@ -151,28 +149,30 @@ def worked_out(letter: Letter, queue: str) -> tuple[str, str]:
     return UNEXPLAINED, "it was put here without a reason"
 
 
-def outline_of(body: str, queue: str) -> Outline:
-    """What a body names, as far as it can be read."""
+def summarize(body: str, queue: str) -> Outline:
+    """The IDs and the type in a body, as far as it can be decoded."""
     if queue != NOTIFICATION_QUEUE:
         return outline(body)
     try:
         message = dramatiq_messages.read(body)
     except InvalidMessage:
         return Outline()
-    named = message.kwargs.get("notification_id")
-    return Outline(task_type=message.actor_name, notification_id=named if isinstance(named, str) else None)
+    notification_id = message.kwargs.get("notification_id")
+    return Outline(
+        task_type=message.actor_name, notification_id=notification_id if isinstance(notification_id, str) else None
+    )
 
 
-def without_ours(letter: Letter) -> dict[str, MessageAttributeValueOutputTypeDef]:
-    """The attributes that a letter had before it was one: all but the reason and what came with it."""
+def sender_attributes(letter: Letter) -> dict[str, MessageAttributeValueOutputTypeDef]:
+    """The attributes of the original message: without those that a worker added."""
     if "reason" not in letter.attributes:
         return dict(letter.attributes)
     return {name: value for name, value in letter.attributes.items() if name not in ATTRIBUTES}
 
 
-def count_by_reason(letters: Iterable[Facts]) -> Counter[str]:
-    """How many letters there are of each reason."""
-    return Counter(facts.reason for facts in letters)
+def count_by_reason(letters: Iterable[LetterInfo]) -> Counter[str]:
+    """The number of letters by reason."""
+    return Counter(info.reason for info in letters)
 
 
 def _short(name: str | None) -> str | None:
@@ -183,9 +183,9 @@ def _number(text: str | None) -> int | None:
     return int(text) if text and text.isdecimal() else None
 
 
-def _moment(text: str | None) -> datetime | None:
+def _time(text: str | None) -> datetime | None:
     try:
-        moment = datetime.fromisoformat(text or "")
+        time = datetime.fromisoformat(text or "")
     except ValueError:
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -1,7 +1,6 @@
-"""Putting dead letters back on their queue: first the message is sent, then its letter is deleted.
+"""Redriving dead letters: each message is sent to its source queue first, then its letter is deleted.
 
-A crash in between leaves both. Then the message is handled, and the letter can be redriven once more: a repeat, which
-the task's row makes harmless.
+A crash in between leaves both. The letter may be redriven again: the task's row makes the repeat harmless.
 """
 
 from __future__ import annotations
@@ -11,29 +10,29 @@ from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from graphnode.operations.dead_letters.letters import Letter, Wanted, facts_of, without_ours
-from graphnode.operations.dead_letters.reading import LetterQueue, Reading
-from graphnode.operations.dead_letters.sending import Outgoing, send
-from graphnode.sqs.queues import BATCH_ENTRIES as BATCH
+from graphnode.operations.dead_letters.letters import Letter, LetterFilter, letter_info, sender_attributes
+from graphnode.operations.dead_letters.reader import LetterQueue, LetterReader
+from graphnode.operations.dead_letters.sender import OutgoingMessage, send_messages
+from graphnode.sqs.queues import BATCH_ENTRIES
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-#: The longest time between two reports, in seconds.
+#: Seconds between two reports while the rate limit delays the next batch.
 REPORT_S = 0.5
 
 
-class Redriven(NamedTuple):
-    """How far a redrive is.
+class RedriveProgress(NamedTuple):
+    """How far a redrive is, as numbers of letters.
 
     Parameters:
       seen: letters that were read.
-      matching: those of them that are meant, as far as the limit goes.
-      moved: those that are on their queue again; in a dry run none.
-      refused: those that SQS did not take; they stay letters.
-      undeleted: those that are on their queue and are letters still: another redrive would repeat them.
-      missing: letters that SQS says there are and did not give, about; at the end.
-      not_released: letters that stay hidden for up to VISIBILITY_S; at the end.
+      matching: those that match the filter, up to the limit.
+      moved: those that were sent; 0 in a dry run.
+      refused: those that SQS refused; they stay letters.
+      undeleted: those that were sent and could not be deleted; another redrive would repeat them.
+      missing: about how many more SQS counted; in the last report.
+      not_released: those that stay hidden for up to VISIBILITY_S; in the last report.
       error: why SQS refused the last one.
     """
 
@@ -47,40 +46,38 @@ class Redriven(NamedTuple):
     error: str | None = None
 
 
-def redrive(
+def redrive_letters(
     sqs: SQSClient,
     queue: LetterQueue,
-    wanted: Wanted,
+    wanted: LetterFilter,
     *,
     limit: int | None = None,
     per_second: float | None = None,
     dry_run: bool = False,
     stopping: Callable[[], bool] = lambda: False,
-) -> Generator[Redriven, None, None]:
-    """Put the letters that are meant back on their queue, and say after each batch how far it is.
+) -> Generator[RedriveProgress, None, None]:
+    """Send the letters that match to their source queue; yields the progress after each batch.
 
-    Bodies are sent byte for byte, without what a worker wrote beside them: to SQS they are new messages, with all their
-    attempts before them. All other letters are visible again when the iterator ends, or is closed; called again, it
-    goes on with what is left.
+    Bodies are sent byte for byte, without the attributes that a worker added. SQS counts receives from 1 again. When
+    the iterator ends or is closed, all other letters are visible; another call continues with them.
 
     Parameters:
-      wanted: which letters.
-      limit: the most that are moved.
-      per_second: the most that are moved in a second.
-      dry_run: count them only.
-      stopping: asked after each report whether to end there.
+      limit: the largest number of letters to send.
+      per_second: the largest number of letters to send in a second.
+      dry_run: count the letters, send none.
+      stopping: called after each report: whether to stop.
     """
     now, started = datetime.now(UTC), time.monotonic()
-    done = Redriven()
-    most = BATCH if per_second is None else max(1, min(BATCH, int(per_second)))
-    with Reading(sqs, queue.url) as reading:
-        for letters in reading.batches(most=most):
-            meant = [each for each in letters if wanted.matches(facts_of(each, queue.name), now=now)]
+    done = RedriveProgress()
+    most = BATCH_ENTRIES if per_second is None else max(1, min(BATCH_ENTRIES, int(per_second)))
+    with LetterReader(sqs, queue.url) as reader:
+        for letters in reader.batches(most=most):
+            matching = [letter for letter in letters if wanted.matches(letter_info(letter, queue.name), now=now)]
             if limit is not None:
-                meant = meant[: limit - done.matching]
-            done = done._replace(seen=reading.seen, matching=done.matching + len(meant))
+                matching = matching[: limit - done.matching]
+            done = done._replace(seen=reader.seen, matching=done.matching + len(matching))
             if not dry_run:
-                done = _move(sqs, queue, reading, meant, done)
+                done = _move(sqs, queue, reader, matching, done)
             yield done
             if stopping() or (limit is not None and done.matching >= limit):
                 break
@@ -88,24 +85,25 @@ def redrive(
                 per_second and not stopping() and (ahead := done.moved / per_second - (time.monotonic() - started)) > 0
             ):
                 time.sleep(min(ahead, REPORT_S))
-                reading.keep()
+                reader.keep()
                 yield done
         else:
-            done = done._replace(missing=reading.missing)
-    yield done._replace(not_released=reading.not_released)
+            done = done._replace(missing=reader.missing)
+    yield done._replace(not_released=reader.not_released)
 
 
-def _move(sqs: SQSClient, queue: LetterQueue, reading: Reading, letters: list[Letter], done: Redriven) -> Redriven:
-    """Send letters to their queue and delete those that SQS has taken."""
-    ours = [letter for letter in letters if reading.is_ours(letter)]
+def _move(
+    sqs: SQSClient, queue: LetterQueue, reader: LetterReader, letters: list[Letter], done: RedriveProgress
+) -> RedriveProgress:
+    """Send letters to their source queue, and delete those that SQS accepted."""
+    ours = [letter for letter in letters if reader.is_ours(letter)]
     if not ours:
         return done
-    sent = send(
-        sqs, queue.source_url, [Outgoing(letter.message_id, letter.body, without_ours(letter)) for letter in ours]
-    )
-    undeleted = reading.delete([letter for letter in ours if letter.message_id in sent.taken])
+    messages = [OutgoingMessage(letter.message_id, letter.body, sender_attributes(letter)) for letter in ours]
+    sent = send_messages(sqs, queue.source_url, messages)
+    undeleted = reader.delete([letter for letter in ours if letter.message_id in sent.accepted])
     return done._replace(
-        moved=done.moved + len(sent.taken),
+        moved=done.moved + len(sent.accepted),
         refused=done.refused + len(sent.refused),
         undeleted=done.undeleted + len(undeleted),
         error=next(iter(sent.refused.values()), done.error),

@@ -1,1 +1,1 @@
-"""The story of a task: read from the database, told line by line."""
+"""The story of a task: what is stored of its life, and the timeline of it."""
