@@ -1,6 +1,7 @@
-"""Everything that is set from outside: the environment, read once, checked as a whole.
+"""Everything that is set from outside: the environment, read once, all faults reported together.
 
-A field's metadata is its documentation: what it is, and what is expected when it is wrong.
+A setting is one field of `Settings`. Its type says which values are right, and what is expected where one is wrong. The
+text below it goes to docs/settings.md: first what the setting does, then when to set it, and to what.
 """
 
 from __future__ import annotations
@@ -8,16 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, field
+from msgspec.structs import FieldInfo, fields
 
 from graphnode.contract import object_keys, timeouts
 from graphnode.contract.envelopes import NOTIFICATION_QUEUE, REQUEST_QUEUE, RESULT_QUEUE
 from graphnode.errors import SettingsError
 
-#: The prefix of this project's own settings; all other names are the existing deployment's.
+#: The prefix of this project's own settings; the other names are the existing deployment's.
 OWN_PREFIX = "GRAPHNODE_"
 
 #: The setting that has a queue's URL, by the queue's name.
@@ -27,22 +29,29 @@ QUEUE_URLS: Mapping[str, str] = {
     REQUEST_QUEUE: "SQS_REQUEST_QUEUE_URL",
 }
 
-#: Settings whose value is never shown.
+#: Variables whose value is never shown.
 SECRETS = frozenset(
     {"DATABASE_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "FIREBASE_CREDENTIALS_JSON", "SENTRY_DSN"}
 )
 
-#: Variables with our prefix that are read elsewhere: by the development stack, before there is a deployment.
-FOREIGN_SETTINGS = frozenset({"GRAPHNODE_LOCALSTACK_PYTHON"})
-
-Url = Annotated[str, Meta(pattern=r"^https?://[^\s/]+", description="a URL such as https://host:port")]
-QueueUrl = Annotated[
-    str,
-    Meta(
-        pattern=r"^https?://[^\s/]+/.*[A-Za-z0-9_-]+$",
-        description="a queue's URL such as https://sqs.REGION.amazonaws.com/ACCOUNT/NAME",
+#: Variables that this program does not read itself, or only on a developer's machine: who reads them, and what for.
+OTHERS: Mapping[str, str] = {
+    "AWS_ACCESS_KEY_ID": "boto3: credentials. Prefer a role of the machine or the task, which needs no variable",
+    "AWS_SECRET_ACCESS_KEY": "boto3: the same",
+    "AWS_SESSION_TOKEN": "boto3: the same, for temporary credentials",
+    "dramatiq_prom_port": "Dramatiq: switches metrics on ([metrics.md](metrics.md#scraping))",
+    "dramatiq_prom_host": "Dramatiq: the address on which they are served",
+    "dramatiq_prom_db": "Dramatiq: the directory that the processes of a command share for them",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": (
+        "OpenTelemetry: switches traces on ([metrics.md](metrics.md#traces)); so does "
+        "`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`. Its other variables work as well"
     ),
-]
+    "SENTRY_ENVIRONMENT": "Sentry's SDK: the environment that its reports name",
+    "GRAPHNODE_LOCALSTACK_PYTHON": (
+        "`graphnode dev` and `demo`: the Python of LocalStack's environment, where `make install` has not made it"
+    ),
+}
+
 DatabaseUrl = Annotated[
     str,
     Meta(
@@ -51,76 +60,226 @@ DatabaseUrl = Annotated[
     ),
 ]
 AwsRegion = Annotated[str, Meta(pattern=r"^[a-z]{2,}(-[a-z]+)+-\d+$", description="an AWS region such as eu-central-1")]
-LogFormat = Annotated[Literal["json", "console"], Meta(description="json or console")]
-LogLevel = Annotated[Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")]
-Port = Annotated[int, Meta(ge=1, le=65_535, description="a port to serve health on (not set: it is not served)")]
 Bucket = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="an S3 bucket's name")]
-PollWait = Annotated[int, Meta(ge=1, le=20, description="1 to 20 seconds (how long a poll waits for messages)")]
-PollGrace = Annotated[
-    float, Meta(ge=0, le=30, description="0 to 30 seconds (how long a stop waits for the poll in progress)")
+Url = Annotated[str, Meta(pattern=r"^https?://[^\s/]+", description="a URL such as https://host:port")]
+QueueUrl = Annotated[
+    str,
+    Meta(
+        pattern=r"^https?://[^\s/]+/.*[A-Za-z0-9_-]+$",
+        description="a queue's URL such as https://sqs.REGION.amazonaws.com/ACCOUNT/NAME",
+    ),
 ]
-ShutdownTimeout = Annotated[
-    float, Meta(ge=0, le=900, description="0 to 900 seconds (how long a stop waits for running messages)")
+FcmUrl = Annotated[Url, Meta(description="a URL such as https://host:port (in place of FCM's own)")]
+FirebaseKey = Annotated[
+    str, Meta(pattern=r"^\s*\{", description="a Firebase service account's key, the JSON text itself")
+]
+KeyFile = Annotated[str, Meta(description="the path of a Firebase service account's key file")]
+KeyPrefixes = Annotated[
+    str,
+    Meta(
+        pattern=object_keys.PATTERN,
+        description="prefixes of S3 keys, each with / at its end, such as graph/{user_id}/,summary/{user_id}/ "
+        "(a result that names another key is refused; not set: it may name any)",
+    ),
+]
+Port = Annotated[int, Meta(ge=1, le=65_535, description="a port to serve health on (not set: it is not served)")]
+SentryDsn = Annotated[
+    str,
+    Meta(
+        pattern=r"^https?://[^\s@/]+@[^\s/]+/\S+$",
+        description="a Sentry DSN such as https://KEY@HOST/PROJECT (where errors are reported)",
+    ),
+]
+TaskTimeout = Annotated[
+    str,
+    Meta(
+        pattern=timeouts.PATTERN,
+        description="a duration such as 2h, 90m or 1d, and others for single types: 2h,ADD_NODE=30m "
+        "(after so long without news a task has failed)",
+    ),
 ]
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One deployment's settings. Own settings are named here without their prefix `GRAPHNODE_`."""
+class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings that one kind of process reads: some of the fields of `Settings`, which says how each is checked."""
 
-    database_url: DatabaseUrl
-    aws_region: AwsRegion
-    sqs_result_queue_url: QueueUrl
-    sqs_notification_queue_url: QueueUrl
-    s3_payload_bucket: Bucket
-    sqs_request_queue_url: QueueUrl | None = None
-    aws_endpoint_url: Url | None = None
-    firebase_credentials_json: (
-        Annotated[
-            str,
-            Meta(pattern=r"^\s*\{", description="a Firebase service account's key, the JSON text itself"),
-        ]
-        | None
-    ) = None
-    google_application_credentials: (
-        Annotated[str, Meta(description="the path of a Firebase service account's key file")] | None
-    ) = None
-    sentry_dsn: (
-        Annotated[
-            str,
-            Meta(
-                pattern=r"^https?://[^\s@/]+@[^\s/]+/\S+$",
-                description="a Sentry DSN such as https://KEY@HOST/PROJECT (where errors are reported)",
-            ),
-        ]
-        | None
-    ) = None
+    def __repr__(self) -> str:
+        """Never the values: some are secrets, and a repr ends up in logs."""
+        return f"{type(self).__name__}(…)"
+
+
+class Settings(ProcessSettings, frozen=True, kw_only=True, rename=lambda name: OWN_PREFIX + name.upper()):
+    """A worker's settings, in the order of docs/settings.md. The other kinds of process read a part of them."""
+
+    database_url: DatabaseUrl = field(name="DATABASE_URL")
+    """PostgreSQL, where results are stored. A process opens at most two connections more than it has threads.
+
+    Give the worker a database user of its own, in the role `graphnode_worker` ([security.md](security.md)), and set
+    `sslmode=verify-full` where the network is not yours. Behind PgBouncer, leave out `options=`
+    ([scale.md](scale.md#pgbouncer)).
+    """
+
+    aws_region: AwsRegion = field(name="AWS_REGION")
+    """The region of the queues and of the bucket.
+
+    To their region, wherever the worker runs; `graphnode doctor` finds a queue in another region. See also
+    `AWS_ENDPOINT_URL`.
+    """
+
+    aws_endpoint_url: Url | None = field(default=None, name="AWS_ENDPOINT_URL")
+    """A server for SQS and S3 in place of AWS's own.
+
+    For LocalStack. Leave it unset in production. See also `AWS_REGION`.
+    """
+
+    sqs_result_queue_url: QueueUrl = field(name="SQS_RESULT_QUEUE_URL")
+    """The queue on which the AI server announces its results. It must have a dead-letter queue.
+
+    Its `maxReceiveCount` should be three times `GRAPHNODE_MAX_ATTEMPTS` or more
+    ([broker.md](broker.md#what-can-be-set)).
+    """
+
+    sqs_notification_queue_url: QueueUrl = field(name="SQS_NOTIFICATION_QUEUE_URL")
+    """The queue of the worker's own messages: which notification to push now. It must have a dead-letter queue.
+
+    Nobody else may read it or write to it: never share it with another deployment. See also `GRAPHNODE_SWEEP_INTERVAL`.
+    """
+
+    sqs_request_queue_url: QueueUrl | None = field(default=None, name="SQS_REQUEST_QUEUE_URL")
+    """The queue of requests for the AI server. A worker does not use it: `graphnode request` and the API server write
+    to it, the stand-in AI server reads it, `graphnode status`, `doctor` and `dlq` look at it.
+
+    Where these commands run. It must not be the result queue.
+    """
+
+    s3_payload_bucket: Bucket = field(name="S3_PAYLOAD_BUCKET")
+    """The bucket of the documents that results name.
+
+    Documents are read from this bucket, whatever bucket a result names. See also `GRAPHNODE_S3_ALLOWED_PREFIXES`.
+    """
 
     visibility_timeout: Annotated[
-        int, Meta(ge=2, le=43_200, description="2 to 43200 seconds (how long a message in hand stays ours)")
+        int, Meta(ge=2, le=43_200, description="2 to 43200 seconds (how long a message in flight stays ours)")
     ] = 60
-    poll_wait: PollWait = 20
-    poll_grace: PollGrace = 20.0
-    shutdown_timeout: ShutdownTimeout = 25.0
+    """How long SQS hides a message in flight from other receivers. The heartbeat extends it before half of it is over;
+    the messages of a killed worker come back within it.
+
+    Longer where SQS often answers slowly. Below 20 seconds, one slow call is enough to lose the messages in flight to
+    another receiver. See also `GRAPHNODE_MAX_ATTEMPTS`.
+    """
+
+    poll_wait: Annotated[int, Meta(ge=1, le=20, description="1 to 20 seconds (how long a poll waits for messages)")] = (
+        20
+    )
+    """How long SQS keeps a poll open when there are no messages.
+
+    Leave it at SQS's maximum: shorter polls mean more calls, and each call costs money. 1 makes stops quick while you
+    develop. See also `GRAPHNODE_POLL_GRACE`.
+    """
+
+    poll_grace: Annotated[
+        float, Meta(ge=0, le=30, description="0 to 30 seconds (how long a stop waits for the poll in progress)")
+    ] = 20.0
+    """How long a stop waits for a poll in progress. SQS may have given it messages already; without the wait they would
+    be hidden for a whole visibility timeout.
+
+    Keep it at `GRAPHNODE_POLL_WAIT` or more. Whoever sends SIGTERM must wait longer than this and
+    `GRAPHNODE_SHUTDOWN_TIMEOUT` together before SIGKILL: ECS's `stopTimeout`, Compose's `stop_grace_period`.
+    """
+
+    shutdown_timeout: Annotated[
+        float, Meta(ge=0, le=900, description="0 to 900 seconds (how long a stop waits for running messages)")
+    ] = 25.0
+    """How long a stop waits for running messages. After that they are interrupted and go back to their queue at once;
+    no attempt is counted.
+
+    Longer where big graphs are stored; [deploy/cloudformation.yml](../deploy/cloudformation.yml) sets 90 seconds. See
+    also `GRAPHNODE_POLL_GRACE`.
+    """
+
     max_attempts: Annotated[
-        int,
-        Meta(ge=1, le=100, description="a number from 1 to 100 (attempts before a message is a dead letter)"),
+        int, Meta(ge=1, le=100, description="a number from 1 to 100 (attempts before a message is a dead letter)")
     ] = 8
+    """After so many failed attempts a message becomes a dead letter. Deliveries that a stop or an outage gave back do
+    not count; after a permanent error it becomes one at once.
+
+    Higher where a document may reach S3 long after its message. Raise the queues' `maxReceiveCount` with it. See also
+    `GRAPHNODE_BACKOFF_MIN` and `GRAPHNODE_BACKOFF_MAX`.
+    """
+
     backoff_min: Annotated[float, Meta(ge=0.1, le=900, description="0.1 to 900 seconds (the first back-off)")] = 5.0
+    """The longest back-off after the first failed attempt; it doubles with each further one. The real back-off is a
+    random time up to it, so that retries spread out. Pushes that FCM refuses are retried the same way.
+
+    Seldom. A much shorter one uses up the attempts before the fault has healed. See also `GRAPHNODE_BACKOFF_MAX` and
+    `GRAPHNODE_MAX_ATTEMPTS`.
+    """
+
     backoff_max: Annotated[
         float, Meta(ge=0.1, le=36_000, description="0.1 to 36000 seconds (the longest back-off)")
     ] = 900.0
+    """No back-off is longer. Eight attempts that begin with 5 seconds do not reach it.
+
+    With more attempts, to have them at least this often. See also `GRAPHNODE_BACKOFF_MIN` and `GRAPHNODE_MAX_ATTEMPTS`.
+    """
+
     max_document_bytes: Annotated[
         int, Meta(ge=1024, description="a number of bytes, at least 1024 (the largest document that is decoded whole)")
     ] = 64 << 20
+    """A larger document is not read, and its message becomes a dead letter (`DOCUMENT_TOO_LARGE`). For a compressed
+    document the uncompressed size counts.
+
+    Higher when such dead letters are valid results, and the machine has ten times their size as memory. See also
+    `GRAPHNODE_DOCUMENT_MEMORY` and `GRAPHNODE_MAX_FEATURES_BYTES`.
+    """
+
     max_features_bytes: Annotated[
         int, Meta(ge=1024, description="a number of bytes, at least 1024 (the largest features file that is streamed)")
     ] = 4 << 30
+    """The same for files of features, which are streamed: their size costs time, not memory. With a larger file the
+    graph is stored without embeddings.
+
+    Seldom: 10,000 nodes are about 80 MB. See also `GRAPHNODE_MAX_DOCUMENT_BYTES`.
+    """
+
     document_memory: Annotated[
         int,
         Meta(
             ge=1 << 20, description="a number of bytes, at least 1048576 (for all big documents in a process at a time)"
         ),
     ] = 640 << 20
+    """The memory for all documents over 1 MiB that a process works on at a time, counted as ten bytes for a byte of
+    JSON. A document for which there is no room waits in flight; nothing fails.
+
+    To the memory that each process of a machine may use, minus its memory when idle. More lets big documents run side
+    by side ([broker.md](broker.md#how-a-message-lives)). See also `GRAPHNODE_MAX_DOCUMENT_BYTES`.
+    """
+
+    s3_allowed_prefixes: KeyPrefixes | None = None
+    """A result that names a key below none of these is refused (`FORBIDDEN_KEY`); `{user_id}` is the result's user.
+
+    In production, to where your AI server writes: without it a result may name any key of the bucket, also
+    another user's ([security.md](security.md#what-the-worker-does)). See also `S3_PAYLOAD_BUCKET`.
+    """
+
+    task_timeout: TaskTimeout = "2h"
+    """After so long without news a task is FAILED, and its user gets a notification. A result that comes later still
+    counts.
+
+    To a time that your AI server never needs; by task type if they differ much ([requests.md](requests.md)). See also
+    `GRAPHNODE_SWEEP_INTERVAL`.
+    """
+
+    sweep_interval: Annotated[
+        float, Meta(ge=0.1, le=3600, description="0.1 to 3600 seconds (between two looks for what is due)")
+    ] = 30.0
+    """How often each process looks for what is due: pushes to retry, tasks without news, its own row in `workers`. Each
+    interval is up to half longer or shorter, at random.
+
+    Seldom. Where hundreds of processes run, a longer one spares the database. See also `GRAPHNODE_TASK_TIMEOUT` and
+    `GRAPHNODE_PUSH_MAX_AGE`.
+    """
+
     push_max_age: Annotated[
         int,
         Meta(
@@ -129,212 +288,178 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             description="1 to 2419200 seconds (how long a notification is news: older ones are not pushed)",
         ),
     ] = 86_400
-    sweep_interval: Annotated[
-        float, Meta(ge=0.1, le=3600, description="0.1 to 3600 seconds (between two looks for what is due)")
-    ] = 30.0
-    task_timeout: Annotated[
-        str,
-        Meta(
-            pattern=timeouts.PATTERN,
-            description="a duration such as 2h, 90m or 1d, and others for single types: 2h,ADD_NODE=30m "
-            "(after so long without news a task has failed)",
-        ),
-    ] = "2h"
-    s3_allowed_prefixes: (
-        Annotated[
-            str,
-            Meta(
-                pattern=object_keys.PATTERN,
-                description="prefixes of S3 keys, each with / at its end, such as graph/{user_id}/,summary/{user_id}/ "
-                "(a result that names another key is refused; not set: it may name any)",
-            ),
-        ]
-        | None
-    ) = None
+    """How long a notification may be pushed. After that it is in the app only; a phone that was off all the time does
+    not get it.
+
+    To the age up to which your users want a push. See also `GRAPHNODE_SWEEP_INTERVAL`.
+    """
+
+    firebase_credentials_json: FirebaseKey | None = field(default=None, name="FIREBASE_CREDENTIALS_JSON")
+    """The service account's key with which pushes are sent.
+
+    Without it and `GOOGLE_APPLICATION_CREDENTIALS` no push is sent; notifications are stored all the same (`SKIPPED`,
+    [notifications.md](notifications.md)).
+    """
+
+    google_application_credentials: KeyFile | None = field(default=None, name="GOOGLE_APPLICATION_CREDENTIALS")
+    """The same key as a file. If both are set, the JSON text counts.
+
+    Where your secrets are files. See also `FIREBASE_CREDENTIALS_JSON`.
+    """
+
+    fcm_endpoint: FcmUrl | None = None
+    """A server in place of FCM's own.
+
+    For a proxy, and for a stub in tests. Tokens still come from the key's `token_uri`. See also
+    `FIREBASE_CREDENTIALS_JSON`.
+    """
+
     health_port: Port | None = None
-    fcm_endpoint: Annotated[Url, Meta(description="a URL such as https://host:port (in place of FCM's own)")] | None = (
-        None
-    )
-    log_format: LogFormat = "json"
-    log_level: LogLevel = "info"
+    """Where a `dramatiq` command answers `/live` and `/ready` for all its processes ([metrics.md](metrics.md#health)).
 
-    def __repr__(self) -> str:
-        """Never the values: some are secrets, and a repr ends up in logs."""
-        return "Settings(…)"
+    The image sets it to 8080. The port has no access control: keep it internal.
+    """
 
+    log_format: Annotated[Literal["json", "console"], Meta(description="json or console")] = "json"
+    """How log lines are written ([logs.md](logs.md)).
 
-class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How log lines look, for what is told before all settings are read."""
+    `console` on a terminal, `json` for what collects logs. See also `GRAPHNODE_LOG_LEVEL`.
+    """
 
-    log_format: LogFormat = "json"
-    log_level: LogLevel = "info"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")
+    ] = "info"
+    """The lowest level that is written.
 
+    `debug` while you look for something: it quotes no more of users' data than the others. See also
+    `GRAPHNODE_LOG_FORMAT`.
+    """
 
-class RequestSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What it takes to make requests of the AI server: less than a worker needs, for the API server is none."""
+    sentry_dsn: SentryDsn | None = field(default=None, name="SENTRY_DSN")
+    """Where dead letters, unexpected errors and the beginnings of outages are reported ([logs.md](logs.md#sentry)).
 
-    database_url: DatabaseUrl
-    aws_region: AwsRegion
-    sqs_request_queue_url: QueueUrl
-    aws_endpoint_url: Url | None = None
-
-    __repr__ = Settings.__repr__
+    If you have Sentry. It needs the extra `sentry`, which the image has.
+    """
 
 
-class PushSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What it takes to send pushes; without credentials none are sent."""
+#: The fields of `Settings`, by name.
+FIELDS: Mapping[str, FieldInfo] = {found.name: found for found in fields(Settings)}
+
+
+class LogSettings(ProcessSettings, frozen=True, kw_only=True):
+    """How log lines look: known before all settings are read."""
+
+    log_format: Literal["json", "console"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class RequestSettings(ProcessSettings, frozen=True, kw_only=True):
+    """For a process that makes requests of the AI server, such as the API server."""
+
+    database_url: str
+    aws_region: str
+    sqs_request_queue_url: str
+    aws_endpoint_url: str | None = None
+
+
+class PushSettings(ProcessSettings, frozen=True, kw_only=True):
+    """For sending pushes; without credentials none are sent."""
 
     firebase_credentials_json: str | None = None
     google_application_credentials: str | None = None
     fcm_endpoint: str | None = None
 
-    __repr__ = Settings.__repr__
+
+class HealthSettings(ProcessSettings, frozen=True, kw_only=True):
+    """For serving a worker's health, and asking for it."""
+
+    health_port: int | None = None
 
 
-class HealthSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What it takes to ask a worker how it is."""
+class UploadSettings(ProcessSettings, frozen=True, kw_only=True):
+    """For putting a request's input into the payload bucket."""
 
-    health_port: Port | None = None
-
-
-class UploadSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What it takes to put a request's input into the payload bucket."""
-
-    aws_region: AwsRegion
-    s3_payload_bucket: Bucket
-    aws_endpoint_url: Url | None = None
+    aws_region: str
+    s3_payload_bucket: str
+    aws_endpoint_url: str | None = None
 
 
-class AiSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the stand-in for the AI server needs: no database."""
+class AiSettings(LogSettings, frozen=True, kw_only=True):
+    """For the stand-in AI server, which needs no database."""
 
-    aws_region: AwsRegion
-    sqs_request_queue_url: QueueUrl
-    sqs_result_queue_url: QueueUrl
-    s3_payload_bucket: Bucket
-    aws_endpoint_url: Url | None = None
-    poll_wait: PollWait = 20
-    poll_grace: PollGrace = 20.0
-    shutdown_timeout: ShutdownTimeout = 25.0
-    log_format: LogFormat = "json"
-    log_level: LogLevel = "info"
-
-    __repr__ = Settings.__repr__
+    aws_region: str
+    sqs_request_queue_url: str
+    sqs_result_queue_url: str
+    s3_payload_bucket: str
+    aws_endpoint_url: str | None = None
+    poll_wait: int = 20
+    poll_grace: float = 20.0
+    shutdown_timeout: float = 25.0
 
 
-#: Fields that carry the existing deployment's names, as they stand; the others take OWN_PREFIX.
-DEPLOYMENT_NAMES = frozenset(
-    {
-        "database_url",
-        "aws_region",
-        "sqs_result_queue_url",
-        "sqs_notification_queue_url",
-        "sqs_request_queue_url",
-        "s3_payload_bucket",
-        "aws_endpoint_url",
-        "firebase_credentials_json",
-        "google_application_credentials",
-        "sentry_dsn",
-    }
-)
-
-
-def environment_name(field: str) -> str:
-    """The environment variable of a field of Settings."""
-    return field.upper() if field in DEPLOYMENT_NAMES else OWN_PREFIX + field.upper()
+Kind = TypeVar("Kind", bound=ProcessSettings)
 
 
 @cache
 def settings() -> Settings:
     """This process's settings, read at the first call. Raises SettingsError."""
-    return read_settings(os.environ)
+    return read_settings(os.environ, Settings)
 
 
-def read_settings(environment: Mapping[str, str]) -> Settings:
-    """Read and check all settings; an empty variable counts as one that is not set.
+def environment_name(field: str) -> str:
+    """The environment variable of a field of `Settings`."""
+    return FIELDS[field].encode_name
 
-    Raises SettingsError that names every fault at once: the variable, what was given, what is expected.
+
+def read_settings(environment: Mapping[str, str], kind: type[Kind]) -> Kind:
+    """Read and check the settings of a kind of process.
+
+    Raises SettingsError, which names every fault at once: the variable, its value and what is expected.
     """
-    values, faults = examine_settings(environment)
-    _refuse(faults)
-    return Settings(**values)
-
-
-def examine_settings(environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """The settings that are right, by field, and a sentence for each fault; it begins with the variable's name."""
-    values, faults = _read(environment, Settings)
-    known = {environment_name(field.name) for field in msgspec.structs.fields(Settings)}
-    faults += [
-        f"{name} is not a setting of this program: correct the name or unset it."
-        for name in sorted(environment)
-        if name.startswith(OWN_PREFIX) and name not in known | FOREIGN_SETTINGS
-    ]
-    return values, faults
-
-
-def read_log_settings(environment: Mapping[str, str]) -> LogSettings:
-    """Read how log lines look. A value that is wrong is the default here: to tell that takes logs."""
-    values, _ = _read(environment, LogSettings)
-    return LogSettings(**values)
-
-
-def read_request_settings(environment: Mapping[str, str]) -> RequestSettings:
-    """Read and check the settings of a process that makes requests, as `read_settings` does a worker's."""
-    values, faults = _read(environment, RequestSettings)
-    _refuse(faults)
-    return RequestSettings(**values)
-
-
-def read_upload_settings(environment: Mapping[str, str]) -> UploadSettings:
-    """Read and check the settings of a process that puts inputs into S3, as `read_settings` does a worker's."""
-    values, faults = _read(environment, UploadSettings)
-    _refuse(faults)
-    return UploadSettings(**values)
-
-
-def read_ai_settings(environment: Mapping[str, str]) -> AiSettings:
-    """Read and check the settings of the stand-in for the AI server, as `read_settings` does a worker's."""
-    values, faults = _read(environment, AiSettings)
-    _refuse(faults)
-    return AiSettings(**values)
-
-
-def read_health_settings(environment: Mapping[str, str]) -> HealthSettings:
-    """Read and check the settings of a process that asks for a worker's health, as `read_settings` does a worker's."""
-    values, faults = _read(environment, HealthSettings)
-    _refuse(faults)
-    return HealthSettings(**values)
-
-
-def _read(environment: Mapping[str, str], kind: type[msgspec.Struct]) -> tuple[dict[str, Any], list[str]]:
-    """The values of a struct's fields, and what is wrong with those that have none."""
-    values: dict[str, Any] = {}
-    faults: list[str] = []
-    for field in msgspec.structs.fields(kind):
-        name = environment_name(field.name)
-        given = environment.get(name, "").strip()
-        if not given:
-            if field.required:
-                faults.append(f"{name} is missing: set it to {expected_of(field.type)}.")
-            continue
-        try:
-            values[field.name] = msgspec.convert(given, field.type, strict=False)
-        except msgspec.ValidationError:
-            shown = "a value that is not shown here" if name in SECRETS else repr(given)
-            faults.append(f"{name} is {shown}; expected {expected_of(field.type)}.")
-    return values, faults
-
-
-def _refuse(faults: list[str]) -> None:
+    values, faults = examine_settings(environment, kind)
     if faults:
         count = "1 setting is wrong" if len(faults) == 1 else f"{len(faults)} settings are wrong"
         raise SettingsError(f"{count}:\n" + "\n".join(f"  - {fault}" for fault in faults))
+    return kind(**values)
+
+
+def read_log_settings(environment: Mapping[str, str]) -> LogSettings:
+    """Read how log lines look. For a wrong value the default is taken: to report the fault, logs are needed."""
+    values, _ = examine_settings(environment, LogSettings)
+    return LogSettings(**values)
+
+
+def examine_settings(environment: Mapping[str, str], kind: type[ProcessSettings]) -> tuple[dict[str, Any], list[str]]:
+    """The right values that are set, by field, and a sentence for each fault; it begins with the variable's name.
+
+    An empty variable counts as not set. For a worker (`Settings`) an unknown GRAPHNODE_ variable is a fault.
+    """
+    values: dict[str, Any] = {}
+    faults: list[str] = []
+    for found in fields(kind):
+        name, expected = environment_name(found.name), FIELDS[found.name].type
+        given = environment.get(name, "").strip()
+        if given:
+            try:
+                values[found.name] = msgspec.convert(given, expected, strict=False)
+            except msgspec.ValidationError:
+                shown = "a value that is not shown here" if name in SECRETS else repr(given)
+                faults.append(f"{name} is {shown}; expected {expected_of(expected)}.")
+        elif found.required:
+            faults.append(f"{name} is missing: set it to {expected_of(expected)}.")
+    if kind is Settings:
+        known = {environment_name(name) for name in FIELDS} | OTHERS.keys()
+        faults += [
+            f"{name} is not a setting of this program: correct the name or unset it."
+            for name in sorted(environment)
+            if name.startswith(OWN_PREFIX) and name not in known
+        ]
+    return values, faults
 
 
 def expected_of(kind: Any) -> str:
-    """What the metadata of a field's type say is expected; of a union, what its first member says."""
-    metadata = getattr(kind, "__metadata__", ())
-    for meta in metadata:
-        if isinstance(meta, Meta) and meta.description:
-            return meta.description
+    """What a value must be, as the type of a field of `Settings` says; of an optional type, what it may be if set."""
+    for found in getattr(kind, "__metadata__", ()):
+        if isinstance(found, Meta) and found.description:
+            return found.description
     return expected_of(kind.__args__[0])

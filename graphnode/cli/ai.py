@@ -40,12 +40,12 @@ def ai(odd: float, seed: int, sides: tuple[str, ...], threads: int, env_file: Pa
     It makes a small graph of words, not of meaning: TF-IDF, truncated SVD and k-means. docs/ai.md says how.
     """
     from graphnode.dev.ai.odd import Odd
-    from graphnode.settings import read_ai_settings, read_log_settings
+    from graphnode.settings import AiSettings, read_settings
     from graphnode.telemetry.logs import configure_logs
 
     environment = environment_of(env_file)
-    known = read_ai_settings(environment)
-    configure_logs(read_log_settings(environment))
+    known = read_settings(environment, AiSettings)
+    configure_logs(known)
     sides_of = Odd(rate=odd, seed=seed, names=sides)
 
     from graphnode.dev.ai.server import run

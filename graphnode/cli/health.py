@@ -16,10 +16,10 @@ def health(ready: bool) -> None:
     For a container's health check. An outage of the database, of S3 or of SQS leaves a worker alive, but not ready.
     """
     from graphnode.errors import SettingsError
-    from graphnode.settings import read_health_settings
+    from graphnode.settings import HealthSettings, read_settings
     from graphnode.worker.health import ask
 
-    port = read_health_settings(os.environ).health_port
+    port = read_settings(os.environ, HealthSettings).health_port
     if port is None:
         raise SettingsError("GRAPHNODE_HEALTH_PORT is missing: set it to the port on which the worker serves health.")
     found = ask(port, path="/ready" if ready else "/live")

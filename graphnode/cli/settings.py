@@ -1,4 +1,4 @@
-"""The settings, as a process sees them."""
+"""The settings as a process sees them."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from graphnode.cli.environment import env_file_option
 
 
 @click.command()
-@click.option("--markdown", "as_markdown", is_flag=True, help="Print docs/settings.md in place of them.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print docs/settings.md instead.")
 @env_file_option
 def settings(as_markdown: bool, env_file: Path | None) -> None:
-    """Show each setting: where its value comes from, and the value, unless it is a secret.
+    """Show each setting: where its value comes from, and the value unless it is a secret.
 
-    Exit code 1: one is missing or wrong. docs/settings.md says what each does, and when to change it.
+    Exit code 1: a setting is missing or wrong. docs/settings.md says what each does, and when to change it.
     """
     from graphnode.dev.env_file import read_env_file
-    from graphnode.operations.settings_guide import markdown, seen_settings
-    from graphnode.settings import examine_settings
+    from graphnode.operations.settings_guide import HEADINGS, markdown, shown_settings
+    from graphnode.settings import Settings, environment_name, examine_settings
 
     if as_markdown:
         click.echo(markdown(), nl=False)
         return
     file = read_env_file(env_file) if env_file else {}
-    for subject, found in seen_settings(os.environ, file):
-        click.echo(subject)
-        for one in found:
-            click.echo(f"  {one.name:<30}  {one.source:<11}  {one.value}".rstrip())
-    _, faults = examine_settings({**os.environ, **file})
+    for shown in shown_settings(os.environ, file):
+        if shown.field in HEADINGS:
+            click.echo(HEADINGS[shown.field])
+        click.echo(f"  {environment_name(shown.field):<30}  {shown.source:<11}  {shown.value}".rstrip())
+    _, faults = examine_settings({**os.environ, **file}, Settings)
     for fault in faults:
         click.echo(fault, err=True)
     sys.exit(1 if faults else 0)

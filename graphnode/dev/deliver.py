@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from graphnode.dev import outcomes, samples
 from graphnode.dev.aws import dead_letter_url, s3_client, sqs_client
 from graphnode.dev.outcomes import DeadLetter, Task
-from graphnode.settings import read_settings
+from graphnode.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -44,7 +44,7 @@ def deliver(
 
     Raises SettingsError, or what boto3 and psycopg2 raise when a service cannot be reached.
     """
-    settings = read_settings(environment)
+    settings = read_settings(environment, Settings)
     queue_url, bucket = settings.sqs_result_queue_url, settings.s3_payload_bucket
     sqs = sqs_client(environment)
     dead_letters = dead_letter_url(sqs, queue_url)

@@ -40,7 +40,7 @@ from graphnode.errors import (
     one_line,
     sorted_error,
 )
-from graphnode.settings import RequestSettings, read_request_settings
+from graphnode.settings import RequestSettings, read_settings
 from graphnode.sqs.queues import batches_of
 from graphnode.storage import graphs, microscope, notifications, tasks
 from graphnode.storage.database import close_database, open_database, transaction, user_transaction
@@ -218,7 +218,7 @@ def open_requests(environment: Mapping[str, str] = os.environ, *, max_connection
 
     Raises SettingsError, which names every missing or malformed setting.
     """
-    known = read_request_settings(environment)
+    known = read_settings(environment, RequestSettings)
     open_database(known.database_url, max_connections=max_connections)
     try:
         yield Requests(sqs_client(known), queue_url=known.sqs_request_queue_url)

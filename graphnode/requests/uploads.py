@@ -12,7 +12,7 @@ import boto3.session
 from botocore.config import Config
 
 from graphnode.errors import InvalidRequest
-from graphnode.settings import read_upload_settings
+from graphnode.settings import UploadSettings, read_settings
 from graphnode.text import LONGEST_PROBLEM, excerpt
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def upload(path: Path, *, prefix: str, tell: Callable[[str], None]) -> Location:
     Returns the file's location; for a folder, the prefix of its files. Raises SettingsError, boto3's errors, and
     InvalidRequest if there is nothing to upload.
     """
-    known = read_upload_settings(os.environ)
+    known = read_settings(os.environ, UploadSettings)
     path = path.resolve()
     files = sorted(_files(path)) if path.is_dir() else [path]
     if not all(file.is_file() for file in files):

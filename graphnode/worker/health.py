@@ -28,7 +28,7 @@ from dramatiq import Broker, Middleware, Worker
 
 from graphnode.broker import SQSBroker
 from graphnode.errors import SettingsError, log_text
-from graphnode.settings import read_health_settings
+from graphnode.settings import HealthSettings, read_settings
 from graphnode.sqs.liveness import LifeSign, is_running, last_signs
 
 #: Seconds between two reports of a process, and seconds without one after which it is stuck: swapping, or suspended.
@@ -149,7 +149,7 @@ class HealthReports(Middleware):
 def port() -> int | None:
     """The port to serve on; none when it is not set, or wrong: then the worker's own start says so."""
     try:
-        return read_health_settings(os.environ).health_port
+        return read_settings(os.environ, HealthSettings).health_port
     except SettingsError:
         return None
 

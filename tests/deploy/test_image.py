@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from ruamel.yaml import YAML
 
-from graphnode.settings import Settings, environment_name, read_ai_settings, read_settings
+from graphnode.settings import FIELDS, AiSettings, Settings, environment_name, read_settings
 from graphnode.worker.metrics import SWITCH
 from release.dockerfile import (
     Config,
@@ -208,15 +207,15 @@ def resolved(environment: Mapping[str, str]) -> dict[str, str]:
 def test_the_worker_and_the_ai_server_take_the_environment_that_compose_gives_them(
     services: dict[str, dict[str, Any]], configs: dict[str, Config]
 ) -> None:
-    read_settings({**configs["worker"].environment, **resolved(services["worker"]["environment"])})
-    read_ai_settings(resolved(services["ai"]["environment"]))
+    read_settings({**configs["worker"].environment, **resolved(services["worker"]["environment"])}, Settings)
+    read_settings(resolved(services["ai"]["environment"]), AiSettings)
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_each_variable_that_compose_sets_is_one_that_the_program_reads(
     name: str, services: dict[str, dict[str, Any]]
 ) -> None:
-    known = {environment_name(field.name) for field in msgspec.structs.fields(Settings)}
+    known = {environment_name(field) for field in FIELDS}
 
     assert set(services[name]["environment"]) <= known | NOT_SETTINGS
 
@@ -282,7 +281,7 @@ def test_a_service_starts_when_what_it_waits_for_is_healthy_or_done(services: di
 def test_a_stop_has_longer_than_the_poll_and_the_running_messages_may_take(
     name: str, services: dict[str, dict[str, Any]]
 ) -> None:
-    defaults = {field.name: field.default for field in msgspec.structs.fields(Settings)}
+    defaults = {name: field.default for name, field in FIELDS.items()}
 
     assert int(services[name]["stop_grace_period"].removesuffix("s")) > (
         defaults["poll_grace"] + defaults["shutdown_timeout"]

@@ -19,14 +19,12 @@ from typing import Any
 
 import botocore.session
 import click
-import msgspec
 import pytest
 from botocore import xform_name
 from ruamel.yaml import YAML
 
 from graphnode import cli
-from graphnode.operations.settings_guide import OTHERS
-from graphnode.settings import Settings, environment_name
+from graphnode.settings import FIELDS, OTHERS, environment_name
 from release.dockerfile import stages_of
 from tests.docs.pages import PROJECT, RUN, Code, Command, document, paths
 from tests.docs.test_contract import names_in
@@ -171,7 +169,7 @@ VARIABLE = re.compile(
     "code", sorted({c for c in CODES if VARIABLE.match(c.text)}), ids=lambda c: f"{c.document.name}:{c.line}: {c.text}"
 )
 def test_a_variable_that_is_named_is_one(code: Code) -> None:
-    known = {environment_name(field.name) for field in msgspec.structs.fields(Settings)} | OTHER_VARIABLES
+    known = {environment_name(field) for field in FIELDS} | OTHER_VARIABLES
 
     assert code.text.partition("=")[0] in known, "no setting, and none of OTHER_VARIABLES in this file"
 

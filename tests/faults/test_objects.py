@@ -14,7 +14,7 @@ from graphnode.actors.graph_generation import read_features, store_features
 from graphnode.clients import s3 as s3_client
 from graphnode.clients.s3 import BYTES_A_BRACKET, CHUNK_BYTES, GZIP_RATIO, open_features, read_document
 from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectChanged, ObjectNotFound, ServiceBusy
-from graphnode.settings import read_settings
+from graphnode.settings import Settings, read_settings
 from graphnode.storage import graphs
 from tests.faults.s3_stub import Object, S3Stub, running_stub
 
@@ -44,7 +44,8 @@ def s3(server: S3Stub, aws_credentials: None, monkeypatch: pytest.MonkeyPatch) -
             "S3_PAYLOAD_BUCKET": "payloads",
             "GRAPHNODE_MAX_DOCUMENT_BYTES": str(LIMIT),
             "GRAPHNODE_MAX_FEATURES_BYTES": str(LIMIT),
-        }
+        },
+        Settings,
     )
     monkeypatch.setattr(s3_client, "settings", lambda: known)
     monkeypatch.setattr(s3_client, "_client", None)

@@ -17,7 +17,7 @@ from graphnode.actors.overdue import end_overdue_tasks, overdue_result
 from graphnode.clients import s3
 from graphnode.contract.envelopes import Envelope, GraphGenerationResult
 from graphnode.contract.timeouts import task_timeouts
-from graphnode.settings import read_settings
+from graphnode.settings import Settings, read_settings
 from graphnode.storage import tasks
 from graphnode.worker import options
 from tests.integration.conftest import Query
@@ -45,7 +45,8 @@ def enqueued(storage: None, stub: StubServer, monkeypatch: pytest.MonkeyPatch) -
             "SQS_NOTIFICATION_QUEUE_URL": stub.queue_url("notifications"),
             "S3_PAYLOAD_BUCKET": "payloads",
             "GRAPHNODE_TASK_TIMEOUT": "2h,ADD_NODE=30m",
-        }
+        },
+        Settings,
     )
     monkeypatch.setattr(options, "settings", lambda: known)
     monkeypatch.setattr(overdue, "settings", lambda: known)

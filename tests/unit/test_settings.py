@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from graphnode.errors import SettingsError
-from graphnode.settings import environment_name, read_request_settings, read_settings
+from graphnode.settings import RequestSettings, Settings, environment_name, read_settings
 
 COMPLETE = {
     "DATABASE_URL": "postgresql://graphnode:hunter2@db:5432/graphnode",
@@ -16,12 +16,12 @@ COMPLETE = {
 
 def faults_of(environment: dict[str, str]) -> str:
     with pytest.raises(SettingsError) as caught:
-        read_settings(environment)
+        read_settings(environment, Settings)
     return str(caught.value)
 
 
 def test_a_complete_environment_gives_settings_with_the_documented_defaults() -> None:
-    settings = read_settings(COMPLETE)
+    settings = read_settings(COMPLETE, Settings)
 
     assert settings.s3_payload_bucket == "graphnode-payloads"
     assert (settings.visibility_timeout, settings.poll_wait, settings.poll_grace) == (60, 20, 20.0)
@@ -29,14 +29,14 @@ def test_a_complete_environment_gives_settings_with_the_documented_defaults() ->
 
 
 def test_own_settings_carry_the_prefix_and_are_converted() -> None:
-    settings = read_settings({**COMPLETE, "GRAPHNODE_POLL_GRACE": "1", "GRAPHNODE_MAX_ATTEMPTS": "3"})
+    settings = read_settings({**COMPLETE, "GRAPHNODE_POLL_GRACE": "1", "GRAPHNODE_MAX_ATTEMPTS": "3"}, Settings)
 
     assert (settings.poll_grace, settings.max_attempts) == (1.0, 3)
     assert environment_name("max_attempts") == "GRAPHNODE_MAX_ATTEMPTS"
     assert environment_name("database_url") == "DATABASE_URL"
 
 
-def test_all_faults_are_told_at_once_each_with_its_name_what_was_given_and_what_is_expected() -> None:
+def test_all_faults_are_reported_at_once_each_with_its_name_its_value_and_what_is_expected() -> None:
     text = faults_of({**COMPLETE, "AWS_REGION": "", "GRAPHNODE_MAX_ATTEMPTS": "eight", "S3_PAYLOAD_BUCKET": "Not OK"})
 
     assert text.startswith("3 settings are wrong:")
@@ -59,28 +59,28 @@ def test_a_setting_out_of_its_range_is_refused() -> None:
     )
 
 
-def test_a_timeout_that_is_none_is_refused_with_examples() -> None:
+def test_a_malformed_timeout_is_refused_with_examples() -> None:
     text = faults_of({**COMPLETE, "GRAPHNODE_TASK_TIMEOUT": "2 hours"})
     assert "GRAPHNODE_TASK_TIMEOUT is '2 hours'; expected a duration such as 2h, 90m or 1d" in text
 
 
-def test_a_process_that_makes_requests_needs_what_they_need_and_may_have_settings_of_its_own() -> None:
+def test_a_process_that_makes_requests_needs_fewer_settings_and_may_have_others_of_its_own() -> None:
     needed = {"SQS_REQUEST_QUEUE_URL": COMPLETE["SQS_RESULT_QUEUE_URL"], "GRAPHNODE_OF_ITS_OWN": "1"}
     given = {name: COMPLETE[name] for name in ("DATABASE_URL", "AWS_REGION")}
 
-    assert read_request_settings({**given, **needed}).sqs_request_queue_url == COMPLETE["SQS_RESULT_QUEUE_URL"]
-    assert "hunter2" not in repr(read_request_settings({**given, **needed}))
+    assert read_settings({**given, **needed}, RequestSettings).sqs_request_queue_url == COMPLETE["SQS_RESULT_QUEUE_URL"]
+    assert "hunter2" not in repr(read_settings({**given, **needed}, RequestSettings))
     with pytest.raises(SettingsError, match=r"1 setting is wrong:\n  - SQS_REQUEST_QUEUE_URL is missing"):
-        read_request_settings(given)
+        read_settings(given, RequestSettings)
 
 
-def test_a_misspelt_setting_of_ours_is_not_overlooked() -> None:
+def test_an_unknown_variable_with_our_prefix_is_a_fault() -> None:
     assert "GRAPHNODE_MAX_ATEMPTS is not a setting" in faults_of({**COMPLETE, "GRAPHNODE_MAX_ATEMPTS": "3"})
 
 
 def test_an_empty_optional_setting_counts_as_not_set() -> None:
-    assert read_settings({**COMPLETE, "AWS_ENDPOINT_URL": ""}).aws_endpoint_url is None
+    assert read_settings({**COMPLETE, "AWS_ENDPOINT_URL": ""}, Settings).aws_endpoint_url is None
 
 
 def test_settings_do_not_show_their_values() -> None:
-    assert "hunter2" not in repr(read_settings(COMPLETE))
+    assert "hunter2" not in repr(read_settings(COMPLETE, Settings))

@@ -13,7 +13,7 @@ from graphnode.errors import OutageError, sorted_error
 from graphnode.operations.doctor import aws, bucket, clocks, database, environment, firebase, queues
 from graphnode.operations.doctor.examination import TIMEOUT_S, Check, examine
 from graphnode.operations.doctor.findings import Finding, without
-from graphnode.settings import PushSettings, environment_name, examine_settings
+from graphnode.settings import PushSettings, Settings, environment_name, examine_settings
 from graphnode.storage.database import close_database, open_database
 
 #: The database's connections: its own check's and the clock's.
@@ -37,7 +37,7 @@ def examine_deployment(
       processes, threads: of the worker, as `dramatiq` is told: their connections are compared with the database's.
       timeout_s: what a check has.
     """
-    values, faults = examine_settings(variables)
+    values, faults = examine_settings(variables, Settings)
     # Of a few variables, an empty one is none: boto3 would take it as given.
     given = {name: value for name, value in variables.items() if value.strip()}
     if "database_url" in values:
@@ -100,7 +100,7 @@ def _checks(
                 lacks=_lacks(values, "aws_region"),
             )
         )
-    known = PushSettings(**{field: values[field] for field in PushSettings.__struct_fields__ if field in values})
+    push, _ = examine_settings(variables, PushSettings)
     return [
         *checks,
         Check(
@@ -109,7 +109,7 @@ def _checks(
             needs=("AWS credentials",),
             lacks=_lacks(values, "s3_payload_bucket", "aws_region"),
         ),
-        Check(firebase.SUBJECT, lambda: firebase.look_at_firebase(known)),
+        Check(firebase.SUBJECT, lambda: firebase.look_at_firebase(PushSettings(**push))),
         Check(clocks.SUBJECT, lambda: clocks.judge_clocks(_skews(values, variables))),
     ]
 
