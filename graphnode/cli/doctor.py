@@ -1,4 +1,4 @@
-"""What a deployment needs: looked at, and told."""
+"""Whether a deployment has what a worker needs."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from graphnode.cli.environment import env_file_option, environment_of
 
 
 @click.command()
-@click.option("--processes", type=click.IntRange(min=1), help="Worker processes, on all machines together.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of each: their connections are counted.")
-@click.option("--json", "as_json", is_flag=True, help="The findings as a JSON array.")
+@click.option("--processes", type=click.IntRange(min=1), help="Worker processes on all machines together.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of each process; their connections are counted.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as a JSON array.")
 @env_file_option
 def doctor(processes: int | None, threads: int | None, as_json: bool, env_file: Path | None) -> None:
-    """Check all that a worker needs, and say what is wrong and what mends it.
+    """Check everything that a worker needs, and say what is wrong and what mends it.
 
-    Looks at the settings, the database, the queues, the bucket, the permissions, FCM and the clock. Nothing is changed,
-    and nothing is sent. Exit code 0: all is well; 1: warnings; 2: the worker does not start, or cannot do its work.
+    Checks the settings, the database, the queues, the bucket, the permissions, FCM and the clock. Changes nothing and
+    sends nothing. Exit code 0: all is well; 1: warnings; 2: the worker does not start, or cannot do its work.
     """
     import msgspec
 
+    from graphnode.cli.doctor_report import report
     from graphnode.operations.doctor.deployment import examine_deployment
-    from graphnode.operations.doctor.findings import report, worst
+    from graphnode.operations.doctor.findings import worst
 
     findings = examine_deployment(environment_of(env_file), processes=processes, threads=threads)
     if as_json:

@@ -21,8 +21,8 @@ from graphnode.dev.aws import dead_letter_url, s3_client, sqs_client
 from graphnode.dev.localstack import HOOK, LocalStack
 from graphnode.dev.stack import environment_of
 from graphnode.dev.worker import Worker
-from graphnode.operations.doctor.bucket import look_at_bucket
-from graphnode.operations.doctor.queues import CONSUMER_ACTIONS, SENDER_ACTIONS, look_at_queue, look_at_request_queue
+from graphnode.operations.doctor.bucket_check import check_bucket
+from graphnode.operations.doctor.queue_check import CONSUMER_ACTIONS, SENDER_ACTIONS, check_queue, check_request_queue
 from tests.e2e.ai_server import AiServer
 from tests.e2e.conftest import SETTINGS
 
@@ -132,11 +132,11 @@ def test_the_queues_behave_as_those_of_development(deployed: dict[str, str]) -> 
 
 def test_the_doctor_finds_nothing_to_mend(deployed: dict[str, str]) -> None:
     sqs, region = sqs_client(deployed), deployed["AWS_REGION"]
-    findings = look_at_request_queue(sqs, "request", deployed["SQS_REQUEST_QUEUE_URL"], region=region)
-    findings += look_at_bucket(s3_client(deployed), deployed["S3_PAYLOAD_BUCKET"], region=region)
+    findings = check_request_queue(sqs, "request", deployed["SQS_REQUEST_QUEUE_URL"], region=region)
+    findings += check_bucket(s3_client(deployed), deployed["S3_PAYLOAD_BUCKET"], region=region)
     for name, actions in (("RESULT", CONSUMER_ACTIONS), ("NOTIFICATION", CONSUMER_ACTIONS + SENDER_ACTIONS)):
         url = deployed[f"SQS_{name}_QUEUE_URL"]
-        findings += look_at_queue(sqs, name, url, region=region, actions=actions, max_attempts=8)
+        findings += check_queue(sqs, name, url, region=region, actions=actions, max_attempts=8)
 
     assert not [found for found in findings if found.severity > 0]
 

@@ -1,4 +1,4 @@
-"""The doctor on set-ups that were broken on purpose: PostgreSQL, LocalStack, and stubs for what these cannot deny."""
+"""The doctor on set-ups broken on purpose: PostgreSQL, LocalStack, and stubs for denials that these cannot give."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ from benchmarks.sqs_stub import StubServer
 from graphnode.cli.doctor import doctor
 from graphnode.dev.localstack import LocalStack
 from graphnode.dev.stack import environment_of
-from graphnode.operations.doctor import aws, bucket, firebase, queues
-from graphnode.operations.doctor.database import look_at_database
+from graphnode.operations.doctor.aws_clients import s3_client, sqs_client
+from graphnode.operations.doctor.bucket_check import check_bucket
+from graphnode.operations.doctor.database_check import check_database
 from graphnode.operations.doctor.findings import Finding, Severity
+from graphnode.operations.doctor.firebase_check import check_firebase
+from graphnode.operations.doctor.queue_check import CONSUMER_ACTIONS, SENDER_ACTIONS, check_queue
 from graphnode.settings import PushSettings
 from graphnode.storage.database import close_database, open_database
 from tests.e2e.ai_server import AiServer
@@ -53,12 +56,12 @@ def fcm() -> Iterator[FcmServer]:
 
 @pytest.fixture(scope="module")
 def client(localstack: LocalStack) -> SQSClient:
-    """One for all tests of queues: making one takes longer than such a test."""
-    return aws.sqs_client(environment_of(localstack, database_url=""))
+    """One client for all tests of queues: making one takes longer than such a test."""
+    return sqs_client(environment_of(localstack, database_url=""))
 
 
 class TestQueues:
-    """Each breaks the result queue of a deployment, and looks at it."""
+    """Each test breaks the result queue of a deployment, and checks it."""
 
     @pytest.fixture
     def sqs(self, client: SQSClient) -> SQSClient:
@@ -66,7 +69,7 @@ class TestQueues:
 
     @pytest.fixture
     def stack_env(self, localstack: LocalStack, client: SQSClient) -> Environment:
-        """As much of an environment as is looked at: a result queue, with a dead-letter queue, and a plain one."""
+        """The part of an environment that is checked: a result queue with a dead-letter queue, and a plain queue."""
         environment = environment_of(localstack, database_url="", prefix=f"test-{uuid4().hex}")
         for url in (environment[RESULTS] + "-dlq", environment[NOTIFICATIONS]):
             client.create_queue(QueueName=url.rpartition("/")[2], Attributes={"MessageRetentionPeriod": "1209600"})
@@ -76,19 +79,19 @@ class TestQueues:
         return environment
 
     @staticmethod
-    def look(environment: Environment, sqs: SQSClient, url: str | None = None) -> list[Finding]:
-        return queues.look_at_queue(
+    def check(environment: Environment, sqs: SQSClient, url: str | None = None) -> list[Finding]:
+        return check_queue(
             sqs,
             "result queue",
             url or environment[RESULTS],
             region=environment["AWS_REGION"],
-            actions=queues.CONSUMER_ACTIONS,
+            actions=CONSUMER_ACTIONS,
             max_attempts=8,
         )
 
     @staticmethod
     def redrive(sqs: SQSClient, url: str, receives: int, *, target: str | None = None) -> str:
-        """Set a redrive policy, to the same queue as before unless another is named; the target's URL."""
+        """Set a redrive policy, to the same target as before unless another is given. Returns the target's URL."""
         if target is None:
             known = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])["Attributes"]
             target = str(json.loads(known["RedrivePolicy"])["deadLetterTargetArn"])
@@ -97,7 +100,7 @@ class TestQueues:
         return url.rsplit("/", 1)[0] + "/" + target.rpartition(":")[2]
 
     def test_does_not_exist(self, stack_env: Environment, sqs: SQSClient) -> None:
-        found = only(self.look(stack_env, sqs, stack_env[RESULTS] + "-gone"))
+        found = only(self.check(stack_env, sqs, stack_env[RESULTS] + "-gone"))
 
         assert found.severity is Severity.BROKEN
         assert found.what.endswith("-results-gone does not exist")
@@ -106,7 +109,7 @@ class TestQueues:
     def test_has_no_dead_letter_queue(self, stack_env: Environment, sqs: SQSClient) -> None:
         sqs.set_queue_attributes(QueueUrl=stack_env[RESULTS], Attributes={"RedrivePolicy": ""})
 
-        found = only(self.look(stack_env, sqs))
+        found = only(self.check(stack_env, sqs))
 
         assert found.severity is Severity.BROKEN
         assert "has no redrive policy, and so no dead-letter queue" in found.what
@@ -115,7 +118,7 @@ class TestQueues:
     def test_its_dead_letter_queue_was_deleted(self, stack_env: Environment, sqs: SQSClient) -> None:
         sqs.delete_queue(QueueUrl=self.redrive(sqs, stack_env[RESULTS], 50))
 
-        found = only(self.look(stack_env, sqs))
+        found = only(self.check(stack_env, sqs))
 
         assert found.severity is Severity.BROKEN
         assert found.what.endswith("-results-dlq does not exist")
@@ -124,7 +127,7 @@ class TestQueues:
     def test_sqs_gives_up_before_the_worker(self, stack_env: Environment, sqs: SQSClient) -> None:
         self.redrive(sqs, stack_env[RESULTS], 5)
 
-        found = only(self.look(stack_env, sqs))
+        found = only(self.check(stack_env, sqs))
 
         assert "after 5 receives, the worker gives up after 8 failures" in found.what
 
@@ -133,25 +136,25 @@ class TestQueues:
             QueueUrl=self.redrive(sqs, stack_env[RESULTS], 50), Attributes={"MessageRetentionPeriod": "86400"}
         )
 
-        found = only(self.look(stack_env, sqs))
+        found = only(self.check(stack_env, sqs))
 
         assert "keeps messages for 1 day, its source for 4 days" in found.what
 
-    def test_dead_letters_wander_on(self, stack_env: Environment, sqs: SQSClient) -> None:
+    def test_its_dead_letter_queue_has_a_redrive_policy(self, stack_env: Environment, sqs: SQSClient) -> None:
         url = stack_env[NOTIFICATIONS]
         arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         self.redrive(sqs, self.redrive(sqs, stack_env[RESULTS], 50), 50, target=arn)
 
-        found = only(self.look(stack_env, sqs))
+        found = only(self.check(stack_env, sqs))
 
         assert "has a redrive policy of its own, to test-" in found.what
 
     @pytest.mark.parametrize("action", ["ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility"])
-    def test_the_worker_may_not_do_what_it_does_with_it(self, stub: StubServer, action: str) -> None:
+    def test_the_worker_lacks_a_permission(self, stub: StubServer, action: str) -> None:
         environment = {"AWS_REGION": "eu-central-1", "AWS_ENDPOINT_URL": stub.url, RESULTS: stub.queue_url("doctored")}
         stub.order(faults=[{"action": action, "kind": "denied"}])
 
-        (found,) = [found for found in self.look(environment, aws.sqs_client(environment)) if "rights" in found.subject]
+        (found,) = [found for found in self.check(environment, sqs_client(environment)) if "rights" in found.subject]
 
         assert found.what == f"not allowed: sqs:{action}"
         assert json.loads(found.mend)["Action"] == [f"sqs:{action}"]
@@ -160,7 +163,7 @@ class TestQueues:
         environment = {"AWS_REGION": "eu-central-1", "AWS_ENDPOINT_URL": stub.url, RESULTS: stub.queue_url("doctored")}
         stub.order(faults=[{"action": "GetQueueAttributes", "kind": "denied"}])
 
-        found = only(self.look(environment, aws.sqs_client(environment)))
+        found = only(self.check(environment, sqs_client(environment)))
 
         assert found.what == "not allowed: sqs:GetQueueAttributes"
         assert json.loads(found.mend)["Resource"].endswith(":doctored")
@@ -169,22 +172,22 @@ class TestQueues:
         # Port 1 is tcpmux: nobody listens there.
         environment = {"AWS_REGION": "eu-central-1", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
 
-        found = only(self.look(environment, aws.sqs_client(environment), "http://127.0.0.1:1/000000000000/q"))
+        found = only(self.check(environment, sqs_client(environment), "http://127.0.0.1:1/000000000000/q"))
 
         assert found.what.startswith("AWS cannot be reached")
         assert found.mend.startswith("curl -sv http://127.0.0.1:1")
 
-    def test_looking_at_one_in_order_sends_deletes_and_hides_nothing(
+    def test_checking_a_sound_queue_sends_deletes_and_hides_nothing(
         self, stack_env: Environment, sqs: SQSClient
     ) -> None:
         sqs.send_message(QueueUrl=stack_env[RESULTS], MessageBody="kept")
 
-        findings = queues.look_at_queue(
+        findings = check_queue(
             sqs,
             "result queue",
             stack_env[RESULTS],
             region=stack_env["AWS_REGION"],
-            actions=queues.CONSUMER_ACTIONS + queues.SENDER_ACTIONS,
+            actions=CONSUMER_ACTIONS + SENDER_ACTIONS,
             max_attempts=8,
         )
 
@@ -195,9 +198,9 @@ class TestQueues:
 
 class TestBucket:
     def test_does_not_exist(self, localstack: LocalStack) -> None:
-        s3 = aws.s3_client(environment_of(localstack, database_url=""))
+        s3 = s3_client(environment_of(localstack, database_url=""))
 
-        found = only(bucket.look_at_bucket(s3, "no-such-bucket-here", region="us-east-1"))
+        found = only(check_bucket(s3, "no-such-bucket-here", region="us-east-1"))
 
         assert found.what == "the bucket no-such-bucket-here does not exist"
         assert found.mend == "aws s3api create-bucket --bucket no-such-bucket-here --region us-east-1"
@@ -210,23 +213,23 @@ class TestDatabase:
         close_database()
 
     @staticmethod
-    def look(url: str, *, processes: int | None = None, threads: int | None = None) -> list[Finding]:
+    def check(url: str, *, processes: int | None = None, threads: int | None = None) -> list[Finding]:
         open_database(url, max_connections=1)
-        return look_at_database(url, processes=processes, threads=threads)
+        return check_database(url, processes=processes, threads=threads)
 
     def test_does_not_run(self) -> None:
-        found = only(self.look("postgresql://me:hunter2@127.0.0.1:1/db"))
+        found = only(self.check("postgresql://me:hunter2@127.0.0.1:1/db"))
 
         assert (found.subject, found.what) == ("database", "nobody listens at 127.0.0.1:1")
 
     def test_does_not_exist(self, postgres: str) -> None:
-        found = only(self.look(postgres.rpartition("/")[0] + "/no_such_database"))
+        found = only(self.check(postgres.rpartition("/")[0] + "/no_such_database"))
 
         assert found.what.startswith("there is no database no_such_database on ")
         assert found.mend.startswith("createdb")
 
     def test_was_never_migrated(self, empty_database_url: str) -> None:
-        findings = wrong(self.look(empty_database_url))
+        findings = wrong(self.check(empty_database_url))
 
         assert [(found.subject, found.what) for found in findings] == [
             ("pgvector", f"the extension vector is not in the database {empty_database_url.rpartition('/')[2]}"),
@@ -235,34 +238,34 @@ class TestDatabase:
         assert findings[1].mend == "graphnode migrate"
 
     @pytest.fixture
-    def of_tomorrow(self, database_url: str) -> Iterator[Callable[[str | None], None]]:
-        """Apply a migration that nobody knows yet, with this floor."""
+    def unknown_migration(self, database_url: str) -> Iterator[Callable[[str | None], None]]:
+        """Apply a migration that no version knows, with this floor."""
         with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
             connection.autocommit = True
             insert = "INSERT INTO schema_migration (name, applied, floor) VALUES ('9999_of_tomorrow', now(), %s)"
             yield lambda floor: cursor.execute(insert, (floor,))
             cursor.execute("DELETE FROM schema_migration WHERE name = '9999_of_tomorrow'")
 
-    def test_is_too_new_for_the_worker(self, database_url: str, of_tomorrow: Callable[[str | None], None]) -> None:
-        of_tomorrow("9999_of_tomorrow")
+    def test_is_too_new_for_the_worker(
+        self, database_url: str, unknown_migration: Callable[[str | None], None]
+    ) -> None:
+        unknown_migration("9999_of_tomorrow")
 
-        found = only(self.look(database_url))
+        found = only(self.check(database_url))
 
         assert "does not know 9999_of_tomorrow" in found.what
         assert found.mend == "deploy the newer worker"
 
-    def test_is_newer_and_can_be_worked_with(
-        self, database_url: str, of_tomorrow: Callable[[str | None], None]
-    ) -> None:
-        of_tomorrow(None)
+    def test_is_newer_and_compatible(self, database_url: str, unknown_migration: Callable[[str | None], None]) -> None:
+        unknown_migration(None)
 
-        (found,) = [found for found in self.look(database_url) if found.subject == "schema"]
+        (found,) = [found for found in self.check(database_url) if found.subject == "schema"]
 
         assert found.severity is Severity.FINE
         assert found.what.endswith("and newer ones that it can work with: 9999_of_tomorrow")
 
     def test_can_only_be_read(self, database_url: str) -> None:
-        found = only(self.look(f"{database_url}?options=-c%20default_transaction_read_only%3Don"))
+        found = only(self.check(f"{database_url}?options=-c%20default_transaction_read_only%3Don"))
 
         assert found.what.endswith("is read-only")
 
@@ -274,19 +277,19 @@ class TestDatabase:
         if "@" in database_url:
             url = f"postgresql://{role}:secret@{database_url.partition('@')[2]}"
 
-        (found,) = [found for found in wrong(self.look(url)) if found.subject == "table rights"]
+        (found,) = [found for found in wrong(self.check(url)) if found.subject == "table rights"]
 
         assert found.what.startswith(f"{role} may not DELETE, SELECT on device_tokens and ")
         assert found.what.endswith(" more tables")
         assert found.mend == f'GRANT graphnode_worker TO "{role}";'
         with closing(psycopg2.connect(database_url)) as connection, connection, connection.cursor() as cursor:
             cursor.execute(found.mend)
-        assert not [found for found in wrong(self.look(url)) if found.subject == "table rights"]
+        assert not [found for found in wrong(self.check(url)) if found.subject == "table rights"]
         assert "secret" not in repr(found)
 
     @pytest.fixture
     def role(self, database_url: str) -> Iterator[str]:
-        """A user of the database who owns nothing."""
+        """A database user who owns nothing."""
         name = f"doctor_{uuid4().hex}"
         with closing(psycopg2.connect(database_url)) as connection, connection, connection.cursor() as cursor:
             cursor.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'secret'")
@@ -296,7 +299,7 @@ class TestDatabase:
             cursor.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
 
     def test_has_too_few_connections(self, database_url: str) -> None:
-        found = only(self.look(database_url, processes=100, threads=16))
+        found = only(self.check(database_url, processes=100, threads=16))
 
         assert found.what.startswith(
             "the workers may need 1800 (100 processes with 16 threads), max_connections leaves"
@@ -307,30 +310,30 @@ class TestDatabase:
         with closing(socket.create_server(("127.0.0.1", 0))) as silent:
             url = f"postgresql://me@127.0.0.1:{silent.getsockname()[1]}/db?connect_timeout=2"
 
-            found = only(self.look(url))
+            found = only(self.check(url))
 
         assert found.what.endswith("does not answer")
 
 
 class TestFirebase:
     @staticmethod
-    def look(fcm: FcmServer, **changes: Any) -> Finding:
+    def check(fcm: FcmServer, **changes: Any) -> Finding:
         known = {"firebase_credentials_json": fcm.credentials_json, "fcm_endpoint": fcm.url, **changes}
-        (found,) = firebase.look_at_firebase(PushSettings(**known))
+        (found,) = check_firebase(PushSettings(**known))
         return found
 
     @pytest.mark.parametrize("answer", [fcm_stub.INVALID_TOKEN, fcm_stub.UNREGISTERED])
-    def test_takes_pushes_when_it_finds_fault_with_the_device_alone(
+    def test_takes_pushes_when_it_refuses_only_the_device(
         self, fcm: FcmServer, monkeypatch: pytest.MonkeyPatch, answer: fcm_stub.Answer
     ) -> None:
         monkeypatch.setattr(fcm, "answer", lambda _: answer)
 
-        assert self.look(fcm).severity is Severity.FINE
+        assert self.check(fcm).severity is Severity.FINE
 
     def test_refuses_the_account(self, fcm: FcmServer, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(fcm, "answer", lambda _: fcm_stub.DENIED)
 
-        found = self.look(fcm)
+        found = self.check(fcm)
 
         assert found.what == "the service account may not send pushes in local"
         assert found.mend.startswith(
@@ -340,13 +343,13 @@ class TestFirebase:
     def test_gives_no_token_for_a_key_that_was_deleted(self, fcm: FcmServer, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(fcm, "token_refusal", (400, {"error": "invalid_grant", "error_description": "no key"}))
 
-        found = self.look(fcm)
+        found = self.check(fcm)
 
         assert found.what == "Google gives no token for the service account's key"
         assert "invalid_grant" in found.why
 
-    def test_is_not_asked_with_what_is_no_key(self, fcm: FcmServer) -> None:
-        found = self.look(fcm, firebase_credentials_json='{"type": "service_account"}')
+    def test_is_not_asked_with_a_wrong_key(self, fcm: FcmServer) -> None:
+        found = self.check(fcm, firebase_credentials_json='{"type": "service_account"}')
 
         assert found.severity is Severity.BROKEN
         assert found.what == "FIREBASE_CREDENTIALS_JSON is not the key of a Firebase service account"
@@ -355,7 +358,7 @@ class TestFirebase:
 class TestCommand:
     @pytest.fixture
     def run(self, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
-        """Run the command in this environment alone; its exit code and its output."""
+        """Run the command in this environment alone. Returns its exit code and its output."""
 
         def run(environment: Environment, *arguments: str) -> tuple[int, str]:
             for name in [*environment, "GRAPHNODE_TYPO"]:
@@ -377,7 +380,7 @@ class TestCommand:
         assert {line[0] for line in output.splitlines()[:-2] if not line.startswith(" ")} == {"✓"}
         assert output.splitlines()[-1] == "16 fine."
 
-    def test_a_deployment_with_many_faults_is_told_them_all_and_no_secret(
+    def test_all_faults_of_a_deployment_are_reported_and_no_secret(
         self, run: Callable[..., tuple[int, str]], stack_env: Environment
     ) -> None:
         broken = {

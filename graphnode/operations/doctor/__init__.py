@@ -1,1 +1,1 @@
-"""What a deployment needs, looked at from outside: what is wrong, and what mends it."""
+"""What a deployment needs: checks that find what is wrong, and what mends it."""

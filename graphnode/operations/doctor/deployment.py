@@ -10,17 +10,23 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from graphnode.errors import OutageError, sorted_error
-from graphnode.operations.doctor import aws, bucket, clocks, database, environment, firebase, queues
-from graphnode.operations.doctor.examination import TIMEOUT_S, Check, examine
-from graphnode.operations.doctor.findings import Finding, without
-from graphnode.settings import PushSettings, Settings, environment_name, examine_settings
+from graphnode.operations.doctor import (
+    aws_answers,
+    bucket_check,
+    clock_check,
+    database_check,
+    firebase_check,
+    queue_check,
+    settings_check,
+)
+from graphnode.operations.doctor.aws_clients import s3_client, sqs_client
+from graphnode.operations.doctor.checks import TIMEOUT_S, Check, run_checks
+from graphnode.operations.doctor.findings import Finding, without_secrets
+from graphnode.settings import FIELDS, PushSettings, Settings, environment_name, examine_settings
 from graphnode.storage.database import close_database, open_database
 
-#: The database's connections: its own check's and the clock's.
+#: The database's connections: for its own check and for the clock's.
 CONNECTIONS = 2
-
-#: Failures after which a worker gives a message up, unless it is set.
-MAX_ATTEMPTS = 8
 
 
 def examine_deployment(
@@ -30,15 +36,15 @@ def examine_deployment(
     threads: int | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> list[Finding]:
-    """Look at everything that a worker with this environment needs.
+    """Check everything that a worker with this environment needs.
 
     Parameters:
       variables: the environment.
-      processes, threads: of the worker, as `dramatiq` is told: their connections are compared with the database's.
-      timeout_s: what a check has.
+      processes, threads: of the worker, as `dramatiq` takes them: their connections are compared with the database's.
+      timeout_s: seconds that each check may take.
     """
     values, faults = examine_settings(variables, Settings)
-    # Of a few variables, an empty one is none: boto3 would take it as given.
+    # boto3 would take an empty variable as a value.
     given = {name: value for name, value in variables.items() if value.strip()}
     if "database_url" in values:
         try:
@@ -48,7 +54,7 @@ def examine_deployment(
             del values["database_url"]
     try:
         checks = _checks(values, faults, given, processes=processes, threads=threads)
-        return without(examine(checks, timeout_s=timeout_s), environment.secrets_of(variables))
+        return without_secrets(run_checks(checks, timeout_s=timeout_s), settings_check.secrets_of(variables))
     finally:
         close_database()
 
@@ -62,30 +68,29 @@ def _checks(
     threads: int | None,
 ) -> list[Check]:
     region = values.get("aws_region", "")
-    max_attempts = values.get("max_attempts", MAX_ATTEMPTS)
 
     def queue(subject: str, field: str, actions: tuple[str, ...]) -> Check:
-        def look() -> list[Finding]:
-            return queues.look_at_queue(
-                aws.sqs_client(variables),
+        def check() -> list[Finding]:
+            return queue_check.check_queue(
+                sqs_client(variables),
                 subject,
                 values[field],
                 region=region,
                 actions=actions,
-                max_attempts=max_attempts,
+                max_attempts=values.get("max_attempts", FIELDS["max_attempts"].default),
             )
 
-        return Check(subject, look, needs=("AWS credentials",), lacks=_lacks(values, field, "aws_region"))
+        return Check(subject, check, needs=("AWS credentials",), missing=_missing(values, field, "aws_region"))
 
-    consumer, both = queues.CONSUMER_ACTIONS, queues.CONSUMER_ACTIONS + queues.SENDER_ACTIONS
+    consumer, both = queue_check.CONSUMER_ACTIONS, queue_check.CONSUMER_ACTIONS + queue_check.SENDER_ACTIONS
     checks = [
-        Check(environment.SUBJECT, lambda: environment.judge_settings(values, faults)),
+        Check(settings_check.SUBJECT, lambda: settings_check.judge_settings(values, faults)),
         Check(
-            database.SUBJECT,
-            lambda: database.look_at_database(values["database_url"], processes=processes, threads=threads),
-            lacks=_lacks(values, "database_url"),
+            database_check.SUBJECT,
+            lambda: database_check.check_database(values["database_url"], processes=processes, threads=threads),
+            missing=_missing(values, "database_url"),
         ),
-        Check("AWS credentials", lambda: aws.find_credentials(variables)),
+        Check("AWS credentials", lambda: aws_answers.find_credentials(variables)),
         queue("result queue", "sqs_result_queue_url", consumer),
         queue("notification queue", "sqs_notification_queue_url", both),
     ]
@@ -93,58 +98,58 @@ def _checks(
         checks.append(
             Check(
                 "request queue",
-                lambda: queues.look_at_request_queue(
-                    aws.sqs_client(variables), "request queue", values["sqs_request_queue_url"], region=region
+                lambda: queue_check.check_request_queue(
+                    sqs_client(variables), "request queue", values["sqs_request_queue_url"], region=region
                 ),
                 needs=("AWS credentials",),
-                lacks=_lacks(values, "aws_region"),
+                missing=_missing(values, "aws_region"),
             )
         )
     push, _ = examine_settings(variables, PushSettings)
     return [
         *checks,
         Check(
-            bucket.SUBJECT,
-            lambda: bucket.look_at_bucket(aws.s3_client(variables), values["s3_payload_bucket"], region=region),
+            bucket_check.SUBJECT,
+            lambda: bucket_check.check_bucket(s3_client(variables), values["s3_payload_bucket"], region=region),
             needs=("AWS credentials",),
-            lacks=_lacks(values, "s3_payload_bucket", "aws_region"),
+            missing=_missing(values, "s3_payload_bucket", "aws_region"),
         ),
-        Check(firebase.SUBJECT, lambda: firebase.look_at_firebase(PushSettings(**push))),
-        Check(clocks.SUBJECT, lambda: clocks.judge_clocks(_skews(values, variables))),
+        Check(firebase_check.SUBJECT, lambda: firebase_check.check_firebase(PushSettings(**push))),
+        Check(clock_check.SUBJECT, lambda: clock_check.judge_clocks(_skews(values, variables))),
     ]
 
 
-def _lacks(values: Mapping[str, Any], *fields: str) -> str:
-    lacking = [environment_name(field) for field in fields if field not in values]
-    return f"{' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} missing or wrong" if lacking else ""
+def _missing(values: Mapping[str, Any], *fields: str) -> str:
+    missing = [environment_name(field) for field in fields if field not in values]
+    return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing or wrong" if missing else ""
 
 
 def _skews(values: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, timedelta]:
-    """How far this machine's clock is ahead, by whoever tells the time. Why one does not is its own check's to say."""
+    """How far this machine's clock is ahead of each service's. Services that do not answer have their own checks."""
     found: dict[str, timedelta] = {}
     if values.get("aws_region"):
         if "s3_payload_bucket" in values:
-            s3 = aws.s3_client(variables)
-            _note(found, "S3", lambda: s3.head_bucket(Bucket=values["s3_payload_bucket"]))
+            s3 = s3_client(variables)
+            _add_skew(found, "S3", lambda: s3.head_bucket(Bucket=values["s3_payload_bucket"]))
         if "sqs_result_queue_url" in values:
-            sqs = aws.sqs_client(variables)
-            _note(found, "SQS", lambda: sqs.get_queue_attributes(QueueUrl=values["sqs_result_queue_url"]))
+            sqs = sqs_client(variables)
+            _add_skew(found, "SQS", lambda: sqs.get_queue_attributes(QueueUrl=values["sqs_result_queue_url"]))
     if "database_url" in values:
         try:
-            found["the database"] = database.ask_skew()
+            found["the database"] = database_check.ask_skew()
         except Exception as error:
             if not isinstance(sorted_error(error), OutageError):
                 raise
     return found
 
 
-def _note(found: dict[str, timedelta], name: str, ask: Callable[[], Any]) -> None:
+def _add_skew(found: dict[str, timedelta], service: str, ask: Callable[[], Any]) -> None:
     date = None
     with suppress(BotoCoreError):
         try:
-            date = aws.date_of(ask())
+            date = aws_answers.date_of(ask())
         except ClientError as error:
-            # A refusal has its time, too.
-            date = aws.date_of(error.response)
-    if skew := clocks.skew_of(date, asked_at=datetime.now(UTC)):
-        found[name] = skew
+            # A refusal has a date, too.
+            date = aws_answers.date_of(error.response)
+    if skew := clock_check.skew_of(date, asked_at=datetime.now(UTC)):
+        found[service] = skew

@@ -1,4 +1,4 @@
-"""What the doctor makes of what it has seen: no server is asked."""
+"""How the doctor judges what services say. No server is asked."""
 
 from __future__ import annotations
 
@@ -11,22 +11,28 @@ import msgspec
 import pytest
 from botocore.exceptions import ClientError
 
-from graphnode.operations.doctor import aws, clocks, queues
-from graphnode.operations.doctor.database import DatabaseFacts, Fleet, fleet_of, judge_connection, judge_database
-from graphnode.operations.doctor.environment import judge_settings, secrets_of
-from graphnode.operations.doctor.examination import Check, examine
+from graphnode.operations.doctor.aws_answers import judge_refusal, queue_arn, region_of
+from graphnode.operations.doctor.checks import Check, run_checks
+from graphnode.operations.doctor.clock_check import judge_clocks
+from graphnode.operations.doctor.database_check import (
+    DatabaseFacts,
+    Fleet,
+    fleet_of,
+    judge_connection,
+    judge_database,
+)
 from graphnode.operations.doctor.findings import (
     Finding,
     Severity,
     broken,
     fine,
-    report,
     unchecked,
     warning,
-    without,
+    without_secrets,
     worst,
 )
-from graphnode.operations.doctor.queues import DeadLetters, QueueFacts, judge_queue
+from graphnode.operations.doctor.queue_check import DeadLetters, QueueFacts, judge_queue
+from graphnode.operations.doctor.settings_check import judge_settings, secrets_of
 
 SOURCE, TARGET = "arn:aws:sqs:eu-central-1:1:results", "arn:aws:sqs:eu-central-1:1:results-dlq"
 
@@ -64,7 +70,7 @@ def wrong(findings: list[Finding]) -> list[Finding]:
 
 
 class TestQueues:
-    def test_one_in_order_has_nothing_wrong(self) -> None:
+    def test_a_sound_one_has_nothing_wrong(self) -> None:
         assert wrong(judge_queue(queue(), max_attempts=8)) == []
 
     @pytest.mark.parametrize(
@@ -160,7 +166,7 @@ class TestQueues:
             ),
         ],
     )
-    def test_what_keeps_the_worker_from_its_work_is_broken(
+    def test_a_fault_that_stops_the_worker_is_broken(
         self, facts: QueueFacts, subject: str, what: str, mend: str
     ) -> None:
         (found,) = wrong(judge_queue(facts, max_attempts=8))
@@ -188,25 +194,25 @@ class TestRefusals:
             ("AccessDenied", "not authorized to perform: kms:Decrypt", "the KMS key may not be used", '"kms:Decrypt"'),
         ],
     )
-    def test_each_has_its_meaning(self, code: str, message: str, what: str, mend: str) -> None:
+    def test_each_means_the_same_for_all_calls(self, code: str, message: str, what: str, mend: str) -> None:
         error = ClientError({"Error": {"Code": code, "Message": message}}, "SendMessage")
 
-        found = aws.judge_refusal("q", error, actions=["sqs:SendMessage"], resource=SOURCE)
+        found = judge_refusal("q", error, actions=["sqs:SendMessage"], resource=SOURCE)
 
         assert found is not None
         assert what in found.what
         assert mend in found.mend
 
-    def test_an_answer_to_the_question_is_none(self) -> None:
+    def test_an_error_about_what_was_asked_for_is_no_refusal(self) -> None:
         error = ClientError({"Error": {"Code": "NoSuchKey", "Message": "no"}}, "GetObject")
 
-        assert aws.judge_refusal("b", error, actions=["s3:GetObject"], resource="arn:aws:s3:::b/*") is None
+        assert judge_refusal("b", error, actions=["s3:GetObject"], resource="arn:aws:s3:::b/*") is None
 
-    def test_the_region_is_read_from_aws_own_urls_only(self) -> None:
-        assert aws.region_of("https://sqs.eu-central-1.amazonaws.com/1/q") == "eu-central-1"
-        assert aws.region_of("https://eu-central-1.queue.amazonaws.com/1/q") == "eu-central-1"
-        assert aws.region_of("http://localhost:4566/000000000000/q") is None
-        assert aws.queue_arn("http://localhost:4566/000000000000/q", region="us-east-1") == (
+    def test_the_region_is_read_from_urls_of_aws_only(self) -> None:
+        assert region_of("https://sqs.eu-central-1.amazonaws.com/1/q") == "eu-central-1"
+        assert region_of("https://eu-central-1.queue.amazonaws.com/1/q") == "eu-central-1"
+        assert region_of("http://localhost:4566/000000000000/q") is None
+        assert queue_arn("http://localhost:4566/000000000000/q", region="us-east-1") == (
             "arn:aws:sqs:us-east-1:000000000000:q"
         )
 
@@ -233,7 +239,7 @@ class TestDatabase:
         assert mend in found.mend
         assert "secret" not in repr(found)
 
-    def test_one_in_order_has_nothing_wrong(self) -> None:
+    def test_a_sound_one_has_nothing_wrong(self) -> None:
         findings = judge_database(SOUND, Fleet(40, "4 processes with 8 threads"))
 
         assert [found.severity for found in findings] == [Severity.FINE] * 4
@@ -298,7 +304,7 @@ class TestDatabase:
         assert what in found.what
         assert mend in found.mend
 
-    def test_connections_are_counted_as_told_or_as_they_run_or_by_dramatiqs_defaults(self) -> None:
+    def test_connections_are_counted_as_given_or_as_they_run_or_by_dramatiqs_defaults(self) -> None:
         running = msgspec.structs.replace(SOUND, running_threads=[4, 16])
 
         assert fleet_of(running, processes=None, threads=None, cores=2) == Fleet(24, "2 running processes")
@@ -309,7 +315,7 @@ class TestDatabase:
 
 
 class TestSettings:
-    def test_all_faults_are_told_at_once(self) -> None:
+    def test_all_faults_are_reported_at_once(self) -> None:
         faults = ["AWS_REGION is missing: set it.", "GRAPHNODE_TYPO is not a setting of this program: unset it."]
 
         findings = judge_settings({}, faults)
@@ -332,17 +338,17 @@ class TestSettings:
             ({"backoff_min": 60.0, "backoff_max": 30.0}, "(60 s) is over GRAPHNODE_BACKOFF_MAX (30 s)"),
         ],
     )
-    def test_right_values_that_do_not_fit_together_are_told(self, values: dict[str, Any], what: str) -> None:
+    def test_right_values_that_do_not_fit_together_are_reported(self, values: dict[str, Any], what: str) -> None:
         (found,) = wrong(judge_settings(values, []))
 
         assert what in found.what
         assert found.mend
 
-    def test_no_secret_is_in_any_text_wherever_it_comes_from(self) -> None:
+    def test_no_secret_is_in_any_text(self) -> None:
         environment = {"DATABASE_URL": "postgresql://me:p%40ss@h/db", "AWS_SECRET_ACCESS_KEY": "key123"}
         findings = [broken("x", "p@ss", why="p%40ss key123", mend="postgresql://me:p%40ss@h/db")]
 
-        (found,) = without(findings, secrets_of(environment))
+        (found,) = without_secrets(findings, secrets_of(environment))
 
         assert (found.what, found.why, found.mend) == ("***", "*** ***", "***")
 
@@ -358,28 +364,28 @@ class TestClocks:
             ({"S3": 0.4, "the database": -90.0}, Severity.WARNING, "the database's clock is 90 s off"),
         ],
     )
-    def test_a_clock_that_is_off_is_told_by_how_much(
+    def test_a_wrong_clock_is_reported_with_its_difference(
         self, skews: dict[str, float], severity: Severity, what: str
     ) -> None:
-        (found,) = clocks.judge_clocks({name: timedelta(seconds=skew) for name, skew in skews.items()})
+        (found,) = judge_clocks({name: timedelta(seconds=skew) for name, skew in skews.items()})
 
         assert found.severity is severity
         assert what in found.what
 
 
-class TestExamination:
-    def test_others_go_on_when_one_fails_and_what_needs_it_says_so(self) -> None:
+class TestChecks:
+    def test_a_failed_check_stops_only_those_that_need_it(self) -> None:
         def fail() -> list[Finding]:
             raise ConnectionError("cut")
 
-        findings = examine(
+        findings = run_checks(
             [
                 Check("late", lambda: [fine("late", "never reached")], needs=("bad",)),
                 Check("later", lambda: [fine("later", "never reached")], needs=("late",)),
                 Check("bad", fail),
                 Check("good", lambda: [fine("good", "well")]),
                 Check("after", lambda: [fine("after", "well")], needs=("good",)),
-                Check("unset", fail, lacks="X is missing"),
+                Check("unset", fail, missing="X is missing"),
             ]
         )
 
@@ -392,14 +398,14 @@ class TestExamination:
             ("unset", "UNCHECKED", "not checked: X is missing"),
         ]
 
-    def test_one_that_hangs_is_left_and_told(self) -> None:
+    def test_a_check_that_hangs_is_abandoned_and_reported(self) -> None:
         let_go = threading.Event()
 
         def hang() -> list[Finding]:
             let_go.wait()
             return []
 
-        findings = examine([Check("slow", hang), Check("good", lambda: [fine("good", "well")])], timeout_s=0.05)
+        findings = run_checks([Check("slow", hang), Check("good", lambda: [fine("good", "well")])], timeout_s=0.05)
         let_go.set()
 
         assert [(found.subject, found.what) for found in findings] == [
@@ -411,22 +417,3 @@ class TestExamination:
         assert worst([fine("a", ""), unchecked("b", "")]) == 0
         assert worst([fine("a", ""), warning("b", "")]) == 1
         assert worst([warning("a", ""), broken("b", "")]) == 2
-
-
-class TestReport:
-    def test_is_aligned_within_80_columns_and_its_commands_can_be_copied(self) -> None:
-        findings = [
-            *judge_queue(queue(receives=5), max_attempts=8),
-            *judge_queue(msgspec.structs.replace(queue(), denied=queues.CONSUMER_ACTIONS), max_attempts=8),
-            *judge_settings({}, ["DATABASE_URL is missing: set it to " + "a long explanation " * 8]),
-            unchecked("clock", "not checked: nobody tells the time"),
-        ]
-
-        lines = list(report(findings))
-
-        beginnings = {line[:2] for line in lines if line and not line.startswith(" ")}
-        assert beginnings == {"✓ ", "! ", "✗ ", "- ", "2 "}
-        assert lines[-1] == "2 broken, 1 warning, 1 not checked, 4 fine."
-        assert all(len(line) <= 80 for line in lines if "{" not in line and "https" not in line)
-        continued = next(number for number, line in enumerate(lines) if line.endswith(" \\"))
-        assert lines[continued + 1].strip().startswith("--")

@@ -1,4 +1,4 @@
-"""The queues: that they exist, keep messages long enough, and have somewhere for what cannot be handled."""
+"""The queues: do they exist, keep messages long enough, and have a dead-letter queue?"""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from botocore.exceptions import ClientError
 
-from graphnode.operations.doctor.aws import code_of, is_denied, judge_refusal, queue_arn
+from graphnode.operations.doctor.aws_answers import code_of, is_denied, judge_refusal, queue_arn
 from graphnode.operations.doctor.findings import Finding, broken, command, fine, statement, unchecked, warning
 from graphnode.sqs.queues import LARGEST_MESSAGE_BYTES, SAFE_REDRIVE
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-#: The longest that SQS keeps a message, and what it is unless it is set (SQS quotas), in seconds.
+#: SQS's longest and its default retention of messages, in seconds.
 LONGEST_RETENTION_S = 14 * 86_400
 DEFAULT_RETENTION_S = 4 * 86_400
 
-#: Seconds of retention below which an outage over a night costs messages.
+#: Seconds of retention below which an outage of one night loses messages.
 SHORT_RETENTION_S = 86_400
 
-#: Seconds of a queue's own visibility above which a look at it by hand is felt.
+#: Seconds of a queue's own visibility timeout above which a look at it by hand delays messages too long.
 LONG_VISIBILITY_S = 3600
 
-#: What a worker does with the queues it consumes, and with their dead-letter queues.
+#: What a worker does with the queues that it reads, that it writes to, and with their dead-letter queues.
 CONSUMER_ACTIONS = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes")
 SENDER_ACTIONS = ("sqs:SendMessage",)
 DEAD_LETTER_ACTIONS = ("sqs:SendMessage", "sqs:GetQueueUrl", "sqs:GetQueueAttributes")
 
-#: Neither is a receipt handle or a body that SQS would take: nothing is deleted, hidden or sent.
+#: SQS accepts none of these as a receipt handle, body or delay: nothing is deleted, hidden or sent.
 NO_RECEIPT = "graphnode-doctor"
 NO_BODY = "\0"
 NO_DELAY_S = -1
 
 
 class DeadLetters(msgspec.Struct, frozen=True, kw_only=True):
-    """The dead-letter queue that a redrive policy names. Without a URL it does not exist, or may not be seen."""
+    """The dead-letter queue that a redrive policy names. Without a URL it does not exist, or access is denied."""
 
     arn: str
     url: str | None = None
@@ -46,13 +46,13 @@ class DeadLetters(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QueueFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What SQS says of a queue.
+    """What SQS says about a queue.
 
     Parameters:
-      subject: what a report calls it.
-      arn: the queue's ARN.
-      attributes: as GetQueueAttributes gives them.
+      subject: its name in the report.
+      attributes: from GetQueueAttributes.
       tried, denied: the actions that were tried, and those of them that are not allowed.
+      dead_letters_denied: the same for the dead-letter queue.
     """
 
     subject: str
@@ -65,31 +65,31 @@ class QueueFacts(msgspec.Struct, frozen=True, kw_only=True):
     dead_letters_denied: tuple[str, ...] = ()
 
 
-def look_at_queue(
+def check_queue(
     sqs: SQSClient, subject: str, url: str, *, region: str, actions: tuple[str, ...], max_attempts: int
 ) -> list[Finding]:
-    """Ask SQS for a queue and its dead-letter queue, try what a worker does with them, and judge the answers.
+    """Findings on a queue and its dead-letter queue, after trying what a worker does with them.
 
     Parameters:
       actions: what the worker does with the queue.
-      max_attempts: after how many failures a worker gives a message up.
+      max_attempts: failures after which a worker makes a message a dead letter.
     """
     arn = queue_arn(url, region=region)
     try:
-        facts = ask_queue(sqs, subject, url, arn=arn, actions=actions)
+        facts = read_queue(sqs, subject, url, arn=arn, actions=actions)
     except Exception as error:
         return [judge_missing_queue(subject, url, arn, error)]
     return judge_queue(facts, max_attempts=max_attempts)
 
 
-def look_at_request_queue(sqs: SQSClient, subject: str, url: str, *, region: str) -> list[Finding]:
-    """See that the AI server's queue exists. A worker uses it for nothing, so it need not be allowed to look."""
+def check_request_queue(sqs: SQSClient, subject: str, url: str, *, region: str) -> list[Finding]:
+    """Findings on the AI server's queue: does it exist? A worker does not use it, so it needs no rights on it."""
     arn = queue_arn(url, region=region)
     try:
         answer = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
     except ClientError as error:
         if is_denied(error):
-            return [unchecked(subject, "not checked: this identity may not look at it, and a worker need not")]
+            return [unchecked(subject, "not checked: this identity may not look at it, and a worker does not need to")]
         return [judge_missing_queue(subject, url, arn, error)]
     except Exception as error:
         return [judge_missing_queue(subject, url, arn, error)]
@@ -97,8 +97,8 @@ def look_at_request_queue(sqs: SQSClient, subject: str, url: str, *, region: str
     return [fine(subject, f"{_name(arn)}, {waiting} waiting for the AI server")]
 
 
-def ask_queue(sqs: SQSClient, subject: str, url: str, *, arn: str, actions: tuple[str, ...]) -> QueueFacts:
-    """What SQS says of a queue. Raises botocore's errors when it does not tell the queue's attributes."""
+def read_queue(sqs: SQSClient, subject: str, url: str, *, arn: str, actions: tuple[str, ...]) -> QueueFacts:
+    """What SQS says about a queue. Raises botocore's errors if it does not give the queue's attributes."""
     attributes = _attributes(sqs, url)
     dead_letters = _ask_dead_letters(sqs, attributes)
     has_url = dead_letters is not None and dead_letters.url is not None
@@ -119,7 +119,7 @@ def ask_queue(sqs: SQSClient, subject: str, url: str, *, arn: str, actions: tupl
 
 
 def judge_missing_queue(subject: str, url: str, arn: str, error: Exception) -> Finding:
-    """Why SQS did not tell a queue's attributes."""
+    """Why SQS did not give a queue's attributes."""
     if refusal := judge_refusal(subject, error, actions=["sqs:GetQueueAttributes"], resource=arn):
         return refusal
     if isinstance(error, ClientError) and code_of(error) in {"NonExistentQueue", "QueueDoesNotExist"}:
@@ -132,14 +132,14 @@ def judge_missing_queue(subject: str, url: str, arn: str, error: Exception) -> F
     if isinstance(error, ClientError) and code_of(error) == "InvalidAddress":
         return broken(
             subject,
-            f"{url} is no queue's URL of SQS",
+            f"{url} is not the URL of an SQS queue",
             mend=command("aws", "sqs", "get-queue-url", "--queue-name", _name(arn)),
         )
     raise error
 
 
 def judge_queue(facts: QueueFacts, *, max_attempts: int) -> list[Finding]:
-    """What is wrong with a queue and its dead-letter queue, the queue first."""
+    """Findings on a queue, the worker's rights and the dead-letter queue, from what SQS says about them."""
     kept = _days(_number(facts.attributes, "MessageRetentionPeriod", DEFAULT_RETENTION_S))
     visibility = _number(facts.attributes, "VisibilityTimeout", 30)
     healthy = fine(facts.subject, f"{_name(facts.arn)}: visibility {visibility} s, kept {kept}")
@@ -164,7 +164,7 @@ def _judge_itself(facts: QueueFacts) -> Finding | None:
         return warning(
             facts.subject,
             f"{name} keeps messages for {_days(retention)} only",
-            why="SQS deletes what is older, without a word: an outage that lasts longer loses results.",
+            why="SQS deletes older messages silently: an outage that lasts longer loses results.",
             mend=_set_attributes(facts.url, MessageRetentionPeriod=str(DEFAULT_RETENTION_S)),
         )
     visibility = _number(facts.attributes, "VisibilityTimeout", 30)
@@ -172,7 +172,7 @@ def _judge_itself(facts: QueueFacts) -> Finding | None:
         return warning(
             facts.subject,
             f"{name} hides a received message for {_days(visibility)}",
-            why="The worker sets its own; what anybody else receives, a console for one, is gone for so long.",
+            why="The worker sets its own time; what others receive, such as a console, is hidden for so long.",
             mend=_set_attributes(facts.url, VisibilityTimeout="60"),
         )
     return None
@@ -199,7 +199,7 @@ def _judge_dead_letters(facts: QueueFacts, *, max_attempts: int) -> list[Finding
             broken(
                 subject,
                 f"{_name(facts.arn)} has no redrive policy, and so no dead-letter queue",
-                why="The worker does not start: what it cannot handle would have nowhere to go.",
+                why="The worker does not start: a message that it cannot handle would have nowhere to go.",
                 mend=_redrive(facts.url, f"{facts.arn}-dlq", wanted),
             )
         ]
@@ -251,7 +251,7 @@ def _judge_dead_letters(facts: QueueFacts, *, max_attempts: int) -> list[Finding
 
 
 def _judge_retention(facts: QueueFacts, dead: DeadLetters, subject: str) -> Finding | None:
-    """A message that SQS itself moves keeps its age, and so may be deleted as soon as it arrives.
+    """A message that SQS itself moves keeps its age, so it may be deleted as soon as it arrives.
 
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html
     """
@@ -277,7 +277,7 @@ def _judge_onward(facts: QueueFacts, dead: DeadLetters, subject: str) -> Finding
     return warning(
         subject,
         f"{_name(dead.arn)} has a redrive policy of its own, to {onward}",
-        why="Whoever looks at a dead letter a few times moves it on, to where nobody looks for it.",
+        why="A dead letter that is received a few times moves on, to where nobody looks for it.",
         mend=_set_attributes(dead.url or "", RedrivePolicy=""),
     )
 
@@ -290,7 +290,7 @@ def _judge_allowed(facts: QueueFacts, dead: DeadLetters, subject: str) -> Findin
     return warning(
         subject,
         f"{_name(dead.arn)} takes nothing from {_name(facts.arn)} (RedriveAllowPolicy: {permission})",
-        why="SQS cannot move a message there that kills its worker again and again.",
+        why="SQS cannot move a poison message there, which kills its worker again and again.",
         mend=_set_attributes(
             dead.url or "",
             RedriveAllowPolicy=_json({"redrivePermission": "byQueue", "sourceQueueArns": [facts.arn]}),
@@ -341,9 +341,9 @@ def _attributes(sqs: SQSClient, url: str) -> dict[str, str]:
 
 
 def _is_refused(sqs: SQSClient, action: str, url: str) -> bool:
-    """Try an action in a way that changes nothing; whether it is not allowed. SQS finds fault with all but the receive.
+    """Whether an action is denied. It is tried in a way that changes nothing: all calls but the receive are invalid.
 
-    The receive gives a message back at once; it counts as one of the message's receives.
+    The receive returns its message at once; it counts as one of the message's receives.
     """
     trials: dict[str, Callable[[], Any]] = {
         "sqs:ReceiveMessage": lambda: sqs.receive_message(

@@ -1,31 +1,22 @@
-"""AWS as an environment describes it: clients that give up soon, and what AWS's refusals mean."""
+"""What AWS's refusals mean, and where its credentials come from."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
 import botocore.exceptions as aws
-from botocore.config import Config
 
 from graphnode.errors import CREDENTIAL_CODES, one_line
+from graphnode.operations.doctor.aws_clients import aws_session
 from graphnode.operations.doctor.findings import Finding, broken, command, fine, statement
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-    from mypy_boto3_sqs import SQSClient
-
-#: Seconds until a connection, and an answer, are given up. A command that someone waits for asks once.
-CONNECT_TIMEOUT_S = 4
-READ_TIMEOUT_S = 6
-
-#: What gives a program credentials, where the machine has no role.
+#: Gives a program credentials on a machine without a role.
 GIVE_CREDENTIALS = "export AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…"
 
-#: Where boto3 has found credentials, by its own word for it.
+#: Where boto3 has found credentials, by boto3's name for it.
 SOURCES: Mapping[str, str] = {
     "explicit": "the environment",
     "env": "the environment",
@@ -35,42 +26,25 @@ SOURCES: Mapping[str, str] = {
     "assume-role-with-web-identity": "a role, by a web identity",
 }
 
-#: What AWS says when the identity is known and may not do it.
+#: AWS's error codes for an identity that is known but not allowed.
 DENIED = frozenset({"AccessDenied", "AccessDeniedException", "AuthorizationError", "403", "UnauthorizedOperation"})
 
-#: What AWS says of a call whose time is not its own. https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html
+#: AWS's error codes and texts for a call that is signed with a wrong time. https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html
 SKEWED = ("RequestTimeTooSkewed", "Signature expired", "Signature not yet current")
 
-#: The region in the host name of a queue of AWS's own.
+#: The region in the host name of a queue at AWS.
 REGION_OF_HOST = re.compile(r"^(?:sqs\.)?(?P<region>[a-z]{2,}(?:-[a-z]+)+-\d+)\.(?:queue\.)?amazonaws\.com")
 
 
-def sqs_client(environment: Mapping[str, str]) -> SQSClient:
-    """An SQS client for these environment variables. Thread-safe."""
-    client: SQSClient = _client("sqs", environment)
-    return client
-
-
-def s3_client(environment: Mapping[str, str]) -> S3Client:
-    """An S3 client for these environment variables. Thread-safe."""
-    client: S3Client = _client("s3", environment)
-    return client
-
-
-def cloudwatch_client(environment: Mapping[str, str]) -> Any:
-    """A CloudWatch client for these environment variables. Thread-safe."""
-    return _client("cloudwatch", environment)
-
-
 def find_credentials(environment: Mapping[str, str]) -> list[Finding]:
-    """See that there are AWS credentials: of the environment, a profile, or the machine's role."""
-    found = _session(environment).get_credentials()
+    """Findings on AWS credentials: of the environment, a profile, or the machine's role."""
+    found = aws_session(environment).get_credentials()
     if found is None:
         return [
             broken(
                 "AWS credentials",
-                "there are none: not in the environment, no profile, no role of this machine",
-                why="Without them no call to SQS or S3 is signed.",
+                "none found: not in the environment, no profile, no role of this machine",
+                why="Without them no call to SQS or S3 can be signed.",
                 mend=GIVE_CREDENTIALS,
             )
         ]
@@ -78,11 +52,11 @@ def find_credentials(environment: Mapping[str, str]) -> list[Finding]:
 
 
 def judge_refusal(subject: str, error: Exception, *, actions: list[str], resource: str) -> Finding | None:
-    """What a failed AWS call means whatever was asked; None for an answer that is about what was asked.
+    """What a failed AWS call means whatever the call was; None if the error is about what the call asked for.
 
     Parameters:
       actions: the IAM actions that the call needs.
-      resource: the ARN they are needed for.
+      resource: the ARN for which it needs them.
     """
     match error:
         case aws.NoCredentialsError() | aws.PartialCredentialsError() | aws.CredentialRetrievalError():
@@ -109,7 +83,7 @@ def code_of(error: aws.ClientError) -> str:
 
 
 def is_denied(error: aws.ClientError) -> bool:
-    """Whether the identity is known, and may not do it."""
+    """Whether the identity is known, but not allowed."""
     return code_of(error) in DENIED or "not authorized to perform" in str(error)
 
 
@@ -120,7 +94,7 @@ def date_of(answer: Mapping[str, Any]) -> str | None:
 
 
 def region_of(queue_url: str) -> str | None:
-    """The region that a queue's URL names; None for a queue that is not AWS's own."""
+    """The region in a queue's URL; None for a queue that is not at AWS."""
     found = REGION_OF_HOST.match(urlsplit(queue_url).hostname or "")
     return found["region"] if found else None
 
@@ -166,24 +140,3 @@ def _judge_answer(subject: str, error: aws.ClientError, *, actions: list[str], r
 
 def _endpoint_of(error: Exception) -> str:
     return str(getattr(error, "kwargs", {}).get("endpoint_url", "https://sqs.REGION.amazonaws.com"))
-
-
-def _client(service: str, environment: Mapping[str, str]) -> Any:
-    endpoint = environment.get("AWS_ENDPOINT_URL") or None
-    config = Config(
-        connect_timeout=CONNECT_TIMEOUT_S,
-        read_timeout=READ_TIMEOUT_S,
-        retries={"total_max_attempts": 1, "mode": "standard"},
-        # Another S3 than AWS's own has no host name for each bucket.
-        s3={"addressing_style": "path"} if endpoint else {},
-    )
-    return _session(environment).client(service, endpoint_url=endpoint, config=config)  # type: ignore[call-overload]
-
-
-def _session(environment: Mapping[str, str]) -> boto3.Session:
-    return boto3.Session(
-        aws_access_key_id=environment.get("AWS_ACCESS_KEY_ID") or None,
-        aws_secret_access_key=environment.get("AWS_SECRET_ACCESS_KEY") or None,
-        aws_session_token=environment.get("AWS_SESSION_TOKEN") or None,
-        region_name=environment.get("AWS_REGION") or None,
-    )

@@ -1,4 +1,4 @@
-"""The database: reachable, new enough, migrated, with pgvector, the rights a worker needs, and enough connections."""
+"""The database: reachable, new enough, migrated, with pgvector, the worker's rights and enough connections?"""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from graphnode.storage.workers import SEEN_LATELY
 #: The oldest PostgreSQL that pgvector supports. https://github.com/pgvector/pgvector#installation
 OLDEST_VERSION = 13
 
-#: Threads of a process unless `dramatiq --threads` says otherwise; and processes are as many as there are cores.
+#: Dramatiq's default of threads in a process. Its default of processes is the number of cores.
 DRAMATIQ_THREADS = 8
 
 SUBJECT = "database"
 
-#: Reads what the others are judged by. What is not the reader's to see is not in it.
+#: Reads what most findings depend on. What the user may not see is left out.
 FACTS = """
 SELECT current_setting('server_version_num')::int,
        current_setting('transaction_read_only')::boolean,
@@ -41,10 +41,10 @@ SELECT current_setting('server_version_num')::int,
        EXISTS (SELECT FROM pg_available_extensions WHERE name = %(extension)s)
 """
 
-#: Up to so many tables, the rights that lack are named one by one.
+#: Up to this number of tables, missing rights are granted one by one.
 FEW_TABLES = 3
 
-#: The processes that were seen lately.
+#: The threads of each process that was seen lately.
 RUNNING = f"SELECT threads FROM workers WHERE {SEEN_LATELY}"  # noqa: S608
 
 
@@ -52,8 +52,8 @@ class Fleet(NamedTuple):
     """The worker processes that share the database.
 
     Parameters:
-      connections: how many they may hold at most, all together.
-      source: where that is known from.
+      connections: the most that all of them together may hold.
+      source: where that number comes from.
     """
 
     connections: int
@@ -61,17 +61,17 @@ class Fleet(NamedTuple):
 
 
 class DatabaseFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What PostgreSQL says of itself.
+    """What PostgreSQL says about itself.
 
     Parameters:
-      version: as server_version_num has it: 170004.
-      usable_connections: max_connections without those that are reserved.
-      others_connections: those that are held now, and not by this project's programs.
-      user_limit, database_limit: connections of this user and to this database; None without a limit.
-      schema_fault: what is wrong with the migrations; empty when nothing is.
-      newer: migrations that this version does not know, and can work with.
-      lacking: by table, the rights that the user lacks.
-      running_threads: by worker process that was seen lately, its threads.
+      version: server_version_num, such as 170004.
+      usable_connections: max_connections without the reserved ones.
+      others_connections: held now by other programs than this project's.
+      user_limit, database_limit: of connections; None without a limit.
+      schema_fault: what is wrong with the migrations; empty if nothing is.
+      newer: migrations that this version does not know but can work with.
+      lacking: the rights that the user lacks, by table.
+      running_threads: the threads of each worker process that was seen lately.
     """
 
     version: int
@@ -90,12 +90,12 @@ class DatabaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     running_threads: Sequence[int] = ()
 
 
-def look_at_database(url: str, *, processes: int | None, threads: int | None) -> list[Finding]:
-    """Ask the open database, and judge its answers.
+def check_database(url: str, *, processes: int | None, threads: int | None) -> list[Finding]:
+    """Findings on the open database.
 
     Parameters:
-      url: where it is, for the commands that mend.
-      processes, threads: of the worker, on all machines; None: as the table `workers` says, or Dramatiq's defaults.
+      url: the database's, for the commands that mend.
+      processes, threads: of the worker, on all machines; None: from the table `workers`, or else Dramatiq's defaults.
     """
     try:
         with connection():
@@ -108,7 +108,7 @@ def look_at_database(url: str, *, processes: int | None, threads: int | None) ->
 
 
 def ask_database() -> DatabaseFacts:
-    """What the open database says of itself, over the connection that is held."""
+    """What the open database says about itself. The caller holds a connection."""
     row = database.execute_sql(
         FACTS, {"ours": CONNECTION["application_name"], "extension": schema.EXTENSION}
     ).fetchone()
@@ -134,7 +134,7 @@ def ask_skew() -> timedelta:
 
 
 def fleet_of(facts: DatabaseFacts, *, processes: int | None, threads: int | None, cores: int) -> Fleet:
-    """The connections that the worker's processes may hold: as was told, as they run, or by Dramatiq's defaults."""
+    """The connections that worker processes may hold: as given, as they run now, or by Dramatiq's defaults."""
     if processes is None and threads is None and facts.running_threads:
         held = sum(count + SPARE_CONNECTIONS for count in facts.running_threads)
         number = len(facts.running_threads)
@@ -147,83 +147,66 @@ def fleet_of(facts: DatabaseFacts, *, processes: int | None, threads: int | None
 
 
 def judge_connection(text: str, url: str) -> Finding | None:
-    """Why no connection could be made, from what libpq and the server say; None for another error.
+    """Why no connection could be made, by the error text of libpq or the server; None for another error.
 
     https://www.postgresql.org/docs/current/libpq-connect.html
     """
     where = urlsplit(url)
     host, port, name, user = where.hostname or "localhost", where.port or 5432, where.path.lstrip("/"), where.username
-    for sign, what, why, mend in (
-        (
-            "password authentication failed",
+    server = ("-h", host, "-p", str(port))
+    ping = command("pg_isready", *server)
+    full = (
+        "all of PostgreSQL's connections are taken",
+        "The workers' pools and the other programs together need more than max_connections.",
+        command("psql", "-c", "ALTER SYSTEM SET max_connections = 200"),
+    )
+    missing = (f"database {name}", command("createdb", *server, name))
+    if "database" not in text:
+        missing = (f"user {user}", command("createuser", *server, str(user)))
+    signs = {
+        "password authentication failed": (
             f"PostgreSQL does not accept the password of {user}",
             "DATABASE_URL has an old or mistyped password; what is not a letter or digit must be percent-encoded.",
-            command("psql", "-h", host, "-p", str(port), "-U", str(user), "-d", name),
+            command("psql", *server, "-U", str(user), "-d", name),
         ),
-        (
-            "does not exist",
-            f"there is no database {name} on {host}" if "database" in text else f"there is no user {user} on {host}",
-            "DATABASE_URL names another one than was made.",
-            command("createdb", "-h", host, "-p", str(port), name)
-            if "database" in text
-            else command("createuser", "-h", host, "-p", str(port), str(user)),
+        "does not exist": (
+            f"there is no {missing[0]} on {host}",
+            "DATABASE_URL has a wrong name, or it was never created.",
+            missing[1],
         ),
-        (
-            "could not translate host name",
+        "could not translate host name": (
             f"the name {host} is unknown to DNS",
             "A wrong name in DATABASE_URL, or a private name outside of its network.",
             command("getent", "hosts", host),
         ),
-        (
-            "no pg_hba.conf entry",
+        "no pg_hba.conf entry": (
             f"PostgreSQL takes no connection of {user} from this machine",
             "pg_hba.conf has no line for it, or one for encrypted connections only.",
             f'echo "hostssl {name} {user} samenet scram-sha-256" >> pg_hba.conf',
         ),
-        (
-            "remaining connection slots",
-            "all of PostgreSQL's connections are taken",
-            "The workers' pools and the other programs together need more than max_connections.",
-            command("psql", "-c", "ALTER SYSTEM SET max_connections = 200"),
-        ),
-        (
-            "too many",
-            "all of PostgreSQL's connections are taken",
-            "The workers' pools and the other programs together need more than max_connections.",
-            command("psql", "-c", "ALTER SYSTEM SET max_connections = 200"),
-        ),
-        (
-            "onnection refused",
+        "remaining connection slots": full,
+        "too many": full,
+        "onnection refused": (
             f"nobody listens at {host}:{port}",
             "PostgreSQL does not run, or listens elsewhere.",
-            command("pg_isready", "-h", host, "-p", str(port)),
+            ping,
         ),
-        (
-            "timeout expired",
+        "timeout expired": (
             f"{host}:{port} does not answer",
             "A security group or a firewall drops the packets, most likely.",
-            command("pg_isready", "-h", host, "-p", str(port)),
+            ping,
         ),
-        (
-            "could not connect",
-            f"{host}:{port} cannot be reached",
-            text,
-            command("pg_isready", "-h", host, "-p", str(port)),
-        ),
-        (
-            "connection to server",
-            f"no connection to {host}:{port}",
-            text,
-            command("pg_isready", "-h", host, "-p", str(port)),
-        ),
-    ):
+        "could not connect": (f"{host}:{port} cannot be reached", text, ping),
+        "connection to server": (f"no connection to {host}:{port}", text, ping),
+    }
+    for sign, (what, why, mend) in signs.items():
         if sign in text:
             return broken(SUBJECT, what, why=" ".join(why.split()), mend=mend)
     return None
 
 
 def judge_database(facts: DatabaseFacts, fleet: Fleet) -> list[Finding]:
-    """What is wrong with the database."""
+    """Findings on the database, from what it says about itself."""
     return [
         _judge_server(facts),
         *_judge_extension(facts),
@@ -246,7 +229,7 @@ def _judge_server(facts: DatabaseFacts) -> Finding:
         return broken(
             SUBJECT,
             f"{facts.name} is read-only",
-            why="A replica, or a node that was demoted: the worker waits until it can write.",
+            why="It is a replica, or a node that was demoted: the worker waits until it can write.",
             mend="SELECT pg_promote();   -- or set DATABASE_URL to the primary",
         )
     return fine(SUBJECT, f"PostgreSQL {version}, database {facts.name}, as {facts.user}")
@@ -288,12 +271,12 @@ def _judge_rights(facts: DatabaseFacts) -> Finding:
     if facts.schema_fault:
         return unchecked("table rights", "not checked: that needs the schema first")
     if not facts.lacking:
-        return fine("table rights", f"{facts.user} may do with the tables what a worker does")
+        return fine("table rights", f"{facts.user} has all rights that a worker needs")
     first, rights = next(iter(facts.lacking.items()))
     others = f" and {len(facts.lacking) - 1} more tables" if len(facts.lacking) > 1 else ""
     grants = [f"GRANT {', '.join(needed)} ON {table}" for table, needed in facts.lacking.items()]
     if len(facts.lacking) > FEW_TABLES:
-        # A role that deploy/postgres-roles.sql makes.
+        # The role is created by deploy/postgres-roles.sql.
         grants = ["GRANT graphnode_worker"]
     return broken(
         "table rights",
@@ -304,7 +287,7 @@ def _judge_rights(facts: DatabaseFacts) -> Finding:
 
 
 def _judge_connections(facts: DatabaseFacts, fleet: Fleet) -> Finding:
-    """The pools against the smallest limit. What others hold counts against the server's only."""
+    """Compare the pools with the smallest limit. Other programs' connections count for the server's limit only."""
     limits = [("max_connections leaves", facts.usable_connections - facts.others_connections)]
     if facts.user_limit is not None:
         limits.append((f"the limit of {facts.user} is", facts.user_limit))
@@ -320,6 +303,6 @@ def _judge_connections(facts: DatabaseFacts, fleet: Fleet) -> Finding:
     return warning(
         "connections",
         f"the workers may need {fleet.connections} ({fleet.source}), {name} {room}",
-        why="When all are busy, some wait for a connection, and PostgreSQL's refusals look like outages.",
+        why="When all are busy, PostgreSQL refuses connections, and the worker takes that for an outage.",
         mend=mend,
     )

@@ -1,15 +1,16 @@
-"""The settings: all faults at once, and what does not fit together though each value may be right."""
+"""The settings: all faults at once, and right values that do not fit together."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from graphnode.operations.doctor.aws import region_of
+from graphnode.operations.doctor.aws_answers import region_of
 from graphnode.operations.doctor.findings import Finding, broken, command, fine, warning
-from graphnode.settings import QUEUE_URLS, SECRETS
+from graphnode.settings import FIELDS, QUEUE_URLS, SECRETS, environment_name
 
-#: Seconds of visibility below which one slow call to SQS loses what is in hand: the calls' own time-out, twice.
+#: Seconds of visibility below which one slow call to SQS loses the messages in flight: twice the calls' timeout.
 SHORTEST_VISIBILITY_S = 20
 
 SUBJECT = "settings"
@@ -19,8 +20,8 @@ def judge_settings(values: Mapping[str, Any], faults: list[str]) -> list[Finding
     """What is wrong with the settings.
 
     Parameters:
-      values: those that are right, by field, as given: a default is not among them.
-      faults: a sentence for each of the others, which begins with the variable's name.
+      values: the right values that are set, by field; defaults are not among them.
+      faults: a sentence for each wrong or missing one; it begins with the variable's name.
     """
     found = [broken(SUBJECT, fault, mend=_mend(fault)) for fault in faults]
     found += _judge_queues(values)
@@ -29,17 +30,17 @@ def judge_settings(values: Mapping[str, Any], faults: list[str]) -> list[Finding
             warning(
                 SUBJECT,
                 f"GRAPHNODE_VISIBILITY_TIMEOUT is {values['visibility_timeout']} s",
-                why="One slow call to SQS is enough to lose what is in hand: messages are handled twice.",
+                why="During one slow call to SQS the messages in flight become visible: they are handled twice.",
                 mend="export GRAPHNODE_VISIBILITY_TIMEOUT=60",
             )
         )
-    shortest, longest = values.get("backoff_min", 5.0), values.get("backoff_max", 900.0)
+    shortest, longest = (values.get(name, FIELDS[name].default) for name in ("backoff_min", "backoff_max"))
     if shortest > longest:
         found.append(
             warning(
                 SUBJECT,
                 f"GRAPHNODE_BACKOFF_MIN ({shortest:g} s) is over GRAPHNODE_BACKOFF_MAX ({longest:g} s)",
-                why="Each retry waits for the longest back-off at most: it does not grow.",
+                why="No retry waits longer than the longest back-off: the back-off does not grow.",
                 mend=f"export GRAPHNODE_BACKOFF_MAX={shortest:g}",
             )
         )
@@ -47,9 +48,7 @@ def judge_settings(values: Mapping[str, Any], faults: list[str]) -> list[Finding
 
 
 def secrets_of(environment: Mapping[str, str]) -> set[str]:
-    """What no output may show: the secret settings, the database's password, and Firebase's key."""
-    from urllib.parse import unquote, urlsplit
-
+    """Texts that no output may contain: the values of secret variables, and the database's password."""
     hidden = {environment.get(name, "") for name in SECRETS | {"AWS_SESSION_TOKEN"}}
     password = urlsplit(environment.get("DATABASE_URL", "")).password or ""
     return (hidden | {password, unquote(password)}) - {""}

@@ -1,4 +1,4 @@
-"""This machine's clock, beside those of AWS and of the database."""
+"""This machine's clock, compared with those of AWS and of the database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from graphnode.operations.doctor.findings import Finding, broken, fine, unchecke
 
 SUBJECT = "clock"
 
-#: From here on tokens and signatures begin to be refused, though not yet by all. AWS allows 5 minutes (SQS) or 15 (S3).
+#: Seconds of difference. AWS refuses signatures after 5 minutes (SQS) or 15 (S3); other services may refuse sooner.
 #: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-troubleshooting.html
 WARNING_S = 30.0
 BROKEN_S = 300.0
@@ -20,10 +20,10 @@ def judge_clocks(skews: Mapping[str, timedelta]) -> list[Finding]:
     """What is wrong with this machine's clock.
 
     Parameters:
-      skews: by whom it was compared with, how far this machine's clock is ahead.
+      skews: how far this machine's clock is ahead of each service's, by service.
     """
     if not skews:
-        return [unchecked(SUBJECT, "not checked: neither AWS nor the database told the time")]
+        return [unchecked(SUBJECT, "not checked: neither AWS nor the database gave its time")]
     other, skew = max(skews.items(), key=lambda item: abs(item[1]))
     seconds = abs(skew.total_seconds())
     if seconds < WARNING_S:
@@ -37,14 +37,14 @@ def judge_clocks(skews: Mapping[str, timedelta]) -> list[Finding]:
                 warning(
                     SUBJECT,
                     f"the database's clock is {length} off; this machine agrees with {' and '.join(near)}",
-                    why="Time-outs of tasks and the leases of pushes are counted by the database's clock.",
+                    why="The database's clock decides when tasks time out and when pushes are retried.",
                     mend="sudo chronyc makestep   # on the database's machine",
                 )
             ]
-    why = "Calls to AWS are signed with the time, and tokens for FCM, too: both are refused when it is too far off."
+    why = "Calls to AWS and tokens for FCM are signed with the time: both are refused when it is too far off."
     return [(broken if seconds >= BROKEN_S else warning)(SUBJECT, what, why=why, mend="sudo chronyc makestep")]
 
 
 def skew_of(date: str | None, *, asked_at: datetime) -> timedelta | None:
-    """How far this machine's clock is ahead of an answer's Date header; None without one."""
+    """How far this machine's clock is ahead of an answer's Date header; None without a header."""
     return asked_at - parsedate_to_datetime(date).astimezone(UTC) if date else None

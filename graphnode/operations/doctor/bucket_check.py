@@ -1,4 +1,4 @@
-"""The payload bucket: that it exists, and that its objects can be listed and read."""
+"""The payload bucket: does it exist, and can its objects be listed and read?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from graphnode.operations.doctor.aws import code_of, is_denied, judge_refusal
+from graphnode.operations.doctor.aws_answers import code_of, is_denied, judge_refusal
 from graphnode.operations.doctor.findings import Finding, broken, command, fine, statement
 
 if TYPE_CHECKING:
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 SUBJECT = "S3 bucket"
 
-#: An object that nobody has.
+#: The key of an object that does not exist.
 NO_KEY = "graphnode-doctor/no-such-object"
 
 
-def look_at_bucket(s3: S3Client, bucket: str, *, region: str) -> list[Finding]:
-    """List one object of the bucket, and read one byte of it; of an empty one, ask for an object that is not there."""
+def check_bucket(s3: S3Client, bucket: str, *, region: str) -> list[Finding]:
+    """Findings after listing one object and reading one byte of it; of an empty bucket, reading a missing object."""
     arn = f"arn:aws:s3:::{bucket}"
     try:
         listed = s3.list_objects_v2(Bucket=bucket, MaxKeys=1).get("Contents", [])
@@ -65,12 +65,12 @@ def _judge_read(s3: S3Client, bucket: str, key: str, *, is_listed: bool) -> list
         if code_of(error) == "NoSuchKey":
             return []
         if not is_listed and is_denied(error):
-            # Without the permission to list, S3 says the same of an object that is not there.
+            # Without the permission to list, S3 answers the same for a missing object.
             return [
                 broken(
                     SUBJECT,
-                    "whether objects can be read is not to be seen without s3:ListBucket",
-                    why="Without it the worker takes an object that is not there yet for one that it may not read.",
+                    "without s3:ListBucket it cannot be checked whether objects can be read",
+                    why="Without it the worker cannot tell a missing object from one that it may not read.",
                     mend=statement(["s3:GetObject"], arn),
                 )
             ]

@@ -1,4 +1,4 @@
-"""Running checks: those that do not depend on one another at the same time, each for a limited time."""
+"""Running checks: in parallel if they do not depend on one another, each for a limited time."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from typing import NamedTuple
 from graphnode.errors import one_line, sorted_error
 from graphnode.operations.doctor.findings import Finding, Severity, broken, unchecked, worst
 
-#: Seconds that a check has.
+#: Seconds that a check may take.
 TIMEOUT_S = 20.0
 
 
 class Check(NamedTuple):
-    """Something to look at.
+    """Something to check.
 
     Parameters:
-      name: what a report calls it.
-      run: looks, and says what it found.
-      needs: the checks that it makes no sense without: when one of them finds something broken, or was not made itself,
-        this one is not made.
-      lacks: why it cannot be made at all; empty if it can.
+      name: its name in the report.
+      run: checks, and returns the findings.
+      needs: names of the checks without which this one makes no sense: it is not run if one of them found something
+        broken, or was not run itself.
+      missing: the reason why it cannot be run at all; empty if it can.
     """
 
     name: str
     run: Callable[[], list[Finding]]
     needs: tuple[str, ...] = ()
-    lacks: str = ""
+    missing: str = ""
 
 
-def examine(checks: Sequence[Check], *, timeout_s: float = TIMEOUT_S) -> list[Finding]:
-    """Make all checks; their findings in the checks' order. Nothing is raised: a check that fails is a finding."""
+def run_checks(checks: Sequence[Check], *, timeout_s: float = TIMEOUT_S) -> list[Finding]:
+    """The findings of all checks, in the order of the checks. Raises nothing: a check that fails is a finding."""
     known = {check.name: check for check in checks}
     found: dict[str, list[Finding]] = {}
     order = TopologicalSorter({check.name: check.needs for check in checks})
@@ -42,8 +42,8 @@ def examine(checks: Sequence[Check], *, timeout_s: float = TIMEOUT_S) -> list[Fi
         ready = order.get_ready()
         for name in ready:
             check = known[name]
-            if check.lacks:
-                found[name] = [unchecked(name, f"not checked: {check.lacks}")]
+            if check.missing:
+                found[name] = [unchecked(name, f"not checked: {check.missing}")]
             elif blocking := next((need for need in check.needs if _blocks(found[need])), None):
                 found[name] = [unchecked(name, f"not checked: that needs {blocking} first")]
         _run([known[name] for name in ready if name not in found], found, timeout_s=timeout_s)
@@ -64,7 +64,7 @@ def _run(checks: Sequence[Check], found: dict[str, list[Finding]], *, timeout_s:
         except Exception as raised:
             answers[check.name] = [broken(check.name, f"cannot be checked: {one_line(sorted_error(raised))}")]
 
-    # Daemons: one that hangs in a library must not keep the program from ending.
+    # Daemons: a check that hangs in a library must not keep the program from ending.
     threads = [threading.Thread(target=run, args=(check,), name=check.name, daemon=True) for check in checks]
     for thread in threads:
         thread.start()

@@ -1,4 +1,4 @@
-"""FCM: that it gives a token for the credentials, and would take a push."""
+"""FCM: do the credentials get a token, and would a push be accepted?"""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 SUBJECT = "FCM"
 
-#: No device's token: that FCM finds fault with it, and with nothing before it, proves that we may send.
+#: The token of no device. If FCM refuses only this token, the credentials may send.
 NO_TOKEN = "graphnode-doctor"  # noqa: S105
 
 
-def look_at_firebase(known: PushSettings) -> list[Finding]:
-    """Have FCM check a push to a device that does not exist, without sending it."""
+def check_firebase(known: PushSettings) -> list[Finding]:
+    """Findings after FCM has checked a push to a device that does not exist, without sending it."""
     from firebase_admin.exceptions import FirebaseError
     from google.auth.exceptions import GoogleAuthError
 
@@ -34,7 +34,7 @@ def look_at_firebase(known: PushSettings) -> list[Finding]:
             warning(
                 SUBJECT,
                 "there are no credentials: pushes are skipped",
-                why="Notifications are stored for the app, and no phone is told.",
+                why="Notifications are stored for the app, but no phone gets a push.",
                 mend="export GOOGLE_APPLICATION_CREDENTIALS=/path/to/service-account.json",
             )
         ]
@@ -48,7 +48,7 @@ def look_at_firebase(known: PushSettings) -> list[Finding]:
 
 
 def judge_rehearsal(error: FirebaseError | GoogleAuthError, *, project: str, account: str) -> Finding:
-    """What FCM's answer to a rehearsal says of the credentials."""
+    """What FCM's answer to a rehearsal says about the credentials."""
     from firebase_admin import exceptions, messaging
     from google.auth.exceptions import GoogleAuthError, TransportError
 
@@ -96,8 +96,8 @@ def judge_rehearsal(error: FirebaseError | GoogleAuthError, *, project: str, acc
         )
     return warning(
         SUBJECT,
-        "FCM gave no answer that tells whether it takes pushes",
-        why=f"It may be away for a moment: {text}",
+        "FCM's answer does not say whether it takes pushes",
+        why=f"FCM may be unavailable for a moment: {text}",
         mend="graphnode doctor",
     )
 
