@@ -16,21 +16,23 @@ REFRESH_S = 2.0
 
 
 @click.command()
-@click.option("--watch", is_flag=True, help="Read it anew every 2 seconds, until Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="All that was read, as a JSON object; with --watch one a line.")
+@click.option("--watch", is_flag=True, help="Read it again every 2 seconds, until Ctrl-C.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print all that was read as a JSON object; with --watch, one a line."
+)
 @env_file_option
 def status(watch: bool, as_json: bool, env_file: Path | None) -> None:
     """Show queues, dead letters, tasks, throughput, retries, outages and worker processes on one screen.
 
-    What the environment lacks, or may not be seen, is told, and the rest shown. Exit code 1: nothing could be seen.
+    What cannot be read is named at the end; the rest is shown. Exit code 1: nothing could be read.
     """
     import msgspec
     from rich.console import Console
     from rich.live import Live
 
-    from graphnode.operations.doctor.aws import cloudwatch_client, sqs_client
-    from graphnode.operations.status.reading import Sources
-    from graphnode.operations.status.screen import screen
+    from graphnode.cli.status_screen import screen
+    from graphnode.operations.doctor.aws_clients import cloudwatch_client, sqs_client
+    from graphnode.operations.status.sources import Sources
 
     environment = {name: value for name, value in environment_of(env_file).items() if value.strip()}
     has_database = "DATABASE_URL" in environment
@@ -54,7 +56,7 @@ def status(watch: bool, as_json: bool, env_file: Path | None) -> None:
                     sleep(REFRESH_S)
                     read = sources.read()
         except KeyboardInterrupt:
-            # The way to end it. The last screen stays, where it was the terminal's other one.
+            # Ctrl-C ends --watch. The last screen goes to the terminal's usual buffer, where it stays.
             if console.is_terminal and not as_json:
                 console.print(screen(read))
     sys.exit(not read.queues and read.activity is None)

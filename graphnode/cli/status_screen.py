@@ -1,4 +1,4 @@
-"""A status on one screen: 80 columns, some 25 lines. Nothing in it is told by colour alone."""
+"""A status on one screen: 80 columns, some 25 lines. No meaning is in a colour alone."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from graphnode.operations.status.reading import Activity, QueueState, Status, WorkerState
+from graphnode.operations.status.sources import Activity, QueueState, Status, WorkerState
 from graphnode.storage.activity import MOST_COUNTED
 from graphnode.text import printable
 
-#: Characters of what a line is about.
+#: Characters of a line's label.
 LABEL = 15
 
-#: The processes and the reasons that are listed; the others are counted.
+#: The most processes and reasons that are listed; the others are counted.
 LISTED_WORKERS = 6
 LISTED_REASONS = 3
 
-#: The most characters of a host's name, which stands without its domain.
+#: The most characters of a host's name, without its domain.
 HOST = 18
 
 GOOD, BAD, DIM = "green", "bold red", "dim"
 
 
 def screen(status: Status) -> RenderableType:
-    """What a terminal shows."""
+    """The status as `rich` prints it."""
     return Group(*_parts(status))
 
 
@@ -73,7 +73,7 @@ def _tasks(seen: Activity) -> Iterator[RenderableType]:
     oldest = min((found.oldest_news_at for found in seen.open_tasks), default=None)
     is_cut = sum(found.count for found in seen.open_tasks) >= MOST_COUNTED
     waiting = {found.status: found.count for found in seen.open_tasks}
-    news = f" · no news of one for {length((seen.at - oldest).total_seconds())}" if oldest else ""
+    news = f" · one without news for {length((seen.at - oldest).total_seconds())}" if oldest else ""
     yield _line("Open tasks", Text(("more than " * is_cut) + (_counts(waiting) or "none") + news))
     ended = _counts(seen.ended.counts) or "none"
     yield _line("Ended tasks", Text(ended if seen.ended.is_exact or ended == "none" else f"about {ended}"))
@@ -95,7 +95,7 @@ def _throughput(seen: Activity) -> Text:
 def _troubles(status: Status, seen: Activity) -> Iterator[RenderableType]:
     failed = _reasons(seen.failed_attempts, "none failed in the last hour", "in the last hour:")
     waits = "message waits" if seen.retrying == 1 else "messages wait"
-    yield _line("Retries", Text(f"{seen.retrying:,} {waits} for another try · {failed}"))
+    yield _line("Retries", Text(f"{seen.retrying:,} {waits} for a retry · {failed}"))
     dead = _reasons(seen.given_up, "no task in the last 24 hours", "in the last 24 hours:")
     yield _line("Given up", Text(dead, style=BAD if seen.given_up else ""))
     waiting = seen.notifications
@@ -103,7 +103,7 @@ def _troubles(status: Status, seen: Activity) -> Iterator[RenderableType]:
     oldest = ""
     if waiting.oldest_created_at:
         oldest = f" · the oldest for {length((seen.at - waiting.oldest_created_at).total_seconds())}"
-    yield _line("Pushes", Text(f"{waiting.count:,}{more} not done with · {waiting.due:,}{more} due{oldest}"))
+    yield _line("Pushes", Text(f"{waiting.count:,}{more} open · {waiting.due:,}{more} due{oldest}"))
     yield _line("Outages", _outages(seen))
 
 
@@ -113,27 +113,27 @@ def _outages(seen: Activity) -> Text:
         if worker.outage_service and not worker.is_late:
             away.setdefault(worker.outage_service, []).append(worker)
     if not away:
-        return Text("none" if seen.workers else "no worker tells", style=GOOD if seen.workers else "")
-    told = []
+        return Text("none" if seen.workers else "unknown, as no worker is seen", style=GOOD if seen.workers else "")
+    shown = []
     for service, those in away.items():
         since = min(worker.outage_since for worker in those if worker.outage_since)
         processes = "1 process" if len(those) == 1 else f"{len(those)} processes"
-        told.append(f"{printable(service)} for {length((seen.at - since).total_seconds())} ({processes})")
-    return Text(" · ".join(told), style=BAD)
+        shown.append(f"{printable(service)} for {length((seen.at - since).total_seconds())} ({processes})")
+    return Text(" · ".join(shown), style=BAD)
 
 
 def _workers(seen: Activity) -> Iterator[RenderableType]:
     there = [worker for worker in seen.workers if not worker.is_late]
     if not seen.workers:
-        yield _line("Workers", Text("none has said within the last hour that it is there", style=BAD))
+        yield _line("Workers", Text("none seen in the last hour", style=BAD))
         return
     threads = sum(worker.threads for worker in there)
-    late = f" · {len(seen.workers) - len(there)} not seen any more" if len(there) < len(seen.workers) else ""
+    late = f" · {len(seen.workers) - len(there)} late" if len(there) < len(seen.workers) else ""
     processes = "1 process" if len(there) == 1 else f"{len(there)} processes"
     yield _line("Workers", Text.assemble(f"{processes}, {threads:,} threads", (late, BAD)))
     table = _table()
     table.add_column("  host", max_width=HOST, no_wrap=True, overflow="ellipsis")
-    for name in ("pid", "running", "in hand", "done", "retried", "dead", "seen"):
+    for name in ("pid", "running", "in flight", "done", "retried", "dead", "seen"):
         table.add_column(name, justify="right", no_wrap=True)
     shown = sorted(seen.workers, key=lambda worker: (not worker.is_late, worker.host, worker.pid))[:LISTED_WORKERS]
     for worker in shown:
@@ -157,7 +157,7 @@ def _workers(seen: Activity) -> Iterator[RenderableType]:
 
 
 def length(seconds: float) -> str:
-    """A length of time in its largest unit, as `4 min`."""
+    """A length of time in its largest unit, such as `4 min`."""
     for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}" if seconds >= 10 * size else f"{_floor(seconds / size)} {unit}"
@@ -169,7 +169,7 @@ def _floor(value: float) -> str:
 
 
 def _short(count: int) -> str:
-    """A count in five characters or so."""
+    """A count in about five characters, such as `1.2 M`."""
     for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**4)):
         if count >= size:
             return f"{_floor(count / (1000 if unit == 'k' else size))} {unit}"

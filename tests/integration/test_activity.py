@@ -1,4 +1,4 @@
-"""What the database tells of what goes on, and what that costs when there is much of it."""
+"""What the database says about tasks, notifications and workers, and that many rows do not make it slow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from graphnode.cli.status import status
-from graphnode.operations.status.reading import Status, read_activity
+from graphnode.operations.status.sources import Status, read_activity
 from graphnode.settings import QUEUE_URLS
 from graphnode.storage import activity, workers
 from graphnode.storage.database import connection, database
@@ -28,7 +28,7 @@ FROM generate_series(1, %s) AS n
 
 @pytest.fixture
 def put_tasks(query: Query) -> Callable[..., None]:
-    """Store so many tasks of a status, whose last news is so old."""
+    """Store `count` tasks of a status whose last news has this age."""
 
     def put(count: int, status: str, age: str) -> None:
         finished = None if status in ("PENDING", "PROGRESS") else age
@@ -60,7 +60,7 @@ def seen(name: str, **changes: Any) -> Seen:
 
 @pytest.mark.usefixtures("storage")
 class TestCounts:
-    def test_an_empty_database_has_nothing_of_anything(self) -> None:
+    def test_all_counts_of_an_empty_database_are_zero(self) -> None:
         found = read_activity()
 
         assert (found.open_tasks, found.ended.counts, found.retrying, found.workers) == ([], {}, 0, [])
@@ -108,7 +108,7 @@ class TestCounts:
         assert found.given_up == {"INVALID_DOCUMENT": 1}
         assert found.retrying == 1
 
-    def test_notifications_are_counted_until_their_push_is_done_with(self, query: Query) -> None:
+    def test_notifications_are_counted_while_their_push_is_open(self, query: Query) -> None:
         for name, due_in in (("due", "-1 minute"), ("later", "1 minute"), ("done", None)):
             query(
                 "INSERT INTO notifications (id, user_id, type, payload, event, push_status, created_at, due_at)"
@@ -135,7 +135,7 @@ class TestCounts:
         assert found.throughput.last_hour == 2
         assert found.throughput.since
 
-    def test_a_large_table_is_told_by_the_statistics(
+    def test_a_large_table_is_counted_by_its_statistics(
         self, put_tasks: Callable[..., None], query: Query, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(activity, "COUNTED_BYTES", 0)
@@ -177,7 +177,7 @@ class TestCounts:
 
 @pytest.mark.usefixtures("storage")
 class TestWorkers:
-    def test_a_process_has_one_row_with_what_it_said_last(self) -> None:
+    def test_a_process_has_one_row_with_its_last_report(self) -> None:
         workers.note(seen("a"))
         workers.note(seen("a", running=7, handled=200, outage_service="AWS", outage_since=datetime.now(UTC)))
 
@@ -208,7 +208,7 @@ class TestWorkers:
 class TestCommand:
     @pytest.fixture
     def run(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
-        """Run `graphnode status` on the test's database, without any queue; its exit code and its output."""
+        """Run `graphnode status` on the test's database, without queues. Returns its exit code and its output."""
 
         def run(*arguments: str) -> tuple[int, str]:
             for variable in (*QUEUE_URLS.values(), "AWS_REGION"):
@@ -220,7 +220,7 @@ class TestCommand:
 
         return run
 
-    def test_shows_the_database_alone_and_says_what_it_does_not_see(
+    def test_shows_the_database_alone_and_names_what_it_does_not_see(
         self, run: Callable[..., tuple[int, str]], put_tasks: Callable[..., None]
     ) -> None:
         put_tasks(3, "PENDING", "10 minutes")
@@ -228,10 +228,10 @@ class TestCommand:
         code, output = run()
 
         assert code == 0
-        assert "Open tasks     PENDING 3 · no news of one for 10 min" in output
+        assert "Open tasks     PENDING 3 · one without news for 10 min" in output
         assert "Not seen       SQS_RESULT_QUEUE_URL and" in output
 
-    def test_gives_all_of_it_as_json(self, run: Callable[..., tuple[int, str]]) -> None:
+    def test_prints_all_of_it_as_json(self, run: Callable[..., tuple[int, str]]) -> None:
         code, output = run("--json")
 
         read = msgspec.json.decode(output, type=Status)
@@ -254,7 +254,7 @@ class TestCommand:
         assert code == 0
         assert len([msgspec.json.decode(line, type=Status) for line in output.splitlines()]) == 3
 
-    def test_a_database_that_is_away_is_told_and_nothing_seen_is_exit_code_1(
+    def test_an_unreachable_database_is_reported_and_exit_code_1_says_that_nothing_was_seen(
         self, run: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # Port 1 is tcpmux: nobody listens there.

@@ -1,4 +1,4 @@
-"""What is going on, read from SQS, CloudWatch and the database; and what could not be seen."""
+"""A deployment's status, read from SQS, CloudWatch and the database, and what could not be read."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 
 Read = TypeVar("Read")
 
-#: SQS's metric of a queue's oldest message: it is up to some minutes old itself.
+#: SQS's metric of a queue's oldest message; its newest value is some minutes old.
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
 AGE_METRIC = "ApproximateAgeOfOldestMessage"
 AGE_WINDOW = timedelta(minutes=10)
 
-#: Milliseconds that one count may take: someone waits for it.
+#: Milliseconds that one count may take: somebody waits for it.
 STATEMENT_TIMEOUT_MS = 5_000
 
-#: Where the age of a queue's oldest message is known from.
+#: Where the age of a queue's oldest message comes from.
 AgeSource = Literal["CloudWatch", "database"]
 
 
 class QueueState(msgspec.Struct, frozen=True, kw_only=True):
-    """A queue: messages that wait, that are delayed, that are with a worker; dead letters; the oldest message's age.
+    """A queue's messages, its dead letters, and the age of its oldest message.
 
     Parameters:
-      dead_letters: None without a dead-letter queue, or where it may not be seen.
-      oldest_s: seconds; None when nobody knows. The database's is an upper bound: no message is older.
+      dead_letters: None without a dead-letter queue, or if it cannot be read.
+      oldest_s: seconds; None if unknown. From the database it is an upper bound: no message is older.
     """
 
     name: str
@@ -52,7 +52,7 @@ class QueueState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker process, as it has said itself."""
+    """A worker process, by its own last report."""
 
     host: str
     pid: int
@@ -71,10 +71,10 @@ class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Activity(msgspec.Struct, frozen=True, kw_only=True):
-    """What the database says.
+    """What the database says about tasks, notifications and workers.
 
     Parameters:
-      retrying: messages that failed within a day and are to be tried again.
+      retrying: messages that failed in the last day and will be retried.
       failed_attempts: of the last hour, by reason.
       given_up: messages that became dead letters in the last day, by reason.
     """
@@ -91,7 +91,7 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """All that could be seen at a moment, and a sentence for each thing that could not."""
+    """All that could be read at one moment, and a sentence for each thing that could not."""
 
     at: datetime
     queues: list[QueueState]
@@ -100,11 +100,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sources:
-    """Where a status is read from, opened once for many readings.
+    """The services that a status is read from; for many readings.
 
     Parameters:
-      environment: the variables there are; what lacks is told, and the rest read.
-      sqs, cloudwatch: make clients for these variables.
+      environment: without a variable, what needs it is reported as not seen, and the rest is read.
+      sqs, cloudwatch: make a client for an environment.
       has_database: whether the storage is open.
     """
 
@@ -125,7 +125,7 @@ class Sources:
         self._cloudwatch_refuses = ""
 
     def read(self) -> Status:
-        """Read all that can be read. Nothing is raised but faults of this program."""
+        """Read all that can be read. Raises only faults of this program."""
         unseen: list[str] = []
         seen = self._activity(unseen)
         queues = self._queues(unseen)
@@ -147,9 +147,9 @@ class Sources:
     def _queues(self, unseen: list[str]) -> list[QueueState]:
         known = self.environment
         given = {name: known[variable] for name, variable in QUEUE_URLS.items() if known.get(variable)}
-        lacking = [variable for name, variable in QUEUE_URLS.items() if name not in given]
-        if lacking:
-            unseen.append(f"{' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} missing: not seen.")
+        missing = [variable for name, variable in QUEUE_URLS.items() if name not in given]
+        if missing:
+            unseen.append(f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: not seen.")
         if not given:
             return []
         if not self.environment.get("AWS_REGION"):
@@ -190,7 +190,7 @@ class Sources:
         return int(answer["Attributes"]["ApproximateNumberOfMessages"])
 
     def _ages(self, names: list[str], unseen: list[str]) -> dict[str, float]:
-        """The ages that CloudWatch knows. A refusal is not asked for again: it costs a second each time."""
+        """The ages that CloudWatch knows. After a refusal it is not asked again: each call would take a second."""
         if self.environment.get("AWS_ENDPOINT_URL"):
             self._cloudwatch_refuses = "AWS_ENDPOINT_URL is set"
         if not self._cloudwatch_refuses:
@@ -205,7 +205,7 @@ class Sources:
 
 
 def read_activity() -> Activity:
-    """What the database says, all of one moment. Raises what peewee raises."""
+    """What the database says, all at one moment. Raises peewee's errors."""
     with snapshot():
         database.execute_sql(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}")
         (at,) = database.execute_sql("SELECT now()").fetchone()
@@ -224,7 +224,7 @@ def read_activity() -> Activity:
 
 
 def read_ages(cloudwatch: Any, urls: Mapping[str, str]) -> dict[str, float]:
-    """The age in seconds of each queue's oldest message, as far as CloudWatch has one. Raises botocore's errors."""
+    """The age in seconds of each queue's oldest message, if CloudWatch knows it. Raises botocore's errors."""
     now = datetime.now(UTC)
     answer = cloudwatch.get_metric_data(
         MetricDataQueries=[
@@ -250,7 +250,7 @@ def read_ages(cloudwatch: Any, urls: Mapping[str, str]) -> dict[str, float]:
 
 
 def _with_age(queue: QueueState, age_s: float | None, seen: Activity | None) -> QueueState:
-    """The queue with the age of its oldest message: CloudWatch's, or else what the database lets no message exceed."""
+    """The queue with the age of its oldest message: CloudWatch's, or else the database's upper bound."""
     if not queue.waiting + queue.in_flight + queue.delayed:
         return queue
     if age_s is not None:
@@ -261,7 +261,7 @@ def _with_age(queue: QueueState, age_s: float | None, seen: Activity | None) -> 
     if queue.name == "notifications":
         since = seen.notifications.oldest_created_at
     elif queue.name == "results":
-        # A result was sent after the last news of its task: no one of them waits for longer.
+        # A result was sent after the last news of its task, so none has waited longer.
         since = min((found.oldest_news_at for found in seen.open_tasks), default=None)
     else:
         since = next((found.oldest_news_at for found in seen.open_tasks if found.status == "PENDING"), None)
@@ -278,7 +278,7 @@ def _worker(row: workers.WorkerRow, at: datetime) -> WorkerState:
 
 
 def _tried(what: str, read: Callable[[], Read], unseen: list[str]) -> Read | None:
-    """What is read; or None, and a sentence on why."""
+    """What `read` returns; or None, after adding a sentence to `unseen`."""
     try:
         return read()
     except Exception as raised:
@@ -287,7 +287,7 @@ def _tried(what: str, read: Callable[[], Read], unseen: list[str]) -> Read | Non
 
 
 def _expected(raised: Exception) -> GraphNodeError:
-    """What AWS or PostgreSQL has said; a fault of this program is raised."""
+    """The error of AWS or PostgreSQL. Raises any other: it is a fault of this program."""
     error = sorted_error(raised)
     if isinstance(error, Unexpected) and not isinstance(raised, BotoCoreError | ClientError | PeeweeException):
         raise raised
