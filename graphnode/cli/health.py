@@ -11,9 +11,9 @@ import click
 @click.command()
 @click.option("--ready", is_flag=True, help="Ask whether it takes messages, not only whether it is alive.")
 def health(ready: bool) -> None:
-    """Ask the worker on this machine how it is, at GRAPHNODE_HEALTH_PORT: one line, and exit code 0 or 1.
+    """Print the health of this machine's worker, asked at GRAPHNODE_HEALTH_PORT: one line, and exit code 0 or 1.
 
-    For a container's health check. An outage of the database, of S3 or of SQS leaves a worker alive, but not ready.
+    For a container's health check. During an outage of the database, S3 or SQS a worker is alive, but not ready.
     """
     from graphnode.errors import SettingsError
     from graphnode.settings import HealthSettings, read_settings

@@ -13,7 +13,7 @@ import click
 def worker(options: tuple[str, ...]) -> None:
     """Run the worker, with Dramatiq's OPTIONS: --processes, --threads, …; `dramatiq --help` lists them.
 
-    It is `dramatiq graphnode.actors`, whose main process writes its log lines in the same form as all others.
+    The same as `dramatiq graphnode.actors`, but the main process, too, writes its log lines in the worker's format.
     """
     from dramatiq.cli import main, make_argument_parser
 
