@@ -22,7 +22,7 @@ def _list_odd_sides(context: click.Context, _option: click.Parameter, wanted: bo
 
 @click.command()
 @click.option("--odd", type=click.FloatRange(0, 1), default=0, help="The share of tasks that show each odd side.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Selects these tasks; the same seed selects the same.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Selects these tasks, the same for a seed.")
 @click.option("--side", "sides", multiple=True, metavar="NAME", help="Show only this odd side; may be repeated.")
 @click.option(
     "--list-sides",
@@ -32,7 +32,7 @@ def _list_odd_sides(context: click.Context, _option: click.Parameter, wanted: bo
     callback=_list_odd_sides,
     help="List the odd sides, and exit.",
 )
-@click.option("--threads", type=click.IntRange(1, 64), default=2, show_default=True, help="Requests served at the same time.")
+@click.option("--threads", type=click.IntRange(1, 64), default=2, show_default=True, help="Requests at the same time.")
 @env_file_option
 def ai(odd: float, seed: int, sides: tuple[str, ...], threads: int, env_file: Path | None) -> None:
     """Stand in for the AI server until Ctrl-C: take requests, and answer from their real input.
