@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -36,29 +36,50 @@ NO_BODY = "\0"
 NO_DELAY_S = -1
 
 
-class DeadLetters(msgspec.Struct, frozen=True, kw_only=True):
-    """The dead-letter queue that a redrive policy names. Without a URL it does not exist, or access is denied."""
+class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A queue, by the attributes that GetQueueAttributes gives."""
 
     arn: str
-    url: str | None = None
+    url: str = ""
     attributes: Mapping[str, str] = {}
+
+    @property
+    def name(self) -> str:
+        """The queue's name."""
+        return _name(self.arn)
+
+    @property
+    def retention_s(self) -> int:
+        """Seconds for which SQS keeps a message."""
+        return self.number("MessageRetentionPeriod", DEFAULT_RETENTION_S)
+
+    @property
+    def redrive_policy(self) -> dict[str, Any]:
+        """The redrive policy; empty without one."""
+        policy: dict[str, Any] = msgspec.json.decode(self.attributes.get("RedrivePolicy") or "{}")
+        return policy
+
+    def number(self, attribute: str, default: int) -> int:
+        """An attribute that is a number."""
+        return int(self.attributes.get(attribute, default))
+
+
+class DeadLetters(QueueInfo, frozen=True, kw_only=True):
+    """The dead-letter queue that a redrive policy names. Without a URL it does not exist, or access is denied."""
+
     is_denied: bool = False
 
 
-class QueueFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What SQS says about a queue.
+class QueueFacts(QueueInfo, frozen=True, kw_only=True):
+    """What SQS says about a queue and its dead-letter queue.
 
     Parameters:
       subject: its name in the report.
-      attributes: from GetQueueAttributes.
       tried, denied: the actions that were tried, and those of them that are not allowed.
-      dead_letters_denied: the same for the dead-letter queue.
+      dead_letters_denied: the actions that are not allowed on the dead-letter queue.
     """
 
     subject: str
-    url: str
-    arn: str
-    attributes: Mapping[str, str]
     dead_letters: DeadLetters | None = None
     tried: tuple[str, ...] = ()
     denied: tuple[str, ...] = ()
@@ -100,21 +121,16 @@ def check_request_queue(sqs: SQSClient, subject: str, url: str, *, region: str) 
 def read_queue(sqs: SQSClient, subject: str, url: str, *, arn: str, actions: tuple[str, ...]) -> QueueFacts:
     """What SQS says about a queue. Raises botocore's errors if it does not give the queue's attributes."""
     attributes = _attributes(sqs, url)
-    dead_letters = _ask_dead_letters(sqs, attributes)
-    has_url = dead_letters is not None and dead_letters.url is not None
+    dead = _read_dead_letters(sqs, attributes)
     return QueueFacts(
         subject=subject,
         url=url,
         arn=attributes.get("QueueArn", arn),
         attributes=attributes,
-        dead_letters=dead_letters,
+        dead_letters=dead,
         tried=actions,
-        denied=tuple(action for action in actions if _is_refused(sqs, action, url)),
-        dead_letters_denied=(
-            ("sqs:SendMessage",)
-            if has_url and dead_letters and _is_refused(sqs, "sqs:SendMessage", dead_letters.url or "")
-            else ()
-        ),
+        denied=_denied(sqs, actions, url),
+        dead_letters_denied=_denied(sqs, SENDER_ACTIONS, dead.url) if dead and dead.url else (),
     )
 
 
@@ -140,18 +156,11 @@ def judge_missing_queue(subject: str, url: str, arn: str, error: Exception) -> F
 
 def judge_queue(facts: QueueFacts, *, max_attempts: int) -> list[Finding]:
     """Findings on a queue, the worker's rights and the dead-letter queue, from what SQS says about them."""
-    kept = _days(_number(facts.attributes, "MessageRetentionPeriod", DEFAULT_RETENTION_S))
-    visibility = _number(facts.attributes, "VisibilityTimeout", 30)
-    healthy = fine(facts.subject, f"{_name(facts.arn)}: visibility {visibility} s, kept {kept}")
-    return [
-        _judge_itself(facts) or healthy,
-        _judge_rights(facts),
-        *_judge_dead_letters(facts, max_attempts=max_attempts),
-    ]
+    return [_judge_itself(facts), _judge_rights(facts), *_judge_dead_letters(facts, max_attempts=max_attempts)]
 
 
-def _judge_itself(facts: QueueFacts) -> Finding | None:
-    name = _name(facts.arn)
+def _judge_itself(facts: QueueFacts) -> Finding:
+    name, visibility = facts.name, facts.number("VisibilityTimeout", 30)
     if name.endswith(".fifo"):
         return broken(
             facts.subject,
@@ -159,15 +168,13 @@ def _judge_itself(facts: QueueFacts) -> Finding | None:
             why="The worker retries single messages by their visibility: a FIFO queue would hold up the others.",
             mend=command("aws", "sqs", "create-queue", "--queue-name", name.removesuffix(".fifo")),
         )
-    retention = _number(facts.attributes, "MessageRetentionPeriod", DEFAULT_RETENTION_S)
-    if retention < SHORT_RETENTION_S:
+    if facts.retention_s < SHORT_RETENTION_S:
         return warning(
             facts.subject,
-            f"{name} keeps messages for {_days(retention)} only",
+            f"{name} keeps messages for {_days(facts.retention_s)} only",
             why="SQS deletes older messages silently: an outage that lasts longer loses results.",
             mend=_set_attributes(facts.url, MessageRetentionPeriod=str(DEFAULT_RETENTION_S)),
         )
-    visibility = _number(facts.attributes, "VisibilityTimeout", 30)
     if visibility > LONG_VISIBILITY_S:
         return warning(
             facts.subject,
@@ -175,7 +182,7 @@ def _judge_itself(facts: QueueFacts) -> Finding | None:
             why="The worker sets its own time; what others receive, such as a console, is hidden for so long.",
             mend=_set_attributes(facts.url, VisibilityTimeout="60"),
         )
-    return None
+    return fine(facts.subject, f"{name}: visibility {visibility} s, kept {_days(facts.retention_s)}")
 
 
 def _judge_rights(facts: QueueFacts) -> Finding:
@@ -194,60 +201,66 @@ def _judge_dead_letters(facts: QueueFacts, *, max_attempts: int) -> list[Finding
     subject = f"{facts.subject.removesuffix(' queue')} DLQ"
     wanted = SAFE_REDRIVE * max_attempts
     dead = facts.dead_letters
-    if dead is None:
-        return [
-            broken(
-                subject,
-                f"{_name(facts.arn)} has no redrive policy, and so no dead-letter queue",
-                why="The worker does not start: a message that it cannot handle would have nowhere to go.",
-                mend=_redrive(facts.url, f"{facts.arn}-dlq", wanted),
-            )
-        ]
-    if dead.arn == facts.arn:
-        return [
-            broken(
-                subject,
-                f"{_name(facts.arn)} is its own dead-letter queue",
-                why="A message that cannot be handled would come back for ever.",
-                mend=_redrive(facts.url, f"{facts.arn}-dlq", wanted),
-            )
-        ]
-    if dead.url is None:
-        if dead.is_denied:
-            return [
-                broken(
-                    subject,
-                    f"not allowed to look at {_name(dead.arn)}",
-                    why="The worker does not start without its dead-letter queue's URL and limits.",
-                    mend=statement(DEAD_LETTER_ACTIONS, dead.arn),
-                )
-            ]
-        return [
-            broken(
-                subject,
-                f"the dead-letter queue {_name(dead.arn)} does not exist",
-                why=f"The redrive policy of {_name(facts.arn)} names it: nothing can be sent there.",
-                mend=command(
-                    "aws", "sqs", "create-queue", "--queue-name", _name(dead.arn),
-                    "--attributes", f"MessageRetentionPeriod={LONGEST_RETENTION_S}",
-                ),
-            )
-        ]  # fmt: skip
+    if dead is None or not dead.url or dead.arn == facts.arn:
+        return [_judge_missing_dead_letters(facts, subject, wanted=wanted)]
     found = [judge(facts, dead, subject) for judge in (_judge_retention, _judge_onward, _judge_allowed, _judge_size)]
-    found.append(_judge_receives(facts, dead, subject, max_attempts=max_attempts))
+    receives = int(facts.redrive_policy["maxReceiveCount"])
+    if receives < wanted:
+        found.append(
+            warning(
+                subject,
+                f"{facts.name} moves a message after {receives} receives, the worker gives up after {max_attempts}"
+                " failures",
+                why="Stops and outages use up receives too: messages become dead letters without a reason.",
+                mend=_redrive(facts.url, dead.arn, wanted),
+            )
+        )
     if facts.dead_letters_denied:
         found.append(
             broken(
                 subject,
-                f"not allowed: {', '.join(facts.dead_letters_denied)} to {_name(dead.arn)}",
+                f"not allowed: {', '.join(facts.dead_letters_denied)} to {dead.name}",
                 why="A message that cannot be handled stays on its queue, and is tried again and again.",
                 mend=statement(DEAD_LETTER_ACTIONS, dead.arn),
             )
         )
-    waiting = _number(dead.attributes, "ApproximateNumberOfMessages", 0)
-    kept = _days(_number(dead.attributes, "MessageRetentionPeriod", DEFAULT_RETENTION_S))
-    healthy = fine(subject, f"{_name(dead.arn)}: kept {kept}, {waiting} dead letters")
+    waiting = dead.number("ApproximateNumberOfMessages", 0)
+    healthy = fine(subject, f"{dead.name}: kept {_days(dead.retention_s)}, {waiting} dead letters")
     return [finding for finding in found if finding] or [healthy]
+
+
+def _judge_missing_dead_letters(facts: QueueFacts, subject: str, *, wanted: int) -> Finding:
+    dead = facts.dead_letters
+    if dead is None:
+        return broken(
+            subject,
+            f"{facts.name} has no redrive policy, and so no dead-letter queue",
+            why="The worker does not start: a message that it cannot handle would have nowhere to go.",
+            mend=_redrive(facts.url, f"{facts.arn}-dlq", wanted),
+        )
+    if dead.arn == facts.arn:
+        return broken(
+            subject,
+            f"{facts.name} is its own dead-letter queue",
+            why="A message that cannot be handled would come back for ever.",
+            mend=_redrive(facts.url, f"{facts.arn}-dlq", wanted),
+        )
+    if dead.is_denied:
+        return broken(
+            subject,
+            f"not allowed to look at {dead.name}",
+            why="The worker does not start without its dead-letter queue's URL and limits.",
+            mend=statement(DEAD_LETTER_ACTIONS, dead.arn),
+        )
+    return broken(
+        subject,
+        f"the dead-letter queue {dead.name} does not exist",
+        why=f"The redrive policy of {facts.name} names it: nothing can be sent there.",
+        mend=command(
+            "aws", "sqs", "create-queue", "--queue-name", dead.name,
+            "--attributes", f"MessageRetentionPeriod={LONGEST_RETENTION_S}",
+        ),
+    )  # fmt: skip
 
 
 def _judge_retention(facts: QueueFacts, dead: DeadLetters, subject: str) -> Finding | None:
@@ -255,30 +268,28 @@ def _judge_retention(facts: QueueFacts, dead: DeadLetters, subject: str) -> Find
 
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html
     """
-    source = _number(facts.attributes, "MessageRetentionPeriod", DEFAULT_RETENTION_S)
-    retention = _number(dead.attributes, "MessageRetentionPeriod", DEFAULT_RETENTION_S)
-    if retention > source:
+    if dead.retention_s > facts.retention_s:
         return None
-    mend = _set_attributes(dead.url or "", MessageRetentionPeriod=str(LONGEST_RETENTION_S))
-    if source >= LONGEST_RETENTION_S:
+    mend = _set_attributes(dead.url, MessageRetentionPeriod=str(LONGEST_RETENTION_S))
+    if facts.retention_s >= LONGEST_RETENTION_S:
         mend = _set_attributes(facts.url, MessageRetentionPeriod=str(DEFAULT_RETENTION_S))
     return warning(
         subject,
-        f"{_name(dead.arn)} keeps messages for {_days(retention)}, its source for {_days(source)}",
+        f"{dead.name} keeps messages for {_days(dead.retention_s)}, its source for {_days(facts.retention_s)}",
         why="A message that SQS moves there keeps its age: it can be gone before anybody has seen it.",
         mend=mend,
     )
 
 
-def _judge_onward(facts: QueueFacts, dead: DeadLetters, subject: str) -> Finding | None:
-    if "RedrivePolicy" not in dead.attributes:
+def _judge_onward(_facts: QueueFacts, dead: DeadLetters, subject: str) -> Finding | None:
+    if not dead.redrive_policy:
         return None
-    onward = _name(msgspec.json.decode(dead.attributes["RedrivePolicy"])["deadLetterTargetArn"])
+    onward = _name(dead.redrive_policy["deadLetterTargetArn"])
     return warning(
         subject,
-        f"{_name(dead.arn)} has a redrive policy of its own, to {onward}",
+        f"{dead.name} has a redrive policy of its own, to {onward}",
         why="A dead letter that is received a few times moves on, to where nobody looks for it.",
-        mend=_set_attributes(dead.url or "", RedrivePolicy=""),
+        mend=_set_attributes(dead.url, RedrivePolicy=""),
     )
 
 
@@ -289,40 +300,28 @@ def _judge_allowed(facts: QueueFacts, dead: DeadLetters, subject: str) -> Findin
         return None
     return warning(
         subject,
-        f"{_name(dead.arn)} takes nothing from {_name(facts.arn)} (RedriveAllowPolicy: {permission})",
+        f"{dead.name} takes nothing from {facts.name} (RedriveAllowPolicy: {permission})",
         why="SQS cannot move a poison message there, which kills its worker again and again.",
         mend=_set_attributes(
-            dead.url or "",
+            dead.url,
             RedriveAllowPolicy=_json({"redrivePermission": "byQueue", "sourceQueueArns": [facts.arn]}),
         ),
     )
 
 
 def _judge_size(facts: QueueFacts, dead: DeadLetters, subject: str) -> Finding | None:
-    largest = _number(facts.attributes, "MaximumMessageSize", LARGEST_MESSAGE_BYTES)
-    if _number(dead.attributes, "MaximumMessageSize", LARGEST_MESSAGE_BYTES) >= largest:
+    largest = facts.number("MaximumMessageSize", LARGEST_MESSAGE_BYTES)
+    if dead.number("MaximumMessageSize", LARGEST_MESSAGE_BYTES) >= largest:
         return None
     return warning(
         subject,
-        f"{_name(dead.arn)} takes smaller messages than its source",
+        f"{dead.name} takes smaller messages than its source",
         why="A large message that cannot be handled could not be sent there.",
-        mend=_set_attributes(dead.url or "", MaximumMessageSize=str(largest)),
+        mend=_set_attributes(dead.url, MaximumMessageSize=str(largest)),
     )
 
 
-def _judge_receives(facts: QueueFacts, dead: DeadLetters, subject: str, *, max_attempts: int) -> Finding | None:
-    most, wanted = _most_receives(facts), SAFE_REDRIVE * max_attempts
-    if most >= wanted:
-        return None
-    return warning(
-        subject,
-        f"{_name(facts.arn)} moves a message after {most} receives, the worker gives up after {max_attempts} failures",
-        why="Stops and outages use up receives too: messages become dead letters without a reason.",
-        mend=_redrive(facts.url, dead.arn, wanted),
-    )
-
-
-def _ask_dead_letters(sqs: SQSClient, attributes: Mapping[str, str]) -> DeadLetters | None:
+def _read_dead_letters(sqs: SQSClient, attributes: Mapping[str, str]) -> DeadLetters | None:
     if "RedrivePolicy" not in attributes:
         return None
     arn: str = msgspec.json.decode(attributes["RedrivePolicy"])["deadLetterTargetArn"]
@@ -340,8 +339,8 @@ def _attributes(sqs: SQSClient, url: str) -> dict[str, str]:
     return {str(name): value for name, value in answer["Attributes"].items()}
 
 
-def _is_refused(sqs: SQSClient, action: str, url: str) -> bool:
-    """Whether an action is denied. It is tried in a way that changes nothing: all calls but the receive are invalid.
+def _denied(sqs: SQSClient, actions: Iterable[str], url: str) -> tuple[str, ...]:
+    """The denied ones of these actions. Trying them changes nothing: all calls but the receive are invalid.
 
     The receive returns its message at once; it counts as one of the message's receives.
     """
@@ -356,11 +355,14 @@ def _is_refused(sqs: SQSClient, action: str, url: str) -> bool:
         "sqs:SendMessage": lambda: sqs.send_message(QueueUrl=url, MessageBody=NO_BODY, DelaySeconds=NO_DELAY_S),
         "sqs:GetQueueAttributes": lambda: None,
     }
-    try:
-        trials[action]()
-    except ClientError as error:
-        return is_denied(error)
-    return False
+    denied = []
+    for action in actions:
+        try:
+            trials[action]()
+        except ClientError as error:
+            if is_denied(error):
+                denied.append(action)
+    return tuple(denied)
 
 
 def _redrive(url: str, dead_letters_arn: str, most_receives: int) -> str:
@@ -374,14 +376,6 @@ def _set_attributes(url: str, **attributes: str) -> str:
 
 def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
-
-
-def _most_receives(facts: QueueFacts) -> int:
-    return int(msgspec.json.decode(facts.attributes["RedrivePolicy"])["maxReceiveCount"])
-
-
-def _number(attributes: Mapping[str, str], name: str, default: int) -> int:
-    return int(attributes.get(name, default))
 
 
 def _name(arn: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
@@ -118,11 +118,11 @@ class Sources:
     ) -> None:
         self.environment = environment
         self.has_database = has_database
-        self._make_sqs, self._make_cloudwatch = sqs, cloudwatch
-        self._sqs: SQSClient | None = None
-        self._cloudwatch: Any = None
+        # Made when they are needed: without a region there are none.
+        self._sqs = cache(partial(sqs, environment))
+        self._cloudwatch = cache(partial(cloudwatch, environment))
         self._dead_letters: dict[str, str] = {}
-        self._cloudwatch_refuses = ""
+        self._cloudwatch_refuses = "AWS_ENDPOINT_URL is set" if environment.get("AWS_ENDPOINT_URL") else ""
 
     def read(self) -> Status:
         """Read all that can be read. Raises only faults of this program."""
@@ -152,16 +152,13 @@ class Sources:
             unseen.append(f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: not seen.")
         if not given:
             return []
-        if not self.environment.get("AWS_REGION"):
+        if not known.get("AWS_REGION"):
             unseen.append("AWS_REGION is missing: the queues are not seen.")
             return []
-        if self._sqs is None:
-            self._sqs = self._make_sqs(self.environment)
-        sqs = self._sqs
-        found = []
-        for name, url in given.items():
-            read = partial(self._queue, sqs, name, url, unseen)
-            found.append(_tried(f"The queue of {name}", read, unseen))
+        found = (
+            _tried(f"The queue of {name}", partial(self._queue, self._sqs(), name, url, unseen), unseen)
+            for name, url in given.items()
+        )
         return [queue for queue in found if queue]
 
     def _queue(self, sqs: SQSClient, name: str, url: str, unseen: list[str]) -> QueueState:
@@ -191,13 +188,10 @@ class Sources:
 
     def _ages(self, names: list[str], unseen: list[str]) -> dict[str, float]:
         """The ages that CloudWatch knows. After a refusal it is not asked again: each call would take a second."""
-        if self.environment.get("AWS_ENDPOINT_URL"):
-            self._cloudwatch_refuses = "AWS_ENDPOINT_URL is set"
         if not self._cloudwatch_refuses:
-            if self._cloudwatch is None:
-                self._cloudwatch = self._make_cloudwatch(self.environment)
+            cloudwatch = self._cloudwatch()
             try:
-                return read_ages(self._cloudwatch, {name: self.environment[QUEUE_URLS[name]] for name in names})
+                return read_ages(cloudwatch, {name: self.environment[QUEUE_URLS[name]] for name in names})
             except Exception as raised:
                 self._cloudwatch_refuses = str(_expected(raised))
         unseen.append(f"Oldest messages, by CloudWatch: {self._cloudwatch_refuses}")
