@@ -397,7 +397,7 @@ class AiSettings(LogSettings, frozen=True, kw_only=True):
     shutdown_timeout: float = 25.0
 
 
-Kind = TypeVar("Kind", bound=ProcessSettings)
+SettingsKind = TypeVar("SettingsKind", bound=ProcessSettings)
 
 
 @cache
@@ -411,7 +411,7 @@ def environment_name(field: str) -> str:
     return FIELDS[field].encode_name
 
 
-def read_settings(environment: Mapping[str, str], kind: type[Kind]) -> Kind:
+def read_settings(environment: Mapping[str, str], kind: type[SettingsKind]) -> SettingsKind:
     """Read and check the settings of a kind of process.
 
     Raises SettingsError, which names every fault at once: the variable, its value and what is expected.

@@ -60,7 +60,7 @@ class Fleet(NamedTuple):
     source: str
 
 
-class DatabaseFacts(msgspec.Struct, frozen=True, kw_only=True):
+class DatabaseInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What PostgreSQL says about itself.
 
     Parameters:
@@ -99,20 +99,20 @@ def check_database(url: str, *, processes: int | None, threads: int | None) -> l
     """
     try:
         with connection():
-            facts = ask_database()
+            info = ask_database()
     except Exception as error:
         if found := judge_connection(str(error), url):
             return [found]
         raise
-    return judge_database(facts, fleet_of(facts, processes=processes, threads=threads, cores=os.cpu_count() or 1))
+    return judge_database(info, fleet_of(info, processes=processes, threads=threads, cores=os.cpu_count() or 1))
 
 
-def ask_database() -> DatabaseFacts:
+def ask_database() -> DatabaseInfo:
     """What the open database says about itself. The caller holds a connection."""
     row = database.execute_sql(
         FACTS, {"ours": CONNECTION["application_name"], "extension": schema.EXTENSION}
     ).fetchone()
-    known = DatabaseFacts(**dict(zip(DatabaseFacts.__struct_fields__, row, strict=False)))
+    known = DatabaseInfo(**dict(zip(DatabaseInfo.__struct_fields__, row, strict=False)))
     try:
         newer = schema.check_schema()
     except SchemaError as error:
@@ -133,11 +133,11 @@ def ask_skew() -> timedelta:
         return skew
 
 
-def fleet_of(facts: DatabaseFacts, *, processes: int | None, threads: int | None, cores: int) -> Fleet:
+def fleet_of(info: DatabaseInfo, *, processes: int | None, threads: int | None, cores: int) -> Fleet:
     """The connections that worker processes may hold: as given, as they run now, or by Dramatiq's defaults."""
-    if processes is None and threads is None and facts.running_threads:
-        held = sum(count + SPARE_CONNECTIONS for count in facts.running_threads)
-        number = len(facts.running_threads)
+    if processes is None and threads is None and info.running_threads:
+        held = sum(count + SPARE_CONNECTIONS for count in info.running_threads)
+        number = len(info.running_threads)
         return Fleet(held, "1 running process" if number == 1 else f"{number} running processes")
     number, each = processes or cores, threads or DRAMATIQ_THREADS
     source = f"{number} processes with {each} threads"
@@ -205,19 +205,19 @@ def judge_connection(text: str, url: str) -> Finding | None:
     return None
 
 
-def judge_database(facts: DatabaseFacts, fleet: Fleet) -> list[Finding]:
+def judge_database(info: DatabaseInfo, fleet: Fleet) -> list[Finding]:
     """Findings on the database, from what it says about itself."""
     return [
-        _judge_server(facts),
-        *_judge_extension(facts),
-        _judge_schema(facts),
-        _judge_rights(facts),
-        _judge_connections(facts, fleet),
+        _judge_server(info),
+        *_judge_extension(info),
+        _judge_schema(info),
+        _judge_rights(info),
+        _judge_connections(info, fleet),
     ]
 
 
-def _judge_server(facts: DatabaseFacts) -> Finding:
-    version = facts.version // 10_000
+def _judge_server(info: DatabaseInfo) -> Finding:
+    version = info.version // 10_000
     if version < OLDEST_VERSION:
         return broken(
             SUBJECT,
@@ -225,80 +225,80 @@ def _judge_server(facts: DatabaseFacts) -> Finding:
             why="pgvector does not support it, nor does PostgreSQL's own project.",
             mend="pg_upgrade",
         )
-    if facts.is_read_only:
+    if info.is_read_only:
         return broken(
             SUBJECT,
-            f"{facts.name} is read-only",
+            f"{info.name} is read-only",
             why="It is a replica, or a node that was demoted: the worker waits until it can write.",
             mend="SELECT pg_promote();   -- or set DATABASE_URL to the primary",
         )
-    return fine(SUBJECT, f"PostgreSQL {version}, database {facts.name}, as {facts.user}")
+    return fine(SUBJECT, f"PostgreSQL {version}, database {info.name}, as {info.user}")
 
 
-def _judge_extension(facts: DatabaseFacts) -> list[Finding]:
-    if facts.has_extension:
+def _judge_extension(info: DatabaseInfo) -> list[Finding]:
+    if info.has_extension:
         return []
     name = schema.EXTENSION
-    if not facts.extension_is_available:
+    if not info.extension_is_available:
         return [
             broken(
                 "pgvector",
                 f"PostgreSQL's server has no extension {name}",
                 why="Embeddings are stored in its columns: no migration runs without it.",
-                mend=f"apt install postgresql-{facts.version // 10_000}-pgvector",
+                mend=f"apt install postgresql-{info.version // 10_000}-pgvector",
             )
         ]
     return [
         broken(
             "pgvector",
-            f"the extension {name} is not in the database {facts.name}",
+            f"the extension {name} is not in the database {info.name}",
             why="Embeddings are stored in its columns. An administrator may have to create it.",
-            mend=command("psql", "-d", facts.name, "-c", f"CREATE EXTENSION {name}"),
+            mend=command("psql", "-d", info.name, "-c", f"CREATE EXTENSION {name}"),
         )
     ]
 
 
-def _judge_schema(facts: DatabaseFacts) -> Finding:
-    if not facts.schema_fault:
-        more = f", and newer ones that it can work with: {', '.join(facts.newer)}" if facts.newer else ""
+def _judge_schema(info: DatabaseInfo) -> Finding:
+    if not info.schema_fault:
+        more = f", and newer ones that it can work with: {', '.join(info.newer)}" if info.newer else ""
         return fine("schema", f"has all migrations of this version{more}")
-    what, _, mend = facts.schema_fault.partition(": ")
+    what, _, mend = info.schema_fault.partition(": ")
     mend = "graphnode migrate" if "graphnode migrate" in mend else mend.rstrip(".")
     return broken("schema", what, why="The worker does not start on it.", mend=mend)
 
 
-def _judge_rights(facts: DatabaseFacts) -> Finding:
-    if facts.schema_fault:
+def _judge_rights(info: DatabaseInfo) -> Finding:
+    if info.schema_fault:
         return unchecked("table rights", "not checked: that needs the schema first")
-    if not facts.lacking:
-        return fine("table rights", f"{facts.user} has all rights that a worker needs")
-    first, rights = next(iter(facts.lacking.items()))
-    others = f" and {len(facts.lacking) - 1} more tables" if len(facts.lacking) > 1 else ""
-    grants = [f"GRANT {', '.join(needed)} ON {table}" for table, needed in facts.lacking.items()]
-    if len(facts.lacking) > FEW_TABLES:
+    if not info.lacking:
+        return fine("table rights", f"{info.user} has all rights that a worker needs")
+    first, rights = next(iter(info.lacking.items()))
+    others = f" and {len(info.lacking) - 1} more tables" if len(info.lacking) > 1 else ""
+    grants = [f"GRANT {', '.join(needed)} ON {table}" for table, needed in info.lacking.items()]
+    if len(info.lacking) > FEW_TABLES:
         # The role is created by deploy/postgres-roles.sql.
         grants = ["GRANT graphnode_worker"]
     return broken(
         "table rights",
-        f"{facts.user} may not {', '.join(rights)} on {first}{others}",
+        f"{info.user} may not {', '.join(rights)} on {first}{others}",
         why="The migrations were run by another user, who owns the tables.",
-        mend=" ".join(f'{grant} TO "{facts.user}";' for grant in grants),
+        mend=" ".join(f'{grant} TO "{info.user}";' for grant in grants),
     )
 
 
-def _judge_connections(facts: DatabaseFacts, fleet: Fleet) -> Finding:
+def _judge_connections(info: DatabaseInfo, fleet: Fleet) -> Finding:
     """Compare the pools with the smallest limit. Other programs' connections count for the server's limit only."""
-    limits = [("max_connections leaves", facts.usable_connections - facts.others_connections)]
-    if facts.user_limit is not None:
-        limits.append((f"the limit of {facts.user} is", facts.user_limit))
-    if facts.database_limit is not None:
-        limits.append((f"the limit of {facts.name} is", facts.database_limit))
+    limits = [("max_connections leaves", info.usable_connections - info.others_connections)]
+    if info.user_limit is not None:
+        limits.append((f"the limit of {info.user} is", info.user_limit))
+    if info.database_limit is not None:
+        limits.append((f"the limit of {info.name} is", info.database_limit))
     name, room = min(limits, key=lambda limit: limit[1])
     if fleet.connections <= room:
         return fine("connections", f"{fleet.connections} at most ({fleet.source}), room for {room}")
-    mend = f"ALTER SYSTEM SET max_connections = {facts.usable_connections + fleet.connections};   -- and restart"
+    mend = f"ALTER SYSTEM SET max_connections = {info.usable_connections + fleet.connections};   -- and restart"
     if "max_connections" not in name:
-        kind, owner = ("ROLE", facts.user) if facts.user in name else ("DATABASE", facts.name)
+        kind, owner = ("ROLE", info.user) if info.user in name else ("DATABASE", info.name)
         mend = f'ALTER {kind} "{owner}" CONNECTION LIMIT {fleet.connections};'
     return warning(
         "connections",

@@ -64,13 +64,13 @@ class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
         return int(self.attributes.get(attribute, default))
 
 
-class DeadLetters(QueueInfo, frozen=True, kw_only=True):
+class DeadLetterQueue(QueueInfo, frozen=True, kw_only=True):
     """The dead-letter queue that a redrive policy names. Without a URL it does not exist, or access is denied."""
 
     is_denied: bool = False
 
 
-class QueueFacts(QueueInfo, frozen=True, kw_only=True):
+class SourceQueue(QueueInfo, frozen=True, kw_only=True):
     """What SQS says about a queue and its dead-letter queue.
 
     Parameters:
@@ -80,7 +80,7 @@ class QueueFacts(QueueInfo, frozen=True, kw_only=True):
     """
 
     subject: str
-    dead_letters: DeadLetters | None = None
+    dead_letters: DeadLetterQueue | None = None
     tried: tuple[str, ...] = ()
     denied: tuple[str, ...] = ()
     dead_letters_denied: tuple[str, ...] = ()
@@ -97,10 +97,10 @@ def check_queue(
     """
     arn = queue_arn(url, region=region)
     try:
-        facts = read_queue(sqs, subject, url, arn=arn, actions=actions)
+        source = read_queue(sqs, subject, url, arn=arn, actions=actions)
     except Exception as error:
         return [judge_missing_queue(subject, url, arn, error)]
-    return judge_queue(facts, max_attempts=max_attempts)
+    return judge_queue(source, max_attempts=max_attempts)
 
 
 def check_request_queue(sqs: SQSClient, subject: str, url: str, *, region: str) -> list[Finding]:
@@ -118,11 +118,11 @@ def check_request_queue(sqs: SQSClient, subject: str, url: str, *, region: str) 
     return [fine(subject, f"{_name(arn)}, {waiting} waiting for the AI server")]
 
 
-def read_queue(sqs: SQSClient, subject: str, url: str, *, arn: str, actions: tuple[str, ...]) -> QueueFacts:
+def read_queue(sqs: SQSClient, subject: str, url: str, *, arn: str, actions: tuple[str, ...]) -> SourceQueue:
     """What SQS says about a queue. Raises botocore's errors if it does not give the queue's attributes."""
     attributes = _attributes(sqs, url)
     dead = _read_dead_letters(sqs, attributes)
-    return QueueFacts(
+    return SourceQueue(
         subject=subject,
         url=url,
         arn=attributes.get("QueueArn", arn),
@@ -154,72 +154,72 @@ def judge_missing_queue(subject: str, url: str, arn: str, error: Exception) -> F
     raise error
 
 
-def judge_queue(facts: QueueFacts, *, max_attempts: int) -> list[Finding]:
+def judge_queue(source: SourceQueue, *, max_attempts: int) -> list[Finding]:
     """Findings on a queue, the worker's rights and the dead-letter queue, from what SQS says about them."""
-    return [_judge_itself(facts), _judge_rights(facts), *_judge_dead_letters(facts, max_attempts=max_attempts)]
+    return [_judge_itself(source), _judge_rights(source), *_judge_dead_letters(source, max_attempts=max_attempts)]
 
 
-def _judge_itself(facts: QueueFacts) -> Finding:
-    name, visibility = facts.name, facts.number("VisibilityTimeout", 30)
+def _judge_itself(source: SourceQueue) -> Finding:
+    name, visibility = source.name, source.number("VisibilityTimeout", 30)
     if name.endswith(".fifo"):
         return broken(
-            facts.subject,
+            source.subject,
             f"{name} is a FIFO queue",
             why="The worker retries single messages by their visibility: a FIFO queue would hold up the others.",
             mend=command("aws", "sqs", "create-queue", "--queue-name", name.removesuffix(".fifo")),
         )
-    if facts.retention_s < SHORT_RETENTION_S:
+    if source.retention_s < SHORT_RETENTION_S:
         return warning(
-            facts.subject,
-            f"{name} keeps messages for {_days(facts.retention_s)} only",
+            source.subject,
+            f"{name} keeps messages for {_days(source.retention_s)} only",
             why="SQS deletes older messages silently: an outage that lasts longer loses results.",
-            mend=_set_attributes(facts.url, MessageRetentionPeriod=str(DEFAULT_RETENTION_S)),
+            mend=_set_attributes(source.url, MessageRetentionPeriod=str(DEFAULT_RETENTION_S)),
         )
     if visibility > LONG_VISIBILITY_S:
         return warning(
-            facts.subject,
+            source.subject,
             f"{name} hides a received message for {_days(visibility)}",
             why="The worker sets its own time; what others receive, such as a console, is hidden for so long.",
-            mend=_set_attributes(facts.url, VisibilityTimeout="60"),
+            mend=_set_attributes(source.url, VisibilityTimeout="60"),
         )
-    return fine(facts.subject, f"{name}: visibility {visibility} s, kept {_days(facts.retention_s)}")
+    return fine(source.subject, f"{name}: visibility {visibility} s, kept {_days(source.retention_s)}")
 
 
-def _judge_rights(facts: QueueFacts) -> Finding:
-    subject = f"{facts.subject.removesuffix(' queue')} rights"
-    if facts.denied:
+def _judge_rights(source: SourceQueue) -> Finding:
+    subject = f"{source.subject.removesuffix(' queue')} rights"
+    if source.denied:
         return broken(
             subject,
-            f"not allowed: {', '.join(facts.denied)}",
+            f"not allowed: {', '.join(source.denied)}",
             why="The worker's role lacks it, or the queue's own policy denies it.",
-            mend=statement(facts.denied, facts.arn),
+            mend=statement(source.denied, source.arn),
         )
-    return fine(subject, f"{len(facts.tried)} actions tried, none denied")
+    return fine(subject, f"{len(source.tried)} actions tried, none denied")
 
 
-def _judge_dead_letters(facts: QueueFacts, *, max_attempts: int) -> list[Finding]:
-    subject = f"{facts.subject.removesuffix(' queue')} DLQ"
+def _judge_dead_letters(source: SourceQueue, *, max_attempts: int) -> list[Finding]:
+    subject = f"{source.subject.removesuffix(' queue')} DLQ"
     wanted = SAFE_REDRIVE * max_attempts
-    dead = facts.dead_letters
-    if dead is None or not dead.url or dead.arn == facts.arn:
-        return [_judge_missing_dead_letters(facts, subject, wanted=wanted)]
-    found = [judge(facts, dead, subject) for judge in (_judge_retention, _judge_onward, _judge_allowed, _judge_size)]
-    receives = int(facts.redrive_policy["maxReceiveCount"])
+    dead = source.dead_letters
+    if dead is None or not dead.url or dead.arn == source.arn:
+        return [_judge_missing_dead_letters(source, subject, wanted=wanted)]
+    found = [judge(source, dead, subject) for judge in (_judge_retention, _judge_onward, _judge_allowed, _judge_size)]
+    receives = int(source.redrive_policy["maxReceiveCount"])
     if receives < wanted:
         found.append(
             warning(
                 subject,
-                f"{facts.name} moves a message after {receives} receives, the worker gives up after {max_attempts}"
+                f"{source.name} moves a message after {receives} receives, the worker gives up after {max_attempts}"
                 " failures",
                 why="Stops and outages use up receives too: messages become dead letters without a reason.",
-                mend=_redrive(facts.url, dead.arn, wanted),
+                mend=_redrive(source.url, dead.arn, wanted),
             )
         )
-    if facts.dead_letters_denied:
+    if source.dead_letters_denied:
         found.append(
             broken(
                 subject,
-                f"not allowed: {', '.join(facts.dead_letters_denied)} to {dead.name}",
+                f"not allowed: {', '.join(source.dead_letters_denied)} to {dead.name}",
                 why="A message that cannot be handled stays on its queue, and is tried again and again.",
                 mend=statement(DEAD_LETTER_ACTIONS, dead.arn),
             )
@@ -229,21 +229,21 @@ def _judge_dead_letters(facts: QueueFacts, *, max_attempts: int) -> list[Finding
     return [finding for finding in found if finding] or [healthy]
 
 
-def _judge_missing_dead_letters(facts: QueueFacts, subject: str, *, wanted: int) -> Finding:
-    dead = facts.dead_letters
+def _judge_missing_dead_letters(source: SourceQueue, subject: str, *, wanted: int) -> Finding:
+    dead = source.dead_letters
     if dead is None:
         return broken(
             subject,
-            f"{facts.name} has no redrive policy, and so no dead-letter queue",
+            f"{source.name} has no redrive policy, and so no dead-letter queue",
             why="The worker does not start: a message that it cannot handle would have nowhere to go.",
-            mend=_redrive(facts.url, f"{facts.arn}-dlq", wanted),
+            mend=_redrive(source.url, f"{source.arn}-dlq", wanted),
         )
-    if dead.arn == facts.arn:
+    if dead.arn == source.arn:
         return broken(
             subject,
-            f"{facts.name} is its own dead-letter queue",
+            f"{source.name} is its own dead-letter queue",
             why="A message that cannot be handled would come back for ever.",
-            mend=_redrive(facts.url, f"{facts.arn}-dlq", wanted),
+            mend=_redrive(source.url, f"{source.arn}-dlq", wanted),
         )
     if dead.is_denied:
         return broken(
@@ -255,7 +255,7 @@ def _judge_missing_dead_letters(facts: QueueFacts, subject: str, *, wanted: int)
     return broken(
         subject,
         f"the dead-letter queue {dead.name} does not exist",
-        why=f"The redrive policy of {facts.name} names it: nothing can be sent there.",
+        why=f"The redrive policy of {source.name} names it: nothing can be sent there.",
         mend=command(
             "aws", "sqs", "create-queue", "--queue-name", dead.name,
             "--attributes", f"MessageRetentionPeriod={LONGEST_RETENTION_S}",
@@ -263,25 +263,25 @@ def _judge_missing_dead_letters(facts: QueueFacts, subject: str, *, wanted: int)
     )  # fmt: skip
 
 
-def _judge_retention(facts: QueueFacts, dead: DeadLetters, subject: str) -> Finding | None:
+def _judge_retention(source: SourceQueue, dead: DeadLetterQueue, subject: str) -> Finding | None:
     """A message that SQS itself moves keeps its age, so it may be deleted as soon as it arrives.
 
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html
     """
-    if dead.retention_s > facts.retention_s:
+    if dead.retention_s > source.retention_s:
         return None
     mend = _set_attributes(dead.url, MessageRetentionPeriod=str(LONGEST_RETENTION_S))
-    if facts.retention_s >= LONGEST_RETENTION_S:
-        mend = _set_attributes(facts.url, MessageRetentionPeriod=str(DEFAULT_RETENTION_S))
+    if source.retention_s >= LONGEST_RETENTION_S:
+        mend = _set_attributes(source.url, MessageRetentionPeriod=str(DEFAULT_RETENTION_S))
     return warning(
         subject,
-        f"{dead.name} keeps messages for {_days(dead.retention_s)}, its source for {_days(facts.retention_s)}",
+        f"{dead.name} keeps messages for {_days(dead.retention_s)}, its source for {_days(source.retention_s)}",
         why="A message that SQS moves there keeps its age: it can be gone before anybody has seen it.",
         mend=mend,
     )
 
 
-def _judge_onward(_facts: QueueFacts, dead: DeadLetters, subject: str) -> Finding | None:
+def _judge_onward(_source: SourceQueue, dead: DeadLetterQueue, subject: str) -> Finding | None:
     if not dead.redrive_policy:
         return None
     onward = _name(dead.redrive_policy["deadLetterTargetArn"])
@@ -293,24 +293,24 @@ def _judge_onward(_facts: QueueFacts, dead: DeadLetters, subject: str) -> Findin
     )
 
 
-def _judge_allowed(facts: QueueFacts, dead: DeadLetters, subject: str) -> Finding | None:
+def _judge_allowed(source: SourceQueue, dead: DeadLetterQueue, subject: str) -> Finding | None:
     policy = msgspec.json.decode(dead.attributes.get("RedriveAllowPolicy") or "{}")
     permission = policy.get("redrivePermission", "allowAll")
-    if permission == "allowAll" or (permission == "byQueue" and facts.arn in policy.get("sourceQueueArns", [])):
+    if permission == "allowAll" or (permission == "byQueue" and source.arn in policy.get("sourceQueueArns", [])):
         return None
     return warning(
         subject,
-        f"{dead.name} takes nothing from {facts.name} (RedriveAllowPolicy: {permission})",
+        f"{dead.name} takes nothing from {source.name} (RedriveAllowPolicy: {permission})",
         why="SQS cannot move a poison message there, which kills its worker again and again.",
         mend=_set_attributes(
             dead.url,
-            RedriveAllowPolicy=_json({"redrivePermission": "byQueue", "sourceQueueArns": [facts.arn]}),
+            RedriveAllowPolicy=_json({"redrivePermission": "byQueue", "sourceQueueArns": [source.arn]}),
         ),
     )
 
 
-def _judge_size(facts: QueueFacts, dead: DeadLetters, subject: str) -> Finding | None:
-    largest = facts.number("MaximumMessageSize", LARGEST_MESSAGE_BYTES)
+def _judge_size(source: SourceQueue, dead: DeadLetterQueue, subject: str) -> Finding | None:
+    largest = source.number("MaximumMessageSize", LARGEST_MESSAGE_BYTES)
     if dead.number("MaximumMessageSize", LARGEST_MESSAGE_BYTES) >= largest:
         return None
     return warning(
@@ -321,7 +321,7 @@ def _judge_size(facts: QueueFacts, dead: DeadLetters, subject: str) -> Finding |
     )
 
 
-def _read_dead_letters(sqs: SQSClient, attributes: Mapping[str, str]) -> DeadLetters | None:
+def _read_dead_letters(sqs: SQSClient, attributes: Mapping[str, str]) -> DeadLetterQueue | None:
     if "RedrivePolicy" not in attributes:
         return None
     arn: str = msgspec.json.decode(attributes["RedrivePolicy"])["deadLetterTargetArn"]
@@ -330,8 +330,8 @@ def _read_dead_letters(sqs: SQSClient, attributes: Mapping[str, str]) -> DeadLet
         url = sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
         known = _attributes(sqs, url)
     except ClientError as error:
-        return DeadLetters(arn=arn, is_denied=is_denied(error))
-    return DeadLetters(arn=arn, url=url, attributes=known)
+        return DeadLetterQueue(arn=arn, is_denied=is_denied(error))
+    return DeadLetterQueue(arn=arn, url=url, attributes=known)
 
 
 def _attributes(sqs: SQSClient, url: str) -> dict[str, str]:

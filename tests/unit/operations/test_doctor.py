@@ -15,7 +15,7 @@ from graphnode.operations.doctor.aws_answers import judge_refusal, queue_arn, re
 from graphnode.operations.doctor.checks import Check, run_checks
 from graphnode.operations.doctor.clock_check import judge_clocks
 from graphnode.operations.doctor.database_check import (
-    DatabaseFacts,
+    DatabaseInfo,
     Fleet,
     fleet_of,
     judge_connection,
@@ -31,12 +31,12 @@ from graphnode.operations.doctor.findings import (
     without_secrets,
     worst,
 )
-from graphnode.operations.doctor.queue_check import DeadLetters, QueueFacts, judge_queue
+from graphnode.operations.doctor.queue_check import DeadLetterQueue, SourceQueue, judge_queue
 from graphnode.operations.doctor.settings_check import judge_settings, secrets_of
 
 SOURCE, TARGET = "arn:aws:sqs:eu-central-1:1:results", "arn:aws:sqs:eu-central-1:1:results-dlq"
 
-SOUND = DatabaseFacts(
+SOUND = DatabaseInfo(
     version=170004,
     is_read_only=False,
     user="worker",
@@ -52,14 +52,14 @@ SOUND = DatabaseFacts(
 
 def queue(
     *, source: dict[str, str] | None = None, dead: dict[str, str] | None = None, receives: int = 50
-) -> QueueFacts:
+) -> SourceQueue:
     policy = json.dumps({"deadLetterTargetArn": TARGET, "maxReceiveCount": receives})
-    return QueueFacts(
+    return SourceQueue(
         subject="result queue",
         url="https://sqs.eu-central-1.amazonaws.com/1/results",
         arn=SOURCE,
         attributes={"RedrivePolicy": policy, "MessageRetentionPeriod": "345600", **(source or {})},
-        dead_letters=DeadLetters(
+        dead_letters=DeadLetterQueue(
             arn=TARGET, url="https://dlq", attributes={"MessageRetentionPeriod": "1209600", **(dead or {})}
         ),
     )
@@ -106,7 +106,7 @@ class TestQueues:
             ),
         ],
     )
-    def test_each_fault_has_its_sentence_and_its_command(self, facts: QueueFacts, what: str, mend: str) -> None:
+    def test_each_fault_has_its_sentence_and_its_command(self, facts: SourceQueue, what: str, mend: str) -> None:
         (found,) = wrong(judge_queue(facts, max_attempts=8))
 
         assert what in found.what
@@ -129,19 +129,19 @@ class TestQueues:
                 "RedrivePolicy",
             ),
             (
-                msgspec.structs.replace(queue(), dead_letters=DeadLetters(arn=SOURCE, url="https://q")),
+                msgspec.structs.replace(queue(), dead_letters=DeadLetterQueue(arn=SOURCE, url="https://q")),
                 "result DLQ",
                 "is its own dead-letter queue",
                 "results-dlq",
             ),
             (
-                msgspec.structs.replace(queue(), dead_letters=DeadLetters(arn=TARGET)),
+                msgspec.structs.replace(queue(), dead_letters=DeadLetterQueue(arn=TARGET)),
                 "result DLQ",
                 "the dead-letter queue results-dlq does not exist",
                 "aws sqs create-queue --queue-name results-dlq",
             ),
             (
-                msgspec.structs.replace(queue(), dead_letters=DeadLetters(arn=TARGET, is_denied=True)),
+                msgspec.structs.replace(queue(), dead_letters=DeadLetterQueue(arn=TARGET, is_denied=True)),
                 "result DLQ",
                 "not allowed to look at results-dlq",
                 '"sqs:GetQueueUrl"',
@@ -167,7 +167,7 @@ class TestQueues:
         ],
     )
     def test_a_fault_that_stops_the_worker_is_broken(
-        self, facts: QueueFacts, subject: str, what: str, mend: str
+        self, facts: SourceQueue, subject: str, what: str, mend: str
     ) -> None:
         (found,) = wrong(judge_queue(facts, max_attempts=8))
 
