@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from time import sleep
 
@@ -31,14 +32,17 @@ def status(watch: bool, as_json: bool, env_file: Path | None) -> None:
     from rich.live import Live
 
     from graphnode.cli.status_screen import screen
-    from graphnode.operations.doctor.aws_clients import cloudwatch_client, sqs_client
+    from graphnode.clients.aws import QUICK, Aws
     from graphnode.operations.status.sources import Sources
 
     environment = {name: value for name, value in environment_of(env_file).items() if value.strip()}
     has_database = "DATABASE_URL" in environment
     console = Console(highlight=False)
     with open_database(environment) if has_database else nullcontext():
-        sources = Sources(environment, sqs=sqs_client, cloudwatch=cloudwatch_client, has_database=has_database)
+        aws = Aws.of_environment(environment, **QUICK)
+        sources = Sources(
+            environment, sqs=aws.sqs, cloudwatch=partial(aws.client, "cloudwatch"), has_database=has_database
+        )
         read = sources.read()
         live = Live(screen(read), console=console, screen=console.is_terminal, auto_refresh=False)
         try:

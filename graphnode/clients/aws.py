@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 #: Connections that a client keeps open: at least one for each thread that uses it.
 CONNECTIONS = 32
 
+#: The limits of a command that somebody waits for: each call is tried once, for a few seconds.
+QUICK: Mapping[str, Any] = {"connect_timeout_s": 4, "read_timeout_s": 6, "attempts": 1}
+
 _making = threading.Lock()
 
 
@@ -60,6 +63,10 @@ class Aws:
             **limits,
         )
 
+    def session(self) -> boto3.session.Session:
+        """The session that makes the clients. Threads may not share it."""
+        return session_of(self.credentials)
+
     def sqs(self) -> SQSClient:
         """An SQS client."""
         client: SQSClient = self.client("sqs")
@@ -81,7 +88,7 @@ class Aws:
             s3={"addressing_style": "path"} if self.endpoint_url else {},
         )
         with _making:
-            return session_of(self.credentials).client(  # type: ignore[call-overload]
+            return self.session().client(  # type: ignore[call-overload]
                 service, region_name=self.region, endpoint_url=self.endpoint_url, config=config
             )
 

@@ -13,9 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import boto3.session
-from botocore.config import Config
-
+from graphnode.clients.aws import Aws
 from graphnode.contract.notifications import workspace_completed
 from graphnode.contract.requests import (
     AddNodeRequest,
@@ -228,17 +226,13 @@ def open_requests(environment: Mapping[str, str] = os.environ, *, max_connection
 
 def sqs_client(known: RequestSettings) -> SQSClient:
     """An SQS client with short time-outs."""
-    return boto3.session.Session().client(
-        "sqs",
-        region_name=known.aws_region,
+    return Aws(
+        region=known.aws_region,
         endpoint_url=known.aws_endpoint_url,
-        config=Config(
-            connect_timeout=CONNECT_TIMEOUT_S,
-            read_timeout=READ_TIMEOUT_S,
-            retries={"total_max_attempts": TRIES, "mode": "standard"},
-            max_pool_connections=32,
-        ),
-    )
+        connect_timeout_s=CONNECT_TIMEOUT_S,
+        read_timeout_s=READ_TIMEOUT_S,
+        attempts=TRIES,
+    ).sqs()
 
 
 def _registered(request: Request) -> list[Message] | GraphNodeError:

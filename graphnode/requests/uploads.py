@@ -6,17 +6,12 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-import boto3.session
-from botocore.config import Config
-
+from graphnode.clients.aws import Aws
 from graphnode.errors import InvalidRequest
 from graphnode.settings import UploadSettings, read_settings
 from graphnode.text import LONGEST_PROBLEM, excerpt
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
 
 
 class Location(NamedTuple):
@@ -54,7 +49,7 @@ def upload(path: Path, *, prefix: str, tell: Callable[[str], None]) -> Location:
         raise InvalidRequest(f"There is no file or folder {path}")
     if not files:
         raise InvalidRequest(f"The folder {path} has no files")
-    s3 = _client(known.aws_region, known.aws_endpoint_url)
+    s3 = Aws(region=known.aws_region, endpoint_url=known.aws_endpoint_url).s3()
     for file in files:
         key = f"{prefix}/{file.relative_to(path.parent).as_posix()}"
         s3.upload_file(str(file), known.s3_payload_bucket, key)
@@ -67,9 +62,3 @@ def _files(folder: Path) -> Iterator[Path]:
     for file in folder.rglob("*"):
         if file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts):
             yield file
-
-
-def _client(region: str, endpoint_url: str | None) -> S3Client:
-    # An S3 other than AWS's has no host name for each bucket.
-    config = Config(s3={"addressing_style": "path"}) if endpoint_url else Config()
-    return boto3.session.Session().client("s3", region_name=region, endpoint_url=endpoint_url, config=config)

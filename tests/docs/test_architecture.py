@@ -187,7 +187,9 @@ def test_each_unit_test_stands_in_the_room_of_its_module_and_begins_with_its_nam
     for test in rooms.rglob("test_*.py"):
         place = PACKAGE / test.parent.relative_to(rooms)
         subject = test.stem.removeprefix("test_")
-        names = {path.stem for path in place.glob("[!_]*.py")} | {path.name for path in place.iterdir() if path.is_dir()}
+        names = {path.stem for path in place.glob("[!_]*.py")} | {
+            path.name for path in place.iterdir() if path.is_dir()
+        }
         if not any(subject == name or subject.startswith(f"{name}_") for name in names):
             lost.append(str(test.relative_to(PROJECT)))
 

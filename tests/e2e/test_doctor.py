@@ -17,9 +17,9 @@ from benchmarks import fcm_stub
 from benchmarks.fcm_stub import FcmServer
 from benchmarks.sqs_stub import StubServer
 from graphnode.cli.doctor import doctor
+from graphnode.clients.aws import QUICK, Aws
 from graphnode.dev.localstack import LocalStack
 from graphnode.dev.stack import environment_of
-from graphnode.operations.doctor.aws_clients import s3_client, sqs_client
 from graphnode.operations.doctor.bucket_check import check_bucket
 from graphnode.operations.doctor.database_check import check_database
 from graphnode.operations.doctor.findings import Finding, Severity
@@ -57,7 +57,7 @@ def fcm() -> Iterator[FcmServer]:
 @pytest.fixture(scope="module")
 def client(localstack: LocalStack) -> SQSClient:
     """One client for all tests of queues: making one takes longer than such a test."""
-    return sqs_client(environment_of(localstack, database_url=""))
+    return Aws.of_environment(environment_of(localstack, database_url=""), **QUICK).sqs()
 
 
 class TestQueues:
@@ -154,7 +154,11 @@ class TestQueues:
         environment = {"AWS_REGION": "eu-central-1", "AWS_ENDPOINT_URL": stub.url, RESULTS: stub.queue_url("doctored")}
         stub.order(faults=[{"action": action, "kind": "denied"}])
 
-        (found,) = [found for found in self.check(environment, sqs_client(environment)) if "rights" in found.subject]
+        (found,) = [
+            found
+            for found in self.check(environment, Aws.of_environment(environment, **QUICK).sqs())
+            if "rights" in found.subject
+        ]
 
         assert found.what == f"not allowed: sqs:{action}"
         assert json.loads(found.mend)["Action"] == [f"sqs:{action}"]
@@ -163,7 +167,7 @@ class TestQueues:
         environment = {"AWS_REGION": "eu-central-1", "AWS_ENDPOINT_URL": stub.url, RESULTS: stub.queue_url("doctored")}
         stub.order(faults=[{"action": "GetQueueAttributes", "kind": "denied"}])
 
-        found = only(self.check(environment, sqs_client(environment)))
+        found = only(self.check(environment, Aws.of_environment(environment, **QUICK).sqs()))
 
         assert found.what == "not allowed: sqs:GetQueueAttributes"
         assert json.loads(found.mend)["Resource"].endswith(":doctored")
@@ -172,7 +176,9 @@ class TestQueues:
         # Port 1 is tcpmux: nobody listens there.
         environment = {"AWS_REGION": "eu-central-1", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
 
-        found = only(self.check(environment, sqs_client(environment), "http://127.0.0.1:1/000000000000/q"))
+        found = only(
+            self.check(environment, Aws.of_environment(environment, **QUICK).sqs(), "http://127.0.0.1:1/000000000000/q")
+        )
 
         assert found.what.startswith("AWS cannot be reached")
         assert found.mend.startswith("curl -sv http://127.0.0.1:1")
@@ -198,7 +204,7 @@ class TestQueues:
 
 class TestBucket:
     def test_does_not_exist(self, localstack: LocalStack) -> None:
-        s3 = s3_client(environment_of(localstack, database_url=""))
+        s3 = Aws.of_environment(environment_of(localstack, database_url=""), **QUICK).s3()
 
         found = only(check_bucket(s3, "no-such-bucket-here", region="us-east-1"))
 

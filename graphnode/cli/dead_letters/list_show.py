@@ -14,7 +14,6 @@ import click
 from graphnode.cli.dead_letters.options import filter_options, queue_option
 from graphnode.cli.dead_letters.session import (
     Progress,
-    aws_client,
     exit_if_stopped,
     find_by_id,
     interruptible,
@@ -106,6 +105,7 @@ def show(identity: str, names: tuple[str, ...], diagnose: bool, as_json: bool, e
     import msgspec
 
     from graphnode.cli.dead_letters.rendering import letter_text
+    from graphnode.clients.aws import Aws
     from graphnode.operations.dead_letters.report import report_letter
 
     sqs, queues = open_queues(names, env_file)
@@ -113,7 +113,7 @@ def show(identity: str, names: tuple[str, ...], diagnose: bool, as_json: bool, e
     bucket = os.environ.get("S3_PAYLOAD_BUCKET")
     if diagnose and not bucket and any(queue.name == RESULT_QUEUE for queue, _ in found):
         raise SettingsError("S3_PAYLOAD_BUCKET is missing: --diagnose fetches the documents from there.")
-    s3, no_database = aws_client("s3"), None
+    s3, no_database = Aws.of_environment(os.environ).s3(), None
     with ExitStack() as stack:
         try:
             stack.enter_context(open_database(os.environ))

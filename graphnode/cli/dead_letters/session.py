@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 
     from graphnode.operations.dead_letters.letters import Letter
     from graphnode.operations.dead_letters.reader import LetterQueue
-
-#: Time-outs of AWS calls, in seconds.
-CONNECT_TIMEOUT_S = 5
-READ_TIMEOUT_S = 30
 
 #: Seconds between two lines of progress.
 PROGRESS_S = 2.0
@@ -45,12 +41,13 @@ def open_queues(names: tuple[str, ...], env_file: Path | None) -> tuple[SQSClien
 
     Raises SettingsError.
     """
+    from graphnode.clients.aws import Aws
     from graphnode.operations.dead_letters.reader import find_queue
 
     os.environ.update(environment_of(env_file))
     if not os.environ.get("AWS_REGION"):
         raise SettingsError("AWS_REGION is missing: set it to an AWS region such as eu-central-1.")
-    sqs: SQSClient = aws_client("sqs")
+    sqs = Aws.of_environment(os.environ).sqs()
     queues = {}
     for name in names or QUEUE_URLS:
         is_optional = name == REQUEST_QUEUE and name not in names
@@ -69,26 +66,6 @@ def open_queues(names: tuple[str, ...], env_file: Path | None) -> tuple[SQSClien
         elif not is_optional:
             raise SettingsError(f"{QUEUE_URLS[name]} is missing: set it to the queue's URL, or choose with --queue.")
     return sqs, queues
-
-
-def aws_client(service: Any) -> Any:
-    """A client for this process's environment."""
-    import boto3.session
-    from botocore.config import Config
-
-    own_endpoint = os.environ.get("AWS_ENDPOINT_URL") or None
-    return boto3.session.Session().client(
-        service,
-        region_name=os.environ["AWS_REGION"],
-        endpoint_url=own_endpoint,
-        config=Config(
-            connect_timeout=CONNECT_TIMEOUT_S,
-            read_timeout=READ_TIMEOUT_S,
-            retries={"total_max_attempts": 3, "mode": "standard"},
-            # An S3 other than AWS's has no host name for each bucket.
-            s3={"addressing_style": "path"} if own_endpoint else {},
-        ),
-    )
 
 
 def find_by_id(sqs: SQSClient, queues: Mapping[str, LetterQueue], identity: str) -> list[tuple[LetterQueue, Letter]]:

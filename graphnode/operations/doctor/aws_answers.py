@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import botocore.exceptions as aws
 
+from graphnode.clients.aws import Aws
 from graphnode.errors import CREDENTIAL_CODES, one_line
-from graphnode.operations.doctor.aws_clients import aws_session
 from graphnode.operations.doctor.findings import Finding, broken, command, fine, statement
 
 #: Gives a program credentials on a machine without a role.
@@ -38,7 +38,7 @@ REGION_OF_HOST = re.compile(r"^(?:sqs\.)?(?P<region>[a-z]{2,}(?:-[a-z]+)+-\d+)\.
 
 def find_credentials(environment: Mapping[str, str]) -> list[Finding]:
     """Findings on AWS credentials: of the environment, a profile, or the machine's role."""
-    found = aws_session(environment).get_credentials()
+    found = Aws.of_environment(environment).session().get_credentials()
     if found is None:
         return [
             broken(

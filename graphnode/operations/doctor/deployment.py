@@ -9,6 +9,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from graphnode.clients.aws import QUICK, Aws
 from graphnode.errors import OutageError, sorted_error
 from graphnode.operations.doctor import (
     aws_answers,
@@ -19,7 +20,6 @@ from graphnode.operations.doctor import (
     queue_check,
     settings_check,
 )
-from graphnode.operations.doctor.aws_clients import s3_client, sqs_client
 from graphnode.operations.doctor.checks import TIMEOUT_S, Check, run_checks
 from graphnode.operations.doctor.findings import Finding, without_secrets
 from graphnode.settings import FIELDS, PushSettings, Settings, environment_name, examine_settings
@@ -68,11 +68,12 @@ def _checks(
     threads: int | None,
 ) -> list[Check]:
     region = values.get("aws_region", "")
+    aws = Aws.of_environment(variables, **QUICK)
 
     def queue(subject: str, field: str, actions: tuple[str, ...]) -> Check:
         def check() -> list[Finding]:
             return queue_check.check_queue(
-                sqs_client(variables),
+                aws.sqs(),
                 subject,
                 values[field],
                 region=region,
@@ -99,7 +100,7 @@ def _checks(
             Check(
                 "request queue",
                 lambda: queue_check.check_request_queue(
-                    sqs_client(variables), "request queue", values["sqs_request_queue_url"], region=region
+                    aws.sqs(), "request queue", values["sqs_request_queue_url"], region=region
                 ),
                 needs=("AWS credentials",),
                 missing=_missing(values, "aws_region"),
@@ -110,7 +111,7 @@ def _checks(
         *checks,
         Check(
             bucket_check.SUBJECT,
-            lambda: bucket_check.check_bucket(s3_client(variables), values["s3_payload_bucket"], region=region),
+            lambda: bucket_check.check_bucket(aws.s3(), values["s3_payload_bucket"], region=region),
             needs=("AWS credentials",),
             missing=_missing(values, "s3_payload_bucket", "aws_region"),
         ),
@@ -127,12 +128,13 @@ def _missing(values: Mapping[str, Any], *fields: str) -> str:
 def _skews(values: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, timedelta]:
     """How far this machine's clock is ahead of each service's. Services that do not answer have their own checks."""
     found: dict[str, timedelta] = {}
+    aws = Aws.of_environment(variables, **QUICK)
     if values.get("aws_region"):
         if "s3_payload_bucket" in values:
-            s3 = s3_client(variables)
+            s3 = aws.s3()
             _add_skew(found, "S3", lambda: s3.head_bucket(Bucket=values["s3_payload_bucket"]))
         if "sqs_result_queue_url" in values:
-            sqs = sqs_client(variables)
+            sqs = aws.sqs()
             _add_skew(found, "SQS", lambda: sqs.get_queue_attributes(QueueUrl=values["sqs_result_queue_url"]))
     if "database_url" in values:
         try:

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from graphnode.operations.doctor.aws_answers import region_of
 from graphnode.operations.doctor.findings import Finding, broken, command, fine, warning
-from graphnode.settings import FIELDS, QUEUE_URLS, SECRETS, environment_name
+from graphnode.settings import FIELDS, QUEUE_URLS, SECRETS
 
 #: Seconds of visibility below which one slow call to SQS loses the messages in flight: twice the calls' timeout.
 SHORTEST_VISIBILITY_S = 20

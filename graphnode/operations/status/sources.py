@@ -104,7 +104,7 @@ class Sources:
 
     Parameters:
       environment: without a variable, what needs it is reported as not seen, and the rest is read.
-      sqs, cloudwatch: make a client for an environment.
+      sqs, cloudwatch: make a client, at first use.
       has_database: whether the storage is open.
     """
 
@@ -112,15 +112,15 @@ class Sources:
         self,
         environment: Mapping[str, str],
         *,
-        sqs: Callable[[Mapping[str, str]], SQSClient],
-        cloudwatch: Callable[[Mapping[str, str]], Any],
+        sqs: Callable[[], SQSClient],
+        cloudwatch: Callable[[], Any],
         has_database: bool,
     ) -> None:
         self.environment = environment
         self.has_database = has_database
         # Made when they are needed: without a region there are none.
-        self._sqs = cache(partial(sqs, environment))
-        self._cloudwatch = cache(partial(cloudwatch, environment))
+        self._sqs = cache(sqs)
+        self._cloudwatch = cache(cloudwatch)
         self._dead_letters: dict[str, str] = {}
         self._cloudwatch_refuses = "AWS_ENDPOINT_URL is set" if environment.get("AWS_ENDPOINT_URL") else ""
 

@@ -43,7 +43,7 @@ def variables() -> dict[str, str]:
 class TestSources:
     def sources(self, variables: dict[str, str], cloudwatch: CloudWatch) -> Sources:
         sqs: Any = Sqs()
-        return Sources(variables, sqs=lambda _: sqs, cloudwatch=lambda _: cloudwatch, has_database=False)
+        return Sources(variables, sqs=lambda: sqs, cloudwatch=lambda: cloudwatch, has_database=False)
 
     def test_what_is_missing_is_reported_and_the_rest_is_read(self, variables: dict[str, str]) -> None:
         read = self.sources(variables, CloudWatch(refuses=False)).read()

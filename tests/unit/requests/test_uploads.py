@@ -24,7 +24,7 @@ class Bucket:
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Bucket:
     made = Bucket()
-    monkeypatch.setattr(uploads, "_client", lambda *_: made)
+    monkeypatch.setattr(uploads, "Aws", lambda **_: made)
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     monkeypatch.setenv("S3_PAYLOAD_BUCKET", "payloads")
     return made
@@ -40,7 +40,7 @@ def ignore(_line: str) -> None:
     """Takes the line of an object."""
 
 
-def test_hidden_files_of_a_folder_are_not_upload(bucket: Bucket, tmp_path: Path) -> None:
+def test_hidden_files_of_a_folder_are_not_uploaded(bucket: Bucket, tmp_path: Path) -> None:
     folder = tmp_path / ".notes"
     put(folder, "b.md", "2026/a.md", ".DS_Store", ".git/config", "2026/.obsidian/app.json")
 
@@ -49,7 +49,7 @@ def test_hidden_files_of_a_folder_are_not_upload(bucket: Bucket, tmp_path: Path)
     assert bucket.keys == ["requests/ada/t/.notes/2026/a.md", "requests/ada/t/.notes/b.md"]
 
 
-def test_a_hidden_file_that_is_named_is_upload(bucket: Bucket, tmp_path: Path) -> None:
+def test_a_hidden_file_that_is_named_is_uploaded(bucket: Bucket, tmp_path: Path) -> None:
     put(tmp_path, ".diary")
 
     assert upload(tmp_path / ".diary", prefix="p", tell=ignore) == Location("payloads", "p/.diary")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from graphnode import errors
 from graphnode.errors import GraphNodeError, OutageError, Postponed
 from graphnode.operations.dead_letters.advice import ADVICE, UNEXPLAINED, UNKNOWN, advice
-from graphnode.sqs.verdicts import Dead, RetryPolicy
+from graphnode.sqs.verdicts import DeadLetter, RetryPolicy
 
 
 def classes(kind: type[GraphNodeError]) -> set[type[GraphNodeError]]:
@@ -17,7 +17,9 @@ def test_every_reason_a_message_can_be_given_up_for_has_its_advice() -> None:
     of_messages = classes(errors.PermanentError) | classes(errors.TransientError) | classes(OutageError)
     verdicts = {kind.reason: policy.decide(kind(), attempt=1) for kind in of_messages - {Postponed}}
 
-    assert set(ADVICE) == {reason for reason, verdict in verdicts.items() if isinstance(verdict, Dead)} | {UNEXPLAINED}
+    assert set(ADVICE) == {reason for reason, verdict in verdicts.items() if isinstance(verdict, DeadLetter)} | {
+        UNEXPLAINED
+    }
 
 
 def test_a_reason_of_a_newer_worker_is_said_to_be_unknown() -> None:
