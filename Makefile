@@ -1,4 +1,6 @@
-# Python 3.11 or newer and make are all that a machine needs. V=1 shows what pip says.
+# Python 3.11 or newer and make are all that a machine needs. V=1 shows what pip and uv say.
+
+SHELL := bash
 
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; \
@@ -10,40 +12,40 @@ WHOLE_SUITE := --numprocesses=3 --dist=loadfile --no-loadscope-reorder --max-wor
 	-o faulthandler_timeout=540 -o faulthandler_exit_on_timeout=true
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test fuzz chaos mutants contract lint audit format clean
+.PHONY: help install install-stack install-tools demo dev test fuzz chaos mutants contract lint audit format clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: .venv/.installed ## have a folder of text made into a graph, and show what becomes of each message
+demo: install-stack ## have a folder of text made into a graph, and show what becomes of each message
 	@.venv/bin/graphnode demo
 
-dev: .venv/.installed ## run PostgreSQL, LocalStack, the worker and an AI server until Ctrl-C, with live logs
+dev: install-stack ## run PostgreSQL, LocalStack, the worker and an AI server until Ctrl-C, with live logs
 	@.venv/bin/graphnode dev
 
-test: .venv/.installed ## run all tests, with coverage
+test: install ## run all tests, with coverage
 	@.venv/bin/python -m pytest $(WHOLE_SUITE) --cov --cov-report=term-missing:skip-covered
 
-mutants: .venv/.installed ## break the worker's promises on purpose, in a copy, and list which check sees each
+mutants: install ## break the worker's promises on purpose, in a copy, and list which check sees each
 	@.venv/bin/python -m tests.mutants
 
 CHAOS_MINUTES ?= 10
 
-chaos: .venv/.installed ## break things for CHAOS_MINUTES (10) by CHAOS_SEED (any), and check that nothing is lost or doubled
+chaos: install ## break things for CHAOS_MINUTES (10) by CHAOS_SEED (any), and check that nothing is lost or doubled
 	@.venv/bin/python -m tests.chaos --minutes $(CHAOS_MINUTES) $(if $(CHAOS_SEED),--seed $(CHAOS_SEED))
 
-contract: .venv/.installed ## check the contract's files with ajv, AsyncAPI's parser and tsc, from npm
+contract: install ## check the contract's files with ajv, AsyncAPI's parser and tsc, from npm
 	@if command -v npm >/dev/null; then npm ci --prefix contract/check --ignore-scripts --no-audit --no-fund; \
 	else echo "Node.js is not installed: ajv, AsyncAPI's parser and tsc are left out."; fi
 	@.venv/bin/python -m pytest tests/contract
 
 FUZZ_MINUTES ?= 10
 
-fuzz: .venv/.installed ## search each decoder for what it cannot take, FUZZ_MINUTES (10) each
-	@.venv/bin/python -c 'import atheris' 2>/dev/null || .venv/bin/python -m pip install --quiet --editable '.[fuzz]'
+fuzz: install-tools ## search each decoder for what it cannot take, FUZZ_MINUTES (10) each
+	@$(INSTALL) .venv/.installed-fuzz
 	@.venv/bin/python -m tests.fuzz --minutes $(FUZZ_MINUTES)
 
-lint: .venv/.installed ## check style, format, types, and for what is unsafe
+lint: install-tools ## check style, format, types, and for what is unsafe
 	@.venv/bin/ruff check
 	@.venv/bin/ruff format --check
 	@.venv/bin/mypy
@@ -55,7 +57,7 @@ audit: .venv/.installed ## look the dependencies up in PyPI: known vulnerabiliti
 	@.venv/bin/pip-audit --skip-editable || true
 	@.venv/bin/python -m graphnode.dev.audit
 
-format: .venv/.installed ## format the code, and mend what can be mended by itself
+format: install-tools ## format the code, and mend what can be mended by itself
 	@.venv/bin/ruff check --fix
 	@.venv/bin/ruff format
 
@@ -63,27 +65,64 @@ format: .venv/.installed ## format the code, and mend what can be mended by itse
 .PHONY: lock image-check release-check keep-release
 LOCK := .venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header
 
-lock: .venv/.installed ## pin what the image installs to the newest versions that setup.cfg allows, with hashes
+lock: install-tools ## pin what the image installs to the newest versions that setup.cfg allows, with hashes
 	@.venv/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' \
 		| $(LOCK) --output-file locks/build.txt -
 	@$(LOCK) --extra otel --extra sentry --output-file locks/worker.txt setup.cfg
 	@$(LOCK) --extra otel --extra sentry --extra ai --constraint locks/worker.txt --output-file locks/ai.txt setup.cfg
 
-image-check: .venv/.installed ## replay the Dockerfile without Docker: build, run, ask for health, stop (Linux, as root)
+image-check: install ## replay the Dockerfile without Docker: build, run, ask for health, stop (Linux, as root)
 	@.venv/bin/python -m release.image
 
-release-check: .venv/.installed ## build sdist and wheel, install the wheel in a clean environment, run doctor and demo from it
+release-check: install ## build sdist and wheel, install the wheel in a clean environment, run doctor and demo from it
 	@.venv/bin/python -m release.wheel $(PYTHONS)
 
-keep-release: .venv/.installed ## keep the wheel of this version, for the tests of the next
+keep-release: install ## keep the wheel of this version, for the tests of the next
 	@.venv/bin/python -m release.keep
-
-install: .venv/.installed ## make .venv, with LocalStack in an environment of its own
 
 clean: ## remove all that make and the tests have made; `.graphnode` stays
 	@rm -rf .venv contract/check/node_modules build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/.installed: setup.cfg pyproject.toml localstack/requirements.txt
-	@test -n "$(PYTHON)" || { echo "There is no Python 3.11 or newer on PATH: install one, or say make PYTHON=/path/to/python3."; exit 1; }
-	@$(PYTHON) -I graphnode/dev/install.py
+# pip fetches uv, and uv installs what a target needs, once it needs it: an extra of setup.cfg, or LocalStack.
+
+install: install-stack install-tools ## install all of it
+
+install-stack: ## install what demo and dev need: the extra dev, and LocalStack in an environment of its own
+	@$(INSTALL) .venv/.installed-dev .venv/.installed-localstack
+
+install-tools: ## install what the tests and checks need: the extra test
+	@$(INSTALL) .venv/.installed-test
+
+INSTALL = test -n "$(PYTHON)" || { echo "There is no Python 3.11 or newer on PATH: install one, or say make PYTHON=/path/to/python3."; exit 1; }; \
+	$(PYTHON) -I graphnode/dev/install_lock.py $(MAKE) --no-print-directory
+
+# uv does not read pip's configuration: it gets pip's index here.
+UV = UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$($(PIP) config list | sed -n "s/.*\.index-url='\(.*\)'/\1/p" | head -n 1)}" .venv/bin/uv
+PIP := .venv/bin/python -m pip --disable-pip-version-check
+
+# Without the list of what was installed, which has a line for each package.
+SHORT := 2>&1 | $(if $(V),cat,awk '!/^ [-+~] / {print; fflush()}')
+
+.venv/.installed-%: setup.cfg pyproject.toml .venv/.uv
+	@echo "Installing graphnode with its extra $* …"
+	@set -o pipefail; $(UV) pip install --python .venv/bin/python --editable '.[$*]' $(SHORT)
+	@touch $@
+
+.venv/.installed-localstack: localstack/requirements.txt .venv/.uv
+	@echo "Installing LocalStack …"
+	@$(UV) venv --quiet --clear --python .venv/bin/python .venv/localstack
+	@set -o pipefail; $(UV) pip install --python .venv/localstack/bin/python --requirement $< $(SHORT)
+	@echo "Indexing AWS's services for LocalStack, which takes 4 s once instead of at every start …"
+	@mkdir -p .venv/localstack/usr/lib/localstack
+	@FILESYSTEM_ROOT=$(CURDIR)/.venv/localstack OVERRIDE_IN_DOCKER=0 .venv/localstack/bin/python -m localstack.aws.spec
+	@touch $@
+
+.venv/.uv: .venv/bin/python
+	@echo "Making .venv, with uv in it …"
+	@$(PYTHON) -m venv --clear .venv
+	@$(PIP) install $(if $(V),,--quiet) "$$(sed -n 's/^ *\(uv>.*\)/\1/p' setup.cfg)"
+	@touch $@
+
+# It is not there at first, nor once the system's Python that it is a link to has gone: then .venv is made anew.
+.venv/bin/python: ;
