@@ -52,10 +52,10 @@ lint: install-tools ## check style, format, types, and for what is unsafe
 	@.venv/bin/bandit --quiet --configfile pyproject.toml --recursive graphnode
 	@.venv/bin/cfn-lint deploy/cloudformation.yml
 
-audit: .venv/.installed ## look the dependencies up in PyPI: known vulnerabilities, versions, dates
-	@.venv/bin/python -m pip install --quiet 'pip-audit>=2.9,<3'
-	@.venv/bin/pip-audit --skip-editable || true
-	@.venv/bin/python -m graphnode.dev.audit
+audit: install-tools ## list newer versions, and known vulnerabilities of what the image installs: fails if there are any
+	@$(UV) pip list --outdated --exclude-editable --python .venv/bin/python
+	@$(UV) tool run --from 'pip-audit>=2.9,<3' pip-audit --strict --disable-pip --require-hashes --requirement locks/ai.txt \
+		|| { echo "pip-audit found a vulnerability, or could not look a package up: it says above which."; exit 1; }
 
 format: install-tools ## format the code, and mend what can be mended by itself
 	@.venv/bin/ruff check --fix
@@ -63,7 +63,7 @@ format: install-tools ## format the code, and mend what can be mended by itself
 
 # The locks name no registry: a hash says which file it is, wherever it comes from.
 .PHONY: lock image-check release-check keep-release
-LOCK := .venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header
+LOCK = $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header
 
 lock: install-tools ## pin what the image installs to the newest versions that setup.cfg allows, with hashes
 	@.venv/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' \
@@ -95,7 +95,7 @@ install-tools: ## install what the tests and checks need: the extra test
 	@$(INSTALL) .venv/.installed-test
 
 INSTALL = test -n "$(PYTHON)" || { echo "There is no Python 3.11 or newer on PATH: install one, or say make PYTHON=/path/to/python3."; exit 1; }; \
-	$(PYTHON) -I graphnode/dev/install_lock.py $(MAKE) --no-print-directory
+	$(PYTHON) -I graphnode/dev/install_lock.py $(MAKE) --silent --no-print-directory
 
 # uv does not read pip's configuration: it gets pip's index here.
 UV = UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$($(PIP) config list | sed -n "s/.*\.index-url='\(.*\)'/\1/p" | head -n 1)}" .venv/bin/uv

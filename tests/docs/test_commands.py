@@ -276,9 +276,7 @@ def check_make(arguments: Sequence[str]) -> None:
             raise Unfit(f"the Makefile does not use {name}")
         if not assigned and name not in targets():
             raise Unfit(f"the Makefile has no target {name}")
-    recipe = subprocess.run(
-        ["make", "--dry-run", "--assume-old=.venv/.installed", *arguments], cwd=PROJECT, capture_output=True, text=True
-    )
+    recipe = subprocess.run(["make", "--dry-run", *arguments], cwd=PROJECT, capture_output=True, text=True)
     if recipe.returncode:
         raise Unfit(recipe.stderr)
     for module, rest in re.findall(r"-m ((?:chaos|fuzz|mutants|graphnode)\b[\w.]*)([^|;\n]*)", recipe.stdout):
