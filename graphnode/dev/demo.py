@@ -273,6 +273,7 @@ def run(console: Console) -> bool:
             play(report, stack.environment)
             status.update("Stopping …")
             report.heading("The end")
+            stand_in.ask_to_stop()
             report.check("exit codes", (worker.stop(), stand_in.stop()), expected=(0, 0), shown="0 and 0")
         if report.failed:
             for service in (worker, stand_in):

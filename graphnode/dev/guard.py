@@ -80,11 +80,15 @@ class GuardedProcess:
         """The last lines of its output."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
-    def stop(self) -> int:
-        """End the command and wait for it; its exit code."""
+    def ask_to_stop(self) -> None:
+        """Have the command ended; `stop` waits for it."""
         if self._guard.stdin and not self._guard.stdin.closed:
             with contextlib.suppress(BrokenPipeError):
                 self._guard.stdin.close()
+
+    def stop(self) -> int:
+        """End the command and wait for it; its exit code."""
+        self.ask_to_stop()
         return self._guard.wait()
 
     def wait(self, timeout_s: float | None = None) -> int:

@@ -95,8 +95,12 @@ class Service:
                 raise WorkerError(f"The {self.name} is not ready after {START_TIMEOUT_S:.0f} s:\n{self.log.tail()}")
             time.sleep(POLL_S)
 
+    def ask_to_stop(self) -> None:
+        """Have it finish its messages and end; `stop` waits for it."""
+        self._process.ask_to_stop()
+
     def stop(self) -> int:
-        """Have it finish what it is at and end; its exit code. What takes too long is ended by force."""
+        """Have it finish its messages and end; its exit code. After `GRACE_S` it is killed."""
         return self._process.stop()
 
     def __enter__(self) -> Self:
