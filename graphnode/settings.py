@@ -47,6 +47,7 @@ OTHERS: Mapping[str, str] = {
         "`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`. Its other variables work as well"
     ),
     "SENTRY_ENVIRONMENT": "Sentry's SDK: the environment that its reports name",
+    "GRAPHNODE_ENV_FILE": "`graphnode`'s commands: a file of settings, in place of `--env-file`",
     "GRAPHNODE_LOCALSTACK_PYTHON": (
         "`graphnode dev` and `demo`: the Python of LocalStack's environment, where `make install` has not made it"
     ),

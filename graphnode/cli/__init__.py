@@ -22,6 +22,7 @@ from graphnode.cli import (
     tasks,
     worker,
 )
+from graphnode.cli.environment import file_hint
 from graphnode.errors import Unexpected, sorted_error
 
 #: Modules that a worker does not need, and the extra that installs each.
@@ -44,7 +45,7 @@ def main() -> None:
         error = sorted_error(raised)
         if isinstance(error, Unexpected):
             raise
-        sys.exit(f"graphnode: {error}")
+        sys.exit("\n".join(filter(None, [f"graphnode: {error}", file_hint(str(error))])))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from graphnode.cli.environment import FILE, env_file_option, environment_of
+from graphnode.errors import SettingsError
 
 if TYPE_CHECKING:
     from graphnode.dev.samples import Half, Kind, Status
@@ -19,19 +20,23 @@ if TYPE_CHECKING:
 @click.option(
     "--env-file",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    help="Write the stack's environment to this file when everything is ready; it goes when the stack stops.",
+    default=".graphnode.env",
+    show_default=True,
+    help="Write the stack's environment to this file when everything is ready, and remove it at the end.",
 )
-@click.option("--keep", is_flag=True, help="Let the data live on in .graphnode/ between runs.")
+@click.option("--keep", is_flag=True, help="Keep the database in .graphnode/; queues and bucket start empty.")
 @click.option("--no-ai", is_flag=True, help="Run no stand-in for the AI server: requests stay on their queue.")
-def dev(env_file: Path | None, keep: bool, no_ai: bool) -> None:
-    """Run PostgreSQL, SQS, S3, the worker and a stand-in AI server until Ctrl-C, with their logs.
+def dev(env_file: Path, keep: bool, no_ai: bool) -> None:
+    """Run PostgreSQL, SQS, S3, the worker and a stand-in AI server until Ctrl-C, and show their logs.
 
-    A PostgreSQL of your own is used when DATABASE_URL is set.
+    If DATABASE_URL is set, it runs no PostgreSQL and uses that one.
     """
     from graphnode.dev.foreground import run
 
-    if env_file and not env_file.parent.is_dir():
+    if not env_file.parent.is_dir():
         raise click.BadParameter(f"there is no directory {env_file.parent}.", param_hint="--env-file")
+    if keep and os.environ.get("DATABASE_URL"):
+        raise click.UsageError("--keep is for the embedded PostgreSQL, and DATABASE_URL names another: leave one out.")
     run(
         os.environ,
         env_file=env_file,
@@ -89,7 +94,7 @@ def deliver(
     """Send one result as the AI server would, and wait until the worker is done with it.
 
     TYPE is graph, progress, summary, add-node, microscope or microscope-from-node, or the contract's name of the
-    type. Queue, bucket and database are those of the environment, or of the file that `graphnode dev --env-file` wrote.
+    type. Queue, bucket and database are those of the environment, or of the file that `graphnode dev` wrote.
 
     Exit code 0: the task's row is final (with PROGRESS, for progress); 1: the message became a dead letter, or
     nothing happened in time.
@@ -107,7 +112,7 @@ def deliver(
     _check_options(kind, {name for name, file in files.items() if file}, half=half, group=group, status=status)
     environment = environment_of(env_file)
     if not environment.get("SQS_RESULT_QUEUE_URL"):
-        raise click.UsageError("Say where to: --env-file PATH, as `graphnode dev --env-file PATH` writes it.")
+        raise SettingsError("SQS_RESULT_QUEUE_URL is missing: set it to the result queue's URL.")
 
     given = dict(zip(kind.documents, (document, features, summary), strict=False))
     if half:

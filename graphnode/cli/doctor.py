@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from graphnode.cli.environment import env_file_option, environment_of
+from graphnode.cli.environment import env_file_option, environment_of, file_hint
 
 
 @click.command()
@@ -33,4 +33,6 @@ def doctor(processes: int | None, threads: int | None, as_json: bool, env_file: 
         click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2))
     else:
         click.echo("\n".join(report(findings)))
+    if hint := file_hint(" ".join(found.what for found in findings)):
+        click.echo(hint, err=True)
     sys.exit(worst(findings))

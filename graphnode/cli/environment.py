@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
+from graphnode.dev.env_file import ENV_FILE, read_env_file
 from graphnode.errors import SettingsError
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 env_file_option = click.option(
-    "--env-file", type=FILE, help="A file of NAME=value lines, as `graphnode dev --env-file` writes it."
+    "--env-file",
+    envvar=ENV_FILE,
+    show_envvar=True,
+    type=FILE,
+    help="A file of NAME=value lines, such as the one that `graphnode dev` writes.",
 )
 
 
@@ -35,8 +41,11 @@ def open_database(environment: Mapping[str, str]) -> Iterator[None]:
 
 def environment_of(env_file: Path | None) -> dict[str, str]:
     """This process's environment, with an environment file's values on top."""
-    if env_file is None:
-        return dict(os.environ)
-    from graphnode.dev.env_file import read_env_file
+    return {**os.environ, **(read_env_file(env_file) if env_file else {})}
 
-    return {**os.environ, **read_env_file(env_file)}
+
+def file_hint(error: str) -> str:
+    """A line on --env-file for an error that says that a setting is missing. Empty if a file was named."""
+    if "is missing" not in error or os.environ.get(ENV_FILE) or any(word.startswith("--env-file") for word in sys.argv):
+        return ""
+    return f"Settings can also come from a file: --env-file FILE, or {ENV_FILE}. `make dev` writes .graphnode.env."

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from pathlib import Path
 
 import click
+
+from graphnode.cli.environment import env_file_option, environment_of
 
 
 @click.command()
 @click.option("--ready", is_flag=True, help="Ask whether it takes messages, not only whether it is alive.")
-def health(ready: bool) -> None:
+@env_file_option
+def health(ready: bool, env_file: Path | None) -> None:
     """Print the health of this machine's worker, asked at GRAPHNODE_HEALTH_PORT: one line, and exit code 0 or 1.
 
     For a container's health check. During an outage of the database, S3 or SQS a worker is alive, but not ready.
@@ -19,7 +22,7 @@ def health(ready: bool) -> None:
     from graphnode.settings import HealthSettings, read_settings
     from graphnode.worker.health import ask
 
-    port = read_settings(os.environ, HealthSettings).health_port
+    port = read_settings(environment_of(env_file), HealthSettings).health_port
     if port is None:
         raise SettingsError("GRAPHNODE_HEALTH_PORT is missing: set it to the port on which the worker serves health.")
     found = ask(port, path="/ready" if ready else "/live")

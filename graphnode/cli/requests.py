@@ -55,7 +55,7 @@ def request() -> None:
     """Register a task and publish its request, as the API server does.
 
     Prints the task's ID; `graphnode task ID` shows its story. Database, queue and bucket come from the environment, or
-    from a file that `graphnode dev --env-file` wrote.
+    from a file that `graphnode dev` wrote.
     """
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from graphnode.cli.environment import env_file_option
+from graphnode.cli.environment import env_file_option, file_hint
 
 
 @click.command()
@@ -32,6 +32,5 @@ def settings(as_markdown: bool, env_file: Path | None) -> None:
             click.echo(HEADINGS[shown.field])
         click.echo(f"  {environment_name(shown.field):<30}  {shown.source:<11}  {shown.value}".rstrip())
     _, faults = examine_settings({**os.environ, **file}, Settings)
-    for fault in faults:
-        click.echo(fault, err=True)
-    sys.exit(1 if faults else 0)
+    if faults:
+        sys.exit("\n".join(filter(None, [*faults, file_hint(" ".join(faults))])))

@@ -10,7 +10,7 @@ from time import sleep
 
 import click
 
-from graphnode.cli.environment import env_file_option, environment_of, open_database
+from graphnode.cli.environment import env_file_option, environment_of, file_hint, open_database
 
 #: Seconds between two readings.
 REFRESH_S = 2.0
@@ -63,4 +63,5 @@ def status(watch: bool, as_json: bool, env_file: Path | None) -> None:
             # Ctrl-C ends --watch. The last screen goes to the terminal's usual buffer, where it stays.
             if console.is_terminal and not as_json:
                 console.print(screen(read))
-    sys.exit(not read.queues and read.activity is None)
+    if not read.queues and read.activity is None:
+        sys.exit(file_hint(" ".join(read.unseen)) or 1)

@@ -1,25 +1,14 @@
-"""Environment files: one `NAME=value` a line, as `env`, docker and systemd read them."""
+"""Environment files: one `NAME=value` a line. A value is taken as it is, as docker does: with its quotes and spaces."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from graphnode.errors import SettingsError
 
-
-def write_env_file(path: Path, environment: Mapping[str, str]) -> None:
-    """Write a file that is there as a whole or not at all, for its owner's eyes.
-
-    Raises SettingsError for a value of several lines, which such a file cannot hold.
-    """
-    text = env_text(environment)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as directory:
-        written = Path(directory) / path.name
-        written.touch(mode=0o600)
-        written.write_text(text, encoding="utf-8")
-        written.replace(path)
+#: The variable that names a file for all commands, in place of --env-file.
+ENV_FILE = "GRAPHNODE_ENV_FILE"
 
 
 def env_text(environment: Mapping[str, str]) -> str:
@@ -31,9 +20,9 @@ def env_text(environment: Mapping[str, str]) -> str:
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """The names and values of an environment file. Empty lines and lines that start with `#` are no part of it.
+    """The names and values of an environment file, without empty lines and lines that start with `#`.
 
-    Raises SettingsError when it cannot be read, or a line is no `NAME=value`.
+    Raises SettingsError if it cannot be read, or a line has another form.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

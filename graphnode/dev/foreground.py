@@ -1,8 +1,11 @@
-"""The development stack in the foreground: everything runs, and its logs go by, until it is told to stop."""
+"""The development stack in the foreground: it runs and shows its logs until a stop signal."""
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,10 +13,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Never
 
-from graphnode.dev import keep
-from graphnode.dev.env_file import env_text, write_env_file
+import graphnode.ai
+from graphnode.dev.env_file import ENV_FILE
 from graphnode.dev.localstack import LocalStack, LocalStackError
-from graphnode.dev.stack import Stack, running_stack
+from graphnode.dev.ownership import owned_directory, owned_env_file, remove_left_behind
+from graphnode.dev.stack import running_stack
 from graphnode.dev.worker import Service, StandIn, Worker, WorkerError
 
 #: Signals that ask for a stop: Ctrl-C, an operator or a supervisor, the end of the terminal.
@@ -22,11 +26,14 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: Seconds between two looks at the logs.
 POLL_S = 0.1
 
+#: A folder of text to make a graph of.
+SOURCES = Path(graphnode.ai.__file__).with_name("corpus") / "sources"
+
 
 def run(
     environment: Mapping[str, str],
     *,
-    env_file: Path | None,
+    env_file: Path,
     kept: bool,
     with_ai: bool,
     tell: Callable[[str], None],
@@ -35,20 +42,18 @@ def run(
     """Run the stack, a worker and the stand-in AI server until a stop signal.
 
     Parameters:
-      environment: the user's; a DATABASE_URL in it is used, and own settings go to the worker.
+      environment: the user's; a DATABASE_URL in it is used, and its GRAPHNODE_ settings go to the worker.
       env_file: where to write the stack's environment while it runs.
-      kept: whether the data lives on in `.graphnode`.
+      kept: whether the database stays in `.graphnode` for the next run; queues and bucket always start empty.
       with_ai: whether the stand-in AI server runs; without it, requests stay on their queue.
       tell: takes a line for each thing that happens.
-      show: takes the logs as they grow.
+      show: takes new text of the logs.
 
-    Raises LocalStackError, PostgresError, SchemaError, WorkerError, DirectoryInUse or SettingsError.
+    Raises LocalStackError, PostgresError, SchemaError, WorkerError, NotOurs or SettingsError.
     """
     with stop_on_signals(), ExitStack() as running:
-        if env_file:
-            # One that an earlier run left behind, killed, speaks of servers that are gone.
-            env_file.unlink(missing_ok=True)
-        directory = running.enter_context(keep.kept_directory()) if kept else None
+        remove_left_behind(env_file)
+        directory = running.enter_context(owned_directory()) if kept else None
         stack = running.enter_context(
             running_stack(
                 database_url=environment.get("DATABASE_URL"),
@@ -57,10 +62,8 @@ def run(
             )
         )
         if directory:
-            keep.restore(directory, stack.environment)
-            running.callback(save_unless_gone, directory, stack)
-            tell(f"Data is kept in {directory.resolve()}")
-        own = {name: value for name, value in environment.items() if name.startswith("GRAPHNODE_")}
+            tell(f"The database is kept in {directory.resolve()}; queues and bucket start empty")
+        own = {name: value for name, value in environment.items() if name.startswith("GRAPHNODE_") and name != ENV_FILE}
         environment = {"GRAPHNODE_LOG_FORMAT": "console", **own, **stack.environment}
         services: list[Service] = [Worker(environment), *([StandIn(environment)] if with_ai else [])]
         for service in services:
@@ -69,22 +72,26 @@ def run(
         for service in services:
             service.wait_until_ready()
             tell(f"The {service.name} is ready (process {service.pid})")
-        if env_file:
-            running.enter_context(env_file_while_ready(env_file, stack.environment))
+        running.enter_context(owned_env_file(env_file, stack.environment))
         tell(f"Requests go to {stack.environment['SQS_REQUEST_QUEUE_URL']}")
         tell(f"Results go to {stack.environment['SQS_RESULT_QUEUE_URL']}")
         tell(f"Documents go to s3://{stack.environment['S3_PAYLOAD_BUCKET']}")
-        tell(hint(env_file, with_ai=with_ai))
+        tell("To use it, paste these lines into another terminal; Ctrl-C stops everything:")
+        for line in first_commands(env_file, with_ai=with_ai):
+            tell(f"  {line}")
+        for service in services:
+            running.callback(service.ask_to_stop)
         running.callback(tell, "Stopping …")
         follow(services, stack.localstack, show)
 
 
-def hint(env_file: Path | None, *, with_ai: bool) -> str:
-    """What to do next."""
-    if env_file is None:
-        return "Ctrl-C stops everything; --env-file PATH would write the names of it all"
-    command = "request graph --user you --input FOLDER" if with_ai else "deliver graph --user you"
-    return f"Try: graphnode {command} --env-file {env_file} (Ctrl-C stops everything)"
+def first_commands(env_file: Path, *, with_ai: bool) -> list[str]:
+    """Two lines for a shell: the first makes `graphnode` work on this stack, the second is something to try."""
+    programs = Path(sys.executable).parent
+    is_on_path = shutil.which("graphnode") == str(programs / "graphnode")
+    path = "" if is_on_path else f"PATH={shlex.quote(str(programs))}:$PATH "
+    tried = f"request graph --user ada --input {shlex.quote(str(SOURCES))}" if with_ai else "deliver graph --user ada"
+    return [f"export {path}{ENV_FILE}={shlex.quote(str(env_file.resolve()))}", f"graphnode {tried}"]
 
 
 def follow(services: Sequence[Service], localstack: LocalStack, show: Callable[[str], None]) -> Never:
@@ -102,12 +109,6 @@ def follow(services: Sequence[Service], localstack: LocalStack, show: Callable[[
 def show_gained(service: Service, show: Callable[[str], None]) -> None:
     """Show what a service has logged since the last time."""
     show(service.log.gained())
-
-
-def save_unless_gone(directory: Path, stack: Stack) -> None:
-    """Keep what LocalStack holds. If it ended by itself, what was kept before stays."""
-    if stack.localstack.returncode() is None:
-        keep.save(directory, stack.environment)
 
 
 @contextmanager
@@ -131,15 +132,3 @@ def stop_on_signals() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def env_file_while_ready(path: Path, environment: Mapping[str, str]) -> Iterator[None]:
-    """Have the environment file there during the block, and only then: who waits for it can use all that it names."""
-    write_env_file(path, environment)
-    try:
-        yield
-    finally:
-        # Not one that somebody else has put there since.
-        if path.exists() and path.read_text(encoding="utf-8") == env_text(environment):
-            path.unlink()

@@ -43,7 +43,7 @@ START_TIMEOUT_S = 30.0
 CONNECT_INTERVAL_S = 0.02
 
 #: Seconds after this process was killed until throw-away data goes; by then the server has shut down.
-SWEEP_AFTER_S = 1.0
+CLEANUP_AFTER_S = 1.0
 
 #: A port is free when it is chosen, and may be another program's when PostgreSQL binds it.
 PORT_ATTEMPTS = 5
@@ -91,7 +91,7 @@ class EmbeddedPostgres:
         self._user = _system_user()
         self._sockets = directory if _fits_a_socket(directory) else Path(tempfile.mkdtemp(prefix="pg-"))
         self._process: GuardedProcess | None = None
-        self._broom: GuardedProcess | None = None
+        self._cleanup: GuardedProcess | None = None
 
     @property
     def url(self) -> str:
@@ -118,8 +118,8 @@ class EmbeddedPostgres:
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         _clear_lock_of_the_dead(self.data)
-        if not self.keep and not self._broom:
-            self._broom = self._sweep_up_after_us()
+        if not self.keep and not self._cleanup:
+            self._cleanup = self._start_cleanup()
         self._make_data()
         if self.port:
             self._launch()
@@ -143,10 +143,10 @@ class EmbeddedPostgres:
     def close(self) -> None:
         """Shut the server down for good; throw-away data goes with it."""
         self.stop()
-        if self._broom:
-            os.kill(self._broom.pid, signal.SIGTERM)
-            self._broom.wait()
-            self._broom = None
+        if self._cleanup:
+            os.kill(self._cleanup.pid, signal.SIGTERM)
+            self._cleanup.wait()
+            self._cleanup = None
         if self._sockets != self.directory:
             shutil.rmtree(self._sockets, ignore_errors=True)
 
@@ -161,7 +161,7 @@ class EmbeddedPostgres:
     ) -> None:
         self.close()
 
-    def _sweep_up_after_us(self) -> GuardedProcess:
+    def _start_cleanup(self) -> GuardedProcess:
         """Have the directory removed when we are gone.
 
         The server's own guard is not the one to do it: the directory stays between `stop` and `start`, and a server
@@ -172,7 +172,7 @@ class EmbeddedPostgres:
             log=self.log,
             env=os.environ,
             stop_signal=signal.SIGCONT,  # not the end of it yet: the server shuts down meanwhile
-            grace_s=SWEEP_AFTER_S,
+            grace_s=CLEANUP_AFTER_S,
             remove=self.directory,
         )
 

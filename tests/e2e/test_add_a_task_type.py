@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-from graphnode.dev.env_file import write_env_file
+from graphnode.dev.env_file import env_text
 from graphnode.dev.localstack import LocalStack
 from tests.e2e.ai_server import AiServer
 from tests.e2e.conftest import StartWorker
@@ -204,7 +204,7 @@ def test_a_worker_with_the_new_type_handles_it_and_refuses_what_is_none(
     monkeypatch.chdir(copy)
     monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
     start_worker()
-    write_env_file(copy / ".graphnode.env", ai.environment)
+    (copy / ".graphnode.env").write_text(env_text(ai.environment))
 
     for delivery in shown("deliver"):
         said = run(*GRAPHNODE, *delivery.words, code="DEAD LETTER" in delivery.says)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from graphnode.dev import outcomes
-from graphnode.dev.env_file import write_env_file
+from graphnode.dev.env_file import env_text
 from graphnode.operations.dead_letters import reader
 from tests.docs.pages import PROJECT, RUN, Command, document, paths
 from tests.e2e.ai_server import AiServer
@@ -64,7 +64,7 @@ def place(tmp_path: Path, shared_ai: AiServer, monkeypatch: pytest.MonkeyPatch) 
     for name, value in shared_ai.environment.items():
         monkeypatch.setenv(name, value)
     for name in ENVIRONMENT_FILES:
-        write_env_file(tmp_path / name, shared_ai.environment)
+        (tmp_path / name).write_text(env_text(shared_ai.environment))
     monkeypatch.chdir(tmp_path)
     # LocalStack has one server: a poll need not wait for the others.
     monkeypatch.setattr(reader, "WAIT_S", 0)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
@@ -13,7 +17,7 @@ import pytest
 
 from graphnode.dev.postgres import start_postgres
 from graphnode.dev.stack import bring_up_to_date
-from graphnode.dev.worker import Worker, WorkerError
+from graphnode.dev.worker import DEPLOYMENT_PREFIXES, Worker, WorkerError
 from tests.e2e.ai_server import PATIENCE_S, AiServer
 from tests.e2e.conftest import SETTINGS
 
@@ -99,3 +103,36 @@ def test_a_worker_waits_for_a_database_that_is_not_there_yet(stack_env: dict[str
             postgres.start()
             worker.wait_until_ready()
             assert worker.log.text().count("waiting to start") == 1
+
+
+def on_a_terminal(environment: dict[str, str]) -> str:
+    """What `graphnode worker` writes on a terminal, on which it does not start."""
+    ours, its = pty.openpty()
+    general = {name: value for name, value in os.environ.items() if not name.startswith(DEPLOYMENT_PREFIXES)}
+    with os.fdopen(ours, errors="replace") as screen:
+        command = [sys.executable, "-c", "from graphnode.cli import main; main()", "worker", "--processes", "2"]
+        ended = subprocess.run(command, env={**general, **environment}, stderr=its, timeout=PATIENCE_S)
+        os.close(its)
+        written = ""
+        # The end of a terminal is an error on Linux.
+        with suppress(OSError):
+            while line := screen.readline():
+                written += line
+    assert ended.returncode == 1
+    return written
+
+
+def test_on_a_terminal_missing_settings_are_told_once_and_in_plain_text() -> None:
+    said = on_a_terminal({})
+
+    assert said.startswith("graphnode: 5 settings are wrong:\n  - DATABASE_URL is missing: set it to a PostgreSQL URL")
+    assert said.count("DATABASE_URL") == 1
+    assert "--env-file FILE" in said
+
+
+def test_on_a_terminal_a_missing_schema_is_told_once_and_in_plain_text(
+    stack_env: dict[str, str], empty_database_url: str
+) -> None:
+    said = on_a_terminal({**stack_env, "DATABASE_URL": empty_database_url})
+
+    assert said == "graphnode: The database has no schema yet: run `graphnode migrate`.\n"

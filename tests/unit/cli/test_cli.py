@@ -16,7 +16,7 @@ Run = Callable[..., tuple[object, str, str]]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    for name in ("DATABASE_URL", "SQS_RESULT_QUEUE_URL"):
+    for name in ("DATABASE_URL", "AWS_REGION", "SQS_RESULT_QUEUE_URL", "GRAPHNODE_HEALTH_PORT"):
         monkeypatch.delenv(name, raising=False)
 
     def run(*arguments: str) -> tuple[object, str, str]:
@@ -46,6 +46,45 @@ def test_an_error_of_ours_is_one_message_and_no_traceback(run: Run) -> None:
 
     assert str(code).startswith("graphnode: DATABASE_URL is missing")
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["migrate"],
+        ["dlq", "list"],
+        ["task", "ID"],
+        ["health"],
+        ["deliver", "graph", "--user", "u"],
+        ["request", "graph", "--user", "u", "--input", "s3://b/k"],
+        ["ai"],
+        ["settings"],
+        ["doctor"],
+        ["status"],
+    ],
+)
+def test_an_error_about_a_missing_setting_names_env_file(run: Run, command: list[str]) -> None:
+    code, _, errors = run(*command)
+
+    assert code != 0
+    assert "--env-file FILE, or GRAPHNODE_ENV_FILE" in f"{code}{errors}"
+
+
+def test_a_file_with_settings_can_be_named_by_a_variable(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "stack.env"
+    monkeypatch.setenv("GRAPHNODE_ENV_FILE", str(file))
+    gone = run("migrate")
+    file.write_text("GRAPHNODE_LOG_LEVEL=info\n")
+    without = run("migrate")
+    file.write_text("DATABASE_URL=postgresql://me:secret@127.0.0.1:1/db\n")
+    whole = run("migrate")
+
+    assert gone[0] == 2
+    assert "(env var: 'GRAPHNODE_ENV_FILE')" in gone[2]
+    assert str(without[0]).endswith("set it to postgresql://user:password@host:5432/database.")
+    assert str(whole[0]).startswith("graphnode: PostgreSQL cannot be reached")
 
 
 def test_a_database_that_cannot_be_reached_is_one_message_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +118,6 @@ def test_a_bug_shows_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) ->
         (["graph", "--features", __file__], "go with --document"),
         (["graph", "--status", "FAILED", "--document", __file__], "has no documents"),
         (["progress", "--document", __file__], "has no documents"),
-        (["graph"], "--env-file PATH"),
     ],
 )
 def test_misuse_of_deliver_ends_with_exit_code_2(run: Run, arguments: list[str], told: str) -> None:
@@ -97,6 +135,15 @@ def test_metadata_other_than_an_object_are_refused_with_an_example(run: Run, met
 
     assert code == 2
     assert 'no JSON object such as {"pages": 3}' in " ".join(errors.split())
+
+
+def test_a_database_that_is_not_the_stacks_own_is_not_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me@127.0.0.1:1/db")
+
+    code, _, errors = run("dev", "--keep")
+
+    assert code == 2
+    assert "--keep is for the embedded PostgreSQL" in errors
 
 
 def test_an_environment_file_needs_a_directory(run: Run, tmp_path: Path) -> None:
