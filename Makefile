@@ -89,7 +89,7 @@ clean: ## remove all that make and the tests have made; `.graphnode` stays
 install: install-stack install-tools ## install all of it
 
 install-stack: ## install what demo and dev need: the extra dev, and LocalStack in an environment of its own
-	@$(INSTALL) .venv/.installed-dev .venv/.installed-localstack
+	@$(INSTALL) -j2 .venv/.installed-dev .venv/.installed-localstack
 
 install-tools: ## install what the tests and checks need: the extra test
 	@$(INSTALL) .venv/.installed-test
