@@ -32,5 +32,6 @@ def settings(as_markdown: bool, env_file: Path | None) -> None:
             click.echo(HEADINGS[shown.field])
         click.echo(f"  {environment_name(shown.field):<30}  {shown.source:<11}  {shown.value}".rstrip())
     _, faults = examine_settings({**os.environ, **file}, Settings)
-    if faults:
-        sys.exit("\n".join(filter(None, [*faults, file_hint(" ".join(faults))])))
+    for line in filter(None, [*faults, file_hint(" ".join(faults))]):
+        click.echo(line, err=True)
+    sys.exit(1 if faults else 0)

@@ -87,4 +87,5 @@ def test_what_is_missing_wrong_or_unknown_is_reported_with_exit_code_1() -> None
         "AWS_REGION",
         "GRAPHNODE_POLL_WAIT",
         "GRAPHNODE_POL_WAIT",
+        "Settings",
     ]
