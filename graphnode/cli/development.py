@@ -1,4 +1,4 @@
-"""The development stack, and results that are played."""
+"""The development stack, and results sent by hand."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def dev(env_file: Path, keep: bool, no_ai: bool) -> None:
 
 @click.command()
 def demo() -> None:
-    """Have a folder of real text made into a graph, and show what becomes of each message on the way."""
+    """Make a graph of a folder of real text, and show each message on the way."""
     from rich.console import Console
 
     from graphnode.dev.demo import run
@@ -61,12 +61,12 @@ def demo() -> None:
 @click.command()
 @click.argument("type_name", metavar="TYPE")
 @click.option("--user", required=True, help="The user's ID.")
-@click.option("--document", type=FILE, help="The result's document. Without it, one that comes with the project.")
-@click.option("--features", type=FILE, help="graph: the features file that comes with --document.")
-@click.option("--summary", type=FILE, help="graph: the summary that comes with --document.")
+@click.option("--document", type=FILE, help="The result's document. Without it, one of the project's own.")
+@click.option("--features", type=FILE, help="graph: the features file of --document.")
+@click.option("--summary", type=FILE, help="graph: the summary of --document.")
 @click.option("--status", type=click.Choice(["COMPLETED", "FAILED"]), default="COMPLETED", show_default=True)
-@click.option("--error", help="What the AI server says of a failure.")
-@click.option("--task-id", help="Without it, a new one.")
+@click.option("--error", help="The AI server's text about a failure.")
+@click.option("--task-id", help="The task's ID. Without it, a new one.")
 @click.option("--group", help="microscope: the workspace's ID.")
 @click.option("--half", type=click.Choice(["block", "nonblock"]), help="microscope: send this half of the document.")
 @click.option("--stage", help="progress: the current stage.", default="Clustering", show_default=True)
@@ -91,7 +91,7 @@ def deliver(
     timeout: float,
     env_file: Path | None,
 ) -> None:
-    """Send one result as the AI server would, and wait until the worker is done with it.
+    """Send one result as the AI server would, and wait until the worker has handled it.
 
     TYPE is graph, progress, summary, add-node, microscope or microscope-from-node, or the contract's name of the
     type. Queue, bucket and database are those of the environment, or of the file that `graphnode dev` wrote.
@@ -107,7 +107,7 @@ def deliver(
         kind = samples.kind_of(type_name)
     except KeyError:
         known = ", ".join(samples.KINDS)
-        raise click.BadParameter(f"{type_name!r} is none of {known}.", param_hint="TYPE") from None
+        raise click.BadParameter(f"{type_name!r} is unknown; choose one of {known}.", param_hint="TYPE") from None
     files = {"--document": document, "--features": features, "--summary": summary}
     _check_options(kind, {name for name, file in files.items() if file}, half=half, group=group, status=status)
     environment = environment_of(env_file)

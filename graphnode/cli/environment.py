@@ -1,4 +1,4 @@
-"""Where a command works: the environment, or a file of it."""
+"""The settings of a command: the environment, and a file on top of it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ env_file_option = click.option(
 
 @contextmanager
 def open_database(environment: Mapping[str, str]) -> Iterator[None]:
-    """Have the storage open on the database of DATABASE_URL. Raises SettingsError without one."""
+    """Open the database of DATABASE_URL for the block. Raises SettingsError without one."""
     from graphnode.storage.database import close_database, open_database
 
     url = environment.get("DATABASE_URL")

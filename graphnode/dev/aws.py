@@ -1,4 +1,4 @@
-"""SQS and S3 as an environment describes them, which need not be this process's own."""
+"""SQS and S3 clients for an environment, which need not be this process's own."""
 
 from __future__ import annotations
 

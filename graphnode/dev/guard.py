@@ -1,8 +1,8 @@
-"""Child processes that cannot outlive their parent, however it ends: also by SIGKILL.
+"""Child processes that cannot outlive their parent, however it ends, also by SIGKILL.
 
-A guard (this module, run as a program) stands between. It starts the command in a session of its own and reads a pipe
-that only the parent holds open. When the parent stops it or is gone, the guard ends the command and all that the
-command started.
+A guard (this module, run as a program) is between them. It starts the command in a session of its own and reads a pipe
+that only the parent holds open. When the parent closes the pipe or ends, the guard ends the command and all processes
+that the command started.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-#: Seconds a stopped command has before it is killed, unless it is given another grace.
+#: Seconds between the stop signal and SIGKILL, unless the caller gives another number.
 DEFAULT_GRACE_S = 10.0
 
 
@@ -29,12 +29,12 @@ class GuardedProcess:
 
     Parameters:
       command: the program and its arguments.
-      log: where its output goes; appended to.
+      log: the file that its output is appended to.
       env: its whole environment.
       user: the system user it runs as; only root may name one.
-      stop_signal: what asks it to end.
-      grace_s: seconds it then has before it is killed, with all it started.
-      remove: a directory that goes when the command has ended.
+      stop_signal: the signal that asks it to end.
+      grace_s: seconds until it is killed then, with all processes that it started.
+      remove: a directory that is removed when the command has ended.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class GuardedProcess:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def ask_to_stop(self) -> None:
-        """Have the command ended; `stop` waits for it."""
+        """Begin to end the command; `stop` waits for it."""
         if self._guard.stdin and not self._guard.stdin.closed:
             with contextlib.suppress(BrokenPipeError):
                 self._guard.stdin.close()
@@ -92,7 +92,7 @@ class GuardedProcess:
         return self._guard.wait()
 
     def wait(self, timeout_s: float | None = None) -> int:
-        """Wait until the command ends by itself; its exit code. Raises subprocess.TimeoutExpired."""
+        """Wait until the command ends by itself; returns its exit code. Raises subprocess.TimeoutExpired."""
         return self._guard.wait(timeout_s)
 
     def __enter__(self) -> GuardedProcess:
@@ -108,7 +108,7 @@ class GuardedProcess:
 
 
 def main() -> int:
-    """Guard one command: start it, wait for its end or the parent's, clean up."""
+    """Guard one command: start it, wait until it or the parent ends, and clean up."""
     parser = argparse.ArgumentParser(prog="graphnode.dev.guard")
     parser.add_argument("--pid-fd", type=int, required=True)
     parser.add_argument("--stop-signal", type=lambda name: signal.Signals[name], required=True)
@@ -118,7 +118,7 @@ def main() -> int:
     parser.add_argument("command", nargs="+")
     options = parser.parse_args()
 
-    # A wake-up pipe turns the command's end into something that select can wait for beside the parent's pipe.
+    # With a wake-up pipe, select can wait for the command's end and for the parent's pipe at the same time.
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
@@ -150,7 +150,7 @@ def main() -> int:
 
 
 def _end(child: subprocess.Popen[bytes], stop_signal: signal.Signals, grace_s: float) -> None:
-    """Ask the command to end, then kill what is left of its session."""
+    """Ask the command to end, then kill all processes of its session."""
     if child.poll() is None:
         child.send_signal(stop_signal)
         deadline = time.monotonic() + grace_s

@@ -28,29 +28,29 @@ REGION = "us-east-1"
 #: LocalStack's account, whatever the credentials.
 ACCOUNT = "000000000000"
 
-#: Where the files that the server is started with may be: in the checkout that this module is part of, or, for one that
-#: was installed from a wheel, in the checkout that we are in.
+#: Where the server's start files may be: in the checkout of this module or, if it was installed from a wheel, in the
+#: current directory.
 PLACES = (Path(__file__).resolve().parents[2] / "localstack", Path.cwd() / "localstack")
 
-#: The files that the server is started with.
+#: The directory of the server's start files.
 FILES = next((place for place in PLACES if (place / "serve.py").exists()), PLACES[0])
 
-#: What the server runs when it is ready; docker-compose mounts the same file.
+#: The script that the server runs when it is ready. docker-compose mounts the same file.
 HOOK = FILES / "init" / "ready.d" / "10-queues-and-bucket.py"
 
-#: Where LocalStack looks for it, below its root.
+#: Where LocalStack looks for this script, below its root.
 HOOK_DIRECTORY = "etc/localstack/init/ready.d"
 
-#: Where LocalStack looks for its index of AWS services, below its root. Making one takes 4 s: `make` does it once.
+#: Where LocalStack looks for its index of AWS services, below its root. Making it takes 4 s: make does it once.
 INDEX_DIRECTORY = "usr/lib/localstack"
 
-#: Seconds that a start may take: 2 to 4 on an idle machine, and many times that on a busy one.
+#: Seconds a start may take. It takes 2 to 4 on an idle machine, and many times that on a busy one.
 START_TIMEOUT_S = 60.0
 
 #: Seconds between two looks at a server that is starting.
 POLL_S = 0.05
 
-#: A port is free when it is chosen, and may be another program's when LocalStack binds it.
+#: A port that is free when it is chosen may be another program's when LocalStack binds it.
 PORT_ATTEMPTS = 5
 
 
@@ -67,12 +67,12 @@ class PortTakenError(LocalStackError):
 
 
 class LocalStack:
-    """A starting or running LocalStack, which ends when this process ends. Its data ends with it.
+    """A starting or running LocalStack, which ends when this process ends. Its data is lost then.
 
-    It starts at once and gets ready while other things start; `wait_until_ready` before its first use.
+    The constructor starts it and does not wait: call `wait_until_ready` before you use it.
 
     Parameters:
-      services: what it serves beside SQS and S3, as LocalStack names them.
+      services: further services beside SQS and S3, by LocalStack's names.
 
     Raises LocalStackError when LocalStack is not installed.
     """
@@ -103,7 +103,7 @@ class LocalStack:
         return self._process.returncode()
 
     def wait_until_ready(self) -> None:
-        """Wait until SQS and S3 answer and the queues and the bucket are made.
+        """Wait until SQS and S3 answer, and the queues and the bucket exist.
 
         Raises LocalStackError, which ends with the server's log.
         """
@@ -119,11 +119,11 @@ class LocalStack:
                 return
 
     def tail(self) -> str:
-        """The last lines of its log, also when it has ended."""
+        """The last lines of its log, also after its end."""
         return self._log.tail()
 
     def stop(self) -> None:
-        """End it, and with it what its queues and its bucket hold."""
+        """End it. The contents of its queues and its bucket are lost."""
         self._process.stop()
 
     def __enter__(self) -> LocalStack:
@@ -138,7 +138,7 @@ class LocalStack:
         self.port = _free_port()
         root = Path(tempfile.mkdtemp(prefix="graphnode-localstack-"))
         try:
-            # The server lists what it has run by name: a name that nobody else has shows that it is ours that answers.
+            # The server lists the scripts it has run. A unique name shows that the server that answers is ours.
             self._hook_name = f"{HOOK.stem}-{root.name}{HOOK.suffix}"
             _furnish(root, self._python, self._hook_name)
             self._log = Log(root / "localstack.log")
@@ -146,7 +146,7 @@ class LocalStack:
                 [self._python, FILES / "serve.py"],
                 log=self._log.path,
                 env=_environment(root, self._python, self.port, self._services),
-                stop_signal=SIGKILL,  # it has nothing to save
+                stop_signal=SIGKILL,  # it has no data to save
                 remove=root,
             )
         except BaseException:
@@ -165,8 +165,8 @@ class LocalStack:
             time.sleep(POLL_S)
 
     def _hook_state(self) -> str | None:
-        """How far the server is with its hook: None until it listens. Raises PortTakenError."""
-        # No proxy: whatever the environment says of proxies, this is the loopback address.
+        """The state of the server's script; None until the server listens. Raises PortTakenError."""
+        # The loopback address needs no proxy, whatever the environment says.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(f"{self.endpoint}/_localstack/init/ready", timeout=1) as answer:
@@ -181,7 +181,7 @@ class LocalStack:
 def find_python() -> Path:
     """The Python of LocalStack's environment.
 
-    Raises LocalStackError that says what to run when there is none.
+    Raises LocalStackError, which says what to run, if there is no such Python.
     """
     if given := os.environ.get("GRAPHNODE_LOCALSTACK_PYTHON"):
         python = Path(given)
@@ -195,7 +195,7 @@ def find_python() -> Path:
 
 
 def _furnish(root: Path, python: Path, hook_name: str) -> None:
-    """Put into the server's root what it should find there."""
+    """Put the script and the index into the server's root."""
     hooks = root / HOOK_DIRECTORY
     hooks.mkdir(parents=True)
     shutil.copyfile(HOOK, hooks / hook_name)
@@ -206,7 +206,7 @@ def _furnish(root: Path, python: Path, hook_name: str) -> None:
 
 
 def _environment(root: Path, python: Path, port: int, services: Sequence[str]) -> dict[str, str]:
-    """The server's whole environment; nothing of ours reaches it but PATH.
+    """The server's whole environment: of this process's own it has PATH only.
 
     The names are LocalStack's: https://docs.localstack.cloud/references/configuration/
     """

@@ -1,4 +1,4 @@
-"""The log of a child process, read while it is written."""
+"""The log of a child process, which can be read while it is written."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 class Log:
-    """A log file that a child process appends to. It stays readable when the file is gone, as a temporary one soon is.
+    """A log file that a child process appends to. It can still be read after the file was deleted.
 
     Parameters:
-      path: made, or emptied.
+      path: the file, which is created or emptied.
     """
 
     def __init__(self, path: Path) -> None:
@@ -19,11 +19,11 @@ class Log:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def gained(self) -> str:
-        """What was written since the last call."""
+        """The text that was written since the last call."""
         return self._decoder.decode(self._file.read())
 
     def text(self) -> str:
-        """All of it. Does not touch what `gained` will give."""
+        """The whole text. It does not change what `gained` returns next."""
         position = self._file.tell()
         self._file.seek(0)
         try:

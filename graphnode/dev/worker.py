@@ -1,4 +1,4 @@
-"""A real worker and a stand-in AI server, as children that end with this process."""
+"""A real worker and a stand-in AI server as child processes, which end when this process ends."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from graphnode.dev.guard import GuardedProcess
 from graphnode.dev.logs import Log
 from graphnode.errors import GraphNodeError
 
-#: What Dramatiq logs when a worker process takes messages.
+#: Dramatiq's log line when a worker process takes messages.
 READY = "Worker process is ready for action."
 
-#: What the stand-in AI server logs when it takes requests; its own module would import scikit-learn.
+#: The stand-in AI server's log line when it takes requests. Its module, which has it too, imports scikit-learn.
 STAND_IN_READY = "the stand-in AI server takes requests"
 
-#: Seconds that a start may take: 2 on an idle machine, and many times that on a busy one.
+#: Seconds a start may take. It takes 2 on an idle machine, and many times that on a busy one.
 START_TIMEOUT_S = 60.0
 
 #: Seconds between two looks at its log.
 POLL_S = 0.05
 
-#: Seconds that a stop may take: the settings below, and two seconds until Dramatiq has noticed and written its log.
+#: Seconds a stop may take: the settings below, and two seconds until Dramatiq has noticed and written its log.
 GRACE_S = 9.0
 
-#: A stop is quick, and leaves no message hidden that nobody waits for.
+#: A stop is quick, and hides no message for long.
 SETTINGS = {"GRAPHNODE_POLL_GRACE": "1", "GRAPHNODE_SHUTDOWN_TIMEOUT": "5"}
 
-#: Beginnings of names that decide which deployment a worker works for, and how: nothing of them is inherited.
+#: Prefixes of the variables that say which deployment a worker works for, and how. None of them is inherited.
 DEPLOYMENT_PREFIXES = ("AWS_", "DATABASE_", "FIREBASE_", "GOOGLE_", "GRAPHNODE_", "S3_", "SENTRY_", "SQS_")
 
 
@@ -45,14 +45,14 @@ class WorkerError(GraphNodeError):
 
 
 class Service:
-    """A starting or running child that serves a queue; `wait_until_ready` before the first look at what it does.
+    """A starting or running child process that serves a queue. Call `wait_until_ready` before you use it.
 
     Parameters:
-      name: as messages to the user call it.
+      name: its name in messages to the user.
       command: the program and its arguments.
-      environment: names of docs/settings.md; they win over `SETTINGS`.
-      ready: what is in its log, from each of its processes, when it serves.
-      processes: how many there are.
+      environment: variables of docs/settings.md; they win over `SETTINGS`.
+      ready: the text that each of its processes logs when it serves.
+      processes: the number of its processes.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Service:
         self.processes = processes
         self._ready = ready
         directory = Path(tempfile.mkdtemp(prefix="graphnode-service-"))
-        #: All that it and its processes write.
+        #: The output of all its processes.
         self.log = Log(directory / "service.log")
         try:
             self._process = GuardedProcess(
@@ -113,7 +113,7 @@ class Service:
 
 
 class Worker(Service):
-    """A real worker: `dramatiq graphnode.actors`, as it runs in production.
+    """A real worker: `dramatiq graphnode.actors`, as in production.
 
     Parameters:
       environment: as for Service.
@@ -139,7 +139,7 @@ class StandIn(Service):
 
     Parameters:
       environment: as for Service.
-      options: the command's.
+      options: options of the command.
     """
 
     def __init__(self, environment: Mapping[str, str], *options: str) -> None:
@@ -148,15 +148,15 @@ class StandIn(Service):
 
 
 def worker_environment(environment: Mapping[str, str], *, inherited: Mapping[str, str]) -> dict[str, str]:
-    """The whole environment of a worker that works for this deployment and no other.
+    """The whole environment of a worker that works for this deployment only.
 
     Parameters:
-      environment: the deployment's names, and own settings.
-      inherited: where PATH, locale, proxies and the like come from.
+      environment: the deployment's variables and settings.
+      inherited: the environment that PATH, locale, proxies and the like are taken from.
     """
     general = {name: value for name, value in inherited.items() if not name.startswith(DEPLOYMENT_PREFIXES)}
     direct = ",".join(filter(None, [general.get("NO_PROXY", general.get("no_proxy", "")), "127.0.0.1", "localhost"]))
-    # READY is logged as information.
+    # READY is a line of level info.
     level = "debug" if environment.get("GRAPHNODE_LOG_LEVEL") == "debug" else "info"
     return {
         **general,

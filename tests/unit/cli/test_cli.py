@@ -111,7 +111,7 @@ def test_a_bug_shows_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["video"], "is none of graph, progress,"),
+        (["video"], "is unknown; choose one of graph, progress,"),
         (["graph", "--half", "block"], "--half and --group are for microscope"),
         (["graph", "--group", "g"], "--half and --group are for microscope"),
         (["summary", "--document", __file__, "--features", __file__], "are for graph results"),
