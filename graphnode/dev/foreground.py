@@ -67,7 +67,7 @@ def run(
         environment = {"GRAPHNODE_LOG_FORMAT": "console", **own, **stack.environment}
         services: list[Service] = [Worker(environment), *([StandIn(environment)] if with_ai else [])]
         for service in services:
-            running.callback(show_gained, service, show)
+            running.callback(show_new_text, service, show)
             running.enter_context(service)
         for service in services:
             service.wait_until_ready()
@@ -98,7 +98,7 @@ def follow(services: Sequence[Service], localstack: LocalStack, show: Callable[[
     """Show what the services log, for ever. Raises WorkerError or LocalStackError when one of them ends by itself."""
     while True:
         for service in services:
-            show_gained(service, show)
+            show_new_text(service, show)
             if (code := service.returncode()) is not None:
                 raise WorkerError(f"The {service.name} ended by itself (exit code {code}): its log says why.")
         if (code := localstack.returncode()) is not None:
@@ -106,9 +106,9 @@ def follow(services: Sequence[Service], localstack: LocalStack, show: Callable[[
         time.sleep(POLL_S)
 
 
-def show_gained(service: Service, show: Callable[[str], None]) -> None:
+def show_new_text(service: Service, show: Callable[[str], None]) -> None:
     """Show what a service has logged since the last time."""
-    show(service.log.gained())
+    show(service.log.new_text())
 
 
 @contextmanager

@@ -18,12 +18,12 @@ class Log:
         self._file = path.open("w+b", buffering=0)
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
-    def gained(self) -> str:
+    def new_text(self) -> str:
         """The text that was written since the last call."""
         return self._decoder.decode(self._file.read())
 
     def text(self) -> str:
-        """The whole text. It does not change what `gained` returns next."""
+        """The whole text. It does not change what `new_text` returns next."""
         position = self._file.tell()
         self._file.seek(0)
         try:

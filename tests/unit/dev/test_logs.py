@@ -17,28 +17,28 @@ def append(log: Log, text: bytes) -> None:
         file.write(text)
 
 
-def test_gained_gives_each_text_once(log: Log) -> None:
+def test_new_text_gives_each_text_once(log: Log) -> None:
     append(log, b"one\n")
-    assert log.gained() == "one\n"
+    assert log.new_text() == "one\n"
 
     append(log, b"two\n")
-    assert log.gained() == "two\n"
-    assert log.gained() == ""
+    assert log.new_text() == "two\n"
+    assert log.new_text() == ""
 
 
 def test_a_character_that_is_half_written_waits_for_its_other_half(log: Log) -> None:
     append(log, "é".encode()[:1])
-    assert log.gained() == ""
+    assert log.new_text() == ""
 
     append(log, "é".encode()[1:])
-    assert log.gained() == "é"
+    assert log.new_text() == "é"
 
 
-def test_reading_all_of_it_does_not_change_what_was_gained(log: Log) -> None:
+def test_reading_all_of_it_does_not_change_what_is_new(log: Log) -> None:
     append(log, b"one\ntwo\n")
 
     assert log.text() == "one\ntwo\n"
-    assert log.gained() == "one\ntwo\n"
+    assert log.new_text() == "one\ntwo\n"
 
 
 def test_the_tail_is_the_last_lines(log: Log) -> None:
