@@ -1,4 +1,4 @@
-# Python 3.11 or newer and make are all that a machine needs. V=1 shows what pip and uv say.
+# A machine needs Python 3.11 or newer, make and bash. V=1 shows the whole output of pip and uv.
 
 SHELL := bash
 
@@ -17,16 +17,16 @@ WHOLE_SUITE := --numprocesses=3 --dist=loadfile --no-loadscope-reorder --max-wor
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: install-stack ## have a folder of text made into a graph, and show what becomes of each message
+demo: install-stack ## make a graph of a folder of text, and show each message on the way
 	@.venv/bin/graphnode demo
 
-dev: install-stack ## run PostgreSQL, LocalStack, the worker and an AI server until Ctrl-C, with live logs
+dev: install-stack ## run PostgreSQL, LocalStack, the worker and a stand-in AI server until Ctrl-C, and show their logs
 	@.venv/bin/graphnode dev
 
 test: install ## run all tests, with coverage
 	@.venv/bin/python -m pytest $(WHOLE_SUITE) --cov --cov-report=term-missing:skip-covered
 
-mutants: install ## break the worker's promises on purpose, in a copy, and list which check sees each
+mutants: install ## break the worker's promises on purpose, in a copy, and list which check notices each
 	@.venv/bin/python -m tests.mutants
 
 CHAOS_MINUTES ?= 10
@@ -41,11 +41,11 @@ contract: install ## check the contract's files with ajv, AsyncAPI's parser and 
 
 FUZZ_MINUTES ?= 10
 
-fuzz: install-tools ## search each decoder for what it cannot take, FUZZ_MINUTES (10) each
+fuzz: install-tools ## search for input that breaks a decoder, FUZZ_MINUTES (10) each
 	@$(INSTALL) .venv/.installed-fuzz
 	@.venv/bin/python -m tests.fuzz --minutes $(FUZZ_MINUTES)
 
-lint: install-tools ## check style, format, types, and for what is unsafe
+lint: install-tools ## check style, format, types and security
 	@.venv/bin/ruff check
 	@.venv/bin/ruff format --check
 	@.venv/bin/mypy
@@ -57,7 +57,7 @@ audit: install-tools ## list newer versions, and known vulnerabilities of what t
 	@$(UV) tool run --from 'pip-audit>=2.9,<3' pip-audit --strict --disable-pip --require-hashes --requirement locks/ai.txt \
 		|| { echo "pip-audit found a vulnerability, or could not look a package up: it says above which."; exit 1; }
 
-format: install-tools ## format the code, and mend what can be mended by itself
+format: install-tools ## format the code, and fix what ruff can fix
 	@.venv/bin/ruff check --fix
 	@.venv/bin/ruff format
 
@@ -86,7 +86,7 @@ clean: ## remove all that make and the tests have made; `.graphnode` stays
 
 # pip fetches uv, and uv installs what a target needs, once it needs it: an extra of setup.cfg, or LocalStack.
 
-install: install-stack install-tools ## install all of it
+install: install-stack install-tools ## install everything that make's other targets need
 
 install-stack: ## install what demo and dev need: the extra dev, and LocalStack in an environment of its own
 	@$(INSTALL) -j2 .venv/.installed-dev .venv/.installed-localstack
@@ -124,5 +124,5 @@ SHORT := 2>&1 | $(if $(V),cat,awk '!/^ [-+~] / {print; fflush()}')
 	@$(PIP) install $(if $(V),,--quiet) "$$(sed -n 's/^ *\(uv>.*\)/\1/p' setup.cfg)"
 	@touch $@
 
-# It is not there at first, nor once the system's Python that it is a link to has gone: then .venv is made anew.
+# A link to the system's Python. It does not exist at first, nor after that Python was removed: then .venv is made anew.
 .venv/bin/python: ;
