@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Never
 
-import graphnode.ai
+import graphnode.dev.ai
 from graphnode.dev.env_file import ENV_FILE
 from graphnode.dev.localstack import LocalStack, LocalStackError
 from graphnode.dev.ownership import owned_directory, owned_env_file, remove_left_behind
@@ -27,7 +27,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 POLL_S = 0.1
 
 #: A folder of text to make a graph of.
-SOURCES = Path(graphnode.ai.__file__).with_name("corpus") / "sources"
+SOURCES = Path(graphnode.dev.ai.__file__).with_name("corpus") / "sources"
 
 
 def run(

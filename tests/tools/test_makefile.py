@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from graphnode.dev import install_lock
-from tests.documents import PROJECT
+from tests.docs.pages import PROJECT
 
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 
