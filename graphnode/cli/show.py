@@ -1,4 +1,4 @@
-"""A user's stored graph, to look at."""
+"""`graphnode show`: a user's stored graph in the terminal or as a picture."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ PICTURE = click.Path(dir_okay=False, writable=True, path_type=Path)
 @click.option("--html", "html_file", type=PICTURE, help="Draw the graph into this HTML page, to explore it.")
 @env_file_option
 def show(user: str, svg_file: Path | None, html_file: Path | None, env_file: Path | None) -> None:
-    """Show what is stored of USER: status, counts, clusters and their keywords, the newest notifications.
+    """Show the stored graph of USER: status, counts, clusters and their keywords, the newest notifications.
 
-    With --svg or --html it draws the graph instead: alike nodes lie near one another, each cluster has its colour and
-    name. Either file stands alone, and follows the reader's light or dark scheme. The same graph has the same picture.
+    With --svg or --html, draw the graph instead. Similar nodes are close together; each cluster has a colour and a
+    name. Each file needs no other file and follows the reader's light or dark scheme. The same graph always gives the
+    same picture.
     """
     from graphnode.storage.schema import check_schema
 
@@ -39,7 +40,7 @@ def _print(user: str) -> None:
     from rich.console import Console
 
     from graphnode.operations.show.overview import overview
-    from graphnode.operations.show.reading import read_overview
+    from graphnode.operations.show.stored_graph import read_overview
 
     Console(highlight=False).print(overview(read_overview(user)))
 
@@ -48,7 +49,7 @@ def _draw(user: str, svg_file: Path | None, html_file: Path | None) -> None:
     from graphnode.operations.show.drawing_svg import counts, svg
     from graphnode.operations.show.page import page
     from graphnode.operations.show.picture import compose
-    from graphnode.operations.show.reading import read_graph
+    from graphnode.operations.show.stored_graph import read_graph
 
     picture = compose(read_graph(user))
     for file, drawing in ((svg_file, svg), (html_file, page)):

@@ -1,4 +1,4 @@
-"""What is shown of a user, read from a real PostgreSQL, and the command that shows it."""
+"""`graphnode show` with a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from psycopg2.errors import ReadOnlySqlTransaction
 
 from graphnode import cli
 from graphnode.errors import NothingStored
-from graphnode.operations.show.reading import NOTIFICATIONS, Cluster, Edge, read_graph, read_overview
+from graphnode.operations.show.stored_graph import NOTIFICATIONS, Cluster, Edge, read_graph, read_overview
 from graphnode.rules.rows import ClusterRow, EdgeRow, GraphRows, NodeRow, SubclusterRow
 from graphnode.storage import graphs, notifications
 from graphnode.storage.database import connection, snapshot, user_transaction
@@ -85,7 +85,7 @@ def show(database_url: str) -> Show:
     return run
 
 
-def test_a_graph_is_read_with_all_that_is_drawn() -> None:
+def test_a_graph_is_read_with_edges_and_embeddings() -> None:
     graph = read_graph("ada")
 
     assert (graph.user_id, graph.status) == ("ada", "CREATED")
@@ -95,13 +95,13 @@ def test_a_graph_is_read_with_all_that_is_drawn() -> None:
     assert graph.embeddings == {0: [1.0, 0.0], 1: [0.5, 0.5]}
 
 
-def test_a_node_is_called_by_its_source_s_title_on_one_line_or_by_its_id() -> None:
+def test_a_node_title_is_its_source_title_on_one_line_or_its_id() -> None:
     titles = [node.title for node in read_graph("ada").nodes]
 
     assert titles == ["Which pot?[31m", "conv-coffee", "note-graphs", "Which pot?[31m"]
 
 
-def test_a_cluster_has_what_its_nodes_say_most_or_its_themes() -> None:
+def test_a_cluster_has_the_keywords_of_its_nodes_or_its_themes() -> None:
     clusters = read_graph("ada").clusters
 
     assert clusters == [
@@ -118,8 +118,8 @@ def test_the_overview_has_counts_and_the_newest_notifications() -> None:
     shown = read_overview("ada")
 
     assert (shown.node_count, shown.edge_count, shown.without_cluster) == (4, 2, 1)
-    assert [told.payload for told in shown.notifications] == [{"nodeCount": 4}] * NOTIFICATIONS
-    times = [told.created_at for told in shown.notifications]
+    assert [notification.payload for notification in shown.notifications] == [{"nodeCount": 4}] * NOTIFICATIONS
+    times = [notification.created_at for notification in shown.notifications]
     assert times == sorted(times, reverse=True)
 
 
@@ -160,7 +160,7 @@ def test_the_command_draws_both_files(show: Show, tmp_path: Path) -> None:
     assert json.dumps("Tee & \\u003cKaffee>").replace("\\\\", "\\") in (tmp_path / "a.html").read_text()
 
 
-def test_a_user_with_notifications_alone_is_shown(show: Show) -> None:
+def test_a_user_with_only_notifications_is_shown(show: Show) -> None:
     tell("failed", "linus")
 
     result = show("linus")
@@ -172,12 +172,12 @@ def test_a_user_with_notifications_alone_is_shown(show: Show) -> None:
 @pytest.mark.parametrize(
     ("user", "option", "told"),
     [
-        ("nobody", None, "Nothing is stored of user 'nobody'"),
+        ("nobody", None, "Nothing is stored for user 'nobody'"),
         ("nobody", "--svg", "User 'nobody' has no graph"),
         ("empty", "--html", "The graph of user 'empty' has no nodes (NOT_CREATED)"),
     ],
 )
-def test_where_there_is_nothing_to_show_it_says_so(
+def test_a_user_without_a_graph_is_an_error(
     show: Show, tmp_path: Path, user: str, option: str | None, told: str
 ) -> None:
     with connection():
@@ -191,7 +191,7 @@ def test_where_there_is_nothing_to_show_it_says_so(
     assert not file.exists()
 
 
-def test_a_file_in_no_directory_is_refused_before_anything_is_read(show: Show, tmp_path: Path) -> None:
+def test_a_file_in_a_missing_directory_is_refused_first(show: Show, tmp_path: Path) -> None:
     result = show("ada", "--svg", str(tmp_path / "gone" / "a.svg"))
 
     assert result.exit_code == 2

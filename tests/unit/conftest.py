@@ -8,7 +8,7 @@ import dramatiq
 import numpy as np
 import pytest
 
-from graphnode.operations.show.reading import Cluster, Edge, Node, StoredGraph
+from graphnode.operations.show.stored_graph import Cluster, Edge, Node, StoredGraph
 from graphnode.sqs.deliveries import Delivery
 
 MakeDelivery = Callable[..., Delivery]

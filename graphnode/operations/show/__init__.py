@@ -1,1 +1,1 @@
-"""A user's stored graph to look at: in the terminal, as an SVG picture, as a page. It reads, and changes nothing."""
+"""A user's stored graph in the terminal, as an SVG picture, and as an HTML page. Reads only."""

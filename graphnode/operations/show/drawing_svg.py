@@ -1,4 +1,4 @@
-"""A picture as SVG: one file that follows the reader's light or dark scheme, also as an image in a page."""
+"""A picture as one SVG file that follows the reader's light or dark scheme, also when embedded in a page."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from graphnode.operations.show.picture import Island, Picture, PlacedNode
 
 STYLE = Path(__file__).with_name("template") / "picture.css"
 
-#: The room around the picture, in the height of its text.
+#: The margin around the picture, relative to its font size.
 MARGIN = 1.6
 
-#: Links of a cluster are drawn in so many strokes of their own width, the weakest first.
+#: The widths of links: a third of them has each, the weakest links the first.
 STROKES = (0.5, 0.8, 1.25)
 
-#: How far along the line between two islands the curves of their links run together.
+#: Links between two islands are bundled: the control points of their curves lie at this share of the line between them.
 BUNDLE = 0.32
 
 
 def svg(picture: Picture) -> str:
-    """The picture as the text of an SVG file."""
+    """The text of an SVG file."""
     font, margin = picture.font, picture.font * MARGIN
     top, bottom = font * 4.6, font * 2.6
     texts = (title(picture), "title", 1.35), (counts(picture), "small", 0.92), (legend(picture), "small", 0.84)
@@ -54,7 +54,7 @@ def svg(picture: Picture) -> str:
 
 
 def style() -> str:
-    """The style sheet: the colours of either scheme, and what uses them."""
+    """The style sheet, with the colours of both schemes."""
     return (
         f":root{{color-scheme:light dark;{variables(LIGHT)}}}"
         f"@media(prefers-color-scheme:dark){{:root{{{variables(DARK)}}}}}\n" + STYLE.read_text()
@@ -62,37 +62,37 @@ def style() -> str:
 
 
 def title(picture: Picture) -> str:
-    """What the picture shows."""
+    """The picture's title."""
     return f"The knowledge graph of {shortened(picture.graph.user_id, most=24)}"
 
 
 def counts(picture: Picture) -> str:
-    """How much there is."""
+    """Numbers of nodes, edges and clusters, and the graph's status."""
     graph = picture.graph
-    said = [
+    parts = [
         _counted(len(graph.nodes), "node"),
         _counted(len(graph.edges), "edge"),
         _counted(len(graph.clusters), "cluster"),
     ]
     if graph.updated_at:
-        said.append(f"{graph.status} {graph.updated_at:%Y-%m-%d}")
-    return " · ".join(said)
+        parts.append(f"{graph.status} {graph.updated_at:%Y-%m-%d}")
+    return " · ".join(parts)
 
 
 def legend(picture: Picture) -> str:
-    """How to read it, in one line."""
-    said = ["Near one another: alike."]
+    """How to read the picture, in one line."""
+    parts = ["Near one another: alike."]
     if picture.links:
-        said.append("Larger: more edges.")
+        parts.append("Larger: more edges.")
     if any(picture.nodes[link.source].island != picture.nodes[link.target].island for link in picture.links):
-        said.append("Grey curves: between clusters.")
+        parts.append("Grey curves: between clusters.")
     if len(picture.drawn) < len(picture.links):
-        said.append(f"Drawn: the strongest {len(picture.drawn):,} edges.")
-    return " ".join(said)
+        parts.append(f"Drawn: the strongest {len(picture.drawn):,} edges.")
+    return " ".join(parts)
 
 
 def description(picture: Picture) -> str:
-    """The picture for those who do not see it: its clusters, the largest first."""
+    """The picture in words, for screen readers: its clusters, the largest first."""
     listed = "; ".join(f"{island.name} ({_counted(island.size, 'node')})" for island in picture.islands)
     return f"{counts(picture)}. {listed}."
 
@@ -120,11 +120,11 @@ def _draw(parent: Element, picture: Picture) -> None:
 
 
 def _draw_links(parent: Element, picture: Picture) -> None:
-    """One path for all links of a cluster that are alike in width: where they cross, they do not grow darker."""
+    """Draw links, in one path per cluster and width: so crossings are not darker."""
     paths: dict[tuple[int, int], list[str]] = defaultdict(list)
     widths, drawn = strokes(picture)
-    for place, stroke in drawn.items():
-        link = picture.links[place]
+    for index, stroke in drawn.items():
+        link = picture.links[index]
         one, other = picture.nodes[link.source], picture.nodes[link.target]
         if one.island == other.island:
             paths[one.island, stroke].append(f"M{_point(one.x, one.y)}L{_point(other.x, other.y)}")
@@ -136,12 +136,12 @@ def _draw_links(parent: Element, picture: Picture) -> None:
 
 
 def strokes(picture: Picture) -> tuple[list[float], dict[int, int]]:
-    """The widths of the strokes, and which of them each drawn link has, by the link's place: a third of them each."""
+    """The widths of the strokes, and the stroke of each drawn link by the link's index."""
     scale = picture.font / 13 * (1 + picture.spacing / 120)
-    weights = sorted(picture.links[place].weight for place in picture.drawn)
+    weights = sorted(picture.links[index].weight for index in picture.drawn)
     bounds = [weights[len(weights) * third // len(STROKES)] for third in range(1, len(STROKES)) if weights]
     return [width * scale for width in STROKES], {
-        place: sum(picture.links[place].weight >= bound for bound in bounds) for place in picture.drawn
+        index: sum(picture.links[index].weight >= bound for bound in bounds) for index in picture.drawn
     }
 
 
@@ -156,13 +156,13 @@ def _draw_node(parent: Element, placed: PlacedNode, island: Island) -> None:
 
 
 def about(placed: PlacedNode, island: Island) -> str:
-    """What is said of a node under the pointer."""
+    """A node's tooltip."""
     lines = [placed.node.title, placed.node.orig_id, island.name, ", ".join(placed.node.keywords)]
-    return "\n".join(line for place, line in enumerate(lines) if line and line not in lines[:place])
+    return "\n".join(filter(None, dict.fromkeys(lines)))
 
 
 def corners(shape: str, x: float, y: float, radius: float) -> list[tuple[float, float]]:
-    """The corners of a shape as large as a circle of this radius looks."""
+    """The corners of a shape that looks as large as a circle of this radius."""
     sides, turn, reach = {"square": (4, 45, 1.2), "triangle": (3, -90, 1.4), "diamond": (4, 0, 1.3)}[shape]
     angles = [math.radians(turn + 360 * side / sides) for side in range(sides)]
     return [(x + reach * radius * math.cos(angle), y + reach * radius * math.sin(angle)) for angle in angles]
@@ -177,7 +177,7 @@ def _draw_name(parent: Element, island: Island, font: float) -> None:
 
 
 def _curve(picture: Picture, one: PlacedNode, other: PlacedNode) -> str:
-    """A link between islands: its middle runs along the line between them, with the others of the two."""
+    """A link between islands as an SVG path, bundled with the other links of these islands."""
     a, b = picture.islands[one.island], picture.islands[other.island]
     first = (a.x + (b.x - a.x) * BUNDLE, a.y + (b.y - a.y) * BUNDLE)
     second = (b.x + (a.x - b.x) * BUNDLE, b.y + (a.y - b.y) * BUNDLE)
@@ -206,7 +206,7 @@ def _point(x: float, y: float) -> str:
 
 
 def _number(value: float) -> str:
-    """A coordinate, as exact as the eye."""
+    """A coordinate with at most one decimal."""
     return f"{value:.1f}".removesuffix(".0")
 
 

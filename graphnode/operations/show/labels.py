@@ -1,4 +1,4 @@
-"""Text in a picture: how wide it is, how it breaks into lines, where there is room for it."""
+"""Labels in a picture: their width, their line breaks, and where there is space for them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-#: Widths in em, rather too large than too small: the fonts of whoever looks are not known here.
+#: Widths in em. They are generous because the reader's fonts are unknown.
 WIDE, NARROW, USUAL, CAPITAL = 1.02, 0.34, 0.6, 0.74
 
 #: Letters that are narrow in every proportional font.
@@ -14,7 +14,7 @@ NARROW_LETTERS = frozenset("iljtfrI.,:;!|'()[] -")
 
 
 class Box(NamedTuple):
-    """A rectangle; y grows downwards."""
+    """A rectangle. y grows downwards."""
 
     left: float
     top: float
@@ -22,19 +22,19 @@ class Box(NamedTuple):
     bottom: float
 
     def overlaps(self, other: Box) -> bool:
-        """Whether the two have any area in common."""
+        """Whether the two boxes share any area."""
         return (
             self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
         )
 
 
 def text_width(text: str) -> float:
-    """About how wide a text is at most, in em."""
+    """An upper estimate of a text's width, in em."""
     return sum(map(_width, text))
 
 
 def shortened(text: str, *, most: float) -> str:
-    """The text, cut with an ellipsis where it is wider than `most` em."""
+    """The text, cut and marked with an ellipsis if it is wider than `most` em."""
     if text_width(text) <= most:
         return text
     kept, width = "", _width("…")
@@ -46,10 +46,10 @@ def shortened(text: str, *, most: float) -> str:
     return kept.rstrip() + "…"
 
 
-def broken(text: str, *, most: float, lines: int = 2) -> list[str]:
-    """The text in lines of at most `most` em; what does not fit into so many lines is cut.
+def wrapped(text: str, *, most: float, lines: int = 2) -> list[str]:
+    """The text in at most `lines` lines of at most `most` em; the last line is cut if the text is longer.
 
-    It breaks at spaces, and inside of a word only if that does not fit into a line: Chinese, Japanese, a long ID.
+    Lines break at spaces. A word that is wider than a line (Chinese, Japanese, a long ID) breaks anywhere.
     """
     done: list[str] = []
     rest = text
@@ -60,31 +60,35 @@ def broken(text: str, *, most: float, lines: int = 2) -> list[str]:
     return [*done, shortened(rest, most=most)] if rest else done
 
 
-class Page:
-    """What is taken in a picture, by fields of a grid, so that a look-up sees what is near only."""
+class OccupancyGrid:
+    """The occupied boxes of a picture. A look-up compares only boxes in the same cells.
 
-    def __init__(self, field: float) -> None:
-        self._field = field
+    Parameters:
+      cell: the side of a cell.
+    """
+
+    def __init__(self, cell: float) -> None:
+        self._cell = cell
         self._taken: dict[tuple[int, int], list[Box]] = {}
 
     def is_free(self, box: Box) -> bool:
-        """Whether nothing that was taken overlaps the box."""
-        return not any(box.overlaps(other) for place in self._fields(box) for other in self._taken.get(place, ()))
+        """Whether the box overlaps no occupied box."""
+        return not any(box.overlaps(other) for cell in self._cells(box) for other in self._taken.get(cell, ()))
 
     def take(self, box: Box) -> None:
-        """Let nothing else be here."""
-        for place in self._fields(box):
-            self._taken.setdefault(place, []).append(box)
+        """Mark the box as occupied."""
+        for cell in self._cells(box):
+            self._taken.setdefault(cell, []).append(box)
 
-    def first_free(self, boxes: Sequence[Box]) -> Box | None:
-        """Take the first of the boxes that is free, if any is."""
+    def take_first_free(self, boxes: Sequence[Box]) -> Box | None:
+        """Occupy and return the first free box; None if all are taken."""
         found = next(filter(self.is_free, boxes), None)
         if found:
             self.take(found)
         return found
 
-    def _fields(self, box: Box) -> Iterable[tuple[int, int]]:
-        left, top, right, bottom = (int(edge // self._field) for edge in box)
+    def _cells(self, box: Box) -> Iterable[tuple[int, int]]:
+        left, top, right, bottom = (int(edge // self._cell) for edge in box)
         return ((x, y) for x in range(left, right + 1) for y in range(top, bottom + 1))
 
 
@@ -99,7 +103,7 @@ def _width(character: str) -> float:
 
 
 def _head(text: str, most: float) -> str:
-    """As much of a text's beginning as fits into a line, up to a space if there is one."""
+    """The beginning of a text that fits into a line, up to a space if there is one."""
     width = 0.0
     for end, character in enumerate(text):
         width += _width(character)

@@ -1,4 +1,4 @@
-"""What the terminal shows of a user: status, counts, clusters with their keywords, the newest notifications."""
+"""A user's graph as terminal text: status, counts, clusters with their keywords, the newest notifications."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from graphnode.operations.show.reading import Overview, Told
+from graphnode.operations.show.stored_graph import Overview, StoredNotification
 from graphnode.text import printable
 
-#: Clusters that are listed; the picture has all of them.
+#: Clusters that are listed. The picture shows all of them.
 LISTED = 20
 
-#: Characters of the longest bar.
+#: Characters in the longest bar.
 BAR = 10
 
 
 def overview(shown: Overview) -> RenderableType:
-    """The text for a console of 80 columns or more. Nothing in it is told by colour alone."""
+    """Text for a console of at least 80 columns. It loses nothing without colours."""
     return Group(*_parts(shown))
 
 
@@ -46,36 +46,35 @@ def _clusters(shown: Overview) -> Table:
     table.add_column("name", max_width=28, overflow="fold")
     table.add_column("keywords", style="dim", ratio=1)
     clusters = shown.graph.clusters
-    sizes = [cluster.size for cluster in clusters] + [shown.without_cluster]
     rows: list[tuple[int, str, Iterable[str]]] = [
         (cluster.size, cluster.name, cluster.keywords) for cluster in clusters[:LISTED]
     ]
     if rest := clusters[LISTED:]:
         rows.append((sum(cluster.size for cluster in rest), f"{len(rest):,} smaller clusters", ()))
-        sizes.append(rows[-1][0])
     if shown.without_cluster:
         rows.append((shown.without_cluster, "no cluster", ()))
+    largest = max(1, *(size for size, _, _ in rows))
     for size, name, keywords in rows:
-        bar = "█" * max(round(BAR * size / max(*sizes, 1)), size > 0)
+        bar = "█" * max(round(BAR * size / largest), size > 0)
         table.add_row(Text(f"{size:,}"), Text(bar), Text(name), Text(", ".join(keywords)))
     return table
 
 
-def _notifications(newest: Iterable[Told]) -> Table:
+def _notifications(newest: Iterable[StoredNotification]) -> Table:
     table = _table()
     table.add_column("when", no_wrap=True)
     table.add_column("what", ratio=1, overflow="fold")
     table.add_column("push", no_wrap=True)
-    for told in newest:
-        facts = ", ".join(
+    for notification in newest:
+        details = ", ".join(
             f"{name} {value}"
-            for name, value in told.payload.items()
+            for name, value in notification.payload.items()
             if name != "taskId" and isinstance(value, int | float | str)
         )
         table.add_row(
-            Text(f"{told.created_at:%Y-%m-%d %H:%M}"),
-            Text.assemble(printable(told.type), (f"\n{printable(facts)}" * bool(facts), "dim")),
-            Text(f"push {told.push_status}"),
+            Text(f"{notification.created_at:%Y-%m-%d %H:%M}"),
+            Text.assemble(printable(notification.type), (f"\n{printable(details)}" * bool(details), "dim")),
+            Text(f"push {notification.push_status}"),
         )
     return table
 

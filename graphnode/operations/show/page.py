@@ -1,4 +1,4 @@
-"""A picture as a page to explore: one file without any network, safe for whatever the user's texts say."""
+"""A picture as one interactive HTML file that loads nothing and runs nothing from the user's texts."""
 
 from __future__ import annotations
 
@@ -19,10 +19,7 @@ TEMPLATE = Path(__file__).with_name("template")
 
 
 def page(picture: Picture) -> str:
-    """The picture as the text of an HTML file.
-
-    Its Content-Security-Policy lets the file's own script and style run, by their digests, and load nothing.
-    """
+    """The text of an HTML file. Its Content-Security-Policy allows only its own script and style, by their digests."""
     script = (TEMPLATE / "page.js").read_text()
     style = _colours() + (TEMPLATE / "page.css").read_text()
     parts = {
@@ -35,12 +32,12 @@ def page(picture: Picture) -> str:
         "script": script,
         "script_digest": _digest(script),
     }
-    # In one go: what stands in the user's texts is not looked at again.
+    # In one pass, so that {{...}} in the user's texts stays as it is.
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], (TEMPLATE / "page.html").read_text())
 
 
 def _data(picture: Picture) -> str:
-    """What the script draws, as JSON that a `script` element can hold: nothing in it ends the element."""
+    """The script's input as JSON without `<`, so that no text can end the `script` element."""
     shown = {
         "width": _rounded(picture.width),
         "height": _rounded(picture.height),
@@ -90,7 +87,7 @@ def _strokes(picture: Picture) -> dict[str, Any]:
 
 
 def _colours() -> str:
-    """Light and dark as the system has them, or as the page's switch says."""
+    """The style rules of both schemes: the system's preference, unless the page's switch overrides it."""
     return (
         f":root{{color-scheme:light dark;{variables(LIGHT)}}}"
         f'@media(prefers-color-scheme:dark){{:root:not([data-scheme="light"]){{{variables(DARK)}}}}}'
@@ -100,7 +97,7 @@ def _colours() -> str:
 
 
 def _digest(text: str) -> str:
-    """A script or style as a policy names it. https://www.w3.org/TR/CSP3/#grammardef-hash-source"""
+    """The hash source of a script or style. https://www.w3.org/TR/CSP3/#grammardef-hash-source"""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 

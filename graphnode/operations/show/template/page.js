@@ -6,12 +6,12 @@
   const picture = element("picture"), chosenLayer = element("chosen"), tip = element("tip");
   const search = element("search"), list = element("list"), details = element("details");
 
-  const MOST_FOUND = 60; // results that are listed
-  const MOST_ZOOM = 24; // times the zoom that fits
-  const REACH = 14; // px from the pointer to the node that is meant
-  const NAMED_FROM = 44; // px between nodes from which on they have names
+  const MOST_FOUND = 60; // listed search results
+  const MOST_ZOOM = 24; // relative to the zoom that fits the picture
+  const REACH = 14; // px between the pointer and the node it selects
+  const NAMED_FROM = 44; // px between nodes: from here on, nodes have names
 
-  // ---- what is near, linked, and where ----
+  // ---- look-ups: nodes near a point, links of a node ----
 
   const neighbours = nodes.map(() => []);
   links.forEach(([source, target], place) => {
@@ -46,7 +46,7 @@
     return found;
   }
 
-  // ---- the view: a point of the picture in the middle of the canvas, and px a unit ----
+  // ---- the view: the point in the centre of the canvas, and px per unit ----
 
   const view = { x: data.width / 2, y: data.height / 2, zoom: 1 };
   let width = 1, height = 1, ratio = 1, fitting = 1, isFitted = true;
@@ -99,7 +99,7 @@
     changed();
   }
 
-  // Paths in the picture's units are made once: a frame only strokes them.
+  // Paths are built once, in the picture's units; a frame only strokes them.
   const grounds = islands.map((island) => {
     const path = new Path2D();
     for (const [x, y] of island.outline) path.lineTo(x, y);
@@ -143,7 +143,7 @@
 
   const onScreen = (drawing) => drawing.setTransform(ratio, 0, 0, ratio, 0, 0);
 
-  // Nodes grow more slowly than the room between them.
+  // When zooming in, nodes grow more slowly than the space between them.
   const radiusOf = (node) => node.radius * fitting * (view.zoom / fitting) ** 0.6;
 
   function addNode(path, node) {
@@ -160,7 +160,7 @@
     path.closePath();
   }
 
-  // What is written does not overlap: who comes first has the room.
+  // Labels do not overlap: the first one takes the space.
   class Room {
     constructor() { this.taken = []; }
     take(left, top, right, bottom) {
@@ -291,7 +291,7 @@
     });
   }
 
-  // ---- text beside the picture: `textContent` only, for what it says is the user's ----
+  // ---- text beside the picture: only `textContent`, because it is the user's text ----
 
   function made(tag, text, kind) {
     const one = document.createElement(tag);

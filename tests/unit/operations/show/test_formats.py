@@ -1,4 +1,4 @@
-"""The picture as SVG and as a page, and the overview in the terminal: whole, safe, readable."""
+"""The three outputs of `graphnode show` (SVG, HTML page, terminal) are complete, safe and readable."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from graphnode.operations.show.drawing_svg import svg
 from graphnode.operations.show.overview import LISTED, overview
 from graphnode.operations.show.page import page
 from graphnode.operations.show.picture import Picture, compose
-from graphnode.operations.show.reading import Cluster, Overview, StoredGraph, Told
+from graphnode.operations.show.stored_graph import Cluster, Overview, StoredGraph, StoredNotification
 from graphnode.text import printable
 from tests.unit.conftest import MakeGraph
 
 SVG = "{http://www.w3.org/2000/svg}"
 
-#: What a user may have called things.
+#: A name that tries to break out of the markup.
 HOSTILE = (
     "</script><script>document.title='hacked'</script><img src=x onerror=alert(1)> {{script}} ]]> & \"'"
     "\"><img onerror=alert(1)></title></svg><svg onload=alert(1)>' onmouseover='alert(1) <!-- `${alert(1)}` \\u003c"
@@ -53,7 +53,7 @@ def picture(graph: StoredGraph) -> Picture:
 
 @pytest.fixture(scope="module")
 def hostile(graph: StoredGraph) -> Picture:
-    """A picture whose every text is meant to break out of it."""
+    """A picture whose texts all try to break out of the markup."""
     return compose(
         replace(
             graph,
@@ -69,7 +69,7 @@ def hostile(graph: StoredGraph) -> Picture:
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Opened:
-    """Opens a document in Chromium; the document as the browser has it then."""
+    """Opens a document in Chromium; returns the DOM that the browser built."""
 
     def run(text: str, name: str) -> str:
         file = tmp_path / name
@@ -86,7 +86,7 @@ def opened(tmp_path: Path) -> Opened:
 
 
 class Elements(HTMLParser):
-    """The elements of a page: name and attributes; the text of each script and style."""
+    """The elements of a page as (name, attributes), and the text of each script and style."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class Elements(HTMLParser):
             self.texts[-1] += data
 
 
-def test_the_svg_has_a_mark_for_each_node_and_says_what_it_is(picture: Picture) -> None:
+def test_the_svg_has_a_mark_with_a_tooltip_for_each_node(picture: Picture) -> None:
     root = ElementTree.fromstring(svg(picture))
 
     marks = [mark for group in root.iterfind(f".//{SVG}g[@class='node']") for mark in group]
@@ -117,11 +117,11 @@ def test_the_svg_has_a_mark_for_each_node_and_says_what_it_is(picture: Picture) 
         f"{node.node.title}\n{node.node.orig_id}\n{picture.islands[node.island].name}\n{', '.join(node.node.keywords)}"
         for node in picture.nodes
     )
-    # The ninth and tenth cluster have the hues of the first ones, and squares.
+    # The ninth and tenth cluster reuse the first hues, with squares.
     assert {mark.tag.removeprefix(SVG) for mark in marks} == {"circle", "polygon"}
 
 
-def test_the_svg_names_clusters_and_counts_for_those_who_do_not_see_it(picture: Picture) -> None:
+def test_the_svg_has_a_title_and_description_for_screen_readers(picture: Picture) -> None:
     root = ElementTree.fromstring(svg(picture))
 
     assert root.get("role") == "img"
@@ -133,7 +133,7 @@ def test_the_svg_names_clusters_and_counts_for_those_who_do_not_see_it(picture: 
     assert {"Cluster number 0", "No cluster"} <= shown
 
 
-def test_the_svg_has_light_and_dark_colours_and_needs_nothing_from_elsewhere(picture: Picture) -> None:
+def test_the_svg_has_light_and_dark_colours_and_loads_nothing(picture: Picture) -> None:
     text = svg(picture)
 
     assert "@media(prefers-color-scheme:dark)" in text
@@ -161,7 +161,7 @@ def test_texts_of_users_stay_texts_in_the_page(hostile: Picture) -> None:
     assert "innerHTML" not in script
 
 
-def test_the_page_lets_its_own_code_run_and_loads_nothing(picture: Picture) -> None:
+def test_the_page_runs_only_its_own_code_and_loads_nothing(picture: Picture) -> None:
     text = page(picture)
 
     elements = Elements(text)
@@ -174,7 +174,7 @@ def test_the_page_lets_its_own_code_run_and_loads_nothing(picture: Picture) -> N
     )
     assert policy == f"default-src 'none'; style-src 'sha256-{style_digest}'; script-src 'sha256-{script_digest}'"
     assert not any({"src", "href", "style", "onclick"} & set(attributes) for _, attributes in elements.found)
-    # A namespace is a name, no address.
+    # An XML namespace is not loaded.
     assert set(re.findall(r"https?://[^\"']*", text)) == {"http://www.w3.org/2000/svg"}
 
 
@@ -187,7 +187,7 @@ def test_the_page_has_every_node_and_edge(picture: Picture) -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH: the page is not opened in a browser")
-def test_a_browser_draws_the_page_and_runs_nothing_of_the_users(hostile: Picture, opened: Opened) -> None:
+def test_a_browser_draws_the_page_and_runs_no_user_text(hostile: Picture, opened: Opened) -> None:
     document = opened(page(hostile), "graph.html")
 
     elements = Elements(document)
@@ -199,8 +199,8 @@ def test_a_browser_draws_the_page_and_runs_nothing_of_the_users(hostile: Picture
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH: the picture is not opened in a browser")
-def test_a_browser_runs_nothing_of_the_users_in_the_svg(hostile: Picture, opened: Opened) -> None:
-    # As a document of its own: there an SVG's scripts would run.
+def test_a_browser_runs_no_user_text_in_the_svg(hostile: Picture, opened: Opened) -> None:
+    # Opened by itself, not inside an <img>: only then would an SVG's scripts run.
     document = opened(svg(hostile), "graph.svg")
 
     elements = Elements(document)
@@ -212,19 +212,21 @@ def test_a_browser_runs_nothing_of_the_users_in_the_svg(hostile: Picture, opened
 
 
 def printed(shown: Overview) -> list[str]:
-    """The overview's lines, where there is no colour and 80 columns."""
+    """The overview's lines at 80 columns, without colour."""
     console = Console(file=io.StringIO(), width=80, color_system=None)
     console.print(overview(shown))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
 
-def of(graph: StoredGraph, notifications: list[Told] | None = None) -> Overview:
+def of(graph: StoredGraph, notifications: list[StoredNotification] | None = None) -> Overview:
     return Overview(graph, len(graph.nodes), len(graph.edges), 2, notifications or [])
 
 
-def test_the_overview_says_status_counts_clusters_and_notifications(graph: StoredGraph) -> None:
-    told = Told(datetime(2026, 5, 24, 12, 30, tzinfo=UTC), "GRAPH_GENERATION_COMPLETED", "SENT", {"nodeCount": 40})
+def test_the_overview_shows_status_counts_clusters_and_notifications(graph: StoredGraph) -> None:
+    told = StoredNotification(
+        datetime(2026, 5, 24, 12, 30, tzinfo=UTC), "GRAPH_GENERATION_COMPLETED", "SENT", {"nodeCount": 40}
+    )
 
     lines = printed(of(graph, [told]))
 
@@ -237,7 +239,7 @@ def test_the_overview_says_status_counts_clusters_and_notifications(graph: Store
     assert "2026-05-24 12:30 GRAPH_GENERATION_COMPLETED push SENT nodeCount 40" in text
 
 
-def test_the_overview_sums_up_what_is_too_much_to_list(graph: StoredGraph) -> None:
+def test_the_overview_sums_up_the_smallest_of_many_clusters(graph: StoredGraph) -> None:
     clusters = [Cluster(f"c{number}", f"Cluster {number}", 3, []) for number in range(LISTED + 7)]
 
     text = " ".join(" ".join(printed(of(replace(graph, clusters=clusters)))).split())
@@ -252,7 +254,7 @@ def test_the_overview_of_a_user_without_a_graph_says_so(graph: StoredGraph) -> N
     assert printed(Overview(nothing, 0, 0, 0, [])) == ["ada  has no graph"]
 
 
-def test_a_name_is_no_markup_in_the_overview(graph: StoredGraph) -> None:
+def test_rich_markup_in_a_name_is_shown_as_text(graph: StoredGraph) -> None:
     clusters = [Cluster("c0", "[bold]Tea[/bold] :tea:", 3, ["[red]hot[/red]"])]
 
     text = " ".join(printed(of(replace(graph, clusters=clusters))))
@@ -272,5 +274,5 @@ def test_a_name_is_no_markup_in_the_overview(graph: StoredGraph) -> None:
         ("👩‍🔬 お茶", "👩‍🔬 お茶"),
     ],
 )
-def test_only_what_is_for_the_eye_is_shown(text: str, shown: str) -> None:
+def test_unprintable_characters_are_removed(text: str, shown: str) -> None:
     assert printable(text) == shown

@@ -1,4 +1,4 @@
-"""Where a picture's nodes, names and edges are, and how they look."""
+"""Positions and looks of a picture's nodes, names and edges."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphnode.operations.show.drawing_svg import svg
-from graphnode.operations.show.labels import Box, broken, shortened, text_width
-from graphnode.operations.show.palette import DARK, LIGHT, LOOKS, Ground, look
+from graphnode.operations.show.labels import Box, shortened, text_width, wrapped
+from graphnode.operations.show.palette import DARK, LIGHT, LOOKS, ColourScheme, look
 from graphnode.operations.show.picture import (
     ALL_EDGES,
-    BETWEEN_CLUSTERS,
+    EDGES_BETWEEN_CLUSTERS,
+    EDGES_PER_NODE,
     MOST_ISLANDS,
-    OF_A_NODE,
     Link,
     Picture,
     compose,
 )
-from graphnode.operations.show.reading import Cluster, Edge, StoredGraph
+from graphnode.operations.show.stored_graph import Cluster, Edge, StoredGraph
 from tests.unit.conftest import MakeGraph
 
-#: How those without one kind of cone see linear RGB. Machado, Oliveira and Fernandes 2009, severity 1.0:
+#: Linear RGB as seen with each colour blindness. Machado, Oliveira and Fernandes 2009, severity 1.0:
 #: https://www.inf.ufrgs.br/~oliveira/pubs_files/CVD_Simulation/CVD_Simulation.html
 EYES = {
     "all cones": np.eye(3),
@@ -38,7 +38,7 @@ EYES = {
 
 @pytest.fixture(scope="module")
 def drawn(make_graph: MakeGraph) -> Picture:
-    """A picture of 12 clusters, of nodes without one, and of more edges than are drawn."""
+    """A picture of 12 clusters, nodes without a cluster, and more edges than are drawn."""
     return compose(make_graph(260, 12, without_cluster=6))
 
 
@@ -55,7 +55,7 @@ def contrast(one: str, other: str) -> float:
 
 
 def lab(rgb: np.ndarray) -> np.ndarray:
-    """Linear RGB as CIELAB, white being D65."""
+    """Linear RGB as CIELAB with the white point D65."""
     to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
     x, y, z = (to_xyz @ np.clip(rgb, 0, 1)) / [0.9505, 1.0, 1.089]
     x, y, z = (math.cbrt(one) if one > 0.008856 else 7.787 * one + 16 / 116 for one in (x, y, z))
@@ -68,7 +68,7 @@ def box_of_node(picture: Picture, place: int) -> Box:
 
 
 def check_places(picture: Picture) -> None:
-    """Everything is inside the picture; no node covers another; no name overlaps a name, or another island's nodes."""
+    """Check that all nodes and names are inside the picture and that nothing overlaps."""
     for node in picture.nodes:
         assert node.radius <= node.x <= picture.width - node.radius
         assert node.radius <= node.y <= picture.height - node.radius
@@ -131,7 +131,7 @@ def test_alike_nodes_are_near_one_another_and_so_are_alike_clusters(make_graph: 
         assert np.mean(same) < 0.8 * np.mean(other)
 
 
-def test_without_embeddings_the_edges_say_what_is_alike(make_graph: MakeGraph) -> None:
+def test_without_embeddings_linked_nodes_are_close(make_graph: MakeGraph) -> None:
     graph = replace(make_graph(60, 2, edges_each=0), embeddings={})
     parts = {node.id: number % 2 for number, node in enumerate(graph.nodes)}
     edges = [
@@ -161,21 +161,21 @@ def test_a_graph_of_a_few_nodes_has_a_picture(make_graph: MakeGraph, nodes: int,
 @pytest.mark.parametrize(
     "embedding", [[1.0], [0.0, 0.0, 0.0], [0.5] * 40], ids=["of one number", "of zeros", "all the same"]
 )
-def test_embeddings_that_tell_nothing_apart_do_no_harm(make_graph: MakeGraph, embedding: list[float]) -> None:
+def test_indistinct_embeddings_still_give_a_picture(make_graph: MakeGraph, embedding: list[float]) -> None:
     graph = make_graph(30, 3)
 
     check_places(compose(replace(graph, embeddings={node.id: embedding for node in graph.nodes})))
 
 
 @pytest.mark.parametrize("weight", [float("nan"), float("inf"), 1e308, -3.0, 0.0])
-def test_odd_weights_do_no_harm(make_graph: MakeGraph, weight: float) -> None:
+def test_unusual_weights_still_give_a_picture(make_graph: MakeGraph, weight: float) -> None:
     graph = make_graph(30, 3)
     odd = [edge._replace(weight=weight) if place % 2 else edge for place, edge in enumerate(graph.edges)]
 
     check_places(compose(replace(graph, edges=odd)))
 
 
-def test_missing_embeddings_and_those_of_another_width_do_no_harm(make_graph: MakeGraph) -> None:
+def test_missing_embeddings_and_unusual_widths_still_give_a_picture(make_graph: MakeGraph) -> None:
     graph = make_graph(40, 3)
     for place, node in enumerate(graph.nodes):
         if place % 3 == 0:
@@ -186,7 +186,7 @@ def test_missing_embeddings_and_those_of_another_width_do_no_harm(make_graph: Ma
     check_places(compose(graph))
 
 
-def test_many_clusters_share_an_island_and_its_name_says_how_many(make_graph: MakeGraph) -> None:
+def test_the_smallest_of_many_clusters_share_an_island(make_graph: MakeGraph) -> None:
     graph = make_graph(300, MOST_ISLANDS + 20, edges_each=0)
     used = {node.cluster_id for node in graph.nodes}
     graph = replace(graph, clusters=[cluster for cluster in graph.clusters if cluster.id in used])
@@ -199,7 +199,7 @@ def test_many_clusters_share_an_island_and_its_name_says_how_many(make_graph: Ma
     assert sum(island.size for island in picture.islands) == 300
 
 
-def test_nodes_without_cluster_are_an_island_of_their_own_in_grey(drawn: Picture) -> None:
+def test_nodes_without_a_cluster_are_a_grey_island(drawn: Picture) -> None:
     last = drawn.islands[-1]
 
     assert (last.name, last.size, last.look.hue) == ("No cluster", 6, None)
@@ -212,7 +212,7 @@ def test_all_edges_of_a_small_graph_are_drawn(make_graph: MakeGraph) -> None:
     assert picture.drawn == list(range(len(picture.links)))
 
 
-def test_of_many_edges_the_strongest_of_each_node_are_drawn(drawn: Picture) -> None:
+def test_a_large_graph_shows_the_strongest_edges_of_each_node(drawn: Picture) -> None:
     assert len(drawn.links) > ALL_EDGES
     inner: list[Link] = []
     between: list[Link] = []
@@ -220,38 +220,38 @@ def test_of_many_edges_the_strongest_of_each_node_are_drawn(drawn: Picture) -> N
         link = drawn.links[place]
         is_inner = drawn.nodes[link.source].island == drawn.nodes[link.target].island
         (inner if is_inner else between).append(link)
-    assert len(inner) <= OF_A_NODE * len(drawn.nodes)
-    assert len(between) <= BETWEEN_CLUSTERS
+    assert len(inner) <= EDGES_PER_NODE * len(drawn.nodes)
+    assert len(between) <= EDGES_BETWEEN_CLUSTERS
     for place, node in enumerate(drawn.nodes):
         own = [link for link in drawn.links if place in link[:2]]
         own = [link for link in own if all(drawn.nodes[end].island == node.island for end in link[:2])]
         assert not own or max(own, key=lambda link: link.weight) in inner
 
 
-@pytest.mark.parametrize("ground", [LIGHT, DARK], ids=["light", "dark"])
-def test_colours_and_text_are_seen_on_their_ground(ground: Ground) -> None:
+@pytest.mark.parametrize("scheme", [LIGHT, DARK], ids=["light", "dark"])
+def test_colours_and_text_have_enough_contrast(scheme: ColourScheme) -> None:
     # WCAG 2.2, 1.4.11 and 1.4.3.
-    assert all(contrast(hue, ground.paper) >= 3 for hue in (*ground.hues, ground.none, ground.line))
-    assert all(contrast(text, ground.paper) >= 4.5 for text in (ground.ink, ground.muted))
+    assert all(contrast(hue, scheme.paper) >= 3 for hue in (*scheme.hues, scheme.none, scheme.line))
+    assert all(contrast(text, scheme.paper) >= 4.5 for text in (scheme.ink, scheme.muted))
 
 
 @pytest.mark.parametrize("eyes", EYES)
-@pytest.mark.parametrize("ground", [LIGHT, DARK], ids=["light", "dark"])
-def test_colours_are_told_apart_by_colour_blind_eyes(ground: Ground, eyes: str) -> None:
-    seen = [lab(np.array(EYES[eyes]) @ linear(hue)) for hue in ground.hues]
+@pytest.mark.parametrize("scheme", [LIGHT, DARK], ids=["light", "dark"])
+def test_colours_are_distinct_for_colour_blind_readers(scheme: ColourScheme, eyes: str) -> None:
+    seen = [lab(np.array(EYES[eyes]) @ linear(hue)) for hue in scheme.hues]
 
-    # 2.3 is a difference that is just noticed; 20 is one between colours of different names.
+    # A difference of 2.3 is just noticeable; colours that differ by 20 have different names.
     assert min(math.dist(one, other) for one, other in itertools.combinations(seen, 2)) > 20
 
 
-def test_each_of_the_first_clusters_has_a_look_of_its_own() -> None:
+def test_looks_are_distinct_until_they_repeat() -> None:
     assert len({look(place) for place in range(LOOKS)}) == LOOKS
     assert look(LOOKS) == look(0)
 
 
 @given(st.text(min_size=1))
-def test_a_name_breaks_into_lines_that_fit(name: str) -> None:
-    lines = broken(name, most=12)
+def test_a_wrapped_name_fits_its_lines(name: str) -> None:
+    lines = wrapped(name, most=12)
 
     assert len(lines) <= 2
     assert all(text_width(line) <= 12 for line in lines)
@@ -271,11 +271,11 @@ def test_a_name_breaks_into_lines_that_fit(name: str) -> None:
         ("The lighthouse keeper's daughter and her archive", ["The lighthouse keeper's", "daughter and her archive"]),
     ],
 )
-def test_a_name_breaks_at_spaces_and_is_cut_in_the_end(name: str, lines: list[str]) -> None:
-    assert broken(name, most=12.5) == lines
+def test_a_name_wraps_at_spaces_and_is_cut_at_the_end(name: str, lines: list[str]) -> None:
+    assert wrapped(name, most=12.5) == lines
 
 
-def test_a_graph_whose_clusters_have_no_nodes_has_no_island_for_them(make_graph: MakeGraph) -> None:
+def test_a_cluster_without_nodes_has_no_island(make_graph: MakeGraph) -> None:
     graph: StoredGraph = make_graph(10, 2)
     graph = replace(graph, clusters=[*graph.clusters, Cluster("c9", "Empty", 0, [])])
 

@@ -1,4 +1,4 @@
-"""What is shown of a user, read from the storage as one moment had it."""
+"""A user's graph and newest notifications, read from PostgreSQL in one snapshot."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from graphnode.storage.graphs import Graph, GraphCluster, GraphEdge, GraphNode, 
 from graphnode.storage.notifications import Notification
 from graphnode.text import printable
 
-#: How many keywords a cluster is described with.
+#: Keywords that describe a cluster.
 CLUSTER_KEYWORDS = 5
 
-#: How many of a user's notifications are shown, the newest.
+#: Newest notifications that are shown.
 NOTIFICATIONS = 5
 
 
@@ -35,7 +35,7 @@ class Node(NamedTuple):
 
 
 class Edge(NamedTuple):
-    """An edge between the nodes of these IDs."""
+    """An edge between two nodes, given by their IDs."""
 
     source: int
     target: int
@@ -43,7 +43,7 @@ class Edge(NamedTuple):
 
 
 class Cluster(NamedTuple):
-    """A cluster; its keywords are what its nodes say most, the strongest first."""
+    """A cluster. Its keywords are the strongest keywords of its nodes, the strongest first."""
 
     id: str
     name: str
@@ -51,9 +51,7 @@ class Cluster(NamedTuple):
     keywords: list[str]
 
 
-class Told(NamedTuple):
-    """A notification."""
-
+class StoredNotification(NamedTuple):
     created_at: datetime
     type: str
     push_status: str
@@ -65,9 +63,9 @@ class StoredGraph:
     """A user's graph.
 
     Parameters:
-      status: of the contract; None if the user has no graph's row.
+      status: as the contract names it. None: the user has no row in `graphs`.
       clusters: the largest first.
-      embeddings: by node ID; a node may have none.
+      embeddings: by node ID; a node may be missing.
     """
 
     user_id: str
@@ -81,35 +79,33 @@ class StoredGraph:
 
 @dataclass(frozen=True)
 class Overview:
-    """What the terminal shows of a user: counts, and `graph` without its nodes and edges."""
+    """What the terminal shows of a user. `graph` has no edges and no embeddings here."""
 
     graph: StoredGraph
     node_count: int
     edge_count: int
     without_cluster: int
-    notifications: list[Told]
+    notifications: list[StoredNotification]
 
 
 def read_overview(user_id: str) -> Overview:
-    """Read what the terminal shows.
+    """Counts, clusters and newest notifications of a user.
 
     Raises:
-      NothingStored: There is neither a graph nor a notification of this user.
+      NothingStored: The user has neither a graph nor a notification.
     """
     with snapshot():
         graph = _read_graph(user_id)
         newest = (
-            Notification.select(
-                Notification.created_at, Notification.type, Notification.push_status, Notification.payload
-            )
+            Notification.select(*(getattr(Notification, name) for name in StoredNotification._fields))
             .where(Notification.user_id == user_id)
             .order_by(Notification.id.desc())
             .limit(NOTIFICATIONS)
         )
-        notifications = [Told(*row) for row in newest.tuples().iterator()]
+        notifications = [StoredNotification(*row) for row in newest.tuples()]
         edges = GraphEdge.select().where(GraphEdge.user_id == user_id).count()
     if graph.status is None and not notifications:
-        raise NothingStored(f"Nothing is stored of user {user_id!r}: neither a graph nor a notification.")
+        raise NothingStored(f"Nothing is stored for user {user_id!r}: neither a graph nor a notification.")
     return Overview(
         graph=graph,
         node_count=len(graph.nodes),
@@ -120,10 +116,10 @@ def read_overview(user_id: str) -> Overview:
 
 
 def read_graph(user_id: str) -> StoredGraph:
-    """Read a graph to draw it.
+    """A user's graph with everything that a picture needs.
 
     Raises:
-      NothingStored: There is no graph of this user, or it has no nodes.
+      NothingStored: The user has no graph, or the graph has no nodes.
     """
     with snapshot():
         graph = _read_graph(user_id)
@@ -146,10 +142,10 @@ def _read_graph(user_id: str) -> StoredGraph:
             ("id", "orig_id", "metadata", "cluster_id", "source_type", "num_messages", "timestamp", "keywords"),
         )
     ]
-    said = _said(nodes)
+    keywords = _cluster_keywords(nodes)
     sizes = Counter(node.cluster_id for node in nodes)
     clusters = [
-        Cluster(key, printable(name or key) or "?", sizes[key], said.get(key) or _terms(themes)[:CLUSTER_KEYWORDS])
+        Cluster(key, printable(name or key) or "?", sizes[key], keywords.get(key) or _terms(themes)[:CLUSTER_KEYWORDS])
         for key, name, themes in _rows(GraphCluster, user_id, ("id", "name", "themes"))
     ]
     return StoredGraph(
@@ -162,7 +158,7 @@ def _read_graph(user_id: str) -> StoredGraph:
 
 
 def _rows(table: type[GraphPart], user_id: str, columns: Sequence[str]) -> Iterable[tuple[Any, ...]]:
-    """These columns of a user's rows, in the order of the primary key."""
+    """These columns of a user's rows, ordered by the primary key."""
     fields = [table._meta.fields[name] for name in columns]
     query = table.select(*fields).where(table.user_id == user_id).order_by(*table._meta.get_primary_keys())
     rows: Iterable[tuple[Any, ...]] = query.tuples().iterator()
@@ -194,18 +190,18 @@ def _node(
 
 
 def _terms(keywords: list[Any]) -> list[str]:
-    """The words of a list of keywords, each once: `{term, score}` objects, or plain words."""
+    """The distinct words of a keyword list, whose items are `{term, score}` objects or plain words."""
     terms = [keyword.get("term") if isinstance(keyword, dict) else keyword for keyword in keywords]
     return list(dict.fromkeys(word for term in terms if isinstance(term, str) and (word := printable(term))))
 
 
-def _said(nodes: list[Node]) -> dict[str | None, list[str]]:
-    """What each cluster's nodes say most: the first keyword of a node counts most."""
-    counts: dict[str | None, Counter[str]] = defaultdict(Counter)
+def _cluster_keywords(nodes: list[Node]) -> dict[str | None, list[str]]:
+    """The strongest keywords of each cluster's nodes. A node's first keyword counts most."""
+    scores: dict[str | None, Counter[str]] = defaultdict(Counter)
     for node in nodes:
-        for place, keyword in enumerate(node.keywords):
-            counts[node.cluster_id][keyword] += 12 // (place + 2)
+        for rank, keyword in enumerate(node.keywords):
+            scores[node.cluster_id][keyword] += 12 // (rank + 2)
     return {
-        cluster: sorted(said, key=lambda word: (-said[word], word))[:CLUSTER_KEYWORDS]
-        for cluster, said in counts.items()
+        cluster: sorted(words, key=lambda word: (-words[word], word))[:CLUSTER_KEYWORDS]
+        for cluster, words in scores.items()
     }
