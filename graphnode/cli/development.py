@@ -13,7 +13,7 @@ from graphnode.cli.environment import FILE, env_file_option, environment_of
 from graphnode.errors import SettingsError
 
 if TYPE_CHECKING:
-    from graphnode.dev.samples import Half, Kind, Status
+    from graphnode.dev.samples import Half, ResultKind, Status
 
 
 @click.command()
@@ -135,7 +135,7 @@ def deliver(
         sys.exit(1)
 
 
-def _check_options(kind: Kind, files: set[str], *, half: Half | None, group: str | None, status: Status) -> None:
+def _check_options(kind: ResultKind, files: set[str], *, half: Half | None, group: str | None, status: Status) -> None:
     """Refuse options that would have no effect."""
     is_microscope = "standardized_s3_key" in kind.documents
     if (half or group) and not is_microscope:

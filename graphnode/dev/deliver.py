@@ -1,4 +1,4 @@
-"""Sending one result as the AI server would, and saying what becomes of it."""
+"""Send one result as the AI server would, and wait for its outcome."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from graphnode.dev import outcomes, samples
 from graphnode.dev.aws import dead_letter_url, s3_client, sqs_client
-from graphnode.dev.outcomes import DeadLetter, Task
+from graphnode.dev.outcomes import DeadLetter, TaskRow
 from graphnode.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from psycopg2.extensions import connection
 
-#: Statuses of a task on which a message's effect is over. Progress has its effect, and ends no task.
+#: Statuses of a task that has ended. A progress message only sets PROGRESS.
 FINAL = frozenset({"COMPLETED", "FAILED", "SUPERSEDED"})
 PROGRESS = "PROGRESS"
 
 
 class Outcome(NamedTuple):
-    """What became of a message.
+    """The outcome of a message.
 
     Parameters:
-      task: its task's row, if there is one.
-      letter: its dead letter, if it ended there.
-      repeated: the task was final before, and the message changed nothing.
+      task: its task's row, or None.
+      letter: its dead letter, or None.
+      repeated: the task had ended before, and the message changed nothing.
     """
 
-    task: Task | None
+    task: TaskRow | None
     letter: DeadLetter | None = None
     repeated: bool = False
 
@@ -36,13 +36,13 @@ class Outcome(NamedTuple):
 def deliver(
     result: samples.Result, environment: Mapping[str, str], *, timeout_s: float, tell: Callable[[str], None]
 ) -> Outcome | None:
-    """Send a result and wait until the worker is done with it; None when the time is over.
+    """Send a result and wait until the worker has handled it; None after the timeout.
 
     Parameters:
-      environment: names of docs/settings.md.
-      tell: takes a line for each thing done.
+      environment: variables of docs/settings.md.
+      tell: called with a line for each step.
 
-    Raises SettingsError, or what boto3 and psycopg2 raise when a service cannot be reached.
+    Raises SettingsError, and errors of boto3 and psycopg2 if a service is unreachable.
     """
     settings = read_settings(environment, Settings)
     queue_url, bucket = settings.sqs_result_queue_url, settings.s3_payload_bucket
@@ -62,15 +62,15 @@ def deliver(
 
 def look(
     result: samples.Result,
-    before: Task | None,
+    before: TaskRow | None,
     database: connection,
     sqs: SQSClient,
     *,
     queue_url: str,
     dead_letters: str,
 ) -> Outcome | None:
-    """What has become of the message, if anything has."""
-    # Looked at before the row: a message leaves its queue after its effect, so on an empty queue the row is final.
+    """The message's outcome, or None if it has none yet."""
+    # Read before the row: a message leaves its queue after its effect, so with an empty queue the row is final.
     handled = outcomes.is_empty(sqs, queue_url)
     now = outcomes.task(database, task_id=result.task_id, task_type=result.task_type)
     over = now is not None and is_over(now, result.task_type)
@@ -83,25 +83,25 @@ def look(
     return Outcome(now, repeated=True) if over and handled else None
 
 
-def is_over(task: Task, task_type: str) -> bool:
-    """Whether a message of this type has had its effect, by its task's row."""
+def is_over(task: TaskRow, task_type: str) -> bool:
+    """Whether the task's row shows the effect of a message of this type."""
     return task.status in FINAL or (task.status == PROGRESS and task_type == "GRAPH_GENERATION_PROGRESS")
 
 
 def outcome_text(outcome: Outcome | None, *, timeout_s: float) -> str:
-    """The outcome as it is told to the user."""
+    """The outcome as text for the user."""
     match outcome:
         case None:
             return (
-                f"Nothing happened within {timeout_s:g} s: is a worker running, and on this queue? "
+                f"Nothing happened within {timeout_s:g} s. Is a worker running on this queue? "
                 "The message is still there."
             )
         case Outcome(letter=DeadLetter(attributes=attributes)):
             reason, error = attributes.get("reason", "no reason given"), attributes.get("error", "")
             return f"DEAD LETTER: {reason} at attempt {attributes.get('attempt', '?')}: {error}"
-        case Outcome(task=Task() as task, repeated=repeated):
+        case Outcome(task=TaskRow() as task, repeated=repeated):
             lines = [f"{task.status} at attempt {task.attempts}"]
-            lines += ["It was so before: the message changed nothing."] if repeated else []
+            lines += ["The task had this status before: the message changed nothing."] if repeated else []
             lines += [f"error: {task.error}"] if task.error else []
             lines += [f"warning: {text} ({count})" for text, count in (task.warnings or {}).items()]
             return "\n".join(lines)

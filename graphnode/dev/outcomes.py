@@ -1,4 +1,4 @@
-"""What has become of a message: the row of its task, or its dead letter."""
+"""The outcome of a message: the row of its task, or its dead letter."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 #: Seconds between two looks.
 POLL_S = 0.1
 
-#: Seconds for which a look hides dead letters from others, at most: they are given back when it ends.
+#: The visibility timeout of dead letters while they are read, in seconds. They become visible again right after.
 LOOK_S = 10
 
 T = TypeVar("T")
 
 
-class Task(NamedTuple):
-    """A task's row, as far as it tells how the task ended."""
+class TaskRow(NamedTuple):
+    """The columns of a task's row that describe its outcome."""
 
     status: str
     attempts: int
@@ -37,7 +37,7 @@ class Task(NamedTuple):
 
 
 class DeadLetter(NamedTuple):
-    """A message on a dead-letter queue, with its message attributes."""
+    """The body and the message attributes of a message on a dead-letter queue."""
 
     body: str
     attributes: dict[str, str]
@@ -45,9 +45,9 @@ class DeadLetter(NamedTuple):
 
 @contextmanager
 def reading(database_url: str) -> Iterator[connection]:
-    """A database connection that sees what others commit as they do.
+    """A database connection in autocommit mode, for queries.
 
-    It sets nothing of the session, such as that it only reads: behind PgBouncer the session is the worker's next.
+    It changes no session setting, not even to read-only: behind PgBouncer, the worker gets the same session next.
     """
     with closing(psycopg2.connect(database_url)) as database:
         database.autocommit = True
@@ -55,14 +55,14 @@ def reading(database_url: str) -> Iterator[connection]:
 
 
 def rows(database: connection, query: str, **values: Any) -> list[tuple[Any, ...]]:
-    """The rows of a query, its values written as %(name)s."""
+    """The rows of a query. It names its parameters as %(name)s."""
     with database.cursor() as cursor:
         cursor.execute(query, values)
         return cursor.fetchall()
 
 
-def task(database: connection, *, task_id: str, task_type: str) -> Task | None:
-    """The task's row, if there is one. It is kept under the type of the result that ends it."""
+def task(database: connection, *, task_id: str, task_type: str) -> TaskRow | None:
+    """The task's row, or None. Progress is stored in the row of the result that ends the task."""
     found = rows(
         database,
         "SELECT status, attempts, error, warnings, updated_at FROM tasks"
@@ -70,11 +70,11 @@ def task(database: connection, *, task_id: str, task_type: str) -> Task | None:
         task_id=task_id,
         task_type=ROUTES[task_type].task_type,
     )
-    return Task(*found[0]) if found else None
+    return TaskRow(*found[0]) if found else None
 
 
 def dead_letters(sqs: SQSClient, queue_url: str) -> list[DeadLetter]:
-    """All that lies visible on a dead-letter queue, which keeps it."""
+    """All visible messages of a dead-letter queue. They stay there."""
     seen: list[MessageTypeDef] = []
     try:
         while batch := sqs.receive_message(
@@ -90,12 +90,12 @@ def dead_letters(sqs: SQSClient, queue_url: str) -> list[DeadLetter]:
 
 
 def text_attributes(attributes: Mapping[str, Any]) -> dict[str, str]:
-    """Message attributes by name, those that are text."""
+    """The text attributes of a message, by name."""
     return {name: value["StringValue"] for name, value in attributes.items() if "StringValue" in value}
 
 
 def is_empty(sqs: SQSClient, queue_url: str) -> bool:
-    """Whether nothing is left on a queue, neither waiting nor in anybody's hands."""
+    """Whether a queue has no messages: none visible, in flight or delayed."""
     counts = sqs.get_queue_attributes(
         QueueUrl=queue_url,
         AttributeNames=[
@@ -108,7 +108,7 @@ def is_empty(sqs: SQSClient, queue_url: str) -> bool:
 
 
 def wait_for(look: Callable[[], T | None], *, timeout_s: float) -> T | None:
-    """Look until there is something to see, or the time is over (None)."""
+    """Call `look` until it returns something; None after the timeout."""
     deadline = time.monotonic() + timeout_s
     while (found := look()) is None and time.monotonic() < deadline:
         time.sleep(POLL_S)

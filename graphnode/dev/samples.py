@@ -1,4 +1,4 @@
-"""The AI server, played: a result's documents and envelope as it would write them, and sending them."""
+"""Sample results: documents and envelope as the AI server writes them, and sending them."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
-#: The documents that come with the project, in the contract's forms.
+#: The sample documents of this project.
 DOCUMENTS = Path(__file__).with_name("documents")
 
-#: The user whom these documents name.
+#: The user in the sample documents.
 DOCUMENTS_USER = "demo-user"
 
 Status = Literal["COMPLETED", "FAILED"]
 Half = Literal["block", "nonblock"]
 
 
-class Kind(NamedTuple):
+class ResultKind(NamedTuple):
     """A type of result.
 
     Parameters:
       task_type: the contract's name.
-      task_id: what its task IDs begin with.
-      documents: the file of the packaged document, by the payload's field that names its key.
+      task_id: the prefix of its task IDs.
+      documents: the files of its sample documents, by the payload's field for their S3 keys.
       extra: more fields of the payload.
     """
 
@@ -49,22 +49,22 @@ MICROSCOPE = {
     "block_graph_s3_key": "microscope_block_graph.json",
 }
 
-#: By a short name.
+#: The types of results by short name.
 KINDS = {
-    "graph": Kind("GRAPH_GENERATION_RESULT", "task_graph", GRAPH),
-    "progress": Kind("GRAPH_GENERATION_PROGRESS", "task_graph"),
-    "summary": Kind("GRAPH_SUMMARY_RESULT", "task_summary", {"summaryS3Key": "summary_update.json"}),
-    "add-node": Kind("ADD_NODE_RESULT", "task_add_node", {"resultS3Key": "add_node.json"}),
-    "microscope": Kind("MICROSCOPE_INGEST_RESULT", "task_microscope_file", MICROSCOPE),
-    "microscope-from-node": Kind("MICROSCOPE_INGEST_FROM_NODE_RESULT", "task_microscope_node", MICROSCOPE),
+    "graph": ResultKind("GRAPH_GENERATION_RESULT", "task_graph", GRAPH),
+    "progress": ResultKind("GRAPH_GENERATION_PROGRESS", "task_graph"),
+    "summary": ResultKind("GRAPH_SUMMARY_RESULT", "task_summary", {"summaryS3Key": "summary_update.json"}),
+    "add-node": ResultKind("ADD_NODE_RESULT", "task_add_node", {"resultS3Key": "add_node.json"}),
+    "microscope": ResultKind("MICROSCOPE_INGEST_RESULT", "task_microscope_file", MICROSCOPE),
+    "microscope-from-node": ResultKind("MICROSCOPE_INGEST_FROM_NODE_RESULT", "task_microscope_node", MICROSCOPE),
 }
 
 
-def by_example(task_type: str) -> Kind:
-    """A type that has no documents here: its payload is that of the contract's example."""
+def by_example(task_type: str) -> ResultKind:
+    """A type without sample documents. Its payload is the contract's example."""
     payload = example_of(f"messages/{task_type}")["payload"]
     extra = {field: value for field, value in payload.items() if field not in ("userId", "status", "error")}
-    return Kind(task_type, f"task_{_name(task_type).replace('-', '_')}", extra=extra)
+    return ResultKind(task_type, f"task_{_name(task_type).replace('-', '_')}", extra=extra)
 
 
 def _name(task_type: str) -> str:
@@ -74,16 +74,16 @@ def _name(task_type: str) -> str:
 _without = [each for each in ROUTES if each not in {kind.task_type for kind in KINDS.values()}]
 KINDS |= {_name(each): by_example(each) for each in _without}
 
-#: The one document of each half of a microscope task.
+#: The payload's field for the document of each half of a microscope task.
 HALVES: dict[Half, str] = {"block": "block_graph_s3_key", "nonblock": "standardized_s3_key"}
 
 
 class Result(NamedTuple):
-    """What the AI server sends for a task.
+    """A message of the AI server, and its documents.
 
     Parameters:
-      task_id, task_type: as the envelope has them.
-      documents: what to put into S3, by key.
+      task_id, task_type: those of the envelope.
+      documents: the S3 objects, by key.
       body: the SQS message's body.
     """
 
@@ -93,13 +93,13 @@ class Result(NamedTuple):
     body: str
 
 
-def kind_of(name: str) -> Kind:
-    """A type of result by its short name or the contract's. Raises KeyError."""
+def kind_of(name: str) -> ResultKind:
+    """The type of result with this short name or contract's name. Raises KeyError."""
     return KINDS.get(name) or {kind.task_type: kind for kind in KINDS.values()}[name.upper()]
 
 
-def packaged_documents(kind: Kind, *, user_id: str, half: Half | None = None) -> dict[str, bytes]:
-    """The documents that come with the project, made this user's, by the payload's field for their key."""
+def packaged_documents(kind: ResultKind, *, user_id: str, half: Half | None = None) -> dict[str, bytes]:
+    """The sample documents, rewritten for this user, by the payload's field for their S3 keys."""
     name = json.dumps(user_id)[1:-1]
     return {
         field: (DOCUMENTS / file).read_text(encoding="utf-8").replace(DOCUMENTS_USER, name).encode()
@@ -109,7 +109,7 @@ def packaged_documents(kind: Kind, *, user_id: str, half: Half | None = None) ->
 
 
 def result_of(
-    kind: Kind,
+    kind: ResultKind,
     *,
     user_id: str,
     documents: Mapping[str, bytes],
@@ -124,14 +124,14 @@ def result_of(
     """A result as the AI server writes it.
 
     Parameters:
-      documents: by the payload's field that names their key. A task that FAILED has none.
-      status: how it ended. Progress has none.
-      error: what it says of a failure.
-      task_id: without one, a new one.
+      documents: by the payload's field for their S3 keys. They are left out of a FAILED result.
+      status: the task's status. Progress has none.
+      error: the text of a failure.
+      task_id: by default, a new one.
       group_id: the microscope workspace.
-      half: the half of a microscope document; its task ID ends with it.
+      half: the half of a microscope document; the task ID ends with it.
       extra: more fields of the payload.
-      sent_at: the envelope's timestamp, if not now.
+      sent_at: the envelope's timestamp; by default, now.
     """
     task_id = task_id or new_task_id(kind, user_id=user_id)
     if half and not task_id.endswith(f"_{half}"):
@@ -165,8 +165,8 @@ def result_of(
     )
 
 
-def new_task_id(kind: Kind, *, user_id: str) -> str:
-    """A task ID as the API server gives them. A microscope document's ID is one too."""
+def new_task_id(kind: ResultKind, *, user_id: str) -> str:
+    """A task ID as the API server makes it. The ID of a microscope document is also a task ID."""
     return f"{kind.task_id}_{user_id}_{ULID()}"
 
 

@@ -14,7 +14,7 @@ import psycopg2
 
 from graphnode.dev import outcomes, samples
 from graphnode.dev.aws import dead_letter_url
-from graphnode.dev.outcomes import DeadLetter, Task
+from graphnode.dev.outcomes import DeadLetter, TaskRow
 from graphnode.dev.samples import Result
 from graphnode.dev.worker import Worker
 from graphnode.sqs.dead_letter import attributes
@@ -123,11 +123,11 @@ class AiServer:
             cursor.execute(statement, values)
         connection.close()
 
-    def ended(self, result: Result) -> Task:
+    def ended(self, result: Result) -> TaskRow:
         """The task's row, once it has ended."""
         with outcomes.reading(self.environment["DATABASE_URL"]) as connection:
 
-            def look() -> Task | None:
+            def look() -> TaskRow | None:
                 task = outcomes.task(connection, task_id=result.task_id, task_type=result.task_type)
                 return task if task and task.status in {"COMPLETED", "FAILED", "SUPERSEDED"} else None
 

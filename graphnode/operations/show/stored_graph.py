@@ -102,7 +102,7 @@ def read_overview(user_id: str) -> Overview:
             .order_by(Notification.id.desc())
             .limit(NOTIFICATIONS)
         )
-        notifications = [StoredNotification(*row) for row in newest.tuples()]
+        notifications = [StoredNotification(*row) for row in newest.tuples().iterator()]
         edges = GraphEdge.select().where(GraphEdge.user_id == user_id).count()
     if graph.status is None and not notifications:
         raise NothingStored(f"Nothing is stored for user {user_id!r}: neither a graph nor a notification.")

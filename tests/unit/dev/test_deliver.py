@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 import pytest
 
 from graphnode.dev.deliver import Outcome, is_over, outcome_text
-from graphnode.dev.outcomes import DeadLetter, Task
+from graphnode.dev.outcomes import DeadLetter, TaskRow
 
 
-def task(status: str, *, error: str | None = None, warnings: dict[str, int] | None = None) -> Task:
-    return Task(status, 2, error, warnings, datetime.now(UTC))
+def task(status: str, *, error: str | None = None, warnings: dict[str, int] | None = None) -> TaskRow:
+    return TaskRow(status, 2, error, warnings, datetime.now(UTC))
 
 
 @pytest.mark.parametrize("status", ["COMPLETED", "FAILED", "SUPERSEDED"])
@@ -52,4 +52,4 @@ def test_a_dead_letter_that_sqs_itself_moved_has_no_reason_to_tell() -> None:
 
 
 def test_no_outcome_asks_whether_a_worker_runs() -> None:
-    assert "is a worker running" in outcome_text(None, timeout_s=2)
+    assert "Is a worker running" in outcome_text(None, timeout_s=2)
