@@ -17,8 +17,8 @@ from graphnode.contract.requests import (
     MicroscopeIngestRequest,
 )
 from graphnode.dev import outcomes
-from graphnode.dev.ai.bucket import Bucket
-from graphnode.dev.ai.reading import UnreadableInput
+from graphnode.dev.ai.payload_bucket import PayloadBucket
+from graphnode.dev.ai.text_sources import UnreadableInput
 from graphnode.dev.aws import dead_letter_url
 from graphnode.dev.worker import StandIn
 from graphnode.requests import Requested, Requests
@@ -35,7 +35,7 @@ USERS = ("ada", "bob", "eve")
 
 @pytest.fixture
 def stand_in(shared_ai: AiServer, request: pytest.FixtureRequest) -> Iterator[StandIn]:
-    """A stand-in on the shared stack that shows each of its odd sides, always the same."""
+    """A stand-in on the shared stack that injects each fault, always in the same tasks."""
     queue = shared_ai.environment["SQS_REQUEST_QUEUE_URL"]
     with StandIn({**SETTINGS, **shared_ai.environment}, "--odd", "1", "--seed", "7") as service:
         request.node.stash[WORKERS].append(service)
@@ -47,7 +47,7 @@ def stand_in(shared_ai: AiServer, request: pytest.FixtureRequest) -> Iterator[St
 
 @pytest.fixture
 def requests(shared_ai: AiServer) -> Iterator[Requests]:
-    """The API server's way to ask, and the inputs in S3."""
+    """The API server's client, with the inputs in S3."""
     for file in FILES:
         content = (CORPUS / "sources" / file).read_bytes()
         shared_ai.s3.put_object(Bucket=shared_ai.bucket, Key=f"in/{file}", Body=content)
@@ -57,7 +57,7 @@ def requests(shared_ai: AiServer) -> Iterator[Requests]:
 
 
 def ended(ai: AiServer, *asked: Requested) -> dict[str, str]:
-    """How each of these tasks has ended, once all have."""
+    """The status of each task, once all have ended."""
     task_ids = [task_id for requested in asked for task_id in requested.task_ids]
     query = "SELECT task_id, status FROM tasks WHERE task_id = ANY(%(ids)s) AND status IN ('COMPLETED', 'FAILED')"
 
@@ -69,7 +69,7 @@ def ended(ai: AiServer, *asked: Requested) -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_the_worker_stores_what_is_answered_however_oddly_and_refuses_nothing_but_what_broke_off(
+def test_with_all_faults_the_worker_stores_every_result_and_refuses_only_truncated_messages(
     shared_ai: AiServer, requests: Requests
 ) -> None:
     graphs = {
@@ -133,13 +133,13 @@ def is_json(text: str) -> bool:
     return True
 
 
-def test_inputs_are_read_from_any_bucket_and_what_is_not_there_is_told(
+def test_inputs_are_read_from_any_bucket_and_a_missing_one_is_an_error(
     shared_ai: AiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bucket = Bucket(shared_ai.s3, shared_ai.bucket)
+    bucket = PayloadBucket(shared_ai.s3, shared_ai.bucket)
     for key in ("many/b.md", "many/a.md", "one.md"):
         shared_ai.s3.put_object(Bucket=shared_ai.bucket, Key=key, Body=key.encode())
-    monkeypatch.setattr("graphnode.dev.ai.bucket.LARGEST_INPUT_BYTES", 20)
+    monkeypatch.setattr("graphnode.dev.ai.payload_bucket.LARGEST_INPUT_BYTES", 20)
 
     assert list(bucket.inputs(["one.md", "many/a.md"])) == ["one.md", "many/a.md"]
     assert bucket.inputs(["many/", "many/a.md"], bucket=shared_ai.bucket) == {

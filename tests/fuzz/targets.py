@@ -34,7 +34,7 @@ from graphnode.contract.envelopes import NOTIFICATION_QUEUE, REQUEST_QUEUE, RESU
 from graphnode.contract.repairs import Warnings
 from graphnode.contract.requests import AnyRequest, checked, halves_of, message_of
 from graphnode.contract.task_ids import parse_task_id
-from graphnode.dev.ai import asked
+from graphnode.dev.ai import request_decoding
 from graphnode.errors import (
     DocumentTooLarge,
     ForbiddenKey,
@@ -199,7 +199,7 @@ def packed(data: bytes) -> None:
 def request(data: bytes) -> None:
     """The request queue's bodies, as the stand-in AI server reads them."""
     body = _text(data)
-    _accepted(lambda: asked.read(body, sent_at=NOON), (InvalidEnvelope, UnknownTaskType))
+    _accepted(lambda: request_decoding.read(body, sent_at=NOON), (InvalidEnvelope, UnknownTaskType))
 
 
 def asking(data: bytes) -> None:
@@ -225,10 +225,10 @@ def asking(data: bytes) -> None:
         return
     halves = fields.get("in_halves") is True
 
-    def ask() -> list[asked.Asked]:
+    def ask() -> list[request_decoding.ReceivedRequest]:
         payload = checked(made)
         messages = halves_of(task_id, payload) if halves else [message_of(task_id, payload)]
-        return [asked.read(message.body, sent_at=NOON)._replace(sent_at=NOON) for message in messages]
+        return [request_decoding.read(message.body, sent_at=NOON)._replace(sent_at=NOON) for message in messages]
 
     for found in _accepted(ask, InvalidRequest) or []:
         if found.payload.user_id != made.user_id:

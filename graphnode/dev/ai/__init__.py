@@ -1,3 +1,3 @@
-"""A stand-in for the AI server: real input in, a small genuine knowledge graph out. Not used in production."""
+"""The stand-in AI server: computes a small, real knowledge graph from real input. Not used in production."""
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The stand-in AI server: takes requests off their queue, and puts results into S3 and on the result queue.
+"""The server process: takes requests from their queue, writes documents to S3 and results to the result queue.
 
-Documents are dated by their request, so that the same request has the same documents, byte by byte; envelopes are dated
-by the clock. A user's requests are served one after the other, by one process: what it knows of a user is one object.
+Documents carry the time of their request, so the same request always gives the same bytes. Envelopes carry the current
+time. Run only one process: it handles a user's requests one at a time, because a user's known sources are one object.
 """
 
 from __future__ import annotations
@@ -23,9 +23,16 @@ from graphnode.broker import SQSBroker
 from graphnode.clients.aws import Aws
 from graphnode.contract import envelopes
 from graphnode.dev.ai.answers import UNANSWERABLE, Answer, answer
-from graphnode.dev.ai.asked import ACTOR, REQUEST_QUEUE, Asked, to_message
-from graphnode.dev.ai.bucket import Bucket
-from graphnode.dev.ai.odd import FAILURES, LATE_DOCUMENT_S, LONGEST_DELAY_S, Odd, Oddities, odd_envelope
+from graphnode.dev.ai.fault_injection import (
+    FAILURES,
+    LATE_DOCUMENT_S,
+    LONGEST_DELAY_S,
+    FaultInjection,
+    TaskFaults,
+    faulty_envelope,
+)
+from graphnode.dev.ai.payload_bucket import PayloadBucket
+from graphnode.dev.ai.request_decoding import ACTOR, REQUEST_QUEUE, ReceivedRequest, to_message
 from graphnode.errors import AwsOutage, one_line
 from graphnode.settings import AiSettings
 from graphnode.sqs.outages import Outages
@@ -45,71 +52,71 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
-#: What its log says when it takes requests.
+#: The log event when it is ready.
 READY = "the stand-in AI server takes requests"
 
-#: Milliseconds that one request may take: ten thousand sources take minutes.
+#: The time limit of a request, in milliseconds: ten thousand sources take minutes.
 TIME_LIMIT_MS = 30 * 60 * 1000
 
-#: Characters of a message that broke off.
+#: Characters of a truncated message.
 BROKEN_LENGTH = 60
 
 log = structlog.get_logger("graphnode.ai")
 
 
 class Results:
-    """Where one task's messages go, with their odd sides.
+    """Sends the messages of one task, with its faults.
 
     Parameters:
       sqs, queue_url: the result queue.
-      asked: the task's request.
-      odd: the odd sides that it shows.
+      received: the task's request.
+      faults: the task's faults.
     """
 
-    def __init__(self, sqs: SQSClient, queue_url: str, asked: Asked, odd: Oddities) -> None:
+    def __init__(self, sqs: SQSClient, queue_url: str, received: ReceivedRequest, faults: TaskFaults) -> None:
         self._sqs = sqs
         self._queue_url = queue_url
-        self._asked = asked
-        self._odd = odd
-        self._parked: list[tuple[str, str]] = []
+        self._received = received
+        self._faults = faults
+        self._held: list[tuple[str, str]] = []
 
     def tell(self, stage: str, percent: float) -> None:
         """Send a progress message."""
         payload = {"currentStage": stage, "progressPercent": percent, "etaSeconds": None}
         body = self._envelope("GRAPH_GENERATION_PROGRESS", payload, stage)
-        if self._odd.shows("reordering", stage):
-            self._parked.append((body, stage))
+        if self._faults.injects("reordering", stage):
+            self._held.append((body, stage))
         else:
             self._send(body, stage)
 
     def fail(self, error: str | None) -> None:
-        """Send the result of a task that FAILED."""
-        body = self._envelope(self._asked.payload.task_type, {"status": "FAILED", "error": error}, "failure")
+        """Send a FAILED result."""
+        body = self._envelope(self._received.payload.task_type, {"status": "FAILED", "error": error}, "failure")
         self._send(body, "failure")
         self._send_held()
 
     def complete(self, payload: dict[str, Any]) -> None:
-        """Send the result of a task that is COMPLETED."""
-        body = self._envelope(self._asked.payload.task_type, {"status": "COMPLETED", **payload}, "result")
-        if self._odd.shows("broken"):
+        """Send a COMPLETED result."""
+        body = self._envelope(self._received.payload.task_type, {"status": "COMPLETED", **payload}, "result")
+        if self._faults.injects("broken"):
             self._send(body[:BROKEN_LENGTH], "broken")
         self._send(body, "result")
         self._send_held()
 
     def _envelope(self, task_type: str, payload: dict[str, Any], about: str) -> str:
-        return odd_envelope(
+        return faulty_envelope(
             task_type,
-            self._asked.task_id,
-            {"userId": self._asked.payload.user_id, **payload},
+            self._received.task_id,
+            {"userId": self._received.payload.user_id, **payload},
             sent_at=datetime.now(UTC),
-            odd=self._odd,
+            faults=self._faults,
             about=about,
         )
 
     def _send(self, body: str, about: str) -> None:
-        times = self._odd.one_of("duplicates", (2, 3), about) if self._odd.shows("duplicates", about) else 1
-        delayed = self._odd.shows("delays", about)
-        delay_s = self._odd.one_of("delays", range(1, LONGEST_DELAY_S + 1), about) if delayed else 0
+        times = self._faults.choose("duplicates", (2, 3), about) if self._faults.injects("duplicates", about) else 1
+        delayed = self._faults.injects("delays", about)
+        delay_s = self._faults.choose("delays", range(1, LONGEST_DELAY_S + 1), about) if delayed else 0
         for _ in range(times):
             self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=body, DelaySeconds=delay_s)
 
@@ -119,72 +126,68 @@ class Results:
 
 
 class AiServer:
-    """Serves requests. Thread-safe.
+    """Answers requests. Thread-safe.
 
     Parameters:
       sqs, queue_url: the result queue.
-      bucket: the payload bucket.
-      odd: how often it shows which odd sides.
     """
 
-    def __init__(self, sqs: SQSClient, queue_url: str, bucket: Bucket, odd: Odd) -> None:
+    def __init__(self, sqs: SQSClient, queue_url: str, bucket: PayloadBucket, faults: FaultInjection) -> None:
         self._sqs = sqs
         self._queue_url = queue_url
         self._bucket = bucket
-        self._odd = odd
+        self._faults = faults
         self._lock = threading.Lock()
         self._users: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
-    def serve(self, asked: Asked) -> None:
-        """Answer a request by a result: COMPLETED, or FAILED with what is wrong with it."""
-        odd = self._odd.of(asked.task_id, asked.payload.task_type)
-        results = Results(self._sqs, self._queue_url, asked, odd)
-        if odd.shows("failures"):
-            results.fail(odd.one_of("failures", FAILURES, "text"))
-            if odd.one_of("failures", (True, False), "for good"):
-                log.info("failed, as it does now and then", odd=odd.shown())
+    def serve(self, received: ReceivedRequest) -> None:
+        """Send the result of a request: COMPLETED, or FAILED with the reason."""
+        faults = self._faults.of(received.task_id, received.payload.task_type)
+        results = Results(self._sqs, self._queue_url, received, faults)
+        if faults.injects("failures"):
+            results.fail(faults.choose("failures", FAILURES, "text"))
+            if faults.choose("failures", (True, False), "for good"):
+                log.info("failed, as it does now and then", odd=faults.injected())
                 return
         try:
             with self._lock:
-                user = self._users[asked.payload.user_id]
+                user = self._users[received.payload.user_id]
             with user:
-                found = answer(asked, self._bucket, odd, results.tell)
+                found = answer(received, self._bucket, faults, results.tell)
         except UNANSWERABLE as error:
             results.fail(one_line(error))
             log.info("answered", status="FAILED", error=one_line(error))
             return
-        self._publish(asked, found, results, odd)
-        log.info("answered", status="COMPLETED", documents=len(found.documents), odd=odd.shown())
+        self._publish(received, found, results, faults)
+        log.info("answered", status="COMPLETED", documents=len(found.documents), odd=faults.injected())
 
-    def _publish(self, asked: Asked, found: Answer, results: Results, odd: Oddities) -> None:
-        """Put the documents into S3, and then say so; or the other way round."""
-        directory = f"ai/{asked.payload.task_type.lower()}/{asked.payload.user_id}/{asked.task_id}"
+    def _publish(self, received: ReceivedRequest, found: Answer, results: Results, faults: TaskFaults) -> None:
+        """Write the documents and send the result; with the fault `late-documents`, the result first."""
+        directory = f"ai/{received.payload.task_type.lower()}/{received.payload.user_id}/{received.task_id}"
         keys = {field: f"{directory}/{file}" for field, (file, _) in found.documents.items()}
         first, *others = found.documents
         for field in others:
-            if not (field == "featuresS3Key" and odd.shows("no-features")):
+            if not (field == "featuresS3Key" and faults.injects("no-features")):
                 self._bucket.write(keys[field], found.documents[field][1])
-        if odd.shows("late-documents"):
+        if faults.injects("late-documents"):
             results.complete({**found.payload, **keys})
             time.sleep(LATE_DOCUMENT_S)
         self._bucket.write(keys[first], found.documents[first][1])
-        if not odd.shows("late-documents"):
+        if not faults.injects("late-documents"):
             results.complete({**found.payload, **keys})
 
 
-def run(known: AiSettings, *, odd: Odd, threads: int) -> None:
-    """Serve requests until SIGTERM or SIGINT, in the main thread.
+def run(known: AiSettings, *, faults: FaultInjection, threads: int) -> None:
+    """Answer requests until SIGTERM or SIGINT. Must run in the main thread.
 
     Parameters:
-      known: where.
-      odd: how often it shows which odd sides.
-      threads: the requests that are served at the same time.
+      threads: requests that are handled at the same time.
 
-    Raises SettingsError when the request queue has no dead-letter queue, and botocore's errors when AWS is away.
+    Raises SettingsError if the request queue has no dead-letter queue, and botocore's errors if AWS is unreachable.
     """
-    bucket = Bucket(s3_client(known), known.s3_payload_bucket)
+    bucket = PayloadBucket(s3_client(known), known.s3_payload_bucket)
     broker = broker_of(known, probe=bucket.probe)
-    server = AiServer(broker.client, known.sqs_result_queue_url, bucket, odd)
+    server = AiServer(broker.client, known.sqs_result_queue_url, bucket, faults)
     declare = dramatiq.actor(broker=broker, actor_name=ACTOR, queue_name=REQUEST_QUEUE, time_limit=TIME_LIMIT_MS)
     declare(server.serve)
     bucket.probe()
@@ -192,7 +195,7 @@ def run(known: AiSettings, *, odd: Odd, threads: int) -> None:
     ended = ended_by_signals()
     worker = dramatiq.Worker(broker, worker_threads=threads)
     worker.start()
-    log.info(READY, queue=known.sqs_request_queue_url, odd=odd.rate, seed=odd.seed)
+    log.info(READY, queue=known.sqs_request_queue_url, odd=faults.rate, seed=faults.seed)
     ended.wait()
     worker.stop()
     broker.close()
@@ -202,7 +205,7 @@ def broker_of(known: AiSettings, *, probe: Callable[[], None]) -> SQSBroker:
     """A broker that consumes the request queue.
 
     Parameters:
-      probe: asks S3, and raises botocore's errors while it is away.
+      probe: calls S3; raises botocore's errors during an outage.
     """
     options = Options(
         queues={
@@ -217,7 +220,7 @@ def broker_of(known: AiSettings, *, probe: Callable[[], None]) -> SQSBroker:
     return SQSBroker(
         lambda: options,
         outages=Outages({AwsOutage.service: probe}),
-        # The worker's, without the memory for big documents: those are not read here.
+        # As in the worker, without AdmissionControl: no big documents are read here.
         middleware=[
             Preparation(lambda _broker, _worker: None),
             GracefulStop(),
@@ -232,7 +235,7 @@ def broker_of(known: AiSettings, *, probe: Callable[[], None]) -> SQSBroker:
 
 
 def s3_client(known: AiSettings) -> S3Client:
-    """A client that threads share."""
+    """An S3 client that threads may share."""
     return Aws(region=known.aws_region, endpoint_url=known.aws_endpoint_url).s3()
 
 

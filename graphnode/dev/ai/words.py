@@ -1,6 +1,6 @@
-"""Words, sentences and languages of a text: regular expressions and small lists of our own, for three languages.
+"""Words, sentences and language of a text, by regular expressions and small word lists for English, German and Korean.
 
-Any other language is taken as it comes: its words count, and what is frequent in it is not left out.
+Texts in other languages work too, but without stop words.
 """
 
 from __future__ import annotations
@@ -13,41 +13,41 @@ from typing import Literal, NamedTuple
 
 Language = Literal["en", "de", "ko"]
 
-#: Letters, with hyphens and apostrophes inside, and what a programmer's name may have.
+#: Letters, with hyphens, apostrophes and underscores inside.
 _WORD = re.compile(r"[^\W\d_]+(?:[-'\u2019_][^\W\d_]+)*")
 
 _HANGUL = re.compile(r"[가-힣]")
 
-#: The end of a sentence: a mark that is followed by a space, or the end of a line.
+#: The end of a sentence: a punctuation mark before a space, or the end of a line.
 _SENTENCE_END = re.compile(r"(?<=[.!?…。\uff1f\uff01])[\"'”»)]*\s+|\n+")
 
-#: Headings, list marks and emphasis of Markdown.
+#: Headings, list marks and emphasis in Markdown.
 _MARKS = re.compile(r"(?m)^#{1,6}\s.*$|^\s*(?:[-*+>]|\d+[.)])\s+|(?<!\w)[*_`]{1,3}|[*_`]{1,3}(?!\w)")
 
-#: A Latin word of fewer letters says little.
+#: Shorter words are ignored, except in Korean.
 SHORTEST_WORD = 3
 
 
 def _list(name: str) -> list[str]:
-    """One of our lists of words, in its order."""
+    """One of the word lists, in order."""
     return (Path(__file__).with_name("lists") / f"{name}.txt").read_text(encoding="utf-8").split()
 
 
-#: What says little of what a text is about.
+#: Words that say little about a text's subject.
 STOP_WORDS: Mapping[Language, frozenset[str]] = {
     "en": frozenset(_list("stop_words_en")),
     "de": frozenset(_list("stop_words_de")),
     "ko": frozenset(_list("stop_words_ko")),
 }
 
-#: Korean particles at a word's end, the longest first. A stem of one syllable loses the short ones alone.
+#: Korean particles at a word's end, the longest first. A stem of one syllable loses only the short ones.
 PARTICLES = _list("particles_ko")
 SHORT_PARTICLES = frozenset("은는이을를에의도과로만")
 
-#: Ends of Korean predicates: such a word is no name of anything.
+#: Endings of Korean predicates. Words with these endings are ignored.
 PREDICATE_ENDS = tuple(_list("predicate_ends_ko"))
 
-#: What each language is known by, beside Hangul.
+#: Words that identify a language. Korean is identified by Hangul.
 _COMMON: Mapping[Language, frozenset[str]] = {
     "en": frozenset({"the", "and", "of", "to", "is", "it", "that", "in", "for", "with", "are", "not", "from"}),
     "de": frozenset({"der", "die", "das", "und", "ist", "nicht", "mit", "ein", "eine", "den", "dem", "zu", "auf"}),
@@ -55,14 +55,14 @@ _COMMON: Mapping[Language, frozenset[str]] = {
 
 
 class Word(NamedTuple):
-    """A word of a text: what it is counted as, and how it stands there."""
+    """A word of a text: `term` is its normalized form for counting, `surface` its written form."""
 
     term: str
     surface: str
 
 
 def words(text: str) -> list[Word]:
-    """The words of a text that say what it is about."""
+    """The words of a text, without stop words."""
     return [word for found in _WORD.findall(text) if (word := _word(found))]
 
 
@@ -75,7 +75,7 @@ def _word(surface: str) -> Word | None:
     head = term.partition("'")[0]
     if head != term:
         return None if len(head) < SHORTEST_WORD or head in STOP_WORDS["en"] else Word(head, surface[: len(head)])
-    # English plurals; a German word that loses its s is still told from others.
+    # English plurals. German words may lose an s too, but stay distinct.
     if len(term) > 4 and term.endswith("s") and not term.endswith(("ss", "us", "is")):
         term = term[:-1]
     return Word(term, surface)
@@ -94,7 +94,7 @@ def _korean_word(surface: str) -> Word | None:
 
 
 def grams(terms: Iterable[str]) -> list[str]:
-    """Parts of words: they make `Sauerteig` and `Roggensauerteig`, or `햇빛` and `햇빛이라`, alike to a degree."""
+    """Parts of words. They make `Sauerteig` similar to `Roggensauerteig`, and `햇빛` to `햇빛이라`."""
     parts = []
     for term in terms:
         length = 2 if _HANGUL.search(term) else 5
@@ -103,7 +103,7 @@ def grams(terms: Iterable[str]) -> list[str]:
 
 
 def surfaces(found: Iterable[Word]) -> dict[str, str]:
-    """How each term is written most often; of equals, the first in the alphabet."""
+    """The most frequent written form of each term; ties in alphabetical order."""
     counts: dict[str, Counter[str]] = {}
     for word in found:
         counts.setdefault(word.term, Counter())[word.surface] += 1
@@ -111,13 +111,13 @@ def surfaces(found: Iterable[Word]) -> dict[str, str]:
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text, without Markdown's headings and marks."""
+    """The sentences of a text, without Markdown headings and marks."""
     plain = _MARKS.sub("", text)
     return [sentence.strip() for sentence in _SENTENCE_END.split(plain) if sentence and sentence.strip()]
 
 
 def language_of(text: str) -> Language | None:
-    """The language of a text, if it is one of the three."""
+    """The language of a text: English, German, Korean or None."""
     letters = sum(map(str.isalpha, text))
     if not letters:
         return None
@@ -132,7 +132,7 @@ def language_of(text: str) -> Language | None:
 
 
 def excerpt(text: str, *, length: int) -> str:
-    """A text, cut off at a word if it is longer than so many characters."""
+    """A text, cut between words if it is longer than `length` characters."""
     if len(text) <= length:
         return text
     return text[:length].rsplit(" ", 1)[0].rstrip(" ,;:") + " …"

@@ -18,7 +18,7 @@ from graphnode.contract.requests import (
     MicroscopeIngestRequest,
     checked,
 )
-from graphnode.dev.ai.asked import read
+from graphnode.dev.ai.request_decoding import read
 from graphnode.errors import InvalidEnvelope, InvalidRequest
 
 NO_KEYS = {

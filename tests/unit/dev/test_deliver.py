@@ -18,7 +18,7 @@ def test_a_final_status_is_the_end_of_any_message(status: str) -> None:
     assert is_over(task(status), "GRAPH_GENERATION_PROGRESS")
 
 
-def test_progress_is_the_end_of_a_progress_message_alone() -> None:
+def test_progress_is_the_end_of_only_a_progress_message() -> None:
     assert is_over(task("PROGRESS"), "GRAPH_GENERATION_PROGRESS")
     assert not is_over(task("PROGRESS"), "GRAPH_GENERATION_RESULT")
 
@@ -27,7 +27,7 @@ def test_a_pending_task_is_not_over() -> None:
     assert not is_over(task("PENDING"), "GRAPH_GENERATION_PROGRESS")
 
 
-def test_the_outcome_tells_status_error_and_warnings() -> None:
+def test_the_outcome_has_status_error_and_warnings() -> None:
     outcome = Outcome(task("COMPLETED", error="one source was unreadable", warnings={"self-loops": 3}))
 
     assert outcome_text(outcome, timeout_s=60) == (
@@ -35,11 +35,11 @@ def test_the_outcome_tells_status_error_and_warnings() -> None:
     )
 
 
-def test_a_message_that_changed_nothing_is_told_as_such() -> None:
+def test_the_outcome_says_if_the_message_changed_nothing() -> None:
     assert "changed nothing" in outcome_text(Outcome(task("COMPLETED"), repeated=True), timeout_s=60)
 
 
-def test_a_dead_letter_tells_its_reason() -> None:
+def test_the_outcome_of_a_dead_letter_has_its_reason() -> None:
     letter = DeadLetter("{}", {"reason": "INVALID_DOCUMENT", "attempt": "1", "error": "$.nodes: missing"})
 
     text = outcome_text(Outcome(None, letter), timeout_s=60)
@@ -47,7 +47,7 @@ def test_a_dead_letter_tells_its_reason() -> None:
     assert text == "DEAD LETTER: INVALID_DOCUMENT at attempt 1: $.nodes: missing"
 
 
-def test_a_dead_letter_that_sqs_itself_moved_has_no_reason_to_tell() -> None:
+def test_a_dead_letter_from_sqs_itself_has_no_reason() -> None:
     assert "no reason given" in outcome_text(Outcome(None, DeadLetter("{}", {})), timeout_s=60)
 
 

@@ -26,12 +26,12 @@ def payload_of(result: Result) -> dict[str, object]:
     return payload
 
 
-def test_every_routed_type_can_be_played() -> None:
+def test_every_routed_type_has_a_sample() -> None:
     assert {kind.task_type for kind in KINDS.values()} == ROUTES.keys()
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_what_it_sends_is_what_the_worker_takes(name: str) -> None:
+def test_the_worker_accepts_every_sample(name: str) -> None:
     kind = KINDS[name]
     result = result_of(
         kind,
@@ -45,7 +45,7 @@ def test_what_it_sends_is_what_the_worker_takes(name: str) -> None:
     assert message.args[0].task_id == result.task_id
 
 
-def test_a_type_without_documents_is_played_by_the_contracts_example() -> None:
+def test_a_type_without_documents_has_the_contracts_example() -> None:
     kind = by_example("GRAPH_GENERATION_PROGRESS")
 
     payload = payload_of(result_of(kind, user_id="ben", documents={}))
@@ -58,7 +58,7 @@ def test_a_type_has_a_short_name_and_the_contracts(name: str) -> None:
     assert kind_of(name) is KINDS["graph"]
 
 
-def test_an_unknown_type_is_none() -> None:
+def test_an_unknown_type_is_an_error() -> None:
     with pytest.raises(KeyError):
         kind_of("video")
 
@@ -96,7 +96,7 @@ def test_task_ids_name_the_user_and_differ() -> None:
     assert first != second
 
 
-def test_packaged_documents_become_the_users() -> None:
+def test_packaged_documents_name_the_user() -> None:
     batch = json.loads(packaged_documents(KINDS["add-node"], user_id='quo"te')["resultS3Key"])
 
     assert batch["userId"] == 'quo"te'

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import graphnode.dev.ai
-from graphnode.dev.ai.reading import Source, read_inputs
+from graphnode.dev.ai.text_sources import TextSource, read_inputs
 
 if TYPE_CHECKING:
-    from graphnode.dev.ai.placing import Placed
+    from graphnode.dev.ai.placement import PlacedSource
 
 CORPUS = Path(graphnode.dev.ai.__file__).with_name("corpus")
 
 NOW = datetime(2026, 5, 24, 8, 2, tzinfo=UTC)
 
-MakeSource = Callable[..., Source]
+MakeSource = Callable[..., TextSource]
 
 
 def files(folder: str) -> dict[str, bytes]:
@@ -26,32 +26,32 @@ def files(folder: str) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="session")
-def sources() -> list[Source]:
-    """What the corpus's graph is made of."""
+def sources() -> list[TextSource]:
+    """The sources of the corpus's graph."""
     return read_inputs(files("sources"))[0]
 
 
 @pytest.fixture(scope="session")
-def later() -> list[Source]:
-    """What comes to that graph later."""
+def later() -> list[TextSource]:
+    """The sources that are added to that graph."""
     return read_inputs(files("later"))[0]
 
 
 @pytest.fixture(scope="session")
-def graph(sources: list[Source]) -> dict[str, Any]:
+def graph(sources: list[TextSource]) -> dict[str, Any]:
     """The corpus's graph document."""
-    from graphnode.dev.ai.graph import make_graph
+    from graphnode.dev.ai.graph_generation import make_graph
 
     return make_graph(sources, generated_at=NOW).document
 
 
 @pytest.fixture(scope="session")
-def known(sources: list[Source], graph: dict[str, Any]) -> list[Placed]:
-    """What the stand-in knows of the corpus's graph."""
-    from graphnode.dev.ai.placing import Placed
+def known(sources: list[TextSource], graph: dict[str, Any]) -> list[PlacedSource]:
+    """The known sources of the corpus's graph."""
+    from graphnode.dev.ai.placement import PlacedSource
 
     return [
-        Placed(
+        PlacedSource(
             orig_id=source.name,
             kind=source.kind,
             title=source.title,
@@ -67,10 +67,10 @@ def known(sources: list[Source], graph: dict[str, Any]) -> list[Placed]:
 
 @pytest.fixture
 def make_source() -> MakeSource:
-    """Sources of a text each."""
+    """Makes sources with one section of text."""
 
-    def make(name: str, text: str, **changes: Any) -> Source:
+    def make(name: str, text: str, **changes: Any) -> TextSource:
         fields = {"kind": "file", "title": name, "created": None, "updated": None, "extension": "txt"}
-        return Source(orig_id=name, sections=[text], **{**fields, **changes})
+        return TextSource(orig_id=name, sections=[text], **{**fields, **changes})
 
     return make

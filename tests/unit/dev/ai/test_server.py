@@ -1,4 +1,4 @@
-"""The stand-in as a whole, with its bucket and its queues in memory: what it answers, and how oddly."""
+"""The stand-in AI server as a whole, with bucket and queues in memory: its answers and its faults."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from graphnode.contract.requests import (
 )
 from graphnode.contract.task_ids import parse_task_id
 from graphnode.dev.ai import server
-from graphnode.dev.ai.asked import Asked
-from graphnode.dev.ai.bucket import Bucket
-from graphnode.dev.ai.odd import LONGEST_DELAY_S, SIDES, Odd
-from graphnode.dev.ai.reading import UnreadableInput
+from graphnode.dev.ai.fault_injection import FAULTS, LONGEST_DELAY_S, FaultInjection
+from graphnode.dev.ai.payload_bucket import PayloadBucket
+from graphnode.dev.ai.request_decoding import ReceivedRequest
 from graphnode.dev.ai.server import AiServer
+from graphnode.dev.ai.text_sources import UnreadableInput
 from graphnode.dev.worker import STAND_IN_READY
 from graphnode.errors import InvalidEnvelope, SettingsError
 from graphnode.rules.features import match_embeddings
@@ -49,14 +49,14 @@ from tests.unit.dev.ai.conftest import NOW, files
 
 USER = "ada_l"
 
-#: A few of the corpus's files, and how many sources they hold.
+#: Some files of the corpus, and the number of sources in each.
 FILES = {"conversations.json": 7, "broetchen.txt": 1, "naps.md": 1, "roggenbrot.md": 1, "sauerteig.md": 1}
 SOURCES = sum(FILES.values())
 
 TASK_IDS = "01J9ZZZZZZZZZZZZZZZZZZZZZ"
 
 
-class MemoryBucket(Bucket):
+class MemoryBucket(PayloadBucket):
     """A bucket in memory."""
 
     def __init__(self, objects: dict[str, bytes], events: list[Any]) -> None:
@@ -81,7 +81,7 @@ class MemoryBucket(Bucket):
 
 
 class Queue:
-    """A result queue that keeps what is sent."""
+    """A result queue in memory."""
 
     def __init__(self, events: list[Any]) -> None:
         self.bodies: list[str] = []
@@ -95,26 +95,26 @@ class Queue:
 
 @dataclass
 class World:
-    """A stand-in with what is around it.
+    """A stand-in with its bucket and queue.
 
     Parameters:
-      events: what was written and sent, in order, without times.
+      events: all written objects and sent messages in order, without times.
     """
 
-    odd: Odd
+    faults: FaultInjection
     bucket: MemoryBucket
     queue: Queue
     events: list[Any]
 
     def ask(self, task_id: str, payload: AnyRequest) -> list[Envelope[Any]]:
-        """Have a request served; what it is answered, but for messages that broke off."""
+        """Serve a request; returns the messages, without truncated ones."""
         before = len(self.queue.bodies)
-        stand_in = AiServer(self.queue, "", self.bucket, self.odd)  # type: ignore[arg-type]
-        stand_in.serve(Asked(task_id, NOW, payload))
+        stand_in = AiServer(self.queue, "", self.bucket, self.faults)  # type: ignore[arg-type]
+        stand_in.serve(ReceivedRequest(task_id, NOW, payload))
         return [decoded(body) for body in self.queue.bodies[before:] if not is_broken(body)]
 
     def ask_all(self, number: int = 0) -> dict[str, list[Envelope[Any]]]:
-        """Have each type of request served, a microscope document in halves, in the order of their making."""
+        """Serve a request of each type, and a microscope document in halves."""
         ulid = f"{TASK_IDS}{number}"
         answers = {}
         for task_id, payload in requests(ulid):
@@ -140,7 +140,7 @@ def is_broken(body: str) -> bool:
 
 
 def undated(body: str) -> Any:
-    """A body, of whose time is left how it is written."""
+    """A body whose timestamp is replaced by its format."""
     if is_broken(body):
         return body
     envelope = json.loads(body)
@@ -150,13 +150,13 @@ def undated(body: str) -> Any:
 
 
 def decoded(body: str) -> Envelope[Any]:
-    """What the worker reads; raises if that is a dead letter."""
+    """The message as the worker decodes it; raises if it would be a dead letter."""
     found: Envelope[Any] = envelopes.to_message(body, message_id="m", sent_at=NOW, receive_count=1).args[0]
     return found
 
 
 def check_documents(world: World, envelope: Envelope[Any]) -> None:
-    """Read the documents that a result names as the worker does: what it cannot read raises."""
+    """Decode the documents of a result as the worker does; raises if it would refuse them."""
     result, objects = envelope.payload, world.bucket.objects
     match envelope.task_type:
         case "GRAPH_GENERATION_RESULT":
@@ -188,7 +188,7 @@ def check_features(content: bytes, node_ids: dict[str, int]) -> None:
 
 
 class Bytes:
-    """A document's bytes as they come."""
+    """A document as a stream of bytes."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -207,9 +207,9 @@ def make_world(monkeypatch: pytest.MonkeyPatch) -> MakeWorld:
     some = {key: content for key, content in files("sources").items() if key.rpartition("/")[2] in FILES}
     inputs = {**some, **files("later")}
 
-    def make(**odd: Any) -> World:
+    def make(**faults: Any) -> World:
         events: list[Any] = []
-        return World(Odd(**odd), MemoryBucket(dict(inputs), events), Queue(events), events)
+        return World(FaultInjection(**faults), MemoryBucket(dict(inputs), events), Queue(events), events)
 
     return make
 
@@ -228,7 +228,7 @@ def test_each_type_of_request_is_answered(make_world: MakeWorld) -> None:
     assert not any(map(is_broken, world.queue.bodies))
 
 
-def test_the_same_requests_have_the_same_documents_and_odd_sides(make_world: MakeWorld) -> None:
+def test_the_same_requests_have_the_same_documents_and_faults(make_world: MakeWorld) -> None:
     first, second = make_world(rate=0.4, seed=7), make_world(rate=0.4, seed=7)
     first.ask_all()
     second.ask_all()
@@ -236,7 +236,7 @@ def test_the_same_requests_have_the_same_documents_and_odd_sides(make_world: Mak
     assert first.events == second.events
 
 
-def test_another_seed_has_other_odd_sides(make_world: MakeWorld) -> None:
+def test_another_seed_has_other_faults(make_world: MakeWorld) -> None:
     first, second = make_world(rate=0.4, seed=7), make_world(rate=0.4, seed=8)
     first.ask_all()
     second.ask_all()
@@ -244,7 +244,7 @@ def test_another_seed_has_other_odd_sides(make_world: MakeWorld) -> None:
     assert first.events != second.events
 
 
-def test_with_every_odd_side_there_is_nothing_that_the_worker_refuses_but_what_broke_off(make_world: MakeWorld) -> None:
+def test_with_all_faults_the_worker_refuses_only_truncated_messages(make_world: MakeWorld) -> None:
     shown = set[str]()
     for number in range(6):
         world = make_world(rate=1, seed=number)
@@ -254,47 +254,49 @@ def test_with_every_odd_side_there_is_nothing_that_the_worker_refuses_but_what_b
                 if getattr(envelope.payload, "status", None) == "COMPLETED":
                     check_documents(world, envelope)
         shown |= {
-            side for task_id, payload in requests(f"{TASK_IDS}{number}") for side in drawn(world, task_id, payload)
+            fault for task_id, payload in requests(f"{TASK_IDS}{number}") for fault in drawn(world, task_id, payload)
         }
         for body in filter(is_broken, world.queue.bodies):
             with pytest.raises(InvalidEnvelope):
                 decoded(body)
-    assert shown == SIDES.keys()
+    assert shown == FAULTS.keys()
 
 
 def drawn(world: World, task_id: str, payload: AnyRequest) -> list[str]:
-    odd = world.odd.of(task_id, payload.task_type)
-    return [side for side in SIDES if odd.shows(side)]
+    faults = world.faults.of(task_id, payload.task_type)
+    return [fault for fault in FAULTS if faults.injects(fault)]
 
 
 @pytest.fixture(scope="module")
 def plain_events() -> list[Any]:
-    """What is written and sent without an odd side, once a test has asked."""
+    """The events without faults. The first test that uses this list fills it."""
     return []
 
 
-@pytest.mark.parametrize("side", SIDES)
-def test_each_odd_side_by_itself_changes_something_and_is_read(
-    make_world: MakeWorld, plain_events: list[Any], side: str
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_alone_changes_something_and_is_accepted(
+    make_world: MakeWorld, plain_events: list[Any], fault: str
 ) -> None:
     if not plain_events:
         plain = make_world()
         plain.ask_all()
         plain_events += plain.events
-    # A rare side does not show in each task: one is enough.
+    # A rare fault is not in each task: one task is enough.
     tasks = [(task_id, payload.task_type) for task_id, payload in requests(f"{TASK_IDS}0")]
-    tasks = tasks if SIDES[side].share == 1 else tasks[:1]
+    tasks = tasks if FAULTS[fault].share == 1 else tasks[:1]
     seed = next(
-        seed for seed in range(100) if all(Odd(rate=1, seed=seed, names=[side]).of(*task).shows(side) for task in tasks)
+        seed
+        for seed in range(100)
+        if all(FaultInjection(rate=1, seed=seed, names=[fault]).of(*task).injects(fault) for task in tasks)
     )
-    world = make_world(rate=1, seed=seed, names=[side])
+    world = make_world(rate=1, seed=seed, names=[fault])
 
     for found in world.ask_all().values():
         for envelope in found:
             if getattr(envelope.payload, "status", None) == "COMPLETED":
                 check_documents(world, envelope)
 
-    assert world.events != plain_events, f"{side} changes nothing"
+    assert world.events != plain_events, f"{fault} changes nothing"
 
 
 @pytest.mark.parametrize(
@@ -310,7 +312,7 @@ def test_each_odd_side_by_itself_changes_something_and_is_read(
     ],
     ids=lambda value: getattr(value, "request_type", ""),
 )
-def test_what_cannot_be_answered_has_failed_with_the_reason(
+def test_an_invalid_request_has_a_failed_result_with_the_reason(
     make_world: MakeWorld, payload: AnyRequest, told: str
 ) -> None:
     *_, result = make_world().ask("task_1", payload)
@@ -319,14 +321,14 @@ def test_what_cannot_be_answered_has_failed_with_the_reason(
     assert told in result.payload.error
 
 
-def test_an_input_that_cannot_be_read_is_told_beside_the_success(make_world: MakeWorld) -> None:
+def test_an_unreadable_input_is_named_in_a_completed_result(make_world: MakeWorld) -> None:
     world = make_world()
     world.bucket.objects["in/later/scan.pdf"] = b"%PDF\xff"
 
     *_, result = world.ask("task_1", AddNodeRequest(user_id=USER, s3_key="in/later/"))
 
     assert result.payload.status == "COMPLETED"
-    assert result.payload.error == "scan.pdf is no text: byte 4 is not utf-8."
+    assert result.payload.error == "scan.pdf is not text: byte 4 is not utf-8."
 
 
 def test_extra_inputs_are_merged(make_world: MakeWorld) -> None:
@@ -339,7 +341,7 @@ def test_extra_inputs_are_merged(make_world: MakeWorld) -> None:
     assert [node["orig_id"].partition("_")[0] for node in graph["nodes"]] == [f"src{number}" for number in range(5)]
 
 
-def test_a_file_of_the_apps_keeps_its_id_behind_its_type_and_its_name(make_world: MakeWorld) -> None:
+def test_the_worker_finds_the_file_id_between_its_type_and_name(make_world: MakeWorld) -> None:
     world = make_world(rate=1, names=["raw-types"])
     world.bucket.objects["in/sources/uf-51c7b0ae-plan.txt"] = b"Bake rye bread, then the rolls."
 
@@ -353,17 +355,17 @@ def test_a_file_of_the_apps_keeps_its_id_behind_its_type_and_its_name(make_world
     assert {original_id(name or "") for name in names} == node_ids.keys()
 
 
-def test_an_unknown_odd_side_is_told() -> None:
-    with pytest.raises(SettingsError, match="There is no odd side upside-down; there are duplicates, "):
-        Odd(names=["upside-down"])
+def test_an_unknown_fault_is_an_error() -> None:
+    with pytest.raises(SettingsError, match=r"Unknown fault: upside-down\. The faults are duplicates, "):
+        FaultInjection(names=["upside-down"])
 
 
-def test_the_documentation_lists_every_odd_side() -> None:
+def test_the_documentation_lists_every_fault() -> None:
     document = (Path(__file__).parents[4] / "docs" / "ai.md").read_text()
 
     rows = re.findall(r"^\| `([a-z-]+)` \| (.+) \| ([0-9.]+) \|$", document, re.MULTILINE)
-    assert {name: (about, float(share)) for name, about, share in rows} == SIDES
+    assert {name: (about, float(share)) for name, about, share in rows} == FAULTS
 
 
-def test_who_waits_for_it_to_be_ready_waits_for_what_it_logs() -> None:
+def test_the_event_that_others_wait_for_is_the_one_it_logs() -> None:
     assert server.READY == STAND_IN_READY

@@ -30,7 +30,7 @@ def test_the_words_of_three_languages_are_found(text: str, terms: list[str]) -> 
         ("12:30", None),
     ],
 )
-def test_the_language_of_a_text_is_told(text: str, language: str | None) -> None:
+def test_the_language_of_a_text_is_detected(text: str, language: str | None) -> None:
     assert language_of(text) == language
 
 
@@ -39,7 +39,7 @@ def test_compounds_and_inflections_share_parts() -> None:
     assert set(grams(["햇빛이라"])) & set(grams(["햇빛"]))
 
 
-def test_sentences_come_without_markdown() -> None:
+def test_sentences_have_no_markdown() -> None:
     text = "## Dough\n\nIt *sticks*. Wet hands help!\n- 물을 준다.\n1. Bake"
 
     assert sentences(text) == ["It sticks.", "Wet hands help!", "물을 준다.", "Bake"]

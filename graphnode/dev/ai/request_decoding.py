@@ -1,4 +1,4 @@
-"""Requests as they come off the queue: read as liberally as the worker reads results."""
+"""Decoding of requests, as tolerant as the worker's decoding of results."""
 
 from __future__ import annotations
 
@@ -14,22 +14,16 @@ from graphnode.contract.values import utc
 from graphnode.errors import InvalidEnvelope, InvalidRequest, UnknownTaskType
 from graphnode.text import LONGEST_PROBLEM, excerpt
 
-#: The Dramatiq queue that carries requests, and the one actor that serves them.
+#: The Dramatiq queue of requests, and the only actor, which handles all of them.
 REQUEST_QUEUE = "requests"
 ACTOR = "serve"
 
-#: By the contract's name.
+#: The payload types by the contract's name.
 KINDS: dict[str, type[AnyRequest]] = {kind.request_type: kind for kind in requests.KINDS}
 
 
-class Asked(NamedTuple):
-    """A request.
-
-    Parameters:
-      task_id: its task's ID.
-      sent_at: when the producer sent it: what documents that answer it are dated by.
-      payload: what it asks for.
-    """
+class ReceivedRequest(NamedTuple):
+    """A decoded request. `sent_at` is the producer's time; the documents of the answer carry it too."""
 
     task_id: str
     sent_at: datetime
@@ -37,16 +31,20 @@ class Asked(NamedTuple):
 
 
 def to_message(body: str, *, message_id: str, sent_at: datetime, receive_count: int) -> dramatiq.Message[None]:
-    """Turn an SQS message's body into a Dramatiq message; the parameters are `graphnode.contract.envelopes.to_message`'s.
+    """Decode an SQS message's body to a Dramatiq message. Parameters as in `graphnode.contract.envelopes.to_message`.
 
     Raises InvalidEnvelope or UnknownTaskType.
     """
-    asked = read(body, sent_at=sent_at)
-    fields = {"task_id": asked.task_id, "task_type": asked.payload.request_type, "user_id": asked.payload.user_id}
+    received = read(body, sent_at=sent_at)
+    fields = {
+        "task_id": received.task_id,
+        "task_type": received.payload.request_type,
+        "user_id": received.payload.user_id,
+    }
     return dramatiq.Message(
         queue_name=REQUEST_QUEUE,
         actor_name=ACTOR,
-        args=(asked,),
+        args=(received,),
         kwargs={},
         options={"log_fields": fields},
         message_id=message_id,
@@ -54,8 +52,8 @@ def to_message(body: str, *, message_id: str, sent_at: datetime, receive_count: 
     )
 
 
-def read(body: str, *, sent_at: datetime) -> Asked:
-    """Read a request. Raises InvalidEnvelope or UnknownTaskType."""
+def read(body: str, *, sent_at: datetime) -> ReceivedRequest:
+    """Decode a request. Raises InvalidEnvelope or UnknownTaskType."""
     try:
         envelope = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -68,13 +66,15 @@ def read(body: str, *, sent_at: datetime) -> Asked:
     if not task_id or len(task_id) > envelopes.LONGEST_TASK_ID:
         raise InvalidEnvelope(f"taskId: expected a text of 1 to {envelopes.LONGEST_TASK_ID} characters")
     if task_type not in KINDS:
-        raise UnknownTaskType(f"taskType is {excerpt(task_type or '')}: it is no request (known: {', '.join(KINDS)})")
+        raise UnknownTaskType(
+            f"taskType is {excerpt(task_type or '')}: it is not a request (known: {', '.join(KINDS)})"
+        )
     payload = _payload(envelope.get("payload"), KINDS[task_type])
-    return Asked(task_id, utc(envelope.get("timestamp")) or sent_at, payload)
+    return ReceivedRequest(task_id, utc(envelope.get("timestamp")) or sent_at, payload)
 
 
 def _payload(fields: Any, kind: type[AnyRequest]) -> AnyRequest:
-    """A payload in either spelling; null and "" mean that a field was not given."""
+    """Decode a payload in camelCase or snake_case. null and "" mean that a field is missing."""
     if not isinstance(fields, dict):
         raise InvalidEnvelope("payload: expected an object")
     given = {}

@@ -8,10 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.dev.ai.reading import CREATED, IDS, LISTS, MESSAGES, TEXTS, TITLES, Source, UnreadableInput, read_inputs
+from graphnode.dev.ai.text_sources import (
+    CREATED,
+    IDS,
+    LISTS,
+    MESSAGES,
+    TEXTS,
+    TITLES,
+    TextSource,
+    UnreadableInput,
+    read_inputs,
+)
 
 
-def read(content: Any, key: str = "in/talk.json") -> list[Source]:
+def read(content: Any, key: str = "in/talk.json") -> list[TextSource]:
     raw = content if isinstance(content, bytes) else json.dumps(content).encode()
     return read_inputs({key: raw})[0]
 
@@ -45,7 +55,7 @@ def test_a_chatgpt_export_is_read_along_its_current_branch() -> None:
     assert source.updated == datetime(2026, 1, 6, 19, 13, 20, tzinfo=UTC)
 
 
-def test_an_export_without_a_current_node_is_read_as_it_stands() -> None:
+def test_an_export_without_a_current_node_is_read_whole() -> None:
     (source,) = read({**EXPORT, "current_node": None})
 
     assert source.sections == ["Why is the crust soft?", "A worse answer.", "Use steam."]
@@ -75,7 +85,7 @@ def test_several_conversations_without_ids_are_told_apart() -> None:
     assert [source.orig_id for source in sources] == ["talk-0", "talk-1"]
 
 
-def test_a_note_in_json_is_a_note() -> None:
+def test_a_note_in_json_is_a_source() -> None:
     (source,) = read({"notes": [{"noteId": "n-1", "title": "Rye", "content": "Rye sticks.\n\nWet hands help."}]})
 
     assert (source.orig_id, source.kind, source.sections) == ("n-1", "markdown", ["Rye sticks.", "Wet hands help."])
@@ -97,19 +107,19 @@ def test_plain_text_has_paragraphs_and_its_first_line_as_title() -> None:
     assert source.sections == ["Knead at night.", "Bake at nine."]
 
 
-def test_utf_16_is_text_too() -> None:
+def test_utf_16_is_decoded() -> None:
     (source,) = read("교토 여행".encode("utf-16"), "in/k.txt")
 
     assert source.sections == ["교토 여행"]
 
 
-def test_the_request_says_what_is_a_notion_page() -> None:
+def test_the_request_distinguishes_notion_pages() -> None:
     sources, _ = read_inputs({"a.md": b"Dough", "b.txt": b"Dough too"}, input_type="NOTION")
 
     assert [source.kind for source in sources] == ["notion", "file"]
 
 
-def test_one_of_several_inputs_has_a_namespace_and_the_worker_takes_it_off() -> None:
+def test_sources_of_several_inputs_have_a_namespace_that_the_worker_removes() -> None:
     sources, _ = read_inputs({"in/a.md": b"one", "in/b.md": b"two"})
 
     assert [source.orig_id for source in sources] == ["src0_a", "src1_b"]
@@ -117,7 +127,7 @@ def test_one_of_several_inputs_has_a_namespace_and_the_worker_takes_it_off() -> 
 
 
 @pytest.mark.parametrize(("first", "second", "kept"), [(1, 2, "new"), (2, 1, "old"), (None, None, "new")])
-def test_of_a_conversation_that_comes_twice_the_later_version_counts(first: Any, second: Any, kept: str) -> None:
+def test_the_latest_version_of_a_conversation_counts(first: Any, second: Any, kept: str) -> None:
     old = {"id": "c", "updated_at": first, "messages": ["old"]}
     new = {"id": "c", "updated_at": second, "messages": ["new"]}
 
@@ -129,17 +139,17 @@ def test_of_a_conversation_that_comes_twice_the_later_version_counts(first: Any,
 @pytest.mark.parametrize(
     ("key", "content", "told"),
     [
-        ("in/a.pdf", b"%PDF-1.7\n\xd0\xd4\xc5", "a.pdf is no text: byte 9 is not utf-8"),
-        ("in/a.bin", b"a\0b", "a.bin is no text: it holds NUL characters"),
+        ("in/a.pdf", b"%PDF-1.7\n\xd0\xd4\xc5", "a.pdf is not text: byte 9 is not utf-8"),
+        ("in/a.bin", b"a\0b", "a.bin is not text: it has NUL characters"),
         ("in/a.txt", b" \n ", "a.txt is empty"),
         ("in/a.json", b'{"mapping": {', "a.json is not JSON"),
         ("in/a.json", b"[" * 100_000, "a.json is not JSON"),
-        ("in/a.json", b"[]", "a.json holds no conversation"),
-        ("in/a.json", b'{"title": "empty", "messages": [{"role": "system", "content": "x"}]}', "holds no conversation"),
-        ("in/a.json", b"7", "a.json holds no conversation"),
+        ("in/a.json", b"[]", "a.json has no conversation"),
+        ("in/a.json", b'{"title": "empty", "messages": [{"role": "system", "content": "x"}]}', "has no conversation"),
+        ("in/a.json", b"7", "a.json has no conversation"),
     ],
 )
-def test_what_cannot_be_read_is_told(key: str, content: bytes, told: str) -> None:
+def test_an_unreadable_input_is_an_error_with_the_reason(key: str, content: bytes, told: str) -> None:
     with pytest.raises(UnreadableInput, match=told):
         read_inputs({key: content})
 
@@ -156,28 +166,28 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_whatever_json_it_is_it_has_sources_or_it_is_told_why_not(document: Any) -> None:
+def test_any_json_has_sources_or_an_error_with_the_reason(document: Any) -> None:
     found = sources_or_reason(document)
 
     assert found
     assert isinstance(found, str) or all(source.orig_id and (source.sections or source.title) for source in found)
 
 
-def sources_or_reason(document: Any) -> list[Source] | str:
+def sources_or_reason(document: Any) -> list[TextSource] | str:
     try:
         return read(document)
     except UnreadableInput as error:
         return str(error)
 
 
-def test_one_input_that_cannot_be_read_does_not_cost_the_others() -> None:
-    sources, faults = read_inputs({"a.md": b"Dough", "b.pdf": b"\xff\x00"})
+def test_an_unreadable_input_does_not_affect_the_others() -> None:
+    sources, problems = read_inputs({"a.md": b"Dough", "b.pdf": b"\xff\x00"})
 
     assert [source.name for source in sources] == ["a"]
-    assert faults == ["b.pdf is no text: byte 0 is not utf-8."]
+    assert problems == ["b.pdf is not text: byte 0 is not utf-8."]
 
 
-def test_the_corpus_is_read_in_three_languages(sources: list[Source], later: list[Source]) -> None:
+def test_the_corpus_is_read_in_three_languages(sources: list[TextSource], later: list[TextSource]) -> None:
     kinds = [source.kind for source in sources]
 
     assert {kind: kinds.count(kind) for kind in ("chat", "markdown", "file")} == {"chat": 14, "markdown": 16, "file": 6}

@@ -7,15 +7,15 @@ import msgspec
 import pytest
 
 from graphnode.contract.decoding import decode_graph
-from graphnode.dev.ai.graph import key_sentences, make_graph
-from graphnode.dev.ai.reading import Source, UnreadableInput
+from graphnode.dev.ai.graph_generation import key_sentences, make_graph
+from graphnode.dev.ai.text_sources import TextSource, UnreadableInput
 from graphnode.dev.ai.vectors import WIDTH
 from graphnode.dev.ai.words import sentences
 from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph
 from tests.unit.dev.ai.conftest import NOW, MakeSource
 
-#: What the corpus is about, by a word that is in the file or the title of each source.
+#: The subjects of the corpus, with a word in the file name or title of each source.
 SUBJECTS = {
     "baking": "broetchen mehltypen roggenbrot sauerteig Anstellgut Kruste",
     "cycling": "elberadweg kette-wechseln packliste-radtour schlauch-flicken Scheibenbremse Donau",
@@ -26,13 +26,13 @@ SUBJECTS = {
 }
 
 
-def subject_of(source: Source) -> str:
+def subject_of(source: TextSource) -> str:
     names = f"{source.orig_id} {source.title}"
     found = [subject for subject, words in SUBJECTS.items() if any(word in names for word in words.split())]
     return "kyoto" if "기요미즈데라" in names else found[0]
 
 
-def test_the_corpus_falls_into_its_six_subjects(sources: list[Source], graph: dict[str, Any]) -> None:
+def test_the_corpus_falls_into_its_six_subjects(sources: list[TextSource], graph: dict[str, Any]) -> None:
     pairs = Counter(
         (subject_of(source), node["cluster_id"]) for source, node in zip(sources, graph["nodes"], strict=True)
     )
@@ -51,7 +51,7 @@ def test_the_worker_finds_nothing_to_repair(graph: dict[str, Any]) -> None:
     assert all(0 < edge.weight <= 1 for edge in rows.edges if edge.weight is not None)
 
 
-def test_each_node_is_told_in_the_words_of_its_source(sources: list[Source], graph: dict[str, Any]) -> None:
+def test_each_node_has_keywords_and_sentences_of_its_source(sources: list[TextSource], graph: dict[str, Any]) -> None:
     for source, node in zip(sources, graph["nodes"], strict=True):
         assert node["keywords"]
         assert all(keyword["term"].casefold() in source.text.casefold() for keyword in node["keywords"])
@@ -61,7 +61,7 @@ def test_each_node_is_told_in_the_words_of_its_source(sources: list[Source], gra
     assert {node["metadata"]["language"] for node in graph["nodes"]} == {"en", "de", "ko"}
 
 
-def test_embeddings_are_as_wide_as_the_ai_servers_and_say_what_of_it_is_padding(sources: list[Source]) -> None:
+def test_embeddings_are_padded_to_the_ai_servers_width(sources: list[TextSource]) -> None:
     features = make_graph(sources, generated_at=NOW).features
     names = [conversation["orig_id"] for conversation in features["conversations"]]
     node_ids = {source.name: number for number, source in enumerate(sources)}
@@ -79,13 +79,13 @@ def test_embeddings_are_as_wide_as_the_ai_servers_and_say_what_of_it_is_padding(
         assert sum(value * value for value in row) == pytest.approx(1, abs=1e-4)
 
 
-def test_the_same_sources_make_the_same_bytes(sources: list[Source]) -> None:
+def test_the_same_sources_make_the_same_bytes(sources: list[TextSource]) -> None:
     first, second = (msgspec.json.encode(make_graph(sources, generated_at=NOW)) for _ in range(2))
 
     assert first == second
 
 
-def test_the_number_of_clusters_stays_within_its_bounds(sources: list[Source]) -> None:
+def test_the_number_of_clusters_stays_within_its_bounds(sources: list[TextSource]) -> None:
     for least, most in ((2, 3), (9, 9), (8, None), (1, 1)):
         graph = make_graph(sources, generated_at=NOW, min_clusters=least, max_clusters=most).document
 
@@ -105,7 +105,7 @@ def test_the_number_of_clusters_stays_within_its_bounds(sources: list[Source]) -
         ["Rye bread", "the and of", "1 2 3"],
     ],
 )
-def test_few_and_odd_sources_make_a_graph_too(make_source: MakeSource, texts: list[str]) -> None:
+def test_few_and_unusual_sources_make_a_graph_too(make_source: MakeSource, texts: list[str]) -> None:
     sources = [make_source(f"s{number}", text, title="-") for number, text in enumerate(texts)]
 
     document, features = make_graph(sources, generated_at=NOW, min_clusters=3)
@@ -114,12 +114,12 @@ def test_few_and_odd_sources_make_a_graph_too(make_source: MakeSource, texts: li
     assert [len(row) for row in features["embeddings"]] == [WIDTH] * len(texts)
 
 
-def test_sources_without_a_word_are_told(make_source: MakeSource) -> None:
+def test_sources_without_words_are_an_error(make_source: MakeSource) -> None:
     with pytest.raises(UnreadableInput, match="no words"):
         make_graph([make_source("a", "1 2 3", title="—")], generated_at=NOW)
 
 
-def test_progress_is_told_stage_by_stage(sources: list[Source]) -> None:
+def test_progress_rises_stage_by_stage(sources: list[TextSource]) -> None:
     told: list[tuple[str, float]] = []
 
     make_graph(sources, generated_at=NOW, tell=lambda stage, percent: told.append((stage, percent)))
@@ -129,7 +129,7 @@ def test_progress_is_told_stage_by_stage(sources: list[Source]) -> None:
     assert 0 < percents[0] <= percents[-1] < 100
 
 
-def test_key_sentences_are_those_with_the_keywords_in_their_order() -> None:
+def test_key_sentences_have_the_most_keywords() -> None:
     text = "It is late. Rye dough sticks. Nothing else. Rye needs wet hands."
 
     assert key_sentences(text, {"rye": 1.0, "dough": 0.5}, count=2) == ["Rye dough sticks.", "Rye needs wet hands."]

@@ -5,24 +5,24 @@ from typing import Any
 import msgspec
 
 from graphnode.contract.decoding import decode_add_node_batch, decode_graph
-from graphnode.dev.ai.placing import Placed, Placing, place
-from graphnode.dev.ai.reading import Source
+from graphnode.dev.ai.placement import PlacedSource, Placement, place
+from graphnode.dev.ai.text_sources import TextSource
 from graphnode.rules.add_node import merge_batch
 from graphnode.rules.graph import clean_graph
 from graphnode.rules.rows import GraphChanges, StoredGraph, StoredNode
 from tests.unit.dev.ai.conftest import MakeSource
 
 
-def placed_later(known: list[Placed], later: list[Source], *, task_id: str = "t-1") -> Placing:
+def placed_later(known: list[PlacedSource], later: list[TextSource], *, task_id: str = "t-1") -> Placement:
     return place(known, later, user_id="ada", task_id=task_id)
 
 
-def clusters(placing: Placing) -> dict[str, str]:
+def clusters(placing: Placement) -> dict[str, str]:
     return {placed.orig_id: placed.cluster_name for placed in placing.known}
 
 
 def merged(graph: dict[str, Any], batch: dict[str, Any]) -> tuple[GraphChanges, Any]:
-    """What the worker makes of a batch after the graph."""
+    """The batch, merged into the graph by the worker."""
     rows, _ = clean_graph(decode_graph(msgspec.json.encode(graph)))
     stored = StoredGraph(
         nodes={node.orig_id: StoredNode(node.id, node.cluster_id) for node in rows.nodes},
@@ -33,7 +33,7 @@ def merged(graph: dict[str, Any], batch: dict[str, Any]) -> tuple[GraphChanges, 
     return merge_batch(stored, decode_add_node_batch(msgspec.json.encode(batch)), user_id="ada")
 
 
-def test_new_sources_go_where_they_belong(known: list[Placed], later: list[Source]) -> None:
+def test_new_sources_join_the_most_similar_cluster(known: list[PlacedSource], later: list[TextSource]) -> None:
     found = clusters(placed_later(known, later))
 
     assert found["b0cd9c6a-d68f-4cab-9cf3-30f029809f43"] == found["ownership"]
@@ -43,7 +43,7 @@ def test_new_sources_go_where_they_belong(known: list[Placed], later: list[Sourc
 
 
 def test_the_worker_merges_a_batch_without_a_warning(
-    graph: dict[str, Any], known: list[Placed], later: list[Source]
+    graph: dict[str, Any], known: list[PlacedSource], later: list[TextSource]
 ) -> None:
     changes, warnings = merged(graph, placed_later(known, later).batch)
 
@@ -53,7 +53,7 @@ def test_the_worker_merges_a_batch_without_a_warning(
     assert {node.source_type for node in changes.nodes} == {"chat", "markdown", "file"}
 
 
-def test_a_request_that_comes_again_has_the_same_batch(known: list[Placed], later: list[Source]) -> None:
+def test_a_repeated_request_has_the_same_batch(known: list[PlacedSource], later: list[TextSource]) -> None:
     first = placed_later(known, later)
 
     again = placed_later(first.known, later)
@@ -61,7 +61,7 @@ def test_a_request_that_comes_again_has_the_same_batch(known: list[Placed], late
     assert msgspec.json.encode(again) == msgspec.json.encode(first)
 
 
-def test_what_is_known_and_says_the_same_is_skipped(known: list[Placed], later: list[Source]) -> None:
+def test_an_unchanged_source_is_skipped(known: list[PlacedSource], later: list[TextSource]) -> None:
     first = placed_later(known, later)
 
     again = placed_later(first.known, later, task_id="t-2")
@@ -70,7 +70,7 @@ def test_what_is_known_and_says_the_same_is_skipped(known: list[Placed], later: 
     assert again.known == first.known
 
 
-def test_a_source_that_says_something_else_is_placed_anew(known: list[Placed], make_source: MakeSource) -> None:
+def test_a_changed_source_is_placed_again(known: list[PlacedSource], make_source: MakeSource) -> None:
     text = "교토 여행 숙소와 료칸, 버스와 열차, 기요미즈데라와 기온 골목."
 
     placing = place(known, [make_source("naps", text, title="교토")], user_id="ada", task_id="t-1")
@@ -81,7 +81,7 @@ def test_a_source_that_says_something_else_is_placed_anew(known: list[Placed], m
     assert moved.id == next(placed.id for placed in known if placed.orig_id == "naps")
 
 
-def test_without_a_graph_sources_make_clusters_of_their_own(later: list[Source]) -> None:
+def test_without_a_graph_sources_make_new_clusters(later: list[TextSource]) -> None:
     placing = placed_later([], later)
 
     assert sorted({placed.cluster_id for placed in placing.known}) == ["cluster_1", "cluster_2", "cluster_3"]

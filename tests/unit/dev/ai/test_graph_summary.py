@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from graphnode.contract.decoding import decode_graph, decode_summary
-from graphnode.dev.ai.reading import Source
-from graphnode.dev.ai.summary import PHRASES, summarize
+from graphnode.dev.ai.graph_summary import PHRASES, summarize
+from graphnode.dev.ai.text_sources import TextSource
 from graphnode.dev.ai.words import sentences
 from graphnode.dev.samples import DOCUMENTS
 from graphnode.rules.graph import clean_graph
@@ -33,7 +33,7 @@ def test_a_summary_counts_as_the_worker_does(rows: GraphRows) -> None:
     assert (len(row.clusters), row.detail_level) == (6, "standard")
 
 
-def test_a_summary_speaks_in_the_sources_words(rows: GraphRows, sources: list[Source]) -> None:
+def test_a_summary_quotes_the_sources(rows: GraphRows, sources: list[TextSource]) -> None:
     summary = summarize(rows, generated_at=NOW)
 
     texts = "\n".join(source.text for source in sources)
@@ -48,13 +48,13 @@ def test_a_summary_speaks_in_the_sources_words(rows: GraphRows, sources: list[So
 
 
 @pytest.mark.parametrize(("language", "begins"), [("de", "36 Quellen"), ("ko-KR", "자료 36개"), ("fr", "36 sources")])
-def test_its_own_words_are_in_the_language_that_is_asked_for(rows: GraphRows, language: str, begins: str) -> None:
+def test_its_own_phrases_are_in_the_requested_language(rows: GraphRows, language: str, begins: str) -> None:
     summary = summarize(rows, generated_at=NOW, language=language)
 
     assert summary["overview"]["summary_text"].startswith(begins)
 
 
-def test_each_phrase_is_there_in_each_language() -> None:
+def test_each_language_has_each_phrase() -> None:
     english = PHRASES["en"]
 
     for phrases in PHRASES.values():

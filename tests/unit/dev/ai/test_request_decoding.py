@@ -14,7 +14,7 @@ from graphnode.contract.requests import (
     MicroscopeIngestFromNodeRequest,
     MicroscopeIngestRequest,
 )
-from graphnode.dev.ai.asked import ACTOR, KINDS, read, to_message
+from graphnode.dev.ai.request_decoding import ACTOR, KINDS, read, to_message
 from graphnode.errors import GraphNodeError, InvalidEnvelope, UnknownTaskType
 
 SENT = datetime(2026, 5, 24, 8, 2, tzinfo=UTC)
@@ -39,7 +39,7 @@ def camel(name: str) -> str:
 
 
 @pytest.mark.parametrize("payload", PAYLOADS, ids=lambda payload: payload.request_type)
-def test_each_request_is_read_as_it_was_made_in_either_spelling(payload: AnyRequest) -> None:
+def test_each_request_is_decoded_in_every_spelling(payload: AnyRequest) -> None:
     wire = payload.wire()
     fields = {name: getattr(payload, name) for name in payload.__struct_fields__}
     for spelling in (wire, fields, {camel(name): value for name, value in fields.items()}):
@@ -50,16 +50,16 @@ def test_every_type_of_request_is_known() -> None:
     assert set(KINDS) == {payload.request_type for payload in PAYLOADS}
 
 
-def test_null_and_empty_mean_not_given_and_unknown_fields_are_ignored() -> None:
+def test_null_and_empty_mean_missing_and_unknown_fields_are_ignored() -> None:
     payload = {"userId": "ada", "user_id": "", "s3Key": "in/", "language": "", "bucket": None, "colour": "red"}
 
-    asked = read(body(payload, "ADD_NODE_REQUEST"), sent_at=SENT)
+    received = read(body(payload, "ADD_NODE_REQUEST"), sent_at=SENT)
 
-    assert asked.payload == AddNodeRequest(user_id="ada", s3_key="in/")
+    assert received.payload == AddNodeRequest(user_id="ada", s3_key="in/")
 
 
 @pytest.mark.parametrize("timestamp", [..., None, "", "yesterday"])
-def test_a_request_without_a_time_is_of_when_sqs_got_it(timestamp: Any) -> None:
+def test_a_request_without_a_time_has_the_time_of_sqs(timestamp: Any) -> None:
     payload = PAYLOADS[0].wire()
 
     assert read(body(payload, "GRAPH_GENERATION_REQUEST", timestamp=timestamp), sent_at=SENT).sent_at == SENT
@@ -70,7 +70,7 @@ def test_a_request_without_a_time_is_of_when_sqs_got_it(timestamp: Any) -> None:
     [
         ('{"taskType": "ADD_NODE', InvalidEnvelope, "not JSON"),
         ("[]", InvalidEnvelope, "not a JSON object"),
-        (body({}, "GRAPH_GENERATION_RESULT"), UnknownTaskType, "it is no request"),
+        (body({}, "GRAPH_GENERATION_RESULT"), UnknownTaskType, "it is not a request"),
         (body({"userId": "ada"}, "ADD_NODE_REQUEST"), InvalidEnvelope, "s3Key"),
         (body({"userId": "ada", "s3Key": ["x"]}, "ADD_NODE_REQUEST"), InvalidEnvelope, "s3Key"),
         (
@@ -87,12 +87,12 @@ def test_a_request_without_a_time_is_of_when_sqs_got_it(timestamp: Any) -> None:
         ),
     ],
 )
-def test_what_is_no_request_is_refused_for_good(text: str, error: type[GraphNodeError], told: str) -> None:
+def test_an_invalid_request_is_a_permanent_error(text: str, error: type[GraphNodeError], told: str) -> None:
     with pytest.raises(error, match=told):
         read(text, sent_at=SENT)
 
 
-def test_a_message_goes_to_the_one_actor_and_logs_whose_it_is() -> None:
+def test_a_message_names_the_actor_and_its_log_fields() -> None:
     text = body(PAYLOADS[2].wire(), "ADD_NODE_REQUEST")
 
     message = to_message(text, message_id="m", sent_at=SENT, receive_count=1)

@@ -1,26 +1,26 @@
-"""One document under the microscope: its chunks with their concepts, and its blocks that build on one another."""
+"""The two documents of a microscope ingest: chunks with concepts, and blocks that build on one another."""
 
 from __future__ import annotations
 
 from itertools import combinations
 from typing import Any, NamedTuple
 
-from graphnode.dev.ai.graph import key_sentences
-from graphnode.dev.ai.reading import Source, UnreadableInput
+from graphnode.dev.ai.graph_generation import key_sentences
+from graphnode.dev.ai.text_sources import TextSource, UnreadableInput
 from graphnode.dev.ai.vectors import one_thread, vectors_of
 from graphnode.dev.ai.words import excerpt, sentences, words
 
-#: Characters below which a section and the next one are one part.
+#: Fewest characters in a part. A shorter section is joined with the next one.
 SMALLEST_PART = 120
 
-#: Concepts of a part, and of its title where it has no heading.
+#: Concepts of a part, and of the title of a part without a heading.
 CONCEPTS = 6
 TITLE_CONCEPTS = 2
 
-#: Characters of a block's summary and of an evidence.
+#: Most characters in a block's summary and in a description.
 SUMMARY_LENGTH = 200
 
-#: Sentences that two concepts must share for their tie to be sure.
+#: Shared sentences of two concepts for a confidence of 1.
 SURE = 3
 
 
@@ -28,10 +28,9 @@ class Part(NamedTuple):
     """A passage of a document.
 
     Parameters:
-      title: its heading, or its foremost concepts.
-      first, last: the sections, or turns, that it is made of.
-      text: all of it.
-      concepts: what it speaks of, the foremost first.
+      title: its heading, or its strongest concepts.
+      first, last: the indexes of its sections, or turns.
+      concepts: the strongest first.
     """
 
     title: str
@@ -42,8 +41,8 @@ class Part(NamedTuple):
 
 
 @one_thread()
-def parts_of(source: Source) -> list[Part]:
-    """A document's passages in their order. Raises UnreadableInput when there are no words in it."""
+def parts_of(source: TextSource) -> list[Part]:
+    """A document's passages in order. Raises UnreadableInput if it has no words."""
     if not source.sections:
         raise UnreadableInput(f"{source.title} has no text below its title.")
     spans = _spans(source.sections)
@@ -59,7 +58,7 @@ def parts_of(source: Source) -> list[Part]:
 
 
 def chunks_of(parts: list[Part]) -> list[dict[str, Any]]:
-    """The standardized document: of each part its concepts, tied where one sentence holds both."""
+    """The standardized document: the concepts of each part, with edges between concepts in one sentence."""
     chunks = []
     for number, part in enumerate(parts):
         ties = _ties(part)
@@ -88,17 +87,17 @@ def chunks_of(parts: list[Part]) -> list[dict[str, Any]]:
     return chunks
 
 
-def block_graph_of(source: Source, parts: list[Part]) -> dict[str, Any]:
-    """The block graph: each part follows the one before, and needs those that first speak of its concepts."""
+def block_graph_of(source: TextSource, parts: list[Part]) -> dict[str, Any]:
+    """The block graph: each part follows the previous one and depends on the parts that introduced its concepts."""
     blocks = []
     for number, part in enumerate(parts):
         weights = {concept.casefold(): 1.0 for concept in part.concepts}
-        told = " ".join(key_sentences(part.text, weights, count=1)) or part.title
+        summary = " ".join(key_sentences(part.text, weights, count=1)) or part.title
         blocks.append(
             {
                 "block_id": _block_id(number),
                 "title": part.title,
-                "summary": excerpt(told, length=SUMMARY_LENGTH),
+                "summary": excerpt(summary, length=SUMMARY_LENGTH),
                 "key_concepts": part.concepts,
                 "order_index": number,
                 "turn_range": [part.first, part.last] if source.kind == "chat" else None,
@@ -154,7 +153,7 @@ def _block_id(number: int) -> str:
 
 
 def _spans(sections: list[str]) -> list[tuple[int, int]]:
-    """The first and the last section of each part: short ones go with the next."""
+    """The first and the last section of each part. Short sections are joined with the next one."""
     spans: list[tuple[int, int]] = []
     start = length = 0
     for number, section in enumerate(sections):
@@ -169,7 +168,7 @@ def _spans(sections: list[str]) -> list[tuple[int, int]]:
 
 
 def _ties(part: Part) -> dict[tuple[str, str], list[str]]:
-    """The pairs of concepts that sentences hold, with these sentences."""
+    """The pairs of concepts that share sentences, with these sentences."""
     found: dict[tuple[str, str], list[str]] = {}
     for sentence in sentences(part.text):
         terms = {word.term for word in words(sentence)}
@@ -187,5 +186,5 @@ def _first_sentence(part: Part, concept: str) -> str:
 
 
 def _term(concept: str) -> str:
-    """What a concept, which is a word as it is written, is counted as."""
+    """The term of a concept, which is a word in its written form."""
     return next((word.term for word in words(concept)), concept.casefold())

@@ -1,4 +1,4 @@
-"""Where new sources go in a graph that was made before: the cluster that is nearest, or a new one."""
+"""Add-node batches: new sources join the most similar cluster of an existing graph, or make a new one."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from graphnode.dev.ai.graph import KEYWORDS, NAME_WORDS, THEMES
-from graphnode.dev.ai.reading import Kind, Source, utc_text
+from graphnode.dev.ai.graph_generation import KEYWORDS, NAME_WORDS, THEMES
+from graphnode.dev.ai.text_sources import SourceKind, TextSource, utc_text
 from graphnode.dev.ai.vectors import Vectors, one_thread, vectors_of
 
-#: How alike a source and the nearest of a cluster must be for it to belong there, on average of the nearest few.
+#: The least similarity of a source to a cluster it joins: the mean over the most similar sources of the cluster.
 BELONGS = 0.06
 NEAREST = 3
 
-#: Edges of a new source, and how alike its ends must be at least; from the second on they are hard.
+#: Most edges of a new source, and the least similarity of an edge and of a hard edge.
 MOST_EDGES = 3
 LEAST_SIMILARITY = 0.04
 HARD = 0.2
 
 
-class Placed(msgspec.Struct, frozen=True):
-    """A source that has its place in a user's graph: what the stand-in must know of it to place others.
+class PlacedSource(msgspec.Struct, frozen=True):
+    """A source in a user's graph.
 
     Parameters:
-      id: its integer ID, if it was given one here; the worker gives those of later sources.
-      task_id: the request that brought it.
+      id: its integer ID; None: the source came later, and the worker gave it its ID.
+      task_id: the task that added it.
     """
 
     orig_id: str
-    kind: Kind
+    kind: SourceKind
     title: str
     sections: list[str]
     cluster_id: str
@@ -40,29 +40,29 @@ class Placed(msgspec.Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """All of it, as its Source has it."""
+        """Title and sections, as in `TextSource.text`."""
         return "\n\n".join((self.title, *self.sections))
 
 
-class Placing(msgspec.Struct, frozen=True):
-    """An add-node batch, as a JSON value, and all that is placed after it."""
+class Placement(msgspec.Struct, frozen=True):
+    """An add-node batch as a JSON object, and all sources in the graph after it."""
 
     batch: dict[str, Any]
-    known: list[Placed]
+    known: list[PlacedSource]
 
 
-#: The field of a result that names its source, by the kind of source.
-NAMES: dict[Kind, str] = {"chat": "conversationId", "markdown": "noteId", "notion": "noteId", "file": "fileId"}
+#: The field for the source's ID in a result, by the kind of source.
+NAMES: dict[SourceKind, str] = {"chat": "conversationId", "markdown": "noteId", "notion": "noteId", "file": "fileId"}
 
 
 @one_thread()
-def place(known: list[Placed], sources: list[Source], *, user_id: str, task_id: str) -> Placing:
-    """Place new sources beside those that are known.
+def place(known: list[PlacedSource], sources: list[TextSource], *, user_id: str, task_id: str) -> Placement:
+    """Place new sources among the known ones.
 
-    A source that is known and says the same is skipped; one that says something else is placed anew. A request that
-    comes again finds its own sources known, and places them as the first time.
+    A known source is skipped if its text is unchanged, and placed again if not. A repeated request places its own
+    sources again, with the same result.
 
-    Raises UnreadableInput when there are no words in them.
+    Raises UnreadableInput if the sources have no words.
     """
     before = {placed.orig_id: placed for placed in known}
     same = {name for name, placed in before.items() if placed.task_id != task_id}
@@ -75,7 +75,7 @@ def place(known: list[Placed], sources: list[Source], *, user_id: str, task_id: 
         vectors = vectors_of([*(placed.text for placed in others), *(source.text for source in new)])
         for number, source in enumerate(new, start=len(others)):
             cluster = _assign(vectors, others, number)
-            placed = Placed(
+            placed = PlacedSource(
                 orig_id=source.name,
                 kind=source.kind,
                 title=source.title,
@@ -94,11 +94,11 @@ def place(known: list[Placed], sources: list[Source], *, user_id: str, task_id: 
         "processedCount": len(sources),
         "results": [results[source.name] for source in sources],
     }
-    return Placing(batch, others)
+    return Placement(batch, others)
 
 
-def _assign(vectors: Vectors, others: list[Placed], number: int) -> dict[str, Any]:
-    """The cluster of a row: that of its nearest rows, or one of its own."""
+def _assign(vectors: Vectors, others: list[PlacedSource], number: int) -> dict[str, Any]:
+    """The cluster of a row: that of the most similar rows, or a new one."""
     near: dict[str, list[float]] = {}
     for other, similarity in zip(others, _similarities(vectors, others, number), strict=True):
         near.setdefault(other.cluster_id, []).append(similarity)
@@ -137,13 +137,15 @@ def _assigned(
     }
 
 
-def _new_cluster_id(others: list[Placed]) -> str:
-    """An ID that no cluster has."""
+def _new_cluster_id(others: list[PlacedSource]) -> str:
+    """An unused cluster ID."""
     numbers = [int(placed.cluster_id.rpartition("_")[2]) for placed in others]
     return f"cluster_{max(numbers, default=0) + 1}"
 
 
-def _edges(vectors: Vectors, others: list[Placed], number: int, placed: Placed, user_id: str) -> list[dict[str, Any]]:
+def _edges(
+    vectors: Vectors, others: list[PlacedSource], number: int, placed: PlacedSource, user_id: str
+) -> list[dict[str, Any]]:
     found = sorted(
         ((round(similarity, 4), -place) for place, similarity in enumerate(_similarities(vectors, others, number))),
         reverse=True,
@@ -161,7 +163,7 @@ def _edges(vectors: Vectors, others: list[Placed], number: int, placed: Placed, 
     ]
 
 
-def _similarities(vectors: Vectors, others: list[Placed], number: int) -> list[float]:
+def _similarities(vectors: Vectors, others: list[PlacedSource], number: int) -> list[float]:
     if not others:
         return []
     return [float(found) for found in (vectors.rows[: len(others)] @ vectors.rows[number].T).toarray().ravel()]
@@ -172,7 +174,7 @@ def _terms(vectors: Vectors, row: int) -> list[str]:
 
 
 def _result(
-    source: Source, placed: Placed, cluster: dict[str, Any], edges: list[dict[str, Any]], user_id: str
+    source: TextSource, placed: PlacedSource, cluster: dict[str, Any], edges: list[dict[str, Any]], user_id: str
 ) -> dict[str, Any]:
     count = "numMessages" if source.kind == "chat" else "numSections"
     return {
@@ -196,7 +198,7 @@ def _result(
     }
 
 
-def _result_of_skipped(placed: Placed) -> dict[str, Any]:
+def _result_of_skipped(placed: PlacedSource) -> dict[str, Any]:
     return {
         NAMES[placed.kind]: placed.orig_id,
         "nodes": [],

@@ -1,4 +1,4 @@
-"""A summary of a graph, made of what its document holds: counts, keywords, and the sources' own sentences."""
+"""A graph's summary, made of counts, keywords and the sources' own sentences."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from graphnode.dev.ai.reading import utc_text
+from graphnode.dev.ai.text_sources import utc_text
 from graphnode.rules.rows import ClusterRow, GraphRows, NodeRow
 from graphnode.rules.summary import totals
 
-#: Nodes below which there is little to say, and from which there is much.
+#: Below BRIEF nodes, a summary is brief; from DETAILED nodes on, it is detailed.
 BRIEF, DETAILED = 10, 200
 
-#: How much of each is told at most.
+#: Most items of each kind in a summary.
 INTERESTS = 5
 NOTABLE = 3
 EVIDENCE = 3
 CONNECTIONS = 10
 LATEST = 3
 
-#: What is said in the summary's own words. Everything else are the sources'.
+#: The summary's own phrases, by language. All other text comes from the sources.
 PHRASES: Mapping[str, Mapping[str, str]] = {
     "en": {
         "text": "{sources} sources, {clusters} subjects; the largest are {largest}.",
@@ -70,12 +70,12 @@ PHRASES: Mapping[str, Mapping[str, str]] = {
     },
 }
 
-#: From this share of questions on, a user asks.
+#: From this share of questions on, the conversation style is "asks".
 ASKS = 0.25
 
 
-class Group(NamedTuple):
-    """A cluster with its nodes, the best tied first."""
+class ClusterNodes(NamedTuple):
+    """A cluster with its nodes, those with the strongest edges first."""
 
     cluster: ClusterRow
     nodes: list[NodeRow]
@@ -83,17 +83,17 @@ class Group(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """The cluster's name, or its ID."""
         return self.cluster.name or self.cluster.id
 
 
 def summarize(graph: GraphRows, *, generated_at: datetime, language: str | None = None) -> dict[str, Any]:
-    """A summary document of a graph.
+    """A summary document.
 
     Parameters:
-      graph: without what contradicts itself.
-      generated_at: what the document says of when.
-      language: of the summary's own words: `en`, `de` or `ko`, with or without a region. Another one is English.
+      graph: a cleaned graph.
+      generated_at: the time in the document.
+      language: of the summary's own phrases: `en`, `de` or `ko`, with or without a region; otherwise English.
     """
     say = PHRASES.get((language or graph.metadata.get("language") or "en")[:2].lower(), PHRASES["en"])
     groups = _groups(graph)
@@ -115,7 +115,7 @@ def _detail_level(nodes: int) -> str:
     return "detailed" if nodes >= DETAILED else "standard"
 
 
-def _groups(graph: GraphRows) -> list[Group]:
+def _groups(graph: GraphRows) -> list[ClusterNodes]:
     ties = _ties(graph)
     found: dict[str | None, list[NodeRow]] = {}
     for node in sorted(graph.nodes, key=lambda node: (-ties[node.id], node.id)):
@@ -127,16 +127,16 @@ def _groups(graph: GraphRows) -> list[Group]:
         for node in nodes:
             counts.update({term: score or 0.1 for term, score in _keywords(node)})
         best = sorted(counts, key=lambda term: (-counts[term], term))
-        groups.append(Group(cluster, nodes, best))
+        groups.append(ClusterNodes(cluster, nodes, best))
     return sorted(groups, key=lambda group: (-len(group.nodes), group.cluster.id))
 
 
-def _overview(graph: GraphRows, groups: list[Group], say: Mapping[str, str]) -> dict[str, Any]:
+def _overview(graph: GraphRows, groups: list[ClusterNodes], say: Mapping[str, str]) -> dict[str, Any]:
     counts = totals(Counter(node.source_type for node in graph.nodes))
     times = sorted(node.timestamp for node in graph.nodes if node.timestamp)
     names = [group.name for group in groups[:INTERESTS]]
-    said = [say["text"].format(sources=len(graph.nodes), clusters=len(groups), largest="; ".join(names[:3]))]
-    said += [text for group in groups[:3] if (text := group.cluster.description)]
+    texts = [say["text"].format(sources=len(graph.nodes), clusters=len(groups), largest="; ".join(names[:3]))]
+    texts += [text for group in groups[:3] if (text := group.cluster.description)]
     extensions = Counter(str(node.metadata["extension"]) for node in graph.nodes if node.metadata.get("extension"))
     questions = sum(_number(node.metadata.get("questions")) for node in graph.nodes)
     share = questions / max(1, sum(node.num_messages or 0 for node in graph.nodes))
@@ -148,11 +148,11 @@ def _overview(graph: GraphRows, groups: list[Group], say: Mapping[str, str]) -> 
         "primary_interests": names,
         "conversation_style": say["asks"].format(share=min(1.0, share)) if share >= ASKS else say["notes"],
         "most_active_period": month[0] if month else None,
-        "summary_text": " ".join(said),
+        "summary_text": " ".join(texts),
     }
 
 
-def _cluster(graph: GraphRows, group: Group, say: Mapping[str, str]) -> dict[str, Any]:
+def _cluster(graph: GraphRows, group: ClusterNodes, say: Mapping[str, str]) -> dict[str, Any]:
     members = {node.id for node in group.nodes}
     inside = [edge for edge in graph.edges if edge.source in members and edge.target in members]
     outside = [edge for edge in graph.edges if (edge.source in members) != (edge.target in members)]
@@ -179,7 +179,7 @@ def _cluster(graph: GraphRows, group: Group, say: Mapping[str, str]) -> dict[str
     }
 
 
-def _patterns(graph: GraphRows, groups: list[Group], say: Mapping[str, str]) -> list[dict[str, Any]]:
+def _patterns(graph: GraphRows, groups: list[ClusterNodes], say: Mapping[str, str]) -> list[dict[str, Any]]:
     patterns = []
     if month := _busiest_month(graph):
         name, nodes = month
@@ -192,8 +192,8 @@ def _patterns(graph: GraphRows, groups: list[Group], say: Mapping[str, str]) -> 
     recurring = sorted((term for term, nodes in spread.items() if len(nodes) > 1), key=lambda t: (-len(spread[t]), t))
     for term in recurring[:EVIDENCE]:
         nodes = spread[term]
-        told = say["recurring"].format(term=term, count=len(nodes))
-        patterns.append(_pattern("recurring_theme", told, nodes, "high" if len(nodes) > 2 else "low"))
+        text = say["recurring"].format(term=term, count=len(nodes))
+        patterns.append(_pattern("recurring_theme", text, nodes, "high" if len(nodes) > 2 else "low"))
     return patterns
 
 
@@ -202,7 +202,7 @@ def _pattern(kind: str, description: str, nodes: list[NodeRow], significance: st
     return {"pattern_type": kind, "description": description, "evidence": evidence, "significance": significance}
 
 
-def _connections(graph: GraphRows, groups: list[Group], say: Mapping[str, str]) -> list[dict[str, Any]]:
+def _connections(graph: GraphRows, groups: list[ClusterNodes], say: Mapping[str, str]) -> list[dict[str, Any]]:
     cluster_of = {node.id: node.cluster_id for node in graph.nodes}
     weights: dict[tuple[str, str], list[float]] = {}
     for edge in graph.edges:
@@ -216,21 +216,21 @@ def _connections(graph: GraphRows, groups: list[Group], say: Mapping[str, str]) 
         source, target = by_id[pair[0]], by_id[pair[1]]
         shared = [term for term in source.keywords if term in set(target.keywords)][:EVIDENCE]
         count = len(weights[pair])
-        told = {"first": source.name, "second": target.name, "shared": ", ".join(shared), "count": count}
+        fields = {"first": source.name, "second": target.name, "shared": ", ".join(shared), "count": count}
         connections.append(
             {
                 "source_cluster": pair[0],
                 "target_cluster": pair[1],
                 "connection_strength": round(sum(weights[pair]) / count, 4),
                 "bridge_keywords": shared,
-                "description": say["bridge" if shared else "tied"].format(**told),
+                "description": say["bridge" if shared else "tied"].format(**fields),
             }
         )
     return connections
 
 
 def _recommendations(
-    graph: GraphRows, groups: list[Group], connections: list[dict[str, Any]], say: Mapping[str, str]
+    graph: GraphRows, groups: list[ClusterNodes], connections: list[dict[str, Any]], say: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     ties = _ties(graph)
     by_id = {group.cluster.id: group for group in groups}
@@ -242,8 +242,8 @@ def _recommendations(
     smallest = groups[-1] if groups else None
     if smallest and len(smallest.nodes) < len(groups[0].nodes):
         nodes = [node.orig_id for node in smallest.nodes[:NOTABLE]]
-        told = say["small"].format(name=smallest.name)
-        found.append(_recommendation("expand", say["small_title"], told, nodes, "medium"))
+        text = say["small"].format(name=smallest.name)
+        found.append(_recommendation("expand", say["small_title"], text, nodes, "medium"))
     for node in [node for node in graph.nodes if not ties[node.id]][:LATEST]:
         title = f"{say['lonely_title']}: {_title(node)}"
         found.append(_recommendation("explore", title, say["lonely"], [node.orig_id], "low"))
@@ -263,7 +263,7 @@ def _busiest_month(graph: GraphRows) -> tuple[str, list[NodeRow]] | None:
 
 
 def _ties(graph: GraphRows) -> Counter[int]:
-    """How strongly each node is tied to others, in millionths: whole numbers, whose sum has no order."""
+    """The sum of each node's edge weights, in millionths: sums of integers do not depend on their order."""
     ties: Counter[int] = Counter()
     for edge in graph.edges:
         strength = round(1e6 * (edge.weight or 0.0)) + 1

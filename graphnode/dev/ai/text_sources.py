@@ -1,4 +1,4 @@
-"""From what users give to sources of text: chat exports as JSON, Markdown and plain text."""
+"""Text sources in a user's input: chat exports as JSON, Markdown, plain text."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import msgspec
 from graphnode.contract.original_ids import original_id
 from graphnode.contract.values import utc
 
-Kind = Literal["chat", "markdown", "notion", "file"]
+SourceKind = Literal["chat", "markdown", "notion", "file"]
 
-#: What a name ends with, and what it then is. Any other file is read as the text it may be.
-KINDS: Mapping[str, Kind] = {".md": "markdown", ".markdown": "markdown", ".txt": "file", ".text": "file"}
+#: The kind of source by file name extension. Other files are read as plain text.
+KINDS: Mapping[str, SourceKind] = {".md": "markdown", ".markdown": "markdown", ".txt": "file", ".text": "file"}
 
-#: Where the forms of a chat export keep the same thing.
+#: Names for the same field in different chat exports.
 IDS = ("conversation_id", "conversationId", "id", "uuid", "noteId", "note_id", "orig_id")
 TITLES = ("title", "name")
 CREATED = ("create_time", "created_at", "createdAt", "timestamp")
@@ -28,34 +28,35 @@ TEXTS = ("content", "text", "body", "parts", "markdown")
 LISTS = ("conversations", "chats", "notes", "items")
 WRITERS = ("role", "sender", "author")
 
-#: Whose messages are no part of a conversation.
+#: Roles whose messages are left out of a conversation.
 SILENT = frozenset({"system", "tool"})
 
-#: Characters of an ID at most; namespaces come on top.
+#: Most characters in an ID, without its namespace.
 LONGEST_ID = 400
 
-#: Characters of a title that is made from a text.
+#: Most characters in a title that is taken from a text.
 TITLE_LENGTH = 80
 
 
 class UnreadableInput(Exception):
-    """The input is nothing that can be made into a graph: the text is for the user's app."""
+    """No graph can be made of the input. The text is for the user's app."""
 
 
-class Source(NamedTuple):
+class TextSource(NamedTuple):
     """A conversation, note or file.
 
     Parameters:
-      orig_id: the conversation's ID, or the file's name without its ending; of one of several inputs with `src<n>_`.
-      kind: as the graph's `source_type`.
-      title: as its writer named it, or how it begins.
-      sections: its messages, or a text's parts under a heading each.
-      created, updated: when, as far as the input says.
-      extension: of the file it is from.
+      orig_id: the conversation's ID, or the file name without extension; with the prefix `src<n>_` if the request has
+        several inputs.
+      kind: the graph's `source_type`.
+      title: its given title, or its beginning.
+      sections: its messages, or the parts of a text below each heading.
+      created, updated: None if the input does not say.
+      extension: the file name extension, without the dot.
     """
 
     orig_id: str
-    kind: Kind
+    kind: SourceKind
     title: str
     sections: list[str]
     created: datetime | None
@@ -64,7 +65,7 @@ class Source(NamedTuple):
 
     @property
     def text(self) -> str:
-        """All of it."""
+        """Title and sections."""
         return "\n\n".join((self.title, *self.sections))
 
     @property
@@ -73,35 +74,35 @@ class Source(NamedTuple):
         return original_id(self.orig_id)
 
 
-def read_inputs(inputs: Mapping[str, bytes], *, input_type: str | None = None) -> tuple[list[Source], list[str]]:
-    """The sources in a request's objects, and what is said of objects that could not be read.
+def read_inputs(inputs: Mapping[str, bytes], *, input_type: str | None = None) -> tuple[list[TextSource], list[str]]:
+    """The sources in a request's inputs, and the problems of unreadable inputs.
 
-    A source that comes twice, as in two exports of the same conversations, counts once: the later version.
+    Of a source in several inputs, such as two exports of the same conversations, only the latest version is kept.
 
     Parameters:
-      inputs: the objects by key.
-      input_type: what the request calls them; it decides between Markdown and Notion pages alone.
+      inputs: the content of S3 objects, by key.
+      input_type: the request's `inputType`; it only distinguishes Markdown files from Notion pages.
 
-    Raises UnreadableInput when there is no source in them at all.
+    Raises UnreadableInput if there is no source at all.
     """
-    found: dict[str, Source] = {}
-    faults: list[str] = []
+    found: dict[str, TextSource] = {}
+    problems: list[str] = []
     for number, (key, content) in enumerate(inputs.items()):
         namespace = f"src{number}_" if len(inputs) > 1 else ""
         try:
             sources = list(read_object(key, content, input_type=input_type))
         except UnreadableInput as error:
-            faults.append(str(error))
+            problems.append(str(error))
             continue
         for source in sources:
             merged = source._replace(orig_id=namespace + source.orig_id)
             found[merged.name] = _later(merged, found.get(merged.name))
     if not found:
-        raise UnreadableInput(" ".join(faults) or "The input holds no text.")
-    return list(found.values()), faults
+        raise UnreadableInput(" ".join(problems) or "The input holds no text.")
+    return list(found.values()), problems
 
 
-def read_object(key: str, content: bytes, *, input_type: str | None = None) -> Iterator[Source]:
+def read_object(key: str, content: bytes, *, input_type: str | None = None) -> Iterator[TextSource]:
     """The sources in one object. Raises UnreadableInput."""
     path = PurePosixPath(key)
     text = _text(path.name, content)
@@ -116,7 +117,7 @@ def read_object(key: str, content: bytes, *, input_type: str | None = None) -> I
 
 
 def split_sections(text: str) -> tuple[str | None, list[str]]:
-    """A text's title, if it begins with a heading, and its parts: under headings, or else paragraphs."""
+    """The title of a text that begins with a heading, and its parts: below each heading, or paragraphs."""
     lines = text.strip().splitlines()
     title = None
     if lines and (heading := re.fullmatch(r"#\s+(.+?)\s*#*", lines[0])):
@@ -136,16 +137,16 @@ def _text(name: str, content: bytes) -> str:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         raise UnreadableInput(
-            f"{name} is no text: byte {error.start} is not {encoding.removesuffix('-sig')}."
+            f"{name} is not text: byte {error.start} is not {encoding.removesuffix('-sig')}."
         ) from None
     if "\0" in text:
-        raise UnreadableInput(f"{name} is no text: it holds NUL characters.")
+        raise UnreadableInput(f"{name} is not text: it has NUL characters.")
     if not text.strip():
         raise UnreadableInput(f"{name} is empty.")
     return text
 
 
-def _read_json(path: PurePosixPath, text: str) -> Iterator[Source]:
+def _read_json(path: PurePosixPath, text: str) -> Iterator[TextSource]:
     try:
         document = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -157,14 +158,12 @@ def _read_json(path: PurePosixPath, text: str) -> Iterator[Source]:
         if (source := _conversation(item, name=path.stem if len(items) == 1 else f"{path.stem}-{number}"))
     ]
     if not sources:
-        raise UnreadableInput(
-            f"{path.name} holds no conversation: expected `mapping`, `messages` or a list of messages."
-        )
+        raise UnreadableInput(f"{path.name} has no conversation: expected `mapping`, `messages` or a list of messages.")
     yield from sources
 
 
 def _items(document: Any) -> list[Any]:
-    """The conversations of a document: it may be one, a list of them, or one's list of messages."""
+    """The conversations of a document, which is a conversation, a list of them, or a list of messages."""
     if isinstance(document, dict):
         lists = [document[name] for name in LISTS if isinstance(document.get(name), list)]
         return [item for found in lists for item in found] or [document]
@@ -177,13 +176,13 @@ def _is_message(item: Any) -> bool:
     return isinstance(item, str) or (isinstance(item, dict) and _first(item, WRITERS) is not None)
 
 
-def _conversation(item: Any, *, name: str) -> Source | None:
-    """A conversation of an export, or a note in one; None without a word in it."""
+def _conversation(item: Any, *, name: str) -> TextSource | None:
+    """A conversation or note of an export; None if it has no text."""
     if not isinstance(item, dict):
         return None
     given_id, title = _first(item, IDS), _first(item, TITLES)
     created, updated = utc(_first(item, CREATED)), utc(_first(item, UPDATED))
-    # Neither is in any real ID, and no document with such an ID would be taken.
+    # No real ID has NUL characters or is that long, and the worker would refuse the document.
     orig_id = str(given_id or "").replace("\0", "")[:LONGEST_ID] or name
     messages = _first(item, MESSAGES)
     if isinstance(mapping := item.get("mapping"), dict):
@@ -191,16 +190,16 @@ def _conversation(item: Any, *, name: str) -> Source | None:
     if not isinstance(messages, list):
         note = _note(orig_id, _content(item), kind="markdown", extension="json", given_title=title)
         return note and note._replace(created=created, updated=updated)
-    said = [(message, _content(message).strip()) for message in messages if not _is_silent(message)]
-    said = [(message, text) for message, text in said if text]
-    if not said:
+    texts = [(message, _content(message).strip()) for message in messages if not _is_silent(message)]
+    texts = [(message, text) for message, text in texts if text]
+    if not texts:
         return None
-    times = [moment for message, _ in said if isinstance(message, dict) and (moment := utc(_first(message, CREATED)))]
-    return Source(
+    times = [moment for message, _ in texts if isinstance(message, dict) and (moment := utc(_first(message, CREATED)))]
+    return TextSource(
         orig_id=orig_id,
         kind="chat",
-        title=str(title or _beginning(said[0][1])),
-        sections=[text for _, text in said],
+        title=str(title or _beginning(texts[0][1])),
+        sections=[text for _, text in texts],
         created=created or min(times, default=None),
         updated=updated or max(times, default=None),
         extension="json",
@@ -208,7 +207,7 @@ def _conversation(item: Any, *, name: str) -> Source | None:
 
 
 def _branch(mapping: Mapping[str, Any], current: Any) -> Iterator[Any]:
-    """The messages of a ChatGPT export on the way to the current node: answers that were thrown away lie beside it."""
+    """The messages on the current branch of a ChatGPT export. Discarded answers are on other branches."""
     if not (isinstance(current, str) and current in mapping):
         for node in mapping.values():
             yield node.get("message") if isinstance(node, dict) else None
@@ -232,7 +231,7 @@ def _is_silent(message: Any) -> bool:
 
 
 def _content(message: Any) -> str:
-    """The text in a message: a text, parts of it, or both inside `content`."""
+    """The text of a message: a string, a list of parts, or one of them in a field like `content`."""
     match message:
         case str():
             return message
@@ -243,20 +242,20 @@ def _content(message: Any) -> str:
     return ""
 
 
-def _note(orig_id: str, text: str, *, kind: Kind, extension: str, given_title: Any = None) -> Source | None:
+def _note(orig_id: str, text: str, *, kind: SourceKind, extension: str, given_title: Any = None) -> TextSource | None:
     title, sections = split_sections(text)
     title = str(given_title) if given_title is not None else title
     if title is None and len(sections) > 1 and "\n" not in sections[0] and len(sections[0]) <= TITLE_LENGTH:
         title, sections = sections[0], sections[1:]
     if not sections and not title:
         return None
-    return Source(orig_id, kind, title or _beginning(sections[0]), sections, None, None, extension)
+    return TextSource(orig_id, kind, title or _beginning(sections[0]), sections, None, None, extension)
 
 
-def _later(new: Source, old: Source | None) -> Source:
+def _later(new: TextSource, old: TextSource | None) -> TextSource:
     if old is None:
         return new
-    # What has no time is taken to be as new as its place in the request.
+    # Without times, the later input is the newer one.
     times = [source.updated or source.created for source in (old, new)]
     return old if times[0] and times[1] and times[0] > times[1] else new
 
@@ -267,12 +266,12 @@ def _beginning(text: str) -> str:
 
 
 def _first(fields: Any, names: Iterable[str]) -> Any:
-    """The first of these fields that is given."""
+    """The first non-empty one of these fields."""
     if not isinstance(fields, dict):
         return None
     return next((fields[name] for name in names if fields.get(name) not in (None, "")), None)
 
 
 def utc_text(moment: datetime | None) -> str | None:
-    """A time as documents have it."""
+    """A time in the format of documents, with `Z`."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z") if moment else None

@@ -1,4 +1,4 @@
-"""From sources to a graph document and its features, by TF-IDF, truncated SVD, k-means and cosine similarity."""
+"""The graph document and the features of sources, by TF-IDF, truncated SVD, k-means and cosine similarity."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
 
-from graphnode.dev.ai.reading import Source, utc_text
+from graphnode.dev.ai.text_sources import TextSource, utc_text
 from graphnode.dev.ai.vectors import WIDTH, Floats, Vectors, embeddings_of, one_thread, padded, vectors_of
 from graphnode.dev.ai.words import excerpt, language_of, sentences, words
 
-#: What it is called in the documents.
+#: The model's name in the documents.
 MODEL = "graphnode ai: TF-IDF of words and parts of words, truncated SVD"
 
-#: Words that a source and a cluster are told by, and those that make a cluster's name.
+#: Number of keywords of a source, themes of a cluster, and themes in a cluster's name.
 KEYWORDS = 8
 THEMES = 6
 NAME_WORDS = 3
 
-#: Neighbours that a source may be tied to, and how alike they must be at least. One more is of another cluster, the
-#: nearest, if it is among so many.
+#: A source has an edge to each of its nearest neighbours with the least similarity, and to one more: the nearest of
+#: another cluster within its neighbourhood, which needs less similarity.
 NEIGHBOURS = 3
 LEAST_SIMILARITY = 0.04
 NEIGHBOURHOOD = 40
 LEAST_SIMILARITY_ABROAD = 0.025
 
-#: Clusters at most, if the request does not say; and of how many sources one is at least, on average.
+#: By default, the most clusters, and the fewest sources per cluster on average.
 MOST_CLUSTERS = 12
 SMALLEST_CLUSTER = 3
 
-#: The fewest clusters are taken whose silhouette is at least this share of the best one's.
+#: The smallest number of clusters wins whose silhouette is at least this share of the best silhouette.
 GOOD_ENOUGH = 0.9
 
-#: Sources that a silhouette is measured on at most.
+#: Most sources in the sample that a silhouette is measured on.
 SILHOUETTE_SAMPLE = 2_000
 
-#: Sources of a cluster that has subclusters, at least.
+#: Fewest sources in a cluster with subclusters.
 DIVIDED_CLUSTER = 4
 
-#: Characters of a source's excerpt.
+#: Most characters in the excerpt of a source.
 EXCERPT_LENGTH = 240
 
-#: Takes what is being done, and how far that is in percent.
+#: Called with a stage and its progress in percent.
 Tell = Callable[[str, float], None]
 
 
-class Graph(NamedTuple):
-    """A graph document and its features document, as JSON values."""
+class GeneratedGraph(NamedTuple):
+    """A graph document and its features document, as JSON objects."""
 
     document: dict[str, Any]
     features: dict[str, Any]
@@ -60,24 +60,24 @@ class Graph(NamedTuple):
 
 @one_thread()
 def make_graph(
-    sources: list[Source],
+    sources: list[TextSource],
     *,
     generated_at: datetime,
     min_clusters: int | None = None,
     max_clusters: int | None = None,
     language: str | None = None,
     tell: Tell = lambda _stage, _percent: None,
-) -> Graph:
-    """Make a graph of all of a user's sources.
+) -> GeneratedGraph:
+    """The graph of all of a user's sources.
 
     Parameters:
-      sources: their original IDs differ.
-      generated_at: what the documents say of when.
+      sources: with distinct original IDs.
+      generated_at: the time in the documents.
       min_clusters, max_clusters: bounds; there are never more clusters than sources.
-      language: the graph's, as its user says; otherwise that of most sources.
-      tell: is told of each stage.
+      language: the language in the graph's metadata; by default, that of most sources.
+      tell: called with each stage.
 
-    Raises UnreadableInput when the sources have no words.
+    Raises UnreadableInput if the sources have no words.
     """
     tell("Extracting keywords", 20)
     vectors = vectors_of([source.text for source in sources])
@@ -87,7 +87,7 @@ def make_graph(
     clusters = cluster(embeddings, min_clusters=min_clusters, max_clusters=max_clusters)
     tell("Connecting nodes", 80)
     edges = connect(embeddings, clusters)
-    names = {number: themes for number, members in _members(clusters).items() if (themes := _themes(vectors, members))}
+    names = {number: vectors.themes(members, count=THEMES) for number, members in _members(clusters).items()}
     nodes = [
         _node(number, source, vectors, clusters, names, confidence)
         for (number, source), confidence in zip(enumerate(sources), _confidences(embeddings, clusters), strict=True)
@@ -105,7 +105,7 @@ def make_graph(
             "language": language or _usual_language(nodes),
             "model": MODEL,
             "clusters": {
-                _cluster_id(number): _cluster(members, names.get(number, []), embeddings, nodes)
+                _cluster_id(number): _cluster(members, names[number], embeddings, nodes)
                 for number, members in _members(clusters).items()
             },
         },
@@ -121,13 +121,13 @@ def make_graph(
             "padding": "the columns beyond columns_used are zero",
         },
     }
-    return Graph(document, features)
+    return GeneratedGraph(document, features)
 
 
 def cluster(embeddings: Floats, *, min_clusters: int | None = None, max_clusters: int | None = None) -> list[int]:
-    """The cluster of each row, numbered from 0: the largest first, of equals the one with the first row.
+    """The cluster of each row, numbered from 0 by size, the largest first.
 
-    How many there are, k-means and the silhouette decide: the fewest that are nearly as good as the best.
+    The number of clusters is the smallest one whose silhouette is nearly the best.
     """
     rows = len(np.unique(embeddings, axis=0))
     most = min(max_clusters or max(2, min(MOST_CLUSTERS, rows // SMALLEST_CLUSTER)), rows)
@@ -144,7 +144,7 @@ def cluster(embeddings: Floats, *, min_clusters: int | None = None, max_clusters
 
 
 def group(embeddings: Floats, count: int) -> list[int]:
-    """The group of each row, of so many groups or as many as rows differ: k-means, always from the same start."""
+    """The k-means group of each row, with a fixed random state. There are at most as many groups as distinct rows."""
     count = min(count, len(np.unique(embeddings, axis=0)))
     if count < 2:
         return [0] * len(embeddings)
@@ -152,7 +152,7 @@ def group(embeddings: Floats, count: int) -> list[int]:
 
 
 def connect(embeddings: Floats, clusters: list[int]) -> list[dict[str, Any]]:
-    """An edge from each row to its nearest neighbours. Who are among each other's nearest are tied with confidence."""
+    """Edges from each row to its nearest neighbours. Confidence is high if both are among each other's nearest."""
     count = min(NEIGHBOURHOOD + 1, len(embeddings))
     distances, neighbours = NearestNeighbors(n_neighbors=count, metric="cosine").fit(embeddings).kneighbors(embeddings)
     found: Counter[tuple[int, int]] = Counter()
@@ -183,20 +183,19 @@ def connect(embeddings: Floats, clusters: list[int]) -> list[dict[str, Any]]:
 
 
 def key_sentences(text: str, weights: dict[str, float], *, count: int) -> list[str]:
-    """The sentences of a text that hold most of its keywords, in the text's order."""
+    """The sentences with the most keywords for their length, in the text's order."""
     found = list(dict.fromkeys(sentences(text)))
     scores = []
-    for place, sentence in enumerate(found):
+    for index, sentence in enumerate(found):
         terms = {word.surface.casefold() for word in words(sentence)}
-        # Long sentences hold more of everything.
-        scores.append((sum(weights.get(term, 0.0) for term in terms) / (3 + len(terms)), -place))
-    best = sorted(range(len(found)), key=lambda place: scores[place], reverse=True)[:count]
-    return [found[place] for place in sorted(best)]
+        scores.append((sum(weights.get(term, 0.0) for term in terms) / (3 + len(terms)), -index))
+    best = sorted(range(len(found)), key=lambda index: scores[index], reverse=True)[:count]
+    return [found[index] for index in sorted(best)]
 
 
 def _node(
     number: int,
-    source: Source,
+    source: TextSource,
     vectors: Vectors,
     clusters: list[int],
     names: dict[int, list[str]],
@@ -204,12 +203,12 @@ def _node(
 ) -> dict[str, Any]:
     keywords = vectors.keywords(number, count=KEYWORDS)
     weights = {term.casefold(): score for term, score in keywords}
-    told = " ".join(key_sentences("\n".join(source.sections) or source.title, weights, count=2))
+    best = " ".join(key_sentences("\n".join(source.sections) or source.title, weights, count=2))
     return {
         "id": number,
         "orig_id": source.orig_id,
         "cluster_id": _cluster_id(clusters[number]),
-        "cluster_name": _cluster_name(names.get(clusters[number], []), clusters[number]),
+        "cluster_name": _cluster_name(names[clusters[number]], clusters[number]),
         "cluster_confidence": confidence,
         "keywords": [{"term": term, "score": round(score, 4)} for term, score in keywords],
         "top_keywords": [term for term, _ in keywords[:3]],
@@ -220,13 +219,13 @@ def _node(
             "title": source.title,
             "language": language_of(source.text),
             "extension": source.extension,
-            "excerpt": excerpt(told, length=EXCERPT_LENGTH),
+            "excerpt": excerpt(best, length=EXCERPT_LENGTH),
             "questions": sum(section.rstrip().endswith(("?", "\uff1f")) for section in source.sections),
         },
     }
 
 
-def _conversation(node: dict[str, Any], source: Source) -> dict[str, Any]:
+def _conversation(node: dict[str, Any], source: TextSource) -> dict[str, Any]:
     return {
         "id": node["id"],
         "orig_id": node["orig_id"],
@@ -255,8 +254,8 @@ def _subclusters(
         if len(members) < DIVIDED_CLUSTER:
             continue
         labels = _in_order(group(embeddings[members], round(len(members) / SMALLEST_CLUSTER)))
-        for part, places in _members(labels).items():
-            node_ids = [members[place] for place in places]
+        for part, indexes in _members(labels).items():
+            node_ids = [members[index] for index in indexes]
             if len(node_ids) < 2:
                 continue
             within = set(node_ids)
@@ -275,22 +274,18 @@ def _subclusters(
             }
 
 
-def _themes(vectors: Vectors, members: list[int]) -> list[str]:
-    return vectors.themes(members, count=THEMES)
-
-
 def _members(labels: list[int]) -> dict[int, list[int]]:
     found: dict[int, list[int]] = {}
-    for place, label in enumerate(labels):
-        found.setdefault(label, []).append(place)
+    for index, label in enumerate(labels):
+        found.setdefault(label, []).append(index)
     return dict(sorted(found.items()))
 
 
 def _in_order(labels: list[int]) -> list[int]:
     members = _members(labels)
     order = sorted(members, key=lambda label: (-len(members[label]), members[label][0]))
-    places = {label: place for place, label in enumerate(order)}
-    return [places[label] for label in labels]
+    ranks = {label: rank for rank, label in enumerate(order)}
+    return [ranks[label] for label in labels]
 
 
 def _silhouette(embeddings: Floats, labels: list[int]) -> float:
@@ -306,19 +301,19 @@ def _centre(rows: Floats) -> Floats:
 
 
 def _representative(embeddings: Floats, members: list[int]) -> int:
-    """The member that is nearest to the centre of them all."""
+    """The member that is nearest to the centre of all members."""
     rows = embeddings[members]
     return members[int(np.argmax(np.round(rows @ _centre(rows), 9)))]
 
 
 def _cohesion(rows: Floats) -> float:
-    """How alike two of the rows are on average."""
+    """The mean similarity of two rows."""
     total = float(np.square(rows.sum(axis=0)).sum() - np.square(rows).sum())
     return max(0.0, min(1.0, total / (len(rows) * (len(rows) - 1))))
 
 
 def _confidences(embeddings: Floats, clusters: list[int]) -> list[float]:
-    """How much nearer each row is to its own cluster's centre than to the next one's: from 0.5 (as near) to 1."""
+    """How much closer each row is to its own cluster's centre than to the next one: from 0.5 (equally close) to 1."""
     centres = np.stack([_centre(embeddings[members]) for members in _members(clusters).values()])
     near = np.clip(embeddings @ centres.T, 0, 1)
     own = near[np.arange(len(clusters)), clusters]

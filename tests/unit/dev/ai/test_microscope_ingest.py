@@ -4,12 +4,12 @@ import msgspec
 import pytest
 
 from graphnode.contract.decoding import decode_block_graph, decode_chunks
-from graphnode.dev.ai.microscope import block_graph_of, chunks_of, parts_of
-from graphnode.dev.ai.reading import Source, UnreadableInput
+from graphnode.dev.ai.microscope_ingest import block_graph_of, chunks_of, parts_of
+from graphnode.dev.ai.text_sources import TextSource, UnreadableInput
 from tests.unit.dev.ai.conftest import MakeSource
 
 
-def test_each_source_of_the_corpus_can_be_taken_apart(sources: list[Source]) -> None:
+def test_each_source_of_the_corpus_can_be_ingested(sources: list[TextSource]) -> None:
     for source in sources:
         parts = parts_of(source)
 
@@ -28,7 +28,7 @@ def test_each_source_of_the_corpus_can_be_taken_apart(sources: list[Source]) -> 
         ).replace("\n", "")
 
 
-def test_blocks_are_named_by_their_headings_and_follow_one_another(sources: list[Source]) -> None:
+def test_blocks_are_named_by_their_headings_and_follow_one_another(sources: list[TextSource]) -> None:
     (sourdough,) = [source for source in sources if source.name == "sauerteig"]
 
     graph = block_graph_of(sourdough, parts_of(sourdough))
@@ -41,7 +41,7 @@ def test_blocks_are_named_by_their_headings_and_follow_one_another(sources: list
     assert any(edge["type"] == "PREREQUISITE_OF" for edge in graph["edges"])
 
 
-def test_a_conversation_has_its_turns_and_no_turn_twice(sources: list[Source]) -> None:
+def test_the_blocks_of_a_conversation_have_each_turn_once(sources: list[TextSource]) -> None:
     for source in sources:
         ranges = [block["turn_range"] for block in block_graph_of(source, parts_of(source))["blocks"]]
         if source.kind != "chat":
@@ -51,6 +51,6 @@ def test_a_conversation_has_its_turns_and_no_turn_twice(sources: list[Source]) -
         assert turns == list(range(len(source.sections)))
 
 
-def test_a_document_without_text_is_told(make_source: MakeSource) -> None:
+def test_a_document_without_text_is_an_error(make_source: MakeSource) -> None:
     with pytest.raises(UnreadableInput, match="no text below its title"):
         parts_of(make_source("a", "")._replace(sections=[]))

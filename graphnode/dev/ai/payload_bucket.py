@@ -1,4 +1,4 @@
-"""What the stand-in reads and writes in S3."""
+"""S3 objects that the stand-in reads and writes."""
 
 from __future__ import annotations
 
@@ -6,32 +6,27 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from graphnode.dev.ai.reading import UnreadableInput
+from graphnode.dev.ai.text_sources import UnreadableInput
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-#: Bytes of a request's input at most, all objects together.
+#: Most bytes in all inputs of a request together.
 LARGEST_INPUT_BYTES = 64 << 20
 
-#: AWS error codes that say an object, or the bucket that a request names, is not there for us.
+#: AWS error codes for an object or a bucket that does not exist or is not accessible.
 NOT_THERE = frozenset({"NoSuchKey", "NoSuchBucket", "AccessDenied", "404", "InvalidBucketName"})
 
 
-class Bucket:
-    """The payload bucket, and whichever other one a request's input is in. Thread-safe.
-
-    Parameters:
-      s3: the client.
-      name: the payload bucket.
-    """
+class PayloadBucket:
+    """The payload bucket, and other buckets that requests name for their input. Thread-safe."""
 
     def __init__(self, s3: S3Client, name: str) -> None:
         self._s3 = s3
         self.name = name
 
     def read(self, key: str, *, bucket: str | None = None) -> bytes:
-        """An object. Raises UnreadableInput when it is not there or too large."""
+        """An object's content. Raises UnreadableInput if the object is missing or too large."""
         where = bucket or self.name
         try:
             found = self._s3.get_object(Bucket=where, Key=key)
@@ -48,14 +43,14 @@ class Bucket:
             return body.read()
 
     def find(self, key: str) -> bytes | None:
-        """An object of the payload bucket, or None when there is none."""
+        """The content of an object in the payload bucket, or None if it is missing."""
         try:
             return self.read(key)
         except UnreadableInput:
             return None
 
     def keys(self, prefix: str, *, bucket: str | None = None) -> list[str]:
-        """The keys of all objects under a prefix, sorted. Raises UnreadableInput when there are none."""
+        """The keys of all non-empty objects under a prefix, sorted. Raises UnreadableInput if there are none."""
         where = bucket or self.name
         try:
             pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=where, Prefix=prefix)
@@ -69,7 +64,7 @@ class Bucket:
         return sorted(found)
 
     def inputs(self, keys: list[str], *, bucket: str | None = None) -> dict[str, bytes]:
-        """The objects of a request by key, those under a prefix that ends in `/` too. Raises UnreadableInput."""
+        """The content of a request's inputs by key. A key that ends with `/` is a prefix. Raises UnreadableInput."""
         named = [found for key in keys for found in (self.keys(key, bucket=bucket) if key.endswith("/") else [key])]
         inputs: dict[str, bytes] = {}
         for key in dict.fromkeys(named):
@@ -83,5 +78,5 @@ class Bucket:
         self._s3.put_object(Bucket=self.name, Key=key, Body=content, ContentType="application/json")
 
     def probe(self) -> None:
-        """Ask for the payload bucket. Raises botocore's errors while it is away."""
+        """Send a HEAD request for the payload bucket. Raises botocore's errors during an outage."""
         self._s3.head_bucket(Bucket=self.name)

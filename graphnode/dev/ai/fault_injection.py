@@ -1,0 +1,305 @@
+"""Fault injection: peculiarities of the real AI server that the contract allows, at a given rate.
+
+Only the seed, the task's ID and type, and the fault's name decide whether a task has a fault. So the same requests
+always have the same faults, in any order.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from graphnode.contract.task_ids import MicroscopeTask, parse_task_id
+from graphnode.errors import SettingsError
+
+Document = dict[str, Any]
+T = TypeVar("T")
+
+
+class Fault(NamedTuple):
+    """A fault that can be injected.
+
+    Parameters:
+      about: one line of help.
+      share: a factor on the rate, so that faults that fail a task are rarer.
+    """
+
+    about: str
+    share: float = 1.0
+
+
+#: All faults, by name.
+FAULTS: Mapping[str, Fault] = {
+    # Delivery of messages.
+    "duplicates": Fault("a message is sent two or three times"),
+    "reordering": Fault("progress messages are sent after the result"),
+    "delays": Fault("a message is delayed by some seconds"),
+    "late-documents": Fault("the message is sent before its document is in S3", 0.25),
+    "failures": Fault("the task is FAILED; half of these tasks are COMPLETED afterwards", 0.25),
+    "broken": Fault("a truncated message is sent beside the result; it becomes a dead letter", 0.25),
+    # Envelopes and payloads.
+    "snake-case": Fault("the payload's keys are in snake_case"),
+    "no-zone": Fault("the timestamp has no time zone"),
+    "no-time": Fault("the timestamp is missing, null or empty"),
+    "empty": Fault('missing fields are null or ""'),
+    "unknown-fields": Fault("envelope, payload and document have unknown fields"),
+    "workspace": Fault("the field for the workspace is workspaceId"),
+    "no-user": Fault("a microscope result has no userId"),
+    "no-group": Fault("a microscope result has no groupId"),
+    "wrong-field": Fault("the key of a microscope half is in the other half's field"),
+    "partial": Fault("a COMPLETED result has an error"),
+    # Documents.
+    "byte-order-mark": Fault("a document begins with a byte order mark"),
+    "epochs": Fault("create_time and update_time in seconds instead of timestamp, or a timestamp without time zone"),
+    "old-counts": Fault("num_messages instead of num_sections"),
+    "no-source-type": Fault("conversations have no source_type"),
+    "raw-types": Fault("files have their file type as source_type and in their ID"),
+    "text-numbers": Fault("numbers are strings"),
+    "edge-confidence": Fault("the confidence of an edge is a number"),
+    "bad-edges": Fault("a self-loop, a repeated edge and an edge to an unknown node"),
+    "wrong-totals": Fault("the totals of a summary are wrong"),
+    "no-features": Fault("the features file is missing in S3", 0.25),
+    "edge-ends": Fault("add-node edges name nodes by number, digits or prefixed ID"),
+    "bare-blocks": Fault("the block graph has no wrapper, and its blocks have id instead of block_id"),
+    "one-chunk": Fault("all chunks are one object"),
+}
+
+#: The longest delay of a message, and the delay of a late document, in seconds.
+LONGEST_DELAY_S = 3
+LATE_DOCUMENT_S = 1.0
+
+#: A file ID of the app, with its namespace if it is one of several inputs.
+_APP_FILE = re.compile(r"(?P<namespace>src\d+_)?(?P<id>uf-[A-Za-z0-9-]+)")
+
+#: The errors of injected failures.
+FAILURES = ("The model ran out of memory.", "The language model did not answer in time.", None, "")
+
+
+class FaultInjection:
+    """Selects the faults of each task.
+
+    Parameters:
+      rate: for each fault, the share of tasks that have it, from 0 to 1.
+      seed: another seed selects other tasks.
+      names: the faults to inject; by default, all.
+
+    Raises SettingsError for an unknown name.
+    """
+
+    def __init__(self, *, rate: float = 0.0, seed: int = 0, names: Iterable[str] = ()) -> None:
+        self.rate, self.seed, self.names = rate, seed, frozenset(names) or frozenset(FAULTS)
+        if unknown := sorted(self.names - FAULTS.keys()):
+            raise SettingsError(f"Unknown fault: {', '.join(unknown)}. The faults are {', '.join(FAULTS)}.")
+
+    def of(self, task_id: str, task_type: str) -> TaskFaults:
+        """The faults of one task."""
+        return TaskFaults(self, f"{self.seed}/{task_type}/{task_id}")
+
+
+class TaskFaults:
+    """The faults of one task. `key` seeds their selection."""
+
+    def __init__(self, injection: FaultInjection, key: str) -> None:
+        self._injection = injection
+        self._key = key
+        self._injected: set[str] = set()
+
+    def injects(self, fault: str, about: str = "") -> bool:
+        """Whether the task has this fault, or, with `about`, one of its messages."""
+        drawn = self._random(f"{fault}/{about}").random() < self._injection.rate * FAULTS[fault].share
+        if not drawn or fault not in self._injection.names:
+            return False
+        self._injected.add(fault)
+        return True
+
+    def choose(self, fault: str, choices: Iterable[T], about: str = "") -> T:
+        """The variant of a fault."""
+        return self._random(f"{fault}/{about}/way").choice(list(choices))
+
+    def injected(self) -> list[str]:
+        """The names of the faults injected so far."""
+        return [fault for fault in FAULTS if fault in self._injected]
+
+    def _random(self, about: str) -> random.Random:
+        return random.Random(f"{self._key}/{about}")  # noqa: S311
+
+
+def encoded(document: Any, faults: TaskFaults) -> bytes:
+    """The bytes of a document, with its faults."""
+    if faults.injects("unknown-fields") and isinstance(document, dict):
+        document = {**document, "_debug": {"host": "ai-3", "took_ms": 1234}}
+    mark = b"\xef\xbb\xbf" if faults.injects("byte-order-mark") else b""
+    return mark + msgspec.json.encode(document)
+
+
+def faulty_graph(document: Document, faults: TaskFaults) -> Document:
+    """A graph document with its faults."""
+    document = copy.deepcopy(document)
+    for node in document["nodes"]:
+        _faulty_node(node, faults)
+    edges = document["edges"]
+    if faults.injects("edge-confidence"):
+        for edge in edges:
+            if edge["confidence"] != "high":
+                edge["confidence"] = edge["weight"]
+    if faults.injects("bad-edges") and edges:
+        first = edges[0]
+        edges.append({**first, "target": first["source"]})
+        edges.append({**first, "source": first["target"], "target": first["source"]})
+        edges.append({**first, "target": max(node["id"] for node in document["nodes"]) + 1000})
+    return document
+
+
+def faulty_features(document: Document, faults: TaskFaults) -> Document:
+    """A features document with the same IDs as `faulty_graph` gives."""
+    document = copy.deepcopy(document)
+    for conversation in document["conversations"]:
+        if conversation["source_type"] == "file":
+            conversation["orig_id"] = _raw_id(conversation["orig_id"], "txt", faults)
+    return document
+
+
+def faulty_summary(document: Document, faults: TaskFaults) -> Document:
+    """A summary document with its faults."""
+    if not faults.injects("wrong-totals"):
+        return document
+    wrong = {name: value + 4 for name, value in document["overview"].items() if name.startswith("total_")}
+    return {**document, "overview": {**document["overview"], **wrong}}
+
+
+def faulty_batch(document: Document, faults: TaskFaults, *, user_id: str, ids: Mapping[str, int]) -> Document:
+    """An add-node batch with its faults.
+
+    Parameters:
+      ids: the known integer IDs of nodes, by original ID.
+    """
+    document = copy.deepcopy(document)
+    for result in document["results"]:
+        for edge in result["edges"]:
+            if faults.injects("edge-ends"):
+                number = ids.get(edge["target"])
+                ways: list[Any] = [f"{user_id}_{edge['target']}"]
+                ways += [number, str(number)] if number is not None else []
+                edge["target"] = faults.choose("edge-ends", ways, edge["target"])
+        for node in result["nodes"]:
+            if faults.injects("epochs") and node["timestamp"]:
+                node["timestamp"] = node["timestamp"].removesuffix("Z")
+            if faults.injects("empty"):
+                node |= {name: "" for name in ("timestamp", "createdAt", "updatedAt") if node[name] is None}
+            if faults.injects("text-numbers"):
+                node |= {name: str(node[name]) for name in ("numMessages", "numSections") if name in node}
+    if faults.injects("partial"):
+        failed = {"noteId": "unreadable", "nodes": [], "edges": [], "skipped": False, "error": "Not readable."}
+        document["results"].append(failed)
+    return document
+
+
+def faulty_chunks(chunks: list[Document], faults: TaskFaults) -> Any:
+    """A standardized document with its faults."""
+    if faults.injects("text-numbers"):
+        chunks = copy.deepcopy(chunks)
+        for edge in (edge for chunk in chunks for edge in chunk["edges"]):
+            edge["confidence"] = str(edge["confidence"])
+    if not faults.injects("one-chunk"):
+        return chunks
+    return {part: [item for chunk in chunks for item in chunk[part]] for part in ("nodes", "edges")}
+
+
+def faulty_block_graph(graph: Document, faults: TaskFaults) -> Document:
+    """A block graph document with its faults; without them, the graph is inside `block_graph`."""
+    if not faults.injects("bare-blocks"):
+        return {"block_graph": graph}
+    blocks = [
+        {"id" if name == "block_id" else name: value for name, value in block.items()} for block in graph["blocks"]
+    ]
+    return {**graph, "blocks": blocks}
+
+
+def faulty_envelope(
+    task_type: str, task_id: str, payload: Document, *, sent_at: datetime, faults: TaskFaults, about: str = ""
+) -> str:
+    """A message body with its faults.
+
+    Parameters:
+      payload: its fields in the contract's spelling; None: the field is missing.
+      sent_at: the producer's time.
+      about: names the message among those of the task.
+    """
+    given = {name: value for name, value in payload.items() if value is not None}
+    if task_type.startswith("MICROSCOPE"):
+        given = _faulty_microscope(given, parse_task_id(task_id), faults)
+    if faults.injects("partial", about) and given.get("status") == "COMPLETED":
+        given["error"] = "One of the sources could not be read."
+    if faults.injects("empty", about):
+        missing = [name for name, value in payload.items() if value is None]
+        given = {name: faults.choose("empty", (None, ""), name) for name in missing} | given
+    if faults.injects("unknown-fields", about):
+        given["modelVersion"] = "2026.5"
+    if faults.injects("snake-case", about):
+        given = {_snake_case(name): value for name, value in given.items()}
+    envelope: Document = {"taskType": task_type, "taskId": task_id, "timestamp": sent_at.isoformat(), "payload": given}
+    if faults.injects("unknown-fields", about):
+        envelope["traceId"] = "1-5f84c7a1"
+    if faults.injects("no-zone", about):
+        envelope["timestamp"] = sent_at.replace(tzinfo=None).isoformat()
+    if faults.injects("no-time", about) and faults.choose("no-time", (True, False), f"{about}/at all"):
+        envelope["timestamp"] = faults.choose("no-time", (None, "", ...), about)
+        if envelope["timestamp"] is ...:
+            del envelope["timestamp"]
+    return msgspec.json.encode(envelope).decode()
+
+
+def _faulty_microscope(payload: Document, task: MicroscopeTask, faults: TaskFaults) -> Document:
+    payload = dict(payload)
+    if faults.injects("wrong-field") and task.half:
+        other = {"standardized_s3_key": "block_graph_s3_key", "block_graph_s3_key": "standardized_s3_key"}
+        payload = {other.get(name, name): value for name, value in payload.items()}
+    if faults.injects("no-user") and task.user_id:
+        payload.pop("userId", None)
+    if faults.injects("no-group"):
+        payload.pop("groupId", None)
+    elif faults.injects("workspace") and "groupId" in payload:
+        payload["workspaceId"] = payload.pop("groupId")
+    return payload
+
+
+def _faulty_node(node: Document, faults: TaskFaults) -> None:
+    if node["source_type"] == "file":
+        extension = node["metadata"].get("extension") or "txt"
+        node["orig_id"] = _raw_id(node["orig_id"], extension, faults)
+        if faults.injects("raw-types"):
+            node["source_type"] = extension
+    if faults.injects("no-source-type") and node["source_type"] == "chat":
+        del node["source_type"]
+    if faults.injects("epochs") and node["timestamp"]:
+        if faults.choose("epochs", (True, False)):
+            moment = datetime.fromisoformat(node.pop("timestamp")).timestamp()
+            node |= {"create_time": moment, "update_time": moment}
+        else:
+            node["timestamp"] = node["timestamp"].removesuffix("Z")
+    if faults.injects("old-counts"):
+        node["num_messages"] = node.pop("num_sections")
+    if faults.injects("text-numbers"):
+        node |= {
+            name: str(node[name]) for name in ("cluster_confidence", "num_sections", "num_messages") if name in node
+        }
+    if faults.injects("empty") and node.get("timestamp", ...) is None:
+        node["timestamp"] = ""
+
+
+def _raw_id(orig_id: str, extension: str, faults: TaskFaults) -> str:
+    """The ID of a file of the app as `{type}_{fileId}_{display name}`; other IDs unchanged."""
+    found = _APP_FILE.fullmatch(orig_id)
+    if not found or not faults.injects("raw-types"):
+        return orig_id
+    return f"{found['namespace'] or ''}{extension}_{found['id']}_a file"
+
+
+def _snake_case(name: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
