@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, NamedTuple
 
-from tests.chaos import documents
+from tests.chaos.documents import ERRORS, MANY, Documents, written
 from tests.chaos.model.state import Document, Message, Workspace
 
 #: When the producer's clock starts. It shows the order of results to the worker, and the day does not matter.
@@ -91,6 +91,7 @@ class _Producer:
 
     def __init__(self, draw: Random, results: int) -> None:
         self.draw = draw
+        self.make = Documents(draw, MANY)
         self.results = results
         count = max(2, results // RESULTS_OF_A_USER)
         self.users = [draw.choice(USER_FORMS).format(number) for number in range(count)]
@@ -135,11 +136,11 @@ class _Producer:
         draft = _Draft(self, user_id)
         if self._fails(user_id, "GRAPH_GENERATION_RESULT", task_id):
             return
-        draft.add("resultS3Key", documents.graph(self.draw, at=self._now()))
+        draft.add("resultS3Key", self.make.graph(at=self._now()))
         if self.draw.random() < 0.5:
-            draft.add("featuresS3Key", documents.features(self.draw))
+            draft.add("featuresS3Key", self.make.features())
         if self.draw.random() < 0.5:
-            draft.add("summaryS3Key", documents.summary(self.draw, at=self._now()))
+            draft.add("summaryS3Key", self.make.summary(at=self._now()))
         if self.draw.random() < 0.1:
             draft.payload["featuresS3Key"] = draft.payload["summaryS3Key"] = f"never/came/{self._ulid()}.json"
         self._send("GRAPH_GENERATION_RESULT", task_id, draft.payload, user_id=user_id, of=draft.documents)
@@ -149,7 +150,7 @@ class _Producer:
         if self._fails(user_id, "GRAPH_SUMMARY_RESULT", task_id):
             return
         draft = _Draft(self, user_id)
-        draft.add("summaryS3Key", documents.summary(self.draw, at=self._now()))
+        draft.add("summaryS3Key", self.make.summary(at=self._now()))
         self._send("GRAPH_SUMMARY_RESULT", task_id, draft.payload, user_id=user_id, of=draft.documents)
 
     def _add_nodes(self, user_id: str) -> None:
@@ -157,7 +158,7 @@ class _Producer:
         if self._fails(user_id, "ADD_NODE_RESULT", task_id):
             return
         draft = _Draft(self, user_id)
-        draft.add("resultS3Key", documents.batch(self.draw, user_id, at=self._now()))
+        draft.add("resultS3Key", self.make.batch(user_id, at=self._now()))
         draft.payload["error"] = self.draw.choice((None, None, "1 of 3 failed"))
         self._send("ADD_NODE_RESULT", task_id, draft.payload, user_id=user_id, of=draft.documents, timeless=True)
 
@@ -176,21 +177,16 @@ class _Producer:
             if self.draw.random() < 0.3:
                 draft.payload["userId"] = self.draw.choice((None, ""))
             draft.payload |= source
-            draft.payload |= some_of_a_document(self.draw)
-            own, other = ("standardized_s3_key", "block_graph_s3_key")[:: -1 if half == "_block" else 1]
-            if half != "_block" and self.draw.random() < 0.7:
-                # A half's key may stand in the other's field.
-                draft.add(self.draw.choice((own, other) if half else (own,)), documents.chunks(self.draw))
-            if half != "_nonblock" and self.draw.random() < 0.7:
-                name = self.draw.choice((own, other)) if half else "block_graph_s3_key"
-                draft.add(name, documents.blocks(self.draw))
+            draft.payload |= self.make.microscope_fields()
+            for field, content in self.make.microscope(half):
+                draft.add(field, content)
             self._send(task_type, task_id, draft.payload, user_id=document.user_id, of=draft.documents, timeless=True)
 
     def _fails(self, user_id: str, task_type: str, task_id: str, **payload: Any) -> bool:
         """Say that the task failed, if it did; whether that is all that is said of it."""
         if self.draw.random() > 0.2:
             return False
-        error = self.draw.choice((None, "", "Out of memory", "Too long"))
+        error = self.draw.choice(ERRORS)
         failure = {"userId": user_id, "status": "FAILED", "error": error, **payload}
         self._send(task_type, task_id, failure, user_id=user_id, timeless=True)
         return self.draw.random() < 0.7
@@ -202,7 +198,7 @@ class _Producer:
         graph = {"userId": user_id, "status": "COMPLETED"}
         key = f"poison/{self._ulid()}.json"
         named = graph | {"resultS3Key": key}
-        at = documents.written(self.draw, self._now())
+        at = written(self.draw, self._now())
         kind = self.draw.randrange(8)
 
         def envelope(task_type: str, payload: Any, task_id: str = task_id) -> str:
@@ -224,7 +220,7 @@ class _Producer:
             body = envelope("GRAPH_GENERATION_RESULT", named)
             self._put(body, user_id, of={key: b'{"nodes": "none", "edges": 7}'}, reason="INVALID_DOCUMENT")
         elif kind == 6:
-            other = json.dumps(documents.batch(self.draw, "somebody-else", at=self._now())).encode()
+            other = json.dumps(self.make.batch("somebody-else", at=self._now())).encode()
             body = envelope("ADD_NODE_RESULT", named)
             self._put(body, user_id, of={key: other}, reason="WRONG_OWNER")
         else:
@@ -269,7 +265,7 @@ class _Producer:
           timeless: whether it may come without a timestamp: one of which nothing of what is stored depends on it.
         """
         draw, sent_at = self.draw, self._tick()
-        timestamp = documents.written(draw, sent_at)
+        timestamp = written(draw, sent_at)
         stamped = {} if timeless and draw.random() < 0.3 else {"timestamp": timestamp}
         message = Message(
             {"taskType": task_type, "taskId": task_id, **stamped, "payload": payload}, sent_at, dict(of or {})
@@ -352,16 +348,6 @@ class _Draft:
         key = f"{field}/{self._producer._ulid()}.json"
         self.payload[field] = key
         self.documents[key] = document
-
-
-def some_of_a_document(draw: Random) -> dict[str, Any]:
-    """What a microscope result says besides."""
-    return {
-        "error": draw.choice((None, "an image was unreadable")),
-        "chunks_count": draw.choice((None, draw.randint(0, 5))),
-        "schema_name": draw.choice((None, "science")),
-        "ingest_stats": draw.choice((None, {"pages": 3})),
-    }
 
 
 def snake_case(name: str) -> str:
