@@ -116,15 +116,12 @@ def _graph(
     KnownSources(bucket).save(
         request.user_id,
         [
-            PlacedSource(
-                orig_id=source.name,
-                kind=source.kind,
-                title=source.title,
-                sections=source.sections,
+            PlacedSource.of(
+                source,
                 cluster_id=node["cluster_id"],
                 cluster_name=node["cluster_name"],
                 task_id=received.task_id,
-                id=node["id"],
+                node_id=node["id"],
             )
             for source, node in zip(sources, graph.document["nodes"], strict=True)
         ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -38,6 +39,13 @@ class PlacedSource(msgspec.Struct, frozen=True):
     task_id: str
     id: int | None = None
 
+    @classmethod
+    def of(
+        cls, source: TextSource, *, cluster_id: str, cluster_name: str, task_id: str, node_id: int | None
+    ) -> PlacedSource:
+        """A source in this cluster."""
+        return cls(source.name, source.kind, source.title, source.sections, cluster_id, cluster_name, task_id, node_id)
+
     @property
     def text(self) -> str:
         """Title and sections, as in `TextSource.text`."""
@@ -70,23 +78,24 @@ def place(known: list[PlacedSource], sources: list[TextSource], *, user_id: str,
     new = [source for source in sources if source.name not in skipped]
     names = {source.name for source in new}
     others = [placed for placed in known if placed.orig_id not in names]
-    results: dict[str, dict[str, Any]] = {name: _result_of_skipped(before[name]) for name in skipped}
+    results = {name: _result(before[name].kind, name, skipped=True) for name in skipped}
     if new:
         vectors = vectors_of([*(placed.text for placed in others), *(source.text for source in new)])
         for number, source in enumerate(new, start=len(others)):
             cluster = _assign(vectors, others, number)
-            placed = PlacedSource(
-                orig_id=source.name,
-                kind=source.kind,
-                title=source.title,
-                sections=source.sections,
+            placed = PlacedSource.of(
+                source,
                 cluster_id=cluster["clusterId"],
                 cluster_name=cluster["name"],
                 task_id=task_id,
-                id=before[source.name].id if source.name in before else None,
+                node_id=before[source.name].id if source.name in before else None,
             )
             results[source.name] = _result(
-                source, placed, cluster, _edges(vectors, others, number, placed, user_id), user_id
+                source.kind,
+                source.name,
+                nodes=[_node(source, placed, user_id)],
+                edges=_edges(vectors, others, number, placed, user_id),
+                cluster=cluster,
             )
             others.append(placed)
     batch = {
@@ -104,9 +113,15 @@ def _assign(vectors: Vectors, others: list[PlacedSource], number: int) -> dict[s
         near.setdefault(other.cluster_id, []).append(similarity)
     scores = {cluster: float(np.mean(sorted(found, reverse=True)[:NEAREST])) for cluster, found in sorted(near.items())}
     best = max(scores, key=lambda cluster: round(scores[cluster], 9), default=None)
-    keywords = [term for term, _ in vectors.keywords(number, count=KEYWORDS)]
-    if best is not None and scores[best] >= BELONGS:
-        members = [place for place, other in enumerate(others) if other.cluster_id == best]
+    is_new = best is None or scores[best] < BELONGS
+    if best is None or is_new:
+        themes = [term for term, _ in vectors.keywords(number, count=KEYWORDS)][:THEMES]
+        words = ", ".join(themes[:NAME_WORDS])
+        name, reasoning = words or "New", f"{words}: no other source is near"
+        confidence = 1 - (scores[best] if best else 0.0)
+        best = _new_cluster_id(others)
+    else:
+        members = [index for index, other in enumerate(others) if other.cluster_id == best]
         name = others[members[0]].cluster_name
         themes = vectors.themes([*members, number], count=THEMES)
         theirs = {term for member in members for term in _terms(vectors, member)}
@@ -114,21 +129,8 @@ def _assign(vectors: Vectors, others: list[PlacedSource], number: int) -> dict[s
         second = max((score for cluster, score in scores.items() if cluster != best), default=0.0)
         confidence = scores[best] / ((scores[best] + second) or 1)
         reasoning = f"{name}: {', '.join(shared[:NAME_WORDS]) or 'alike in parts of words'}"
-        return _assigned(best, is_new=False, confidence=confidence, reasoning=reasoning, name=name, themes=themes)
-    name = ", ".join(keywords[:NAME_WORDS]) or "New"
-    cluster = _new_cluster_id(others)
-    highest = scores[best] if best is not None else 0.0
-    reasoning = f"{', '.join(keywords[:NAME_WORDS])}: no other source is near"
-    return _assigned(
-        cluster, is_new=True, confidence=1 - highest, reasoning=reasoning, name=name, themes=keywords[:THEMES]
-    )
-
-
-def _assigned(
-    cluster: str, *, is_new: bool, confidence: float, reasoning: str, name: str, themes: list[str]
-) -> dict[str, Any]:
     return {
-        "clusterId": cluster,
+        "clusterId": best,
         "isNewCluster": is_new,
         "confidence": round(confidence, 4),
         "reasoning": reasoning,
@@ -147,18 +149,18 @@ def _edges(
     vectors: Vectors, others: list[PlacedSource], number: int, placed: PlacedSource, user_id: str
 ) -> list[dict[str, Any]]:
     found = sorted(
-        ((round(similarity, 4), -place) for place, similarity in enumerate(_similarities(vectors, others, number))),
+        ((round(similarity, 4), -index) for index, similarity in enumerate(_similarities(vectors, others, number))),
         reverse=True,
     )
     return [
         {
             "source": f"{user_id}_{placed.orig_id}",
-            "target": others[-place].orig_id,
+            "target": others[-index].orig_id,
             "weight": min(1.0, similarity),
             "type": "hard" if similarity >= HARD else "insight",
-            "intraCluster": others[-place].cluster_id == placed.cluster_id,
+            "intraCluster": others[-index].cluster_id == placed.cluster_id,
         }
-        for similarity, place in found[:MOST_EDGES]
+        for similarity, index in found[:MOST_EDGES]
         if similarity >= LEAST_SIMILARITY
     ]
 
@@ -173,37 +175,33 @@ def _terms(vectors: Vectors, row: int) -> list[str]:
     return [term for term, _ in vectors.keywords(row, count=len(vectors.terms))]
 
 
-def _result(
-    source: TextSource, placed: PlacedSource, cluster: dict[str, Any], edges: list[dict[str, Any]], user_id: str
-) -> dict[str, Any]:
-    count = "numMessages" if source.kind == "chat" else "numSections"
+def _node(source: TextSource, placed: PlacedSource, user_id: str) -> dict[str, Any]:
     return {
-        NAMES[source.kind]: source.name,
-        "nodes": [
-            {
-                "id": f"{user_id}_{source.orig_id}",
-                "origId": source.orig_id,
-                "clusterId": placed.cluster_id,
-                "clusterName": placed.cluster_name,
-                count: len(source.sections),
-                "timestamp": utc_text(source.updated or source.created),
-                "createdAt": utc_text(source.created),
-                "updatedAt": utc_text(source.updated),
-            }
-        ],
-        "edges": edges,
-        "assignedCluster": cluster,
-        "skipped": False,
-        "error": None,
+        "id": f"{user_id}_{source.orig_id}",
+        "origId": source.orig_id,
+        "clusterId": placed.cluster_id,
+        "clusterName": placed.cluster_name,
+        "numMessages" if source.kind == "chat" else "numSections": len(source.sections),
+        "timestamp": utc_text(source.updated or source.created),
+        "createdAt": utc_text(source.created),
+        "updatedAt": utc_text(source.updated),
     }
 
 
-def _result_of_skipped(placed: PlacedSource) -> dict[str, Any]:
+def _result(
+    kind: SourceKind,
+    orig_id: str,
+    *,
+    nodes: Sequence[dict[str, Any]] = (),
+    edges: Sequence[dict[str, Any]] = (),
+    cluster: dict[str, Any] | None = None,
+    skipped: bool = False,
+) -> dict[str, Any]:
     return {
-        NAMES[placed.kind]: placed.orig_id,
-        "nodes": [],
-        "edges": [],
-        "assignedCluster": None,
-        "skipped": True,
+        NAMES[kind]: orig_id,
+        "nodes": list(nodes),
+        "edges": list(edges),
+        "assignedCluster": cluster,
+        "skipped": skipped,
         "error": None,
     }

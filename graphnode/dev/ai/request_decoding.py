@@ -79,9 +79,7 @@ def _payload(fields: Any, kind: type[AnyRequest]) -> AnyRequest:
         raise InvalidEnvelope("payload: expected an object")
     given = {}
     for field in msgspec.structs.fields(kind):
-        spellings = {field.encode_name, field.name, _camel_case(field.name)}
-        if field.name == "group_id":
-            spellings |= {"workspaceId", "workspace_id"}
+        spellings = {field.encode_name, *envelopes.spellings(field.name)}
         values = [fields[name] for name in sorted(spellings) if fields.get(name) not in (None, "")]
         if values:
             given[field.encode_name] = values[0]
@@ -93,8 +91,3 @@ def _payload(fields: Any, kind: type[AnyRequest]) -> AnyRequest:
     except InvalidRequest as error:
         raise InvalidEnvelope(f"payload: {error}") from None
     return payload
-
-
-def _camel_case(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(map(str.capitalize, rest))

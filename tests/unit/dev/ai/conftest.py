@@ -51,15 +51,12 @@ def known(sources: list[TextSource], graph: dict[str, Any]) -> list[PlacedSource
     from graphnode.dev.ai.placement import PlacedSource
 
     return [
-        PlacedSource(
-            orig_id=source.name,
-            kind=source.kind,
-            title=source.title,
-            sections=source.sections,
+        PlacedSource.of(
+            source,
             cluster_id=node["cluster_id"],
             cluster_name=node["cluster_name"],
             task_id="t-0",
-            id=node["id"],
+            node_id=node["id"],
         )
         for source, node in zip(sources, graph["nodes"], strict=True)
     ]
