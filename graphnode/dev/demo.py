@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import textwrap
 import time
 from collections import Counter
@@ -16,7 +15,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rich.cells import set_cell_size
 from rich.console import Console
 from rich.text import Text
 from ulid import ULID
@@ -31,6 +29,7 @@ from graphnode.contract.requests import (
 )
 from graphnode.dev import outcomes
 from graphnode.dev.aws import dead_letter_url, s3_client, sqs_client
+from graphnode.dev.checklist import LABEL_WIDTH, Checklist
 from graphnode.dev.samples import DOCUMENTS_USER, ResultKind, result_of
 from graphnode.dev.stack import running_stack
 from graphnode.dev.worker import StandIn, Worker
@@ -59,14 +58,8 @@ FAULTS = ("--odd", "1", "--side", "bad-edges", "--side", "wrong-totals")
 #: Edges that `bad-edges` adds to a graph: a self-loop, a repeated edge, an edge to an unknown node.
 BAD_EDGES = 3
 
-#: Columns of a line's label.
-LABEL_WIDTH = 19
-
 #: Characters that are shown of a message or a long text.
 SHOWN = 100
-
-#: The part of a ULID that is not shown, so that an ID fits on a line.
-ULID_BEGINNING = re.compile(r"(?<![0-9A-Z])[0-7][0-9A-HJKMNP-TV-Z]{19}(?=[0-9A-HJKMNP-TV-Z]{6}(?![0-9A-Z]))")
 
 #: Truncated messages, as from a producer that crashed.
 BROKEN_RESULT = '{"taskType": "GRAPH_GENERATION_RESULT", "taskId": "task_graph_demo-user_01K'
@@ -78,52 +71,6 @@ TOTALS = {".json": "total_conversations", ".md": "total_notes", ".txt": "total_f
 #: The type of the result that ends each task.
 GRAPH, SUMMARY, ADD_NODE = "GRAPH_GENERATION_RESULT", "GRAPH_SUMMARY_RESULT", "ADD_NODE_RESULT"
 MICROSCOPE = "MICROSCOPE_INGEST_RESULT"
-
-
-class Checklist:
-    """Prints what the demo does and finds, and counts passed and failed checks."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.passed = 0
-        self.failed = 0
-
-    def heading(self, text: str, *, style: str = "bold") -> None:
-        """Start a section."""
-        self.console.print()
-        self.console.print(Text(text, style=style))
-
-    def note(self, label: str, text: str) -> None:
-        """Print something that was done."""
-        self._line("→", "cyan", label, text)
-
-    def check(self, label: str, found: object, *, expected: object, shown: str | None = None) -> None:
-        """Print something that was found, with ✓ if it equals `expected`, otherwise with ✗.
-
-        Parameters:
-          shown: the text to print if it is right; by default, the value.
-        """
-        if found == expected:
-            self.passed += 1
-            self._line("✓", "green", label, shown or str(found))
-        else:
-            self.failed += 1
-            self._line("✗", "bold red", label, f"{found} (expected {expected})")
-
-    def verdict(self) -> None:
-        """Print the last line."""
-        if self.failed:
-            self.heading(f"{self.failed} of {self.passed + self.failed} checks failed.", style="bold red")
-        else:
-            self.heading(f"All {self.passed} checks passed.", style="bold green")
-
-    def _line(self, mark: str, style: str, label: str, text: str) -> None:
-        start = Text.assemble("  ", (mark, style), " ", set_cell_size(label, LABEL_WIDTH), " ")
-        text = ULID_BEGINNING.sub("…", text)
-        lines = Text(text).wrap(self.console, self.console.width - start.cell_len, overflow="fold")
-        for number, line in enumerate(lines):
-            line.rstrip()
-            self.console.print((Text(" " * start.cell_len) if number else start) + line)
 
 
 class StepFailed(Exception):

@@ -147,12 +147,12 @@ def test_inputs_are_read_from_any_bucket_and_a_missing_one_is_an_error(
         "many/b.md": b"many/b.md",
     }
     assert bucket.find("ai/known/nobody.json") is None
-    for keys, where, told in (
+    for keys, where, reason in (
         (["gone.md"], None, "There is no object s3://.*/gone.md"),
         (["gone/"], None, "There are no objects under s3://.*/gone/"),
         (["one.md"], "no-such-bucket", "There is no object s3://no-such-bucket/one.md"),
         (["many/"], "no-such-bucket", "There are no objects under s3://no-such-bucket/many/"),
         (["one.md", "many/"], None, "The input has over 20 bytes in 3 objects"),
     ):
-        with pytest.raises(UnreadableInput, match=told):
+        with pytest.raises(UnreadableInput, match=reason):
             bucket.inputs(keys, bucket=where)

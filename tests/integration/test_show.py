@@ -170,7 +170,7 @@ def test_a_user_with_only_notifications_is_shown(show: Show) -> None:
 
 
 @pytest.mark.parametrize(
-    ("user", "option", "told"),
+    ("user", "option", "reason"),
     [
         ("nobody", None, "Nothing is stored for user 'nobody'"),
         ("nobody", "--svg", "User 'nobody' has no graph"),
@@ -178,7 +178,7 @@ def test_a_user_with_only_notifications_is_shown(show: Show) -> None:
     ],
 )
 def test_a_user_without_a_graph_is_an_error(
-    show: Show, tmp_path: Path, user: str, option: str | None, told: str
+    show: Show, tmp_path: Path, user: str, option: str | None, reason: str
 ) -> None:
     with connection():
         graphs.generation_failed("empty")
@@ -187,7 +187,7 @@ def test_a_user_without_a_graph_is_an_error(
     result = show(user, *([option, str(file)] if option else []))
 
     assert isinstance(result.exception, NothingStored)
-    assert str(result.exception).startswith(told)
+    assert str(result.exception).startswith(reason)
     assert not file.exists()
 
 

@@ -81,13 +81,13 @@ def counts(picture: Picture) -> str:
 
 def legend(picture: Picture) -> str:
     """How to read the picture, in one line."""
-    parts = ["Near one another: alike."]
+    parts = ["Close nodes are similar."]
     if picture.links:
-        parts.append("Larger: more edges.")
+        parts.append("Larger nodes have more edges.")
     if any(picture.nodes[link.source].island != picture.nodes[link.target].island for link in picture.links):
-        parts.append("Grey curves: between clusters.")
+        parts.append("Grey curves connect clusters.")
     if len(picture.drawn) < len(picture.links):
-        parts.append(f"Drawn: the strongest {len(picture.drawn):,} edges.")
+        parts.append(f"Only the strongest {len(picture.drawn):,} edges are drawn.")
     return " ".join(parts)
 
 

@@ -55,9 +55,9 @@ def test_each_node_has_keywords_and_sentences_of_its_source(sources: list[TextSo
     for source, node in zip(sources, graph["nodes"], strict=True):
         assert node["keywords"]
         assert all(keyword["term"].casefold() in source.text.casefold() for keyword in node["keywords"])
-        told = sentences(node["metadata"]["excerpt"].removesuffix(" …"))
-        assert told
-        assert all(sentence in source.text for sentence in told)
+        quoted = sentences(node["metadata"]["excerpt"].removesuffix(" …"))
+        assert quoted
+        assert all(sentence in source.text for sentence in quoted)
     assert {node["metadata"]["language"] for node in graph["nodes"]} == {"en", "de", "ko"}
 
 
@@ -120,11 +120,11 @@ def test_sources_without_words_are_an_error(make_source: MakeSource) -> None:
 
 
 def test_progress_rises_stage_by_stage(sources: list[TextSource]) -> None:
-    told: list[tuple[str, float]] = []
+    stages: list[tuple[str, float]] = []
 
-    make_graph(sources, generated_at=NOW, tell=lambda stage, percent: told.append((stage, percent)))
+    make_graph(sources, generated_at=NOW, tell=lambda stage, percent: stages.append((stage, percent)))
 
-    percents = [percent for _, percent in told]
+    percents = [percent for _, percent in stages]
     assert percents == sorted(set(percents))
     assert 0 < percents[0] <= percents[-1] < 100
 

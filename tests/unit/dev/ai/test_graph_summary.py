@@ -38,9 +38,9 @@ def test_a_summary_quotes_the_sources(rows: GraphRows, sources: list[TextSource]
 
     texts = "\n".join(source.text for source in sources)
     for cluster in summary["clusters"]:
-        _, *said = sentences(cluster["insight_text"].removesuffix(" …"))
-        assert said
-        assert all(sentence in texts for sentence in said)
+        _, *quoted = sentences(cluster["insight_text"].removesuffix(" …"))
+        assert quoted
+        assert all(sentence in texts for sentence in quoted)
         assert all(keyword.casefold() in texts.casefold() for keyword in cluster["top_keywords"])
     assert {name for cluster in summary["clusters"] for name in cluster["notable_conversations"]} <= {
         source.name for source in sources

@@ -66,7 +66,7 @@ def test_a_request_without_a_time_has_the_time_of_sqs(timestamp: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "error", "told"),
+    ("text", "error", "reason"),
     [
         ('{"taskType": "ADD_NODE', InvalidEnvelope, "not JSON"),
         ("[]", InvalidEnvelope, "not a JSON object"),
@@ -87,8 +87,8 @@ def test_a_request_without_a_time_has_the_time_of_sqs(timestamp: Any) -> None:
         ),
     ],
 )
-def test_an_invalid_request_is_a_permanent_error(text: str, error: type[GraphNodeError], told: str) -> None:
-    with pytest.raises(error, match=told):
+def test_an_invalid_request_is_a_permanent_error(text: str, error: type[GraphNodeError], reason: str) -> None:
+    with pytest.raises(error, match=reason):
         read(text, sent_at=SENT)
 
 

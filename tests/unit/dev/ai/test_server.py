@@ -300,7 +300,7 @@ def test_each_fault_alone_changes_something_and_is_accepted(
 
 
 @pytest.mark.parametrize(
-    ("payload", "told"),
+    ("payload", "reason"),
     [
         (GraphGenerationRequest(user_id=USER, s3_key="gone/"), "There are no objects under s3://payloads/gone/."),
         (AddNodeRequest(user_id=USER, s3_key="gone.md"), "There is no object s3://payloads/gone.md."),
@@ -313,12 +313,12 @@ def test_each_fault_alone_changes_something_and_is_accepted(
     ids=lambda value: getattr(value, "request_type", ""),
 )
 def test_an_invalid_request_has_a_failed_result_with_the_reason(
-    make_world: MakeWorld, payload: AnyRequest, told: str
+    make_world: MakeWorld, payload: AnyRequest, reason: str
 ) -> None:
     *_, result = make_world().ask("task_1", payload)
 
     assert result.payload.status == "FAILED"
-    assert told in result.payload.error
+    assert reason in result.payload.error
 
 
 def test_an_unreadable_input_is_named_in_a_completed_result(make_world: MakeWorld) -> None:

@@ -137,7 +137,7 @@ def test_the_latest_version_of_a_conversation_counts(first: Any, second: Any, ke
 
 
 @pytest.mark.parametrize(
-    ("key", "content", "told"),
+    ("key", "content", "reason"),
     [
         ("in/a.pdf", b"%PDF-1.7\n\xd0\xd4\xc5", "a.pdf is not text: byte 9 is not utf-8"),
         ("in/a.bin", b"a\0b", "a.bin is not text: it has NUL characters"),
@@ -149,8 +149,8 @@ def test_the_latest_version_of_a_conversation_counts(first: Any, second: Any, ke
         ("in/a.json", b"7", "a.json has no conversation"),
     ],
 )
-def test_an_unreadable_input_is_an_error_with_the_reason(key: str, content: bytes, told: str) -> None:
-    with pytest.raises(UnreadableInput, match=told):
+def test_an_unreadable_input_is_an_error_with_the_reason(key: str, content: bytes, reason: str) -> None:
+    with pytest.raises(UnreadableInput, match=reason):
         read_inputs({key: content})
 
 

@@ -224,11 +224,11 @@ def of(graph: StoredGraph, notifications: list[StoredNotification] | None = None
 
 
 def test_the_overview_shows_status_counts_clusters_and_notifications(graph: StoredGraph) -> None:
-    told = StoredNotification(
+    notification = StoredNotification(
         datetime(2026, 5, 24, 12, 30, tzinfo=UTC), "GRAPH_GENERATION_COMPLETED", "SENT", {"nodeCount": 40}
     )
 
-    lines = printed(of(graph, [told]))
+    lines = printed(of(graph, [notification]))
 
     assert max(map(len, lines)) <= 80
     assert lines[0] == "ada  CREATED · updated 2026-05-24 12:00 UTC"
