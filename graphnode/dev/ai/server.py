@@ -121,7 +121,7 @@ class Results:
             self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=body, DelaySeconds=delay_s)
 
     def _send_held(self) -> None:
-        for body, about in self._parked:
+        for body, about in self._held:
             self._send(body, about)
 
 
