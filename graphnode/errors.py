@@ -1,11 +1,11 @@
-"""What can go wrong with a message, and what happens next: the class says it.
+"""What can go wrong. An error's class says what happens next.
 
-A handler raises one of these, or lets a library's exception pass: `sorted_error` gives every exception its class, in
-this one place, so that nobody else has to know what a psycopg2 or botocore error means.
+A handler raises one of these, or lets a library's exception pass. `classify_error` gives every exception its class:
+only this module knows what a psycopg2 or botocore error means.
 
-An error has two texts. Its own may quote what is wrong: it goes where that thing is already, beside a dead letter and
-on a task's attempt. `log_text` is for logs and error reports, which are read by more people and kept elsewhere: it
-quotes nothing that came from outside but task and user IDs.
+An error has two texts. Its own text may quote what is wrong; it goes to the dead letter and to the task's attempt,
+which hold that data anyway. `log_text` is for logs and error reports, which more people read: of outside data it quotes
+only task and user IDs.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from dramatiq.middleware import Shutdown, TimeLimitExceeded
 from psycopg2 import errorcodes
 from psycopg2.extensions import Diagnostics
 
-#: AWS error codes that say who we are is not accepted: nothing about the message can mend it. AccessDenied is not
-#: among them: S3 also says it of a missing object to those who may not list the bucket.
+#: AWS error codes for refused credentials: no message can mend that. AccessDenied is not one of them: S3 also returns
+#: it for a missing object to those who may not list the bucket.
 CREDENTIAL_CODES = frozenset(
     {
         "ExpiredToken",
@@ -34,13 +34,13 @@ CREDENTIAL_CODES = frozenset(
 )
 
 #: SQLSTATE classes and codes of a database that is away, starting, stopping, full or read-only: class 08 (connection),
-#: 53 (resources), 57P0x (shutdown, crash, starting up), 25006 (a node that was demoted). https://www.postgresql.org/docs/current/errcodes-appendix.html
+#: 53 (resources), 57P0x (shutdown, crash, starting up), 25006 (a demoted node). https://www.postgresql.org/docs/current/errcodes-appendix.html
 DATABASE_AWAY = ("08", "53", "57P", "25006")
 
-#: SQLSTATE classes of what PostgreSQL will refuse at every attempt: 22 (a value), 54 (a limit of its own).
+#: SQLSTATE classes that PostgreSQL returns at every attempt: 22 (a value), 54 (one of its limits).
 REFUSALS = ("22", "54")
 
-#: What PostgreSQL's diagnostics name, in their order in a log line.
+#: The places that PostgreSQL's diagnostics name, in the order of a log line.
 PLACES = ("table", "column", "constraint")
 
 
@@ -48,11 +48,11 @@ class GraphNodeError(Exception):
     """Something went wrong.
 
     Parameters:
-      message: what, in full.
-      log: the same without what it quotes; left out when it quotes nothing.
+      message: the full text.
+      log: the text without its quotations; needed only if there are any.
     """
 
-    #: What a dead letter, a metric or a log line calls it.
+    #: Its name in dead letters, metrics and log lines.
     reason: ClassVar[str] = "UNEXPECTED"
 
     def __init__(self, message: str | None = None, *, log: str | None = None) -> None:
@@ -61,7 +61,7 @@ class GraphNodeError(Exception):
 
 
 class SettingsError(GraphNodeError):
-    """The environment does not describe a deployment this program can start in."""
+    """The environment does not describe a deployment that this program can start in."""
 
     reason = "SETTINGS"
 
@@ -79,13 +79,13 @@ class DeclarationError(GraphNodeError):
 
 
 class NothingStored(GraphNodeError):
-    """Nothing is stored of the user who was asked for."""
+    """Nothing is stored about this user."""
 
     reason = "NOTHING_STORED"
 
 
 class NoSuchLetter(GraphNodeError):
-    """No dead letter has the ID that was asked for."""
+    """No dead letter has this ID."""
 
     reason = "NO_SUCH_LETTER"
 
@@ -97,13 +97,13 @@ class InvalidLetterFile(GraphNodeError):
 
 
 class NotSent(GraphNodeError):
-    """SQS did not take a message."""
+    """SQS did not accept a message."""
 
     reason = "NOT_SENT"
 
 
 class PermanentError(GraphNodeError):
-    """It will fail the same way each time: to the dead-letter queue at once."""
+    """It fails the same way each time: the message becomes a dead letter at once."""
 
     reason = "PERMANENT"
 
@@ -121,7 +121,7 @@ class UnknownTaskType(PermanentError):
 
 
 class MisplacedRequest(PermanentError):
-    """A request for the AI server lies on the result queue."""
+    """A request for the AI server is on the result queue."""
 
     reason = "REQUEST_ON_RESULT_QUEUE"
 
@@ -133,7 +133,7 @@ class InvalidMessage(PermanentError):
 
 
 class InvalidDocument(PermanentError):
-    """A document in S3 is not what the contract says."""
+    """A document in S3 breaks the contract."""
 
     reason = "INVALID_DOCUMENT"
 
@@ -145,19 +145,19 @@ class DocumentTooLarge(PermanentError):
 
 
 class WrongOwner(PermanentError):
-    """The result or request names a user whom the task, document or workspace does not belong to."""
+    """The result or request names another user than the task, document or workspace belongs to."""
 
     reason = "WRONG_OWNER"
 
 
 class ForbiddenKey(PermanentError):
-    """The result names what is no key, or a key that its user's results may not have."""
+    """The result names an invalid key, or a key that its user's results may not name."""
 
     reason = "FORBIDDEN_KEY"
 
 
 class RefusedByDatabase(PermanentError):
-    """PostgreSQL refuses a value, and would refuse it again."""
+    """PostgreSQL refuses a value, and will refuse it again."""
 
     reason = "REFUSED_BY_DATABASE"
 
@@ -169,7 +169,7 @@ class RequestError(GraphNodeError):
 
 
 class InvalidRequest(RequestError):
-    """The request is not what the contract says."""
+    """The request breaks the contract."""
 
     reason = "INVALID_REQUEST"
 
@@ -181,7 +181,7 @@ class AlreadyRunning(RequestError):
 
 
 class TaskHasFailed(RequestError):
-    """The task has failed already: another try is another task."""
+    """The task has failed already. Another try needs another task."""
 
     reason = "TASK_HAS_FAILED"
 
@@ -193,7 +193,7 @@ class NotPublished(RequestError):
 
 
 class TransientError(GraphNodeError):
-    """It may work the next time: again, after a back-off, up to the attempts a message has."""
+    """It may work next time: the message is tried again after a back-off, up to its attempts."""
 
     reason = "TRANSIENT"
 
@@ -205,7 +205,7 @@ class ObjectNotFound(TransientError):
 
 
 class ObjectChanged(TransientError):
-    """The object was overwritten while it was read: what has been read is of two objects."""
+    """The object was overwritten while it was read."""
 
     reason = "OBJECT_CHANGED"
 
@@ -229,19 +229,19 @@ class TimeLimit(TransientError):
 
 
 class Unexpected(TransientError):
-    """An error that nobody foresaw: most likely a fault in this program."""
+    """An unexpected error: most likely a fault in this program."""
 
     reason = "UNEXPECTED"
 
 
 class Interrupted(TransientError):
-    """The worker is stopping and took the message back from its actor: no fault of the message."""
+    """The worker is stopping and interrupted the actor: no fault of the message."""
 
     reason = "INTERRUPTED"
 
 
 class Postponed(GraphNodeError):
-    """There is no room in this process yet for the message's big documents: it waits for its turn.
+    """This process has no memory yet for the message's big documents: the message waits for its turn.
 
     Parameters:
       until: says whether its turn has come.
@@ -255,10 +255,10 @@ class Postponed(GraphNodeError):
 
 
 class OutageError(GraphNodeError):
-    """A service that every message needs is away: stop taking messages until it is back."""
+    """A service that every message needs is away: receive no messages until it is back."""
 
     reason = "OUTAGE"
-    #: The service that is away, as an operator knows it.
+    #: The service's name for an operator.
     service: ClassVar[str] = "a service"
 
 
@@ -279,8 +279,8 @@ class AwsOutage(OutageError):
 def sorted_error(error: BaseException) -> GraphNodeError:
     """Give any exception its class: permanent, transient or outage.
 
-    Our own exceptions come back as they are. Libraries wrap one another (peewee around psycopg2), so the chain of
-    causes is searched for the first exception that tells something.
+    Our own exceptions stay as they are. Libraries wrap one another (peewee wraps psycopg2), so the first known exception
+    in the chain of causes decides.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -309,7 +309,7 @@ def _known(error: BaseException) -> GraphNodeError | None:
         case aws.NoCredentialsError() | aws.PartialCredentialsError() | aws.CredentialRetrievalError():
             return AwsOutage(f"No AWS credentials: {error}", log=f"No AWS credentials ({type(error).__name__})")
         case aws.EndpointConnectionError() | aws.ConnectTimeoutError() | aws.ConnectionError():
-            # Their texts hold the URL, and with it the object's key.
+            # Their texts contain the URL, and with it the object's key.
             return AwsOutage(f"AWS cannot be reached: {error}", log=f"AWS cannot be reached ({type(error).__name__})")
         case aws.HTTPClientError() | aws.BotoCoreError():
             return ServiceBusy(f"{type(error).__name__}: {error}", log=type(error).__name__)
@@ -325,7 +325,7 @@ def _database_error(error: psycopg2.Error) -> GraphNodeError:
             found: type[GraphNodeError] = RefusedByDatabase
             said = f"PostgreSQL refuses a value ({name})"
         elif code.startswith(DATABASE_AWAY):
-            # The server speaks of itself; what psycopg2 adds to it, may be of a row.
+            # The primary message is about the server. What psycopg2 adds may quote a row.
             return DatabaseOutage(
                 f"PostgreSQL is away ({name}): {text}",
                 log=f"PostgreSQL is away ({name}): {error.diag.message_primary}",
@@ -334,19 +334,19 @@ def _database_error(error: psycopg2.Error) -> GraphNodeError:
             found, said = DatabaseConflict, f"PostgreSQL ended the transaction ({name})"
         return found(f"{said}: {text}", log=f"{said}{_place(error.diag)}")
     if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
-        # No SQLSTATE: libpq speaks, not the server. The connection could not be made or was cut.
+        # Without SQLSTATE it is libpq's error: the connection could not be made, or was cut.
         return DatabaseOutage(f"PostgreSQL cannot be reached: {text}")
     return Unexpected(f"{type(error).__name__}: {text}", log=type(error).__name__)
 
 
 def _place(diagnostics: Diagnostics) -> str:
-    """Where in the schema PostgreSQL found the fault, as far as it says."""
+    """The place in the schema that PostgreSQL names."""
     names = [diagnostics.table_name, diagnostics.column_name, diagnostics.constraint_name]
     return "".join(f", {kind} {name}" for kind, name in zip(PLACES, names, strict=True) if name)
 
 
 def _client_error(error: aws.ClientError) -> GraphNodeError:
-    # The service's own words may name an object: they are not for logs.
+    # The service's own text may name an object, so it is not for logs.
     code = error.response.get("Error", {}).get("Code", "")
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code in CREDENTIAL_CODES:
@@ -362,10 +362,10 @@ def _client_error(error: aws.ClientError) -> GraphNodeError:
 
 
 def log_text(error: BaseException) -> str:
-    """What a log line says of any exception."""
+    """The text of any exception for a log line."""
     return sorted_error(error).log_text
 
 
 def one_line(error: BaseException) -> str:
-    """The error's text on one line, as dead letters show it."""
+    """The error's text on one line, for dead letters."""
     return re.sub(r"\s+", " ", str(error)).strip()

@@ -1,9 +1,8 @@
-"""The named steps of a message's way, and what is noted on it: the one place where the names stand.
+"""The named steps of a message's path, and the events that are counted on it. All names are here.
 
-The code says `with step("fetch"):` where it does the work, or `@is_step("graph")` above a function that is the step,
-and `note("received", 3, queue="results")` where something countable happens. Whoever wants to know subscribes: metrics
-time the steps, traces make spans of them. While nobody has subscribed, a step costs a call and nothing more. It knows
-nothing of those who subscribe.
+Code marks its work by `with step("fetch"):`, or a whole function by `@is_step("graph")`, and counts by
+`count_event("received", 3, queue="results")`. Metrics time the steps, and traces make spans of them: they subscribe
+here. Without subscribers a step costs one call.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Step = Literal[
-    "receive",  # the poll, its wait for messages included
+    "receive",  # a poll, including its wait for messages
     "envelope",  # a body becomes a message for an actor
     "fetch",  # a document is read from S3
-    "stream",  # a features document is read from S3 and decoded as it comes
+    "stream",  # a features document is read from S3 and decoded at the same time
     "decode",  # a document's bytes become its type
-    "connect",  # a thread gets a connection: the wait for one of the pool's included
-    "transaction",  # from the begin to the end of the commit
-    "lock",  # the transaction begins: the wait for the user's lock included
-    "store",  # the rows are read and written: all of these groups together
+    "connect",  # a thread gets a database connection, including its wait for one
+    "transaction",  # from BEGIN to the end of the commit
+    "lock",  # BEGIN, including the wait for the user's lock
+    "store",  # all rows are read and written
     "task",  # the task's row
     "graph",  # a graph's rows
     "embeddings",
@@ -37,19 +36,19 @@ Step = Literal[
     "copy",  # a COPY into one table
     "commit",
     "enqueue",  # a notification is put on its queue
-    "claim",  # a notification is taken to be pushed
-    "push",  # FCM is asked for all of a user's devices
-    "settle",  # how a push went is written into its notification
-    "failure",  # a failure, or that it is the last one, is written into the ledger
-    "acknowledge",  # a verdict joins those that wait to be told to SQS
+    "claim",  # a notification is claimed for its push
+    "push",  # the push to all of a user's devices is sent to FCM
+    "settle",  # the outcome of a push is written into its notification
+    "failure",  # a failure is written into the ledger
+    "acknowledge",  # a verdict joins those that wait to be sent to SQS
     "extend",  # the heartbeat extends visibilities
-    "give_back",  # messages go back to their queue, now or after a back-off
+    "give_back",  # messages return to their queue, now or after a back-off
     "dead_letter",  # a message is put on the dead-letter queue
     "delete",  # messages are deleted
 ]
 
-#: What can be noted, and the names of its labels. Labels have few values: never a user, a task or a message.
-NOTES: dict[str, tuple[str, ...]] = {
+#: The events that are counted, and their labels' names. Labels have few values: never a user, a task or a message.
+EVENTS: dict[str, tuple[str, ...]] = {
     "received": ("queue",),
     "poll_failed": ("queue",),
     "extended": (),
@@ -65,19 +64,19 @@ NOTES: dict[str, tuple[str, ...]] = {
 
 STEPS: tuple[Step, ...] = get_args(Step)
 
-#: Gives a context manager that is entered when a step begins, and left when it has ended, with its error if it failed.
+#: Returns a context manager for a step: entered at its beginning, left at its end, with its error if it failed.
 Around = Callable[[Step], AbstractContextManager[object]]
 
-#: Takes a note: its name, its amount, and its labels.
-Take = Callable[[str, float, dict[str, str]], None]
+#: Counts an event: its name, its amount, and its labels.
+Count = Callable[[str, float, dict[str, str]], None]
 
 _around: list[Around] = []
-_takers: list[Take] = []
+_counters: list[Count] = []
 _NOBODY: AbstractContextManager[None] = nullcontext()
 
 
 def step(name: Step) -> AbstractContextManager[object]:
-    """Around the code of a step: what the subscribers do before and after it."""
+    """A context manager around the code of a step, for its subscribers."""
     if not _around:
         return _NOBODY
     if len(_around) == 1:
@@ -86,7 +85,7 @@ def step(name: Step) -> AbstractContextManager[object]:
 
 
 def is_step(name: Step) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Each call of the function is a step."""
+    """A decorator: each call of the function is a step."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @wraps(function)
@@ -107,33 +106,33 @@ def _all(name: Step) -> Iterator[None]:
         yield
 
 
-def note(name: str, amount: float = 1, **labels: str) -> None:
-    """Say that something of NOTES has happened.
+def count_event(name: str, amount: float = 1, **labels: str) -> None:
+    """Count an event of EVENTS.
 
     Parameters:
-      amount: how often; of `outage_seconds`, how long; of `outage`, 1 at its begin and 0 at its end.
-      labels: a value for each of its labels.
+      amount: how often it happened; seconds for `outage_seconds`; 1 at the beginning of an `outage` and 0 at its end.
+      labels: a value for each of the event's labels.
     """
-    for take in _takers:
-        take(name, amount, labels)
+    for count in _counters:
+        count(name, amount, labels)
 
 
 @contextmanager
-def subscribed(*, around: Around | None = None, take: Take | None = None) -> Iterator[None]:
-    """Subscribe to steps, to notes, or to both, while the block runs."""
-    subscribe(around=around, take=take)
+def subscribed(*, around: Around | None = None, count: Count | None = None) -> Iterator[None]:
+    """Subscribe to steps, events or both during the block."""
+    subscribe(around=around, count=count)
     try:
         yield
     finally:
         if around:
             _around.remove(around)
-        if take:
-            _takers.remove(take)
+        if count:
+            _counters.remove(count)
 
 
-def subscribe(*, around: Around | None = None, take: Take | None = None) -> None:
-    """Subscribe to steps, to notes, or to both, for as long as the process lives."""
+def subscribe(*, around: Around | None = None, count: Count | None = None) -> None:
+    """Subscribe to steps, events or both for the life of the process."""
     if around:
         _around.append(around)
-    if take:
-        _takers.append(take)
+    if count:
+        _counters.append(count)

@@ -16,7 +16,7 @@ from graphnode.errors import log_text
 from graphnode.rules.notifications import fitted, push_data, push_text
 from graphnode.rules.pushes import NO_CREDENTIALS, NO_DEVICE, PushReport, Settled, given_up, settled, without_answer
 from graphnode.settings import settings
-from graphnode.steps import note, step
+from graphnode.steps import count_event, step
 from graphnode.storage import notifications
 from graphnode.storage.notifications import Notification
 from graphnode.worker.options import retry_policy
@@ -46,7 +46,7 @@ def deliver_notification(notification_id: NotificationId) -> None:
     outcome = give_up(notification) or push(notification)
     fields = {"type": notification.type, "status": outcome.status, "reason": without_answer(outcome.error)}
     if notifications.settle_push(notification, outcome):
-        note("push_settled", status=outcome.status)
+        count_event("push_settled", status=outcome.status)
         log.info("push settled", **fields, retry_in_s=outcome.retry_in_s)
     else:
         log.warning("push took longer than its claim: the row is another worker's", **fields)

@@ -26,7 +26,7 @@ from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import BATCH_ENTRIES, DeadLetterQueue, Options, SqsMetadata
 from graphnode.sqs.settlement import Settlement
 from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Nack, Park, Retry
-from graphnode.steps import note, step
+from graphnode.steps import count_event, step
 from graphnode.telemetry import error_reports
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ class SQSConsumer(dramatiq.Consumer):
                 MessageAttributeNames=self.options.message_attributes,
             )
             messages = answer.get("Messages", [])
-            note("received", len(messages), queue=self.queue_name)
+            count_event("received", len(messages), queue=self.queue_name)
         self._accept(messages)
         return messages
 
@@ -347,7 +347,7 @@ class SQSConsumer(dramatiq.Consumer):
             return DeadLetter(error.reason, str(error), metadata.receive_count)
         # A fault in a decoder must not stop the poller: it costs its own message a back-off.
         log.error("failed to decode, will be tried again", **fields, exc_info=error)
-        note("retried", reason=error.reason)
+        count_event("retried", reason=error.reason)
         return Retry(UNDECIDED_BACKOFF_S)
 
     def _letter(self, delivery: Delivery, dead: DeadLetter) -> dict[str, MessageAttributeValueTypeDef]:
@@ -384,7 +384,7 @@ class PollFailures:
         """Note a failed poll; the seconds to wait for the next one."""
         self._since = self._since if self._count else time.monotonic()
         self._count += 1
-        note("poll_failed", queue=self.queue_name)
+        count_event("poll_failed", queue=self.queue_name)
         if self._count == 1:
             log.warning("polling failed, trying again until it works", queue=self.queue_name, error=log_text(error))
         elif not self._alarmed and time.monotonic() - self._since > ALARM_S:

@@ -15,7 +15,7 @@ from graphnode.errors import log_text
 from graphnode.sqs.deliveries import Delivery, InFlight, State
 from graphnode.sqs.liveness import alive, ended
 from graphnode.sqs.queues import BATCH_ENTRIES
-from graphnode.steps import note, step
+from graphnode.steps import count_event, step
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -137,13 +137,13 @@ class Heartbeat(threading.Thread):
             with step("extend"):
                 answer = self.client.change_message_visibility_batch(QueueUrl=queue_url, Entries=entries)
         except (BotoCoreError, ClientError) as error:
-            note("extension_failed", len(entries))
+            count_event("extension_failed", len(entries))
             if not self._failing:
                 log.warning("visibility not extended, trying again", error=log_text(error), messages=len(entries))
             self._failing = True
             return
         self._failing = False
-        note("extended", len(answer.get("Successful", [])))
+        count_event("extended", len(answer.get("Successful", [])))
         for success in answer.get("Successful", []):
             waiting[success["Id"]].invisible_until = now + seconds[success["Id"]]
         for failure in answer.get("Failed", []):
@@ -151,7 +151,7 @@ class Heartbeat(threading.Thread):
             # SQS's own fault is tried again at the next beat. A sender fault says that the receipt handle is invalid.
             if failure["SenderFault"] and delivery in self.in_flight and delivery.state is not State.SETTLING:
                 delivery.lost = True
-                note("lost")
+                count_event("lost")
                 log.warning(
                     "message lost: its visibility ran out and it is someone else's now",
                     message_id=delivery.message_id,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import structlog
 
 from graphnode.errors import OutageError, log_text
-from graphnode.steps import note
+from graphnode.steps import count_event
 from graphnode.telemetry import error_reports
 
 #: Seconds between two probes: the first pause and the longest. Polls resume within the longest one after a recovery.
@@ -88,13 +88,13 @@ class Outages:
                 error_reports.report_outage(reported)
                 told = True
                 self.ongoing = Ongoing(service, since)
-                note("outage", 1, service=service)
+                count_event("outage", 1, service=service)
             paused = time.monotonic()
             self._pause()
-            note("outage_seconds", time.monotonic() - paused, service=service)
+            count_event("outage_seconds", time.monotonic() - paused, service=service)
         self._last_recovery = time.monotonic()
         if told:
-            note("outage", 0, service=service)
+            count_event("outage", 0, service=service)
             log.warning("outage over: taking messages", service=service, seconds=round(self._last_recovery - began, 1))
         self.ongoing = None
         self._open.set()

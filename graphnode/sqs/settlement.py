@@ -17,7 +17,7 @@ from graphnode.errors import log_text
 from graphnode.sqs.deliveries import Delivery, InFlight, State
 from graphnode.sqs.queues import BATCH_ENTRIES
 from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Nack, Retry, Verdict
-from graphnode.steps import note, step
+from graphnode.steps import count_event, step
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -204,7 +204,7 @@ class Settlement:
             )
             self.in_flight.remove(entry.delivery)
             return False
-        note("dead_letter", reason=entry.verdict.reason)
+        count_event("dead_letter", reason=entry.verdict.reason)
         return True
 
     def _delete(self, entries: Sequence[Unsettled]) -> None:
@@ -215,7 +215,7 @@ class Settlement:
             if failure is None:
                 self.in_flight.remove(entry.delivery)
                 continue
-            note("delete_failed")
+            count_event("delete_failed")
             # It is no longer extended, so that the tries end.
             self.in_flight.move(entry.delivery, State.SETTLING)
             now, tries = time.monotonic(), entry.tries + 1

@@ -18,7 +18,7 @@ from graphnode.errors import log_text
 from graphnode.settings import LogSettings
 from graphnode.telemetry.rate_limit import WINDOW_S, RateLimiter, Suppressed
 from graphnode.telemetry.stacks import stack_of
-from graphnode.text import TURNING, escaped
+from graphnode.text import BIDI_CONTROLS, escaped
 
 #: Dramatiq's worker logs each message and each failure, with arguments and stack, before there is a verdict. The
 #: verdict's own line says what an operator needs.
@@ -46,7 +46,7 @@ log = structlog.get_logger("graphnode.logs")
 OF_SEVERAL_LINES = frozenset({"event", "stack"})
 
 #: Characters that JSON allows and a terminal may obey: C1 controls, and those that change the direction of text.
-OBEYED = re.compile(f"[\\x7f-\\x9f{''.join(sorted(TURNING))}]")
+OBEYED = re.compile(f"[\\x7f-\\x9f{''.join(sorted(BIDI_CONTROLS))}]")
 
 
 class LineKind(NamedTuple):

@@ -26,7 +26,7 @@ from graphnode.sqs.deliveries import Delivery, State
 from graphnode.sqs.liveness import is_running
 from graphnode.sqs.queues import visible_messages
 from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Nack, Park, Retry
-from graphnode.steps import NOTES, STEPS, Step, subscribe
+from graphnode.steps import EVENTS, STEPS, Step, subscribe
 from graphnode.storage import notifications
 from graphnode.storage.notifications import OpenPushes
 
@@ -82,7 +82,7 @@ class Instruments:
         from prometheus_client import Counter, Gauge, Histogram
 
         self._counters: dict[str, Counted] = {
-            note: Counter(name, says, NOTES[note], registry=registry) for note, (name, says) in COUNTERS.items()
+            event: Counter(name, says, EVENTS[event], registry=registry) for event, (name, says) in COUNTERS.items()
         }
         # They start at 0: of a series that begins with its first dead letter, Prometheus sees no increase.
         for reason in reasons(GraphNodeError):
@@ -155,12 +155,12 @@ class Instruments:
         """Time a step."""
         return self._steps[step].time()
 
-    def take(self, note: str, amount: float, labels: dict[str, str]) -> None:
+    def count(self, event: str, amount: float, labels: dict[str, str]) -> None:
         """Count an event."""
-        if note == "outage":
+        if event == "outage":
             self._outage.labels(**labels).set(amount)
             return
-        counter = self._counters[note]
+        counter = self._counters[event]
         (counter.labels(**labels) if labels else counter).inc(amount)
 
     def handled(self, delivery: Delivery) -> None:
@@ -205,7 +205,7 @@ class Metrics(Prometheus):
         from prometheus_client import CollectorRegistry
 
         self.instruments = Instruments(CollectorRegistry())
-        subscribe(around=self.instruments.around, take=self.instruments.take)
+        subscribe(around=self.instruments.around, count=self.instruments.count)
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """Begin to count the messages in flight."""

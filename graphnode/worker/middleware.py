@@ -33,7 +33,7 @@ from graphnode.settings import settings
 from graphnode.sqs.consumer import SQSConsumer
 from graphnode.sqs.deliveries import Delivery, State
 from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Nack, Park, Retry
-from graphnode.steps import note
+from graphnode.steps import count_event
 from graphnode.telemetry import error_reports
 from graphnode.telemetry.logs import log_suppressed_lines
 from graphnode.telemetry.stacks import stack_of
@@ -301,7 +301,7 @@ class Verdicts(Middleware):
         fields = {"reason": error.reason, "error": error.log_text}
         match message.verdict:
             case Retry(after_s):
-                note("retried", reason=error.reason)
+                count_event("retried", reason=error.reason)
                 log.warning("failed, will be tried again", after_s=after_s, **fields, **_stack(error))
                 if isinstance(error, Unexpected):
                     self._report(message, error, attempt)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from graphnode import steps
-from graphnode.steps import NOTES, STEPS, Step, is_step, note, step, subscribed
+from graphnode.steps import EVENTS, STEPS, Step, count_event, is_step, step, subscribed
 
 PACKAGE = Path(steps.__file__).parent
 
@@ -68,9 +68,9 @@ def test_a_function_that_is_a_step_is_one_at_each_call_and_gives_what_it_gives()
 
 def test_notes_reach_those_who_subscribed_until_they_have_gone() -> None:
     taken: list[tuple[str, float, dict[str, str]]] = []
-    with subscribed(take=lambda *said: taken.append(said)):
-        note("received", 3, queue="results")
-    note("received", 4, queue="results")
+    with subscribed(count=lambda *said: taken.append(said)):
+        count_event("received", 3, queue="results")
+    count_event("received", 4, queue="results")
 
     assert taken == [("received", 3, {"queue": "results"})]
 
@@ -80,12 +80,12 @@ def test_each_named_step_is_taken_somewhere(name: str, sources: str) -> None:
     assert f'step("{name}")' in sources
 
 
-def test_notes_are_made_with_the_names_and_labels_that_are_declared() -> None:
+def test_events_are_counted_with_their_declared_names_and_labels() -> None:
     calls = [
         node
         for path in PACKAGE.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "note"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "count_event"
     ]
     made = [
         (call.args[0].value, tuple(keyword.arg for keyword in call.keywords))
@@ -93,5 +93,5 @@ def test_notes_are_made_with_the_names_and_labels_that_are_declared() -> None:
         if isinstance(call.args[0], ast.Constant)
     ]
 
-    assert {name for name, _ in made} == NOTES.keys()
-    assert all(labels == NOTES[str(name)] for name, labels in made)
+    assert {name for name, _ in made} == EVENTS.keys()
+    assert all(labels == EVENTS[str(name)] for name, labels in made)

@@ -117,9 +117,9 @@ class Killer(Middleware):
             if step != "receive" or self._here.brought:
                 self._pass(step, "after")
 
-    def take(self, note: str, amount: float, labels: dict[str, str]) -> None:
+    def count(self, event: str, amount: float, labels: dict[str, str]) -> None:
         """Note that a poll has brought something."""
-        if note == "received":
+        if event == "received":
             self._here.brought = amount > 0
 
     def _way(self) -> str:
@@ -169,7 +169,7 @@ def work(environment: dict[str, str], log: str, pipe: Connection[Any, Any]) -> N
     os.dup2(output.fileno(), sys.stderr.fileno())
     killer = Killer(pipe)
     broker.add_middleware(killer, before=type(broker.middleware[0]))
-    subscribe(around=killer.around, take=killer.take)
+    subscribe(around=killer.around, count=killer.count)
     threading.Thread(target=killer.hear, name="killer", daemon=True).start()
     arguments = dramatiq.cli.make_argument_parser().parse_args(["graphnode.actors", "--threads", str(THREADS)])
     dramatiq.cli.worker_process(arguments, 0, output, multiprocessing.Value(Canteen), killer)

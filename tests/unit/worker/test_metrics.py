@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from graphnode.rules.pushes import PushStatus
 from graphnode.sqs.deliveries import Delivery, State
 from graphnode.sqs.verdicts import Ack, DeadLetter, Retry, Verdict
-from graphnode.steps import NOTES, STEPS, note, step, subscribed
+from graphnode.steps import EVENTS, STEPS, count_event, step, subscribed
 from graphnode.storage.notifications import OpenPushes
 from graphnode.worker.metrics import OUTCOMES, Instruments, forget_ended_processes
 from tests.unit.conftest import MakeDelivery
@@ -29,7 +29,7 @@ def registry() -> CollectorRegistry:
 @pytest.fixture
 def instruments(registry: CollectorRegistry) -> Iterator[Instruments]:
     made = Instruments(registry)
-    with subscribed(around=made.around, take=made.take):
+    with subscribed(around=made.around, count=made.count):
         yield made
 
 
@@ -70,17 +70,17 @@ def test_a_step_is_timed_even_when_it_fails(instruments: Instruments, registry: 
 
 def test_each_note_has_a_metric(instruments: Instruments, registry: CollectorRegistry) -> None:
     before = generate_latest(registry)
-    for name, labels in NOTES.items():
-        note(name, 3, **dict.fromkeys(labels, "some"))
+    for name, labels in EVENTS.items():
+        count_event(name, 3, **dict.fromkeys(labels, "some"))
         after = generate_latest(registry)
         assert after != before
         before = after
 
 
 def test_an_outage_is_seen_while_it_lasts(instruments: Instruments, registry: CollectorRegistry) -> None:
-    note("outage", 1, service="PostgreSQL")
+    count_event("outage", 1, service="PostgreSQL")
     assert registry.get_sample_value("graphnode_outage_active", {"service": "PostgreSQL"}) == 1
-    note("outage", 0, service="PostgreSQL")
+    count_event("outage", 0, service="PostgreSQL")
     assert registry.get_sample_value("graphnode_outage_active", {"service": "PostgreSQL"}) == 0
 
 
