@@ -33,7 +33,7 @@ from graphnode.dev.samples import KINDS
 from graphnode.dev.stack import bring_up_to_date, environment_of
 from graphnode.dev.worker import Worker
 from graphnode.storage import database
-from graphnode.storage.graphs import PARTS, Graph
+from graphnode.storage.graphs import PARTS, GraphRecord
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -222,7 +222,7 @@ def seed_users(database_url: str) -> None:
         with session.cursor() as cursor:
             # The copies are as consistent as the template: nothing is left to check.
             cursor.execute("SET session_replication_role = replica")
-            tables: tuple[type[database.Table], ...] = (Graph, *PARTS)
+            tables: tuple[type[database.Record], ...] = (GraphRecord, *PARTS)
             for table in tables:
                 columns = ", ".join(name for name in table._meta.columns if name != "user_id")
                 statement = COPY_GRAPH.format(table=table._meta.table_name, columns=columns)

@@ -156,7 +156,7 @@ def copy(copies: list[Copy], *, user_id: str) -> float:
     """COPY the recorded rows for another user, and commit; the seconds it took."""
     ready = [(one.statement, io.BytesIO(one.text.replace(USER.encode(), user_id.encode()))) for one in copies]
     with database.connection():
-        graphs.Graph.create(user_id=user_id, status="CREATED", updated_at=datetime.now(UTC))
+        graphs.GraphRecord.create(user_id=user_id, status="CREATED", updated_at=datetime.now(UTC))
         began = time.perf_counter()
         with database.database.atomic(), database.database.cursor() as cursor:
             for statement, text in ready:
@@ -169,7 +169,7 @@ def recorded_copies(document: bytes, *, user_id: str) -> list[Copy]:
     copies: list[Copy] = []
     copy_rows = database.copy_rows
 
-    def record(table: type[database.Table], columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
+    def record(table: type[database.Record], columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
         kept = list(rows)
         text = b"".join(database.copy_lines(kept))
         copies.append(Copy(f"COPY {table._meta.table_name} ({', '.join(columns)}) FROM STDIN", text))

@@ -18,9 +18,8 @@ from graphnode.rules.pushes import NO_CREDENTIALS, NO_DEVICE, PushReport, Settle
 from graphnode.settings import settings
 from graphnode.steps import count_event, step
 from graphnode.storage import notifications
-from graphnode.storage.notifications import Notification
-from graphnode.worker.options import retry_policy
-from graphnode.worker.sweeps import sweep
+from graphnode.storage.notifications import NotificationRecord
+from graphnode.worker.startup import retry_policy
 
 #: The most notifications that a sweep puts on their queue: about what a process pushes until the next sweep.
 MOST_SWEPT = 500
@@ -52,8 +51,8 @@ def deliver_notification(notification_id: NotificationId) -> None:
         log.warning("push took longer than its claim: the row is another worker's", **fields)
 
 
-def give_up(notification: Notification) -> Settled | None:
-    """How a push ends without another try, because its notification is too old; None when it is not."""
+def give_up(notification: NotificationRecord) -> Settled | None:
+    """How the push of a notification ends that is no news any more."""
     return given_up(
         created_at=notification.created_at,
         now=datetime.now(UTC),
@@ -64,8 +63,8 @@ def give_up(notification: Notification) -> Settled | None:
     )
 
 
-def push(notification: Notification) -> Settled:
-    """Push to the user's devices that earlier attempts have not reached."""
+def push(notification: NotificationRecord) -> Settled:
+    """Push to the user's devices, or to those of them that earlier attempts have not reached."""
     if not firebase().has_credentials:
         return NO_CREDENTIALS
     devices = notifications.devices(notification.user_id)
@@ -80,8 +79,8 @@ def push(notification: Notification) -> Settled:
     return settled(report, was_sent=was_sent, backoff_s=backoff_s)
 
 
-def message_of(notification: Notification) -> Push:
-    """The push of a notification. FCM keeps it for a phone that is off until the notification is too old."""
+def message_of(notification: NotificationRecord) -> Push:
+    """What stands on the phone, and for how long it is worth keeping for a phone that is off."""
     text = push_text(notification.type, notification.payload)
     text, data = fitted(text, push_data(notification.type, notification.id, notification.payload))
     expires = notification.created_at + timedelta(seconds=settings().push_max_age)

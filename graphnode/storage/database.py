@@ -100,7 +100,7 @@ database: PooledPostgresqlDatabase = Pool(None, autoconnect=False)  # type: igno
 database.conn_key = lambda _connection: threading.get_ident()
 
 
-class Table(peewee.Model):
+class Record(peewee.Model):
     """A table of the worker's database."""
 
     class Meta:
@@ -236,7 +236,7 @@ def _abandon_connection() -> None:
     database.manual_close()
 
 
-def copy_rows(table: type[Table], columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
+def copy_rows(table: type[Record], columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
     """Insert rows with COPY, as they come: only a chunk of them is in memory. Returns how many.
 
     Parameters:

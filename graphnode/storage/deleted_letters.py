@@ -7,10 +7,10 @@ import hashlib
 from peewee import TextField, fn
 from playhouse.postgres_ext import DateTimeTZField
 
-from graphnode.storage.database import Table, connection
+from graphnode.storage.database import Record, connection
 
 
-class DeletedLetter(Table):
+class DeletedLetterRecord(Record):
     """A dead letter that was deleted."""
 
     message_id = TextField(primary_key=True)
@@ -53,17 +53,17 @@ def record_deletion(
       body: its digest is kept. A body may hold a user's words, and need not say whose.
     """
     values = {
-        DeletedLetter.queue: queue,
-        DeletedLetter.task_id: task_id,
-        DeletedLetter.task_type: task_type,
-        DeletedLetter.user_id: user_id,
-        DeletedLetter.reason: reason,
-        DeletedLetter.because: because,
-        DeletedLetter.deleted_by: deleted_by,
-        DeletedLetter.deleted_at: fn.now(),
-        DeletedLetter.body_sha256: hashlib.sha256(body.encode()).hexdigest(),
+        DeletedLetterRecord.queue: queue,
+        DeletedLetterRecord.task_id: task_id,
+        DeletedLetterRecord.task_type: task_type,
+        DeletedLetterRecord.user_id: user_id,
+        DeletedLetterRecord.reason: reason,
+        DeletedLetterRecord.because: because,
+        DeletedLetterRecord.deleted_by: deleted_by,
+        DeletedLetterRecord.deleted_at: fn.now(),
+        DeletedLetterRecord.body_sha256: hashlib.sha256(body.encode()).hexdigest(),
     }
     with connection():
-        DeletedLetter.insert({DeletedLetter.message_id: message_id, **values}).on_conflict(
-            conflict_target=[DeletedLetter.message_id], update=values
+        DeletedLetterRecord.insert({DeletedLetterRecord.message_id: message_id, **values}).on_conflict(
+            conflict_target=[DeletedLetterRecord.message_id], update=values
         ).execute()

@@ -8,14 +8,14 @@ from peewee import SQL, BigAutoField, BooleanField, IntegerField, TextField, fn
 from playhouse.postgres_ext import DateTimeTZField
 
 from graphnode.steps import is_step
-from graphnode.storage.database import Table, connection, database
+from graphnode.storage.database import Record, connection, database
 
 #: The most attempts that are kept of a task, the newest, and the most characters of an error.
 MOST_ATTEMPTS = 50
 LONGEST_ERROR = 1000
 
 
-class MessageFailure(Table):
+class FailureRecord(Record):
     """A message that has failed and may be delivered again, and why it failed the last time."""
 
     message_id = TextField(primary_key=True)
@@ -28,7 +28,7 @@ class MessageFailure(Table):
         table_name = "message_failures"
 
 
-class TaskAttempt(Table):
+class AttemptRecord(Record):
     """An attempt at a task's message that failed. It outlives the message."""
 
     id = BigAutoField()
@@ -73,18 +73,18 @@ def record_failure(
       stack: where it was raised.
       subject: the task, if the message is about one: then the attempt is kept with it.
     """
-    row = {MessageFailure.reason: reason, MessageFailure.error: error, MessageFailure.failed_at: fn.now()}
+    row = {FailureRecord.reason: reason, FailureRecord.error: error, FailureRecord.failed_at: fn.now()}
     with connection(), database.atomic():
         written = (
-            MessageFailure.insert({MessageFailure.message_id: message_id, MessageFailure.failures: 1, **row})
+            FailureRecord.insert({FailureRecord.message_id: message_id, FailureRecord.failures: 1, **row})
             .on_conflict(
-                conflict_target=[MessageFailure.message_id],
-                update={MessageFailure.failures: MessageFailure.failures + 1, **row},
+                conflict_target=[FailureRecord.message_id],
+                update={FailureRecord.failures: FailureRecord.failures + 1, **row},
             )
-            .returning(MessageFailure.failures)
+            .returning(FailureRecord.failures)
             .execute()
         )
-        row_now: MessageFailure = next(iter(written))
+        row_now: FailureRecord = next(iter(written))
         count = int(row_now.failures)
         if subject:
             _keep_attempt(subject, attempt=count, reason=reason, error=error, stack=stack, given_up=False)
@@ -94,7 +94,7 @@ def record_failure(
 def clear_failures(message_id: str) -> None:
     """Forget the failures of a message that will not be delivered again."""
     with connection():
-        MessageFailure.delete().where(MessageFailure.message_id == message_id).execute()
+        FailureRecord.delete().where(FailureRecord.message_id == message_id).execute()
 
 
 @is_step("failure")
@@ -110,14 +110,14 @@ def give_up(
       subject: the task, if the message is about one.
     """
     with connection(), database.atomic():
-        MessageFailure.delete().where(MessageFailure.message_id == message_id).execute()
+        FailureRecord.delete().where(FailureRecord.message_id == message_id).execute()
         if subject:
             _keep_attempt(subject, attempt=attempt, reason=reason, error=error, stack=stack, given_up=True)
 
 
-def attempts(task_id: str) -> list[TaskAttempt]:
+def attempts(task_id: str) -> list[AttemptRecord]:
     """The attempts at a task's messages that failed, the oldest first."""
-    return list(TaskAttempt.select().where(TaskAttempt.task_id == task_id).order_by(TaskAttempt.id))
+    return list(AttemptRecord.select().where(AttemptRecord.task_id == task_id).order_by(AttemptRecord.id))
 
 
 def _keep_attempt(
@@ -125,21 +125,21 @@ def _keep_attempt(
 ) -> None:
     of_the_row = SQL("(SELECT user_id FROM tasks WHERE task_id = %s LIMIT 1)", (subject.task_id,))
     row: dict[Any, Any] = {
-        TaskAttempt.task_id: subject.task_id,
-        TaskAttempt.task_type: subject.task_type,
-        TaskAttempt.user_id: subject.user_id or of_the_row,
-        TaskAttempt.attempt: attempt,
-        TaskAttempt.reason: reason,
-        TaskAttempt.error: error if len(error) <= LONGEST_ERROR else error[: LONGEST_ERROR - 1] + "…",
-        TaskAttempt.stack: stack,
-        TaskAttempt.given_up: given_up,
-        TaskAttempt.failed_at: fn.now(),
+        AttemptRecord.task_id: subject.task_id,
+        AttemptRecord.task_type: subject.task_type,
+        AttemptRecord.user_id: subject.user_id or of_the_row,
+        AttemptRecord.attempt: attempt,
+        AttemptRecord.reason: reason,
+        AttemptRecord.error: error if len(error) <= LONGEST_ERROR else error[: LONGEST_ERROR - 1] + "…",
+        AttemptRecord.stack: stack,
+        AttemptRecord.given_up: given_up,
+        AttemptRecord.failed_at: fn.now(),
     }
-    TaskAttempt.insert(row).execute()
+    AttemptRecord.insert(row).execute()
     newest = (
-        TaskAttempt.select(TaskAttempt.id)
-        .where(TaskAttempt.task_id == subject.task_id)
-        .order_by(TaskAttempt.id.desc())
+        AttemptRecord.select(AttemptRecord.id)
+        .where(AttemptRecord.task_id == subject.task_id)
+        .order_by(AttemptRecord.id.desc())
         .limit(MOST_ATTEMPTS)
     )
-    TaskAttempt.delete().where(TaskAttempt.task_id == subject.task_id, TaskAttempt.id.not_in(newest)).execute()
+    AttemptRecord.delete().where(AttemptRecord.task_id == subject.task_id, AttemptRecord.id.not_in(newest)).execute()

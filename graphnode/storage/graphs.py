@@ -38,7 +38,7 @@ from graphnode.rules.rows import (
     SubclusterRow,
 )
 from graphnode.steps import is_step
-from graphnode.storage.database import JsonField, Table, copy_rows, database
+from graphnode.storage.database import JsonField, Record, copy_rows, database
 
 Row = TypeVar("Row", NodeRow, EdgeRow, ClusterRow, SubclusterRow)
 
@@ -65,7 +65,7 @@ class GraphStatus(StrEnum):
     UPDATED = "UPDATED"
 
 
-class Graph(Table):
+class GraphRecord(Record):
     """A user's graph as a whole. `status_before` is the status before the request that is under way."""
 
     user_id = TextField(primary_key=True)
@@ -83,13 +83,13 @@ class Graph(Table):
         table_name = "graphs"
 
 
-class GraphPart(Table):
+class PartRecord(Record):
     """A table whose rows are parts of a user's graph."""
 
     user_id = TextField()
 
 
-class GraphNode(GraphPart):
+class NodeRecord(PartRecord):
     """A node: a conversation, note or file of the user."""
 
     id = IntegerField()
@@ -108,7 +108,7 @@ class GraphNode(GraphPart):
         primary_key = CompositeKey("user_id", "id")
 
 
-class GraphEdge(GraphPart):
+class EdgeRecord(PartRecord):
     """An edge between two nodes of a user."""
 
     source = IntegerField()
@@ -122,7 +122,7 @@ class GraphEdge(GraphPart):
         primary_key = CompositeKey("user_id", "source", "target")
 
 
-class GraphCluster(GraphPart):
+class ClusterRecord(PartRecord):
     """A cluster of nodes."""
 
     id = TextField()
@@ -136,7 +136,7 @@ class GraphCluster(GraphPart):
         primary_key = CompositeKey("user_id", "id")
 
 
-class GraphSubcluster(GraphPart):
+class SubclusterRecord(PartRecord):
     """A denser part of a cluster."""
 
     id = TextField()
@@ -152,7 +152,7 @@ class GraphSubcluster(GraphPart):
         primary_key = CompositeKey("user_id", "id")
 
 
-class NodeEmbedding(GraphPart):
+class EmbeddingRecord(PartRecord):
     """A node's embedding."""
 
     node_id = IntegerField()
@@ -172,12 +172,14 @@ class GraphCounts(NamedTuple):
 
 
 #: The tables that hold the parts of a graph, each before those that it names rows of.
-PARTS: tuple[type[GraphPart], ...] = (NodeEmbedding, GraphEdge, GraphSubcluster, GraphNode, GraphCluster)
+PARTS: tuple[type[PartRecord], ...] = (EmbeddingRecord, EdgeRecord, SubclusterRecord, NodeRecord, ClusterRecord)
 
 
 def stored_source_timestamp(user_id: str) -> datetime | None:
     """When the AI server sent the graph that is stored; None if there is none, or none that it made as a whole."""
-    stored: datetime | None = Graph.select(Graph.source_timestamp).where(Graph.user_id == user_id).scalar()
+    stored: datetime | None = (
+        GraphRecord.select(GraphRecord.source_timestamp).where(GraphRecord.user_id == user_id).scalar()
+    )
     return stored
 
 
@@ -194,14 +196,14 @@ def replace_graph(user_id: str, rows: GraphRows, *, source_timestamp: datetime) 
         GraphStatus.CREATED,
         GraphCounts(len(rows.nodes), len(rows.edges), len(rows.clusters)),
         {
-            Graph.generated_at: rows.generated_at,
-            Graph.source_timestamp: source_timestamp,
-            Graph.metadata: rows.metadata,
+            GraphRecord.generated_at: rows.generated_at,
+            GraphRecord.source_timestamp: source_timestamp,
+            GraphRecord.metadata: rows.metadata,
         },
     )
-    if GraphNode.select().where(GraphNode.user_id == user_id).exists():
-        nodes = difference(_stored(GraphNode, NodeRow, user_id), rows.nodes)
-        edges = difference(_stored(GraphEdge, EdgeRow, user_id), rows.edges)
+    if NodeRecord.select().where(NodeRecord.user_id == user_id).exists():
+        nodes = difference(_stored(NodeRecord, NodeRow, user_id), rows.nodes)
+        edges = difference(_stored(EdgeRecord, EdgeRow, user_id), rows.edges)
         if max(nodes.share, edges.share) <= MOST_CHANGED:
             _update(user_id, rows, nodes, edges)
             return
@@ -213,21 +215,21 @@ def _rewrite(user_id: str, rows: GraphRows) -> None:
     _forget_plans(rows)
     for table in PARTS:
         _delete_all(table, user_id)
-    _copy(GraphCluster, ClusterRow._fields, user_id, rows.clusters)
-    _copy(GraphNode, NodeRow._fields, user_id, rows.nodes)
-    _copy(GraphEdge, EdgeRow._fields, user_id, rows.edges)
-    _copy(GraphSubcluster, SubclusterRow._fields, user_id, rows.subclusters)
+    _copy(ClusterRecord, ClusterRow._fields, user_id, rows.clusters)
+    _copy(NodeRecord, NodeRow._fields, user_id, rows.nodes)
+    _copy(EdgeRecord, EdgeRow._fields, user_id, rows.edges)
+    _copy(SubclusterRecord, SubclusterRow._fields, user_id, rows.subclusters)
     _forget_plans(rows)
 
 
 def _update(user_id: str, rows: GraphRows, nodes: Difference[NodeRow], edges: Difference[EdgeRow]) -> None:
     """Write what differs. It is faster, for each edge has two foreign keys to check; and it leaves few dead rows."""
     _forget_plans(rows)
-    _delete_all(NodeEmbedding, user_id)
-    _delete_all(GraphSubcluster, user_id)
-    clusters = difference(_stored(GraphCluster, ClusterRow, user_id), rows.clusters)
-    _upsert(GraphCluster, ("id",), user_id, clusters.fresh)
-    _upsert(GraphNode, ("id",), user_id, nodes.fresh)
+    _delete_all(EmbeddingRecord, user_id)
+    _delete_all(SubclusterRecord, user_id)
+    clusters = difference(_stored(ClusterRecord, ClusterRow, user_id), rows.clusters)
+    _upsert(ClusterRecord, ("id",), user_id, clusters.fresh)
+    _upsert(NodeRecord, ("id",), user_id, nodes.fresh)
     database.execute_sql(
         """
         DELETE FROM graph_edges USING unnest(%s::int[], %s::int[]) AS stale (source, target)
@@ -236,11 +238,11 @@ def _update(user_id: str, rows: GraphRows, nodes: Difference[NodeRow], edges: Di
         ([edge.source for edge in edges.stale], [edge.target for edge in edges.stale], user_id),
     )
     wanted = {node.id for node in rows.nodes}
-    _delete_parts(GraphNode, user_id, [node.id for node in nodes.stale if node.id not in wanted])
-    _copy(GraphEdge, EdgeRow._fields, user_id, edges.fresh)
-    _copy(GraphSubcluster, SubclusterRow._fields, user_id, rows.subclusters)
+    _delete_parts(NodeRecord, user_id, [node.id for node in nodes.stale if node.id not in wanted])
+    _copy(EdgeRecord, EdgeRow._fields, user_id, edges.fresh)
+    _copy(SubclusterRecord, SubclusterRow._fields, user_id, rows.subclusters)
     named = {cluster.id for cluster in rows.clusters}
-    _delete_parts(GraphCluster, user_id, [cluster.id for cluster in clusters.stale if cluster.id not in named])
+    _delete_parts(ClusterRecord, user_id, [cluster.id for cluster in clusters.stale if cluster.id not in named])
 
 
 def _forget_plans(rows: GraphRows) -> None:
@@ -269,7 +271,7 @@ def store_embeddings(user_id: str, rows: Iterable[tuple[int, Sequence[float]]]) 
     try:
         with database.atomic():
             embeddings = ((node_id, list(embedding)) for node_id, embedding in rows)
-            return _copy(NodeEmbedding, ("node_id", "embedding"), user_id, embeddings)
+            return _copy(EmbeddingRecord, ("node_id", "embedding"), user_id, embeddings)
     except (psycopg2.DataError, psycopg2.IntegrityError, ProgramLimitExceeded) as error:
         raise RefusedByDatabase(
             f"PostgreSQL refuses the embeddings: {one_line(error)}", log="PostgreSQL refuses the embeddings"
@@ -279,8 +281,8 @@ def store_embeddings(user_id: str, rows: Iterable[tuple[int, Sequence[float]]]) 
 def embedding_width(user_id: str) -> int | None:
     """How many numbers each of the user's embeddings has; None if there are none."""
     width: int | None = (
-        NodeEmbedding.select(fn.vector_dims(NodeEmbedding.embedding))
-        .where(NodeEmbedding.user_id == user_id)
+        EmbeddingRecord.select(fn.vector_dims(EmbeddingRecord.embedding))
+        .where(EmbeddingRecord.user_id == user_id)
         .limit(1)
         .scalar()
     )
@@ -292,13 +294,14 @@ def load_for_merge(user_id: str) -> StoredGraph:
     """The user's graph as an add-node merge needs it."""
     return StoredGraph(
         nodes={
-            orig_id: StoredNode(*node) for orig_id, *node in _rows(GraphNode, user_id, ("orig_id", *StoredNode._fields))
+            orig_id: StoredNode(*node)
+            for orig_id, *node in _rows(NodeRecord, user_id, ("orig_id", *StoredNode._fields))
         },
         edges={
-            (source, target): kind for source, target, kind in _rows(GraphEdge, user_id, ("source", "target", "type"))
+            (source, target): kind for source, target, kind in _rows(EdgeRecord, user_id, ("source", "target", "type"))
         },
-        clusters={cluster.id: cluster for cluster in _stored(GraphCluster, ClusterRow, user_id)},
-        subclusters=list(_stored(GraphSubcluster, SubclusterRow, user_id)),
+        clusters={cluster.id: cluster for cluster in _stored(ClusterRecord, ClusterRow, user_id)},
+        subclusters=list(_stored(SubclusterRecord, SubclusterRow, user_id)),
     )
 
 
@@ -311,15 +314,15 @@ def apply_changes(user_id: str, changes: GraphChanges) -> GraphCounts:
 
     Returns what the graph holds now.
     """
-    Graph.insert(user_id=user_id, status=GraphStatus.UPDATED, updated_at=fn.now()).on_conflict(
-        action="IGNORE", conflict_target=[Graph.user_id]
+    GraphRecord.insert(user_id=user_id, status=GraphStatus.UPDATED, updated_at=fn.now()).on_conflict(
+        action="IGNORE", conflict_target=[GraphRecord.user_id]
     ).execute()
-    _upsert(GraphCluster, ("id",), user_id, changes.clusters, keep_what_is_not_given=True)
-    _upsert(GraphNode, ("id",), user_id, changes.nodes, keep_what_is_not_given=True)
-    _upsert(GraphEdge, ("source", "target"), user_id, changes.edges, keep_what_is_not_given=True)
-    _upsert(GraphSubcluster, ("id",), user_id, changes.subclusters)
-    _delete_parts(GraphSubcluster, user_id, changes.emptied_subclusters)
-    _delete_parts(GraphCluster, user_id, changes.emptied_clusters)
+    _upsert(ClusterRecord, ("id",), user_id, changes.clusters, keep_what_is_not_given=True)
+    _upsert(NodeRecord, ("id",), user_id, changes.nodes, keep_what_is_not_given=True)
+    _upsert(EdgeRecord, ("source", "target"), user_id, changes.edges, keep_what_is_not_given=True)
+    _upsert(SubclusterRecord, ("id",), user_id, changes.subclusters)
+    _delete_parts(SubclusterRecord, user_id, changes.emptied_subclusters)
+    _delete_parts(ClusterRecord, user_id, changes.emptied_clusters)
     _count_clusters(user_id)
     counts = graph_counts(user_id)
     _store_graph_row(user_id, GraphStatus.UPDATED, counts, {})
@@ -351,23 +354,23 @@ def add_node_failed(user_id: str) -> None:
 def graph_counts(user_id: str) -> GraphCounts:
     """What the user's graph holds, counted."""
     return GraphCounts(
-        *(table.select().where(table.user_id == user_id).count() for table in (GraphNode, GraphEdge, GraphCluster))
+        *(table.select().where(table.user_id == user_id).count() for table in (NodeRecord, EdgeRecord, ClusterRecord))
     )
 
 
 def source_types(user_id: str) -> dict[str | None, int]:
     """How many of the user's nodes come from each type of source."""
     query = (
-        GraphNode.select(GraphNode.source_type, fn.COUNT("*"))
-        .where(GraphNode.user_id == user_id)
-        .group_by(GraphNode.source_type)
+        NodeRecord.select(NodeRecord.source_type, fn.COUNT("*"))
+        .where(NodeRecord.user_id == user_id)
+        .group_by(NodeRecord.source_type)
     )
     return dict(query.tuples().iterator())
 
 
 def node_ids(user_id: str) -> dict[str, int]:
     """The user's node IDs by original ID."""
-    return dict(_rows(GraphNode, user_id, ("orig_id", "id")))
+    return dict(_rows(NodeRecord, user_id, ("orig_id", "id")))
 
 
 def settled_status(status_before: str | None, *, has_nodes: bool) -> GraphStatus:
@@ -384,48 +387,48 @@ def settled_status(status_before: str | None, *, has_nodes: bool) -> GraphStatus
 
 def _note_request(user_id: str, *, under_way: GraphStatus) -> None:
     """Set the graph's status, and keep what it was before; of two requests, what it was before the first."""
-    row: dict[Field[Any], Any] = {Graph.status: under_way, Graph.updated_at: fn.now()}
-    is_settled = Graph.status.not_in((GraphStatus.CREATING, GraphStatus.UPDATING))
-    before = Case(None, [(is_settled, Graph.status)], Graph.status_before)
-    new: dict[Field[Any], Any] = {Graph.user_id: user_id, Graph.status_before: GraphStatus.NOT_CREATED}
-    Graph.insert(new | row).on_conflict(
-        conflict_target=[Graph.user_id], update={**row, Graph.status_before: before}
+    row: dict[Field[Any], Any] = {GraphRecord.status: under_way, GraphRecord.updated_at: fn.now()}
+    is_settled = GraphRecord.status.not_in((GraphStatus.CREATING, GraphStatus.UPDATING))
+    before = Case(None, [(is_settled, GraphRecord.status)], GraphRecord.status_before)
+    new: dict[Field[Any], Any] = {GraphRecord.user_id: user_id, GraphRecord.status_before: GraphStatus.NOT_CREATED}
+    GraphRecord.insert(new | row).on_conflict(
+        conflict_target=[GraphRecord.user_id], update={**row, GraphRecord.status_before: before}
     ).execute()
 
 
 def _fall_back(user_id: str, *, under_way: GraphStatus) -> None:
     """Settle the graph's status, unless another result or a later request has changed it since."""
-    graph = Graph.get_or_none(Graph.user_id == user_id)
+    graph = GraphRecord.get_or_none(GraphRecord.user_id == user_id)
     if graph is None:
         _store_graph_row(user_id, GraphStatus.NOT_CREATED, GraphCounts(0, 0, 0), {})
     elif graph.status == under_way:
-        has_nodes = GraphNode.select().where(GraphNode.user_id == user_id).exists()
+        has_nodes = NodeRecord.select().where(NodeRecord.user_id == user_id).exists()
         status = settled_status(graph.status_before, has_nodes=has_nodes)
-        Graph.update(status=status, status_before=None, updated_at=fn.now()).where(
-            Graph.user_id == user_id, Graph.status == under_way
+        GraphRecord.update(status=status, status_before=None, updated_at=fn.now()).where(
+            GraphRecord.user_id == user_id, GraphRecord.status == under_way
         ).execute()
 
 
 def _store_graph_row(user_id: str, status: GraphStatus, counts: GraphCounts, more: dict[Field[Any], Any]) -> None:
     row: dict[Field[Any], Any] = {
-        Graph.status: status,
-        Graph.status_before: None,
-        Graph.node_count: counts.nodes,
-        Graph.edge_count: counts.edges,
-        Graph.cluster_count: counts.clusters,
-        Graph.updated_at: fn.now(),
+        GraphRecord.status: status,
+        GraphRecord.status_before: None,
+        GraphRecord.node_count: counts.nodes,
+        GraphRecord.edge_count: counts.edges,
+        GraphRecord.cluster_count: counts.clusters,
+        GraphRecord.updated_at: fn.now(),
         **more,
     }
-    new: dict[Field[Any], Any] = {Graph.user_id: user_id}
-    Graph.insert(new | row).on_conflict(conflict_target=[Graph.user_id], update=row).execute()
+    new: dict[Field[Any], Any] = {GraphRecord.user_id: user_id}
+    GraphRecord.insert(new | row).on_conflict(conflict_target=[GraphRecord.user_id], update=row).execute()
 
 
-def _copy(table: type[GraphPart], columns: Sequence[str], user_id: str, rows: Iterable[tuple[object, ...]]) -> int:
+def _copy(table: type[PartRecord], columns: Sequence[str], user_id: str, rows: Iterable[tuple[object, ...]]) -> int:
     return copy_rows(table, ("user_id", *columns), ((user_id, *row) for row in rows))
 
 
 def _upsert(
-    table: type[GraphPart],
+    table: type[PartRecord],
     key: Sequence[str],
     user_id: str,
     rows: Sequence[NodeRow | EdgeRow | ClusterRow | SubclusterRow],
@@ -456,18 +459,18 @@ def _given_or_stored(field: Field[Any]) -> Any:
             value = fn.NULLIF(value, "")
         case JsonField():
             value = fn.NULLIF(fn.NULLIF(value, SQL("'[]'::jsonb")), SQL("'{}'::jsonb"))
-    if field.model is GraphNode and field.name in OF_ITS_CLUSTER:
+    if field.model is NodeRecord and field.name in OF_ITS_CLUSTER:
         given_cluster = fn.NULLIF(EXCLUDED.cluster_id, "")
-        stays = given_cluster.is_null() | (given_cluster == GraphNode.cluster_id)
+        stays = given_cluster.is_null() | (given_cluster == NodeRecord.cluster_id)
         stored = Case(None, [(stays, field)])
     return fn.COALESCE(value, stored)
 
 
-def _delete_all(table: type[GraphPart], user_id: str) -> None:
+def _delete_all(table: type[PartRecord], user_id: str) -> None:
     table.delete().where(table.user_id == user_id).execute()
 
 
-def _delete_parts(table: type[GraphPart], user_id: str, ids: Sequence[str] | Sequence[int]) -> None:
+def _delete_parts(table: type[PartRecord], user_id: str, ids: Sequence[str] | Sequence[int]) -> None:
     if ids:
         table.delete().where(table.user_id == user_id, table._meta.fields["id"].in_(ids)).execute()
 
@@ -486,14 +489,14 @@ def _count_clusters(user_id: str) -> None:
     )
 
 
-def _stored(table: type[GraphPart], kind: type[Row], user_id: str) -> Iterator[Row]:
+def _stored(table: type[PartRecord], kind: type[Row], user_id: str) -> Iterator[Row]:
     return map(kind._make, _rows(table, user_id, kind._fields))
 
 
-def _rows(table: type[GraphPart], user_id: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+def _rows(table: type[PartRecord], user_id: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     query = table.select(*_fields(table, columns)).where(table.user_id == user_id)
     return query.tuples().iterator()
 
 
-def _fields(table: type[GraphPart], names: Sequence[str]) -> list[Field[Any]]:
+def _fields(table: type[PartRecord], names: Sequence[str]) -> list[Field[Any]]:
     return [table._meta.fields[name] for name in names]

@@ -12,7 +12,7 @@ from graphnode.contract.task_ids import Half, View
 from graphnode.errors import WrongOwner
 from graphnode.rules.microscope import document_status
 from graphnode.steps import is_step
-from graphnode.storage.database import JsonField, Table, connection
+from graphnode.storage.database import JsonField, Record, connection
 
 
 class DocumentStatus(StrEnum):
@@ -24,7 +24,7 @@ class DocumentStatus(StrEnum):
     FAILED = "FAILED"
 
 
-class MicroscopeWorkspace(Table):
+class WorkspaceRecord(Record):
     """A workspace: documents that are looked at together."""
 
     id = TextField(primary_key=True)
@@ -36,7 +36,7 @@ class MicroscopeWorkspace(Table):
         table_name = "microscope_workspaces"
 
 
-class MicroscopeDocument(Table):
+class DocumentRecord(Record):
     """A document of a workspace. One that was sent once has no half statuses."""
 
     id = TextField(primary_key=True)
@@ -58,7 +58,7 @@ class MicroscopeDocument(Table):
         table_name = "microscope_documents"
 
 
-class MicroscopeGraph(Table):
+class DocumentGraphRecord(Record):
     """One view of a document, as the AI server drew it."""
 
     document_id = TextField()
@@ -91,14 +91,14 @@ class WorkspaceTally(NamedTuple):
     failed: int
 
 
-def find_document(document_id: str) -> MicroscopeDocument | None:
+def find_document(document_id: str) -> DocumentRecord | None:
     """The document's row, if there is one."""
-    return MicroscopeDocument.get_or_none(MicroscopeDocument.id == document_id)
+    return DocumentRecord.get_or_none(DocumentRecord.id == document_id)
 
 
-def find_workspace(workspace_id: str | None) -> MicroscopeWorkspace | None:
+def find_workspace(workspace_id: str | None) -> WorkspaceRecord | None:
     """The workspace's row, if there is one."""
-    return MicroscopeWorkspace.get_or_none(MicroscopeWorkspace.id == workspace_id)
+    return WorkspaceRecord.get_or_none(WorkspaceRecord.id == workspace_id)
 
 
 def owner(document_id: str) -> str | None:
@@ -121,7 +121,7 @@ def register_document(
       WrongOwner: The document or the workspace is someone else's.
     """
     stored = find_document(document_id)
-    document = stored or MicroscopeDocument(id=document_id, user_id=user_id, workspace_id=workspace_id)
+    document = stored or DocumentRecord(id=document_id, user_id=user_id, workspace_id=workspace_id)
     if document.user_id != user_id:
         raise WrongOwner(f"Document {document_id} belongs to user {document.user_id!r}, not {user_id!r}")
     _claim_workspace(workspace_id, user_id, name=workspace_name)
@@ -168,7 +168,7 @@ def record_result(
       WrongOwner: The document or the workspace is someone else's.
     """
     stored = find_document(document_id)
-    document = stored or MicroscopeDocument(id=document_id, user_id=user_id, workspace_id=workspace_id)
+    document = stored or DocumentRecord(id=document_id, user_id=user_id, workspace_id=workspace_id)
     status_before = document.status
     if document.user_id != user_id:
         raise WrongOwner(f"Document {document_id} belongs to user {document.user_id!r}, not {user_id!r}")
@@ -218,8 +218,9 @@ def store_graph(document_id: str, view: View, graph: Any) -> None:
     Parameters:
       graph: what JSON can say.
     """
-    MicroscopeGraph.insert(document_id=document_id, view=view, graph=graph).on_conflict(
-        conflict_target=[MicroscopeGraph.document_id, MicroscopeGraph.view], update={MicroscopeGraph.graph: graph}
+    DocumentGraphRecord.insert(document_id=document_id, view=view, graph=graph).on_conflict(
+        conflict_target=[DocumentGraphRecord.document_id, DocumentGraphRecord.view],
+        update={DocumentGraphRecord.graph: graph},
     ).execute()
 
 
@@ -231,17 +232,17 @@ def finish_workspace_if_last(workspace_id: str) -> WorkspaceTally | None:
     completion. A document that ends anew, or is added later, completes the workspace anew.
     """
     documents = (
-        MicroscopeDocument.select(MicroscopeDocument.status, fn.COUNT("*"))
-        .where(MicroscopeDocument.workspace_id == workspace_id)
-        .group_by(MicroscopeDocument.status)
+        DocumentRecord.select(DocumentRecord.status, fn.COUNT("*"))
+        .where(DocumentRecord.workspace_id == workspace_id)
+        .group_by(DocumentRecord.status)
     )
     tally = dict(documents.tuples().iterator())
     if not tally or tally.keys() - {DocumentStatus.COMPLETED, DocumentStatus.FAILED}:
         return None
     finished = (
-        MicroscopeWorkspace.update(completed_at=fn.now())
-        .where(MicroscopeWorkspace.id == workspace_id)
-        .returning(MicroscopeWorkspace)
+        WorkspaceRecord.update(completed_at=fn.now())
+        .where(WorkspaceRecord.id == workspace_id)
+        .returning(WorkspaceRecord)
         .execute()
     )
     for workspace in finished:
@@ -253,18 +254,18 @@ def finish_workspace_if_last(workspace_id: str) -> WorkspaceTally | None:
 
 def _claim_workspace(workspace_id: str, user_id: str, *, name: str | None) -> None:
     """See that the workspace is the user's; one that is not known becomes theirs, with this name."""
-    MicroscopeWorkspace.insert(id=workspace_id, user_id=user_id, name=name).on_conflict(
-        action="IGNORE", conflict_target=[MicroscopeWorkspace.id]
+    WorkspaceRecord.insert(id=workspace_id, user_id=user_id, name=name).on_conflict(
+        action="IGNORE", conflict_target=[WorkspaceRecord.id]
     ).execute()
     _refuse_foreign(find_workspace(workspace_id), user_id)
 
 
-def _refuse_foreign(workspace: MicroscopeWorkspace | None, user_id: str) -> None:
+def _refuse_foreign(workspace: WorkspaceRecord | None, user_id: str) -> None:
     if workspace and workspace.user_id != user_id:
         raise WrongOwner(f"Workspace {workspace.id} belongs to user {workspace.user_id!r}, not {user_id!r}")
 
 
-def _single_result(document: MicroscopeDocument) -> str | None:
+def _single_result(document: DocumentRecord) -> str | None:
     """The result that the document had when it was sent once: its status, if that does not follow from its halves."""
     of_halves = document_status(block=document.block_status, non_block=document.non_block_status, single=None)
     if document.status in (DocumentStatus.COMPLETED, DocumentStatus.FAILED) and document.status != of_halves:

@@ -13,7 +13,7 @@ from ulid import ULID
 
 from graphnode.rules.pushes import PushStatus, Settled
 from graphnode.steps import is_step
-from graphnode.storage.database import JsonField, Table, connection, database
+from graphnode.storage.database import JsonField, Record, connection, database
 
 #: Seconds that a worker has for a push it has claimed: more than the time limit of the actor that pushes.
 PUSH_LEASE_S = 90
@@ -56,7 +56,7 @@ class OpenPushes(NamedTuple):
     oldest_age_s: float
 
 
-class Notification(Table):
+class NotificationRecord(Record):
     """Something a user is told. `event` names what happened: there is one row for it, however often it is reported."""
 
     id = TextField(primary_key=True)
@@ -89,7 +89,7 @@ class Device(NamedTuple):
     last_seen_at: datetime
 
 
-class DeviceToken(Table):
+class DeviceTokenRecord(Record):
     """A device of a user, as FCM knows it. The API server writes these rows."""
 
     token = TextField(primary_key=True)
@@ -124,7 +124,7 @@ def write(
     # By the time of writing, not by `created_at`: who reads on from the last ID must not miss what is told late.
     notification_id = str(ULID())
     written = (
-        Notification.insert(
+        NotificationRecord.insert(
             id=notification_id,
             user_id=user_id,
             type=type,
@@ -135,7 +135,7 @@ def write(
             push_error=None if push else STORED_ONLY,
             due_at=_from_now(ENQUEUED_S) if push else None,
         )
-        .on_conflict(action="IGNORE", conflict_target=[Notification.event])
+        .on_conflict(action="IGNORE", conflict_target=[NotificationRecord.event])
         .as_rowcount()
         .execute()
     )
@@ -167,57 +167,63 @@ def open_pushes() -> OpenPushes:
 def postpone(notification_id: str, *, seconds: float) -> None:
     """Have no sweep put the notification on its queue for so long, if there is anything left to do."""
     with connection():
-        Notification.update(due_at=fn.greatest(Notification.due_at, _from_now(seconds))).where(
-            Notification.id == notification_id, Notification.due_at.is_null(False)
+        NotificationRecord.update(due_at=fn.greatest(NotificationRecord.due_at, _from_now(seconds))).where(
+            NotificationRecord.id == notification_id, NotificationRecord.due_at.is_null(False)
         ).execute()
 
 
 @is_step("claim")
-def claim_push(notification_id: str) -> Notification | None:
+def claim_push(notification_id: str) -> NotificationRecord | None:
     """Take a notification to push it, for `PUSH_LEASE_S`; None when that is done, or not now, or not ours to do."""
-    is_left = Notification.push_status == PushStatus.PENDING
+    is_left = NotificationRecord.push_status == PushStatus.PENDING
     # The claim of a worker that knows no `retry_at` holds by its time alone.
-    is_left |= (Notification.push_status == PushStatus.SENDING) & (Notification.claimed_at < _from_now(-PUSH_LEASE_S))
-    is_left |= Notification.remaining_tokens.is_null(False)
-    is_time = Notification.retry_at.is_null() | (Notification.retry_at <= fn.now())
+    is_left |= (NotificationRecord.push_status == PushStatus.SENDING) & (
+        NotificationRecord.claimed_at < _from_now(-PUSH_LEASE_S)
+    )
+    is_left |= NotificationRecord.remaining_tokens.is_null(False)
+    is_time = NotificationRecord.retry_at.is_null() | (NotificationRecord.retry_at <= fn.now())
     with connection():
         claimed = (
-            Notification.update(
+            NotificationRecord.update(
                 push_status=SQL(
                     "CASE WHEN remaining_tokens IS NULL THEN %s ELSE push_status END", (PushStatus.SENDING,)
                 ),
-                push_attempts=Notification.push_attempts + 1,
+                push_attempts=NotificationRecord.push_attempts + 1,
                 claimed_at=fn.now(),
                 due_at=_from_now(PUSH_LEASE_S),
                 retry_at=_from_now(PUSH_LEASE_S),
             )
-            .where(Notification.id == notification_id, is_left, is_time)
-            .returning(Notification)
+            .where(NotificationRecord.id == notification_id, is_left, is_time)
+            .returning(NotificationRecord)
             .execute()
         )
-        found: Notification | None = next(iter(claimed), None)
+        found: NotificationRecord | None = next(iter(claimed), None)
         return found
 
 
 @is_step("settle")
-def settle_push(claimed: Notification, settled: Settled) -> bool:
+def settle_push(claimed: NotificationRecord, settled: Settled) -> bool:
     """Write how an attempt went; whether it was still this claim's to tell."""
     next_at = None if settled.retry_in_s is None else _from_now(settled.retry_in_s)
-    is_open = (Notification.push_status == PushStatus.SENDING) | Notification.remaining_tokens.is_null(False)
+    is_open = (NotificationRecord.push_status == PushStatus.SENDING) | NotificationRecord.remaining_tokens.is_null(
+        False
+    )
     row: dict[Any, Any] = {
-        Notification.push_status: settled.status,
-        Notification.push_error: settled.error,
-        Notification.push_attempts: claimed.push_attempts - (not settled.is_attempt),
-        Notification.due_at: next_at,
-        Notification.retry_at: next_at,
-        Notification.remaining_tokens: settled.remaining,
+        NotificationRecord.push_status: settled.status,
+        NotificationRecord.push_error: settled.error,
+        NotificationRecord.push_attempts: claimed.push_attempts - (not settled.is_attempt),
+        NotificationRecord.due_at: next_at,
+        NotificationRecord.retry_at: next_at,
+        NotificationRecord.remaining_tokens: settled.remaining,
     }
     if settled.status == PushStatus.SENT:
-        row[Notification.pushed_at] = fn.coalesce(Notification.pushed_at, fn.now())
+        row[NotificationRecord.pushed_at] = fn.coalesce(NotificationRecord.pushed_at, fn.now())
     with connection():
         written: int = (
-            Notification.update(row)
-            .where(Notification.id == claimed.id, Notification.push_attempts == claimed.push_attempts, is_open)
+            NotificationRecord.update(row)
+            .where(
+                NotificationRecord.id == claimed.id, NotificationRecord.push_attempts == claimed.push_attempts, is_open
+            )
             .execute()
         )
         return written > 0
@@ -227,9 +233,9 @@ def devices(user_id: str) -> list[Device]:
     """A user's devices, the one seen last first. A row without a token is none: for it, firebase-admin refuses all."""
     with connection():
         query = (
-            DeviceToken.select(DeviceToken.token, DeviceToken.last_seen_at)
-            .where(DeviceToken.user_id == user_id, DeviceToken.token != "")
-            .order_by(DeviceToken.last_seen_at.desc(), DeviceToken.token)
+            DeviceTokenRecord.select(DeviceTokenRecord.token, DeviceTokenRecord.last_seen_at)
+            .where(DeviceTokenRecord.user_id == user_id, DeviceTokenRecord.token != "")
+            .order_by(DeviceTokenRecord.last_seen_at.desc(), DeviceTokenRecord.token)
         )
         return [Device(*row) for row in query.tuples().iterator()]
 
@@ -238,8 +244,8 @@ def remove_devices(gone: Iterable[Device]) -> None:
     """Forget devices that FCM no longer knows, but not one that has been seen since."""
     with connection():
         for device in gone:
-            DeviceToken.delete().where(
-                DeviceToken.token == device.token, DeviceToken.last_seen_at <= device.last_seen_at
+            DeviceTokenRecord.delete().where(
+                DeviceTokenRecord.token == device.token, DeviceTokenRecord.last_seen_at <= device.last_seen_at
             ).execute()
 
 

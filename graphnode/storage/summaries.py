@@ -9,10 +9,10 @@ from playhouse.postgres_ext import DateTimeTZField
 
 from graphnode.rules.rows import SummaryRow
 from graphnode.steps import is_step
-from graphnode.storage.database import JsonField, Table
+from graphnode.storage.database import JsonField, Record
 
 
-class GraphSummary(Table):
+class SummaryRecord(Record):
     """The summary of a user's graph."""
 
     user_id = TextField(primary_key=True)
@@ -39,10 +39,10 @@ def replace_summary(user_id: str, row: SummaryRow, *, source_timestamp: datetime
     Returns whether it was stored.
     """
     values = {**row._asdict(), "source_timestamp": source_timestamp}
-    is_newest = GraphSummary.source_timestamp.is_null() | (GraphSummary.source_timestamp <= EXCLUDED.source_timestamp)
+    is_newest = SummaryRecord.source_timestamp.is_null() | (SummaryRecord.source_timestamp <= EXCLUDED.source_timestamp)
     written: int = (
-        GraphSummary.insert(user_id=user_id, **values)
-        .on_conflict(conflict_target=[GraphSummary.user_id], update=values, where=is_newest)
+        SummaryRecord.insert(user_id=user_id, **values)
+        .on_conflict(conflict_target=[SummaryRecord.user_id], update=values, where=is_newest)
         .as_rowcount()
         .execute()
     )

@@ -25,7 +25,7 @@ from playhouse.postgres_ext import DateTimeTZField
 from graphnode.contract.repairs import Warnings
 from graphnode.errors import TaskHasFailed, WrongOwner
 from graphnode.steps import is_step
-from graphnode.storage.database import JsonField, Table, connection, database
+from graphnode.storage.database import JsonField, Record, connection, database
 
 
 class TaskStatus(StrEnum):
@@ -107,7 +107,7 @@ class Overdue(NamedTuple):
     news_at: datetime
 
 
-class Task(Table):
+class TaskRecord(Record):
     """A task of the AI server. Its type is always the result's, also while only progress is known.
 
     `registered` says whether the API server made the row; a result of a task that it did not register is taken, too.
@@ -145,7 +145,11 @@ class Task(Table):
 def status(task_id: str, task_type: str) -> TaskStatus | None:
     """The task's status; None when it is not known."""
     with connection():
-        stored = Task.select(Task.status).where(Task.task_id == task_id, Task.task_type == task_type).scalar()
+        stored = (
+            TaskRecord.select(TaskRecord.status)
+            .where(TaskRecord.task_id == task_id, TaskRecord.task_type == task_type)
+            .scalar()
+        )
         return TaskStatus(stored) if stored else None
 
 
@@ -162,7 +166,7 @@ def claim(task_id: str, task_type: str, *, user_id: str) -> TaskStatus | None:
       WrongOwner: The task is someone else's, by any of its types.
     """
     found = None
-    for task in Task.select().where(Task.task_id == task_id):
+    for task in TaskRecord.select().where(TaskRecord.task_id == task_id):
         if task.user_id != user_id:
             raise WrongOwner(f"Task {task_id} belongs to user {task.user_id!r}, the result names {user_id!r}")
         if task.task_type == task_type:
@@ -183,7 +187,7 @@ def register(task_id: str, task_type: str, *, user_id: str, s3_keys: Sequence[st
       TaskHasFailed: It has failed, and its user knows.
     """
     stored = None
-    for task in Task.select().where(Task.task_id == task_id):
+    for task in TaskRecord.select().where(TaskRecord.task_id == task_id):
         if task.user_id != user_id:
             raise WrongOwner(f"Task {task_id} belongs to user {task.user_id!r}, the request names {user_id!r}")
         if task.task_type == task_type:
@@ -193,23 +197,33 @@ def register(task_id: str, task_type: str, *, user_id: str, s3_keys: Sequence[st
     if stored and stored.reason != FailureReason.NOT_PUBLISHED:
         raise TaskHasFailed(f"Task {task_id} has failed ({stored.error}): make the request again under a new task ID")
     row: dict[Field[Any], Any] = {
-        Task.status: TaskStatus.PENDING,
-        Task.error: None,
-        Task.reason: None,
-        Task.s3_keys: list(s3_keys),
-        Task.updated_at: fn.now(),
-        Task.finished_at: None,
-        Task.swept_at: None,
+        TaskRecord.status: TaskStatus.PENDING,
+        TaskRecord.error: None,
+        TaskRecord.reason: None,
+        TaskRecord.s3_keys: list(s3_keys),
+        TaskRecord.updated_at: fn.now(),
+        TaskRecord.finished_at: None,
+        TaskRecord.swept_at: None,
     }
-    new = {Task.task_id: task_id, Task.task_type: task_type, Task.user_id: user_id, Task.created_at: fn.now()}
-    Task.insert(row | new).on_conflict(conflict_target=[Task.task_id, Task.task_type], update=row).execute()
+    new = {
+        TaskRecord.task_id: task_id,
+        TaskRecord.task_type: task_type,
+        TaskRecord.user_id: user_id,
+        TaskRecord.created_at: fn.now(),
+    }
+    TaskRecord.insert(row | new).on_conflict(
+        conflict_target=[TaskRecord.task_id, TaskRecord.task_type], update=row
+    ).execute()
     return True
 
 
 def running(user_id: str, task_type: str, *, but: str) -> str | None:
     """The ID of an open task of this type, other than `but`, if the user has one."""
-    query = Task.select(Task.task_id).where(
-        Task.user_id == user_id, Task.task_type == task_type, Task.task_id != but, Task.status.in_(OPEN)
+    query = TaskRecord.select(TaskRecord.task_id).where(
+        TaskRecord.user_id == user_id,
+        TaskRecord.task_type == task_type,
+        TaskRecord.task_id != but,
+        TaskRecord.status.in_(OPEN),
     )
     found: str | None = query.limit(1).scalar()
     return found
@@ -218,15 +232,15 @@ def running(user_id: str, task_type: str, *, but: str) -> str | None:
 def lock_requests(keys: Iterable[Key]) -> dict[Key, RequestState]:
     """Lock the rows of tasks to the end of the transaction; how far the request of each is."""
     query = (
-        Task.select()
-        .where(Tuple(Task.task_id, Task.task_type).in_(list(keys)))
-        .order_by(Task.task_id, Task.task_type)
+        TaskRecord.select()
+        .where(Tuple(TaskRecord.task_id, TaskRecord.task_type).in_(list(keys)))
+        .order_by(TaskRecord.task_id, TaskRecord.task_type)
         .for_update()
     )
     return {Key(task.task_id, task.task_type): _request_state(task) for task in query}
 
 
-def _request_state(task: Task) -> RequestState:
+def _request_state(task: TaskRecord) -> RequestState:
     if task.reason == FailureReason.NOT_PUBLISHED:
         return RequestState.GIVEN_UP
     is_waiting = task.status == TaskStatus.PENDING and task.published_at is None
@@ -235,23 +249,23 @@ def _request_state(task: Task) -> RequestState:
 
 def mark_published(keys: Iterable[Key]) -> None:
     """Note that the requests of these tasks are on their queue. Their time begins now."""
-    Task.update(published_at=fn.now(), updated_at=fn.now()).where(
-        Tuple(Task.task_id, Task.task_type).in_(list(keys))
+    TaskRecord.update(published_at=fn.now(), updated_at=fn.now()).where(
+        Tuple(TaskRecord.task_id, TaskRecord.task_type).in_(list(keys))
     ).execute()
 
 
 def give_up(key: Key, *, error: str) -> bool:
     """End a task whose request could not be published; False if somebody else has published it, or given it up."""
     written: int = (
-        Task.update(
+        TaskRecord.update(
             status=TaskStatus.FAILED,
             reason=FailureReason.NOT_PUBLISHED,
             error=error,
             updated_at=fn.now(),
             finished_at=fn.now(),
         )
-        .where(Task.task_id == key.task_id, Task.task_type == key.task_type)
-        .where(Task.status == TaskStatus.PENDING, Task.published_at.is_null())
+        .where(TaskRecord.task_id == key.task_id, TaskRecord.task_type == key.task_type)
+        .where(TaskRecord.status == TaskStatus.PENDING, TaskRecord.published_at.is_null())
         .execute()
     )
     return written > 0
@@ -282,21 +296,21 @@ def finish(
       WrongOwner: The task has become someone else's since `claim`.
     """
     row = {
-        Task.user_id: user_id,
-        Task.status: status,
-        Task.attempts: attempts,
-        Task.error: error,
-        Task.reason: reason,
-        Task.warnings: warnings or None,
-        Task.updated_at: fn.now(),
-        Task.finished_at: fn.now(),
+        TaskRecord.user_id: user_id,
+        TaskRecord.status: status,
+        TaskRecord.attempts: attempts,
+        TaskRecord.error: error,
+        TaskRecord.reason: reason,
+        TaskRecord.warnings: warnings or None,
+        TaskRecord.updated_at: fn.now(),
+        TaskRecord.finished_at: fn.now(),
     }
     written = (
-        Task.insert({**_unregistered(task_id, task_type), **row, Task.s3_keys: list(s3_keys)})
+        TaskRecord.insert({**_unregistered(task_id, task_type), **row, TaskRecord.s3_keys: list(s3_keys)})
         .on_conflict(
-            conflict_target=[Task.task_id, Task.task_type],
-            update={**row, Task.s3_keys: ALL_S3_KEYS},
-            where=Task.user_id == EXCLUDED.user_id,
+            conflict_target=[TaskRecord.task_id, TaskRecord.task_type],
+            update={**row, TaskRecord.s3_keys: ALL_S3_KEYS},
+            where=TaskRecord.user_id == EXCLUDED.user_id,
         )
         .as_rowcount()
         .execute()
@@ -327,20 +341,20 @@ def record_progress(
     Returns whether it changed anything.
     """
     row = {
-        Task.status: TaskStatus.PROGRESS,
-        Task.current_stage: stage,
-        Task.progress_percent: percent,
-        Task.eta_seconds: eta_seconds,
-        Task.progress_at: at,
-        Task.updated_at: fn.now(),
+        TaskRecord.status: TaskStatus.PROGRESS,
+        TaskRecord.current_stage: stage,
+        TaskRecord.progress_percent: percent,
+        TaskRecord.eta_seconds: eta_seconds,
+        TaskRecord.progress_at: at,
+        TaskRecord.updated_at: fn.now(),
     }
-    is_news = Task.progress_at.is_null() | (Task.progress_at < EXCLUDED.progress_at)
+    is_news = TaskRecord.progress_at.is_null() | (TaskRecord.progress_at < EXCLUDED.progress_at)
     written: int = (
-        Task.insert({**_unregistered(task_id, task_type), Task.user_id: user_id, **row})
+        TaskRecord.insert({**_unregistered(task_id, task_type), TaskRecord.user_id: user_id, **row})
         .on_conflict(
-            conflict_target=[Task.task_id, Task.task_type],
+            conflict_target=[TaskRecord.task_id, TaskRecord.task_type],
             update=row,
-            where=is_news & Task.status.in_(OPEN) & (Task.user_id == EXCLUDED.user_id),
+            where=is_news & TaskRecord.status.in_(OPEN) & (TaskRecord.user_id == EXCLUDED.user_id),
         )
         .as_rowcount()
         .execute()
@@ -368,12 +382,17 @@ def take_overdue(timeouts: Mapping[str, timedelta]) -> Overdue | None:
 def has_news(key: Key, *, since: datetime) -> bool:
     """Whether anything was written to an open task after this."""
     return bool(
-        Task.select()
-        .where(Task.task_id == key.task_id, Task.task_type == key.task_type, Task.updated_at > since)
+        TaskRecord.select()
+        .where(TaskRecord.task_id == key.task_id, TaskRecord.task_type == key.task_type, TaskRecord.updated_at > since)
         .exists()
     )
 
 
 def _unregistered(task_id: str, task_type: str) -> dict[Field[Any], Any]:
     """What a row says of a task that nobody registered: its first message made it."""
-    return {Task.task_id: task_id, Task.task_type: task_type, Task.registered: False, Task.created_at: fn.now()}
+    return {
+        TaskRecord.task_id: task_id,
+        TaskRecord.task_type: task_type,
+        TaskRecord.registered: False,
+        TaskRecord.created_at: fn.now(),
+    }

@@ -7,37 +7,37 @@ from typing import NamedTuple
 from peewee import TextField, fn
 from playhouse.postgres_ext import DateTimeTZField
 
-from graphnode.storage.database import Table, connection, user_transaction
-from graphnode.storage.deleted_letters import DeletedLetter
-from graphnode.storage.failures import TaskAttempt
-from graphnode.storage.graphs import Graph
-from graphnode.storage.microscope import MicroscopeDocument, MicroscopeWorkspace
-from graphnode.storage.notifications import DeviceToken, Notification
-from graphnode.storage.summaries import GraphSummary
-from graphnode.storage.tasks import Task
+from graphnode.storage.database import Record, connection, user_transaction
+from graphnode.storage.deleted_letters import DeletedLetterRecord
+from graphnode.storage.failures import AttemptRecord
+from graphnode.storage.graphs import GraphRecord
+from graphnode.storage.microscope import DocumentRecord, WorkspaceRecord
+from graphnode.storage.notifications import DeviceTokenRecord, NotificationRecord
+from graphnode.storage.summaries import SummaryRecord
+from graphnode.storage.tasks import TaskRecord
 
 #: What a user has. The parts of a graph, and what belongs to a document, go with their row: the database sees to it.
-BELONGINGS: tuple[type[Table], ...] = (
-    Graph,
-    GraphSummary,
-    MicroscopeDocument,
-    MicroscopeWorkspace,
-    Notification,
-    DeviceToken,
-    Task,
-    TaskAttempt,
-    DeletedLetter,
+BELONGINGS: tuple[type[Record], ...] = (
+    GraphRecord,
+    SummaryRecord,
+    DocumentRecord,
+    WorkspaceRecord,
+    NotificationRecord,
+    DeviceTokenRecord,
+    TaskRecord,
+    AttemptRecord,
+    DeletedLetterRecord,
 )
 
 #: The columns of a document that name objects in S3.
 DOCUMENT_KEYS = (
-    MicroscopeDocument.standardized_s3_key,
-    MicroscopeDocument.block_graph_s3_key,
-    MicroscopeDocument.images_s3_prefix,
+    DocumentRecord.standardized_s3_key,
+    DocumentRecord.block_graph_s3_key,
+    DocumentRecord.images_s3_prefix,
 )
 
 
-class ForgottenUser(Table):
+class ForgottenUserRecord(Record):
     """A user whose data was removed."""
 
     user_id = TextField(primary_key=True)
@@ -62,7 +62,7 @@ class Forgotten(NamedTuple):
 def is_forgotten(user_id: str) -> bool:
     """Whether the user's data was removed."""
     with connection():
-        return bool(ForgottenUser.select().where(ForgottenUser.user_id == user_id).exists())
+        return bool(ForgottenUserRecord.select().where(ForgottenUserRecord.user_id == user_id).exists())
 
 
 def forget_user(user_id: str) -> Forgotten:
@@ -76,14 +76,14 @@ def forget_user(user_id: str) -> Forgotten:
             table._meta.table_name: table.delete().where(table._meta.fields["user_id"] == user_id).execute()
             for table in BELONGINGS
         }
-        ForgottenUser.insert(user_id=user_id, forgotten_at=fn.now()).on_conflict(
-            conflict_target=[ForgottenUser.user_id], update={ForgottenUser.forgotten_at: fn.now()}
+        ForgottenUserRecord.insert(user_id=user_id, forgotten_at=fn.now()).on_conflict(
+            conflict_target=[ForgottenUserRecord.user_id], update={ForgottenUserRecord.forgotten_at: fn.now()}
         ).execute()
     return Forgotten(rows, s3_keys)
 
 
 def _s3_keys(user_id: str) -> set[str]:
-    documents = MicroscopeDocument.select(*DOCUMENT_KEYS).where(MicroscopeDocument.user_id == user_id)
-    tasks = Task.select(Task.s3_keys).where(Task.user_id == user_id)
+    documents = DocumentRecord.select(*DOCUMENT_KEYS).where(DocumentRecord.user_id == user_id)
+    tasks = TaskRecord.select(TaskRecord.s3_keys).where(TaskRecord.user_id == user_id)
     of_documents = {key for row in documents.tuples().iterator() for key in row if key}
     return of_documents.union(*(keys for (keys,) in tasks.tuples().iterator()))

@@ -8,7 +8,7 @@ import msgspec
 from peewee import BigIntegerField, DoubleField, IntegerField, TextField
 from playhouse.postgres_ext import DateTimeTZField
 
-from graphnode.storage.database import Table, connection, database
+from graphnode.storage.database import Record, connection, database
 
 #: Seconds after which a row is nobody's: its process ended without a stop.
 FORGOTTEN_AFTER_S = 3600
@@ -45,7 +45,7 @@ DELETE FROM workers WHERE id = %s
 """
 
 
-class WorkerRow(Table):
+class WorkerRecord(Record):
     """A worker process."""
 
     id = TextField(primary_key=True)
@@ -104,7 +104,7 @@ def remove(worker_id: str) -> None:
         database.execute_sql(REMOVE, (worker_id,))
 
 
-def present() -> list[WorkerRow]:
+def present() -> list[WorkerRecord]:
     """The processes, those of a machine together, the oldest first."""
     with connection():
-        return list(WorkerRow.select().order_by(WorkerRow.host, WorkerRow.started_at))
+        return list(WorkerRecord.select().order_by(WorkerRecord.host, WorkerRecord.started_at))

@@ -14,7 +14,7 @@ from graphnode.actors import broker, effects
 from graphnode.actors.notifications import enqueue
 from graphnode.storage import notifications
 from graphnode.storage.database import connection
-from graphnode.storage.notifications import Notification
+from graphnode.storage.notifications import NotificationRecord
 
 BEFORE_COMMIT = "killed-before-commit"
 BEFORE_ENQUEUE = "killed-after-commit-before-enqueue"
@@ -46,13 +46,13 @@ def write_and_die(**row: Any) -> str | None:
 def enqueue_and_die(notification_id: str) -> None:
     """Die on either side of the enqueuing."""
     with connection():
-        user_id = Notification.get_by_id(notification_id).user_id
+        user_id = NotificationRecord.get_by_id(notification_id).user_id
     die_at(BEFORE_ENQUEUE, user_id)
     enqueue(notification_id)
     die_at(AFTER_ENQUEUE, user_id)
 
 
-def die_and_settle(claimed: Notification, settled: Any) -> bool:
+def die_and_settle(claimed: NotificationRecord, settled: Any) -> bool:
     """Die when FCM has answered and the row does not say so yet."""
     die_at(BEFORE_SENT, claimed.user_id)
     return settle_push(claimed, settled)

@@ -29,8 +29,8 @@ from graphnode.storage.database import (
     probe,
     user_transaction,
 )
-from graphnode.storage.graphs import Graph, GraphCluster, GraphEdge, GraphNode, NodeEmbedding
-from graphnode.storage.summaries import GraphSummary
+from graphnode.storage.graphs import ClusterRecord, EdgeRecord, EmbeddingRecord, GraphRecord, NodeRecord
+from graphnode.storage.summaries import SummaryRecord
 
 Query: TypeAlias = Callable[..., list[tuple[Any, ...]]]
 
@@ -83,8 +83,8 @@ def one_transaction() -> None:
 
 
 def insert_cluster(user_id: str = "ada", cluster_id: str = "c1") -> None:
-    Graph.insert(user_id=user_id, status="CREATED", updated_at=peewee.fn.now()).on_conflict_ignore().execute()
-    GraphCluster.create(user_id=user_id, id=cluster_id, size=0, themes=[])
+    GraphRecord.insert(user_id=user_id, status="CREATED", updated_at=peewee.fn.now()).on_conflict_ignore().execute()
+    ClusterRecord.create(user_id=user_id, id=cluster_id, size=0, themes=[])
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ class TestUserTransaction:
         assert "already closed" not in str(lost.value), "the roll-back hides why the connection was lost"
         with user_transaction("ada"):
             assert backend_pid() not in pids
-            assert GraphCluster.select().count() == 0
+            assert ClusterRecord.select().count() == 0
 
     def test_a_connection_lost_in_the_pool_is_replaced(self, query: Query) -> None:
         with user_transaction("ada"):
@@ -202,9 +202,9 @@ class TestUserTransaction:
         with user_transaction("ada"):
             insert_cluster()
             with connection():
-                assert GraphCluster.select().count() == 1
+                assert ClusterRecord.select().count() == 1
             insert_cluster("ada", "c2")
-            assert GraphCluster.select().count() == 2
+            assert ClusterRecord.select().count() == 2
 
     def test_an_interruption_at_any_line_leaves_nothing_open(self, query: Query) -> None:
         """Dramatiq's time limit raises an exception in the thread, at any line; the next message must not suffer."""
@@ -238,7 +238,7 @@ class TestUserTransaction:
         with pytest.raises(peewee.OperationalError), connection():
             backend_pid()
         with connection():
-            assert GraphCluster.select().count() == 0
+            assert ClusterRecord.select().count() == 0
 
 
 @pytest.mark.usefixtures("storage")
@@ -324,9 +324,9 @@ class TestCopyRows:
         numbered = [("ada", str(number), *row, number) for number, row in enumerate(rows)]
         with connection(), database.atomic() as transaction:
             columns = ("user_id", "id", "name", "description", "themes", "size")
-            assert copy_rows(GraphCluster, columns, numbered) == len(rows)
-            fields = [getattr(GraphCluster, column) for column in columns]
-            stored = list(GraphCluster.select(*fields).order_by(GraphCluster.size).tuples())
+            assert copy_rows(ClusterRecord, columns, numbered) == len(rows)
+            fields = [getattr(ClusterRecord, column) for column in columns]
+            stored = list(ClusterRecord.select(*fields).order_by(ClusterRecord.size).tuples())
             transaction.rollback()
 
         assert stored == numbered
@@ -336,17 +336,17 @@ class TestCopyRows:
         moment = datetime(2026, 5, 24, 17, 2, 8, 793892, tzinfo=seoul)
         with connection(), database.atomic() as transaction:
             copy_rows(
-                GraphEdge,
+                EdgeRecord,
                 ("user_id", "source", "target", "weight", "type", "intra_cluster"),
                 [("ada", 1, 2, 0.1, "hard", True), ("ada", 1, 3, None, "insight", False)],
             )
             copy_rows(
-                GraphNode,
+                NodeRecord,
                 ("user_id", "id", "orig_id", "timestamp", "keywords", "metadata"),
                 [("ada", 1, "o1", moment, [{"term": "graphe", "score": 0.25}], {"path": "a\\b\tc"})],
             )
-            edges = list(GraphEdge.select().order_by(GraphEdge.target))
-            node = GraphNode.get()
+            edges = list(EdgeRecord.select().order_by(EdgeRecord.target))
+            node = NodeRecord.get()
             transaction.rollback()
 
         assert [(edge.weight, edge.intra_cluster) for edge in edges] == [(0.1, True), (None, False)]
@@ -357,8 +357,8 @@ class TestCopyRows:
 
     def test_stores_embeddings(self) -> None:
         with connection(), database.atomic() as transaction:
-            copy_rows(NodeEmbedding, ("user_id", "node_id", "embedding"), [("ada", 1, [0.5, -1, 2e-3])])
-            embedding = NodeEmbedding.get().embedding
+            copy_rows(EmbeddingRecord, ("user_id", "node_id", "embedding"), [("ada", 1, [0.5, -1, 2e-3])])
+            embedding = EmbeddingRecord.get().embedding
             transaction.rollback()
 
         assert list(embedding) == pytest.approx([0.5, -1, 0.002])
@@ -369,26 +369,26 @@ class TestCopyRows:
             raise WrongOwner("in the middle")
 
         with pytest.raises(WrongOwner, match="in the middle"), user_transaction("ada"):
-            copy_rows(GraphCluster, ("user_id", "id", "size"), rows())
+            copy_rows(ClusterRecord, ("user_id", "id", "size"), rows())
 
         assert query("SELECT * FROM graph_clusters") == []
         with user_transaction("ada"):
-            assert GraphCluster.select().count() == 0
+            assert ClusterRecord.select().count() == 0
 
     def test_refuses_a_value_that_has_no_text(self) -> None:
         with pytest.raises(TypeError, match="object"), connection():
-            copy_rows(GraphCluster, ("user_id", "id", "size"), [("ada", "c1", object())])
+            copy_rows(ClusterRecord, ("user_id", "id", "size"), [("ada", "c1", object())])
 
     def test_says_what_postgresql_refuses(self) -> None:
         with pytest.raises(psycopg2.errors.InvalidTextRepresentation), connection():
-            copy_rows(GraphCluster, ("user_id", "id", "size"), [("ada", "c1", "many")])
+            copy_rows(ClusterRecord, ("user_id", "id", "size"), [("ada", "c1", "many")])
 
     def test_holds_a_chunk_in_memory_whatever_the_number_of_rows(self) -> None:
         text = "long " * 200
         rows = (("ada", str(number), text, 0) for number in range(20_000))
         with connection(), database.atomic() as transaction:
             tracemalloc.start()
-            copy_rows(GraphCluster, ("user_id", "id", "description", "size"), rows)
+            copy_rows(ClusterRecord, ("user_id", "id", "description", "size"), rows)
             _, peak = tracemalloc.get_traced_memory()
             tracemalloc.stop()
             transaction.rollback()
@@ -399,7 +399,7 @@ class TestCopyRows:
 @pytest.mark.usefixtures("storage")
 def test_json_fields_store_what_json_can_say(query: Query) -> None:
     with connection():
-        GraphSummary.create(
+        SummaryRecord.create(
             user_id="ada",
             overview={"summary_text": "지식 그래프", "not a number": float("nan")},
             clusters=[],
@@ -407,6 +407,6 @@ def test_json_fields_store_what_json_can_say(query: Query) -> None:
             connections=[],
             recommendations=[],
         )
-        overview = GraphSummary.get().overview
+        overview = SummaryRecord.get().overview
 
     assert overview == {"summary_text": "지식 그래프", "not a number": None}

@@ -22,15 +22,15 @@ from graphnode.rules.rows import (
 from graphnode.storage import graphs
 from graphnode.storage.database import close_database, connection, database, open_database, user_transaction
 from graphnode.storage.graphs import (
-    Graph,
-    GraphCluster,
+    ClusterRecord,
+    EdgeRecord,
+    EmbeddingRecord,
     GraphCounts,
-    GraphEdge,
-    GraphNode,
-    GraphPart,
+    GraphRecord,
     GraphStatus,
-    GraphSubcluster,
-    NodeEmbedding,
+    NodeRecord,
+    PartRecord,
+    SubclusterRecord,
 )
 from graphnode.storage.schema import migrate
 
@@ -82,16 +82,16 @@ def unchanged(node: NodeRow) -> NodeRow:
     return NodeRow(node.id, node.orig_id, None, None, None, None, None, [], None, {})
 
 
-def rows(table: type[GraphPart], row: type[Row], user_id: str = "ada") -> list[Row]:
+def rows(table: type[PartRecord], row: type[Row], user_id: str = "ada") -> list[Row]:
     fields = [table._meta.fields[name] for name in row._fields]
     query = table.select(*fields).where(table.user_id == user_id).order_by(*fields[:2])
     with connection():
         return [row._make(values) for values in query.tuples().iterator()]
 
 
-def graph_row() -> Graph:
+def graph_row() -> GraphRecord:
     with connection():
-        return Graph.get_by_id("ada")
+        return GraphRecord.get_by_id("ada")
 
 
 @pytest.fixture
@@ -113,10 +113,10 @@ def stored_graph(storage: None) -> None:
 class TestReplaceGraph:
     @pytest.mark.usefixtures("stored_graph")
     def test_stores_every_row(self) -> None:
-        assert rows(GraphNode, NodeRow) == GRAPH.nodes
-        assert rows(GraphEdge, EdgeRow) == GRAPH.edges
-        assert rows(GraphCluster, ClusterRow) == GRAPH.clusters
-        assert rows(GraphSubcluster, SubclusterRow) == GRAPH.subclusters
+        assert rows(NodeRecord, NodeRow) == GRAPH.nodes
+        assert rows(EdgeRecord, EdgeRow) == GRAPH.edges
+        assert rows(ClusterRecord, ClusterRow) == GRAPH.clusters
+        assert rows(SubclusterRecord, SubclusterRow) == GRAPH.subclusters
 
     @pytest.mark.usefixtures("stored_graph")
     def test_says_what_the_user_has(self) -> None:
@@ -127,16 +127,16 @@ class TestReplaceGraph:
 
     @pytest.mark.usefixtures("stored_graph")
     def test_leaves_nothing_of_the_earlier_graph(self) -> None:
-        Graph.update(status="CREATING", status_before="UPDATED").execute()
+        GraphRecord.update(status="CREATING", status_before="UPDATED").execute()
         smaller = GraphRows([GRAPHS._replace(id=0)], [], [MATHS], [], None, {})
 
         graphs.replace_graph("ada", smaller, source_timestamp=EVENING)
 
-        assert rows(GraphNode, NodeRow) == smaller.nodes
-        assert rows(GraphCluster, ClusterRow) == [MATHS]
-        assert rows(GraphEdge, EdgeRow) == []
-        assert rows(GraphSubcluster, SubclusterRow) == []
-        assert NodeEmbedding.select().count() == 0
+        assert rows(NodeRecord, NodeRow) == smaller.nodes
+        assert rows(ClusterRecord, ClusterRow) == [MATHS]
+        assert rows(EdgeRecord, EdgeRow) == []
+        assert rows(SubclusterRecord, SubclusterRow) == []
+        assert EmbeddingRecord.select().count() == 0
         graph = graph_row()
         assert (graph.status, graph.status_before, graph.node_count) == ("CREATED", None, 1)
         assert (graph.generated_at, graph.source_timestamp, graph.metadata) == (None, EVENING, {})
@@ -146,7 +146,7 @@ class TestReplaceGraph:
         graphs.replace_graph("grace", GraphRows([], [], [], [], None, {}), source_timestamp=NOON)
 
         assert graphs.graph_counts("ada") == (3, 2, 2)
-        assert NodeEmbedding.select().where(NodeEmbedding.user_id == "ada").count() == 2
+        assert EmbeddingRecord.select().where(EmbeddingRecord.user_id == "ada").count() == 2
 
     def test_the_stored_timestamp_is_the_senders(self) -> None:
         assert graphs.stored_source_timestamp("ada") is None
@@ -191,10 +191,10 @@ def test_what_is_stored_is_the_new_graph_whichever_way_it_is_written(
             graphs.replace_graph("ada", rows_, source_timestamp=NOON)
 
     with connection():
-        assert rows(GraphNode, NodeRow) == graph.nodes
-        assert sorted(rows(GraphEdge, EdgeRow)) == sorted(graph.edges)
-        assert rows(GraphCluster, ClusterRow) == graph.clusters
-        assert rows(GraphSubcluster, SubclusterRow) == graph.subclusters
+        assert rows(NodeRecord, NodeRow) == graph.nodes
+        assert sorted(rows(EdgeRecord, EdgeRow)) == sorted(graph.edges)
+        assert rows(ClusterRecord, ClusterRow) == graph.clusters
+        assert rows(SubclusterRecord, SubclusterRow) == graph.subclusters
         assert graphs.graph_counts("ada") == (len(graph.nodes), len(graph.edges), len(graph.clusters))
 
 
@@ -242,8 +242,8 @@ def test_a_graph_that_cannot_be_replaced_stays_whole() -> None:
     with pytest.raises(ZeroDivisionError):
         replace_and_fail()
 
-    assert rows(GraphNode, NodeRow) == GRAPH.nodes
-    assert rows(GraphEdge, EdgeRow) == GRAPH.edges
+    assert rows(NodeRecord, NodeRow) == GRAPH.nodes
+    assert rows(EdgeRecord, EdgeRow) == GRAPH.edges
     assert graph_row().source_timestamp == NOON
 
 
@@ -255,7 +255,7 @@ class TestStoreEmbeddings:
         with user_transaction("ada"):
             graphs.replace_graph("ada", GRAPH, source_timestamp=NOON)
             assert graphs.store_embeddings("ada", embeddings) == 3
-            stored = {row.node_id: list(row.embedding) for row in NodeEmbedding.select()}
+            stored = {row.node_id: list(row.embedding) for row in EmbeddingRecord.select()}
 
         assert stored == {0: [0.0, -1.0], 1: [0.5, -1.0], 2: [1.0, -1.0]}
 
@@ -277,7 +277,7 @@ class TestStoreEmbeddings:
 
         with connection():
             assert graphs.graph_counts("grace") == (3, 2, 2)
-            assert NodeEmbedding.select().count() == 0
+            assert EmbeddingRecord.select().count() == 0
 
     def test_a_failing_source_costs_the_embeddings_alone(self) -> None:
         def broken() -> Iterator[tuple[int, list[float]]]:
@@ -291,7 +291,7 @@ class TestStoreEmbeddings:
 
         with connection():
             assert graphs.graph_counts("grace") == (3, 2, 2)
-            assert NodeEmbedding.select().count() == 0
+            assert EmbeddingRecord.select().count() == 0
 
 
 @pytest.mark.usefixtures("connected")
@@ -321,7 +321,7 @@ class TestApplyChanges:
 
         assert graphs.apply_changes("ada", changes) == GraphCounts(nodes=1, edges=0, clusters=1)
 
-        assert rows(GraphNode, NodeRow) == [TEA]
+        assert rows(NodeRecord, NodeRow) == [TEA]
         graph = graph_row()
         assert (graph.status, graph.node_count, graph.source_timestamp) == ("UPDATED", 1, None)
 
@@ -334,9 +334,9 @@ class TestApplyChanges:
         counts = graphs.apply_changes("ada", NO_CHANGES._replace(nodes=[milk], edges=[edge], clusters=[dairy]))
 
         assert counts == GraphCounts(nodes=4, edges=3, clusters=3)
-        assert rows(GraphNode, NodeRow) == [*GRAPH.nodes, milk]
-        assert rows(GraphEdge, EdgeRow) == [*GRAPH.edges, edge]
-        assert rows(GraphCluster, ClusterRow) == [*GRAPH.clusters, dairy._replace(size=1)]
+        assert rows(NodeRecord, NodeRow) == [*GRAPH.nodes, milk]
+        assert rows(EdgeRecord, EdgeRow) == [*GRAPH.edges, edge]
+        assert rows(ClusterRecord, ClusterRow) == [*GRAPH.clusters, dairy._replace(size=1)]
         graph = graph_row()
         assert (graph.status, graph.node_count, graph.edge_count, graph.cluster_count) == ("UPDATED", 4, 3, 3)
         assert (graph.source_timestamp, graph.generated_at, graph.metadata) == (NOON, NOON, {"language": "de"})
@@ -351,9 +351,9 @@ class TestApplyChanges:
 
         graphs.apply_changes("ada", NO_CHANGES._replace(nodes=[moved], edges=[firmer], clusters=[renamed]))
 
-        assert rows(GraphNode, NodeRow) == [moved, COFFEE, GRAPHS]
-        assert rows(GraphEdge, EdgeRow) == [firmer, COFFEE_GRAPHS]
-        assert rows(GraphCluster, ClusterRow) == [DRINKS._replace(size=1), renamed._replace(size=2)]
+        assert rows(NodeRecord, NodeRow) == [moved, COFFEE, GRAPHS]
+        assert rows(EdgeRecord, EdgeRow) == [firmer, COFFEE_GRAPHS]
+        assert rows(ClusterRecord, ClusterRow) == [DRINKS._replace(size=1), renamed._replace(size=2)]
 
     @pytest.mark.usefixtures("stored_graph")
     def test_what_is_not_given_leaves_what_is_stored(self) -> None:
@@ -364,9 +364,9 @@ class TestApplyChanges:
             NO_CHANGES._replace(nodes=[unchanged(TEA)], edges=[TEA_COFFEE._replace(weight=None)], clusters=[nothing]),
         )
 
-        assert rows(GraphNode, NodeRow) == GRAPH.nodes
-        assert rows(GraphEdge, EdgeRow) == GRAPH.edges
-        assert rows(GraphCluster, ClusterRow) == GRAPH.clusters
+        assert rows(NodeRecord, NodeRow) == GRAPH.nodes
+        assert rows(EdgeRecord, EdgeRow) == GRAPH.edges
+        assert rows(ClusterRecord, ClusterRow) == GRAPH.clusters
 
     @pytest.mark.usefixtures("stored_graph")
     def test_a_node_that_moves_takes_neither_name_nor_confidence_of_its_old_cluster_along(self) -> None:
@@ -375,13 +375,13 @@ class TestApplyChanges:
 
         graphs.apply_changes("ada", NO_CHANGES._replace(nodes=[moved], clusters=[nameless]))
 
-        assert rows(GraphNode, NodeRow)[0] == TEA._replace(cluster_id="c3", cluster_name=None, cluster_confidence=None)
+        assert rows(NodeRecord, NodeRow)[0] == TEA._replace(cluster_id="c3", cluster_name=None, cluster_confidence=None)
 
     @pytest.mark.usefixtures("stored_graph")
     def test_a_node_that_stays_keeps_name_and_confidence_of_its_cluster(self) -> None:
         graphs.apply_changes("ada", NO_CHANGES._replace(nodes=[unchanged(TEA)._replace(cluster_id="c1")]))
 
-        assert rows(GraphNode, NodeRow) == GRAPH.nodes
+        assert rows(NodeRecord, NodeRow) == GRAPH.nodes
 
     @pytest.mark.usefixtures("stored_graph")
     def test_emptied_clusters_and_subclusters_go(self) -> None:
@@ -390,8 +390,8 @@ class TestApplyChanges:
 
         assert graphs.apply_changes("ada", changes).clusters == 1
 
-        assert rows(GraphCluster, ClusterRow) == [DRINKS._replace(size=3)]
-        assert rows(GraphSubcluster, SubclusterRow) == []
+        assert rows(ClusterRecord, ClusterRow) == [DRINKS._replace(size=3)]
+        assert rows(SubclusterRecord, SubclusterRow) == []
 
     @pytest.mark.usefixtures("stored_graph")
     def test_a_subcluster_that_lost_members_has_exactly_its_new_values(self) -> None:
@@ -399,7 +399,7 @@ class TestApplyChanges:
 
         graphs.apply_changes("ada", NO_CHANGES._replace(subclusters=[smaller]))
 
-        assert rows(GraphSubcluster, SubclusterRow) == [smaller]
+        assert rows(SubclusterRecord, SubclusterRow) == [smaller]
 
     @pytest.mark.usefixtures("stored_graph")
     def test_changes_more_rows_than_one_statement_takes(self) -> None:
@@ -407,15 +407,15 @@ class TestApplyChanges:
         many = [TEA._replace(id=number, orig_id=f"conv-{number}") for number in range(10, 10 + count)]
 
         assert graphs.apply_changes("ada", NO_CHANGES._replace(nodes=many)).nodes == 3 + count
-        assert GraphCluster.get(GraphCluster.id == "c1").size == 2 + count
+        assert ClusterRecord.get(ClusterRecord.id == "c1").size == 2 + count
 
     @pytest.mark.usefixtures("stored_graph")
     def test_leaves_other_users_graphs_alone(self) -> None:
         graphs.apply_changes("grace", NO_CHANGES._replace(nodes=[GRAPHS], clusters=[MATHS], emptied_clusters=["c1"]))
 
-        assert rows(GraphNode, NodeRow) == GRAPH.nodes
-        assert rows(GraphCluster, ClusterRow) == GRAPH.clusters
-        assert rows(GraphNode, NodeRow, "grace") == [GRAPHS]
+        assert rows(NodeRecord, NodeRow) == GRAPH.nodes
+        assert rows(ClusterRecord, ClusterRow) == GRAPH.clusters
+        assert rows(NodeRecord, NodeRow, "grace") == [GRAPHS]
 
 
 class TestSettledStatus:
@@ -449,25 +449,25 @@ class TestFailures:
     @pytest.mark.usefixtures("stored_graph")
     @pytest.mark.parametrize("status_before", ["CREATED", "UPDATED"])
     def test_a_failed_generation_keeps_the_graph_there_is(self, status_before: str) -> None:
-        Graph.update(status="CREATING", status_before=status_before).execute()
+        GraphRecord.update(status="CREATING", status_before=status_before).execute()
 
         graphs.generation_failed("ada")
 
         assert (graph_row().status, graph_row().status_before) == (status_before, None)
-        assert rows(GraphNode, NodeRow) == GRAPH.nodes
+        assert rows(NodeRecord, NodeRow) == GRAPH.nodes
         assert graph_row().source_timestamp == NOON
 
     @pytest.mark.usefixtures("stored_graph")
     @pytest.mark.parametrize("status", ["CREATED", "UPDATED", "UPDATING"])
     def test_a_failed_generation_nobody_noted_changes_nothing(self, status: str) -> None:
-        Graph.update(status=status).execute()
+        GraphRecord.update(status=status).execute()
         graphs.generation_failed("ada")
         assert graph_row().status == status
 
     @pytest.mark.usefixtures("stored_graph")
     @pytest.mark.parametrize("status_before", ["CREATED", "UPDATED"])
     def test_a_failed_add_node_gives_the_status_back(self, status_before: str) -> None:
-        Graph.update(status="UPDATING", status_before=status_before).execute()
+        GraphRecord.update(status="UPDATING", status_before=status_before).execute()
 
         graphs.add_node_failed("ada")
 
@@ -476,7 +476,7 @@ class TestFailures:
     @pytest.mark.usefixtures("stored_graph")
     @pytest.mark.parametrize("status", ["CREATING", "CREATED"])
     def test_a_failed_add_node_leaves_the_status_of_anything_else(self, status: GraphStatus) -> None:
-        Graph.update(status=status, status_before="UPDATED").execute()
+        GraphRecord.update(status=status, status_before="UPDATED").execute()
         graphs.add_node_failed("ada")
         assert (graph_row().status, graph_row().status_before) == (status, "UPDATED")
 

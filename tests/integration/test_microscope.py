@@ -11,10 +11,10 @@ from graphnode.errors import WrongOwner
 from graphnode.storage import microscope
 from graphnode.storage.database import connection
 from graphnode.storage.microscope import (
-    MicroscopeDocument,
-    MicroscopeGraph,
-    MicroscopeWorkspace,
+    DocumentGraphRecord,
+    DocumentRecord,
     Recorded,
+    WorkspaceRecord,
     WorkspaceTally,
 )
 
@@ -30,7 +30,7 @@ def record(document_id: str = "d1", **changes: Any) -> Recorded:
     return microscope.record_result(document_id, **result | changes)
 
 
-def stored(document_id: str = "d1") -> MicroscopeDocument:
+def stored(document_id: str = "d1") -> DocumentRecord:
     document = microscope.find_document(document_id)
     assert document
     return document
@@ -43,7 +43,7 @@ class TestRecordResult:
         assert recorded == Recorded(
             status_before=None, status="COMPLETED", workspace_id="w1", source_id="s1", chunks_count=7, error=None
         )
-        workspace = MicroscopeWorkspace.get_by_id("w1")
+        workspace = WorkspaceRecord.get_by_id("w1")
         assert (workspace.user_id, workspace.name, workspace.completed_at) == ("ada", None, None)
         assert (stored().user_id, stored().workspace_id) == ("ada", "w1")
 
@@ -71,22 +71,22 @@ class TestRecordResult:
         assert (document.standardized_s3_key, document.block_graph_s3_key) == ("standardized.json", "blocks.json")
 
     def test_keeps_what_the_api_server_registered(self) -> None:
-        MicroscopeWorkspace.create(id="w1", user_id="ada", name="Thesis")
-        MicroscopeDocument.create(id="d1", workspace_id="w1", user_id="ada", status="PROCESSING")
+        WorkspaceRecord.create(id="w1", user_id="ada", name="Thesis")
+        DocumentRecord.create(id="d1", workspace_id="w1", user_id="ada", status="PROCESSING")
 
         recorded = record(workspace_id=None)
 
         assert (recorded.status_before, recorded.status, recorded.workspace_id) == ("PROCESSING", "COMPLETED", "w1")
-        assert MicroscopeWorkspace.get_by_id("w1").name == "Thesis"
+        assert WorkspaceRecord.get_by_id("w1").name == "Thesis"
 
     def test_the_stored_workspace_counts_more_than_the_results(self) -> None:
-        MicroscopeWorkspace.create(id="w1", user_id="ada")
-        MicroscopeDocument.create(id="d1", workspace_id="w1", user_id="ada", status="PENDING")
+        WorkspaceRecord.create(id="w1", user_id="ada")
+        DocumentRecord.create(id="d1", workspace_id="w1", user_id="ada", status="PENDING")
         assert record(workspace_id="w2").workspace_id == "w1"
 
     def test_a_document_may_have_no_workspace(self) -> None:
         assert record(workspace_id=None).workspace_id is None
-        assert MicroscopeWorkspace.select().count() == 0
+        assert WorkspaceRecord.select().count() == 0
 
     @pytest.mark.parametrize("halves", [("block", "non_block"), ("non_block", "block")])
     def test_is_completed_when_both_halves_are(self, halves: tuple[str, str]) -> None:
@@ -131,7 +131,7 @@ class TestRecordResult:
         assert stored().status == "COMPLETED"
 
     def test_refuses_someone_elses_workspace(self) -> None:
-        MicroscopeWorkspace.create(id="w1", user_id="ada")
+        WorkspaceRecord.create(id="w1", user_id="ada")
 
         with pytest.raises(WrongOwner, match=r"w1.*'ada'.*'eve'"):
             record(user_id="eve")
@@ -139,7 +139,7 @@ class TestRecordResult:
         assert microscope.find_document("d1") is None
 
     def test_refuses_someone_elses_workspace_also_for_a_document_that_has_its_own(self) -> None:
-        MicroscopeWorkspace.create(id="w2", user_id="eve")
+        WorkspaceRecord.create(id="w2", user_id="eve")
         record(status="FAILED")
 
         with pytest.raises(WrongOwner, match=r"w2.*'eve'.*'ada'"):
@@ -164,38 +164,38 @@ class TestStoreGraph:
         microscope.store_graph("d1", "non_block", [{"nodes": [], "edges": []}])
         microscope.store_graph("d1", "block", {"blocks": []})
 
-        stored = {(graph.document_id, graph.view): graph.graph for graph in MicroscopeGraph.select()}
+        stored = {(graph.document_id, graph.view): graph.graph for graph in DocumentGraphRecord.select()}
         assert stored == {("d1", "block"): {"blocks": []}, ("d1", "non_block"): [{"nodes": [], "edges": []}]}
 
 
 class TestFinishWorkspace:
     def test_finishes_with_its_last_document_however_that_ended(self) -> None:
-        MicroscopeWorkspace.create(id="w1", user_id="ada", name="Thesis")
-        MicroscopeDocument.create(id="d3", workspace_id="w1", user_id="ada", status="PENDING")
+        WorkspaceRecord.create(id="w1", user_id="ada", name="Thesis")
+        DocumentRecord.create(id="d3", workspace_id="w1", user_id="ada", status="PENDING")
         record("d1")
         record("d2", status="FAILED")
         assert microscope.finish_workspace_if_last("w1") is None
-        assert MicroscopeWorkspace.get_by_id("w1").completed_at is None
+        assert WorkspaceRecord.get_by_id("w1").completed_at is None
 
         record("d3")
 
         assert microscope.finish_workspace_if_last("w1") == WorkspaceTally(name="Thesis", completed=2, failed=1)
-        assert MicroscopeWorkspace.get_by_id("w1").completed_at is not None
+        assert WorkspaceRecord.get_by_id("w1").completed_at is not None
 
     def test_waits_for_a_documents_other_half(self) -> None:
         record(half="block")
         assert microscope.finish_workspace_if_last("w1") is None
 
     def test_counts_its_own_documents_alone(self) -> None:
-        MicroscopeWorkspace.create(id="w2", user_id="ada")
-        MicroscopeDocument.create(id="d2", workspace_id="w2", user_id="ada", status="PENDING")
+        WorkspaceRecord.create(id="w2", user_id="ada")
+        DocumentRecord.create(id="d2", workspace_id="w2", user_id="ada", status="PENDING")
         record()
         assert microscope.finish_workspace_if_last("w1") == WorkspaceTally(name=None, completed=1, failed=0)
 
     def test_a_document_that_is_added_later_finishes_it_anew(self) -> None:
         record("d1")
         microscope.finish_workspace_if_last("w1")
-        MicroscopeDocument.create(id="d2", workspace_id="w1", user_id="ada", status="PENDING")
+        DocumentRecord.create(id="d2", workspace_id="w1", user_id="ada", status="PENDING")
         assert microscope.finish_workspace_if_last("w1") is None
 
         record("d2")

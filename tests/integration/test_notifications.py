@@ -16,7 +16,7 @@ from ulid import ULID
 from graphnode.rules.pushes import PushStatus, Settled
 from graphnode.storage import notifications
 from graphnode.storage.database import connection, user_transaction
-from graphnode.storage.notifications import CHANNEL, Device, DeviceToken, Notification
+from graphnode.storage.notifications import CHANNEL, Device, DeviceTokenRecord, NotificationRecord
 from tests.integration.conftest import Query
 
 #: Seconds to wait for what must come.
@@ -37,9 +37,9 @@ def write(**changes: Any) -> str | None:
         return notifications.write(**notification | changes)
 
 
-def stored(notification_id: str) -> Notification:
+def stored(notification_id: str) -> NotificationRecord:
     with connection():
-        return Notification.get_by_id(notification_id)
+        return NotificationRecord.get_by_id(notification_id)
 
 
 @pytest.fixture
@@ -336,7 +336,7 @@ class TestDevices:
         with connection():
             for token, user_id, day in seen:
                 moment = datetime(2026, 5, day, tzinfo=UTC)
-                DeviceToken.create(token=token, user_id=user_id, platform="ios", last_seen_at=moment)
+                DeviceTokenRecord.create(token=token, user_id=user_id, platform="ios", last_seen_at=moment)
 
     def test_a_user_has_their_own_the_one_seen_last_first(self) -> None:
         assert [device.token for device in notifications.devices("ada")] == ["new", "old"]

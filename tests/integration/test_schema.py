@@ -25,25 +25,25 @@ from graphnode.storage import (
     users,
     workers,
 )
-from graphnode.storage.database import Table, close_database, connection, database, open_database
+from graphnode.storage.database import Record, close_database, connection, database, open_database
 from graphnode.storage.schema import check_schema, migrate
 from tests.integration.conftest import AddMigration, wait_for_lock
 
-MODELS: list[type[Table]] = [
-    graphs.Graph,
+MODELS: list[type[Record]] = [
+    graphs.GraphRecord,
     *graphs.PARTS,
-    summaries.GraphSummary,
-    microscope.MicroscopeWorkspace,
-    microscope.MicroscopeDocument,
-    microscope.MicroscopeGraph,
-    tasks.Task,
-    notifications.Notification,
-    notifications.DeviceToken,
-    failures.MessageFailure,
-    failures.TaskAttempt,
-    deleted_letters.DeletedLetter,
-    users.ForgottenUser,
-    workers.WorkerRow,
+    summaries.SummaryRecord,
+    microscope.WorkspaceRecord,
+    microscope.DocumentRecord,
+    microscope.DocumentGraphRecord,
+    tasks.TaskRecord,
+    notifications.NotificationRecord,
+    notifications.DeviceTokenRecord,
+    failures.FailureRecord,
+    failures.AttemptRecord,
+    deleted_letters.DeletedLetterRecord,
+    users.ForgottenUserRecord,
+    workers.WorkerRecord,
 ]
 
 #: The migrations, in their order.
@@ -121,7 +121,7 @@ class TestMigrate:
         assert migrate() == NAMES[1:]
 
         with connection():
-            assert microscope.MicroscopeWorkspace.get_by_id("w1").user_id == "ada"
+            assert microscope.WorkspaceRecord.get_by_id("w1").user_id == "ada"
 
     def test_what_fails_leaves_nothing_and_what_was_applied_before_stays(self, add_migration: AddMigration) -> None:
         broken = add_migration("9999_broken", "CREATE TABLE half_done (); SELECT 1 / 0")
@@ -203,7 +203,7 @@ class TestCheckSchema:
 @pytest.mark.usefixtures("storage")
 class TestModels:
     @pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.table_name)
-    def test_a_models_fields_are_its_tables_columns(self, model: type[Table]) -> None:
+    def test_a_models_fields_are_its_tables_columns(self, model: type[Record]) -> None:
         with connection():
             columns = {
                 column.name: (column.data_type.replace("USER-DEFINED", "vector"), column.null)

@@ -20,7 +20,7 @@ from graphnode.operations.show.stored_graph import NOTIFICATIONS, Cluster, Edge,
 from graphnode.rules.rows import ClusterRow, EdgeRow, GraphRows, NodeRow, SubclusterRow
 from graphnode.storage import graphs, notifications
 from graphnode.storage.database import connection, snapshot, user_transaction
-from graphnode.storage.graphs import Graph
+from graphnode.storage.graphs import GraphRecord
 from tests.integration.conftest import Query
 
 #: Runs `graphnode show` with these arguments.
@@ -125,14 +125,14 @@ def test_the_overview_has_counts_and_the_newest_notifications() -> None:
 
 def test_a_snapshot_sees_one_moment_and_writes_nothing(query: Query) -> None:
     with snapshot():
-        assert Graph.select().count() == 2
+        assert GraphRecord.select().count() == 2
         query("DELETE FROM graphs WHERE user_id = 'grace'")
-        assert Graph.select().count() == 2
+        assert GraphRecord.select().count() == 2
     with pytest.raises(peewee.InternalError) as refused, snapshot():
-        Graph.delete().execute()
+        GraphRecord.delete().execute()
     assert isinstance(refused.value.__context__, ReadOnlySqlTransaction)
     with connection():
-        assert Graph.select().count() == 1
+        assert GraphRecord.select().count() == 1
 
 
 def test_the_command_prints_an_overview(show: Show) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from graphnode.rules.rows import SummaryRow
 from graphnode.storage.database import connection
-from graphnode.storage.summaries import GraphSummary, replace_summary
+from graphnode.storage.summaries import SummaryRecord, replace_summary
 
 NOON = datetime(2026, 5, 24, 12, tzinfo=UTC)
 
@@ -32,7 +32,7 @@ def connected(storage: None) -> Iterator[None]:
 
 
 def stored() -> SummaryRow:
-    summary = GraphSummary.get_by_id("ada")
+    summary = SummaryRecord.get_by_id("ada")
     return SummaryRow._make(getattr(summary, name) for name in SummaryRow._fields)
 
 

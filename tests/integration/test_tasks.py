@@ -11,7 +11,7 @@ import pytest
 from graphnode.errors import WrongOwner
 from graphnode.storage import tasks
 from graphnode.storage.database import connection, database
-from graphnode.storage.tasks import Task, TaskStatus
+from graphnode.storage.tasks import TaskRecord, TaskStatus
 
 RESULT = "GRAPH_GENERATION_RESULT"
 NOON = datetime(2026, 5, 24, 12, tzinfo=UTC)
@@ -42,8 +42,8 @@ def record_progress(**changes: Any) -> bool:
     return tasks.record_progress("t1", RESULT, **{"user_id": "ada"} | progress | changes)
 
 
-def stored() -> Task:
-    return Task.get()
+def stored() -> TaskRecord:
+    return TaskRecord.get()
 
 
 class TestStatus:

@@ -323,8 +323,8 @@ MUTANTS = (
         name="old-progress-kept",
         what="progress that arrives late replaces newer progress",
         file="graphnode/storage/tasks.py",
-        old="is_news = Task.progress_at.is_null() | (Task.progress_at < EXCLUDED.progress_at)",
-        new="is_news = Task.progress_at.is_null() | Task.progress_at.is_null(False)",
+        old="is_news = TaskRecord.progress_at.is_null() | (TaskRecord.progress_at < EXCLUDED.progress_at)",
+        new="is_news = TaskRecord.progress_at.is_null() | TaskRecord.progress_at.is_null(False)",
         checks=("tests/integration/test_tasks.py",),
     ),
     Mutant(
@@ -414,8 +414,8 @@ MUTANTS = (
         name="push-twice",
         what="a notification is pushed as often as its queue says, whoever has pushed it",
         file="graphnode/storage/notifications.py",
-        old=".where(Notification.id == notification_id, is_left, is_time)",
-        new=".where(Notification.id == notification_id)",
+        old=".where(NotificationRecord.id == notification_id, is_left, is_time)",
+        new=".where(NotificationRecord.id == notification_id)",
         checks=("tests/integration/test_delivering.py::test_a_push_goes_to_all_devices_once",),
     ),
     Mutant(

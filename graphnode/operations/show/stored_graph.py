@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from graphnode.errors import NothingStored
 from graphnode.storage.database import snapshot
-from graphnode.storage.graphs import Graph, GraphCluster, GraphEdge, GraphNode, GraphPart, NodeEmbedding
-from graphnode.storage.notifications import Notification
+from graphnode.storage.graphs import ClusterRecord, EdgeRecord, EmbeddingRecord, GraphRecord, NodeRecord, PartRecord
+from graphnode.storage.notifications import NotificationRecord
 from graphnode.text import printable
 
 #: Keywords that describe a cluster.
@@ -97,13 +97,18 @@ def read_overview(user_id: str) -> Overview:
     with snapshot():
         graph = _read_graph(user_id)
         newest = (
-            Notification.select(*(getattr(Notification, name) for name in StoredNotification._fields))
-            .where(Notification.user_id == user_id)
-            .order_by(Notification.id.desc())
+            NotificationRecord.select(
+                NotificationRecord.created_at,
+                NotificationRecord.type,
+                NotificationRecord.push_status,
+                NotificationRecord.payload,
+            )
+            .where(NotificationRecord.user_id == user_id)
+            .order_by(NotificationRecord.id.desc())
             .limit(NOTIFICATIONS)
         )
-        notifications = [StoredNotification(*row) for row in newest.tuples().iterator()]
-        edges = GraphEdge.select().where(GraphEdge.user_id == user_id).count()
+        notifications = [Told(*row) for row in newest.tuples().iterator()]
+        edges = EdgeRecord.select().where(EdgeRecord.user_id == user_id).count()
     if graph.status is None and not notifications:
         raise NothingStored(f"Nothing is stored for user {user_id!r}: neither a graph nor a notification.")
     return Overview(
@@ -127,17 +132,17 @@ def read_graph(user_id: str) -> StoredGraph:
             raise NothingStored(f"User {user_id!r} has no graph: there is nothing to draw.")
         if not graph.nodes:
             raise NothingStored(f"The graph of user {user_id!r} has no nodes ({graph.status}): nothing to draw.")
-        graph.edges.extend(Edge(*row) for row in _rows(GraphEdge, user_id, Edge._fields))
-        graph.embeddings.update(_rows(NodeEmbedding, user_id, ("node_id", "embedding")))
+        graph.edges.extend(Edge(*row) for row in _rows(EdgeRecord, user_id, Edge._fields))
+        graph.embeddings.update(_rows(EmbeddingRecord, user_id, ("node_id", "embedding")))
     return graph
 
 
 def _read_graph(user_id: str) -> StoredGraph:
-    row = Graph.get_or_none(Graph.user_id == user_id)
+    row = GraphRecord.get_or_none(GraphRecord.user_id == user_id)
     nodes = [
         _node(*values)
         for values in _rows(
-            GraphNode,
+            NodeRecord,
             user_id,
             ("id", "orig_id", "metadata", "cluster_id", "source_type", "num_messages", "timestamp", "keywords"),
         )
@@ -145,8 +150,8 @@ def _read_graph(user_id: str) -> StoredGraph:
     keywords = _cluster_keywords(nodes)
     sizes = Counter(node.cluster_id for node in nodes)
     clusters = [
-        Cluster(key, printable(name or key) or "?", sizes[key], keywords.get(key) or _terms(themes)[:CLUSTER_KEYWORDS])
-        for key, name, themes in _rows(GraphCluster, user_id, ("id", "name", "themes"))
+        Cluster(key, printable(name or key) or "?", sizes[key], said.get(key) or _terms(themes)[:CLUSTER_KEYWORDS])
+        for key, name, themes in _rows(ClusterRecord, user_id, ("id", "name", "themes"))
     ]
     return StoredGraph(
         user_id=user_id,
@@ -157,8 +162,8 @@ def _read_graph(user_id: str) -> StoredGraph:
     )
 
 
-def _rows(table: type[GraphPart], user_id: str, columns: Sequence[str]) -> Iterable[tuple[Any, ...]]:
-    """These columns of a user's rows, ordered by the primary key."""
+def _rows(table: type[PartRecord], user_id: str, columns: Sequence[str]) -> Iterable[tuple[Any, ...]]:
+    """These columns of a user's rows, in the order of the primary key."""
     fields = [table._meta.fields[name] for name in columns]
     query = table.select(*fields).where(table.user_id == user_id).order_by(*table._meta.get_primary_keys())
     rows: Iterable[tuple[Any, ...]] = query.tuples().iterator()

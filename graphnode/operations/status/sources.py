@@ -265,7 +265,7 @@ def _with_age(queue: QueueState, age_s: float | None, seen: Activity | None) -> 
     return msgspec.structs.replace(queue, oldest_s=age, oldest_from="database")
 
 
-def _worker(row: workers.WorkerRow, at: datetime) -> WorkerState:
+def _worker(row: workers.WorkerRecord, at: datetime) -> WorkerState:
     fields = {name: getattr(row, name) for name in WorkerState.__struct_fields__ if name != "is_late"}
     late_after = timedelta(seconds=workers.LATE_AFTER_INTERVALS * float(row.interval_s))
     return WorkerState(**fields, is_late=at - row.seen_at > late_after)
