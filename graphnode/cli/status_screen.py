@@ -8,8 +8,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from graphnode.operations.status.sources import Activity, QueueState, Status, WorkerState
+from graphnode.operations.status.reading import Activity, QueueState, Status
 from graphnode.storage.activity import MOST_COUNTED
+from graphnode.storage.workers import WorkerProcess
 from graphnode.text import printable
 
 #: Characters of a line's label.
@@ -108,7 +109,7 @@ def _troubles(status: Status, seen: Activity) -> Iterator[RenderableType]:
 
 
 def _outages(seen: Activity) -> Text:
-    away: dict[str, list[WorkerState]] = {}
+    away: dict[str, list[WorkerProcess]] = {}
     for worker in seen.workers:
         if worker.outage_service and not worker.is_late:
             away.setdefault(worker.outage_service, []).append(worker)

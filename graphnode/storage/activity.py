@@ -1,7 +1,7 @@
-"""What goes on, counted: tasks, retries, dead letters, notifications. Cheap however many rows there are.
+"""Counts for `graphnode status`: tasks, retries, dead letters and notifications.
 
-Each count reads an index of few rows, or the newest rows by their key, up to a bound; where a whole table would have to
-be read, PostgreSQL's own statistics are taken. A count that reached its bound is told as such by who shows it.
+Every count is cheap however large the tables are. It reads a small index or the newest rows, up to a limit. Where only
+a scan of a whole table would be exact, it uses PostgreSQL's statistics instead.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import msgspec
 
 from graphnode.storage.database import database
 
-#: The most rows that one count looks at.
+#: The most rows that one count reads.
 MOST_COUNTED = 100_000
 
-#: The newest attempts that are looked at.
+#: The most attempts that are read, the newest first.
 MOST_ATTEMPTS = 20_000
 
-#: Bytes up to which a table is counted row by row: some 50,000 tasks, 30 ms.
+#: The largest table, in bytes, that is counted exactly: about 50,000 tasks in 30 ms.
 COUNTED_BYTES = 16 << 20
 
-#: By the index `tasks_open`.
+#: Uses the index `tasks_open`.
 OPEN = """
 SELECT status, count(*), min(updated_at) FROM (
     SELECT status, updated_at FROM tasks WHERE status IN ('PENDING', 'PROGRESS')
@@ -29,7 +29,7 @@ SELECT status, count(*), min(updated_at) FROM (
 GROUP BY status
 """
 
-#: By the index `tasks_finished`.
+#: Uses the index `tasks_finished`.
 FINISHED = """
 SELECT count(*) FILTER (WHERE finished_at > now() - interval '1 minute'),
        count(*) FILTER (WHERE finished_at > now() - interval '5 minutes'),
@@ -44,7 +44,7 @@ SIZE = "SELECT pg_relation_size('tasks')"
 
 ENDED = "SELECT status, count(*) FROM tasks WHERE status NOT IN ('PENDING', 'PROGRESS') GROUP BY status"
 
-#: From the statistics of the last ANALYZE: what share of the rows has each status, and how many rows there are.
+#: Estimated from the last ANALYZE: the number of rows, and the share of them that has each status.
 ENDED_ABOUT = """
 SELECT value, round(greatest(reltuples, 0) * frequency)::bigint
 FROM pg_class, pg_stats, unnest(most_common_vals::text::text[], most_common_freqs) AS common (value, frequency)
@@ -53,7 +53,7 @@ WHERE pg_class.oid = 'tasks'::regclass
     AND value NOT IN ('PENDING', 'PROGRESS')
 """
 
-#: By the key: its numbers rise with the time.
+#: Uses the primary key, which grows with time.
 ATTEMPTS = """
 SELECT reason, given_up, count(*) FILTER (WHERE failed_at > now() - interval '1 hour'), count(*)
 FROM (SELECT reason, given_up, failed_at FROM task_attempts ORDER BY id DESC LIMIT %(most)s) AS newest
@@ -61,13 +61,13 @@ WHERE failed_at > now() - interval '1 day'
 GROUP BY reason, given_up
 """
 
-#: Rows of messages that are done with are gone.
+#: A message that is settled for good has no row any more.
 RETRYING = """
 SELECT count(*)
 FROM (SELECT FROM message_failures WHERE failed_at > now() - interval '1 day' LIMIT %(most)s) AS failing
 """
 
-#: By the index `notifications_due`.
+#: Uses the index `notifications_due`.
 WAITING = """
 SELECT count(*), count(*) FILTER (WHERE due_at <= now()), min(created_at)
 FROM (SELECT due_at, created_at FROM notifications WHERE due_at IS NOT NULL ORDER BY due_at LIMIT %(most)s) AS waiting
@@ -75,7 +75,7 @@ FROM (SELECT due_at, created_at FROM notifications WHERE due_at IS NOT NULL ORDE
 
 
 class OpenTasks(msgspec.Struct, frozen=True):
-    """Tasks of a status that have not ended, and when there was news of one of them last, the longest ago."""
+    """Open tasks of one status, and the oldest `updated_at` among them."""
 
     status: str
     count: int
@@ -83,25 +83,25 @@ class OpenTasks(msgspec.Struct, frozen=True):
 
 
 class Throughput(msgspec.Struct, frozen=True):
-    """Tasks that ended in the last minute, five minutes and hour; how many of the hour's failed."""
+    """How many tasks ended in the last minute, five minutes and hour, and how many of the last hour's failed."""
 
     last_minute: int
     last_5_minutes: int
     last_hour: int
     failed_in_the_hour: int
-    #: Where the count of the hour reached its bound: the oldest that was counted.
+    #: The oldest end that was counted, if the hour's count reached its limit; otherwise None.
     since: datetime | None
 
 
-class Ended(msgspec.Struct, frozen=True):
-    """Tasks that ended, by status. Not exact: from PostgreSQL's statistics."""
+class EndedTasks(msgspec.Struct, frozen=True):
+    """How many tasks have ended, by status: counted, or estimated from PostgreSQL's statistics."""
 
     counts: dict[str, int]
     is_exact: bool
 
 
-class Waiting(msgspec.Struct, frozen=True):
-    """Notifications whose push is not done with, and those of them that a sweep takes next."""
+class WaitingNotifications(msgspec.Struct, frozen=True):
+    """How many notifications still have to be pushed, and how many of them are due for the next sweep."""
 
     count: int
     due: int
@@ -109,26 +109,26 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 def open_tasks() -> list[OpenTasks]:
-    """The tasks that have not ended."""
+    """The open tasks, by status."""
     return [OpenTasks(*row) for row in database.execute_sql(f"{OPEN} ORDER BY status", _most()).fetchall()]
 
 
 def throughput() -> Throughput:
-    """What ended lately."""
+    """How many tasks ended recently."""
     minute, minutes, hour, failed, since = database.execute_sql(FINISHED, _most()).fetchone()
     return Throughput(minute, minutes, hour, failed, since if hour >= MOST_COUNTED else None)
 
 
-def ended_tasks() -> Ended:
-    """All that ended."""
+def ended_tasks() -> EndedTasks:
+    """How many tasks have ended."""
     (size,) = database.execute_sql(SIZE).fetchone()
     is_exact = size <= COUNTED_BYTES
     rows = database.execute_sql(ENDED if is_exact else ENDED_ABOUT).fetchall()
-    return Ended(dict(sorted(rows)), is_exact)
+    return EndedTasks(dict(sorted(rows)), is_exact)
 
 
-def attempts() -> tuple[dict[str, int], dict[str, int]]:
-    """The attempts that failed in the last hour, and the tasks given up in the last day: counted by reason."""
+def failures_by_reason() -> tuple[dict[str, int], dict[str, int]]:
+    """Attempts that failed in the last hour, and messages that became dead letters in the last day, by reason."""
     failed: dict[str, int] = {}
     given_up: dict[str, int] = {}
     for reason, is_last, hour, day in database.execute_sql(ATTEMPTS, {"most": MOST_ATTEMPTS}).fetchall():
@@ -140,14 +140,14 @@ def attempts() -> tuple[dict[str, int], dict[str, int]]:
 
 
 def retrying() -> int:
-    """The messages that have failed and are to be tried again."""
+    """How many messages have failed and will be tried again."""
     (count,) = database.execute_sql(RETRYING, _most()).fetchone()
     return int(count)
 
 
-def waiting_notifications() -> Waiting:
-    """The notifications whose push is not done with."""
-    return Waiting(*database.execute_sql(WAITING, _most()).fetchone())
+def waiting_notifications() -> WaitingNotifications:
+    """How many notifications still have to be pushed."""
+    return WaitingNotifications(*database.execute_sql(WAITING, _most()).fetchone())
 
 
 def _most() -> dict[str, int]:

@@ -1,27 +1,27 @@
-"""The worker processes: each writes from time to time that it is there, and what it has in hand."""
+"""The registry of worker processes: each writes regularly that it runs, and what it works on."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
 import msgspec
-from peewee import BigIntegerField, DoubleField, IntegerField, TextField
+from peewee import SQL, BigIntegerField, DoubleField, IntegerField, TextField
 from playhouse.postgres_ext import DateTimeTZField
 
 from graphnode.storage.database import Record, connection, database
 
-#: Seconds after which a row is nobody's: its process ended without a stop.
+#: Seconds after which the row of a process that ended without a clean stop is deleted.
 FORGOTTEN_AFTER_S = 3600
 
-#: A process that was not seen for so many of its intervals is not there any more, or cannot reach the database.
+#: A process is late when its row is this many intervals old: it has died, or cannot reach the database.
 LATE_AFTER_INTERVALS = 3
 
-#: Of the table's rows, those that are not late.
+#: Holds for rows of processes that are not late.
 SEEN_LATELY = f"seen_at > now() - make_interval(secs => {LATE_AFTER_INTERVALS} * interval_s)"
 
-#: Writes a process's row, and forgets those that were not seen for an hour. A query of several statements is one
-#: transaction: https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT
-NOTE = """
+#: Writes the row of a process, and deletes rows that are older than `FORGOTTEN_AFTER_S`. A query of several statements
+#: is one transaction: https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT
+SAVE = """
 SET LOCAL lock_timeout = '2s';
 SET LOCAL statement_timeout = '5s';
 WITH forgotten AS (
@@ -46,24 +46,25 @@ DELETE FROM workers WHERE id = %s
 
 
 class WorkerRecord(Record):
-    """A worker process."""
+    """A worker process. It writes all fields but `seen_at`, which the database sets."""
 
     id = TextField(primary_key=True)
     host = TextField()
     pid = IntegerField()
     version = TextField()
-    #: Of those that it knows; None: it is from before there was this column.
+    #: The newest migration that its code knows; None: it is older than this column.
     newest_migration = TextField(null=True)
     threads = IntegerField()
-    #: Seconds between two times that it is seen, about.
+    #: Seconds between two writes of this row.
     interval_s = DoubleField()
     started_at = DateTimeTZField()
     seen_at = DateTimeTZField()
+    #: Messages in flight, and how many of them an actor is handling.
     in_hand = IntegerField()
     running = IntegerField()
     outage_service = TextField(null=True)
     outage_since = DateTimeTZField(null=True)
-    #: Since the start: messages that were handled, that failed and are tried again, that became dead letters.
+    #: Since the start: messages that were handled, that failed and will be tried again, that became dead letters.
     handled = BigIntegerField()
     retried = BigIntegerField()
     dead = BigIntegerField()
@@ -72,17 +73,16 @@ class WorkerRecord(Record):
         table_name = "workers"
 
 
-class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process says of itself; the fields are the table's."""
+class WorkerProcess(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker process as `graphnode status` shows it; the fields are the columns of `WorkerRecord`."""
 
-    id: str
     host: str
     pid: int
     version: str
-    newest_migration: str
     threads: int
-    interval_s: float
     started_at: datetime
+    seen_at: datetime
+    is_late: bool
     in_hand: int
     running: int
     outage_service: str | None
@@ -92,19 +92,21 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     dead: int
 
 
-def note(seen: Seen) -> None:
-    """Write a process's row, and forget those that were not seen for an hour: one statement."""
+def save_process(process: WorkerRecord) -> None:
+    """Insert or update the row of a process, and delete rows that are older than `FORGOTTEN_AFTER_S`."""
     with connection():
-        database.execute_sql(NOTE, {**msgspec.structs.asdict(seen), "forgotten_after_s": FORGOTTEN_AFTER_S})
+        database.execute_sql(SAVE, {**process.__data__, "forgotten_after_s": FORGOTTEN_AFTER_S})
 
 
-def remove(worker_id: str) -> None:
-    """Forget a process that stops."""
+def remove_process(worker_id: str) -> None:
+    """Delete the row of a process that stops."""
     with connection():
         database.execute_sql(REMOVE, (worker_id,))
 
 
-def present() -> list[WorkerRecord]:
-    """The processes, those of a machine together, the oldest first."""
+def processes() -> list[WorkerProcess]:
+    """All processes that have a row, by host; the oldest of a host first."""
+    is_late = SQL(f"NOT ({SEEN_LATELY})").alias("is_late")
+    query = WorkerRecord.select(WorkerRecord, is_late).order_by(WorkerRecord.host, WorkerRecord.started_at)
     with connection():
-        return list(WorkerRecord.select().order_by(WorkerRecord.host, WorkerRecord.started_at))
+        return [msgspec.convert(row, WorkerProcess, from_attributes=True) for row in query]

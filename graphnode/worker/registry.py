@@ -20,7 +20,7 @@ from graphnode.sqs.deliveries import Delivery, State
 from graphnode.sqs.verdicts import Ack, DeadLetter, Retry
 from graphnode.storage import workers
 from graphnode.storage.schema import newest_migration
-from graphnode.storage.workers import Seen
+from graphnode.storage.workers import WorkerRecord
 
 log = structlog.get_logger("graphnode.presence")
 
@@ -57,7 +57,7 @@ class Registry(Middleware):
         # A stop waits for a write in progress: it would bring back the row that the stop has removed.
         with self._writing:
             if not self._is_over:
-                workers.note(self._seen(broker))
+                workers.save_process(self._process(broker))
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         """Remove the row. If that fails, the row is forgotten after an hour."""
@@ -67,14 +67,14 @@ class Registry(Middleware):
         if broker.outages.closed:
             return
         try:
-            workers.remove(self._id)
+            workers.remove_process(self._id)
         except Exception as error:
             log.info("not removed from the workers", error=log_text(error))
 
-    def _seen(self, broker: SQSBroker) -> Seen:
-        states = [delivery.state for delivery in broker.in_flight.snapshot()]
+    def _process(self, broker: SQSBroker) -> WorkerRecord:
+        states = [delivery.state for delivery in broker.in_hand.snapshot()]
         outage = broker.outages.ongoing
-        return Seen(
+        return WorkerRecord(
             id=self._id,
             host=socket.gethostname(),
             pid=os.getpid(),

@@ -40,6 +40,27 @@ def querying(url: str) -> Iterator[Query]:
         yield run
 
 
+#: Stores tasks: how many, their status, and how long ago they were updated, as PostgreSQL writes it.
+PutTasks: TypeAlias = Callable[[int, str, str], None]
+
+TASKS = """
+INSERT INTO tasks (task_id, task_type, user_id, status, finished_at, updated_at)
+SELECT %s || n, 'ADD_NODE_RESULT', 'ada', %s, now() - %s::interval, now() - %s::interval
+FROM generate_series(1, %s) AS n
+"""
+
+
+@pytest.fixture
+def put_tasks(query: Query) -> PutTasks:
+    """Store so many tasks of a status, whose last update was so long ago."""
+
+    def put(count: int, status: str, age: str) -> None:
+        finished = None if status in ("PENDING", "PROGRESS") else age
+        query(TASKS, f"{status}-{age}-", status, finished, age, count)
+
+    return put
+
+
 class AddMigration(Protocol):
     """Adds a migration to those that there are, and gives its file."""
 

@@ -14,8 +14,9 @@ from peewee import PeeweeException
 from graphnode.errors import GraphNodeError, Unexpected, sorted_error
 from graphnode.settings import QUEUE_URLS
 from graphnode.storage import activity, workers
-from graphnode.storage.activity import Ended, OpenTasks, Throughput, Waiting
+from graphnode.storage.activity import EndedTasks, OpenTasks, Throughput, WaitingNotifications
 from graphnode.storage.database import database, snapshot
+from graphnode.storage.workers import WorkerProcess
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -51,25 +52,6 @@ class QueueState(msgspec.Struct, frozen=True, kw_only=True):
     oldest_from: AgeSource | None = None
 
 
-class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker process, by its own last report."""
-
-    host: str
-    pid: int
-    version: str
-    threads: int
-    started_at: datetime
-    seen_at: datetime
-    is_late: bool
-    in_hand: int
-    running: int
-    outage_service: str | None
-    outage_since: datetime | None
-    handled: int
-    retried: int
-    dead: int
-
-
 class Activity(msgspec.Struct, frozen=True, kw_only=True):
     """What the database says about tasks, notifications and workers.
 
@@ -81,13 +63,13 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
 
     at: datetime
     open_tasks: list[OpenTasks]
-    ended: Ended
+    ended: EndedTasks
     throughput: Throughput
     retrying: int
     failed_attempts: dict[str, int]
     given_up: dict[str, int]
-    notifications: Waiting
-    workers: list[WorkerState]
+    notifications: WaitingNotifications
+    workers: list[WorkerProcess]
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,7 +185,7 @@ def read_activity() -> Activity:
     with snapshot():
         database.execute_sql(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}")
         (at,) = database.execute_sql("SELECT now()").fetchone()
-        failed, given_up = activity.attempts()
+        failed, given_up = activity.failures_by_reason()
         return Activity(
             at=at,
             open_tasks=activity.open_tasks(),
@@ -213,7 +195,7 @@ def read_activity() -> Activity:
             failed_attempts=failed,
             given_up=given_up,
             notifications=activity.waiting_notifications(),
-            workers=[_worker(row, at) for row in workers.present()],
+            workers=workers.processes(),
         )
 
 
@@ -263,12 +245,6 @@ def _with_age(queue: QueueState, age_s: float | None, seen: Activity | None) -> 
         return queue
     age = max(0.0, (seen.at - since).total_seconds())
     return msgspec.structs.replace(queue, oldest_s=age, oldest_from="database")
-
-
-def _worker(row: workers.WorkerRecord, at: datetime) -> WorkerState:
-    fields = {name: getattr(row, name) for name in WorkerState.__struct_fields__ if name != "is_late"}
-    late_after = timedelta(seconds=workers.LATE_AFTER_INTERVALS * float(row.interval_s))
-    return WorkerState(**fields, is_late=at - row.seen_at > late_after)
 
 
 def _tried(what: str, read: Callable[[], Read], unseen: list[str]) -> Read | None:

@@ -15,8 +15,8 @@ from graphnode.sqs.outages import Ongoing, Outages
 from graphnode.sqs.queues import Options
 from graphnode.sqs.verdicts import Ack, DeadLetter, Park, Retry, Verdict
 from graphnode.storage import workers
-from graphnode.storage.workers import Seen
-from graphnode.worker.registry import Registry
+from graphnode.storage.workers import WorkerRecord
+from graphnode.worker.registry import Presence
 from tests.unit.conftest import MakeDelivery
 
 PATIENCE_S = 20.0
@@ -26,9 +26,9 @@ class Rows:
     """The table `workers`, as far as one process knows it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.rows: dict[str, Seen] = {}
-        monkeypatch.setattr(workers, "note", lambda seen: self.rows.update({seen.id: seen}))
-        monkeypatch.setattr(workers, "remove", lambda worker_id: self.rows.pop(worker_id, None))
+        self.rows: dict[str, WorkerRecord] = {}
+        monkeypatch.setattr(workers, "save_process", lambda process: self.rows.update({process.id: process}))
+        monkeypatch.setattr(workers, "remove_process", lambda worker_id: self.rows.pop(worker_id, None))
 
 
 @pytest.fixture
@@ -104,16 +104,16 @@ def test_a_database_that_cannot_be_written_holds_up_no_message_and_no_stop(
 ) -> None:
     begun, let_go = threading.Event(), threading.Event()
 
-    def hang(_: Seen) -> None:
+    def hang(_: WorkerRecord) -> None:
         begun.set()
         let_go.wait(PATIENCE_S)
 
     def fail(_: str) -> None:
         raise psycopg2.OperationalError("away")
 
-    monkeypatch.setattr(workers, "note", hang)
-    monkeypatch.setattr(workers, "remove", fail)
-    noting = threading.Thread(target=registry.write_row, args=(broker,))
+    monkeypatch.setattr(workers, "save_process", hang)
+    monkeypatch.setattr(workers, "remove_process", fail)
+    noting = threading.Thread(target=presence.note, args=(broker,))
     noting.start()
     assert begun.wait(PATIENCE_S)
 

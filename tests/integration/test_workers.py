@@ -1,0 +1,64 @@
+"""The registry of worker processes: one row for each, until it stops or is not seen any more."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from graphnode.storage import workers
+from graphnode.storage.workers import WorkerRecord
+from tests.integration.conftest import Query
+
+pytestmark = pytest.mark.usefixtures("storage")
+
+
+def process(name: str, **changes: Any) -> WorkerRecord:
+    known: dict[str, Any] = {
+        "id": name,
+        "host": "alpha",
+        "pid": 7,
+        "version": "0.1.0",
+        "newest_migration": "0008_floor",
+        "threads": 8,
+        "interval_s": 30.0,
+        "started_at": datetime.now(UTC),
+        "in_hand": 3,
+        "running": 2,
+        "outage_service": None,
+        "outage_since": None,
+        "handled": 100,
+        "retried": 5,
+        "dead": 1,
+    }
+    return WorkerRecord(**{**known, **changes})
+
+
+def test_a_process_has_one_row_with_its_last_values() -> None:
+    workers.save_process(process("a"))
+    workers.save_process(process("a", running=7, handled=200, outage_service="AWS", outage_since=datetime.now(UTC)))
+
+    (found,) = workers.processes()
+
+    assert (found.running, found.handled, found.outage_service, found.is_late) == (7, 200, "AWS", False)
+
+
+def test_a_process_that_is_not_seen_is_late_and_forgotten_after_an_hour(query: Query) -> None:
+    workers.save_process(process("a"))
+    workers.save_process(process("b", pid=8))
+    query("UPDATE workers SET seen_at = now() - interval '2 minutes' WHERE id = 'a'")
+
+    assert {row.pid: row.is_late for row in workers.processes()} == {7: True, 8: False}
+
+    query("UPDATE workers SET seen_at = now() - interval '61 minutes'")
+    workers.save_process(process("b", pid=8))
+
+    assert [row.pid for row in workers.processes()] == [8]
+
+
+def test_a_process_that_stops_has_no_row() -> None:
+    workers.save_process(process("a"))
+    workers.remove_process("a")
+
+    assert workers.processes() == []
