@@ -13,7 +13,7 @@ from graphnode.contract.envelopes import Envelope, Payload, ResultPayload
 from graphnode.contract.notifications import Notice
 from graphnode.storage import notifications, tasks, users
 from graphnode.storage.database import user_transaction
-from graphnode.storage.tasks import FailureReason, Key, TaskStatus
+from graphnode.storage.tasks import FailureReason, TaskKey, TaskStatus
 
 P = TypeVar("P", bound=Payload)
 
@@ -106,7 +106,7 @@ def effects_of(envelope: Envelope[P], *, user_id: str) -> Iterator[Effects[P]]:
     Raises WrongOwner for another user's task.
     """
     with user_transaction(user_id):
-        stored = tasks.claim(envelope.task_id, envelope.task_type, user_id=user_id)
+        stored = tasks.status_for_owner(envelope.task_id, envelope.task_type, user_id=user_id)
         repeated = tasks.is_final(stored) or has_ended_so(envelope, stored) or has_news(envelope)
         effects = Effects(envelope, user_id, repeated=repeated)
         if is_of_forgotten_user(stored, user_id):
@@ -125,7 +125,7 @@ def has_ended_so(envelope: Envelope[P], stored: TaskStatus | None) -> bool:
 def has_news(envelope: Envelope[P]) -> bool:
     """Whether an overdue task has had news since it was found."""
     since = envelope.no_news_since
-    return since is not None and tasks.has_news(Key(envelope.task_id, envelope.task_type), since=since)
+    return since is not None and tasks.was_updated_after(TaskKey(envelope.task_id, envelope.task_type), since)
 
 
 def is_repeated(envelope: Envelope[P], *, user_id: str) -> bool:

@@ -42,7 +42,7 @@ from graphnode.settings import RequestSettings, read_settings
 from graphnode.sqs.queues import batches_of
 from graphnode.storage import graphs, microscope, notifications, tasks
 from graphnode.storage.database import close_database, open_database, transaction, user_transaction
-from graphnode.storage.tasks import FailureReason, Key, RequestState
+from graphnode.storage.tasks import FailureReason, RequestState, TaskKey
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -159,10 +159,10 @@ class Requests:
             raise outcome
         return outcome
 
-    def _publish(self, made: Sequence[Message]) -> dict[Key, bool | GraphNodeError]:
-        """Publish what is not published yet; returns for each task whether it was published here, or its error."""
-        published: dict[Key, bool | GraphNodeError] = {}
-        for batch in batches_of(made, size=lambda task: len(task.body.encode())):
+    def _publish(self, made: Sequence[Message]) -> dict[TaskKey, bool | GraphNodeError]:
+        """Publish what nobody has; whether each was published here, or why it could not be."""
+        published: dict[TaskKey, bool | GraphNodeError] = {}
+        for batch in _batches(made):
             try:
                 published |= self._publish_batch(batch)
             except Exception as raised:
@@ -172,9 +172,9 @@ class Requests:
                     return dict.fromkeys(map(_key, made), error) | published
         return published
 
-    def _publish_batch(self, batch: Sequence[Message]) -> dict[Key, bool | GraphNodeError]:
-        published: dict[Key, bool | GraphNodeError] = {_key(task): False for task in batch}
-        # Another caller with the same task waits for the lock, and then finds it published.
+    def _publish_batch(self, batch: Sequence[Message]) -> dict[TaskKey, bool | GraphNodeError]:
+        published: dict[TaskKey, bool | GraphNodeError] = {_key(task): False for task in batch}
+        # Whoever publishes the same task at the same time waits for the lock, and finds it published.
         with transaction():
             states = tasks.lock_requests(published)
             sent = [task for task in batch if states.get(_key(task)) == RequestState.WAITING]
@@ -189,8 +189,8 @@ class Requests:
                 published[_key(task)] = _given_up(task, refusal)
         return published
 
-    def _send(self, batch: Sequence[Message]) -> dict[Key, NotPublished]:
-        """Send requests to the queue; returns an error for each that SQS did not accept."""
+    def _send(self, batch: Sequence[Message]) -> dict[TaskKey, NotPublished]:
+        """Put requests on the queue; why SQS did not take those that it did not."""
         entries: list[SendMessageBatchRequestEntryTypeDef] = [
             {"Id": str(index), "MessageBody": task.body} for index, task in enumerate(batch)
         ]
@@ -251,8 +251,8 @@ def _registered(request: Request) -> list[Message] | GraphNodeError:
     return made
 
 
-def _outcome(made: Sequence[Message], published: Mapping[Key, bool | GraphNodeError]) -> Requested | GraphNodeError:
-    """The outcome of a request whose tasks are registered, or the first error."""
+def _outcome(made: Sequence[Message], published: Mapping[TaskKey, bool | GraphNodeError]) -> Requested | GraphNodeError:
+    """What became of a request whose tasks are registered."""
     results = [published[_key(task)] for task in made]
     for result in results:
         if isinstance(result, GraphNodeError):
@@ -283,7 +283,7 @@ def _note_request(task: Message, request: Request) -> None:
 def _refuse_while_running(task: Message, request: Request) -> None:
     if request.even_if_running:
         return
-    if running := tasks.running(task.user_id, GraphGenerationRequest.task_type, but=task.task_id):
+    if running := tasks.open_task_id(task.user_id, GraphGenerationRequest.task_type, other_than=task.task_id):
         raise AlreadyRunning(
             f"A graph generation is running for user {task.user_id!r} ({running}): wait for its end, or ask with "
             "even_if_running"
@@ -297,10 +297,10 @@ def _given_up(task: Message, refusal: NotPublished) -> GraphNodeError | Literal[
     """
     try:
         with user_transaction(task.user_id):
-            if not tasks.give_up(_key(task), error=str(refusal)):
+            if not tasks.mark_not_published(_key(task), error=str(refusal)):
                 return False
-            # While another task is running, the graph's status belongs to that one.
-            is_alone = not tasks.running(task.user_id, task.payload.task_type, but=task.task_id)
+            # While another one is running, the graph's status is of that one.
+            is_alone = not tasks.open_task_id(task.user_id, task.payload.task_type, other_than=task.task_id)
             match task.payload:
                 case GraphGenerationRequest() if is_alone:
                     graphs.generation_failed(task.user_id)
@@ -342,5 +342,19 @@ def _not_published(task: Message, why: str) -> NotPublished:
     return NotPublished(f"{task.payload.request_type} {task.task_id} was not put on the request queue: {why}")
 
 
-def _key(message: Message) -> Key:
-    return Key(message.task_id, message.payload.task_type)
+def _key(message: Message) -> TaskKey:
+    return TaskKey(message.task_id, message.payload.task_type)
+
+
+def _batches(made: Sequence[Message]) -> Iterator[list[Message]]:
+    """As many tasks at a time as one SendMessageBatch takes: ten, and 1 MiB together."""
+    batch: list[Message] = []
+    size = 0
+    for task in made:
+        size += len(task.body.encode())
+        if batch and (len(batch) == BATCH or size > LARGEST_MESSAGE_BYTES):
+            yield batch
+            batch, size = [], len(task.body.encode())
+        batch.append(task)
+    if batch:
+        yield batch

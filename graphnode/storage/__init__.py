@@ -1,1 +1,1 @@
-"""PostgreSQL: one module a subject. It knows rows and transactions, and nothing of queues, S3 or envelopes."""
+"""PostgreSQL: one module per subject. This room knows rows and transactions, but not queues, S3 or envelopes."""

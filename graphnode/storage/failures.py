@@ -1,4 +1,4 @@
-"""How often each message has failed; and, by task, how each of these attempts went."""
+"""Failures: how often each message has failed, and the failed attempts of each task."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from playhouse.postgres_ext import DateTimeTZField
 from graphnode.steps import is_step
 from graphnode.storage.database import Record, connection, database
 
-#: The most attempts that are kept of a task, the newest, and the most characters of an error.
+#: The most attempts that are kept for a task (the newest), and the most characters of an error.
 MOST_ATTEMPTS = 50
 LONGEST_ERROR = 1000
 
 
 class FailureRecord(Record):
-    """A message that has failed and may be delivered again, and why it failed the last time."""
+    """A message that has failed and may be delivered again, with its last failure."""
 
     message_id = TextField(primary_key=True)
     failures = IntegerField()
@@ -29,7 +29,7 @@ class FailureRecord(Record):
 
 
 class AttemptRecord(Record):
-    """An attempt at a task's message that failed. It outlives the message."""
+    """A failed attempt at a message of a task. The row outlives the message."""
 
     id = BigAutoField()
     task_id = TextField()
@@ -38,7 +38,7 @@ class AttemptRecord(Record):
     attempt = IntegerField()
     reason = TextField()
     error = TextField()
-    #: Where the error was raised, without its text; none, if it never was.
+    #: The stack trace without the error text; None if nothing was raised.
     stack = TextField(null=True)
     #: Whether the message became a dead letter.
     given_up = BooleanField()
@@ -52,7 +52,7 @@ class Subject(NamedTuple):
     """The task that a message is about.
 
     Parameters:
-      user_id: None, if the message names nobody: it is the one of the task's row, if there is one.
+      user_id: None if the message names no user: then the user of the task's row is stored, if there is a row.
     """
 
     task_id: str
@@ -64,14 +64,14 @@ class Subject(NamedTuple):
 def record_failure(
     message_id: str, *, reason: str, error: str, stack: str | None = None, subject: Subject | None = None
 ) -> int:
-    """Note that a message has failed once more; how often it has failed by now.
+    """Count a failure of a message; returns how often it has failed so far.
 
     Parameters:
       message_id: SQS's ID, the same at each delivery.
       reason: the error's reason code.
-      error: its text.
-      stack: where it was raised.
-      subject: the task, if the message is about one: then the attempt is kept with it.
+      error: the error's text.
+      stack: the stack trace.
+      subject: the task that the message is about, if any. Its attempt is stored too.
     """
     row = {FailureRecord.reason: reason, FailureRecord.error: error, FailureRecord.failed_at: fn.now()}
     with connection(), database.atomic():
@@ -92,22 +92,22 @@ def record_failure(
 
 
 def clear_failures(message_id: str) -> None:
-    """Forget the failures of a message that will not be delivered again."""
+    """Delete the failures of a message that will not be delivered again."""
     with connection():
         FailureRecord.delete().where(FailureRecord.message_id == message_id).execute()
 
 
 @is_step("failure")
-def give_up(
+def record_dead_letter(
     message_id: str, *, attempt: int, reason: str, error: str, subject: Subject | None, stack: str | None = None
 ) -> None:
-    """Note that a message became a dead letter, and forget its failures.
+    """Record that a message became a dead letter, and delete its failures.
 
     Parameters:
       attempt: how often it was tried.
-      reason, error: what its dead letter says.
-      stack: where the error was raised.
-      subject: the task, if the message is about one.
+      reason, error: as in the dead letter.
+      stack: the stack trace.
+      subject: the task that the message is about, if any.
     """
     with connection(), database.atomic():
         FailureRecord.delete().where(FailureRecord.message_id == message_id).execute()
@@ -115,8 +115,8 @@ def give_up(
             _keep_attempt(subject, attempt=attempt, reason=reason, error=error, stack=stack, given_up=True)
 
 
-def attempts(task_id: str) -> list[AttemptRecord]:
-    """The attempts at a task's messages that failed, the oldest first."""
+def failed_attempts(task_id: str) -> list[AttemptRecord]:
+    """The failed attempts at a task's messages, the oldest first."""
     return list(AttemptRecord.select().where(AttemptRecord.task_id == task_id).order_by(AttemptRecord.id))
 
 

@@ -1,4 +1,4 @@
-"""What users are told: each notification's row, how its push went, and the devices it goes to."""
+"""Notifications: the outbox of their pushes, and the devices that they are pushed to."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from graphnode.rules.pushes import PushStatus, Settled
 from graphnode.steps import is_step
 from graphnode.storage.database import JsonField, Record, connection, database
 
-#: Seconds that a worker has for a push it has claimed: more than the time limit of the actor that pushes.
+#: Seconds for which a push belongs to the worker that claimed it: more than the time limit of the pushing actor.
 PUSH_LEASE_S = 90
 
-#: Seconds for which a sweep leaves a notification alone that was put on its queue: after its commit, and by a sweep.
-#: The second is longer, so that the sweeps of a long backlog do not put it on the queue again and again.
+#: Seconds for which sweeps leave a notification alone after its commit, and after a sweep has put it on the queue. The
+#: second is longer: a long backlog must not make sweeps put the same notification on the queue again and again.
 ENQUEUED_S = 60
 SWEPT_S = 300
 
-#: What `push_error` says of a type that has no push.
+#: The `push_error` of a notification that is never pushed.
 STORED_ONLY = "stored only"
 
-#: The channel on which each new notification is announced, when its transaction has committed.
+#: The NOTIFY channel that announces each new notification when its transaction commits.
 CHANNEL = "graphnode_notifications"
 
-#: Takes what is due. A settled row has a date only if a worker wrote it that knows no dates: it loses it.
-TAKE_DUE = """
+#: Claims due notifications. A settled row has a `due_at` only if a worker older than 0003_outbox wrote it: remove it.
+CLAIM_DUE = """
 UPDATE notifications
 SET due_at = CASE WHEN push_status IN ('PENDING', 'SENDING') OR remaining_tokens IS NOT NULL
                   THEN now() + make_interval(secs => %s) END
@@ -38,8 +38,7 @@ WHERE id IN (SELECT id FROM notifications WHERE due_at <= now() ORDER BY due_at 
 RETURNING id, due_at IS NOT NULL
 """
 
-
-#: What is left to push. Only rows with a date are: ten million settled ones are not in that index.
+#: Open notifications by push status. The index on `due_at` leaves out settled rows, of which there are millions.
 OPEN_PUSHES = """
 SELECT push_status, count(*), extract(epoch FROM now() - min(created_at))::float8
 FROM notifications WHERE due_at IS NOT NULL GROUP BY push_status
@@ -47,9 +46,9 @@ FROM notifications WHERE due_at IS NOT NULL GROUP BY push_status
 
 
 class OpenPushes(NamedTuple):
-    """The notifications whose push is not over: how many by status, and the oldest one's age in seconds.
+    """Number of open notifications by push status, and the age in seconds of the oldest.
 
-    SENT ones are among them while some of their devices are left.
+    A SENT notification is open while some devices were not reached.
     """
 
     by_status: dict[str, int]
@@ -57,7 +56,7 @@ class OpenPushes(NamedTuple):
 
 
 class NotificationRecord(Record):
-    """Something a user is told. `event` names what happened: there is one row for it, however often it is reported."""
+    """A notification of a user. `event` names what happened; an event that is reported again adds no second row."""
 
     id = TextField(primary_key=True)
     user_id = TextField()
@@ -69,13 +68,13 @@ class NotificationRecord(Record):
     push_attempts = IntegerField(default=0)
     push_error = TextField(null=True)
     claimed_at = DateTimeTZField(null=True)
-    #: When a device was first reached.
+    #: When the first device was reached.
     pushed_at = DateTimeTZField(null=True)
-    #: When a sweep puts it on the notification queue; none when nothing is left to do.
+    #: When a sweep puts it on the notification queue; None if it is settled.
     due_at = DateTimeTZField(null=True)
-    #: Before this nobody pushes it: it is another worker's, or FCM is to be left alone.
+    #: No worker pushes it before this time: another worker has claimed it, or FCM asked to wait.
     retry_at = DateTimeTZField(null=True)
-    #: The devices not reached yet, once one is reached.
+    #: The devices that were not reached, once at least one was.
     remaining_tokens = JsonField(null=True)
 
     class Meta:
@@ -83,14 +82,14 @@ class NotificationRecord(Record):
 
 
 class Device(NamedTuple):
-    """A device to push to, and when it was last seen by then."""
+    """A device to push to."""
 
     token: str
     last_seen_at: datetime
 
 
 class DeviceTokenRecord(Record):
-    """A device of a user, as FCM knows it. The API server writes these rows."""
+    """The FCM token of a user's device. The API server writes these rows."""
 
     token = TextField(primary_key=True)
     user_id = TextField()
@@ -111,17 +110,17 @@ def write(
     created_at: datetime | None = None,
     push: bool,
 ) -> str | None:
-    """Write a notification, unless its event has one, and announce it on CHANNEL.
+    """Insert a notification and announce it on CHANNEL, unless its event already has one.
 
     Parameters:
       type: the notification type of the contract.
-      event: names what happened; a second notification of the same event is impossible.
-      created_at: when it happened, if not now.
-      push: whether it goes to the user's devices, or is for the app to read only.
+      event: names what happened; there is at most one notification per event.
+      created_at: when it happened; now, if missing.
+      push: whether it is pushed to the user's devices; otherwise the app only reads it.
 
-    Returns the new row's ID, or None when the event has its row.
+    Returns the ID of the new row; None if the event already has one.
     """
-    # By the time of writing, not by `created_at`: who reads on from the last ID must not miss what is told late.
+    # The ID grows with the time of writing, not with `created_at`: readers go on from the last ID they have seen.
     notification_id = str(ULID())
     written = (
         NotificationRecord.insert(
@@ -146,15 +145,15 @@ def write(
     return notification_id
 
 
-def take_due(*, limit: int) -> list[str]:
-    """The IDs of notifications to put on the notification queue. Of two sweeps at the same time, one has each."""
+def claim_due(*, limit: int) -> list[str]:
+    """Claim due notifications, to put them on the queue; returns their IDs. Two sweeps never claim the same one."""
     with connection():
-        taken = database.execute_sql(TAKE_DUE, (SWEPT_S, limit)).fetchall()
-    return [notification_id for notification_id, is_due in taken if is_due]
+        claimed = database.execute_sql(CLAIM_DUE, (SWEPT_S, limit)).fetchall()
+    return [notification_id for notification_id, is_due in claimed if is_due]
 
 
 def open_pushes() -> OpenPushes:
-    """What is left to push."""
+    """Number and age of the open notifications."""
     with connection():
         rows = database.execute_sql(OPEN_PUSHES).fetchall()
     counts: dict[str, int] = dict.fromkeys((PushStatus.PENDING, PushStatus.SENDING, PushStatus.SENT), 0)
@@ -165,7 +164,7 @@ def open_pushes() -> OpenPushes:
 
 
 def postpone(notification_id: str, *, seconds: float) -> None:
-    """Have no sweep put the notification on its queue for so long, if there is anything left to do."""
+    """Keep sweeps away from an open notification for this time; a settled one does not change."""
     with connection():
         NotificationRecord.update(due_at=fn.greatest(NotificationRecord.due_at, _from_now(seconds))).where(
             NotificationRecord.id == notification_id, NotificationRecord.due_at.is_null(False)
@@ -174,9 +173,9 @@ def postpone(notification_id: str, *, seconds: float) -> None:
 
 @is_step("claim")
 def claim_push(notification_id: str) -> NotificationRecord | None:
-    """Take a notification to push it, for `PUSH_LEASE_S`; None when that is done, or not now, or not ours to do."""
+    """Claim a notification for `PUSH_LEASE_S`; None if it is settled, not due, or claimed by another worker."""
     is_left = NotificationRecord.push_status == PushStatus.PENDING
-    # The claim of a worker that knows no `retry_at` holds by its time alone.
+    # Workers older than 0003_outbox set no `retry_at`: their claim ends by its age.
     is_left |= (NotificationRecord.push_status == PushStatus.SENDING) & (
         NotificationRecord.claimed_at < _from_now(-PUSH_LEASE_S)
     )
@@ -203,7 +202,7 @@ def claim_push(notification_id: str) -> NotificationRecord | None:
 
 @is_step("settle")
 def settle_push(claimed: NotificationRecord, settled: Settled) -> bool:
-    """Write how an attempt went; whether it was still this claim's to tell."""
+    """Store the outcome of a claimed push; False if the claim was lost to another worker."""
     next_at = None if settled.retry_in_s is None else _from_now(settled.retry_in_s)
     is_open = (NotificationRecord.push_status == PushStatus.SENDING) | NotificationRecord.remaining_tokens.is_null(
         False
@@ -230,7 +229,7 @@ def settle_push(claimed: NotificationRecord, settled: Settled) -> bool:
 
 
 def devices(user_id: str) -> list[Device]:
-    """A user's devices, the one seen last first. A row without a token is none: for it, firebase-admin refuses all."""
+    """The devices of a user, the last seen first. Rows without a token are left out: firebase-admin refuses them."""
     with connection():
         query = (
             DeviceTokenRecord.select(DeviceTokenRecord.token, DeviceTokenRecord.last_seen_at)
@@ -241,7 +240,7 @@ def devices(user_id: str) -> list[Device]:
 
 
 def remove_devices(gone: Iterable[Device]) -> None:
-    """Forget devices that FCM no longer knows, but not one that has been seen since."""
+    """Delete devices that FCM no longer knows, unless they were seen again since they were read."""
     with connection():
         for device in gone:
             DeviceTokenRecord.delete().where(

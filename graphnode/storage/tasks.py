@@ -1,4 +1,4 @@
-"""The tasks: how far each is, how it ended, and whether a message may still have an effect."""
+"""Tasks: the status of each, how it ended, and whether a message may still have an effect."""
 
 from __future__ import annotations
 
@@ -38,33 +38,33 @@ class TaskStatus(StrEnum):
     SUPERSEDED = "SUPERSEDED"
 
 
-#: Nothing follows on these: a repeat is acknowledged and changes nothing. FAILED may still turn COMPLETED.
+#: A message for a task in one of these is acknowledged and changes nothing. FAILED may still become COMPLETED.
 FINAL = (TaskStatus.COMPLETED, TaskStatus.SUPERSEDED)
 
-#: Progress is news only before the task has ended, one way or another.
+#: Progress is stored only for a task in one of these.
 OPEN = (TaskStatus.PENDING, TaskStatus.PROGRESS)
 
 
 class FailureReason(StrEnum):
-    """Why a task has failed that the AI server has not ended."""
+    """Why a task has FAILED without a result of the AI server."""
 
     NOT_PUBLISHED = "NOT_PUBLISHED"
-    """The request could not be put on its queue. Whoever asked was told, and may ask again under the same ID."""
+    """The request was not put on the request queue. The caller got an error, and may retry with the same task ID."""
     TIMEOUT = "TIMEOUT"
-    """There was no news of it for too long."""
+    """The task was not updated for too long."""
 
 
-#: Seconds for which a sweep leaves an overdue task alone that another one has taken.
+#: Seconds for which other sweeps leave a claimed overdue task alone.
 SWEPT_S = 300
 
-#: The objects that the request and the result have named.
+#: The S3 keys of the request and of the result.
 ALL_S3_KEYS = SQL(
     "(SELECT coalesce(jsonb_agg(DISTINCT key), '[]')"
     " FROM jsonb_array_elements(tasks.s3_keys || EXCLUDED.s3_keys) AS key)"
 )
 
-#: Takes one task that is overdue, the oldest first. A type that has no time-out is never overdue.
-TAKE_OVERDUE = """
+#: Claims the overdue task with the oldest update. A type without a timeout is never overdue.
+CLAIM_OVERDUE = """
 UPDATE tasks SET swept_at = now()
 WHERE (task_id, task_type) = (
     SELECT task_id, task_type FROM tasks
@@ -77,28 +77,29 @@ RETURNING task_id, task_type, user_id, updated_at
 """
 
 
-class Key(NamedTuple):
-    """What names a task's row."""
+class TaskKey(NamedTuple):
+    """The primary key of a task."""
 
     task_id: str
     task_type: str
 
 
 class RequestState(Enum):
-    """How far a task's request is."""
+    """Whether the request of a task is on the request queue."""
 
     WAITING = auto()
-    """It is to be published."""
+    """It still has to be published."""
     GIVEN_UP = auto()
+    """It could not be published, and the task has FAILED."""
     DONE = auto()
-    """It is published, or its task has news already."""
+    """It is published, or the AI server works on it already."""
 
 
-class Overdue(NamedTuple):
-    """A task of which there was no news for too long.
+class OverdueTask(NamedTuple):
+    """A task that was not updated for longer than its timeout.
 
     Parameters:
-      news_at: when there was news of it last.
+      news_at: when it was last updated.
     """
 
     task_id: str
@@ -108,10 +109,10 @@ class Overdue(NamedTuple):
 
 
 class TaskRecord(Record):
-    """A task of the AI server. Its type is always the result's, also while only progress is known.
+    """A task of the AI server.
 
-    `registered` says whether the API server made the row; a result of a task that it did not register is taken, too.
-    `updated_at` is the time of its last news.
+    `task_type` is always the type of the result, even if only progress has arrived. `registered` says whether the API
+    server inserted the row; results of unregistered tasks are accepted too. `updated_at` is the last news of the task.
     """
 
     task_id = TextField()
@@ -120,7 +121,7 @@ class TaskRecord(Record):
     status = TextField()
     attempts = IntegerField(default=0)
     error = TextField(null=True)
-    #: Of a failure: none if the AI server said so.
+    #: Why the task failed (`FailureReason`); None if the AI server reported the failure.
     reason = TextField(null=True)
     warnings = JsonField(null=True)
     s3_keys = JsonField(default=list)
@@ -132,9 +133,9 @@ class TaskRecord(Record):
     created_at = DateTimeTZField()
     updated_at = DateTimeTZField()
     finished_at = DateTimeTZField(null=True)
-    #: When `graphnode.requests` has put its request on the queue.
+    #: When `graphnode.requests` put the request on the queue.
     published_at = DateTimeTZField(null=True)
-    #: When a sweep last took it, as one that is overdue.
+    #: When a sweep last claimed it as overdue.
     swept_at = DateTimeTZField(null=True)
 
     class Meta:
@@ -143,7 +144,7 @@ class TaskRecord(Record):
 
 
 def status(task_id: str, task_type: str) -> TaskStatus | None:
-    """The task's status; None when it is not known."""
+    """The status of the task; None if the task is unknown."""
     with connection():
         stored = (
             TaskRecord.select(TaskRecord.status)
@@ -154,44 +155,35 @@ def status(task_id: str, task_type: str) -> TaskStatus | None:
 
 
 def is_final(stored: TaskStatus | None) -> bool:
-    """Whether nothing follows on this status."""
+    """Whether a task with this status never changes again."""
     return stored in FINAL
 
 
 @is_step("task")
-def claim(task_id: str, task_type: str, *, user_id: str) -> TaskStatus | None:
-    """The status that a result finds, in the transaction that will have its effect; None when the task is not known.
+def status_for_owner(task_id: str, task_type: str, *, user_id: str) -> TaskStatus | None:
+    """The status of the task, read in the transaction that stores its result; None if the task is unknown.
 
     Raises:
-      WrongOwner: The task is someone else's, by any of its types.
+      WrongOwner: A task with this ID, of any type, belongs to another user.
     """
-    found = None
-    for task in TaskRecord.select().where(TaskRecord.task_id == task_id):
-        if task.user_id != user_id:
-            raise WrongOwner(f"Task {task_id} belongs to user {task.user_id!r}, the result names {user_id!r}")
-        if task.task_type == task_type:
-            found = TaskStatus(task.status)
-    return found
+    task = _find_for_owner(task_id, task_type, user_id=user_id)
+    return TaskStatus(task.status) if task else None
 
 
 def register(task_id: str, task_type: str, *, user_id: str, s3_keys: Sequence[str]) -> bool:
-    """Make the row of a task that is about to be requested, in a transaction under its user's lock.
+    """Insert the row of a task that will be requested. Call it in a transaction under the user's lock.
 
     Parameters:
       s3_keys: the objects that the request names.
 
-    Returns whether there was none, or one whose request was given up: it is open now. What there is stays otherwise.
+    Returns whether the task is now PENDING by this call: it was unknown, or its request could not be published before.
+    Otherwise nothing changes.
 
     Raises:
-      WrongOwner: The task is someone else's, by any of its types.
-      TaskHasFailed: It has failed, and its user knows.
+      WrongOwner: A task with this ID, of any type, belongs to another user.
+      TaskHasFailed: The task has FAILED, and its user was notified.
     """
-    stored = None
-    for task in TaskRecord.select().where(TaskRecord.task_id == task_id):
-        if task.user_id != user_id:
-            raise WrongOwner(f"Task {task_id} belongs to user {task.user_id!r}, the request names {user_id!r}")
-        if task.task_type == task_type:
-            stored = task
+    stored = _find_for_owner(task_id, task_type, user_id=user_id)
     if stored and stored.status != TaskStatus.FAILED:
         return False
     if stored and stored.reason != FailureReason.NOT_PUBLISHED:
@@ -217,27 +209,27 @@ def register(task_id: str, task_type: str, *, user_id: str, s3_keys: Sequence[st
     return True
 
 
-def running(user_id: str, task_type: str, *, but: str) -> str | None:
-    """The ID of an open task of this type, other than `but`, if the user has one."""
+def open_task_id(user_id: str, task_type: str, *, other_than: str) -> str | None:
+    """The ID of an open task of this user and type, other than `other_than`; None if there is none."""
     query = TaskRecord.select(TaskRecord.task_id).where(
         TaskRecord.user_id == user_id,
         TaskRecord.task_type == task_type,
-        TaskRecord.task_id != but,
+        TaskRecord.task_id != other_than,
         TaskRecord.status.in_(OPEN),
     )
     found: str | None = query.limit(1).scalar()
     return found
 
 
-def lock_requests(keys: Iterable[Key]) -> dict[Key, RequestState]:
-    """Lock the rows of tasks to the end of the transaction; how far the request of each is."""
+def lock_requests(keys: Iterable[TaskKey]) -> dict[TaskKey, RequestState]:
+    """Lock the rows of these tasks until the transaction ends; returns the state of each request."""
     query = (
         TaskRecord.select()
         .where(Tuple(TaskRecord.task_id, TaskRecord.task_type).in_(list(keys)))
         .order_by(TaskRecord.task_id, TaskRecord.task_type)
         .for_update()
     )
-    return {Key(task.task_id, task.task_type): _request_state(task) for task in query}
+    return {TaskKey(task.task_id, task.task_type): _request_state(task) for task in query}
 
 
 def _request_state(task: TaskRecord) -> RequestState:
@@ -247,15 +239,15 @@ def _request_state(task: TaskRecord) -> RequestState:
     return RequestState.WAITING if is_waiting else RequestState.DONE
 
 
-def mark_published(keys: Iterable[Key]) -> None:
-    """Note that the requests of these tasks are on their queue. Their time begins now."""
+def mark_published(keys: Iterable[TaskKey]) -> None:
+    """Record that the requests of these tasks are on the request queue. Their timeout starts now."""
     TaskRecord.update(published_at=fn.now(), updated_at=fn.now()).where(
         Tuple(TaskRecord.task_id, TaskRecord.task_type).in_(list(keys))
     ).execute()
 
 
-def give_up(key: Key, *, error: str) -> bool:
-    """End a task whose request could not be published; False if somebody else has published it, or given it up."""
+def mark_not_published(key: TaskKey, *, error: str) -> bool:
+    """Set a task to FAILED because its request was not published; False if another call has settled that already."""
     written: int = (
         TaskRecord.update(
             status=TaskStatus.FAILED,
@@ -284,16 +276,16 @@ def finish(
     warnings: Warnings | None = None,
     s3_keys: Sequence[str] = (),
 ) -> None:
-    """Write how the task ended, in place of what its row said before.
+    """Write how the task ended.
 
     Parameters:
-      attempts: the deliveries its message has had, this one included.
-      reason: of a failure that the AI server did not tell.
+      attempts: how often its message was delivered, this time included.
+      reason: why it failed, if the AI server did not report that.
       warnings: what was repaired or left out, counted by a plain name.
-      s3_keys: the objects that the result named.
+      s3_keys: the objects that the result names.
 
     Raises:
-      WrongOwner: The task has become someone else's since `claim`.
+      WrongOwner: The task belongs to another user.
     """
     row = {
         TaskRecord.user_id: user_id,
@@ -330,15 +322,15 @@ def record_progress(
     eta_seconds: float | None,
     at: datetime,
 ) -> bool:
-    """Keep a task's progress, if it is newer than what is stored and the task has not ended.
+    """Store the progress of an open task, if it is newer than the stored progress.
 
     Parameters:
-      task_type: the type of the result it is progress towards.
+      task_type: the type of the task's result.
       percent: 0 to 100.
-      eta_seconds: what the AI server thinks is left.
-      at: the producer's time.
+      eta_seconds: how long the task will still take, as the AI server estimates.
+      at: when the AI server reported it.
 
-    Returns whether it changed anything.
+    Returns whether it was stored.
     """
     row = {
         TaskRecord.status: TaskStatus.PROGRESS,
@@ -362,11 +354,11 @@ def record_progress(
     return written > 0
 
 
-def take_overdue(timeouts: Mapping[str, timedelta]) -> Overdue | None:
-    """Take one task of which there was no news for longer than its type's time-out; none, if nobody else has it.
+def claim_overdue(timeouts: Mapping[str, timedelta]) -> OverdueTask | None:
+    """Claim the overdue task with the oldest update; None if there is none. Other sweeps skip it for `SWEPT_S`.
 
     Parameters:
-      timeouts: by task type.
+      timeouts: by task type, how long a task may stay without an update.
     """
     seconds = {task_type: timeout.total_seconds() for task_type, timeout in timeouts.items()}
     values = {
@@ -375,21 +367,31 @@ def take_overdue(timeouts: Mapping[str, timedelta]) -> Overdue | None:
         "swept": SWEPT_S,
     }
     with connection():
-        taken = database.execute_sql(TAKE_OVERDUE, values).fetchone()
-    return Overdue(*taken) if taken else None
+        claimed = database.execute_sql(CLAIM_OVERDUE, values).fetchone()
+    return OverdueTask(*claimed) if claimed else None
 
 
-def has_news(key: Key, *, since: datetime) -> bool:
-    """Whether anything was written to an open task after this."""
+def was_updated_after(key: TaskKey, moment: datetime) -> bool:
+    """Whether the task was updated after this moment."""
     return bool(
         TaskRecord.select()
-        .where(TaskRecord.task_id == key.task_id, TaskRecord.task_type == key.task_type, TaskRecord.updated_at > since)
+        .where(TaskRecord.task_id == key.task_id, TaskRecord.task_type == key.task_type, TaskRecord.updated_at > moment)
         .exists()
     )
 
 
+def _find_for_owner(task_id: str, task_type: str, *, user_id: str) -> TaskRecord | None:
+    found = None
+    for task in TaskRecord.select().where(TaskRecord.task_id == task_id):
+        if task.user_id != user_id:
+            raise WrongOwner(f"Task {task_id} belongs to user {task.user_id!r}, not {user_id!r}")
+        if task.task_type == task_type:
+            found = task
+    return found
+
+
 def _unregistered(task_id: str, task_type: str) -> dict[Field[Any], Any]:
-    """What a row says of a task that nobody registered: its first message made it."""
+    """The first values of a task that nobody registered: its first message inserts the row."""
     return {
         TaskRecord.task_id: task_id,
         TaskRecord.task_type: task_type,

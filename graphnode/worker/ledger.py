@@ -30,7 +30,7 @@ class DatabaseLedger:
 
     def give_up(self, delivery: Delivery, dead: DeadLetter, error: GraphNodeError) -> None:
         """Record that a message becomes a dead letter, and forget its failures."""
-        failures.give_up(
+        failures.record_dead_letter(
             delivery.message_id,
             attempt=dead.attempt,
             reason=dead.reason,

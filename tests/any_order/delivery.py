@@ -24,7 +24,8 @@ from graphnode.contract.timeouts import task_timeouts
 from graphnode.settings import Settings
 from graphnode.storage import tasks
 from graphnode.storage.database import database
-from graphnode.storage.tasks import Key
+from graphnode.storage.tasks import TaskKey
+from graphnode.worker.overdue import overdue
 from tests.chaos.model.state import Message
 
 #: What `objects.py` must know of a deployment.
@@ -134,11 +135,11 @@ def deliver(message: Message, *, attempt: int) -> None:
     broker.actors[decoded.actor_name].fn(*decoded.args)
 
 
-def sweep_up_overdue() -> Key | None:
+def sweep_up_overdue() -> TaskKey | None:
     """End one task without news as a sweep does; the one, or none."""
     timeouts = task_timeouts("2h")
-    task = tasks.take_overdue(timeouts)
+    task = tasks.claim_overdue(timeouts)
     if task is None:
         return None
-    broker.actors[envelopes.ROUTES[task.task_type].actor].fn(overdue_result(*task, timeout=timeouts[task.task_type]))
-    return Key(task.task_id, task.task_type)
+    broker.actors[envelopes.ROUTES[task.task_type].actor].fn(overdue(*task, timeout=timeouts[task.task_type]))
+    return TaskKey(task.task_id, task.task_type)

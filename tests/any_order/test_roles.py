@@ -18,14 +18,14 @@ from graphnode.storage import database, failures, notifications, schema, workers
 from graphnode.storage.failures import Subject
 from graphnode.storage.notifications import Device
 from graphnode.storage.schema import WORKER_RIGHTS
-from graphnode.storage.workers import Seen
+from graphnode.storage.workers import WorkerRecord
 from tests.any_order.conftest import Play
 from tests.any_order.delivery import sweep_up_overdue
 from tests.conftest import DEPLOY, empty_database
 
 DOCUMENT = "task_microscope_file_ada_01J9ZZZZZZZZZZZZZZZZZZZZZA"
 NOON = datetime(2026, 5, 24, 12, tzinfo=UTC)
-SEEN = Seen(
+PROCESS = WorkerRecord(
     id="w",
     host="h",
     pid=1,
@@ -67,7 +67,7 @@ def work(play: Play) -> None:
     """Do all that a worker does with its database."""
     schema.check_schema()
     database.probe()
-    workers.note(SEEN)
+    workers.save_process(PROCESS)
     play("progress", currentStage="clustering", task_id="task_graph_1")
     for number in (1, 2):
         play("graph", task_id=f"task_graph_{number}")
@@ -82,8 +82,8 @@ def work(play: Play) -> None:
     sweep_up_overdue()
     failures.record_failure("m", reason="R", error="e", subject=Subject("t", "T", None))
     failures.clear_failures("m")
-    failures.give_up("m", attempt=1, reason="R", error="e", subject=Subject("t", "T", None))
-    for notification_id in notifications.take_due(limit=10):
+    failures.record_dead_letter("m", attempt=1, reason="R", error="e", subject=Subject("t", "T", None))
+    for notification_id in notifications.claim_due(limit=10):
         notifications.postpone(notification_id, seconds=1)
     notifications.open_pushes()
     notifications.devices("ada")
@@ -92,7 +92,7 @@ def work(play: Play) -> None:
         for (notification_id,) in database.database.execute_sql("SELECT id FROM notifications").fetchall():
             if claimed := notifications.claim_push(notification_id):
                 notifications.settle_push(claimed, Settled(PushStatus(claimed.push_status)))
-    workers.remove("w")
+    workers.remove_process("w")
 
 
 def is_denied(play: Play) -> bool:

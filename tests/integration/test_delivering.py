@@ -131,13 +131,13 @@ def test_what_fcm_does_not_take_now_is_swept_up_later(
     status, attempts, error = row(query)
     assert (status, attempts) == ("PENDING", 1)
     assert error
-    assert notifications.take_due(limit=10) == []
+    assert notifications.claim_due(limit=10) == []
 
     fcm.by_token.clear()
     deliver_notification(written)
     assert row(query)[0] == "PENDING"
     pass_time(query, "1 hour")
-    for notification_id in notifications.take_due(limit=10):
+    for notification_id in notifications.claim_due(limit=10):
         deliver_notification(notification_id)
 
     assert row(query) == ("SENT", 2, None)
@@ -151,9 +151,9 @@ def test_the_time_that_fcm_asks_for_is_kept(fcm: FcmServer, written: str, query:
     deliver_notification(written)
 
     pass_time(query, "590 seconds")
-    assert notifications.take_due(limit=10) == []
+    assert notifications.claim_due(limit=10) == []
     pass_time(query, "10 seconds")
-    assert notifications.take_due(limit=10) == [written]
+    assert notifications.claim_due(limit=10) == [written]
 
 
 def test_only_the_devices_not_reached_are_tried_again(fcm: FcmServer, written: str, query: Query) -> None:
@@ -284,4 +284,4 @@ def test_a_queue_that_is_away_costs_the_result_nothing(fcm: FcmServer, written: 
     enqueue(written)
 
     pass_time(query, "1 minute")
-    assert notifications.take_due(limit=10) == [written]
+    assert notifications.claim_due(limit=10) == [written]

@@ -6,7 +6,7 @@ import pytest
 
 from graphnode.storage import failures
 from graphnode.storage.database import connection
-from graphnode.storage.failures import Subject, clear_failures, give_up, record_failure
+from graphnode.storage.failures import Subject, clear_failures, record_dead_letter, record_failure
 from tests.integration.conftest import Query
 
 pytestmark = pytest.mark.usefixtures("storage")
@@ -22,7 +22,7 @@ def fail(message_id: str = "m-1", *, error: str = "throttled", subject: Subject 
 
 def attempts(task_id: str = "t1") -> list[tuple[int, str, str, bool]]:
     with connection():
-        return [(one.attempt, one.reason, one.error, one.given_up) for one in failures.attempts(task_id)]
+        return [(one.attempt, one.reason, one.error, one.given_up) for one in failures.failed_attempts(task_id)]
 
 
 def test_failures_are_counted_by_message() -> None:
@@ -65,8 +65,8 @@ def test_a_tasks_attempts_outlive_its_message() -> None:
 def test_a_dead_letter_is_the_last_of_them_and_clears_the_count(query: Query) -> None:
     fail(subject=GRAPH)
 
-    give_up("m-1", attempt=2, reason="INVALID_DOCUMENT", error="nodes: missing", subject=GRAPH)
-    give_up("m-2", attempt=1, reason="INVALID_MESSAGE", error="of no task", subject=None)
+    record_dead_letter("m-1", attempt=2, reason="INVALID_DOCUMENT", error="nodes: missing", subject=GRAPH)
+    record_dead_letter("m-2", attempt=1, reason="INVALID_MESSAGE", error="of no task", subject=None)
 
     assert attempts() == [(1, "SERVICE_BUSY", "throttled", False), (2, "INVALID_DOCUMENT", "nodes: missing", True)]
     assert query("SELECT * FROM message_failures") == []
@@ -94,7 +94,7 @@ def test_an_attempt_that_names_nobody_is_its_tasks_users(query: Query) -> None:
 
 def test_an_attempt_keeps_where_its_error_was_raised() -> None:
     record_failure("m-1", reason="UNEXPECTED", error="KeyError: 'x'", stack="line 7", subject=GRAPH)
-    give_up("m-1", attempt=2, reason="UNEXPECTED", error="KeyError: 'x'", stack="line 8", subject=GRAPH)
+    record_dead_letter("m-1", attempt=2, reason="UNEXPECTED", error="KeyError: 'x'", stack="line 8", subject=GRAPH)
 
     with connection():
-        assert [one.stack for one in failures.attempts("t1")] == ["line 7", "line 8"]
+        assert [one.stack for one in failures.failed_attempts("t1")] == ["line 7", "line 8"]

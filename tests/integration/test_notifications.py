@@ -137,19 +137,19 @@ def pass_time(query: Query, span: str) -> None:
 
 class TestSweep:
     def test_leaves_alone_what_was_just_put_on_the_queue(self, written: str, query: Query) -> None:
-        assert notifications.take_due(limit=10) == []
+        assert notifications.claim_due(limit=10) == []
         pass_time(query, "1 minute")
-        assert notifications.take_due(limit=10) == [written]
-        assert notifications.take_due(limit=10) == []
+        assert notifications.claim_due(limit=10) == [written]
+        assert notifications.claim_due(limit=10) == []
         pass_time(query, "5 minutes")
-        assert notifications.take_due(limit=10) == [written]
+        assert notifications.claim_due(limit=10) == [written]
 
     def test_takes_what_was_claimed_and_never_settled(self, written: str, query: Query) -> None:
         notifications.claim_push(written)
         pass_time(query, "1 minute")
-        assert notifications.take_due(limit=10) == []
+        assert notifications.claim_due(limit=10) == []
         pass_time(query, "30 seconds")
-        assert notifications.take_due(limit=10) == [written]
+        assert notifications.claim_due(limit=10) == [written]
         assert notifications.claim_push(written)
 
     def test_takes_nothing_that_is_settled(self, written: str, query: Query) -> None:
@@ -157,30 +157,30 @@ class TestSweep:
         settle(written, Settled(PushStatus.SENT))
         pass_time(query, "1 year")
 
-        assert notifications.take_due(limit=10) == []
+        assert notifications.claim_due(limit=10) == []
 
     def test_takes_a_push_to_try_again_when_it_is_time(self, written: str, query: Query) -> None:
         settle(written, Settled(PushStatus.PENDING, "FCM is busy", retry_in_s=600))
         pass_time(query, "9 minutes")
-        assert notifications.take_due(limit=10) == []
+        assert notifications.claim_due(limit=10) == []
         pass_time(query, "1 minute")
-        assert notifications.take_due(limit=10) == [written]
+        assert notifications.claim_due(limit=10) == [written]
 
     def test_takes_the_longest_due_first_and_no_more_than_it_is_told(self, query: Query) -> None:
         ids = [write(event=str(number)) for number in range(3)]
         pass_time(query, "1 hour")
         query("UPDATE notifications SET due_at = due_at - interval '1 day' WHERE id = %s", ids[2])
 
-        first = notifications.take_due(limit=1)
+        first = notifications.claim_due(limit=1)
         assert first == [ids[2]]
-        assert sorted(notifications.take_due(limit=10)) == ids[:2]
+        assert sorted(notifications.claim_due(limit=10)) == ids[:2]
 
     def test_one_of_many_sweeps_at_once_takes_each_and_none_waits(self, query: Query) -> None:
         ids = {write(event=str(number)) for number in range(200)}
         pass_time(query, "1 hour")
 
         with ThreadPoolExecutor(4) as threads:
-            taken = list(threads.map(lambda _: notifications.take_due(limit=20), range(16)))
+            taken = list(threads.map(lambda _: notifications.claim_due(limit=20), range(16)))
 
         assert sorted(one for some in taken for one in some) == sorted(map(str, ids))
 
@@ -192,12 +192,12 @@ class TestSweep:
         with closing(psycopg2.connect(database_url)) as worker:
             worker.cursor().execute("SELECT 1 FROM notifications WHERE id = %s FOR UPDATE", (written,))
 
-            assert notifications.take_due(limit=10) == [other]
+            assert notifications.claim_due(limit=10) == [other]
 
     def test_what_is_postponed_is_not_due(self, written: str, query: Query) -> None:
         pass_time(query, "1 hour")
         notifications.postpone(written, seconds=60)
-        assert notifications.take_due(limit=10) == []
+        assert notifications.claim_due(limit=10) == []
         assert notifications.claim_push(written)
 
     def test_what_is_settled_cannot_be_postponed(self, written: str) -> None:
@@ -214,7 +214,7 @@ class TestSweep:
             query(insert, f"01-{status}", status, status)
         pass_time(query, "1 minute")
 
-        assert notifications.take_due(limit=10) == ["01-PENDING"]
+        assert notifications.claim_due(limit=10) == ["01-PENDING"]
         assert stored("01-SENT").due_at is None
 
     def test_finds_what_is_due_by_its_index_among_many_delivered(self, query: Query) -> None:
@@ -226,7 +226,7 @@ class TestSweep:
         query("UPDATE notifications SET push_status = 'PENDING', due_at = now() WHERE id IN ('7', '700')")
         query("ANALYZE notifications")
 
-        plan = "\n".join(line for (line,) in query(f"EXPLAIN {notifications.TAKE_DUE}", 300, 500))
+        plan = "\n".join(line for (line,) in query(f"EXPLAIN {notifications.CLAIM_DUE}", 300, 500))
 
         assert "Index Scan using notifications_due" in plan
         assert "Seq Scan on notifications" not in plan
@@ -303,7 +303,7 @@ class TestPush:
         assert notifications.claim_push(written) is None
         pass_time(query, "10 minutes")
 
-        assert notifications.take_due(limit=10) == [written]
+        assert notifications.claim_due(limit=10) == [written]
         claimed = notifications.claim_push(written)
 
         assert claimed

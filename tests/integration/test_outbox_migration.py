@@ -38,7 +38,7 @@ def test_what_was_not_delivered_before_it_is_swept_and_what_was_is_not(database:
     dated = database("SELECT id FROM notifications WHERE due_at IS NOT NULL ORDER BY id")
     assert dated == [("PENDING",), ("SENDING",)]
     database("UPDATE notifications SET due_at = due_at - interval '1 minute'")
-    assert sorted(notifications.take_due(limit=10)) == ["PENDING", "SENDING"]
+    assert sorted(notifications.claim_due(limit=10)) == ["PENDING", "SENDING"]
 
 
 def test_a_row_that_an_older_worker_writes_afterwards_is_swept(database: Query) -> None:

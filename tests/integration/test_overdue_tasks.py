@@ -157,7 +157,7 @@ def test_a_result_that_comes_after_all_still_counts_and_a_failure_changes_nothin
 
 def test_news_that_come_while_a_sweep_is_at_it_count(register: Register, query: Query) -> None:
     register()
-    taken = tasks.take_overdue(task_timeouts("2h"))
+    taken = tasks.claim_overdue(task_timeouts("2h"))
     assert taken
     query("UPDATE tasks SET status = 'PROGRESS', updated_at = now()")
 
@@ -171,7 +171,7 @@ def test_of_sweeps_at_the_same_time_one_has_each_task(register: Register) -> Non
         register(f"t{number:02}", age=f"{200 - number} minutes")
 
     with ThreadPoolExecutor(4) as threads:
-        taken = list(threads.map(lambda _: tasks.take_overdue(task_timeouts("2h")), range(25)))
+        taken = list(threads.map(lambda _: tasks.claim_overdue(task_timeouts("2h")), range(25)))
 
     found = [task.task_id for task in taken if task]
     assert len(found) == len(set(found)) == 20
@@ -179,12 +179,12 @@ def test_of_sweeps_at_the_same_time_one_has_each_task(register: Register) -> Non
 
 def test_a_task_that_a_sweep_did_not_get_done_with_is_taken_again_later(register: Register, query: Query) -> None:
     register()
-    assert tasks.take_overdue(task_timeouts("2h"))
-    assert tasks.take_overdue(task_timeouts("2h")) is None
+    assert tasks.claim_overdue(task_timeouts("2h"))
+    assert tasks.claim_overdue(task_timeouts("2h")) is None
 
     query("UPDATE tasks SET swept_at = swept_at - interval '5 minutes'")
 
-    assert tasks.take_overdue(task_timeouts("2h"))
+    assert tasks.claim_overdue(task_timeouts("2h"))
 
 
 def test_no_task_is_overdue_while_results_wait(register: Register, query: Query, stub: StubServer) -> None:

@@ -33,7 +33,7 @@ from graphnode.errors import (
 from graphnode.requests.client import Request, Requested, Requests, open_requests, sqs_client
 from graphnode.settings import RequestSettings
 from graphnode.storage import database, microscope, tasks
-from graphnode.storage.tasks import Key, TaskStatus
+from graphnode.storage.tasks import TaskKey, TaskStatus
 from tests.integration.conftest import Query
 
 GRAPH = GraphGenerationRequest(user_id="ada", s3_key="inputs/ada/")
@@ -89,9 +89,9 @@ def finish(task_id: str, status: TaskStatus, *, task_type: str = "GRAPH_GENERATI
         tasks.finish(task_id, task_type, user_id="ada", status=status, attempts=1, error="why")
 
 
-def not_taken(batch: list[Message]) -> dict[Key, NotPublished]:
-    """What `_send` returns when SQS does not answer."""
-    return {Key(task.task_id, task.payload.task_type): NotPublished("no answer") for task in batch}
+def not_taken(batch: list[Message]) -> dict[TaskKey, NotPublished]:
+    """What `_send` says when SQS does not answer."""
+    return {TaskKey(task.task_id, task.payload.task_type): NotPublished("no answer") for task in batch}
 
 
 class TestAGraph:
@@ -266,14 +266,14 @@ class TestAQueueThatDoesNotTakeIt:
     def test_is_no_failure_if_another_caller_has_published_it_meanwhile(
         self, requests: Requests, published: Published, query: Query, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        give_up = tasks.give_up
+        mark_not_published = tasks.mark_not_published
 
         def publish_first(*arguments: Any, **options: Any) -> bool:
             query("UPDATE tasks SET published_at = now()")
-            return give_up(*arguments, **options)
+            return mark_not_published(*arguments, **options)
 
         monkeypatch.setattr(requests, "_send", not_taken)
-        monkeypatch.setattr(tasks, "give_up", publish_first)
+        monkeypatch.setattr(tasks, "mark_not_published", publish_first)
 
         assert not requests.graph(GRAPH, task_id="t1").published
 

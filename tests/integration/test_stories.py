@@ -13,7 +13,7 @@ from graphnode.operations.stories.story import find_stories
 from graphnode.storage import failures, notifications, tasks
 from graphnode.storage.database import user_transaction
 from graphnode.storage.failures import Subject
-from graphnode.storage.tasks import Key, TaskStatus
+from graphnode.storage.tasks import TaskKey, TaskStatus
 from tests.integration.conftest import Query
 
 RESULT = "GRAPH_GENERATION_RESULT"
@@ -37,7 +37,7 @@ def life(storage: None) -> None:
     """The life of task t1: requested, failed once, completed."""
     with user_transaction("ada"):
         tasks.register("t1", RESULT, user_id="ada", s3_keys=["in.json"])
-        tasks.mark_published([Key("t1", RESULT)])
+        tasks.mark_published([TaskKey("t1", RESULT)])
     failures.record_failure("m1", reason="SERVICE_BUSY", error="S3 is slow", subject=SUBJECT)
     with user_transaction("ada"):
         tasks.finish(
@@ -90,8 +90,8 @@ def test_as_json_it_is_all_that_is_stored(run: CliRunner) -> None:
     assert story["registered_at"] <= story["published_at"] <= story["attempts"][0]["at"] <= story["finished_at"]
 
 
-def test_a_task_without_a_row_is_shown_by_its_attempts(run: CliRunner) -> None:
-    failures.give_up("m1", attempt=1, reason="INVALID_DOCUMENT", error="nodes: required", subject=SUBJECT)
+def test_a_task_that_never_got_a_row_is_told_by_its_attempts(run: CliRunner) -> None:
+    failures.record_dead_letter("m1", attempt=1, reason="INVALID_DOCUMENT", error="nodes: required", subject=SUBJECT)
 
     result = task(run, "t1")
 

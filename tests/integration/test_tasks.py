@@ -49,7 +49,7 @@ def stored() -> TaskRecord:
 class TestStatus:
     def test_an_unknown_task_has_none(self) -> None:
         assert tasks.status("t1", RESULT) is None
-        assert tasks.claim("t1", RESULT, user_id="ada") is None
+        assert tasks.status_for_owner("t1", RESULT, user_id="ada") is None
 
     @pytest.mark.parametrize("status", TaskStatus)
     def test_a_known_task_has_the_stored_one(self, status: TaskStatus) -> None:
@@ -60,12 +60,12 @@ class TestStatus:
             finish(status)
 
         assert tasks.status("t1", RESULT) is status
-        assert tasks.claim("t1", RESULT, user_id="ada") is status
+        assert tasks.status_for_owner("t1", RESULT, user_id="ada") is status
 
     def test_each_type_of_a_task_has_its_own(self) -> None:
         finish()
         assert tasks.status("t1", "GRAPH_SUMMARY_RESULT") is None
-        assert tasks.claim("t1", "GRAPH_SUMMARY_RESULT", user_id="ada") is None
+        assert tasks.status_for_owner("t1", "GRAPH_SUMMARY_RESULT", user_id="ada") is None
 
     def test_nothing_follows_on_completed_and_superseded(self) -> None:
         assert {status for status in TaskStatus if tasks.is_final(status)} == {
@@ -75,13 +75,13 @@ class TestStatus:
         assert not tasks.is_final(None)
 
 
-class TestClaim:
+class TestStatusForOwner:
     @pytest.mark.parametrize("task_type", [RESULT, "GRAPH_SUMMARY_RESULT"])
     def test_refuses_a_task_that_is_someone_elses_by_any_type(self, task_type: str) -> None:
         finish(user_id="ada")
 
         with pytest.raises(WrongOwner, match=r"'ada'.*'eve'"):
-            tasks.claim("t1", task_type, user_id="eve")
+            tasks.status_for_owner("t1", task_type, user_id="eve")
 
 
 class TestFinish:

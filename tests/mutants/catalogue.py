@@ -331,10 +331,8 @@ MUTANTS = (
         name="someone-elses-task",
         what="a result that names another user's task is stored",
         file="graphnode/storage/tasks.py",
-        old="        if task.user_id != user_id:\n"
-        '            raise WrongOwner(f"Task {task_id} belongs to user {task.user_id!r}, the result names',
-        new="        if False:\n"
-        '            raise WrongOwner(f"Task {task_id} belongs to user {task.user_id!r}, the result names',
+        old="        if task.user_id != user_id:\n",
+        new="        if False:\n",
         checks=("tests/integration/test_tasks.py",),
     ),
     Mutant(

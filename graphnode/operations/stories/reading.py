@@ -25,7 +25,7 @@ def stories(task_id: str) -> list[Story]:
         ]
         told = {(story.task_id, story.task_type) for story in found}
         for name in ids:
-            attempts = failures.attempts(name)
+            attempts = failures.failed_attempts(name)
             for task_type in sorted({one.task_type for one in attempts if (name, one.task_type) not in told}):
                 own = [one for one in attempts if one.task_type == task_type]
                 found.append(
@@ -35,7 +35,7 @@ def stories(task_id: str) -> list[Story]:
 
 
 def _story(task: TaskRecord) -> Story:
-    attempts = [_attempt(one) for one in failures.attempts(task.task_id) if one.task_type == task.task_type]
+    attempts = [_attempt(one) for one in failures.failed_attempts(task.task_id) if one.task_type == task.task_type]
     return Story(
         task_id=task.task_id,
         task_type=task.task_type,
