@@ -1,4 +1,4 @@
-"""Users' knowledge graphs: replaced as a whole, or changed in place."""
+"""Knowledge graphs of users: replaced as a whole, or changed in place."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ from graphnode.storage.database import JsonField, Record, copy_rows, database
 
 Row = TypeVar("Row", NodeRow, EdgeRow, ClusterRow, SubclusterRow)
 
-#: How much of a graph may differ from the one before for its differences alone to be written.
+#: The largest share of a graph that may differ from the stored one for writing only the differences.
 MOST_CHANGED = 0.4
 
-#: What a node's row says of its cluster: it stays behind when the node moves to another.
-OF_ITS_CLUSTER = ("cluster_name", "cluster_confidence")
+#: Columns of a node that describe its cluster. They are not kept when the node moves to another cluster.
+CLUSTER_COLUMNS = ("cluster_name", "cluster_confidence")
 
-#: Edges from which on a graph is worth new plans: they cost a millisecond.
+#: Graphs with more edges get new query plans, which take a millisecond.
 LARGE_GRAPH = 1000
 
-#: Rows that one INSERT of `apply_changes` takes.
+#: The most rows of one INSERT in `apply_changes`.
 INSERT_ROWS = 1000
 
 
@@ -66,7 +66,7 @@ class GraphStatus(StrEnum):
 
 
 class GraphRecord(Record):
-    """A user's graph as a whole. `status_before` is the status before the request that is under way."""
+    """The graph of a user. `status_before` is the status before the request that is in progress."""
 
     user_id = TextField(primary_key=True)
     status = TextField()
@@ -84,7 +84,7 @@ class GraphRecord(Record):
 
 
 class PartRecord(Record):
-    """A table whose rows are parts of a user's graph."""
+    """A part of a user's graph."""
 
     user_id = TextField()
 
@@ -164,19 +164,19 @@ class EmbeddingRecord(PartRecord):
 
 
 class GraphCounts(NamedTuple):
-    """How much a user's graph holds."""
+    """The size of a user's graph."""
 
     nodes: int
     edges: int
     clusters: int
 
 
-#: The tables that hold the parts of a graph, each before those that it names rows of.
+#: The parts of a graph. A table comes before the tables that it references.
 PARTS: tuple[type[PartRecord], ...] = (EmbeddingRecord, EdgeRecord, SubclusterRecord, NodeRecord, ClusterRecord)
 
 
 def stored_source_timestamp(user_id: str) -> datetime | None:
-    """When the AI server sent the graph that is stored; None if there is none, or none that it made as a whole."""
+    """When the AI server sent the stored graph; None if it never sent a whole graph."""
     stored: datetime | None = (
         GraphRecord.select(GraphRecord.source_timestamp).where(GraphRecord.user_id == user_id).scalar()
     )
@@ -185,10 +185,10 @@ def stored_source_timestamp(user_id: str) -> datetime | None:
 
 @is_step("graph")
 def replace_graph(user_id: str, rows: GraphRows, *, source_timestamp: datetime) -> None:
-    """Put a new graph in the place of the user's, embeddings included; its status is CREATED.
+    """Replace the user's graph; its embeddings are deleted, and its status is CREATED.
 
     Parameters:
-      rows: the new graph, in which every ID is unique.
+      rows: the new graph. Every ID in it is unique.
       source_timestamp: when the AI server sent it.
     """
     _store_graph_row(
@@ -211,7 +211,7 @@ def replace_graph(user_id: str, rows: GraphRows, *, source_timestamp: datetime) 
 
 
 def _rewrite(user_id: str, rows: GraphRows) -> None:
-    """Write every part of a graph anew: what a first graph needs, and one that has little of the last one."""
+    """Delete the stored graph and write the new one: for a first graph, or one that differs much."""
     _forget_plans(rows)
     for table in PARTS:
         _delete_all(table, user_id)
@@ -223,7 +223,7 @@ def _rewrite(user_id: str, rows: GraphRows) -> None:
 
 
 def _update(user_id: str, rows: GraphRows, nodes: Difference[NodeRow], edges: Difference[EdgeRow]) -> None:
-    """Write what differs. It is faster, for each edge has two foreign keys to check; and it leaves few dead rows."""
+    """Write only the differences: fewer foreign keys to check (two for each edge), and fewer dead rows."""
     _forget_plans(rows)
     _delete_all(EmbeddingRecord, user_id)
     _delete_all(SubclusterRecord, user_id)
@@ -237,19 +237,19 @@ def _update(user_id: str, rows: GraphRows, nodes: Difference[NodeRow], edges: Di
         """,
         ([edge.source for edge in edges.stale], [edge.target for edge in edges.stale], user_id),
     )
-    wanted = {node.id for node in rows.nodes}
-    _delete_parts(NodeRecord, user_id, [node.id for node in nodes.stale if node.id not in wanted])
+    nodes_now = {node.id for node in rows.nodes}
+    _delete_parts(NodeRecord, user_id, [node.id for node in nodes.stale if node.id not in nodes_now])
     _copy(EdgeRecord, EdgeRow._fields, user_id, edges.fresh)
     _copy(SubclusterRecord, SubclusterRow._fields, user_id, rows.subclusters)
-    named = {cluster.id for cluster in rows.clusters}
-    _delete_parts(ClusterRecord, user_id, [cluster.id for cluster in clusters.stale if cluster.id not in named])
+    clusters_now = {cluster.id for cluster in rows.clusters}
+    _delete_parts(ClusterRecord, user_id, [cluster.id for cluster in clusters.stale if cluster.id not in clusters_now])
 
 
 def _forget_plans(rows: GraphRows) -> None:
-    """Have PostgreSQL plan the look-ups of its foreign keys anew, for a graph that is large.
+    """Make PostgreSQL plan its foreign key checks anew if the graph is large.
 
-    A session keeps the plans that it made when the tables were small and every index was as good as another: then each
-    edge of a large graph reads all of the user's nodes, and 100,000 edges take minutes.
+    A session keeps the plans that it made while the tables were small. With such a plan the check of each edge may read
+    all nodes of the user, and 100,000 edges take minutes.
     """
     if len(rows.edges) > LARGE_GRAPH:
         database.execute_sql("DISCARD PLANS")
@@ -257,16 +257,16 @@ def _forget_plans(rows: GraphRows) -> None:
 
 @is_step("embeddings")
 def store_embeddings(user_id: str, rows: Iterable[tuple[int, Sequence[float]]]) -> int:
-    """Store embeddings of a user's nodes, all or none: when it fails, what the transaction did before stays.
+    """Store all embeddings of a user's nodes, or none; a failure does not undo the rest of the transaction.
 
     Parameters:
-      rows: node ID and embedding, read as they are written.
+      rows: node ID and embedding. They are consumed while they are written.
 
-    Returns how many there were.
+    Returns the number of embeddings.
 
     Raises:
-      RefusedByDatabase: An embedding is none that pgvector takes, or a node has two.
-      BaseException: Whatever `rows` raises, as it is.
+      RefusedByDatabase: pgvector refuses an embedding, or a node has two.
+      BaseException: Whatever `rows` raises, unchanged.
     """
     try:
         with database.atomic():
@@ -279,7 +279,7 @@ def store_embeddings(user_id: str, rows: Iterable[tuple[int, Sequence[float]]]) 
 
 
 def embedding_width(user_id: str) -> int | None:
-    """How many numbers each of the user's embeddings has; None if there are none."""
+    """The dimension of the user's embeddings; None if there are no embeddings."""
     width: int | None = (
         EmbeddingRecord.select(fn.vector_dims(EmbeddingRecord.embedding))
         .where(EmbeddingRecord.user_id == user_id)
@@ -291,7 +291,7 @@ def embedding_width(user_id: str) -> int | None:
 
 @is_step("graph")
 def load_for_merge(user_id: str) -> StoredGraph:
-    """The user's graph as an add-node merge needs it."""
+    """The part of the user's graph that an add-node merge needs."""
     return StoredGraph(
         nodes={
             orig_id: StoredNode(*node)
@@ -307,19 +307,19 @@ def load_for_merge(user_id: str) -> StoredGraph:
 
 @is_step("graph")
 def apply_changes(user_id: str, changes: GraphChanges) -> GraphCounts:
-    """Change the user's graph, or make one if there is none; its status is UPDATED.
+    """Change the user's graph, or create one; its status is UPDATED.
 
-    A value that is not given (None, "", [] or {}) leaves a stored node's, edge's or cluster's as it is; but a node that
-    moves takes neither name nor confidence of its old cluster along. Sizes and counts are counted anew.
+    A missing value (None, "", [] or {}) of a node, edge or cluster leaves the stored value as it is. An exception: a
+    node that moves loses the name and confidence of its old cluster. Sizes and counts are computed anew.
 
-    Returns what the graph holds now.
+    Returns the new size of the graph.
     """
     GraphRecord.insert(user_id=user_id, status=GraphStatus.UPDATED, updated_at=fn.now()).on_conflict(
         action="IGNORE", conflict_target=[GraphRecord.user_id]
     ).execute()
-    _upsert(ClusterRecord, ("id",), user_id, changes.clusters, keep_what_is_not_given=True)
-    _upsert(NodeRecord, ("id",), user_id, changes.nodes, keep_what_is_not_given=True)
-    _upsert(EdgeRecord, ("source", "target"), user_id, changes.edges, keep_what_is_not_given=True)
+    _upsert(ClusterRecord, ("id",), user_id, changes.clusters, keep_if_missing=True)
+    _upsert(NodeRecord, ("id",), user_id, changes.nodes, keep_if_missing=True)
+    _upsert(EdgeRecord, ("source", "target"), user_id, changes.edges, keep_if_missing=True)
     _upsert(SubclusterRecord, ("id",), user_id, changes.subclusters)
     _delete_parts(SubclusterRecord, user_id, changes.emptied_subclusters)
     _delete_parts(ClusterRecord, user_id, changes.emptied_clusters)
@@ -330,36 +330,36 @@ def apply_changes(user_id: str, changes: GraphChanges) -> GraphCounts:
 
 
 def request_graph(user_id: str) -> None:
-    """Note that a graph was asked for."""
-    _note_request(user_id, under_way=GraphStatus.CREATING)
+    """Record that a graph generation was requested."""
+    _record_request(user_id, in_progress=GraphStatus.CREATING)
 
 
 def request_add_node(user_id: str) -> None:
-    """Note that new nodes were asked for."""
-    _note_request(user_id, under_way=GraphStatus.UPDATING)
+    """Record that an add-node was requested."""
+    _record_request(user_id, in_progress=GraphStatus.UPDATING)
 
 
 @is_step("graph")
 def generation_failed(user_id: str) -> None:
-    """End a generation that brought nothing: the user keeps the graph there is, or has none."""
-    _fall_back(user_id, under_way=GraphStatus.CREATING)
+    """Restore the graph's status after a failed graph generation; the user keeps the stored graph, if any."""
+    _restore_status(user_id, in_progress=GraphStatus.CREATING)
 
 
 @is_step("graph")
 def add_node_failed(user_id: str) -> None:
-    """End an add-node that brought nothing: the graph's status is what it was."""
-    _fall_back(user_id, under_way=GraphStatus.UPDATING)
+    """Restore the graph's status after a failed add-node."""
+    _restore_status(user_id, in_progress=GraphStatus.UPDATING)
 
 
 def graph_counts(user_id: str) -> GraphCounts:
-    """What the user's graph holds, counted."""
+    """The size of the user's graph, counted in its tables."""
     return GraphCounts(
         *(table.select().where(table.user_id == user_id).count() for table in (NodeRecord, EdgeRecord, ClusterRecord))
     )
 
 
 def source_types(user_id: str) -> dict[str | None, int]:
-    """How many of the user's nodes come from each type of source."""
+    """Number of the user's nodes by source type."""
     query = (
         NodeRecord.select(NodeRecord.source_type, fn.COUNT("*"))
         .where(NodeRecord.user_id == user_id)
@@ -374,10 +374,10 @@ def node_ids(user_id: str) -> dict[str, int]:
 
 
 def settled_status(status_before: str | None, *, has_nodes: bool) -> GraphStatus:
-    """The status of a graph when the request that was under way brought nothing.
+    """The status of a graph after a request that failed.
 
     Parameters:
-      status_before: what the request found, if it noted it. That another request was under way tells nothing.
+      status_before: the status before the request, if recorded. CREATING and UPDATING count as unknown.
       has_nodes: whether the user has a graph.
     """
     if status_before in (GraphStatus.CREATED, GraphStatus.UPDATED):
@@ -385,9 +385,9 @@ def settled_status(status_before: str | None, *, has_nodes: bool) -> GraphStatus
     return GraphStatus.CREATED if has_nodes else GraphStatus.NOT_CREATED
 
 
-def _note_request(user_id: str, *, under_way: GraphStatus) -> None:
-    """Set the graph's status, and keep what it was before; of two requests, what it was before the first."""
-    row: dict[Field[Any], Any] = {GraphRecord.status: under_way, GraphRecord.updated_at: fn.now()}
+def _record_request(user_id: str, *, in_progress: GraphStatus) -> None:
+    """Set the graph's status and remember the one before it; of two requests, the one before the first."""
+    row: dict[Field[Any], Any] = {GraphRecord.status: in_progress, GraphRecord.updated_at: fn.now()}
     is_settled = GraphRecord.status.not_in((GraphStatus.CREATING, GraphStatus.UPDATING))
     before = Case(None, [(is_settled, GraphRecord.status)], GraphRecord.status_before)
     new: dict[Field[Any], Any] = {GraphRecord.user_id: user_id, GraphRecord.status_before: GraphStatus.NOT_CREATED}
@@ -396,16 +396,16 @@ def _note_request(user_id: str, *, under_way: GraphStatus) -> None:
     ).execute()
 
 
-def _fall_back(user_id: str, *, under_way: GraphStatus) -> None:
-    """Settle the graph's status, unless another result or a later request has changed it since."""
+def _restore_status(user_id: str, *, in_progress: GraphStatus) -> None:
+    """Restore the status from before the request, unless a result or a later request has changed it since."""
     graph = GraphRecord.get_or_none(GraphRecord.user_id == user_id)
     if graph is None:
         _store_graph_row(user_id, GraphStatus.NOT_CREATED, GraphCounts(0, 0, 0), {})
-    elif graph.status == under_way:
+    elif graph.status == in_progress:
         has_nodes = NodeRecord.select().where(NodeRecord.user_id == user_id).exists()
         status = settled_status(graph.status_before, has_nodes=has_nodes)
         GraphRecord.update(status=status, status_before=None, updated_at=fn.now()).where(
-            GraphRecord.user_id == user_id, GraphRecord.status == under_way
+            GraphRecord.user_id == user_id, GraphRecord.status == in_progress
         ).execute()
 
 
@@ -433,13 +433,13 @@ def _upsert(
     user_id: str,
     rows: Sequence[NodeRow | EdgeRow | ClusterRow | SubclusterRow],
     *,
-    keep_what_is_not_given: bool = False,
+    keep_if_missing: bool = False,
 ) -> None:
-    """Insert rows, or update those whose key is stored."""
+    """Insert rows; update those whose key is stored."""
     if not rows:
         return
     fields = _fields(table, rows[0]._fields)
-    new_value = _given_or_stored if keep_what_is_not_given else _given
+    new_value = _new_or_stored if keep_if_missing else _new
     for some in chunked(rows, INSERT_ROWS):
         table.insert_many([(user_id, *row) for row in some], fields=[table.user_id, *fields]).on_conflict(
             conflict_target=["user_id", *key],
@@ -447,19 +447,19 @@ def _upsert(
         ).execute()
 
 
-def _given(field: Field[Any]) -> Any:
+def _new(field: Field[Any]) -> Any:
     return getattr(EXCLUDED, field.column_name)
 
 
-def _given_or_stored(field: Field[Any]) -> Any:
-    value = _given(field)
+def _new_or_stored(field: Field[Any]) -> Any:
+    value = _new(field)
     stored: Any = field
     match field:
         case TextField():
             value = fn.NULLIF(value, "")
         case JsonField():
             value = fn.NULLIF(fn.NULLIF(value, SQL("'[]'::jsonb")), SQL("'{}'::jsonb"))
-    if field.model is NodeRecord and field.name in OF_ITS_CLUSTER:
+    if field.model is NodeRecord and field.name in CLUSTER_COLUMNS:
         given_cluster = fn.NULLIF(EXCLUDED.cluster_id, "")
         stays = given_cluster.is_null() | (given_cluster == NodeRecord.cluster_id)
         stored = Case(None, [(stays, field)])

@@ -1,4 +1,4 @@
-"""Microscope: documents, the graphs made of them, and the workspaces they belong to."""
+"""Microscope: documents, the graphs made from them, and the workspaces they belong to."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graphnode.storage.database import JsonField, Record, connection
 
 
 class DocumentStatus(StrEnum):
-    """The statuses of a document, and of each half it may be ingested in."""
+    """The statuses of a document and of its halves (the contract)."""
 
     PENDING = "PENDING"
     PROCESSING = "PROCESSING"
@@ -25,7 +25,7 @@ class DocumentStatus(StrEnum):
 
 
 class WorkspaceRecord(Record):
-    """A workspace: documents that are looked at together."""
+    """A workspace: a group of documents."""
 
     id = TextField(primary_key=True)
     user_id = TextField()
@@ -37,7 +37,7 @@ class WorkspaceRecord(Record):
 
 
 class DocumentRecord(Record):
-    """A document of a workspace. One that was sent once has no half statuses."""
+    """A document of a workspace. The statuses of the halves are None if it was requested as a whole."""
 
     id = TextField(primary_key=True)
     workspace_id = TextField(null=True)
@@ -59,7 +59,7 @@ class DocumentRecord(Record):
 
 
 class DocumentGraphRecord(Record):
-    """One view of a document, as the AI server drew it."""
+    """The graph that the AI server made for one view of a document."""
 
     document_id = TextField()
     view = TextField()
@@ -71,20 +71,20 @@ class DocumentGraphRecord(Record):
 
 
 class Recorded(NamedTuple):
-    """What a result made of its document."""
+    """A document after a result was stored."""
 
     status_before: str | None
-    """None: the document was not known."""
+    """None: the document was unknown."""
     status: str
     workspace_id: str | None
-    """None: neither the result nor the document's row names one."""
+    """None: neither the result nor the document names one."""
     source_id: str | None
     chunks_count: int | None
     error: str | None
 
 
 class WorkspaceTally(NamedTuple):
-    """How the documents of a finished workspace ended."""
+    """How many documents of a finished workspace are COMPLETED and FAILED."""
 
     name: str | None
     completed: int
@@ -92,17 +92,17 @@ class WorkspaceTally(NamedTuple):
 
 
 def find_document(document_id: str) -> DocumentRecord | None:
-    """The document's row, if there is one."""
+    """The document, if it is known."""
     return DocumentRecord.get_or_none(DocumentRecord.id == document_id)
 
 
 def find_workspace(workspace_id: str | None) -> WorkspaceRecord | None:
-    """The workspace's row, if there is one."""
+    """The workspace, if it is known."""
     return WorkspaceRecord.get_or_none(WorkspaceRecord.id == workspace_id)
 
 
 def owner(document_id: str) -> str | None:
-    """Whose the document is; None when it is not known."""
+    """The user that the document belongs to; None if it is unknown."""
     with connection():
         document = find_document(document_id)
         return document.user_id if document else None
@@ -111,30 +111,22 @@ def owner(document_id: str) -> str | None:
 def register_document(
     document_id: str, *, user_id: str, workspace_id: str, workspace_name: str | None, half: Half | None
 ) -> None:
-    """Make the row of a document, or of one half of it, that is about to be requested, and its workspace's.
+    """Insert or update the document that will be requested, and insert its workspace if that is unknown.
 
     Parameters:
-      workspace_name: for a workspace that is not known.
-      half: the half that is requested; None: the document is sent once.
+      workspace_name: the name of a new workspace.
+      half: the half that is requested; None if the document is requested as a whole.
 
     Raises:
-      WrongOwner: The document or the workspace is someone else's.
+      WrongOwner: The document or the workspace belongs to another user.
     """
-    stored = find_document(document_id)
-    document = stored or DocumentRecord(id=document_id, user_id=user_id, workspace_id=workspace_id)
-    if document.user_id != user_id:
-        raise WrongOwner(f"Document {document_id} belongs to user {document.user_id!r}, not {user_id!r}")
-    _claim_workspace(workspace_id, user_id, name=workspace_name)
-    document.workspace_id = document.workspace_id or workspace_id
+    document, is_new = _document_of(document_id, user_id=user_id, workspace_id=workspace_id)
+    _check_workspace(workspace_id, user_id, name=workspace_name)
     single = _single_result(document) if half else None
-    if half == "block":
-        document.block_status = DocumentStatus.PROCESSING
-    elif half == "non_block":
-        document.non_block_status = DocumentStatus.PROCESSING
-    document.status = document_status(block=document.block_status, non_block=document.non_block_status, single=single)
+    _set_status(document, half, DocumentStatus.PROCESSING, single=single)
     if document.status == DocumentStatus.PROCESSING:
         document.error = None
-    document.save(force_insert=stored is None)
+    document.save(force_insert=is_new)
 
 
 @is_step("document")
@@ -154,37 +146,28 @@ def record_result(
     block_graph_s3_key: str | None = None,
     images_s3_prefix: str | None = None,
 ) -> Recorded:
-    """Write a result into its document's row, and make that row, and its workspace's, if they are not known.
+    """Store the result of a document, or of one half of it; insert the document and its workspace if unknown.
 
-    What a result does not give (None) stays as it is stored.
+    Parameters that are None leave the stored values as they are.
 
     Parameters:
-      workspace_id: where the document belongs, if the result says so; what is stored counts more.
-      half: the half that the result is of; None: the document was sent once.
-      status: the result's; the document's follows from it and from earlier ones.
+      workspace_id: the workspace that the result names; used only if the document has none yet.
+      half: the half that the result is about; None if the document was requested as a whole.
+      status: the status of the result. The document's status follows from it and from earlier results.
       error: why it failed. It stays until the document is COMPLETED.
 
     Raises:
-      WrongOwner: The document or the workspace is someone else's.
+      WrongOwner: The document or the workspace belongs to another user.
     """
-    stored = find_document(document_id)
-    document = stored or DocumentRecord(id=document_id, user_id=user_id, workspace_id=workspace_id)
+    document, is_new = _document_of(document_id, user_id=user_id, workspace_id=workspace_id)
     status_before = document.status
-    if document.user_id != user_id:
-        raise WrongOwner(f"Document {document_id} belongs to user {document.user_id!r}, not {user_id!r}")
-    document.workspace_id = document.workspace_id or workspace_id
     if document.workspace_id:
-        _claim_workspace(document.workspace_id, user_id, name=None)
+        _check_workspace(document.workspace_id, user_id, name=None)
     if workspace_id not in (None, document.workspace_id):
-        # The document stays where it is; that the result names someone else's workspace is wrong all the same.
+        # The document stays in its workspace, but a result must not name a workspace of another user.
         _refuse_foreign(find_workspace(workspace_id), user_id)
 
-    single = status if half is None else _single_result(document)
-    if half == "block":
-        document.block_status = status
-    elif half == "non_block":
-        document.non_block_status = status
-    document.status = document_status(block=document.block_status, non_block=document.non_block_status, single=single)
+    _set_status(document, half, status, single=status if half is None else _single_result(document))
     given = {
         "error": error,
         "source_id": source_id,
@@ -200,7 +183,7 @@ def record_result(
             setattr(document, name, value)
     if document.status == DocumentStatus.COMPLETED:
         document.error = None
-    document.save(force_insert=stored is None)
+    document.save(force_insert=is_new)
     return Recorded(
         status_before,
         document.status,
@@ -213,10 +196,10 @@ def record_result(
 
 @is_step("view")
 def store_graph(document_id: str, view: View, graph: Any) -> None:
-    """Put a graph in the place of the document's earlier one of the same view.
+    """Store the graph of one view of a document; it replaces an earlier one.
 
     Parameters:
-      graph: what JSON can say.
+      graph: any JSON value.
     """
     DocumentGraphRecord.insert(document_id=document_id, view=view, graph=graph).on_conflict(
         conflict_target=[DocumentGraphRecord.document_id, DocumentGraphRecord.view],
@@ -226,10 +209,10 @@ def store_graph(document_id: str, view: View, graph: Any) -> None:
 
 @is_step("workspace")
 def finish_workspace_if_last(workspace_id: str) -> WorkspaceTally | None:
-    """Complete the workspace if each of its documents has ended; None if not.
+    """Complete the workspace if all its documents have ended; otherwise None.
 
-    Call it when a document has ended, and at no other time: each call that finds the workspace complete is a
-    completion. A document that ends anew, or is added later, completes the workspace anew.
+    Call it only when a document has ended: every call that finds all documents ended completes the workspace again. So
+    does a document that ends a second time or is added later.
     """
     documents = (
         DocumentRecord.select(DocumentRecord.status, fn.COUNT("*"))
@@ -252,8 +235,18 @@ def finish_workspace_if_last(workspace_id: str) -> WorkspaceTally | None:
     return None
 
 
-def _claim_workspace(workspace_id: str, user_id: str, *, name: str | None) -> None:
-    """See that the workspace is the user's; one that is not known becomes theirs, with this name."""
+def _document_of(document_id: str, *, user_id: str, workspace_id: str | None) -> tuple[DocumentRecord, bool]:
+    """The document, in this workspace unless it has one, and whether it has no row yet. Raises WrongOwner."""
+    stored = find_document(document_id)
+    document = stored or DocumentRecord(id=document_id, user_id=user_id)
+    if document.user_id != user_id:
+        raise WrongOwner(f"Document {document_id} belongs to user {document.user_id!r}, not {user_id!r}")
+    document.workspace_id = document.workspace_id or workspace_id
+    return document, stored is None
+
+
+def _check_workspace(workspace_id: str, user_id: str, *, name: str | None) -> None:
+    """Insert the workspace for this user if it is unknown. Raises WrongOwner if it belongs to another user."""
     WorkspaceRecord.insert(id=workspace_id, user_id=user_id, name=name).on_conflict(
         action="IGNORE", conflict_target=[WorkspaceRecord.id]
     ).execute()
@@ -265,8 +258,17 @@ def _refuse_foreign(workspace: WorkspaceRecord | None, user_id: str) -> None:
         raise WrongOwner(f"Workspace {workspace.id} belongs to user {workspace.user_id!r}, not {user_id!r}")
 
 
+def _set_status(document: DocumentRecord, half: Half | None, status: str, *, single: str | None) -> None:
+    """Set the status of a half, if one is named, and the document's status that follows."""
+    if half == "block":
+        document.block_status = status
+    elif half == "non_block":
+        document.non_block_status = status
+    document.status = document_status(block=document.block_status, non_block=document.non_block_status, single=single)
+
+
 def _single_result(document: DocumentRecord) -> str | None:
-    """The result that the document had when it was sent once: its status, if that does not follow from its halves."""
+    """The status of the document as a whole, if it does not follow from the statuses of its halves."""
     of_halves = document_status(block=document.block_status, non_block=document.non_block_status, single=None)
     if document.status in (DocumentStatus.COMPLETED, DocumentStatus.FAILED) and document.status != of_halves:
         return str(document.status)
