@@ -1,8 +1,7 @@
-"""The connection pool, the per-user transaction, and COPY.
+"""The connection pool, transactions under a user's lock, and COPY.
 
-Dramatiq ends an actor that runs over its time by raising an exception in its thread, at any line. So nothing here
-trusts that a clean-up was reached: whoever takes a connection first closes what an interruption may have left open in
-the thread.
+Dramatiq's time limit raises an exception in the actor's thread, at any line. So a clean-up may not have run: whoever
+takes a connection first closes one that an interruption may have left open in this thread.
 """
 
 from __future__ import annotations
@@ -23,28 +22,28 @@ from psycopg2.extensions import parse_dsn
 from graphnode.errors import DatabaseOutage, SettingsError
 from graphnode.steps import step
 
-#: Milliseconds one statement may take: a COPY of the largest features file, read from S3 as it goes, is one statement.
+#: Milliseconds for one statement. The longest is a COPY of the largest features file, streamed from S3.
 STATEMENT_TIMEOUT_MS = 300_000
 
-#: Milliseconds to wait for a lock, the user's above all. Then the message goes back to its queue: the thread is free.
+#: Milliseconds to wait for a lock, usually the user's. After that the message is retried, and the thread is free.
 LOCK_TIMEOUT_MS = 15_000
 
-#: Milliseconds a transaction may wait for its worker. It frees the user of a worker that vanished with its machine.
+#: Milliseconds that a transaction may be idle. It releases the lock of a worker whose machine has died.
 IDLE_TIMEOUT_MS = 60_000
 
-#: Seconds to wait for one of the pool's connections when all are taken.
+#: Seconds to wait for a connection when all of the pool are in use.
 POOL_WAIT_S = 10
 
-#: Connections of a worker process beyond one for each of its threads: the probe's and the sweep's.
+#: Connections of a worker process in addition to one per thread: for the probe and the sweeps.
 SPARE_CONNECTIONS = 2
 
-#: Seconds after which a connection is replaced, so that the pool follows a database that moved.
+#: Seconds after which a connection is replaced, so that the pool follows a database that has moved.
 CONNECTION_AGE_S = 900
 
-#: Bytes that a COPY holds in memory at a time, beside one row.
+#: Bytes that a COPY buffers, in addition to one row.
 COPY_CHUNK_BYTES = 64 * 1024
 
-#: What libpq is told, unless the URL says otherwise. None of it is state of a session: it holds behind PgBouncer, too.
+#: Defaults for libpq; parameters of the URL override them. They need no session state: they work behind PgBouncer.
 #: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 CONNECTION = {
     "application_name": "graphnode",
@@ -56,10 +55,9 @@ CONNECTION = {
     "tcp_user_timeout": "30000",  # ms
 }
 
-#: SET LOCAL ends with the transaction. In UTC each time that was stored can be read: elsewhere the ends of the calendar
-#: lie outside of Python's. Generic plans are for the look-ups of foreign keys at commit, two for each edge: left to
-#: itself PostgreSQL thinks in a full database that one plan for all would be dear, and plans each look-up anew, which
-#: takes longer than looking.
+#: SET LOCAL ends with the transaction. UTC: in other time zones the first and last days of the calendar are outside the
+#: range of Python's datetime. Generic plans: foreign keys are checked at commit, two for each edge. In a full database
+#: PostgreSQL overestimates a generic plan and plans each check anew, which takes longer than the check.
 BEGIN = f"""
 SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS};
 SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS};
@@ -68,12 +66,12 @@ SET LOCAL timezone = 'UTC';
 SET LOCAL plan_cache_mode = force_generic_plan;
 """
 
-#: The lock is the user's: 64 bits of a hash that PostgreSQL computes, so that the API server can take the same one.
+#: The user's lock. PostgreSQL computes its key (64 bits), so that the API server can take the same lock.
 BEGIN_FOR_USER = f"{BEGIN} SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
 
 
 class Pool(PooledPostgresqlDatabase):
-    """peewee's pool: its waits and its commits are steps, and its roll-back does not hide the reason for it."""
+    """peewee's pool, which traces connects and commits as steps; a failed rollback does not hide its cause."""
 
     def connect(self, reuse_if_open: bool = False) -> bool:
         """Take a connection, or wait for one."""
@@ -82,55 +80,55 @@ class Pool(PooledPostgresqlDatabase):
         return opened
 
     def commit(self) -> None:
-        """Commit."""
+        """Commit the transaction."""
         with step("commit"):
             super().commit()
 
     def rollback(self) -> None:
-        """Roll back. On a lost connection that is done already: the error to see is the one that lost it."""
+        """Roll back. A lost connection is rolled back already: the error that lost it must stay visible."""
         with suppress(peewee.InterfaceError, peewee.OperationalError):
             super().rollback()
 
 
-#: Opened by `open_database`, in the process that uses it. It never connects by itself: a connection has a holder.
+#: Opened by `open_database` in the process that uses it. It connects only in `connection` or a transaction.
 database: PooledPostgresqlDatabase = Pool(None, autoconnect=False)  # type: ignore[no-untyped-call]
 
-# A thread has one connection at most. Entered under the thread's name, one that an interruption lost between the pool
-# and the thread is replaced by the thread's next, instead of counting for ever.
+# A thread has at most one connection. Its key in the pool is the thread: if an interruption loses a connection between
+# pool and thread, the thread's next connection replaces it, and the lost one does not count for ever.
 database.conn_key = lambda _connection: threading.get_ident()
 
 
 class Record(peewee.Model):
-    """A table of the worker's database."""
+    """A row of a table, as a peewee model."""
 
     class Meta:
         database = database
         legacy_table_names = False
-        # The API server writes some of these columns, too.
+        # The API server writes some of the columns too.
         only_save_dirty = True
 
 
 class JsonField(peewee.JSONField):
-    """A `jsonb` column, written by msgspec."""
+    """A `jsonb` column, encoded by msgspec."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(dumps=lambda value: msgspec.json.encode(value).decode(), **options)
 
 
 def open_database(url: str, *, max_connections: int) -> None:
-    """Say where the database is; the first use connects.
+    """Set the address of the database; the first use connects.
 
     Parameters:
-      url: a libpq connection URL, `postgresql://...`; its own parameters win over `CONNECTION`.
-      max_connections: how many connections this process may have. A thread has one at most.
+      url: a libpq connection URL, `postgresql://...`; its parameters override `CONNECTION`.
+      max_connections: the most connections of this process. A thread has at most one.
 
     Raises:
-      SettingsError: The URL is none, or names no database.
+      SettingsError: The URL is malformed, or names no database.
     """
     try:
         parameters = parse_dsn(url)
     except psycopg2.ProgrammingError:
-        # libpq's own text repeats the URL, and with it the password.
+        # libpq's error text repeats the URL, including the password.
         raise SettingsError("DATABASE_URL is not a PostgreSQL connection URL (postgresql://...)") from None
     name = parameters.pop("dbname", None)
     if not name:
@@ -146,7 +144,7 @@ def open_database(url: str, *, max_connections: int) -> None:
 
 
 def close_database() -> None:
-    """Close every connection, and forget where the database is."""
+    """Close every connection, and forget the address of the database."""
     if not database.deferred:
         _abandon_connection()
         database.close_all()
@@ -155,21 +153,21 @@ def close_database() -> None:
 
 
 def probe() -> None:
-    """See whether the database answers and can be written, over a new connection.
+    """Check over a new connection that the database answers and can be written.
 
-    Raises DatabaseOutage when it is read-only, and what peewee raises when it does not answer.
+    Raises DatabaseOutage if it is read-only, and peewee's errors if it does not answer.
     """
     _abandon_connection()
     database.close_idle()
     with connection():
         (read_only,) = database.execute_sql("SELECT current_setting('transaction_read_only')::boolean").fetchone()
         if read_only:
-            raise DatabaseOutage("PostgreSQL is read-only: a node that was demoted, most likely")
+            raise DatabaseOutage("PostgreSQL is read-only, probably because this node was demoted")
 
 
 @contextmanager
 def connection() -> Iterator[None]:
-    """Hold one of the pool's connections for single statements; the one that the thread holds already, if it does."""
+    """Hold a connection of the pool for single statements: the one that this thread holds already, if any."""
     if database.is_connection_usable():
         yield
         return
@@ -182,20 +180,20 @@ def connection() -> Iterator[None]:
 
 
 @contextmanager
-def connection_of_its_own() -> Iterator[psycopg2.extensions.connection]:
-    """A connection beside the pool's, as psycopg2 makes it; closed at the end, and what it has begun is rolled back."""
+def dedicated_connection() -> Iterator[psycopg2.extensions.connection]:
+    """A psycopg2 connection outside the pool. At the end it is closed, and an open transaction is rolled back."""
     with closing(psycopg2.connect(dbname=database.database, **database.connect_params)) as made:
         yield made
 
 
 @contextmanager
 def user_transaction(user_id: str) -> Iterator[None]:
-    """Run the block as one transaction, alone among those of this user: committed at its end, or rolled back.
+    """Run the block as one transaction under the user's lock: committed at its end, or rolled back.
 
-    It is the outermost user of the thread's connection, never inside another transaction or `connection`.
+    Do not use it inside another transaction or `connection`.
 
     Raises:
-      peewee.OperationalError: The database is away, or another transaction of the user takes over `LOCK_TIMEOUT_MS`.
+      peewee.OperationalError: The database is away, or the user's lock was not free within `LOCK_TIMEOUT_MS`.
     """
     with _transaction(BEGIN_FOR_USER, user_id):
         yield
@@ -203,7 +201,7 @@ def user_transaction(user_id: str) -> Iterator[None]:
 
 @contextmanager
 def transaction() -> Iterator[None]:
-    """Run the block as one transaction under nobody's lock, as `user_transaction` else does."""
+    """Like `user_transaction`, but without a user's lock."""
     with _transaction(BEGIN):
         yield
 
@@ -223,29 +221,29 @@ def _transaction(begin: str, *parameters: str) -> Iterator[None]:
 
 @contextmanager
 def snapshot() -> Iterator[None]:
-    """Have all that the block reads be of one moment, without a lock; it can write nothing."""
+    """Run the block as a read-only transaction in which all statements see the same moment. It takes no lock."""
     with connection(), database.atomic(isolation_level="REPEATABLE READ"):
         database.execute_sql("SET TRANSACTION READ ONLY; SET LOCAL timezone = 'UTC'")
         yield
 
 
 def _abandon_connection() -> None:
-    """Close the thread's connection, if it has one: it did not go back to the pool, so nobody knows its state."""
+    """Close the thread's connection, if any. It did not go back to the pool, so its state is unknown."""
     while database.in_transaction():
         database.pop_transaction()
     database.manual_close()
 
 
 def copy_rows(table: type[Record], columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
-    """Insert rows with COPY, as they come: only a chunk of them is in memory. Returns how many.
+    """Stream rows into a table with COPY; only a chunk is in memory. Returns the number of rows.
 
     Parameters:
-      columns: the columns that a row's values are for, in their order.
-      rows: None, text, numbers, booleans, times, and lists or dicts, which become JSON: right for `jsonb` and `vector`.
+      columns: the columns of the values in a row, in the same order.
+      rows: values are None, text, numbers, booleans and times; lists and dicts become JSON, for `jsonb` and `vector`.
 
     Raises:
       psycopg2.Error: PostgreSQL refuses a row.
-      BaseException: Whatever `rows` raises, as it is.
+      BaseException: Whatever `rows` raises, unchanged.
     """
     statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
         sql.Identifier(table._meta.table_name), sql.SQL(", ").join(map(sql.Identifier, columns))
@@ -255,7 +253,7 @@ def copy_rows(table: type[Record], columns: Sequence[str], rows: Iterable[Sequen
         try:
             cursor.copy_expert(statement, source, COPY_CHUNK_BYTES)
         except psycopg2.Error as error:
-            # psycopg2 tells PostgreSQL that the source failed, and then raises PostgreSQL's answer to that.
+            # If the source fails, psycopg2 raises PostgreSQL's answer to that instead of the source's error.
             if source.error is not None:
                 raise source.error from error
             raise
@@ -264,12 +262,12 @@ def copy_rows(table: type[Record], columns: Sequence[str], rows: Iterable[Sequen
 
 
 def copy_lines(rows: Iterable[Sequence[object]]) -> Iterator[bytes]:
-    """Rows in COPY's text format, a line each."""
+    """Rows in COPY's text format, one line each."""
     return (b"\t".join(map(_copy_text, row)) + b"\n" for row in rows)
 
 
 class _CopySource:
-    """Rows as the file that psycopg2 reads a COPY from."""
+    """Rows as a file that psycopg2 can read."""
 
     def __init__(self, rows: Iterable[Sequence[object]]) -> None:
         self.error: BaseException | None = None

@@ -1,4 +1,4 @@
-"""The dead letters that somebody deleted: which, who, when and why. What they held is gone; its digest is here."""
+"""Deleted dead letters: which, by whom, when and why. Of the body only a digest is kept."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class DeletedLetterRecord(Record):
     task_id = TextField(null=True)
     task_type = TextField(null=True)
     user_id = TextField(null=True)
-    #: The reason why it was a dead letter.
+    #: Why it became a dead letter.
     reason = TextField()
-    #: Why it was deleted, in the words of whoever did.
+    #: Why it was deleted, as the operator typed it.
     because = TextField()
     deleted_by = TextField()
     deleted_at = DateTimeTZField()
@@ -42,15 +42,15 @@ def record_deletion(
     deleted_by: str,
     body: str,
 ) -> None:
-    """Note that a dead letter is deleted, before it is; a second time changes the note.
+    """Record that a dead letter is deleted. Call it before the deletion; a second call overwrites the record.
 
     Parameters:
-      message_id: SQS's ID of the letter.
+      message_id: SQS's ID of the dead letter.
       queue: `results`, `notifications` or `requests`.
-      reason: why it was a dead letter.
+      reason: why it became a dead letter.
       because: why it is deleted.
-      deleted_by: who does it, on which machine.
-      body: its digest is kept. A body may hold a user's words, and need not say whose.
+      deleted_by: who deletes it, on which machine.
+      body: only its digest is stored, because a body may hold text of a user without naming the user.
     """
     values = {
         DeletedLetterRecord.queue: queue,

@@ -1,6 +1,6 @@
-"""What keeps migrations out of each other's way, and out of the workers'.
+"""Locks and time limits of migrations: one migrator at a time, and no long waits for workers.
 
-Nothing here is state of a session, so all of it holds behind PgBouncer in transaction mode, too.
+Nothing here needs session state, so it works behind PgBouncer in transaction mode.
 """
 
 from __future__ import annotations
@@ -13,31 +13,31 @@ from contextlib import contextmanager
 import psycopg2
 from peewee import Database
 
-from graphnode.storage.database import connection_of_its_own, database
+from graphnode.storage.database import database, dedicated_connection
 
-#: Milliseconds that a migration waits for a lock: whoever wants the table meanwhile waits behind it. Long enough for
-#: autovacuum, which gives way after `deadlock_timeout` (1 s).
+#: Milliseconds that a migration waits for a lock. Everyone else who wants the table waits behind it. It is longer than
+#: `deadlock_timeout` (1 s), after which autovacuum gives way.
 LOCK_TIMEOUT_MS = 2_000
 
-#: Milliseconds that one statement of a migration's transaction may take, and hold its locks. With the wait it is less
-#: than workers have patience for a lock: no message fails for it.
+#: Milliseconds for one statement of a migration in a transaction, which holds its locks meanwhile. Together with the
+#: wait this is less than a worker waits for a lock: no message fails because of a migration.
 STATEMENT_TIMEOUT_MS = 10_000
 
-#: Seconds between two tries to be the only one who migrates.
+#: Seconds between two attempts to take the migrators' lock.
 TRY_S = 0.5
 
-#: Seconds between two looks at what a migration waits for.
+#: Seconds between two checks of what a migration waits for.
 LOOK_S = 0.3
 
-#: Takes the lock, or does not. The transaction then stays open and idle for as long as the migrations take. PostgreSQL
-#: has `transaction_timeout` since 17.
+#: Tries to take the lock. The transaction then stays open and idle while the migrations run, so its timeouts are off.
+#: `transaction_timeout` exists since PostgreSQL 17.
 TRY_LOCK = """
 SET LOCAL idle_in_transaction_session_timeout = 0;
 SELECT set_config('transaction_timeout', '0', true) WHERE current_setting('transaction_timeout', true) IS NOT NULL;
 SELECT pg_try_advisory_xact_lock(%s)
 """
 
-#: What a process waits for, and who has it: of other users PostgreSQL does not tell since when.
+#: What a session waits for, and which session holds it. PostgreSQL hides details of other users' sessions.
 WAITS = """
 SELECT coalesce(waiting.relation::regclass::text, 'transactions that are older'), holder.pid,
        concat_ws(', ', nullif(holder.application_name, ''), nullif(holder.backend_type, 'client backend'),
@@ -53,7 +53,7 @@ LIMIT 1
 
 
 def set_bounds(db: Database) -> None:
-    """Bound what the transaction that has begun may wait for a lock, and how long each of its statements may take."""
+    """Limit the waits for locks and the time of each statement in the current transaction."""
     db.execute_sql(
         "SET LOCAL lock_timeout = %s; SET LOCAL statement_timeout = %s", (LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS)
     )
@@ -61,20 +61,20 @@ def set_bounds(db: Database) -> None:
 
 @contextmanager
 def sole_migrator(lock: int, *, tell: Callable[[str], None]) -> Iterator[Callable[[], None]]:
-    """Be the only one who migrates while the block runs; wait for another one to end.
+    """Hold the migrators' lock while the block runs; wait until another migrator has ended.
 
-    The lock is a transaction's, in a connection that does nothing else: a migrator that is killed gives it back. It is
-    tried for, not waited for, and held by a transaction that has no snapshot: CREATE INDEX CONCURRENTLY waits for all
-    that have one, and would never end. https://www.postgresql.org/docs/current/sql-createindex.html
+    A transaction in a dedicated connection holds the lock: if the migrator is killed, PostgreSQL releases it. CREATE
+    INDEX CONCURRENTLY waits for every transaction that has a snapshot. So the holder has none, and a second migrator
+    polls for the lock instead of waiting for it. https://www.postgresql.org/docs/current/sql-createindex.html
 
     Parameters:
-      lock: the advisory lock's key.
-      tell: is given a line when another one is at it.
+      lock: the key of the advisory lock.
+      tell: gets a line if another migrator is running.
 
-    Yields: what sees to it that the lock is still held; it raises psycopg2.Error when the connection is lost.
+    Yields: a function that checks that the lock is still held; it raises psycopg2.Error if the connection is lost.
     """
-    with connection_of_its_own() as holding, holding.cursor() as cursor:
-        # In READ COMMITTED, whatever this user's default is, an idle transaction has no snapshot.
+    with dedicated_connection() as holding, holding.cursor() as cursor:
+        # An idle transaction has no snapshot in READ COMMITTED; the user's default may be another level.
         holding.set_session(isolation_level="READ COMMITTED")
         is_told = False
         while True:
@@ -83,7 +83,7 @@ def sole_migrator(lock: int, *, tell: Callable[[str], None]) -> Iterator[Callabl
                 break
             holding.rollback()
             if not is_told:
-                tell("Another `graphnode migrate` is at it: waiting until it has ended.")
+                tell("Another `graphnode migrate` is running: waiting until it has ended.")
                 is_told = True
             time.sleep(TRY_S)
         yield lambda: cursor.execute("SELECT 1")
@@ -91,10 +91,10 @@ def sole_migrator(lock: int, *, tell: Callable[[str], None]) -> Iterator[Callabl
 
 @contextmanager
 def watched_waits(on_wait: Callable[[str], None]) -> Iterator[None]:
-    """Look at what this thread's connection waits for while the block runs.
+    """Watch from another thread what this thread's connection waits for while the block runs.
 
     Parameters:
-      on_wait: is given what it waits for and who has that, once each, from another thread.
+      on_wait: gets a text for each lock and the session that holds it, once each, in the other thread.
     """
     (pid,) = database.execute_sql("SELECT pg_backend_pid()").fetchone()
     ended = threading.Event()
@@ -109,19 +109,19 @@ def watched_waits(on_wait: Callable[[str], None]) -> Iterator[None]:
 
 def _watch(pid: int, ended: threading.Event, on_wait: Callable[[str], None]) -> None:
     seen = set()
-    # Most migrations have ended before the first look.
+    # Most migrations end before the first check.
     if ended.wait(LOOK_S):
         return
     try:
-        with connection_of_its_own() as looking, looking.cursor() as cursor:
+        with dedicated_connection() as looking, looking.cursor() as cursor:
             looking.autocommit = True
             while True:
                 cursor.execute(WAITS, (pid,))
                 for what, holder, who in cursor.fetchall():
                     if (what, holder) not in seen:
                         seen.add((what, holder))
-                        on_wait(f"waits for {what}, which pid {holder} has ({who})")
+                        on_wait(f"waits for {what}, which pid {holder} holds ({who})")
                 if ended.wait(LOOK_S):
                     return
     except psycopg2.Error as error:
-        on_wait(f"waits for something that cannot be looked at ({str(error).strip()})")
+        on_wait(f"waits for something that cannot be shown ({str(error).strip()})")

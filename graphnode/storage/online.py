@@ -1,4 +1,4 @@
-"""What migrations do to tables in use without a transaction of their own: they say `atomic = False`."""
+"""Changes to tables in use, for migrations with `atomic = False`: they run outside a transaction."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from peewee import Database
 from graphnode.errors import SchemaError
 from graphnode.storage.migration_locks import set_bounds
 
-#: Seconds between two looks at what somebody else is at.
+#: Seconds between two checks, and between two passes.
 LOOK_S = 0.5
 
-#: How often a table is gone through for rows that were in use, or have come behind.
+#: The most passes over a table: rows may be in use, or be inserted behind the current batch.
 PASSES = 10
 
-#: A new column has no statistics: PostgreSQL would take few rows to be left, and sort the whole table for each batch.
+#: A new column has no statistics. PostgreSQL would expect few matching rows, and sort the whole table for each batch.
 IN_ORDER = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off"
 
-BEING_MADE = """
+BEING_BUILT = """
 SELECT 1 FROM pg_stat_progress_create_index AS making JOIN pg_class ON pg_class.oid = making.index_relid
 WHERE making.datname = current_database() AND pg_class.relname = %s
 """
@@ -28,16 +28,16 @@ IS_VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)"
 
 
 def make_index(db: Database, name: str, on: str, *, unique: bool = False) -> None:
-    """Make an index while workers write, unless it is there.
+    """Create an index while workers write, unless it exists.
 
-    What an interrupted run has left is waited for or made anew: PostgreSQL goes on making the index of a migrator that
-    was killed, and an index whose making failed is there, invalid, and of no use.
+    It also handles what an interrupted run has left. If the migrator was killed, PostgreSQL may still be building the
+    index: wait for it. If the build failed, an invalid index exists: drop it and build it again.
 
     Parameters:
-      name: the index's, in lower case.
-      on: what follows ON: `tasks (user_id) WHERE reason IS NOT NULL`.
+      name: the name of the index, in lower case.
+      on: what follows ON in the statement: `tasks (user_id) WHERE reason IS NOT NULL`.
     """
-    while db.execute_sql(BEING_MADE, (name,)).fetchone():
+    while db.execute_sql(BEING_BUILT, (name,)).fetchone():
         time.sleep(LOOK_S)
     if db.execute_sql(IS_VALID, (name,)).fetchone() == (False,):
         db.execute_sql(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
@@ -45,18 +45,18 @@ def make_index(db: Database, name: str, on: str, *, unique: bool = False) -> Non
 
 
 def in_batches(db: Database, table: str, *, key: str, to: str, where: str, size: int = 1000) -> None:
-    """Change all rows that a condition holds for, some at a time in the key's order, each time in its own transaction.
+    """Update all rows that meet a condition, in batches by primary key; each batch is a transaction.
 
-    It waits for nobody's row, and so is in no deadlock with workers: rows that are in use are changed by another pass.
+    It skips locked rows, so it has no deadlock with workers; a later pass updates them.
 
     Parameters:
-      key: the table's primary key: `task_id, task_type`.
-      to: what follows SET.
-      where: which rows; for a row that was changed it holds no longer. No `%` is in it.
-      size: rows at a time.
+      key: the columns of the primary key: `task_id, task_type`.
+      to: what follows SET in the statement.
+      where: the condition. An updated row must not meet it any more. It must not contain `%`.
+      size: rows per batch.
 
     Raises:
-      SchemaError: Such rows keep coming.
+      SchemaError: After `PASSES` passes there are still such rows.
     """
     columns = key.split(", ")
     behind_last = f"({key}) > ({', '.join(['%s'] * len(columns))})"
@@ -78,8 +78,8 @@ def in_batches(db: Database, table: str, *, key: str, to: str, where: str, size:
             return
         time.sleep(LOOK_S)
     raise SchemaError(
-        f"{table} has rows again and again for which {where}: workers run that write them. Run `graphnode migrate` "
-        "again when those of the release before have ended; what was filled stays."
+        f"{table} still has rows where {where}: workers of the previous release keep writing them. Run "
+        "`graphnode migrate` again when these workers have ended; the rows that were changed stay changed."
     )
 
 

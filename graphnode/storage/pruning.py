@@ -1,4 +1,4 @@
-"""Deleting old rows that nobody needs any more: in small transactions, page by page of each table."""
+"""Deletes old rows that nobody needs any more, in small transactions, page by page."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from graphnode.storage.database import connection, database
 
-#: Pages of a table that one transaction looks through: some thousand rows, a few ten milliseconds.
+#: Table pages per transaction: a few thousand rows, some tens of milliseconds.
 BATCH_PAGES = 256
 
-#: By table, which of its rows are old. A row that is still worked with is not, whatever its age.
+#: By table, the condition for old rows. A row that is still in use is never old.
 OLD: Mapping[str, str] = {
     "notifications": "created_at < %(before)s AND push_status IN ('SENT', 'SKIPPED', 'FAILED') AND due_at IS NULL",
     "tasks": "finished_at < %(before)s AND status IN ('COMPLETED', 'FAILED', 'SUPERSEDED')",
@@ -22,18 +22,17 @@ OLD: Mapping[str, str] = {
 
 PAGES = "SELECT pg_relation_size(%(table)s::regclass) / current_setting('block_size')::int"
 
-#: By row address: each page is read once, in order, and no index is needed.
+#: Rows by address: each page is read once, in order, and no index is needed.
 #: https://www.postgresql.org/docs/current/runtime-config-query.html#GUC-ENABLE-TIDSCAN
 RANGE = "ctid >= %(first)s::tid AND ctid < %(last)s::tid"
 
 
-class Pruned(NamedTuple):
-    """How far a table is pruned.
+class PruningProgress(NamedTuple):
+    """How far the pruning of a table is.
 
     Parameters:
-      table: its name.
-      rows: how many rows were deleted, or would be, so far.
-      share: how much of the table has been looked through, from 0 to 1.
+      rows: rows deleted so far; for a dry run, rows that would be deleted.
+      share: the part of the table that was searched, from 0 to 1.
     """
 
     table: str
@@ -41,14 +40,14 @@ class Pruned(NamedTuple):
     share: float
 
 
-def prune(before: datetime, *, dry_run: bool = False) -> Iterator[Pruned]:
-    """Delete rows that were done with before a moment, batch by batch, and say after each how far it is.
+def prune(before: datetime, *, dry_run: bool = False) -> Iterator[PruningProgress]:
+    """Delete rows that are older than a moment, in batches; yields the progress after each batch.
 
-    Each batch is a transaction of its own: it can be stopped at any point, and started again.
+    Each batch is one transaction, so it can be stopped and started again at any time.
 
     Parameters:
-      before: rows of that time or later stay.
-      dry_run: count them only.
+      before: rows of this moment or later stay.
+      dry_run: only count the rows.
     """
     for table, is_old in OLD.items():
         where = f"FROM {table} WHERE {RANGE} AND {is_old}"
@@ -57,13 +56,13 @@ def prune(before: datetime, *, dry_run: bool = False) -> Iterator[Pruned]:
         for first in range(0, pages, BATCH_PAGES):
             last = min(first + BATCH_PAGES, pages)
             rows += _number(statement, {"first": f"({first},0)", "last": f"({last},0)", "before": before})
-            yield Pruned(table, rows, last / pages)
+            yield PruningProgress(table, rows, last / pages)
         if not pages:
-            yield Pruned(table, 0, 1.0)
+            yield PruningProgress(table, 0, 1.0)
 
 
 def _number(statement: str, values: Mapping[str, object]) -> int:
-    """The number that a query gives, or of the rows that a statement has changed."""
+    """The result of a counting query, or the number of rows that a statement changed."""
     with connection():
         cursor = database.execute_sql(statement, values)
         return int(cursor.fetchone()[0] if cursor.description else cursor.rowcount)

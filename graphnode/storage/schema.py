@@ -1,4 +1,4 @@
-"""The database's schema: bring it to the newest state, or say how it differs from what this code knows."""
+"""The database schema: apply migrations, and check that this code works with the schema and its grants."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from graphnode.storage.workers import SEEN_LATELY
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
-#: What the embeddings need of PostgreSQL. https://github.com/pgvector/pgvector
+#: The PostgreSQL extension for embeddings. https://github.com/pgvector/pgvector
 EXTENSION = "vector"
 
-#: The advisory lock of whoever migrates: "graphnode" in bytes, cut to 64 bits.
+#: The advisory lock of migrators: "graphnode" in bytes, cut to 64 bits.
 MIGRATION_LOCK = int.from_bytes(b"graphnod")
 
-#: Seconds between two attempts at a migration whose table is in use.
+#: Seconds between two attempts to apply a migration whose table is in use.
 PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0, 8.0)
 
-#: The migrations applied, each with the one that code must know at least to work with what it has left; there is no
-#: such column before 0008.
+#: The applied migrations, each with its floor: the newest migration that code must know to work with the schema after
+#: it. The column exists since 0008.
 APPLIED = "SELECT name, to_jsonb(schema_migration) ->> 'floor' FROM schema_migration"
 
-#: The worker processes that are there, and the newest migration that each knows.
+#: The running worker processes, and the newest migration that each knows.
 RUNNING = f"""
 SELECT host, pid, version, newest_migration FROM workers
 WHERE {SEEN_LATELY}
@@ -43,7 +43,7 @@ ORDER BY host, pid
 _ALL = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _KEPT = ("SELECT", "INSERT", "UPDATE")
 
-#: By table, what a worker does with it. deploy/postgres-grants.sql grants it; a foreign key works in its owner's name.
+#: Rights that a worker needs, by table; deploy/postgres-grants.sql grants them. Foreign keys need no rights.
 WORKER_RIGHTS: Mapping[str, Sequence[str]] = {
     "schema_migration": ("SELECT",),
     "graphs": _KEPT,
@@ -65,7 +65,7 @@ WORKER_RIGHTS: Mapping[str, Sequence[str]] = {
     "forgotten_users": ("SELECT",),
 }
 
-#: Those of them that the user lacks.
+#: Those of these rights that the current user lacks.
 LACKING = """
 SELECT tablename, needed
 FROM jsonb_each(%(rights)s) AS given (tablename, rights), jsonb_array_elements_text(rights) AS needed
@@ -75,40 +75,40 @@ ORDER BY tablename, needed
 
 
 def migrate(*, tell: Callable[[str], None] = lambda _line: None) -> list[str]:
-    """Apply the migrations that are missing, in order, while workers run. Returns their names.
+    """Apply the missing migrations in order, while workers run. Returns their names.
 
-    Each is a transaction of its own, or says `atomic = False`. Of two runs at once the second waits, and finds nothing
-    to do. When a migration cannot be applied, those before it stay, and the next run goes on from there.
+    Each migration is one transaction, unless it says `atomic = False`. If two runs start at once, the second waits and
+    then has nothing to do. If a migration fails, the earlier ones stay, and the next run continues from there.
 
     Parameters:
-      tell: is given a line for each that is applied, with the seconds it took, and for what is waited for.
+      tell: gets a line for each applied migration, with its time in seconds, and for each wait.
 
     Raises:
-      SchemaError: The database needs newer code, lacks pgvector, or is in use by workers that a migration would break;
-        or a migration took too long, or found no moment in which its table is free. The text says what to do.
+      SchemaError: The database needs newer code or lacks pgvector; or a migration would break running workers, took too
+        long, or did not get its lock. The text says what to do.
     """
     with connection():
         runner = Runner(database, str(MIGRATIONS))
         if not _compare(runner).missing:
             return []
-        with sole_migrator(MIGRATION_LOCK, tell=tell) as see_to_it:
-            # Another one may have been here meanwhile.
+        with sole_migrator(MIGRATION_LOCK, tell=tell) as check_lock:
+            # Another run may have applied them meanwhile.
             missing = _compare(runner).missing
             if missing:
                 _make_extension()
             for name in missing:
-                see_to_it()
+                check_lock()
                 _apply(runner, name, tell=tell)
         return missing
 
 
 def check_schema() -> list[str]:
-    """See that this code works with the database's schema.
+    """Check that this code works with the schema of the database.
 
-    Returns: the migrations it has that this code does not know, and can work with.
+    Returns the applied migrations that are newer than this code; it works with them.
 
     Raises:
-      SchemaError: It is empty, older, or too new; the text says what to do.
+      SchemaError: The schema is missing, too old or too new. The text says what to do.
     """
     with connection():
         found = _compare(Runner(database, str(MIGRATIONS)))
@@ -116,18 +116,18 @@ def check_schema() -> list[str]:
         raise SchemaError("The database has no schema yet: run `graphnode migrate`.")
     if found.missing:
         raise SchemaError(
-            f"The database is older than this worker, it lacks {_listed(found.missing)}: run `graphnode migrate`."
+            f"The database is older than this worker, it lacks {', '.join(found.missing)}: run `graphnode migrate`."
         )
     return found.newer
 
 
 def newest_migration() -> str:
-    """The name of the last migration that this code knows."""
+    """The name of the newest migration that this code knows."""
     return max(path.stem for path in MIGRATIONS.glob("[0-9]*.py"))
 
 
 def lacking_rights() -> dict[str, list[str]]:
-    """By table, the rights that a worker needs and this user lacks; the schema is this code's."""
+    """Rights that a worker needs and the current user lacks, by table. All migrations must be applied."""
     lacking: dict[str, list[str]] = {}
     with connection():
         for table, right in database.execute_sql(LACKING, {"rights": Json(WORKER_RIGHTS)}).fetchall():
@@ -136,47 +136,47 @@ def lacking_rights() -> dict[str, list[str]]:
 
 
 def check_rights() -> None:
-    """See that this user may do with the tables what a worker does: otherwise each message would fail.
+    """Check that the current user has the rights that a worker needs; without them every message would fail.
 
     Raises:
-      SchemaError: It may not; the text says what to do.
+      SchemaError: Rights are missing. The text says what to do.
     """
     if lacking := lacking_rights():
         named = "; ".join(f"{', '.join(rights)} on {table}" for table, rights in lacking.items())
         raise SchemaError(
-            f"This database user lacks rights that a worker needs ({named}): have the owner of the "
-            "tables grant them; the project's deploy/postgres-grants.sql does so for the role graphnode_worker."
+            f"This database user lacks rights that a worker needs ({named}): the owner of the tables must grant "
+            "them; the project's deploy/postgres-grants.sql does so for the role graphnode_worker."
         )
 
 
-class _Compared(NamedTuple):
-    """How the database's schema differs from what this code knows: names of migrations, in order."""
+class _Comparison(NamedTuple):
+    """How the schema differs from what this code knows: names of migrations, in order."""
 
     is_empty: bool
     missing: list[str]
     newer: list[str]
 
 
-def _compare(runner: Runner) -> _Compared:
-    """Compare the migrations applied with those known. Raises SchemaError when the database needs newer code."""
+def _compare(runner: Runner) -> _Comparison:
+    """Compare the applied migrations with the known ones. Raises SchemaError if the database needs newer code."""
     known = [migration.name for migration in runner.migrations()]
     applied = dict(database.execute_sql(APPLIED).fetchall()) if runner.History.table_exists() else {}
     newer = sorted(applied.keys() - known)
     floor = max(filter(None, applied.values()), default="")
     if floor and floor not in known:
         raise SchemaError(
-            f"The database is too new for this version ({__version__}), which does not know {_listed(newer)} and would "
-            f"have to know {floor} at least: deploy the newer worker."
+            f"The database is too new for this version ({__version__}). It does not know {', '.join(newer)}, and must "
+            f"know {floor} at least: deploy the newer worker."
         )
-    return _Compared(not applied, [name for name in known if name not in applied], newer)
+    return _Comparison(not applied, [name for name in known if name not in applied], newer)
 
 
 def _apply(runner: Runner, name: str, *, tell: Callable[[str], None]) -> None:
-    """Apply a migration; while its table is in use, try again. Raises SchemaError."""
+    """Apply a migration; try again while its table is in use. Raises SchemaError."""
     (migration,) = [migration for migration in runner.migrations() if migration.name == name]
     module = migration.load()
     is_atomic = getattr(module, "atomic", True)
-    left = "Nothing of it is left in the database" if is_atomic else "The next run goes on where it was"
+    left = "Nothing of it is left in the database" if is_atomic else "The next run continues from there"
     if floor := getattr(module, "FLOOR", None):
         _refuse_while_in_use(name, floor)
     for pause_s in (*PAUSES_S, None):
@@ -186,22 +186,22 @@ def _apply(runner: Runner, name: str, *, tell: Callable[[str], None]) -> None:
             if is_atomic:
                 _run_in_transaction(runner, name, floor=floor, on_wait=waits.append)
             else:
-                with watched_waits(lambda wait: tell(f"{name}: {wait}; workers go on meanwhile")):
+                with watched_waits(lambda wait: tell(f"{name}: {wait}; workers continue meanwhile")):
                     runner.up(name)
         except peewee.OperationalError as error:
             cause = error.__context__
             if isinstance(cause, errors.QueryCanceled):
                 raise SchemaError(
                     f"{name} was not applied, one of its statements took more than {STATEMENT_TIMEOUT_MS / 1000:g} s, "
-                    f"and workers would have waited for it. {left}: divide it as docs/upgrading.md says."
+                    f"and workers would have waited for it. {left}: split it as docs/upgrading.md says."
                 ) from error
             if not isinstance(cause, errors.LockNotAvailable | errors.DeadlockDetected):
                 raise
             seen = waits[-1] if waits else "waits for a lock"
             if pause_s is None:
                 raise SchemaError(
-                    f"{name} was not applied, it {seen}, at each of {len(PAUSES_S) + 1} attempts. {left}, and what was "
-                    "applied before it stays: wait until that has ended, or end it, and run `graphnode migrate` again."
+                    f"{name} was not applied, it {seen}, at each of {len(PAUSES_S) + 1} attempts. {left}, and earlier "
+                    "migrations stay: wait until that session has ended, or end it, and run `graphnode migrate` again."
                 ) from error
             tell(f"{name}: {seen}; workers go first, the next attempt is in {pause_s:g} s")
             time.sleep(pause_s)
@@ -211,7 +211,7 @@ def _apply(runner: Runner, name: str, *, tell: Callable[[str], None]) -> None:
 
 
 def _run_in_transaction(runner: Runner, name: str, *, floor: str | None, on_wait: Callable[[str], None]) -> None:
-    """Run a migration as one transaction, which waits for nothing for long."""
+    """Run a migration as one transaction with short waits."""
     with database.atomic():
         set_bounds(database)
         with watched_waits(on_wait):
@@ -221,18 +221,18 @@ def _run_in_transaction(runner: Runner, name: str, *, floor: str | None, on_wait
 
 
 def _refuse_while_in_use(name: str, floor: str) -> None:
-    """See that no worker runs that needs what this migration takes away. Raises SchemaError."""
+    """Raise SchemaError if a running worker still needs what this migration removes."""
     running = database.execute_sql(RUNNING).fetchall()
     needing = [f"{host}:{pid} ({version})" for host, pid, version, newest in running if (newest or "") < floor]
     if needing:
         raise SchemaError(
-            f"{name} takes away what workers that run still need, {_listed(needing)}: deploy the version that knows "
-            f"{floor} first, and run `graphnode migrate` again when they have ended."
+            f"{name} removes what running workers still need, {', '.join(needing)}: deploy the version that knows "
+            f"{floor} first, and run `graphnode migrate` again when these workers have ended."
         )
 
 
 def _make_extension() -> None:
-    """Make the extension, which is the administrator's to install and may be theirs to create."""
+    """Create the extension. Raises SchemaError if an administrator has to install or create it."""
     available = database.execute_sql("SELECT 1 FROM pg_available_extensions WHERE name = %s", (EXTENSION,)).fetchone()
     if not available:
         raise SchemaError(
@@ -244,11 +244,7 @@ def _make_extension() -> None:
     except peewee.ProgrammingError as error:
         if isinstance(error.__context__, errors.InsufficientPrivilege):
             raise SchemaError(
-                f"This database user may not create the extension `{EXTENSION}`: have an administrator run "
-                f"`CREATE EXTENSION {EXTENSION}` in this database."
+                f"This database user may not create the extension `{EXTENSION}`: an administrator must "
+                f"run `CREATE EXTENSION {EXTENSION}` in this database."
             ) from error
         raise
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names)

@@ -31,7 +31,7 @@ class SummaryRecord(Record):
 
 @is_step("summary")
 def replace_summary(user_id: str, row: SummaryRow, *, source_timestamp: datetime) -> bool:
-    """Put a new summary in the place of the user's, unless the stored one was sent later.
+    """Replace the user's summary, unless the stored one was sent later.
 
     Parameters:
       source_timestamp: when the AI server sent it.

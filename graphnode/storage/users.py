@@ -1,4 +1,4 @@
-"""Forgetting a user: all that is stored of them goes, and results that come late do not bring it back."""
+"""Forgetting a user: all their rows are deleted, and late results do not bring them back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graphnode.storage.notifications import DeviceTokenRecord, NotificationRecor
 from graphnode.storage.summaries import SummaryRecord
 from graphnode.storage.tasks import TaskRecord
 
-#: What a user has. The parts of a graph, and what belongs to a document, go with their row: the database sees to it.
+#: Tables with rows of a user. Foreign keys also delete the parts of a graph and the graphs of a document.
 BELONGINGS: tuple[type[Record], ...] = (
     GraphRecord,
     SummaryRecord,
@@ -38,7 +38,7 @@ DOCUMENT_KEYS = (
 
 
 class ForgottenUserRecord(Record):
-    """A user whose data was removed."""
+    """A user whose data was deleted."""
 
     user_id = TextField(primary_key=True)
     forgotten_at = DateTimeTZField()
@@ -47,12 +47,12 @@ class ForgottenUserRecord(Record):
         table_name = "forgotten_users"
 
 
-class Forgotten(NamedTuple):
-    """What was removed.
+class ForgottenData(NamedTuple):
+    """What was deleted of a user.
 
     Parameters:
-      rows: how many, by table; the parts of a graph and of a document are not counted.
-      s3_keys: the objects (and prefixes, ending in `/`) that these rows named: whoever calls has them deleted.
+      rows: number of deleted rows by table, without the parts of a graph and the graphs of a document.
+      s3_keys: the objects (and prefixes, ending in `/`) that these rows named. The caller should delete them.
     """
 
     rows: dict[str, int]
@@ -60,15 +60,15 @@ class Forgotten(NamedTuple):
 
 
 def is_forgotten(user_id: str) -> bool:
-    """Whether the user's data was removed."""
+    """Whether the user's data was deleted."""
     with connection():
         return bool(ForgottenUserRecord.select().where(ForgottenUserRecord.user_id == user_id).exists())
 
 
-def forget_user(user_id: str) -> Forgotten:
-    """Remove all that is stored of a user, in one transaction under their lock, and note that it was.
+def forget_user(user_id: str) -> ForgottenData:
+    """Delete all rows of a user, and record that, in one transaction under the user's lock.
 
-    A second time removes what has come since: the user may have come back.
+    It can be repeated: the user may have come back meanwhile.
     """
     with user_transaction(user_id):
         s3_keys = sorted(_s3_keys(user_id))
@@ -79,7 +79,7 @@ def forget_user(user_id: str) -> Forgotten:
         ForgottenUserRecord.insert(user_id=user_id, forgotten_at=fn.now()).on_conflict(
             conflict_target=[ForgottenUserRecord.user_id], update={ForgottenUserRecord.forgotten_at: fn.now()}
         ).execute()
-    return Forgotten(rows, s3_keys)
+    return ForgottenData(rows, s3_keys)
 
 
 def _s3_keys(user_id: str) -> set[str]:

@@ -117,7 +117,7 @@ class TestLocks:
 
         said = str(caught.value)
         assert said.startswith(
-            f"9999_more was not applied, it waits for tasks, which pid {worker.info.backend_pid} has ("
+            f"9999_more was not applied, it waits for tasks, which pid {worker.info.backend_pid} holds ("
         )
         assert "a worker, user " in said
         assert "idle in transaction, since 20" in said
@@ -197,7 +197,7 @@ class TestAlone:
         first = threads.submit(migrate)
         wait_until(query, "SELECT 1 FROM pg_stat_progress_create_index WHERE datname = current_database()")
         second = threads.submit(migrate, tell=told.put)
-        assert told.get(timeout=PATIENCE_S) == "Another `graphnode migrate` is at it: waiting until it has ended."
+        assert told.get(timeout=PATIENCE_S) == "Another `graphnode migrate` is running: waiting until it has ended."
 
         worker.commit()
 
@@ -344,7 +344,7 @@ def test_a_backfill_that_cannot_come_to_an_end_says_why(
     query(INSERT, "t1")
     add_online("9999_backfill", BACKFILL.replace("'none'", "NULL"))
 
-    with pytest.raises(SchemaError, match=r"tasks has rows again and again for which reason IS NULL: workers run"):
+    with pytest.raises(SchemaError, match=r"tasks still has rows where reason IS NULL: workers of the previous"):
         migrate()
 
     assert query("SELECT 1 FROM schema_migration WHERE name = '9999_backfill'") == []
@@ -380,7 +380,7 @@ class TestContract:
         put_worker("0008_floor", "1 minute")
 
         with pytest.raises(
-            SchemaError, match=r"9999_contract takes away .* alpha:7 \(0\.1\.0\): deploy .* knows 9998_expand first"
+            SchemaError, match=r"9999_contract removes .* alpha:7 \(0\.1\.0\): deploy .* knows 9998_expand first"
         ):
             migrate()
 
