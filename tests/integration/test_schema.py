@@ -195,7 +195,7 @@ class TestCheckSchema:
         expand.unlink()
         with pytest.raises(
             SchemaError,
-            match=r"too new for this version .*9998_expand, 9999_contract, and must know 9998_expand .*deploy the newer",
+            match=r"too new .*9998_expand, 9999_contract, and must know 9998_expand .*deploy the newer worker",
         ):
             works_with_it()
 

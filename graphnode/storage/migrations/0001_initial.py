@@ -1,4 +1,4 @@
-"""The tables as design.md names them."""
+"""The first schema: graphs, summaries, microscope, tasks, notifications and devices."""
 
 from __future__ import annotations
 
@@ -183,5 +183,5 @@ CREATE INDEX ON device_tokens (user_id);
 
 
 def up(migrator: SchemaMigrator, db: Database) -> None:
-    """Make the tables."""
+    """Create the tables."""
     db.execute_sql(STATEMENTS)

@@ -1,6 +1,6 @@
-"""What must never be stored cannot be; users can be forgotten; a task's row says whether it was registered.
+"""Constraints against wrong states, the table of forgotten users, and whether a task was registered.
 
-Foreign keys are checked at commit: workers of the release before write the same rows in another order.
+Foreign keys are checked at commit, because workers of the previous release write the same rows in another order.
 """
 
 from __future__ import annotations
@@ -90,5 +90,5 @@ CREATE INDEX ON microscope_documents (user_id);
 
 
 def up(migrator: SchemaMigrator, db: Database) -> None:
-    """Add the guards."""
+    """Add the constraints, columns and table."""
     db.execute_sql(STATEMENTS)

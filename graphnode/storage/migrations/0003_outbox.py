@@ -1,4 +1,4 @@
-"""The outbox: when a sweep looks at a notification, and which devices its push has not reached."""
+"""The outbox: when a sweep takes a notification, and which devices its push has not reached."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ CREATE INDEX notifications_due ON notifications (due_at) WHERE due_at IS NOT NUL
 
 
 def up(migrator: SchemaMigrator, db: Database) -> None:
-    """Add the columns and the sweep's index."""
+    """Add the columns and the index for sweeps."""
     db.execute_sql(STATEMENTS)

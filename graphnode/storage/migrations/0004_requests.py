@@ -1,4 +1,4 @@
-"""What a task's row says of its request, why it failed if not by the AI server, and how its message's attempts went."""
+"""Requests and failures of tasks: when a request was published, why a task failed, and its failed attempts."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ CREATE INDEX ON task_attempts (user_id);
 
 
 def up(migrator: SchemaMigrator, db: Database) -> None:
-    """Add the columns, their index, and the table of attempts."""
+    """Add the columns, an index and the table of attempts."""
     db.execute_sql(STATEMENTS)

@@ -1,4 +1,4 @@
-"""Without the index that nobody reads."""
+"""Drop an index that no query uses."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ DROP INDEX notifications_user_id_idx;
 
 
 def up(migrator: SchemaMigrator, db: Database) -> None:
-    """Drop it."""
+    """Drop the index."""
     db.execute_sql(STATEMENTS)

@@ -1,4 +1,4 @@
-"""Where an attempt's error was raised, and who deleted which dead letter."""
+"""The stack traces of failed attempts, and a record of deleted dead letters."""
 
 from __future__ import annotations
 

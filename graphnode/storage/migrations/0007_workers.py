@@ -1,4 +1,4 @@
-"""The worker processes there are; and what ended lately, to be found without looking through all tasks."""
+"""The registry of worker processes, and an index to count tasks that ended recently."""
 
 from __future__ import annotations
 

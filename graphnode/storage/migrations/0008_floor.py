@@ -1,6 +1,6 @@
-"""Beside each migration what code must know to work with it, and beside each worker process what it knows.
+"""The newest migration that code must know to work with the schema, and the newest that each worker process knows.
 
-`floor` is set by migrations that take something away; `newest_migration` is what a process's code knows.
+Migrations that remove something set `floor`. Each process writes its `newest_migration`.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The schema's history: files `NNNN_name.py`, each with `up`, applied once and in order by `graphnode migrate`."""
+"""Migrations: files `NNNN_name.py`, each with `up`. `graphnode migrate` applies each once, in order."""

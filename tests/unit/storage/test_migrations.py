@@ -1,10 +1,11 @@
-"""Migrations are written so that workers go on: squawk reads their SQL, and here is what it does not know.
+"""Migrations let workers continue: squawk checks their SQL, and the tests here check what squawk does not know.
 
-Those of the previous release and before are applied: they are not read, and not changed.
+Migrations of earlier releases are applied already: they are not checked, and must not change what they do.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import re
@@ -26,10 +27,10 @@ FILES = sorted(schema.MIGRATIONS.glob("[0-9]*.py"))
 RELEASED = previous_release.migrations()
 NEW = [file for file in FILES if file.stem not in RELEASED]
 
-#: The oldest PostgreSQL that is supported.
+#: The oldest supported PostgreSQL.
 POSTGRES = "13.0"
 
-#: Rules of squawk that are about taste, or that `graphnode migrate` keeps for all: its time-outs, one transaction each.
+#: Rules of squawk that are a matter of style, or that `graphnode migrate` follows for every migration.
 LEFT_OUT = (
     "prefer-bigint-over-int",
     "prefer-bigint-over-smallint",
@@ -40,24 +41,24 @@ LEFT_OUT = (
     "require-statement-timeout",
 )
 
-#: What breaks code that still uses what goes. A migration with a FLOOR may do it: no such code starts afterwards.
+#: Rules against removing what code may still use. A migration with a FLOOR may: older code does not start after it.
 CONTRACTS = ("ban-drop-column", "ban-drop-table", "renaming-column", "renaming-table", "adding-required-field")
 
 
 class Recorder:
-    """Takes a migration's SQL, in the place of the database."""
+    """Records the SQL of a migration, in place of the database."""
 
     def __init__(self) -> None:
         self.statements: list[str] = []
 
     def execute_sql(self, statement: str, parameters: object = None) -> Any:
-        """Remember it, unless it is about rows or the session; there is nothing to be seen."""
+        """Record the statement, unless it changes rows or the session; it has no result."""
         if not statement.lstrip().startswith(("SELECT", "SET", "WITH")):
             self.statements.append(statement.strip().rstrip(";") + ";")
         return SimpleNamespace(fetchone=lambda: None, rowcount=0)
 
     def atomic(self) -> AbstractContextManager[None]:
-        """Begin a transaction, and end it."""
+        """A transaction without effect."""
         return nullcontext()
 
 
@@ -71,7 +72,7 @@ def load(file: Path) -> ModuleType:
 
 
 def faults(file: Path, directory: Path) -> list[str]:
-    """What is wrong with a migration, as rules that it breaks."""
+    """The rules that a migration breaks."""
     module, recorder = load(file), Recorder()
     module.up(None, recorder)
     is_atomic, floor = getattr(module, "atomic", True), getattr(module, "FLOOR", None)
@@ -102,22 +103,32 @@ def breaking(statements: str, directory: Path, *, head: str = "") -> list[str]:
     return faults(file, directory)
 
 
-def test_what_was_released_stays_as_it_was() -> None:
+def code_of(text: str) -> str:
+    """A migration without its docstrings: what it does."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            del node.body[0]
+    return ast.dump(tree)
+
+
+def test_released_migrations_do_what_they_did() -> None:
     assert RELEASED
-    assert {file.stem: file.read_text() for file in FILES if file.stem in RELEASED} == RELEASED
+    now = {file.stem: code_of(file.read_text()) for file in FILES if file.stem in RELEASED}
+    assert now == {name: code_of(text) for name, text in RELEASED.items()}
 
 
-def test_they_are_numbered_one_by_one() -> None:
+def test_they_are_numbered_without_gaps() -> None:
     assert [int(file.stem[:4]) for file in FILES] == list(range(1, len(FILES) + 1))
 
 
 @pytest.mark.parametrize("file", NEW + sorted(NEXT_RELEASE.glob("[0-9]*.py")), ids=lambda file: file.stem)
-def test_a_migration_lets_workers_go_on(file: Path, tmp_path: Path) -> None:
+def test_a_migration_lets_workers_continue(file: Path, tmp_path: Path) -> None:
     assert faults(file, tmp_path) == []
 
 
-def test_no_statement_of_the_worker_takes_columns_as_they_come() -> None:
-    """A release to come adds some: whoever works beside it must not stumble over them."""
+def test_every_statement_of_the_worker_names_its_columns() -> None:
+    """A later release adds columns, and this one runs beside it."""
     careless = re.compile(r"(?:SELECT|RETURNING)\s+(?:\w+\.)?\*|INSERT\s+INTO\s+\S+\s+(?:VALUES|SELECT)", re.IGNORECASE)
     found = [
         f"{file.name}: {match[0]}"
@@ -129,7 +140,7 @@ def test_no_statement_of_the_worker_takes_columns_as_they_come() -> None:
     assert found == []
 
 
-def test_a_contract_leaves_the_previous_release_all_that_it_needs() -> None:
+def test_a_contract_leaves_the_previous_release_what_it_needs() -> None:
     assert {floor for file in NEW if (floor := getattr(load(file), "FLOOR", None))} <= RELEASED.keys()
 
 
@@ -162,11 +173,11 @@ def test_a_contract_leaves_the_previous_release_all_that_it_needs() -> None:
     ],
     ids=lambda value: value if "-" in value and " " not in value else "",
 )
-def test_what_would_stop_workers_is_refused(statements: str, rule: str, tmp_path: Path) -> None:
+def test_a_migration_that_would_stop_workers_is_refused(statements: str, rule: str, tmp_path: Path) -> None:
     assert rule in breaking(statements, tmp_path)
 
 
-def test_a_contract_may_take_something_away_and_may_lock_no_longer_for_it(tmp_path: Path) -> None:
+def test_a_contract_may_remove_something_but_lock_no_longer(tmp_path: Path) -> None:
     head = "FLOOR = '0008_floor'"
 
     assert breaking("ALTER TABLE tasks DROP COLUMN error", tmp_path, head=head) == []
@@ -177,5 +188,5 @@ def test_a_contract_may_take_something_away_and_may_lock_no_longer_for_it(tmp_pa
 
 
 @pytest.mark.parametrize("file", sorted(NEXT_RELEASE.glob("[0-9]*.py")), ids=lambda file: file.stem)
-def test_the_document_shows_the_migrations_that_are_tried(file: Path) -> None:
+def test_the_document_shows_the_tested_migrations(file: Path) -> None:
     assert f"```python\n{file.read_text()}```" in UPGRADING.read_text()
