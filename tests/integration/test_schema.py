@@ -27,7 +27,7 @@ from graphnode.storage import (
 )
 from graphnode.storage.database import Record, close_database, connection, database, open_database
 from graphnode.storage.schema import check_schema, migrate
-from tests.integration.conftest import AddMigration, wait_for_lock
+from tests.integration.conftest import ADD_COLUMN, AddMigration, Query, wait_for_lock
 
 MODELS: list[type[Record]] = [
     graphs.GraphRecord,
@@ -174,7 +174,7 @@ class TestCheckSchema:
             check_schema()
 
     def test_a_database_with_more_than_this_version_knows_is_worked_with(self, add_migration: AddMigration) -> None:
-        newer = add_migration("9998_expand", "ALTER TABLE tasks ADD COLUMN more text")
+        newer = add_migration("9998_expand", ADD_COLUMN)
         migrate()
         newer.unlink()
 
@@ -185,7 +185,7 @@ class TestCheckSchema:
     def test_a_database_without_what_this_version_needs_wants_a_newer_one(
         self, add_migration: AddMigration, works_with_it: Callable[[], list[str]]
     ) -> None:
-        expand = add_migration("9998_expand", "ALTER TABLE tasks ADD COLUMN more text")
+        expand = add_migration("9998_expand", ADD_COLUMN)
         contract = add_migration("9999_contract", "ALTER TABLE tasks DROP COLUMN error", floor="9998_expand")
         migrate()
         contract.unlink()
@@ -198,6 +198,52 @@ class TestCheckSchema:
             match=r"too new .*9998_expand, 9999_contract, and must know 9998_expand .*deploy the newer worker",
         ):
             works_with_it()
+
+
+class TestContract:
+    @pytest.fixture
+    def contract(self, own_url: str, add_migration: AddMigration) -> None:
+        add_migration("9998_expand", ADD_COLUMN)
+        migrate()
+        add_migration("9999_contract", "ALTER TABLE tasks DROP COLUMN error", floor="9998_expand")
+
+    @pytest.fixture
+    def put_worker(self, own_query: Query) -> Callable[[str, str], None]:
+        """Have a worker process that knows this migration as its newest, and was seen so long ago."""
+
+        def put(newest: str, ago: str) -> None:
+            own_query(
+                "INSERT INTO workers (id, host, pid, version, newest_migration, threads, interval_s, started_at,"
+                " seen_at, in_hand, running, handled, retried, dead)"
+                " VALUES (%s, 'alpha', 7, '0.1.0', %s, 8, 30, now(), now() - %s::interval, 0, 0, 0, 0, 0)",
+                f"w-{newest}-{ago}",
+                newest,
+                ago,
+            )
+
+        return put
+
+    @pytest.mark.usefixtures("contract")
+    def test_waits_for_workers_that_need_what_it_takes_away(
+        self, own_query: Query, put_worker: Callable[[str, str], None]
+    ) -> None:
+        put_worker("0008_floor", "1 minute")
+
+        with pytest.raises(
+            SchemaError, match=r"9999_contract removes .* alpha:7 \(0\.1\.0\): deploy .* knows 9998_expand first"
+        ):
+            migrate()
+
+        assert own_query("SELECT error FROM tasks") == []
+
+    @pytest.mark.usefixtures("contract")
+    def test_goes_on_beside_workers_that_do_without_it_and_past_those_that_are_gone(
+        self, put_worker: Callable[[str, str], None]
+    ) -> None:
+        put_worker("9998_expand", "1 second")
+        put_worker("0008_floor", "5 minutes")
+
+        assert migrate() == ["9999_contract"]
 
 
 @pytest.mark.usefixtures("storage")

@@ -64,7 +64,7 @@ ANY_ORDER = "tests/any_order/test_any_order.py"
 
 CHAOS = "tests/e2e/test_chaos.py"
 
-MIGRATING = "tests/integration/test_migrating.py"
+MIGRATION_LOCKS = "tests/integration/test_migration_locks.py"
 
 #: Those that a minute of chaos must see as well, whatever else sees them.
 SEEN_BY_CHAOS = ("delete-before-commit",)
@@ -456,7 +456,7 @@ MUTANTS = (
         file="graphnode/storage/schema.py",
         old="    if needing:\n",
         new="    if False:\n",
-        checks=(f"{MIGRATING}::TestContract",),
+        checks=("tests/integration/test_schema.py::TestContract",),
     ),
     Mutant(
         name="migration-waits-in-the-way",
@@ -464,7 +464,7 @@ MUTANTS = (
         file="graphnode/storage/migration_locks.py",
         old='"SET LOCAL lock_timeout = %s; ',
         new='"SET LOCAL application_name = %s; ',
-        checks=(f"{MIGRATING}::TestLocks",),
+        checks=(f"{MIGRATION_LOCKS}::TestLocks",),
     ),
     Mutant(
         name="migration-holds-on",
@@ -472,7 +472,7 @@ MUTANTS = (
         file="graphnode/storage/migration_locks.py",
         old="SET LOCAL statement_timeout = %s",
         new="SET LOCAL application_name = %s",
-        checks=(f"{MIGRATING}::TestLocks::test_what_would_hold_its_locks_for_long_is_cancelled",),
+        checks=(f"{MIGRATION_LOCKS}::TestLocks::test_what_would_hold_its_locks_for_long_is_cancelled",),
     ),
     Mutant(
         name="migrators-wait-for-each-other",
@@ -480,7 +480,7 @@ MUTANTS = (
         file="graphnode/storage/migration_locks.py",
         old='        holding.set_session(isolation_level="READ COMMITTED")\n',
         new="",
-        checks=(f"{MIGRATING}::TestAlone",),
+        checks=(f"{MIGRATION_LOCKS}::TestAlone",),
     ),
     Mutant(
         name="invalid-index-stays",
@@ -488,7 +488,7 @@ MUTANTS = (
         file="graphnode/storage/online.py",
         old=".fetchone() == (False,):",
         new=".fetchone() == ():",
-        checks=(f"{MIGRATING}::TestMakeIndex",),
+        checks=("tests/integration/test_online.py::TestMakeIndex",),
     ),
 )
 
