@@ -1,12 +1,12 @@
--- What each role may do with each table: what it does, and no more. The owner runs it after each `graphnode migrate`.
+-- The rights of each role: only what it needs. The owner runs this after each `graphnode migrate`.
 --
 --   psql "options='-c role=graphnode_owner' dbname=graphnode" -f deploy/postgres-grants.sql
 --
--- What a foreign key deletes or looks up along with a row is done in the owner's name, and needs no right.
+-- Foreign keys check and delete rows with the owner's rights.
 
 BEGIN;
 
--- Rights that an earlier version gave.
+-- Rights that an earlier version has granted.
 REVOKE ALL ON ALL TABLES IN SCHEMA public FROM graphnode_worker, graphnode_api, graphnode_operator;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM graphnode_worker, graphnode_api, graphnode_operator;
 
@@ -30,14 +30,14 @@ GRANT SELECT, DELETE ON device_tokens TO graphnode_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON workers TO graphnode_worker;
 GRANT SELECT ON forgotten_users TO graphnode_worker;
 
--- The API server: reads what its users see, makes requests (`graphnode.requests`), and keeps their devices.
+-- The API server: it reads what users see, makes requests (`graphnode.requests`) and stores devices.
 GRANT SELECT, INSERT, UPDATE ON tasks, graphs, microscope_workspaces, microscope_documents TO graphnode_api;
 GRANT SELECT ON graph_nodes, graph_edges, graph_clusters, graph_subclusters, node_embeddings, graph_summaries, microscope_graphs TO graphnode_api;
 GRANT SELECT, INSERT ON notifications TO graphnode_api;
 GRANT SELECT, INSERT, UPDATE, DELETE ON device_tokens TO graphnode_api;
 
--- Whoever types `graphnode task`, `status`, `show`, `dlq`, `forget`, `prune`. `graphnode doctor` is run as the worker,
--- whose rights it looks at.
+-- Operators who run `graphnode task`, `status`, `show`, `dlq`, `forget` and `prune`. Run `graphnode doctor` as the worker:
+-- it checks the worker's rights.
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO graphnode_operator;
 GRANT DELETE ON graphs, graph_summaries, microscope_documents, microscope_workspaces, notifications, device_tokens, tasks,
     task_attempts, message_failures, deleted_letters TO graphnode_operator;

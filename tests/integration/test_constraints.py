@@ -1,4 +1,4 @@
-"""What the database itself refuses, whoever writes: a wrong state is impossible, not just unlikely."""
+"""Constraints of the database: it refuses wrong states, whoever writes them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.integration.conftest import Query
 
 pytestmark = pytest.mark.usefixtures("storage")
 
-#: A small world that is right: ada's graph of two nodes, and her workspace with one document.
+#: Valid rows: Ada's graph of two nodes, and her workspace with one document.
 WORLD = """
 BEGIN;
 INSERT INTO graphs (user_id, status) VALUES ('ada', 'CREATED');
@@ -113,7 +113,7 @@ def test_a_deletion_takes_along_what_belongs_to_it(query: Query, statement: str,
 
 
 def test_a_transaction_may_write_its_rows_in_any_order(query: Query) -> None:
-    """Workers of the release before write the parts of a graph before its row, and nodes before clusters."""
+    """Workers of the previous release write the parts of a graph before its row, and nodes before clusters."""
     query(
         """
         BEGIN;

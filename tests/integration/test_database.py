@@ -1,4 +1,4 @@
-"""The pool, the per-user transaction and COPY, on a real PostgreSQL."""
+"""The pool, transactions under a user's lock, and COPY."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from types import FrameType
-from typing import Any, TypeAlias
+from typing import Any
 
 import peewee
 import psycopg2
@@ -31,8 +31,7 @@ from graphnode.storage.database import (
 )
 from graphnode.storage.graphs import ClusterRecord, EdgeRecord, EmbeddingRecord, GraphRecord, NodeRecord
 from graphnode.storage.summaries import SummaryRecord
-
-Query: TypeAlias = Callable[..., list[tuple[Any, ...]]]
+from tests.integration.conftest import Query
 
 WAIT_S = 10
 POLL_S = 0.001
@@ -51,13 +50,13 @@ def backend_pid() -> int:
 
 
 class Interruption(BaseException):
-    """What Dramatiq raises in a thread, but for the name."""
+    """Stands for the exceptions that Dramatiq raises in a thread."""
 
 
 def interrupted(action: Callable[[], None], *, at: int) -> bool:
-    """Run the action, with an Interruption at its nth step. Whether it has that many.
+    """Run the action and raise an Interruption at its nth step; whether it has that many steps.
 
-    The steps are where CPython looks for such exceptions: when a function begins, and when a call into C returns.
+    The steps are where CPython raises such exceptions: when a function begins, and when a call into C returns.
     """
     steps = 0
 
@@ -101,7 +100,7 @@ class TestUserTransaction:
 
         assert query("SELECT user_id FROM graph_clusters") == [("ada",)]
 
-    def test_rolls_back_when_the_block_fails_and_lets_its_error_pass(self, query: Query) -> None:
+    def test_rolls_back_when_the_block_fails_and_raises_its_error(self, query: Query) -> None:
         def fail() -> None:
             with user_transaction("ada"):
                 insert_cluster()
@@ -185,7 +184,7 @@ class TestUserTransaction:
             lose_the_connection()
 
         assert isinstance(sorted_error(lost.value), DatabaseOutage)
-        assert "already closed" not in str(lost.value), "the roll-back hides why the connection was lost"
+        assert "already closed" not in str(lost.value), "the rollback hides why the connection was lost"
         with user_transaction("ada"):
             assert backend_pid() not in pids
             assert ClusterRecord.select().count() == 0
@@ -207,7 +206,7 @@ class TestUserTransaction:
             assert ClusterRecord.select().count() == 2
 
     def test_an_interruption_at_any_line_leaves_nothing_open(self, query: Query) -> None:
-        """Dramatiq's time limit raises an exception in the thread, at any line; the next message must not suffer."""
+        """Dramatiq's time limit raises an exception at any line; the next message of the thread must not notice."""
         open_transactions = (
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
         )
@@ -222,7 +221,7 @@ class TestUserTransaction:
         assert step > 100
         assert query("SELECT count(*) FROM graph_clusters") == [(step - 1,)]
 
-    def test_starts_anew_where_an_earlier_one_was_left_open(self, query: Query) -> None:
+    def test_starts_a_new_one_if_an_earlier_one_was_left_open(self, query: Query) -> None:
         database.__enter__()
         insert_cluster("ada", "left open")
 
@@ -231,7 +230,7 @@ class TestUserTransaction:
 
         assert query("SELECT id FROM graph_clusters") == [("new",)]
 
-    def test_one_left_open_and_lost_costs_the_next_use_alone(self, query: Query) -> None:
+    def test_one_left_open_and_lost_fails_only_the_next_use(self, query: Query) -> None:
         database.__enter__()
         query("SELECT pg_terminate_backend(%s, 10000)", backend_pid())
 
@@ -290,7 +289,7 @@ class TestOpenDatabase:
             assert database.execute_sql("SHOW application_name").fetchone() == ("mine",)
         close_database()
 
-    def test_takes_the_short_scheme_and_forgets_the_earlier_address(self, database_url: str) -> None:
+    def test_accepts_the_short_scheme_and_forgets_the_earlier_address(self, database_url: str) -> None:
         open_database("postgresql://ada@nowhere.invalid/db?options=-c%20statement_timeout%3D1", max_connections=1)
         open_database(database_url.replace("postgresql://", "postgres://"), max_connections=1)
         with connection():
@@ -307,7 +306,7 @@ class TestOpenDatabase:
         assert isinstance(sorted_error(refused.value), DatabaseOutage)
 
 
-#: Text that PostgreSQL can store: anything but NUL and lone surrogates.
+#: Text that PostgreSQL can store: everything except NUL and lone surrogates.
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**31), 2**31) | TEXT,
@@ -331,7 +330,7 @@ class TestCopyRows:
 
         assert stored == numbered
 
-    def test_stores_numbers_booleans_times_and_nothing(self) -> None:
+    def test_stores_numbers_booleans_times_and_null(self) -> None:
         seoul = timezone(timedelta(hours=9))
         moment = datetime(2026, 5, 24, 17, 2, 8, 793892, tzinfo=seoul)
         with connection(), database.atomic() as transaction:
@@ -363,7 +362,7 @@ class TestCopyRows:
 
         assert list(embedding) == pytest.approx([0.5, -1, 0.002])
 
-    def test_lets_the_error_of_its_source_pass_and_stores_nothing(self, query: Query) -> None:
+    def test_raises_the_error_of_its_source_and_stores_nothing(self, query: Query) -> None:
         def rows() -> Iterator[tuple[object, ...]]:
             yield "ada", "c1", 1
             raise WrongOwner("in the middle")
@@ -379,11 +378,11 @@ class TestCopyRows:
         with pytest.raises(TypeError, match="object"), connection():
             copy_rows(ClusterRecord, ("user_id", "id", "size"), [("ada", "c1", object())])
 
-    def test_says_what_postgresql_refuses(self) -> None:
+    def test_raises_what_postgresql_refuses(self) -> None:
         with pytest.raises(psycopg2.errors.InvalidTextRepresentation), connection():
             copy_rows(ClusterRecord, ("user_id", "id", "size"), [("ada", "c1", "many")])
 
-    def test_holds_a_chunk_in_memory_whatever_the_number_of_rows(self) -> None:
+    def test_holds_one_chunk_in_memory_for_any_number_of_rows(self) -> None:
         text = "long " * 200
         rows = (("ada", str(number), text, 0) for number in range(20_000))
         with connection(), database.atomic() as transaction:
@@ -397,7 +396,7 @@ class TestCopyRows:
 
 
 @pytest.mark.usefixtures("storage")
-def test_json_fields_store_what_json_can_say(query: Query) -> None:
+def test_json_fields_store_any_json_value(query: Query) -> None:
     with connection():
         SummaryRecord.create(
             user_id="ada",

@@ -1,3 +1,5 @@
+"""Failures are counted by message, and failed attempts are kept by task."""
+
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +13,7 @@ from tests.integration.conftest import Query
 
 pytestmark = pytest.mark.usefixtures("storage")
 
-
-#: What messages are about, in the tests that ask.
+#: The task of the messages.
 GRAPH = Subject("t1", "GRAPH_GENERATION_RESULT", "ada")
 
 
@@ -43,7 +44,7 @@ def test_failures_at_the_same_time_are_all_counted() -> None:
     assert sorted(counts) == list(range(1, 21))
 
 
-def test_what_is_done_with_is_forgotten(query: Query) -> None:
+def test_failures_of_a_settled_message_are_deleted(query: Query) -> None:
     fail("m-1")
     fail("m-2")
 
@@ -62,7 +63,7 @@ def test_a_tasks_attempts_outlive_its_message() -> None:
     assert attempts() == [(1, "SERVICE_BUSY", "first", False), (2, "SERVICE_BUSY", "second", False)]
 
 
-def test_a_dead_letter_is_the_last_of_them_and_clears_the_count(query: Query) -> None:
+def test_a_dead_letter_is_the_last_attempt_and_clears_the_count(query: Query) -> None:
     fail(subject=GRAPH)
 
     record_dead_letter("m-1", attempt=2, reason="INVALID_DOCUMENT", error="nodes: missing", subject=GRAPH)
@@ -72,7 +73,7 @@ def test_a_dead_letter_is_the_last_of_them_and_clears_the_count(query: Query) ->
     assert query("SELECT * FROM message_failures") == []
 
 
-def test_of_a_tasks_attempts_the_newest_are_kept_and_of_a_long_error_its_beginning(
+def test_the_newest_attempts_are_kept_and_long_errors_are_truncated(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(failures, "MOST_ATTEMPTS", 2)
@@ -86,13 +87,13 @@ def test_of_a_tasks_attempts_the_newest_are_kept_and_of_a_long_error_its_beginni
     assert len(attempts("t2")) == 1
 
 
-def test_an_attempt_that_names_nobody_is_its_tasks_users(query: Query) -> None:
+def test_an_attempt_without_a_user_gets_the_user_of_its_task(query: Query) -> None:
     query("INSERT INTO tasks (task_id, task_type, user_id, status) VALUES ('t1', 'X', 'ada', 'PENDING')")
     fail(subject=GRAPH._replace(user_id=None))
     assert query("SELECT user_id FROM task_attempts") == [("ada",)]
 
 
-def test_an_attempt_keeps_where_its_error_was_raised() -> None:
+def test_an_attempt_keeps_its_stack_trace() -> None:
     record_failure("m-1", reason="UNEXPECTED", error="KeyError: 'x'", stack="line 7", subject=GRAPH)
     record_dead_letter("m-1", attempt=2, reason="UNEXPECTED", error="KeyError: 'x'", stack="line 8", subject=GRAPH)
 

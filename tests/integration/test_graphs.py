@@ -77,8 +77,8 @@ GRAPH = GraphRows(
 NO_CHANGES = GraphChanges(nodes=[], edges=[], clusters=[], emptied_clusters=[], subclusters=[], emptied_subclusters=[])
 
 
-def unchanged(node: NodeRow) -> NodeRow:
-    """The row of a stored node about which a batch says nothing."""
+def without_values(node: NodeRow) -> NodeRow:
+    """A node of a batch that gives no values."""
     return NodeRow(node.id, node.orig_id, None, None, None, None, None, [], None, {})
 
 
@@ -103,7 +103,7 @@ def connected(storage: None) -> Iterator[None]:
 
 @pytest.fixture
 def stored_graph(storage: None) -> None:
-    """What every other test begins with: the graph above, with two embeddings, is Ada's."""
+    """Ada has the graph above, with two embeddings."""
     with connection():
         graphs.replace_graph("ada", GRAPH, source_timestamp=NOON)
         graphs.store_embeddings("ada", [(0, [1.0, 0.0]), (1, [0.0, 1.0])])
@@ -119,7 +119,7 @@ class TestReplaceGraph:
         assert rows(SubclusterRecord, SubclusterRow) == GRAPH.subclusters
 
     @pytest.mark.usefixtures("stored_graph")
-    def test_says_what_the_user_has(self) -> None:
+    def test_writes_the_row_of_the_graph(self) -> None:
         graph = graph_row()
         assert (graph.status, graph.status_before) == ("CREATED", None)
         assert (graph.node_count, graph.edge_count, graph.cluster_count) == (3, 2, 2)
@@ -155,7 +155,7 @@ class TestReplaceGraph:
 
 
 @pytest.mark.usefixtures("storage")
-@pytest.mark.parametrize("most_changed", [-1.0, 2.0], ids=["everything anew", "what differs"])
+@pytest.mark.parametrize("most_changed", [-1.0, 2.0], ids=["rewritten", "only differences"])
 @pytest.mark.parametrize(
     "graph",
     [
@@ -199,7 +199,7 @@ def test_what_is_stored_is_the_new_graph_whichever_way_it_is_written(
 
 
 def test_a_large_graph_after_small_ones_looks_each_node_up_by_its_id(empty_database_url: str) -> None:
-    """Plans that a session made while every index was as good as another would read all nodes for each edge."""
+    """With plans from the time of small tables, the check of each edge would read all nodes."""
     open_database(empty_database_url, max_connections=1)
     migrate()
     nodes = [TEA._replace(id=number, orig_id=f"conv-{number}") for number in range(1500)]
@@ -249,7 +249,7 @@ def test_a_graph_that_cannot_be_replaced_stays_whole() -> None:
 
 @pytest.mark.usefixtures("storage")
 class TestStoreEmbeddings:
-    def test_stores_them_as_they_come(self) -> None:
+    def test_streams_them(self) -> None:
         embeddings = ((node_id, (node_id / 2, -1.0)) for node_id in range(3))
 
         with user_transaction("ada"):
@@ -297,7 +297,7 @@ class TestStoreEmbeddings:
 @pytest.mark.usefixtures("connected")
 class TestLoadForMerge:
     @pytest.mark.usefixtures("stored_graph")
-    def test_says_what_is_stored(self) -> None:
+    def test_returns_what_is_stored(self) -> None:
         assert graphs.load_for_merge("ada") == StoredGraph(
             nodes={
                 "conv-tea": StoredNode(0, "c1"),
@@ -356,12 +356,14 @@ class TestApplyChanges:
         assert rows(ClusterRecord, ClusterRow) == [DRINKS._replace(size=1), renamed._replace(size=2)]
 
     @pytest.mark.usefixtures("stored_graph")
-    def test_what_is_not_given_leaves_what_is_stored(self) -> None:
+    def test_missing_values_keep_the_stored_values(self) -> None:
         nothing = ClusterRow(id="c1", name="", description=None, size=0, themes=[])
 
         graphs.apply_changes(
             "ada",
-            NO_CHANGES._replace(nodes=[unchanged(TEA)], edges=[TEA_COFFEE._replace(weight=None)], clusters=[nothing]),
+            NO_CHANGES._replace(
+                nodes=[without_values(TEA)], edges=[TEA_COFFEE._replace(weight=None)], clusters=[nothing]
+            ),
         )
 
         assert rows(NodeRecord, NodeRow) == GRAPH.nodes
@@ -370,7 +372,7 @@ class TestApplyChanges:
 
     @pytest.mark.usefixtures("stored_graph")
     def test_a_node_that_moves_takes_neither_name_nor_confidence_of_its_old_cluster_along(self) -> None:
-        moved = unchanged(TEA)._replace(cluster_id="c3")
+        moved = without_values(TEA)._replace(cluster_id="c3")
         nameless = ClusterRow(id="c3", name=None, description=None, size=1, themes=[])
 
         graphs.apply_changes("ada", NO_CHANGES._replace(nodes=[moved], clusters=[nameless]))
@@ -379,13 +381,13 @@ class TestApplyChanges:
 
     @pytest.mark.usefixtures("stored_graph")
     def test_a_node_that_stays_keeps_name_and_confidence_of_its_cluster(self) -> None:
-        graphs.apply_changes("ada", NO_CHANGES._replace(nodes=[unchanged(TEA)._replace(cluster_id="c1")]))
+        graphs.apply_changes("ada", NO_CHANGES._replace(nodes=[without_values(TEA)._replace(cluster_id="c1")]))
 
         assert rows(NodeRecord, NodeRow) == GRAPH.nodes
 
     @pytest.mark.usefixtures("stored_graph")
     def test_emptied_clusters_and_subclusters_go(self) -> None:
-        moved = unchanged(GRAPHS)._replace(cluster_id="c1")
+        moved = without_values(GRAPHS)._replace(cluster_id="c1")
         changes = NO_CHANGES._replace(nodes=[moved], emptied_clusters=["c2"], emptied_subclusters=["s1"])
 
         assert graphs.apply_changes("ada", changes).clusters == 1

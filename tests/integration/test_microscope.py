@@ -1,4 +1,4 @@
-"""Microscope documents from one result or two, and the workspaces that finish with them."""
+"""Microscope documents with one result or two, and the workspaces that they complete."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def stored(document_id: str = "d1") -> DocumentRecord:
 
 
 class TestRecordResult:
-    def test_makes_the_rows_of_a_document_and_workspace_nobody_knows(self) -> None:
+    def test_inserts_an_unknown_document_and_its_workspace(self) -> None:
         recorded = record(chunks_count=7, source_id="s1")
 
         assert recorded == Recorded(

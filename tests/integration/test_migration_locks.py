@@ -31,7 +31,7 @@ from tests.integration.conftest import (
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Migrations that wait for 0.3 s, look after 20 ms, and try again at once, thrice."""
+    """Migrations wait for 0.3 s, check after 20 ms, and make three attempts without a pause."""
     monkeypatch.setattr(migration_locks, "LOCK_TIMEOUT_MS", 300)
     monkeypatch.setattr(migration_locks, "STATEMENT_TIMEOUT_MS", 600)
     monkeypatch.setattr(schema, "PAUSES_S", (0.0, 0.0))
@@ -44,7 +44,7 @@ def has_column(query: Query) -> bool:
 
 class TestLocks:
     @pytest.mark.usefixtures("impatient")
-    def test_a_table_that_stays_in_use_ends_it_with_who_uses_it_and_nothing_done(
+    def test_a_table_that_stays_in_use_ends_it_with_the_name_of_the_user_and_no_change(
         self, own_query: Query, worker: Connection, add_migration: AddMigration
     ) -> None:
         worker.cursor().execute("SELECT 1 FROM tasks")
@@ -67,7 +67,7 @@ class TestLocks:
         worker.rollback()
         assert migrate() == ["9999_more"]
 
-    def test_whoever_comes_while_it_waits_is_let_through(
+    def test_sessions_that_come_while_it_waits_are_let_through(
         self,
         own_url: str,
         own_query: Query,
@@ -76,7 +76,7 @@ class TestLocks:
         threads: ThreadPoolExecutor,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """Who waits for an exclusive lock holds up all that come later, though they would not hold up each other."""
+        """A session that waits for an exclusive lock blocks all later sessions, even readers."""
         monkeypatch.setattr(migration_locks, "LOCK_TIMEOUT_MS", 300)
         worker.cursor().execute("SELECT 1 FROM tasks")
         add_migration("9999_more", ADD_COLUMN)
@@ -91,7 +91,7 @@ class TestLocks:
         assert migrating.result(PATIENCE_S) == ["9999_more"]
 
     @pytest.mark.usefixtures("impatient")
-    def test_what_would_hold_its_locks_for_long_is_cancelled(
+    def test_a_statement_that_holds_locks_for_long_is_cancelled(
         self, own_query: Query, add_migration: AddMigration
     ) -> None:
         add_migration("9999_more", f"{ADD_COLUMN}; SELECT pg_sleep(5)")
@@ -101,10 +101,10 @@ class TestLocks:
 
         assert not has_column(own_query)
 
-    def test_all_waits_are_shorter_than_a_workers_patience(self) -> None:
+    def test_all_waits_are_shorter_than_a_workers_lock_timeout(self) -> None:
         assert migration_locks.LOCK_TIMEOUT_MS + migration_locks.STATEMENT_TIMEOUT_MS < LOCK_TIMEOUT_MS
 
-    def test_the_time_of_each_is_told(self, own_url: str, add_migration: AddMigration) -> None:
+    def test_reports_the_time_of_each_migration(self, own_url: str, add_migration: AddMigration) -> None:
         add_migration("9999_more", ADD_COLUMN)
         told: list[str] = []
 
@@ -114,7 +114,7 @@ class TestLocks:
         assert line.startswith("applied 9999_more: 0.")
 
 
-class TestAlone:
+class TestSoleMigrator:
     @pytest.mark.parametrize("isolation", ["read committed", "repeatable read"])
     def test_an_index_is_made_while_another_migrator_waits(
         self,
@@ -125,9 +125,9 @@ class TestAlone:
         threads: ThreadPoolExecutor,
         isolation: str,
     ) -> None:
-        """CREATE INDEX CONCURRENTLY waits for each transaction with a snapshot: who waits for it must have none."""
+        """CREATE INDEX CONCURRENTLY waits for each transaction with a snapshot: a waiting migrator must have none."""
         own_query(f"ALTER DATABASE {worker.info.dbname} SET default_transaction_isolation = '{isolation}'")
-        # Else a wait for each other has no end: PostgreSQL does not see it.
+        # PostgreSQL does not detect this deadlock: end it by a timeout.
         own_query(f"ALTER DATABASE {worker.info.dbname} SET statement_timeout = '20s'")
         database.close_all()
         worker.cursor().execute(INSERT_TASK, ("t1",))
@@ -143,7 +143,7 @@ class TestAlone:
         assert first.result(PATIENCE_S) == ["9999_index"]
         assert second.result(PATIENCE_S) == []
 
-    def test_a_killed_migrator_gives_way(
+    def test_a_killed_migrator_releases_the_lock(
         self, own_url: str, worker: Connection, add_migration: AddMigration, migrations: Path
     ) -> None:
         worker.cursor().execute("SELECT 1 FROM tasks")
@@ -160,7 +160,7 @@ class TestAlone:
 
         assert migrate() == ["9999_more"]
 
-    def test_a_time_out_for_idle_transactions_takes_the_lock_from_nobody(
+    def test_a_timeout_for_idle_transactions_does_not_release_the_lock(
         self, own_url: str, own_query: Query, worker: Connection, add_online: Callable[[str, str], None]
     ) -> None:
         own_query(f"ALTER DATABASE {worker.info.dbname} SET idle_in_transaction_session_timeout = 50")
@@ -170,7 +170,7 @@ class TestAlone:
 
         assert migrate() == ["9998_slow", "9999_next"]
 
-    def test_who_has_lost_the_lock_applies_nothing_more(
+    def test_a_migrator_that_lost_the_lock_applies_nothing_more(
         self, own_query: Query, add_online: Callable[[str, str], None]
     ) -> None:
         others = (

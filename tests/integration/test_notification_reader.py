@@ -1,4 +1,4 @@
-"""The example reader of docs/notifications.md, taken from it word by word."""
+"""The example reader of docs/notifications.md, run as it is printed there."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("storage")
 
 @pytest.fixture
 def follow(database_url: str) -> Iterator[Callable[[str, Iterable[str]], Iterator[Row]]]:
-    """The example's function, on the test's database; its connections go with the test."""
+    """The function of the example, on the test's database; the test closes its connections."""
     (code,) = re.findall(r"```python\n(import json\n.*?)```", DOCUMENT.read_text(), re.DOTALL)
     assert len(code[code.index("def follow") :].splitlines()) <= 20
     example: dict[str, Any] = {}
@@ -45,7 +45,7 @@ def follow(database_url: str) -> Iterator[Callable[[str, Iterable[str]], Iterato
 
 
 def write(event: str, *, user_id: str = "ada") -> str:
-    """Write a notification in a transaction that does not wait for the user's others."""
+    """Write a notification in a transaction that does not wait for the user's lock."""
     with user_transaction(event):
         written = notifications.write(
             user_id=user_id, type="GRAPH_GENERATION_FAILED", payload={"taskId": event}, event=event, push=True
@@ -56,7 +56,7 @@ def write(event: str, *, user_id: str = "ada") -> str:
 
 @contextmanager
 def late(event: str) -> Iterator[tuple[str, Callable[[], None]]]:
-    """A notification whose transaction stays open; its ID, and what commits it."""
+    """A notification in an open transaction: its ID, and a function that commits it."""
     written, may_commit = Future[str](), threading.Event()
 
     def hold() -> None:
@@ -77,7 +77,7 @@ def late(event: str) -> Iterator[tuple[str, Callable[[], None]]]:
         yield written.result(PATIENCE_S), commit
 
 
-def test_it_reads_on_from_the_last_id_and_then_what_comes(follow: Follow) -> None:
+def test_it_reads_from_the_last_id_and_then_new_ones(follow: Follow) -> None:
     last, missed = write("t1"), write("t2")
     reader = follow(last)
 

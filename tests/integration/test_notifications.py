@@ -1,4 +1,4 @@
-"""Notification rows: one an event, each push taken and settled once; and the users' devices."""
+"""Notifications: one per event, each push claimed and settled once; and the devices of users."""
 
 from __future__ import annotations
 
@@ -17,10 +17,7 @@ from graphnode.rules.pushes import PushStatus, Settled
 from graphnode.storage import notifications
 from graphnode.storage.database import connection, user_transaction
 from graphnode.storage.notifications import CHANNEL, Device, DeviceTokenRecord, NotificationRecord
-from tests.integration.conftest import Query
-
-#: Seconds to wait for what must come.
-PATIENCE_S = 20.0
+from tests.integration.conftest import PATIENCE_S, Query
 
 pytestmark = pytest.mark.usefixtures("storage")
 
@@ -93,7 +90,7 @@ class TestWrite:
 class TestAnnounce:
     @pytest.fixture
     def heard(self, database_url: str) -> Iterator[Callable[[], list[str]]]:
-        """What was announced since the last time. NOTIFY comes in the order of commits: the listener's own is last."""
+        """Announcements since the last call. NOTIFY arrives in the order of commits: the listener's own is last."""
         with closing(psycopg2.connect(database_url)) as listener:
             listener.autocommit = True
             listener.cursor().execute(f"LISTEN {CHANNEL}")
@@ -127,7 +124,7 @@ class TestAnnounce:
         assert heard() == []
 
 
-#: Lets so much time pass for every notification.
+#: Makes every notification older.
 AGE = "UPDATE notifications SET due_at = due_at - %s, retry_at = retry_at - %s, claimed_at = claimed_at - %s"
 
 
@@ -166,7 +163,7 @@ class TestSweep:
         pass_time(query, "1 minute")
         assert notifications.claim_due(limit=10) == [written]
 
-    def test_takes_the_longest_due_first_and_no_more_than_it_is_told(self, query: Query) -> None:
+    def test_takes_the_longest_due_first_up_to_its_limit(self, query: Query) -> None:
         ids = [write(event=str(number)) for number in range(3)]
         pass_time(query, "1 hour")
         query("UPDATE notifications SET due_at = due_at - interval '1 day' WHERE id = %s", ids[2])
@@ -184,9 +181,7 @@ class TestSweep:
 
         assert sorted(one for some in taken for one in some) == sorted(map(str, ids))
 
-    def test_does_not_wait_for_a_notification_that_somebody_works_on(
-        self, written: str, query: Query, database_url: str
-    ) -> None:
+    def test_does_not_wait_for_a_locked_notification(self, written: str, query: Query, database_url: str) -> None:
         other = write(event="other")
         pass_time(query, "1 hour")
         with closing(psycopg2.connect(database_url)) as worker:
@@ -205,7 +200,7 @@ class TestSweep:
         notifications.postpone(written, seconds=60)
         assert stored(written).due_at is None
 
-    def test_a_row_of_a_worker_that_knows_no_dates_is_swept_until_it_is_settled(self, query: Query) -> None:
+    def test_a_row_of_a_worker_older_than_the_outbox_is_swept_until_it_is_settled(self, query: Query) -> None:
         insert = (
             "INSERT INTO notifications (id, user_id, type, payload, event, push_status)"
             " VALUES (%s, 'ada', 'GRAPH_GENERATION_FAILED', '{}', %s, %s)"
@@ -264,7 +259,7 @@ class TestPush:
         assert not notifications.settle_push(first, Settled(PushStatus.FAILED, "too late"))
         assert notifications.settle_push(second, Settled(PushStatus.SENT))
 
-    def test_a_claim_of_a_worker_that_knows_no_dates_is_respected(self, written: str, query: Query) -> None:
+    def test_a_claim_of_a_worker_older_than_the_outbox_is_respected(self, written: str, query: Query) -> None:
         claim = "UPDATE notifications SET push_status = 'SENDING', push_attempts = 1, claimed_at = now()"
         query(claim)
         assert notifications.claim_push(written) is None
@@ -292,7 +287,7 @@ class TestPush:
         assert notifications.claim_push(written)
         assert stored(written).push_attempts == 2
 
-    def test_an_attempt_that_was_none_is_not_counted(self, written: str) -> None:
+    def test_an_attempt_without_a_push_is_not_counted(self, written: str) -> None:
         settle(written, Settled(PushStatus.PENDING, "no access", retry_in_s=30, is_attempt=False))
 
         assert stored(written).push_attempts == 0
@@ -313,7 +308,7 @@ class TestPush:
         assert (stored(written).remaining_tokens, stored(written).due_at) == (None, None)
         assert stored(written).pushed_at == first_pushed_at
 
-    def test_the_first_to_settle_has_the_word(self, written: str) -> None:
+    def test_only_the_first_settlement_counts(self, written: str) -> None:
         claimed = notifications.claim_push(written)
         assert claimed
         assert notifications.settle_push(claimed, Settled(PushStatus.SENT))
@@ -363,7 +358,7 @@ class TestDevices:
         assert [device.token for device in notifications.devices("ada")] == ["old"]
 
 
-def test_what_is_left_to_push_is_counted_by_status_with_the_age_of_the_oldest(written: str) -> None:
+def test_open_notifications_are_counted_by_status_with_the_age_of_the_oldest(written: str) -> None:
     write(event="t2:GRAPH_GENERATION_COMPLETED", created_at=datetime(2026, 1, 1, tzinfo=UTC))
     write(event="t3:stored only", push=False)
     settle(written, Settled(PushStatus.SENT))

@@ -22,7 +22,7 @@ BACKFILL = """in_batches(
 
 
 class TestMakeIndex:
-    def test_what_an_interrupted_run_has_left_is_made_anew(
+    def test_an_invalid_index_of_an_interrupted_run_is_built_again(
         self, own_query: Query, add_online: Callable[[str, str], None]
     ) -> None:
         for number in range(2):
@@ -40,7 +40,7 @@ class TestMakeIndex:
         assert is_valid
         assert "(reason) WHERE" in definition
 
-    def test_the_index_that_a_killed_migrators_server_still_makes_is_waited_for(
+    def test_an_index_that_the_server_still_builds_for_a_killed_migrator_is_waited_for(
         self,
         own_url: str,
         own_query: Query,
@@ -68,7 +68,7 @@ class TestMakeIndex:
         assert migrating.result(PATIENCE_S) == ["9999_index"]
         assert own_query("SELECT 'tasks_by_reason'::regclass::oid") == before
 
-    def test_what_it_waits_for_is_told(
+    def test_reports_what_it_waits_for(
         self,
         own_url: str,
         worker: Connection,
@@ -90,7 +90,7 @@ class TestMakeIndex:
         assert migrating.result(PATIENCE_S) == ["9999_index"]
 
 
-def test_a_backfill_is_a_transaction_for_each_batch_and_waits_for_no_row(
+def test_a_backfill_is_one_transaction_per_batch_and_skips_locked_rows(
     own_query: Query,
     worker: Connection,
     add_online: Callable[[str, str], None],
@@ -111,7 +111,7 @@ def test_a_backfill_is_a_transaction_for_each_batch_and_waits_for_no_row(
     assert own_query("SELECT count(*), count(DISTINCT xmin::text) FROM tasks WHERE reason = 'none'") == [(25, 4)]
 
 
-def test_a_backfill_that_cannot_come_to_an_end_says_why(
+def test_a_backfill_that_cannot_end_says_why(
     own_query: Query, add_online: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(online, "LOOK_S", 0.0)

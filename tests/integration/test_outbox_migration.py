@@ -1,4 +1,4 @@
-"""The outbox comes to a database in use, with workers of the version before it still running."""
+"""The migration 0003_outbox on a database in use, while workers of the previous version run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ INSERT = (
 
 @pytest.fixture
 def database(empty_database_url: str, migrate_to_before: Callable[[str], None]) -> Iterator[Query]:
-    """A statement's rows, on a database that has all migrations but the outbox's, which is missing yet."""
+    """Run a statement on a database with all migrations before the outbox."""
     open_database(empty_database_url, max_connections=2)
     migrate_to_before(OUTBOX)
     with querying(empty_database_url) as run:
@@ -29,7 +29,7 @@ def database(empty_database_url: str, migrate_to_before: Callable[[str], None]) 
     close_database()
 
 
-def test_what_was_not_delivered_before_it_is_swept_and_what_was_is_not(database: Query) -> None:
+def test_open_notifications_are_swept_afterwards_and_settled_ones_are_not(database: Query) -> None:
     for status in ("PENDING", "SENDING", "SENT", "SKIPPED", "FAILED"):
         database(INSERT, status, status, status)
 

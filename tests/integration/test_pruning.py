@@ -1,3 +1,5 @@
+"""Pruning deletes old rows in batches, and `graphnode prune` reports its progress."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
@@ -36,13 +38,13 @@ DELETED = (
     " VALUES (%s, 'results', 'TRANSIENT', 'sent twice', 'ada@host', '', now() - %s::interval)"
 )
 
-#: What is old in the tables that have one row of each age.
+#: Tables with one old and one new row.
 OTHERS = {"message_failures": 1, "task_attempts": 1, "deleted_letters": 1}
 
 
 @pytest.fixture
 def storage_role() -> str:
-    """Of an operator."""
+    """The operator's role."""
     return "graphnode_operator"
 
 
@@ -76,13 +78,13 @@ def left(query: Query) -> list[str]:
 
 
 def pruned(*, dry_run: bool = False) -> dict[str, int]:
-    """How many rows of each table went in the end; all of it was looked through."""
+    """Number of deleted rows by table, after all of it was searched."""
     last = {one.table: one for one in prune(BEFORE, dry_run=dry_run)}
     assert all(one.share == 1.0 for one in last.values())
     return {table: one.rows for table, one in last.items()}
 
 
-def test_what_was_done_with_long_ago_goes_and_all_else_stays(query: Query) -> None:
+def test_old_settled_rows_are_deleted_and_all_others_stay(query: Query) -> None:
     assert pruned() == {"notifications": 3, "tasks": 3, **OTHERS}
     assert len(left(query)) == 5 + 4 + 1 + 1 + 1
     assert all(name.startswith("new") for name in left(query))
@@ -93,7 +95,7 @@ def test_a_dry_run_counts_and_deletes_nothing(query: Query) -> None:
     assert len(left(query)) == 8 + 7 + 2 + 2 + 2
 
 
-def test_batches_are_bounded_and_tell_their_progress(query: Query, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_are_bounded_and_report_their_progress(query: Query, monkeypatch: pytest.MonkeyPatch) -> None:
     query(
         "INSERT INTO tasks (task_id, task_type, user_id, status, finished_at)"
         " SELECT 'old-' || n, 'T', 'ada', 'COMPLETED', now() - interval '1 year' FROM generate_series(1, 3000) AS n"
@@ -112,7 +114,7 @@ def test_batches_are_bounded_and_tell_their_progress(query: Query, monkeypatch: 
 def test_a_batch_reads_its_own_pages_only(query: Query) -> None:
     values = "ctid >= '(0,0)'::tid AND ctid < '(5,0)'::tid AND " + pruning.OLD["tasks"] % {"before": "now()"}
 
-    # Enough pages, and their number known: of a table of one page PostgreSQL reads that page in any case.
+    # Enough pages, and fresh statistics: PostgreSQL always reads a table of one page as a whole.
     query(
         "INSERT INTO tasks (task_id, task_type, user_id, status, finished_at)"
         " SELECT 'many-' || n, 'T', 'ada', 'COMPLETED', now() - interval '1 hour' FROM generate_series(1, 2000) AS n"
@@ -124,7 +126,7 @@ def test_a_batch_reads_its_own_pages_only(query: Query) -> None:
     assert any("Tid Range Scan" in line for (line,) in plan)
 
 
-def test_the_command_tells_its_progress_and_warns_of_an_age_that_repeats_can_have(
+def test_the_command_reports_its_progress_and_warns_of_a_short_age(
     query: Query, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", database_url)
@@ -133,7 +135,7 @@ def test_the_command_tells_its_progress_and_warns_of_an_age_that_repeats_can_hav
     deleted = CliRunner().invoke(cli.commands, ["prune", "--older-than", "24h"])
 
     assert counted.exit_code == deleted.exit_code == 0
-    # How many lines there are before each table's last depends on the pages that earlier tests have left.
+    # The number of lines before the last of each table depends on the pages that earlier tests have left.
     assert [line for line in counted.output.splitlines() if "100%" in line] == [
         "notifications: 100% looked through, 3 rows would go",
         "tasks: 100% looked through, 3 rows would go",

@@ -1,4 +1,4 @@
-"""Migrating, and telling an older database from a newer one."""
+"""Migrations are applied once and in order; older and newer databases are told apart."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ MODELS: list[type[Record]] = [
     workers.WorkerRecord,
 ]
 
-#: The migrations, in their order.
+#: The migrations in order.
 NAMES = sorted(path.stem for path in schema.MIGRATIONS.glob("[0-9]*.py"))
 
-#: How PostgreSQL names the types that peewee declares.
+#: PostgreSQL's names of peewee's types.
 TYPES = {
     "TEXT": "text",
     "INT": "integer",
@@ -65,7 +65,7 @@ TYPES = {
 
 @pytest.fixture
 def first_schema(empty_storage: None, migrate_to_before: Callable[[str], None]) -> None:
-    """The schema of the first migration alone; the others are there to be applied."""
+    """The schema of the first migration; the others are missing."""
     migrate_to_before(NAMES[1])
 
 
@@ -93,7 +93,7 @@ class TestMigrate:
 
     @pytest.mark.usefixtures("first_schema")
     def test_waits_for_a_workers_transaction_and_lets_it_finish(self, empty_database_url: str) -> None:
-        """A worker looks at the task first, and writes the graph then: whoever locks the graph first, is in its way."""
+        """A worker reads the task and then writes the graph: a migration that locked the graph first would block it."""
         with closing(psycopg2.connect(empty_database_url)) as worker, ThreadPoolExecutor() as threads:
             cursor = worker.cursor()
             cursor.execute("SELECT * FROM tasks")
@@ -209,7 +209,7 @@ class TestContract:
 
     @pytest.fixture
     def put_worker(self, own_query: Query) -> Callable[[str, str], None]:
-        """Have a worker process that knows this migration as its newest, and was seen so long ago."""
+        """Insert a worker process: its newest migration, and how long ago it was seen."""
 
         def put(newest: str, ago: str) -> None:
             own_query(
@@ -224,7 +224,7 @@ class TestContract:
         return put
 
     @pytest.mark.usefixtures("contract")
-    def test_waits_for_workers_that_need_what_it_takes_away(
+    def test_is_refused_while_workers_need_what_it_removes(
         self, own_query: Query, put_worker: Callable[[str, str], None]
     ) -> None:
         put_worker("0008_floor", "1 minute")
@@ -237,7 +237,7 @@ class TestContract:
         assert own_query("SELECT error FROM tasks") == []
 
     @pytest.mark.usefixtures("contract")
-    def test_goes_on_beside_workers_that_do_without_it_and_past_those_that_are_gone(
+    def test_is_applied_beside_workers_that_do_not_need_it_and_after_late_ones(
         self, put_worker: Callable[[str, str], None]
     ) -> None:
         put_worker("9998_expand", "1 second")

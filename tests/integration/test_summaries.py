@@ -1,4 +1,4 @@
-"""The summary of a user's graph, replaced by the newest."""
+"""The summary of a user's graph: the newest replaces the stored one."""
 
 from __future__ import annotations
 

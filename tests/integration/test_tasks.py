@@ -1,4 +1,4 @@
-"""Task rows: who owns them, how far they are, and when they are final."""
+"""Tasks: their owner, their progress, and when they are final."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def finish(status: TaskStatus = TaskStatus.COMPLETED, **changes: Any) -> None:
 
 
 def register(status: TaskStatus = TaskStatus.PENDING) -> None:
-    """Make the row that the API server makes, which knows nothing of the worker's columns."""
+    """Insert a row as the API server does; it does not know the worker's columns."""
     database.execute_sql(
         "INSERT INTO tasks (task_id, task_type, user_id, status) VALUES ('t1', %s, 'ada', %s)", (RESULT, status)
     )
@@ -67,7 +67,7 @@ class TestStatus:
         assert tasks.status("t1", "GRAPH_SUMMARY_RESULT") is None
         assert tasks.status_for_owner("t1", "GRAPH_SUMMARY_RESULT", user_id="ada") is None
 
-    def test_nothing_follows_on_completed_and_superseded(self) -> None:
+    def test_completed_and_superseded_are_final(self) -> None:
         assert {status for status in TaskStatus if tasks.is_final(status)} == {
             TaskStatus.COMPLETED,
             TaskStatus.SUPERSEDED,
@@ -77,7 +77,7 @@ class TestStatus:
 
 class TestStatusForOwner:
     @pytest.mark.parametrize("task_type", [RESULT, "GRAPH_SUMMARY_RESULT"])
-    def test_refuses_a_task_that_is_someone_elses_by_any_type(self, task_type: str) -> None:
+    def test_refuses_a_task_id_that_another_user_has_with_any_type(self, task_type: str) -> None:
         finish(user_id="ada")
 
         with pytest.raises(WrongOwner, match=r"'ada'.*'eve'"):

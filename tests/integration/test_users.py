@@ -1,4 +1,4 @@
-"""Forgetting users: all of theirs goes, nobody else's, and nothing brings it back but a new beginning."""
+"""Forgetting a user deletes all their rows and nobody else's; only a new task brings the user back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.integration.conftest import Query
 
 @pytest.fixture
 def storage_role() -> str:
-    """Of an operator."""
+    """The operator's role."""
     return "graphnode_operator"
 
 
@@ -32,10 +32,10 @@ def any_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 pytestmark = pytest.mark.usefixtures("storage")
 
-#: Forgets a user, and then is a worker.
+#: The test forgets a user as an operator, and then acts as a worker.
 both = pytest.mark.parametrize("storage_role", [None])
 
-#: Everything that a user can have; a literal stands for USER.
+#: All rows that a user can have; replace USER by a literal.
 BELONGINGS = """
 BEGIN;
 INSERT INTO graphs (user_id, status) VALUES (USER, 'CREATED');
@@ -88,17 +88,17 @@ def ada_and_eve(query: Query) -> None:
 
 
 @pytest.mark.usefixtures("ada_and_eve")
-def test_everything_of_the_user_goes_and_nothing_of_anybody_else(query: Query) -> None:
+def test_all_rows_of_the_user_are_deleted_and_no_others(query: Query) -> None:
     before = count_rows(query)
 
     forget_user("ada")
 
-    assert all(before.values()), "a table has no row that could go"
+    assert all(before.values()), "a table has no row that could be deleted"
     assert count_rows(query) == {table: count // 2 for table, count in before.items()}
 
 
 @pytest.mark.usefixtures("ada_and_eve")
-def test_the_caller_is_told_what_went_and_which_objects_were_named() -> None:
+def test_returns_the_number_of_rows_and_the_named_objects() -> None:
     removed = forget_user("ada")
 
     assert removed.s3_keys == ["images/", "n.json", "r.json"]
@@ -115,7 +115,7 @@ def test_the_caller_is_told_what_went_and_which_objects_were_named() -> None:
     }
 
 
-def test_a_user_nobody_knows_is_forgotten_too() -> None:
+def test_an_unknown_user_is_forgotten_too() -> None:
     assert sum(forget_user("nobody").rows.values()) == 0
     assert users.is_forgotten("nobody")
     assert not users.is_forgotten("ada")

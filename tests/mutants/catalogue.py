@@ -472,7 +472,7 @@ MUTANTS = (
         file="graphnode/storage/migration_locks.py",
         old="SET LOCAL statement_timeout = %s",
         new="SET LOCAL application_name = %s",
-        checks=(f"{MIGRATION_LOCKS}::TestLocks::test_what_would_hold_its_locks_for_long_is_cancelled",),
+        checks=(f"{MIGRATION_LOCKS}::TestLocks::test_a_statement_that_holds_locks_for_long_is_cancelled",),
     ),
     Mutant(
         name="migrators-wait-for-each-other",
@@ -480,7 +480,7 @@ MUTANTS = (
         file="graphnode/storage/migration_locks.py",
         old='        holding.set_session(isolation_level="READ COMMITTED")\n',
         new="",
-        checks=(f"{MIGRATION_LOCKS}::TestAlone",),
+        checks=(f"{MIGRATION_LOCKS}::TestSoleMigrator",),
     ),
     Mutant(
         name="invalid-index-stays",
