@@ -143,14 +143,13 @@ class TaskRecord(Record):
         primary_key = CompositeKey("task_id", "task_type")
 
 
+PRIMARY_KEY = [TaskRecord.task_id, TaskRecord.task_type]
+
+
 def status(task_id: str, task_type: str) -> TaskStatus | None:
     """The status of the task; None if the task is unknown."""
     with connection():
-        stored = (
-            TaskRecord.select(TaskRecord.status)
-            .where(TaskRecord.task_id == task_id, TaskRecord.task_type == task_type)
-            .scalar()
-        )
+        stored = TaskRecord.select(TaskRecord.status).where(_is(TaskKey(task_id, task_type))).scalar()
         return TaskStatus(stored) if stored else None
 
 
@@ -203,9 +202,7 @@ def register(task_id: str, task_type: str, *, user_id: str, s3_keys: Sequence[st
         TaskRecord.user_id: user_id,
         TaskRecord.created_at: fn.now(),
     }
-    TaskRecord.insert(row | new).on_conflict(
-        conflict_target=[TaskRecord.task_id, TaskRecord.task_type], update=row
-    ).execute()
+    TaskRecord.insert(row | new).on_conflict(conflict_target=PRIMARY_KEY, update=row).execute()
     return True
 
 
@@ -223,12 +220,7 @@ def open_task_id(user_id: str, task_type: str, *, other_than: str) -> str | None
 
 def lock_requests(keys: Iterable[TaskKey]) -> dict[TaskKey, RequestState]:
     """Lock the rows of these tasks until the transaction ends; returns the state of each request."""
-    query = (
-        TaskRecord.select()
-        .where(Tuple(TaskRecord.task_id, TaskRecord.task_type).in_(list(keys)))
-        .order_by(TaskRecord.task_id, TaskRecord.task_type)
-        .for_update()
-    )
+    query = TaskRecord.select().where(Tuple(*PRIMARY_KEY).in_(list(keys))).order_by(*PRIMARY_KEY).for_update()
     return {TaskKey(task.task_id, task.task_type): _request_state(task) for task in query}
 
 
@@ -241,9 +233,7 @@ def _request_state(task: TaskRecord) -> RequestState:
 
 def mark_published(keys: Iterable[TaskKey]) -> None:
     """Record that the requests of these tasks are on the request queue. Their timeout starts now."""
-    TaskRecord.update(published_at=fn.now(), updated_at=fn.now()).where(
-        Tuple(TaskRecord.task_id, TaskRecord.task_type).in_(list(keys))
-    ).execute()
+    TaskRecord.update(published_at=fn.now(), updated_at=fn.now()).where(Tuple(*PRIMARY_KEY).in_(list(keys))).execute()
 
 
 def mark_not_published(key: TaskKey, *, error: str) -> bool:
@@ -256,8 +246,7 @@ def mark_not_published(key: TaskKey, *, error: str) -> bool:
             updated_at=fn.now(),
             finished_at=fn.now(),
         )
-        .where(TaskRecord.task_id == key.task_id, TaskRecord.task_type == key.task_type)
-        .where(TaskRecord.status == TaskStatus.PENDING, TaskRecord.published_at.is_null())
+        .where(_is(key), TaskRecord.status == TaskStatus.PENDING, TaskRecord.published_at.is_null())
         .execute()
     )
     return written > 0
@@ -300,7 +289,7 @@ def finish(
     written = (
         TaskRecord.insert({**_unregistered(task_id, task_type), **row, TaskRecord.s3_keys: list(s3_keys)})
         .on_conflict(
-            conflict_target=[TaskRecord.task_id, TaskRecord.task_type],
+            conflict_target=PRIMARY_KEY,
             update={**row, TaskRecord.s3_keys: ALL_S3_KEYS},
             where=TaskRecord.user_id == EXCLUDED.user_id,
         )
@@ -344,7 +333,7 @@ def record_progress(
     written: int = (
         TaskRecord.insert({**_unregistered(task_id, task_type), TaskRecord.user_id: user_id, **row})
         .on_conflict(
-            conflict_target=[TaskRecord.task_id, TaskRecord.task_type],
+            conflict_target=PRIMARY_KEY,
             update=row,
             where=is_news & TaskRecord.status.in_(OPEN) & (TaskRecord.user_id == EXCLUDED.user_id),
         )
@@ -373,11 +362,11 @@ def claim_overdue(timeouts: Mapping[str, timedelta]) -> OverdueTask | None:
 
 def was_updated_after(key: TaskKey, moment: datetime) -> bool:
     """Whether the task was updated after this moment."""
-    return bool(
-        TaskRecord.select()
-        .where(TaskRecord.task_id == key.task_id, TaskRecord.task_type == key.task_type, TaskRecord.updated_at > moment)
-        .exists()
-    )
+    return bool(TaskRecord.select().where(_is(key), TaskRecord.updated_at > moment).exists())
+
+
+def _is(key: TaskKey) -> Any:
+    return (TaskRecord.task_id == key.task_id) & (TaskRecord.task_type == key.task_type)
 
 
 def _find_for_owner(task_id: str, task_type: str, *, user_id: str) -> TaskRecord | None:
