@@ -19,7 +19,8 @@ from graphnode.settings import settings
 from graphnode.steps import count_event, step
 from graphnode.storage import notifications
 from graphnode.storage.notifications import NotificationRecord
-from graphnode.worker.startup import retry_policy
+from graphnode.worker.options import retry_policy
+from graphnode.worker.sweeps import sweep
 
 #: The most notifications that a sweep puts on their queue: about what a process pushes until the next sweep.
 MOST_SWEPT = 500
@@ -52,7 +53,7 @@ def deliver_notification(notification_id: NotificationId) -> None:
 
 
 def give_up(notification: NotificationRecord) -> Settled | None:
-    """How the push of a notification ends that is no news any more."""
+    """How a push ends without another try, because its notification is too old; None when it is not."""
     return given_up(
         created_at=notification.created_at,
         now=datetime.now(UTC),
@@ -64,7 +65,7 @@ def give_up(notification: NotificationRecord) -> Settled | None:
 
 
 def push(notification: NotificationRecord) -> Settled:
-    """Push to the user's devices, or to those of them that earlier attempts have not reached."""
+    """Push to the user's devices that earlier attempts have not reached."""
     if not firebase().has_credentials:
         return NO_CREDENTIALS
     devices = notifications.devices(notification.user_id)
@@ -80,7 +81,7 @@ def push(notification: NotificationRecord) -> Settled:
 
 
 def message_of(notification: NotificationRecord) -> Push:
-    """What stands on the phone, and for how long it is worth keeping for a phone that is off."""
+    """The push of a notification. FCM keeps it for a phone that is off until the notification is too old."""
     text = push_text(notification.type, notification.payload)
     text, data = fitted(text, push_data(notification.type, notification.id, notification.payload))
     expires = notification.created_at + timedelta(seconds=settings().push_max_age)
@@ -101,5 +102,5 @@ def sweep_pushes(_broker: SQSBroker) -> None:
     """Put the due notifications on their queue: those that a crash left, and those to try again."""
     if firebase().pause.left_s():
         return
-    for notification_id in notifications.take_due(limit=MOST_SWEPT):
+    for notification_id in notifications.claim_due(limit=MOST_SWEPT):
         deliver_notification.send(notification_id=notification_id)

@@ -28,7 +28,7 @@ def end_overdue_tasks(broker: SQSBroker) -> None:
     """
     timeouts = task_timeouts(settings().task_timeout)
     for ended in range(MOST_OVERDUE):
-        task = tasks.take_overdue(timeouts)
+        task = tasks.claim_overdue(timeouts)
         # A waiting message may be this task's result.
         if task is None or (ended == 0 and visible_messages(broker.client, broker.options.queues[RESULT_QUEUE].url)):
             return

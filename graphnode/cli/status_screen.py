@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from graphnode.operations.status.reading import Activity, QueueState, Status
+from graphnode.operations.status.sources import Activity, QueueState, Status
 from graphnode.storage.activity import MOST_COUNTED
 from graphnode.storage.workers import WorkerProcess
 from graphnode.text import printable

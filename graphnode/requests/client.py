@@ -160,9 +160,9 @@ class Requests:
         return outcome
 
     def _publish(self, made: Sequence[Message]) -> dict[TaskKey, bool | GraphNodeError]:
-        """Publish what nobody has; whether each was published here, or why it could not be."""
+        """Publish what is not published yet; returns for each task whether it was published here, or its error."""
         published: dict[TaskKey, bool | GraphNodeError] = {}
-        for batch in _batches(made):
+        for batch in batches_of(made, size=lambda task: len(task.body.encode())):
             try:
                 published |= self._publish_batch(batch)
             except Exception as raised:
@@ -174,7 +174,7 @@ class Requests:
 
     def _publish_batch(self, batch: Sequence[Message]) -> dict[TaskKey, bool | GraphNodeError]:
         published: dict[TaskKey, bool | GraphNodeError] = {_key(task): False for task in batch}
-        # Whoever publishes the same task at the same time waits for the lock, and finds it published.
+        # Another caller with the same task waits for the lock, and then finds it published.
         with transaction():
             states = tasks.lock_requests(published)
             sent = [task for task in batch if states.get(_key(task)) == RequestState.WAITING]
@@ -190,7 +190,7 @@ class Requests:
         return published
 
     def _send(self, batch: Sequence[Message]) -> dict[TaskKey, NotPublished]:
-        """Put requests on the queue; why SQS did not take those that it did not."""
+        """Send requests to the queue; returns an error for each that SQS did not accept."""
         entries: list[SendMessageBatchRequestEntryTypeDef] = [
             {"Id": str(index), "MessageBody": task.body} for index, task in enumerate(batch)
         ]
@@ -252,7 +252,7 @@ def _registered(request: Request) -> list[Message] | GraphNodeError:
 
 
 def _outcome(made: Sequence[Message], published: Mapping[TaskKey, bool | GraphNodeError]) -> Requested | GraphNodeError:
-    """What became of a request whose tasks are registered."""
+    """The outcome of a request whose tasks are registered, or the first error."""
     results = [published[_key(task)] for task in made]
     for result in results:
         if isinstance(result, GraphNodeError):
@@ -299,7 +299,7 @@ def _given_up(task: Message, refusal: NotPublished) -> GraphNodeError | Literal[
         with user_transaction(task.user_id):
             if not tasks.mark_not_published(_key(task), error=str(refusal)):
                 return False
-            # While another one is running, the graph's status is of that one.
+            # While another task is running, the graph's status belongs to that one.
             is_alone = not tasks.open_task_id(task.user_id, task.payload.task_type, other_than=task.task_id)
             match task.payload:
                 case GraphGenerationRequest() if is_alone:
@@ -344,17 +344,3 @@ def _not_published(task: Message, why: str) -> NotPublished:
 
 def _key(message: Message) -> TaskKey:
     return TaskKey(message.task_id, message.payload.task_type)
-
-
-def _batches(made: Sequence[Message]) -> Iterator[list[Message]]:
-    """As many tasks at a time as one SendMessageBatch takes: ten, and 1 MiB together."""
-    batch: list[Message] = []
-    size = 0
-    for task in made:
-        size += len(task.body.encode())
-        if batch and (len(batch) == BATCH or size > LARGEST_MESSAGE_BYTES):
-            yield batch
-            batch, size = [], len(task.body.encode())
-        batch.append(task)
-    if batch:
-        yield batch

@@ -72,7 +72,7 @@ class Registry(Middleware):
             log.info("not removed from the workers", error=log_text(error))
 
     def _process(self, broker: SQSBroker) -> WorkerRecord:
-        states = [delivery.state for delivery in broker.in_hand.snapshot()]
+        states = [delivery.state for delivery in broker.in_flight.snapshot()]
         outage = broker.outages.ongoing
         return WorkerRecord(
             id=self._id,

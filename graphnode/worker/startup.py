@@ -68,40 +68,7 @@ def worker_broker(*, check: Callable[[], None]) -> SQSBroker:
 def prepare_process(broker: SQSBroker, worker: Worker, check: Callable[[], None]) -> None:
     """Prepare a worker process. Waits for services that are away.
 
-
-def retry_policy() -> RetryPolicy:
-    """The retry policy, from the settings."""
-    known = settings()
-    return RetryPolicy(
-        max_attempts=known.max_attempts,
-        backoff_min_s=known.backoff_min,
-        backoff_max_s=known.backoff_max,
-    )
-
-
-def sweep_pushes(broker: SQSBroker) -> None:
-    """Put the notifications that are due on their queue: what a crash left, and pushes to try again."""
-    if fcm.firebase().pause.left_s():
-        return
-    deliver = broker.get_actor("deliver_notification")
-    for notification_id in notifications.claim_due(limit=MOST_SWEPT):
-        deliver.send(notification_id=notification_id)
-
-
-def sweep_metrics(broker: SQSBroker, metrics: Metrics) -> None:
-    """Measure what is the same for all processes: the queues' lengths, and what is left to push."""
-    if not metrics.is_first():
-        return
-    urls = {name: broker.options.queues[name].url for name in broker.queue_names}
-    urls |= {f"{name}-dead-letters": broker.dead_letters(name).url for name in broker.queue_names}
-    metrics.instruments.waiting({name: waiting_messages(broker, url) for name, url in urls.items()})
-    metrics.instruments.open_pushes(notifications.open_pushes())
-
-
-def prepare(broker: SQSBroker, worker: Worker, check: Callable[[], None]) -> None:
-    """Get a worker process ready: wait for services that are away.
-
-    Raises DeclarationError, SettingsError or SchemaError for what does not mend by itself.
+    Raises DeclarationError, SettingsError or SchemaError for what an operator must mend.
     """
     runtime.shorten_pauses()
     runtime.return_freed_memory()

@@ -25,7 +25,6 @@ from graphnode.settings import Settings
 from graphnode.storage import tasks
 from graphnode.storage.database import database
 from graphnode.storage.tasks import TaskKey
-from graphnode.worker.overdue import overdue
 from tests.chaos.model.state import Message
 
 #: What `objects.py` must know of a deployment.
@@ -141,5 +140,5 @@ def sweep_up_overdue() -> TaskKey | None:
     task = tasks.claim_overdue(timeouts)
     if task is None:
         return None
-    broker.actors[envelopes.ROUTES[task.task_type].actor].fn(overdue(*task, timeout=timeouts[task.task_type]))
+    broker.actors[envelopes.ROUTES[task.task_type].actor].fn(overdue_result(*task, timeout=timeouts[task.task_type]))
     return TaskKey(task.task_id, task.task_type)

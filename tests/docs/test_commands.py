@@ -38,7 +38,7 @@ RUN_BY = {
     "dramatiq graphnode.actors": "e2e/test_results.py",
     "graphnode ai": "e2e/test_ai.py",
     "graphnode demo": f"{STACK}::test_the_demo_is_as_it_should_be",
-    "graphnode dev": f"{STACK}::test_dev_keeps_its_data_stops_in_time_and_runs_once_in_a_directory",
+    "graphnode dev": f"{STACK}::test_dev_keeps_its_database_stops_in_time_and_runs_once_in_a_directory",
     "graphnode status --watch": "integration/test_status.py",
     "graphnode worker": "e2e/test_logs.py::test_nothing_planted_is_logged_and_every_line_is_an_event",
     "promtool": "deploy/test_alerts.py::test_promtool_finds_the_alerts_right",

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from graphnode.operations.status.reading import read_activity
+from graphnode.operations.status.sources import read_activity
 from graphnode.storage import activity
 from graphnode.storage.database import connection, database
 from tests.integration.conftest import PutTasks, Query

@@ -90,7 +90,7 @@ def finish(task_id: str, status: TaskStatus, *, task_type: str = "GRAPH_GENERATI
 
 
 def not_taken(batch: list[Message]) -> dict[TaskKey, NotPublished]:
-    """What `_send` says when SQS does not answer."""
+    """What `_send` returns when SQS does not answer."""
     return {TaskKey(task.task_id, task.payload.task_type): NotPublished("no answer") for task in batch}
 
 

@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from graphnode.cli.status import status
-from graphnode.operations.status.reading import QUEUES, Status
+from graphnode.operations.status.sources import Status
+from graphnode.settings import QUEUE_URLS
 from tests.integration.conftest import PutTasks
 
 #: Runs `graphnode status` with these arguments; gives its exit code and its output.
@@ -22,7 +23,7 @@ def run(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run `graphnode status` on the test's database, without queues."""
 
     def run(*arguments: str) -> tuple[int, str]:
-        for variable in (*QUEUES.values(), "AWS_REGION"):
+        for variable in (*QUEUE_URLS.values(), "AWS_REGION"):
             monkeypatch.delenv(variable, raising=False)
         monkeypatch.setenv("DATABASE_URL", database_url)
         ended = CliRunner().invoke(status, arguments)
@@ -38,7 +39,7 @@ def test_shows_the_database_and_says_which_queues_it_cannot_see(run: Run, put_ta
     code, output = run()
 
     assert code == 0
-    assert "Open tasks     PENDING 3 · no news of one for 10 min" in output
+    assert "Open tasks     PENDING 3 · one without news for 10 min" in output
     assert "Not seen       SQS_RESULT_QUEUE_URL and" in output
 
 

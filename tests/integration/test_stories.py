@@ -1,4 +1,4 @@
-"""`graphnode task`: the story of a task, as text and as JSON."""
+"""`graphnode task`: a task's story, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def task(run: CliRunner, *arguments: str) -> Result:
 
 @pytest.fixture
 def life(storage: None) -> None:
-    """The task t1 was requested, failed once and completed."""
+    """The life of task t1: requested, failed once, completed."""
     with user_transaction("ada"):
         tasks.register("t1", RESULT, user_id="ada", s3_keys=["in.json"])
         tasks.mark_published([TaskKey("t1", RESULT)])
@@ -60,8 +60,8 @@ def life(storage: None) -> None:
 
 
 @pytest.mark.usefixtures("life")
-def test_a_story_is_in_the_order_of_events(run: CliRunner) -> None:
-    told = task(run, "t1")
+def test_a_tasks_life_is_shown_in_order(run: CliRunner) -> None:
+    result = task(run, "t1")
 
     assert result.exit_code == 0
     labels = [line[10:24].strip() for line in result.output.splitlines()[4:]]
@@ -80,7 +80,7 @@ def test_a_story_is_in_the_order_of_events(run: CliRunner) -> None:
 
 
 @pytest.mark.usefixtures("life")
-def test_json_is_everything_that_is_stored_and_nothing_else(run: CliRunner) -> None:
+def test_as_json_it_is_all_that_is_stored(run: CliRunner) -> None:
     (story,) = json.loads(task(run, "t1", "--json").stdout)
 
     assert (story["task_id"], story["status"], story["warnings"]) == ("t1", "COMPLETED", {"self-loops": 3})
@@ -90,7 +90,7 @@ def test_json_is_everything_that_is_stored_and_nothing_else(run: CliRunner) -> N
     assert story["registered_at"] <= story["published_at"] <= story["attempts"][0]["at"] <= story["finished_at"]
 
 
-def test_a_task_without_a_row_is_told_by_its_attempts(run: CliRunner) -> None:
+def test_a_task_without_a_row_is_shown_by_its_attempts(run: CliRunner) -> None:
     failures.record_dead_letter("m1", attempt=1, reason="INVALID_DOCUMENT", error="nodes: required", subject=SUBJECT)
 
     result = task(run, "t1")
@@ -100,7 +100,7 @@ def test_a_task_without_a_row_is_told_by_its_attempts(run: CliRunner) -> None:
     assert "INVALID_DOCUMENT at attempt 1: nodes: required" in result.output
 
 
-def test_a_document_id_stands_for_its_halves(query: Query) -> None:
+def test_a_documents_id_finds_both_halves(query: Query) -> None:
     for half in ("block", "nonblock"):
         query("INSERT INTO tasks (task_id, task_type, user_id, status) VALUES (%s, 'X', 'ada', 'PENDING')", f"d_{half}")
 
@@ -109,8 +109,8 @@ def test_a_document_id_stands_for_its_halves(query: Query) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "output"), [((), ""), (("--json",), "[]\n")])
-def test_an_unknown_task_has_exit_code_1(run: CliRunner, arguments: tuple[str, ...], output: str) -> None:
-    told = task(run, "t9", *arguments)
+def test_an_unknown_task_ends_with_exit_code_1(run: CliRunner, arguments: tuple[str, ...], output: str) -> None:
+    result = task(run, "t9", *arguments)
 
     assert result.exit_code == 1
     assert result.stdout == output

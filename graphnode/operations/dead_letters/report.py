@@ -15,7 +15,7 @@ from graphnode.operations.dead_letters.letters import Letter, LetterInfo, letter
 from graphnode.operations.dead_letters.reader import LetterQueue
 from graphnode.operations.stories.story import Story, find_stories
 from graphnode.storage.database import connection
-from graphnode.storage.notifications import Notification
+from graphnode.storage.notifications import NotificationRecord
 from graphnode.storage.schema import check_schema
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _stories(info: LetterInfo) -> tuple[list[Story], str | None]:
         task_id = info.task_id
         if info.notification_id:
             with connection():
-                row = Notification.get_or_none(Notification.id == info.notification_id)
+                row = NotificationRecord.get_or_none(NotificationRecord.id == info.notification_id)
             task_id = row.payload.get("taskId") if row else None
         return (find_stories(task_id) if task_id else []), None
     except Exception as raised:

@@ -107,7 +107,7 @@ def read_overview(user_id: str) -> Overview:
             .order_by(NotificationRecord.id.desc())
             .limit(NOTIFICATIONS)
         )
-        notifications = [Told(*row) for row in newest.tuples().iterator()]
+        notifications = [StoredNotification(*row) for row in newest.tuples().iterator()]
         edges = EdgeRecord.select().where(EdgeRecord.user_id == user_id).count()
     if graph.status is None and not notifications:
         raise NothingStored(f"Nothing is stored for user {user_id!r}: neither a graph nor a notification.")

@@ -14,9 +14,9 @@ from graphnode.contract.notifications import GraphProgress
 from graphnode.contract.task_ids import SUFFIXES
 from graphnode.storage import failures
 from graphnode.storage.database import transaction
-from graphnode.storage.failures import TaskAttempt
-from graphnode.storage.notifications import Notification
-from graphnode.storage.tasks import Task
+from graphnode.storage.failures import AttemptRecord
+from graphnode.storage.notifications import NotificationRecord
+from graphnode.storage.tasks import TaskRecord
 
 
 class FailedAttempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,10 +85,13 @@ def find_stories(task_id: str) -> list[Story]:
     """The stories of the tasks with this ID, or of both halves of the document with this ID; empty if unknown."""
     ids = [task_id, *(task_id + half for half in SUFFIXES)]
     with transaction():
-        stories = [_story(task) for task in Task.select().where(Task.task_id.in_(ids)).order_by(Task.created_at)]
+        stories = [
+            _story(task)
+            for task in TaskRecord.select().where(TaskRecord.task_id.in_(ids)).order_by(TaskRecord.created_at)
+        ]
         with_row = {(story.task_id, story.task_type) for story in stories}
         for name in ids:
-            attempts = failures.attempts(name)
+            attempts = failures.failed_attempts(name)
             for task_type in sorted({one.task_type for one in attempts if (name, one.task_type) not in with_row}):
                 own = [one for one in attempts if one.task_type == task_type]
                 stories.append(
@@ -97,8 +100,8 @@ def find_stories(task_id: str) -> list[Story]:
     return stories
 
 
-def _story(task: Task) -> Story:
-    attempts = [_attempt(one) for one in failures.attempts(task.task_id) if one.task_type == task.task_type]
+def _story(task: TaskRecord) -> Story:
+    attempts = [_attempt(one) for one in failures.failed_attempts(task.task_id) if one.task_type == task.task_type]
     return Story(
         task_id=task.task_id,
         task_type=task.task_type,
@@ -118,12 +121,12 @@ def _story(task: Task) -> Story:
     )
 
 
-def _notifications(task: Task) -> list[TaskNotification]:
+def _notifications(task: TaskRecord) -> list[TaskNotification]:
     """The notifications with the task's ID. They have no task type, but few IDs have two tasks."""
     query = (
-        Notification.select()
-        .where(Notification.user_id == task.user_id, SQL("payload ->> 'taskId' = %s", (task.task_id,)))
-        .order_by(Notification.id)
+        NotificationRecord.select()
+        .where(NotificationRecord.user_id == task.user_id, SQL("payload ->> 'taskId' = %s", (task.task_id,)))
+        .order_by(NotificationRecord.id)
     )
     return [
         TaskNotification(
@@ -142,7 +145,7 @@ def _notifications(task: Task) -> list[TaskNotification]:
     ]
 
 
-def _attempt(row: TaskAttempt) -> FailedAttempt:
+def _attempt(row: AttemptRecord) -> FailedAttempt:
     return FailedAttempt(
         at=row.failed_at,
         number=row.attempt,

@@ -11,8 +11,9 @@ import pytest
 from rich.console import Console
 
 from graphnode.cli.status_screen import length, screen
-from graphnode.operations.status.sources import Activity, QueueState, Status, WorkerState
-from graphnode.storage.activity import Ended, OpenTasks, Throughput, Waiting
+from graphnode.operations.status.sources import Activity, QueueState, Status
+from graphnode.storage.activity import EndedTasks, OpenTasks, Throughput, WaitingNotifications
+from graphnode.storage.workers import WorkerProcess
 from graphnode.text import escaped
 
 NOW = datetime(2026, 11, 25, 4, 20, tzinfo=UTC)
@@ -22,7 +23,7 @@ def ago(**length: float) -> datetime:
     return NOW - timedelta(**length)
 
 
-def worker(number: int, **changes: Any) -> WorkerState:
+def worker(number: int, **changes: Any) -> WorkerProcess:
     known: dict[str, Any] = {
         "host": f"ip-10-0-{number}-217.eu-central-1.compute.internal",
         "pid": 12_000 + number,
@@ -39,18 +40,18 @@ def worker(number: int, **changes: Any) -> WorkerState:
         "retried": 12_345,
         "dead": 321,
     }
-    return WorkerState(**{**known, **changes})
+    return WorkerProcess(**{**known, **changes})
 
 
 ACTIVITY = Activity(
     at=NOW,
     open_tasks=[OpenTasks("PENDING", 12_345, ago(hours=1)), OpenTasks("PROGRESS", 1_234, ago(minutes=5))],
-    ended=Ended({"COMPLETED": 12_345_678, "FAILED": 123_456, "SUPERSEDED": 12_345}, False),
+    ended=EndedTasks({"COMPLETED": 12_345_678, "FAILED": 123_456, "SUPERSEDED": 12_345}, False),
     throughput=Throughput(120, 590, 7_012, 17, None),
     retrying=42,
     failed_attempts={"OBJECT_NOT_FOUND": 1_203, "DATABASE_CONFLICT": 42, "SERVICE_BUSY": 9, "TIME_LIMIT": 3},
     given_up={"INVALID_DOCUMENT": 5, "UNKNOWN_TASK_TYPE": 1},
-    notifications=Waiting(1_234, 3, ago(minutes=7)),
+    notifications=WaitingNotifications(1_234, 3, ago(minutes=7)),
     workers=[worker(number) for number in range(9)],
 )
 
@@ -124,7 +125,7 @@ class TestScreen:
             ACTIVITY,
             failed_attempts={name: 1},
             given_up={name: 1},
-            ended=Ended({name: 1}, True),
+            ended=EndedTasks({name: 1}, True),
             open_tasks=[OpenTasks(name, 1, ago(hours=1))],
             workers=[worker(1, host=name, version=name), worker(2, outage_service=name, outage_since=ago(hours=1))],
         )

@@ -16,7 +16,7 @@ from graphnode.sqs.queues import Options
 from graphnode.sqs.verdicts import Ack, DeadLetter, Park, Retry, Verdict
 from graphnode.storage import workers
 from graphnode.storage.workers import WorkerRecord
-from graphnode.worker.registry import Presence
+from graphnode.worker.registry import Registry
 from tests.unit.conftest import MakeDelivery
 
 PATIENCE_S = 20.0
@@ -113,7 +113,7 @@ def test_a_database_that_cannot_be_written_holds_up_no_message_and_no_stop(
 
     monkeypatch.setattr(workers, "save_process", hang)
     monkeypatch.setattr(workers, "remove_process", fail)
-    noting = threading.Thread(target=presence.note, args=(broker,))
+    noting = threading.Thread(target=registry.write_row, args=(broker,))
     noting.start()
     assert begun.wait(PATIENCE_S)
 
