@@ -150,7 +150,7 @@ def _read_graph(user_id: str) -> StoredGraph:
     keywords = _cluster_keywords(nodes)
     sizes = Counter(node.cluster_id for node in nodes)
     clusters = [
-        Cluster(key, printable(name or key) or "?", sizes[key], said.get(key) or _terms(themes)[:CLUSTER_KEYWORDS])
+        Cluster(key, printable(name or key) or "?", sizes[key], keywords.get(key) or _terms(themes)[:CLUSTER_KEYWORDS])
         for key, name, themes in _rows(ClusterRecord, user_id, ("id", "name", "themes"))
     ]
     return StoredGraph(
