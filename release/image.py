@@ -30,7 +30,7 @@ from release.sandbox import Failed, Layers, Root, build_environment, enter_names
 PROJECT = Path(__file__).resolve().parents[1]
 
 #: The corpus of the stand-in AI server, in the image.
-CORPUS = "/opt/graphnode/lib/python3.11/site-packages/graphnode/ai/corpus/sources"
+CORPUS = "/opt/graphnode/lib/python3.11/site-packages/graphnode/dev/ai/corpus/sources"
 
 #: Its warnings are right: there are no credentials of Firebase.
 DOCTOR = ["sh", "-c", "graphnode doctor || test $? -eq 1"]

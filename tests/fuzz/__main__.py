@@ -110,7 +110,7 @@ def _engine(target: str, found: Path, findings: Path, *, seconds: int, seed: int
         str(CORPUS / target),
     ]
     (CORPUS / target).mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "fuzz.engine", target, str(findings), *options]
+    command = [sys.executable, "-m", "tests.fuzz.engine", target, str(findings), *options]
     runs, edges, told = 0, 0, time.monotonic()
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace") as process:
         assert process.stderr is not None
