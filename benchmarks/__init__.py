@@ -1,3 +1,3 @@
-"""Measurements, each a command that prints its figure: `python -m benchmarks.NAME [--json]`."""
+"""Benchmarks: each is a command that prints its figures, `python -m benchmarks.NAME [--json]`."""
 
 from __future__ import annotations

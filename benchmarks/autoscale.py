@@ -1,14 +1,12 @@
-"""What scaling on the backlog a task does, beside target tracking on the number of visible messages: simulated days.
+"""Simulated days of scaling on AWS by three metrics: visible messages, backlog per task, backlog and arrivals per task.
 
-Four loads, each under three metrics of target tracking with the same bounds and cooldowns. Nothing is measured here:
-the rate of a task is that of docs/scale.md, and CloudWatch, Application Auto Scaling and Fargate are what AWS documents
-(benchmarks/target_tracking.py, benchmarks/fleet.py). With `--pictures`: the days as SVG files, into this directory.
+Each of four loads is simulated under three metrics with the same bounds and cooldowns. Nothing is measured here: the
+rate of a task comes from docs/scale.md, the rules of CloudWatch, Application Auto Scaling and Fargate from AWS's
+documentation (benchmarks/target_tracking.py, benchmarks/fleet.py).
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -21,24 +19,25 @@ from numpy.typing import NDArray
 
 from benchmarks.charts import day_picture, summary_picture
 from benchmarks.fleet import Datapoint, Day, Load, run
+from benchmarks.output import option_parser, report
 from benchmarks.target_tracking import TargetTracking
 
 DAY_S = 86_400
 HOUR_S = 3600
 SEED = 1
 
-#: Seconds that a result may take.
+#: The acceptable latency in seconds.
 ACCEPTABLE_S = 60
 
-#: How busy the tasks are meant to be: the rest is for what comes while a task is ordered and starts.
+#: The target utilization of the tasks. The rest is for messages that arrive while a new task starts.
 BUSY = 0.7
 
-#: Seconds of a task's core that a result of the ordinary mix costs (docs/scale.md), and its eight threads' time for it.
+#: Seconds of a core for a result of the ordinary mix (docs/scale.md), and seconds from its start to its end.
 MIX_MESSAGE_S = 0.0083
 MIX_SERVICE_S = 8 * MIX_MESSAGE_S
 
-#: Seconds that a graph of 100,000 edges with its features takes; a process stores one at a time (docs/broker.md,
-#: *Big documents*): 1.5 s of it for the rows, the rest for reading 80 MB and for 10,000 embeddings. Not measured apart.
+#: Seconds for a graph of 100,000 edges with its features. A process stores one at a time (docs/broker.md, *Big
+#: documents*). 1.5 s are for the rows; the rest, 80 MB to read and 10,000 embeddings to store, is an estimate.
 BIG_MESSAGE_S = 5.0
 
 LEAST = 1
@@ -48,14 +47,14 @@ IN_COOLDOWN_S = 300
 
 
 class Scaling(NamedTuple):
-    """A way to scale.
+    """A metric and a target.
 
     Parameters:
-      name: what it is called.
-      metric: what is followed, from a minute's datapoint.
-      busy: which share of a task's rate the target asks for.
-      least: tasks.
-      message_s: seconds that a message is taken to cost; None: those of the load.
+      name: of the scaling.
+      metric: computed from a datapoint.
+      busy: the target utilization of a task.
+      least: the smallest number of tasks.
+      message_s: seconds for a message that the target assumes; None for those of the load.
     """
 
     name: str
@@ -66,26 +65,26 @@ class Scaling(NamedTuple):
 
 
 def visible(point: Datapoint) -> float:
-    """The visible messages, however many tasks there are."""
+    """The visible messages."""
     return point.visible
 
 
 def backlog(point: Datapoint) -> float:
-    """The messages that are there, a task."""
+    """The messages on the queue, per task."""
     return (point.visible + point.in_flight) / max(1, point.running)
 
 
 def backlog_and_arrivals(point: Datapoint) -> float:
-    """The messages to be done within the acceptable latency, a task: those that are there, and those that will come."""
+    """The messages to handle within the acceptable latency, per task: those on the queue and those that will arrive."""
     coming = point.sent / 60 * ACCEPTABLE_S
     return (point.visible + point.in_flight + coming) / max(1, point.running)
 
 
 VISIBLE = Scaling("visible messages", visible)
-BACKLOG = Scaling("backlog a task", backlog)
-TEMPLATE = Scaling("backlog and arrivals a task", backlog_and_arrivals, busy=BUSY)
+BACKLOG = Scaling("backlog per task", backlog)
+TEMPLATE = Scaling("backlog and arrivals per task", backlog_and_arrivals, busy=BUSY)
 
-#: Under each load; and what else is tried with big graphs, which a queue with other results would have for a target.
+#: The scalings of each load, and two more for big graphs: from zero tasks, and with the target of the ordinary mix.
 SCALINGS = (VISIBLE, BACKLOG, TEMPLATE)
 WITH_BIG_GRAPHS = (
     TEMPLATE._replace(name="the same from zero", least=0),
@@ -94,7 +93,7 @@ WITH_BIG_GRAPHS = (
 
 
 def loads() -> list[Load]:
-    """The four days."""
+    """The four loads."""
     random = np.random.default_rng(SEED)
     second = np.arange(DAY_S)
 
@@ -117,17 +116,17 @@ def loads() -> list[Load]:
 
 
 def scalings_of(load: Load) -> tuple[Scaling, ...]:
-    """How a load is scaled, in turn."""
+    """The scalings of a load."""
     return SCALINGS + WITH_BIG_GRAPHS if load.name == "big graphs" else SCALINGS
 
 
 def hours(start: float, end: float) -> range:
-    """The seconds of the day between two hours."""
+    """The seconds of a day between two hours."""
     return range(int(start * HOUR_S), int(end * HOUR_S))
 
 
 def simulate(load: Load, scaling: Scaling) -> Day:
-    """A day of this load under this scaling."""
+    """Simulate a day of this load under this scaling."""
     target = scaling.busy * ACCEPTABLE_S / (scaling.message_s or load.message_s)
     policy = TargetTracking(
         target=target, least=scaling.least, most=MOST, out_cooldown_s=OUT_COOLDOWN_S, in_cooldown_s=IN_COOLDOWN_S
@@ -136,7 +135,7 @@ def simulate(load: Load, scaling: Scaling) -> Day:
 
 
 def percentile(latencies: Counter[float], share: float) -> float:
-    """The latency that this share of the messages did not exceed."""
+    """The latency that this share of the messages did not exceed. Raises ValueError without messages."""
     left = math.ceil(sum(latencies.values()) * share)
     for latency in sorted(latencies):
         left -= latencies[latency]
@@ -146,7 +145,7 @@ def percentile(latencies: Counter[float], share: float) -> float:
 
 
 def figures(load: Load, scaling: Scaling, day: Day) -> dict[str, str | float]:
-    """What is told of a day."""
+    """The figures of a day."""
     handled = sum(day.latencies.values())
     in_time = sum(count for latency, count in day.latencies.items() if latency <= ACCEPTABLE_S)
     return {
@@ -168,30 +167,25 @@ def figures(load: Load, scaling: Scaling, day: Day) -> dict[str, str | float]:
 
 
 def main() -> None:
-    """Simulate, and print the figures as one line of JSON, or as a table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.autoscale", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print the figures as one line of JSON")
-    parser.add_argument("--pictures", type=Path, help="draw the days into this directory")
+    """Simulate, and print the figures."""
+    parser = option_parser("autoscale", __doc__)
+    parser.add_argument("--pictures", type=Path, metavar="DIRECTORY", help="write pictures of the days as SVG files")
     options = parser.parse_args()
-    told: list[dict[str, str | float]] = []
+    rows: list[dict[str, str | float]] = []
     for load in loads():
-        scalings = scalings_of(load)
-        days = {scaling.name: simulate(load, scaling) for scaling in scalings}
-        rows = [figures(load, scaling, days[scaling.name]) for scaling in scalings]
-        told += rows
+        days = {scaling.name: simulate(load, scaling) for scaling in scalings_of(load)}
+        of_load = [figures(load, scaling, days[scaling.name]) for scaling in scalings_of(load)]
+        rows += of_load
         if options.pictures:
             path = options.pictures / f"scaling-{load.name.replace(' ', '-')}.svg"
-            path.write_text(day_picture(load, days, rows, limit_s=ACCEPTABLE_S), encoding="utf-8")
+            path.write_text(day_picture(load, days, of_load, limit_s=ACCEPTABLE_S), encoding="utf-8")
     if options.pictures:
-        (options.pictures / "scaling-cost.svg").write_text(
-            summary_picture(told, limit_s=ACCEPTABLE_S), encoding="utf-8"
-        )
-    if not options.json:
-        widths = {name: max(len(name), *(len(str(row[name])) for row in told)) for name in told[0]}
-        print("  ".join(f"{name:>{width}}" for name, width in widths.items()))  # noqa: T201
-        for row in told:
-            print("  ".join(f"{row[name]:>{width}}" for name, width in widths.items()))  # noqa: T201
-    print(json.dumps(told))  # noqa: T201
+        path = options.pictures / "scaling-cost.svg"
+        path.write_text(summary_picture(rows, limit_s=ACCEPTABLE_S), encoding="utf-8")
+    widths = {name: max(len(name), *(len(str(row[name])) for row in rows)) for name in rows[0]}
+    header = "  ".join(f"{name:>{width}}" for name, width in widths.items())
+    lines = [header, *("  ".join(f"{row[name]:>{width}}" for name, width in widths.items()) for row in rows)]
+    report(rows, as_json=options.json, lines=lines)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,11 @@
-"""A backlog of 200,000 messages: whether it is worked off as fast as 4,000 are, to the end, and in the same memory.
+"""A backlog of 200,000 messages: is the worker as fast as with 4,000, until the end, and does its memory stay the same?
 
-The worker and the messages are those of `benchmarks/consume.py`: one process of 8 threads with a no-op actor, and a
-stub of SQS that answers after 10 ms: what is measured is the way of a message through the broker, and no database.
-First 4,000 are worked off as there, in the same run. All of it is on loopback, and ends by itself.
+The worker and the messages are those of `benchmarks/consume.py`: one process of 8 threads with a no-op actor, on a stub
+of SQS that answers after 10 ms. So the broker is measured, and no database. The 4,000 messages are drained first.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 import time
 from collections.abc import Sequence
@@ -16,31 +13,32 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.consume import LATENCY_MS, QUEUES, ROUNDS, THREADS, bodies, measure_drains, running_worker, tell
+from benchmarks.consume import LATENCY_MS, QUEUES, ROUNDS, THREADS, bodies, measure_drains, running_worker
+from benchmarks.output import option_parser, report, tell
 from benchmarks.slopes import slope
 from benchmarks.sqs_stub import StubServer
 
 MESSAGES = 200_000
 
-#: Messages that the stub is given at a time, and seconds between two looks at it.
+#: Messages in one call that fills the stub, and seconds between two samples.
 FILL = 10_000
 LOOK_S = 0.5
 
-#: The shares of a drain whose rates are told, and what its RSS may grow by.
+#: The equal parts of a drain whose rates are printed, and the share by which its RSS may grow.
 PARTS = 10
 LEVEL_SHARE = 0.02
 
-#: Seconds without a message handled after which the drain is given up.
+#: Seconds without a handled message until the drain fails.
 PATIENCE_S = 60.0
 
 
 class Look(NamedTuple):
-    """What was seen of a drain at a moment.
+    """One sample of a drain.
 
     Parameters:
-      seconds: since its first message was received, when its last one was deleted.
-      handled: messages by then.
-      rss_mb: the worker process's memory.
+      seconds: from the first receive to the last delete so far.
+      handled: messages so far.
+      rss_mb: the resident set of the worker process.
     """
 
     seconds: float
@@ -49,17 +47,16 @@ class Look(NamedTuple):
 
 
 def main() -> None:
-    """Measure, and print the figures as one line of JSON, or one a line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.backlog", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print the figures as one line of JSON")
-    parser.add_argument("--messages", type=int, default=MESSAGES, help=f"how many, if not {MESSAGES:,}")
+    """Measure, and print the figures."""
+    parser = option_parser("backlog", __doc__)
+    parser.add_argument("--messages", type=int, default=MESSAGES, help=f"size of the backlog (default: {MESSAGES:,})")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="graphnode-benchmark-") as directory, StubServer() as stub:
         few = measure_drains(stub, Path(directory), {"graphnode": ""}, rounds=ROUNDS)
         looks = drain(stub, Path(directory), messages=options.messages)
     rates = rates_by_part(looks, messages=options.messages)
     rate = options.messages / looks[-1].seconds
-    # The first tenth is when its memory fills: buffers, and what Python keeps of them.
+    # In the first tenth the process still grows, because its buffers fill.
     settled = [look for look in looks if look.handled >= options.messages / PARTS]
     memory = slope([look.seconds for look in settled], [look.rss_mb for look in settled], share=LEVEL_SHARE)
     figures: dict[str, Any] = {
@@ -76,15 +73,11 @@ def main() -> None:
         "rss_growth": round(memory.growth, 4),
         "rss": memory.verdict,
     }
-    if options.json:
-        print(json.dumps(figures))  # noqa: T201
-        return
-    for name, figure in figures.items():
-        print(f"{name:<32}{figure}")  # noqa: T201
+    report(figures, as_json=options.json)
 
 
 def drain(stub: StubServer, directory: Path, *, messages: int) -> list[Look]:
-    """What is seen of a worker that finds so many messages waiting. Raises TimeoutError."""
+    """The samples of a worker that starts with this many messages on its queue. Raises TimeoutError."""
     stub.order(latency_ms=LATENCY_MS, reset=True)
     queue = next(QUEUES)
     waiting = bodies(queue, count=messages)
@@ -104,15 +97,16 @@ def drain(stub: StubServer, directory: Path, *, messages: int) -> list[Look]:
                 if len(looks) % 20 == 0:
                     tell(f"{look.handled} handled after {look.seconds:.1f} s, {look.rss_mb:.1f} MB")
             elif time.monotonic() - progressed > PATIENCE_S:
-                raise TimeoutError(f"{messages - look.handled} messages are left, and none was handled for a minute")
+                left = messages - look.handled
+                raise TimeoutError(f"{left} messages are left; none was handled for {PATIENCE_S:.0f} s")
     return looks
 
 
 def rates_by_part(looks: Sequence[Look], *, messages: int, parts: int = PARTS) -> list[float]:
-    """Messages a second in each of equal parts of a drain, straight lines drawn between the looks.
+    """Messages a second in each of the equal parts of a drain, interpolated between the samples.
 
     Parameters:
-      looks: in their order; in the last all are handled.
+      looks: in order of time; at the last, all messages are handled.
     """
     points = [Look(0.0, 0, 0.0), *looks]
     marks = [messages * part / parts for part in range(parts + 1)]

@@ -1,4 +1,4 @@
-"""This project's broker with the middleware of its worker, for actors that are not the worker's."""
+"""This project's broker with the worker's middleware, for the benchmarks' own actors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from graphnode.worker.middleware import ReceiveCounts, worker_middleware
 
 REGION = "us-east-1"
 
-#: Seconds that a stop waits for the poll in progress, as in development.
+#: Seconds that a stop waits for the poll in progress; the same as in development.
 POLL_GRACE_S = 1.0
 
 
@@ -29,17 +29,17 @@ def graphnode_broker(
     observers: Sequence[Middleware] = (),
     message_attributes: Sequence[str] = (),
 ) -> SQSBroker:
-    """A broker for one queue of Dramatiq's own messages.
+    """A broker for one queue of messages in Dramatiq's encoding.
 
     Parameters:
-      queue: the Dramatiq queue.
-      queue_url: its URL; the queue has a redrive policy.
+      queue: the name of the Dramatiq queue.
+      queue_url: its URL; the queue must have a redrive policy.
       endpoint: the URL of SQS.
-      visibility_s: seconds a message in flight stays hidden between two extensions.
-      policy: how often and how fast a message is tried again.
-      outages: the gate in front of the intake.
-      observers: middleware that looks on.
-      message_attributes: what polls ask for beside the body.
+      visibility_s: the visibility timeout in seconds.
+      policy: the retry policy.
+      outages: the services whose outage stops the polls.
+      observers: more middleware.
+      message_attributes: the message attributes that polls ask for.
     """
 
     return SQSBroker(

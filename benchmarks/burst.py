@@ -1,15 +1,13 @@
-"""A burst of 50 times the steady rate: nothing is refused, all is handled once, and how soon it is as quick as before.
+"""A burst of 50 times the steady rate: is each result handled once, and when is the latency normal again?
 
-Ten results of the ordinary mix a second, then 500 a second for five seconds, then ten again, to one process of 8
-threads. Pushes go to a stand-in for FCM. A result's time runs from its send to its commit. Results are as quick as
-before once the 95th percentile of those that were sent within three seconds is, and stays, no more than half above that
-of the worst such stretch before the burst. All of it is on loopback, and ends by itself.
+One process of 8 threads gets ten results of the ordinary mix a second, then 500 a second for five seconds, then ten
+again. Pushes go to the stub of FCM. A result's latency is the time from its send to its commit. It is compared in
+stretches of three seconds, by their 95th percentile: the latency is normal again from the first stretch on after which
+every stretch is at most 1.5 times the worst one before the burst.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import sys
 import time
@@ -18,9 +16,9 @@ from typing import Any
 
 from benchmarks import mix
 from benchmarks.fcm_stub import FcmServer
-from benchmarks.latency import date_commits
-from benchmarks.persist import tell
-from benchmarks.traffic import Handled, Traffic, give_phones, levels_of, note_effects, percentile_ms
+from benchmarks.output import option_parser, report, tell
+from benchmarks.servers import add_devices, keep_commit_times
+from benchmarks.traffic import Handled, Traffic, levels_of, percentile_ms, record_effects
 from graphnode.dev.outcomes import reading, rows
 from graphnode.dev.stack import environment_of
 from graphnode.dev.worker import Worker
@@ -29,17 +27,17 @@ from graphnode.storage.notifications import STORED_ONLY
 RATE, TIMES, BURST_S = 10, 50, 5
 PROCESSES, THREADS = 1, 8
 
-#: Seconds before the steady rate is measured, for which it is, and for which it goes on after all of the burst is over.
+#: Seconds of the steady rate: before it is measured, while it is measured, and after the burst is drained.
 WARM_UP_S, STEADY_S, AFTERWARDS_S = 10.0, 30.0, 20.0
 
-#: How long a stretch is, in seconds, and how much its 95th percentile may be, by the worst of the steady state.
+#: Seconds of a stretch, and the factor by which a normal one may exceed the worst one before the burst.
 STRETCH_S = 3.0
 RECOVERED = 1.5
 
-#: Seconds after which the drain of the burst is given up.
+#: Seconds until the burst must be drained.
 PATIENCE_S = 300.0
 
-#: The notifications of users who have a device that are to be pushed, and those of them that were.
+#: The notifications that a device must get, and those of them that were sent.
 PUSHES = """
 SELECT count(*), count(*) FILTER (WHERE push_status = 'SENT')
 FROM notifications WHERE event LIKE %(tasks)s AND user_id IN (SELECT user_id FROM device_tokens)
@@ -48,25 +46,19 @@ FROM notifications WHERE event LIKE %(tasks)s AND user_id IN (SELECT user_id FRO
 
 
 def main() -> None:
-    """Measure, and print the figures as one line of JSON, or one a line; fail when what is promised does not hold."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.burst", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print the figures as one line of JSON")
-    as_json = parser.parse_args().json
+    """Measure, and print the figures; exit code 1 if a promise is broken."""
+    as_json = option_parser("burst", __doc__).parse_args().json
     figures = measure()
-    if as_json:
-        print(json.dumps(figures))  # noqa: T201
-    else:
-        for name, figure in figures.items():
-            print(f"{name:<28}{figure}")  # noqa: T201
+    report(figures, as_json=as_json)
     sys.exit(0 if figures["holds"] else 1)
 
 
 def measure() -> dict[str, Any]:
-    """What became of the results before, in and after the burst."""
+    """The figures before, in and after the burst."""
     with mix.running_servers() as (localstack, postgres), FcmServer() as fcm:
-        date_commits(postgres)
-        note_effects(postgres.url)
-        give_phones(postgres.url)
+        keep_commit_times(postgres)
+        record_effects(postgres.url)
+        add_devices(postgres.url, mix.USER_IDS)
         prefix = f"burst-{next(mix.NUMBERS)}"
         environment = environment_of(localstack, database_url=postgres.url, prefix=prefix)
         traffic = Traffic(environment | fcm.environment, prefix)
@@ -76,7 +68,7 @@ def measure() -> dict[str, Any]:
                 time.sleep(WARM_UP_S)
                 steady_at, before = time.time(), traffic.count
                 time.sleep(STEADY_S)
-            tell(f"{traffic.count - before} results in {STEADY_S:.0f} s; now {TIMES} times as many")
+            tell(f"{traffic.count - before} results in {STEADY_S:.0f} s; now {TIMES} times the rate")
             burst_at, before = time.time(), traffic.count
             with traffic.flowing(RATE * TIMES):
                 time.sleep(BURST_S)
@@ -129,18 +121,18 @@ def measure() -> dict[str, Any]:
 
 
 def wait_until_drained(traffic: Traffic) -> None:
-    """Wait until no more is on the queues than a second brings, for as long as there is patience."""
+    """Wait until the queues hold at most the messages of one second, or PATIENCE_S is over."""
     deadline = time.monotonic() + PATIENCE_S
     while traffic.depth() > RATE and time.monotonic() < deadline:
         time.sleep(mix.LOOK_S)
 
 
 def recovered_s(handled: Sequence[Handled], *, since: float, p95_ms: float) -> float | None:
-    """Seconds until results are as quick as they should be, and stay so; None: they never are.
+    """Seconds until the latency is normal and stays normal; None if it never does.
 
     Parameters:
       since: the end of the burst, in seconds since the epoch.
-      p95_ms: the 95th percentile that a stretch of results may have, in milliseconds.
+      p95_ms: the highest 95th percentile of a normal stretch, in milliseconds.
     """
     recovered = None
     for begin, found_ms in stretches(handled, since=since):
@@ -152,7 +144,7 @@ def recovered_s(handled: Sequence[Handled], *, since: float, p95_ms: float) -> f
 
 
 def stretches(handled: Sequence[Handled], *, since: float) -> Iterator[tuple[float, float]]:
-    """When each stretch from a moment on begins, and the 95th percentile of what was sent in it, in milliseconds."""
+    """The begin of each stretch from `since` on, and the 95th percentile of its results in milliseconds."""
     last = max(one.sent_at for one in handled)
     for number in range(math.ceil((last - since) / STRETCH_S)):
         begin = since + number * STRETCH_S

@@ -1,4 +1,4 @@
-"""The simulated days as SVG: each file stands alone, and follows the reader's light or dark scheme."""
+"""Pictures of the simulated days as SVG, in the reader's light or dark colour scheme."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from graphnode.operations.show.palette import DARK, LIGHT, variables
 WIDTH = 820
 LEFT, RIGHT = 62, 26
 
-#: Where the panels of a day begin, and how high they are: arrivals, latency, tasks.
+#: The top and the height of each panel of a day.
 ARRIVALS, LATENCY, TASKS = (132, 56), (224, 168), (428, 136)
 DAY_HEIGHT = 606
 
-#: The hue of each scaling, in the palette's order, and how its line is drawn: apart without colour, too.
+#: The hue, width and dashes of each scaling's line. The lines differ without colour as well.
 LINES = (
     ("--h1", "1.5", ""),
     ("--h3", "1.7", "5 3"),
@@ -26,10 +26,10 @@ LINES = (
     ("--h5", "1.7", "8 3 2 3"),
 )
 
-#: Which of them lies lowest: the widest.
+#: The line that is drawn first, below the others: the widest.
 LOWEST = 2
 
-#: What a logarithmic axis of seconds names.
+#: The labels of the logarithmic axis.
 SECONDS = {0.1: "0.1 s", 1: "1 s", 10: "10 s", 60: "1 min", 600: "10 min", 3600: "1 h"}
 
 STYLE = """
@@ -49,32 +49,33 @@ text{fill:var(--ink);font:13px "Noto Sans","Helvetica Neue","Segoe UI",Arial,san
 TITLES = {
     "diurnal": ("A day and a night", "20 results a second at midnight, 1,000 at noon"),
     "burst": ("A burst", "20 results a second; fifty times as many for ten minutes"),
-    "outage": ("An outage, and its backlog", "200 results a second; the database is away from 10 to 12 o'clock"),
-    "big graphs": ("Big graphs, now and then", "one in two minutes; imports of 200 at 10 and 300 at 15 o'clock"),
+    "outage": ("An outage, and its backlog", "200 results a second; the database is away from 10:00 to 12:00"),
+    "big graphs": ("Big graphs, now and then", "one in two minutes; imports of 200 at 10:00 and of 300 at 15:00"),
 }
 
 
-def day_picture(load: Load, days: Mapping[str, Day], told: Sequence[Mapping[str, str | float]], *, limit_s: int) -> str:
-    """A load under each scaling: what comes, the longest latency by minute, the tasks.
+def day_picture(load: Load, days: Mapping[str, Day], rows: Sequence[Mapping[str, str | float]], *, limit_s: int) -> str:
+    """A load under each scaling: arrivals, longest latency and tasks, by minute.
 
     Parameters:
-      days: by the scaling's name.
-      told: their figures, in the same order.
+      days: by the name of the scaling.
+      rows: the figures of the days, in the same order.
       limit_s: the acceptable latency.
     """
     title, what = TITLES[load.name]
-    more = max(0, (len(told) - 3) // 2) * 22
-    root = _paper(DAY_HEIGHT + more, title, f"{title}: {what}. " + " ".join(_said(row, limit_s) + "." for row in told))
+    more = max(0, (len(rows) - 3) // 2) * 22
+    sentences = " ".join(f"{_sentence(row, limit_s)}." for row in rows)
+    root = _paper(DAY_HEIGHT + more, title, f"{title}: {what}. {sentences}")
     _text(root, LEFT, 54, what, "small")
     first, last = load.shown.start // MINUTE_S, load.shown.stop // MINUTE_S
 
     def across(minute: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * (minute - first) / (last - first)
 
-    for number, row in enumerate(told):
+    for number, row in enumerate(rows):
         place = (LEFT + number % 2 * 372, 80 + number // 2 * 22)
         _line_sample(root, *place, number)
-        _text(root, place[0] + 34, place[1], _said(row, limit_s), "small")
+        _text(root, place[0] + 34, place[1], _sentence(row, limit_s), "small")
     panels = _add(root, "g", transform=f"translate(0 {more})")
     if load.outage:
         begin, end = (across(edge / MINUTE_S) for edge in (load.outage.start, load.outage.stop))
@@ -94,14 +95,14 @@ def day_picture(load: Load, days: Mapping[str, Day], told: Sequence[Mapping[str,
     return tostring(root, encoding="unicode") + "\n"
 
 
-def summary_picture(told: Sequence[Mapping[str, str | float]], *, limit_s: int) -> str:
-    """Each load under each scaling: the share within the acceptable latency, and the cost a day."""
-    groups = [(str(load), list(rows)) for load, rows in groupby(told, key=lambda row: row["load"])]
-    names = list(dict.fromkeys(str(row["scaling"]) for row in told))
-    height = 108 + sum(len(rows) * 19 + 22 for _, rows in groups)
-    said = "; ".join(f"{row['load']}, {_said(row, limit_s)}" for row in told)
-    title = "What a day costs, and what is in time"
-    root = _paper(height, title, f"{title}: {said}.")
+def summary_picture(rows: Sequence[Mapping[str, str | float]], *, limit_s: int) -> str:
+    """Each load under each scaling: the share within the acceptable latency, and the cost of a day."""
+    groups = [(str(load), list(group)) for load, group in groupby(rows, key=lambda row: row["load"])]
+    names = list(dict.fromkeys(str(row["scaling"]) for row in rows))
+    height = 108 + sum(len(group) * 19 + 22 for _, group in groups)
+    sentences = "; ".join(f"{row['load']}, {_sentence(row, limit_s)}" for row in rows)
+    title = "Cost of a day, and results in time"
+    root = _paper(height, title, f"{title}: {sentences}.")
     at = float(LEFT - 40)
     for number, name in enumerate(names):
         _add(root, "rect", x=at, y=47, width=12, height=10, style=f"fill:var({LINES[number][0]})")
@@ -111,13 +112,13 @@ def summary_picture(told: Sequence[Mapping[str, str | float]], *, limit_s: int) 
     for left, _, _, head in columns:
         _text(root, left, 86, head, "small")
     y = 100.0
-    for load, rows in groups:
-        _text(root, LEFT - 40, y + len(rows) * 9.5 + 3, TITLES[load][0].partition(",")[0])
-        for row in rows:
+    for load, group in groups:
+        _text(root, LEFT - 40, y + len(group) * 9.5 + 3, TITLES[load][0].partition(",")[0])
+        for row in group:
             hue = LINES[names.index(str(row["scaling"]))][0]
             for left, room, name, _ in columns:
                 value = float(row[name])
-                most = max(float(other[name]) for other in told)
+                most = max(float(other[name]) for other in rows)
                 _add(root, "rect", x=left, y=y, width=max(1, room * value / most), height=13, style=f"fill:var({hue})")
                 label = f"{value:.1%}" if name == "in_time" else f"{value:.2f}"
                 _text(root, left + room * value / most + 6, y + 11, label, "small")
@@ -126,7 +127,7 @@ def summary_picture(told: Sequence[Mapping[str, str | float]], *, limit_s: int) 
     return tostring(root, encoding="unicode") + "\n"
 
 
-def _said(row: Mapping[str, str | float], limit_s: int) -> str:
+def _sentence(row: Mapping[str, str | float], limit_s: int) -> str:
     return f"{row['scaling']}: {float(row['in_time']):.1%} in {limit_s} s, ${float(row['cost_a_day']):.2f} a day"
 
 
@@ -194,7 +195,7 @@ def _task_axis(root: Element, most: int) -> Callable[[float], float]:
 
 
 def _steps(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """What holds until the next point."""
+    """The corners of a line of steps: each value holds until the next point."""
     corners = [points[0]]
     for (x, y), (_, before) in zip(points[1:], points, strict=False):
         corners += [(x, y)] if y == before else [(x, before), (x, y)]
@@ -206,7 +207,7 @@ def _lowest_first(series: Iterable[Sequence[float]]) -> list[tuple[int, Sequence
 
 
 def _draw_line(root: Element, points: Sequence[tuple[float, float | None]], number: int) -> None:
-    """A line, with a gap where there is nothing to show; one point alone is a dot."""
+    """A line with a gap where the value is None. A single point is drawn as a dot."""
     path = ""
     for has_value, part in groupby(points, key=lambda point: point[1] is not None):
         if has_value:
@@ -229,5 +230,5 @@ def _text(root: Element, x: float, y: float, text: str, kind: str = "") -> None:
 
 
 def _add(root: Element, kind: str, **attributes: str | float) -> Element:
-    said = {name: value if isinstance(value, str) else f"{value:.1f}" for name, value in attributes.items()}
-    return SubElement(root, kind, said)
+    texts = {name: value if isinstance(value, str) else f"{value:.1f}" for name, value in attributes.items()}
+    return SubElement(root, kind, texts)

@@ -1,15 +1,13 @@
-"""Whose message is where: this project's broker, dramatiq_sqs, Celery on SQS and sqs-consumer in the same troubles.
+"""Compare this project's broker, dramatiq_sqs, Celery on SQS and sqs-consumer in the same failure scenarios.
 
-Each of them runs one worker process that handles four messages at a time, set up as its documentation says for
-at-least-once delivery, on LocalStack queues of its own: 6 s of visibility, 5 receives before SQS itself moves a message
-to the dead-letter queue, 5 attempts 6 s apart. A trouble is met by all of them at once; the speed is measured one after
-the other. Celery and sqs-consumer are installed for the run, into a directory that goes with it: PyPI, npm and its
-registry are needed for that. Takes about six minutes.
+Each of them runs one worker process that handles four messages at a time, configured for at-least-once delivery as its
+documentation says. Each has its own queues on LocalStack, with a visibility timeout of 6 s, a redrive after 5 receives,
+and 5 attempts 6 s apart. All run a scenario at the same time; the speed is measured one after the other. Celery and
+sqs-consumer are installed into a temporary directory, which needs PyPI and npm's registry. Takes about six minutes.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -25,20 +23,20 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-import psutil
 from dramatiq import Message
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.compared.trial import ATTEMPTS, CONCURRENCY, PATIENCE_S, VISIBILITY_S, Contender, Trial, Work
-from graphnode.dev.guard import GuardedProcess
+from benchmarks.output import option_parser, report, tell
+from benchmarks.servers import cpu_s
 from graphnode.dev.localstack import LocalStack
 
-#: What is compared, at which version.
+#: The versions that are compared.
 CELERY = ("celery[sqs]==5.7.0", "kombu==5.7.0")
 SQS_CONSUMER = "sqs-consumer@15.0.3"
 
-#: The Node.js that sqs-consumer asks for; npm has it as a package.
+#: The Node.js that sqs-consumer needs; npm has it as a package.
 NODE = "node@22"
 
 HERE = Path(__file__).parent
@@ -46,21 +44,21 @@ HERE = Path(__file__).parent
 #: Seconds between two attempts at a message.
 BACKOFF_S = 6
 
-#: Seconds that a handler takes which outlasts its message's visibility.
+#: Seconds of a handler that outlasts the visibility timeout.
 LONG_S = 2.5 * VISIBILITY_S
 
-#: Seconds that the service is away: longer than all attempts together.
+#: Seconds of an outage that outlasts all attempts.
 OUTAGE_S = 1.5 * ATTEMPTS * BACKOFF_S
 
-#: A back-off over SQS's longest delay of a message that is sent, 15 minutes, in seconds.
+#: A back-off in seconds that is longer than the longest delay of SQS, 15 minutes.
 LONG_BACKOFF_S = 3600
 
-#: Messages that measure the speed.
+#: Messages for measuring the speed.
 MANY = 500
 
 
 def killed(trial: Trial) -> str:
-    """SIGKILL while a message is handled: where is it, and when is it back?"""
+    """SIGKILL while a message is handled: when does the message come back?"""
     trial.send(Work("one", seconds=60))
     with trial.worker() as process:
         trial.wait(lambda: trial.events("start"), "the first start")
@@ -74,7 +72,7 @@ def killed(trial: Trial) -> str:
 
 
 def long_handler(trial: Trial) -> str:
-    """A handler that takes two and a half times the visibility: how often is its message started?"""
+    """A handler that takes 2.5 times the visibility timeout: how often is its message started?"""
     trial.send(Work("one", seconds=LONG_S))
     with trial.worker():
         trial.wait(lambda: trial.events("end"), "the first end")
@@ -83,7 +81,7 @@ def long_handler(trial: Trial) -> str:
 
 
 def stopped(trial: Trial) -> str:
-    """SIGTERM while four messages are handled and eight wait: does the worker end, and are the others visible then?"""
+    """SIGTERM while four messages are handled and eight wait: when does the worker end, and are the others visible?"""
     trial.send(*(Work(f"no-{number}", seconds=3) for number in range(3 * CONCURRENCY)))
     with trial.worker() as process:
         trial.wait(lambda: len(trial.events("start")) >= CONCURRENCY, "the first starts")
@@ -104,7 +102,7 @@ def stopped(trial: Trial) -> str:
 
 
 def outage(trial: Trial) -> str:
-    """A service that all messages need is away for longer than five attempts last: how many become dead letters?"""
+    """An outage of a service that all messages need, longer than five attempts: how many become dead letters?"""
     messages = 6
     trial.send(*(Work(f"no-{number}", kind="needs") for number in range(messages)))
     with trial.worker():
@@ -119,19 +117,19 @@ def outage(trial: Trial) -> str:
 
 
 def hopeless(trial: Trial) -> str:
-    """A message whose handler knows that it is hopeless: when is it a dead letter, with a reason?"""
+    """A permanent error in the handler: when is the message a dead letter, and with a reason?"""
     trial.send(Work("one", kind="hopeless"))
-    return burial(trial)
+    return dead_letter(trial)
 
 
 def undecodable(trial: Trial) -> str:
-    """A body that is no message at all: when is it a dead letter, with a reason?"""
+    """A body that cannot be decoded: when is it a dead letter, and with a reason?"""
     trial.sqs.send_message(QueueUrl=trial.url, MessageBody='{"cut off')
-    return burial(trial)
+    return dead_letter(trial)
 
 
-def burial(trial: Trial) -> str:
-    """When the only message becomes a dead letter, and what is told beside it."""
+def dead_letter(trial: Trial) -> str:
+    """When the only message becomes a dead letter, and whether that has a reason."""
     with trial.worker():
         began = time.monotonic()
         trial.wait(lambda: trial.dead() or not sum(trial.counts()), "the dead letter")
@@ -141,12 +139,12 @@ def burial(trial: Trial) -> str:
     if not (found := letters.get("Messages")):
         return "gone"
     when = "at once" if took < 2 else f"after {took:.0f} s"
-    told = found[0].get("MessageAttributes") or {}
-    return f"{when}, reason {told['reason']['StringValue']}" if "reason" in told else f"{when}, no reason"
+    attributes = found[0].get("MessageAttributes") or {}
+    return f"{when}, reason {attributes['reason']['StringValue']}" if "reason" in attributes else f"{when}, no reason"
 
 
 def long_backoff(trial: Trial) -> str:
-    """A message that has failed is to be tried again in an hour: is it still there?"""
+    """A retry in an hour: does the message still exist?"""
     trial.send(Work("one", kind="fails"))
     with trial.worker():
         trial.wait(lambda: trial.events("start"), "the first start")
@@ -157,24 +155,18 @@ def long_backoff(trial: Trial) -> str:
 
 
 def speed(trial: Trial) -> str:
-    """Messages whose handler does nothing but say so."""
+    """The rate of messages whose handler only records them, and the CPU time of a message."""
     trial.send(*(Work(f"no-{number}") for number in range(MANY)))
     with trial.worker() as process:
-        before = cpu_s(process)
+        before = cpu_s(process.pid)
         trial.wait(lambda: len(trial.events("end")) >= MANY and not sum(trial.counts()), "an empty queue")
-        cpu = cpu_s(process) - before
+        cpu = cpu_s(process.pid) - before
     ends = trial.events("end")
     return f"{(MANY - 1) / (max(ends) - min(ends)):.0f} messages/s, {cpu * 1000 / MANY:.1f} ms of CPU each"
 
 
-def cpu_s(process: GuardedProcess) -> float:
-    """CPU seconds that a worker with all its processes has used."""
-    main = psutil.Process(process.pid)
-    return float(sum(sum(member.cpu_times()[:2]) for member in (main, *main.children(recursive=True))))
-
-
-#: What they are put through, in the table's order.
-TROUBLES: dict[str, Callable[[Trial], str]] = {
+#: The scenarios, in the order of the table.
+SCENARIOS: dict[str, Callable[[Trial], str]] = {
     "handler of 15 s, visibility 6 s": long_handler,
     "SIGKILL while one is handled": killed,
     "SIGTERM, 4 running and 8 waiting": stopped,
@@ -187,39 +179,37 @@ TROUBLES: dict[str, Callable[[Trial], str]] = {
 
 
 def main() -> None:
-    """Put all of them through it, and print what became of the messages."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print the findings as one line of JSON")
-    asked = parser.parse_args()
+    """Run all scenarios, and print what became of the messages."""
+    as_json = option_parser("compare", __doc__).parse_args().json
     with tempfile.TemporaryDirectory(prefix="graphnode-compare-") as scratch, LocalStack() as localstack:
         directory = Path(scratch)
         contenders = [*ours(), *celery(directory), *sqs_consumer(directory)]
         localstack.wait_until_ready()
         found = {
-            trouble: put_through(meet, contenders, localstack=localstack, directory=directory)
-            for trouble, meet in TROUBLES.items()
+            name: run_scenario(scenario, contenders, localstack=localstack, directory=directory)
+            for name, scenario in SCENARIOS.items()
         }
-    if asked.json:
-        print(json.dumps(found))  # noqa: T201
+    if as_json:
+        report(found, as_json=True)
         return
     table = Table("", *(contender.name for contender in contenders))
-    for trouble, by_name in found.items():
-        table.add_row(trouble, *by_name.values(), end_section=True)
+    for name, by_contender in found.items():
+        table.add_row(name, *by_contender.values(), end_section=True)
     Console().print(table)
 
 
-def put_through(
-    meet: Callable[[Trial], str], contenders: Sequence[Contender], *, localstack: LocalStack, directory: Path
+def run_scenario(
+    scenario: Callable[[Trial], str], contenders: Sequence[Contender], *, localstack: LocalStack, directory: Path
 ) -> dict[str, str]:
-    """What becomes of each contender's messages in a trouble. All meet it at once, but for the speed."""
-    tell(meet.__name__.replace("_", " "))
+    """The result of each contender in a scenario. All run at the same time, except for the speed."""
+    tell(scenario.__name__.replace("_", " "))
 
     def one(contender: Contender) -> str:
-        backoff_s = LONG_BACKOFF_S if meet is long_backoff else BACKOFF_S
-        name = meet.__name__.replace("_", "-")
-        return meet(Trial(contender, name, localstack=localstack, directory=directory, backoff_s=backoff_s))
+        backoff_s = LONG_BACKOFF_S if scenario is long_backoff else BACKOFF_S
+        name = scenario.__name__.replace("_", "-")
+        return scenario(Trial(contender, name, localstack=localstack, directory=directory, backoff_s=backoff_s))
 
-    with ThreadPoolExecutor(max_workers=1 if meet is speed else len(contenders)) as pool:
+    with ThreadPoolExecutor(max_workers=1 if scenario is speed else len(contenders)) as pool:
         found = dict(zip((contender.name for contender in contenders), pool.map(one, contenders), strict=True))
     for name, what in found.items():
         tell(f"  {name}: {what}")
@@ -227,7 +217,7 @@ def put_through(
 
 
 def ours() -> list[Contender]:
-    """This project's broker and the one that it extends."""
+    """This project's broker, and dramatiq_sqs, which it extends."""
 
     def encode(message: Work, queue: str) -> str:
         return b64encode(
@@ -241,7 +231,7 @@ def ours() -> list[Contender]:
 
 
 def celery(directory: Path) -> list[Contender]:
-    """Celery, in an environment of its own."""
+    """Celery, installed into its own environment."""
     tell(f"installing {' '.join(CELERY)}")
     python = directory / "celery" / "bin" / "python"
     run(sys.executable, "-m", "venv", directory / "celery")
@@ -259,7 +249,7 @@ def celery(directory: Path) -> list[Contender]:
 
 
 def sqs_consumer(directory: Path) -> list[Contender]:
-    """sqs-consumer and the Node.js that it runs on, where there is npm."""
+    """sqs-consumer, installed with the Node.js that it needs; nothing if npm is missing."""
     if not shutil.which("npm"):
         tell("npm is not installed: sqs-consumer is left out")
         return []
@@ -279,13 +269,8 @@ def sqs_consumer(directory: Path) -> list[Contender]:
 
 
 def run(*command: str | Path) -> None:
-    """Run an installer."""
+    """Run an installer. Raises CalledProcessError."""
     subprocess.run([str(part) for part in command], check=True, stdout=sys.stderr)  # noqa: S603
-
-
-def tell(line: str) -> None:
-    """Progress, beside the findings."""
-    sys.stderr.write(f"{line}\n")
 
 
 if __name__ == "__main__":

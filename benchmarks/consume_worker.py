@@ -1,4 +1,4 @@
-"""The worker that `benchmarks.consume` measures: a no-op actor on this project's broker, or on dramatiq_sqs's."""
+"""The worker that `benchmarks.consume` measures: a no-op actor on this project's broker or on dramatiq_sqs's."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from graphnode.worker.traces import CARRIER, Traces
 ENDPOINT = os.environ["BENCHMARK_ENDPOINT"]
 QUEUE = os.environ["BENCHMARK_QUEUE"]
 
-#: Those who look on, by the name of the broker that is measured with them.
+#: The middleware that is measured, by the name in BENCHMARK_BROKER.
 OBSERVERS = {"metrics": Metrics, "traces": Traces}
 
 
 def make_broker(name: str) -> dramatiq.Broker:
-    """dramatiq_sqs as it comes, or this project's broker with the observer of that name, if it is one's."""
+    """dramatiq_sqs's broker with its defaults, or this project's broker, with the observer of this name if any."""
     if name == "dramatiq_sqs":
         baseline: dramatiq.Broker = dramatiq_sqs.SQSBroker(region_name=REGION, endpoint_url=ENDPOINT)
         return baseline

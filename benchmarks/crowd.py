@@ -1,7 +1,7 @@
-"""A database full of users: each with a graph of 20 nodes and 60 edges, each hundredth with embeddings.
+"""Fills a database with users: each has a graph of 20 nodes and 60 edges, every hundredth has embeddings.
 
-PostgreSQL generates the rows itself, while the tables have no indexes and no guards. Those are made afterwards as the
-migrations define them; the foreign keys hold for all rows that come, without a look at those that are there.
+PostgreSQL generates the rows while the tables have no indexes and no constraints. These are made afterwards, as the
+migrations define them. The foreign keys are NOT VALID: PostgreSQL checks them for new rows only.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Any
 
 import psycopg2
 
-from benchmarks.persist import tell
+from benchmarks.output import tell
 
-#: What a user has.
+#: The nodes and edges of a user.
 NODES, EDGES = 20, 60
 
-#: Bytes of the disk that a node takes, with its edges and all else of its user's: about what they turned out to be.
+#: Bytes on disk for each node, including its edges and the other rows of its user; measured, rounded.
 BYTES_A_NODE = 1_000
 
-#: The users. Whoever comes later falls between them, as a new user's ID does.
+#: The users. The IDs of new users fall between theirs, as in production.
 USERS = """
 CREATE UNLOGGED TABLE crowd AS
 SELECT n, 'user-' || lpad(n::text, 8, '0') || '-crowd' AS user_id FROM generate_series(1, %s) n
@@ -60,10 +60,10 @@ ROWS = {
     "graph_subclusters": "INSERT INTO graph_subclusters (user_id, id) SELECT 'nobody', 'none' WHERE false",
 }
 
-#: The tables of each of two sessions, which then have about as much to do.
+#: The tables that each of two sessions fills. Both have about the same work.
 HALVES = (("graph_nodes", "graphs", "graph_clusters", "graph_subclusters"), ("graph_edges", "node_embeddings"))
 
-#: Statements that drop a table's constraints and indexes, and those that make them again.
+#: Queries for the statements that drop constraints and indexes, and for those that make them again.
 FOREIGN_KEYS = """
 SELECT format('ALTER TABLE %%s DROP CONSTRAINT %%I', conrelid::regclass, conname),
        format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s NOT VALID',
@@ -79,21 +79,17 @@ SELECT format('DROP INDEX %%I', indexname), indexdef FROM pg_indexes
 WHERE tablename = ANY(%s) AND NOT EXISTS (SELECT 1 FROM pg_constraint WHERE conname = indexname)
 """
 
-#: What a session that makes indexes may use.
+#: The resources of a session that makes indexes.
 FOR_INDEXES = "SET maintenance_work_mem = '1GB'; SET max_parallel_maintenance_workers = 1"
 
 
 def fill(url: str, *, users: int) -> None:
-    """Fill a database that has the newest schema and no graphs.
-
-    Parameters:
-      users: how many. A million take about 18 GB.
-    """
+    """Fill a database that has the newest schema and no graphs. A million users need about 18 GB."""
     foreign_keys = run(url, (FOREIGN_KEYS, [list(ROWS)]))
     indexes = {table: run(url, (INDEXES, [[table], [table]])) for table in ROWS}
     run(url, *(drop for drop, _ in foreign_keys), *(drop for made in indexes.values() for drop, _ in made))
     run(url, (USERS, [users]))
-    # Of rows in a table that their own transaction has emptied PostgreSQL writes no log.
+    # PostgreSQL writes no WAL for rows that go into a table which the same transaction has truncated.
     at_once("rows", url, ([f"BEGIN; TRUNCATE {table}; {ROWS[table]}; COMMIT" for table in half] for half in HALVES))
     at_once("indexes", url, ([FOR_INDEXES, *(made for table in half for _, made in indexes[table])] for half in HALVES))
     run(url, "DROP TABLE crowd", *(made for _, made in foreign_keys))
@@ -101,7 +97,7 @@ def fill(url: str, *, users: int) -> None:
 
 
 def at_once(what: str, url: str, halves: Iterable[list[str]]) -> None:
-    """Run lists of statements at the same time, and tell how long that took."""
+    """Run each list of statements in its own session at the same time, and print the seconds."""
     began = time.monotonic()
     with ThreadPoolExecutor() as sessions:
         list(sessions.map(lambda statements: run(url, *statements), halves))
@@ -109,7 +105,7 @@ def at_once(what: str, url: str, halves: Iterable[list[str]]) -> None:
 
 
 def run(url: str, *statements: str | tuple[str, list[Any]]) -> list[tuple[Any, ...]]:
-    """Run statements in one session, each committed at once; the rows of the last, if it has any."""
+    """Run statements in one session, and commit each; the rows of the last one."""
     with closing(psycopg2.connect(url)) as database:
         database.autocommit = True
         with database.cursor() as cursor:

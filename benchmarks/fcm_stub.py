@@ -1,7 +1,7 @@
-"""A stand-in for FCM on loopback: its v1 API and Google's token endpoint, with the answers that a test or a run wants.
+"""A stub of FCM on loopback: its v1 API and Google's token endpoint, with answers that a test or a benchmark chooses.
 
-firebase-admin takes it for the real one: with `credentials_json` as FIREBASE_CREDENTIALS_JSON, whose `token_uri` leads
-here, and `url` as GRAPHNODE_FCM_ENDPOINT. It checks the signature of each token request and the token of each push.
+firebase-admin uses it when FIREBASE_CREDENTIALS_JSON is `credentials_json`, whose `token_uri` is the stub's, and
+GRAPHNODE_FCM_ENDPOINT is `url`. The stub checks the signature of each token request and the token of each push.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmarks.local_server import LocalServer
 FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
 
-#: Whom a token request is signed for, wherever it goes.
+#: The audience of a token request. It does not depend on `token_uri`.
 AUDIENCE = "https://oauth2.googleapis.com/token"
 
 Message = dict[str, Any]
@@ -35,16 +35,16 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True)
 class Answer:
-    """What FCM does with a push.
+    """FCM's answer to a push.
 
     Parameters:
-      status: the HTTP status; 200 takes the push.
-      code: FCM's own error code.
+      status: the HTTP status; 200 accepts the push.
+      code: FCM's error code.
       error: Google's error status.
-      field: what FCM finds fault with, for INVALID_ARGUMENT.
+      field: the invalid field, for INVALID_ARGUMENT.
       retry_after: the Retry-After header.
-      delay_s: seconds until it answers.
-      dropped: whether the connection ends instead of the answer. A push that is taken (200) counts all the same.
+      delay_s: seconds until the answer.
+      dropped: whether the connection closes without an answer. With status 200 the push is accepted all the same.
     """
 
     status: int = 200
@@ -82,15 +82,15 @@ TAKEN_AND_DROPPED = Answer(200, dropped=True)
 
 
 class FcmServer(LocalServer):
-    """A running stub; it ends with its block. Its attributes may be set while it runs."""
+    """A stub that runs while its `with` block runs. Its attributes may be set meanwhile."""
 
     def __init__(self) -> None:
         super().__init__(FcmHandler)
-        #: What it does with a push.
+        #: Decides on the answer to a push.
         self.answer: Callable[[Message], Answer] = lambda message: self.by_token.get(message["token"], TAKEN)
-        #: What the answer is for a device, unless `answer` is set.
+        #: The answers by registration token, unless `answer` is set.
         self.by_token: dict[str, Answer] = {}
-        #: What the token endpoint answers when it gives no token: an HTTP status and JSON.
+        #: The answer of a token endpoint that refuses: an HTTP status and JSON.
         self.token_refusal: tuple[int, dict[str, str]] | None = None
         self.messages: list[Message] = []
         self.calls = self.token_calls = self.most_at_once = 0
@@ -99,7 +99,7 @@ class FcmServer(LocalServer):
 
     @cached_property
     def credentials_json(self) -> str:
-        """A service account's key, made for this stub."""
+        """The JSON key of a service account for this stub."""
         form = serialization.PrivateFormat.PKCS8
         key = _key().private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
         return json.dumps(
@@ -115,22 +115,22 @@ class FcmServer(LocalServer):
 
     @property
     def environment(self) -> dict[str, str]:
-        """The settings that lead a worker here."""
+        """The settings with which a worker uses this stub."""
         return {"FIREBASE_CREDENTIALS_JSON": self.credentials_json, "GRAPHNODE_FCM_ENDPOINT": self.url}
 
     def times_taken(self) -> Counter[str]:
-        """How often each notification was taken, by its ID."""
+        """How often each notification was accepted, by its ID."""
         with self._lock:
             return Counter(message["data"].get("notificationId", "") for message in self.messages)
 
     def check_signature(self, assertion: str) -> None:
-        """Raises ValueError when a token request is not signed by the key."""
+        """Raises ValueError if a token request is not signed with the key."""
         form = serialization.PublicFormat.SubjectPublicKeyInfo
         public = _key().public_key().public_bytes(serialization.Encoding.PEM, form)
         jwt.decode(assertion, certs=public, audience=AUDIENCE)
 
     def decide(self, message: Message) -> Answer:
-        """Count a call, take the push if it is to be taken, and answer when it is time."""
+        """Count a call, and record the push if it is accepted; the answer, after its delay."""
         with self._lock:
             self.calls += 1
             self._at_once += 1
@@ -155,7 +155,7 @@ class FcmHandler(BaseHTTPRequestHandler):
     timeout = 60
 
     def do_POST(self) -> None:
-        """Give a token, or take a push."""
+        """Answer a token request or a push."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.path == "/token":
             self._give_token(body)
@@ -187,15 +187,15 @@ class FcmHandler(BaseHTTPRequestHandler):
         self.wfile.write(text)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Keep quiet."""
+        """Log nothing."""
 
 
 @cache
 def _key() -> rsa.RSAPrivateKey:
-    """The service account's: made once, for that takes a while."""
+    """The key of the service account, made once because that takes a while."""
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 def after(answer: Answer, seconds: float) -> Answer:
-    """The same answer, so much later."""
+    """The same answer with a delay."""
     return replace(answer, delay_s=seconds)

@@ -1,8 +1,8 @@
-"""A day of a queue and of the Fargate tasks that work on it, second by second.
+"""A simulated day of a queue and of the Fargate tasks that handle its messages, second by second.
 
-Messages are taken in the order in which they came, as many a second as the tasks manage. Metrics are CloudWatch's: one
-datapoint a minute, which is published a minute after its own. A task takes messages a while after it was asked for, and
-is paid for from then on until its drain is over.
+Messages are handled in the order of their arrival, at the rate of the running tasks. CloudWatch has one datapoint a
+minute, and publishes it a minute later. A task starts some time after its order. It costs money from the order until
+its drain has ended.
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ from benchmarks.target_tracking import TargetTracking
 
 MINUTE_S = 60
 
-#: Seconds from a task's order to its first message: Fargate's own, the image, the worker's start. AWS promises none;
-#: this is what to expect of an image of some 200 MB.
+#: Seconds from the order of a task to its first message: Fargate, the image, the worker's start. AWS promises no
+#: figure; this is typical for an image of 200 MB.
 START_S = 60
 
-#: Seconds after the end of its minute at which a datapoint is there.
+#: Seconds from the end of a minute to the publication of its datapoint.
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/monitoring-using-cloudwatch.html
 METRIC_DELAY_S = 60
 
-#: What a stop waits for (docs/broker.md): a poll in progress, and what runs; as deploy/cloudformation.yml has it.
+#: Seconds that a stop waits for a poll in progress and for running messages, as in deploy/cloudformation.yml.
 POLL_GRACE_S = 20
 SHUTDOWN_TIMEOUT_S = 90
 
-#: Seconds of work that a worker has in hand beside what it works on.
-FETCHED_AHEAD_S = 0.2
+#: Seconds of work that a worker prefetches.
+PREFETCHED_S = 0.2
 
-#: Dollars an hour: Fargate, Linux on x86, us-east-1, on demand, seen 2026-03-10.
+#: Dollars an hour: Fargate, Linux on x86, us-east-1, on demand, as of 2026-03-10.
 #: https://aws.amazon.com/fargate/pricing/
 VCPU_HOUR = 0.04048
 GB_HOUR = 0.004445
 
-#: A task: one worker process, which uses one core at most; memory for idle, and for GRAPHNODE_DOCUMENT_MEMORY.
+#: The size of a task: a worker process uses one core at most; memory for an idle worker and GRAPHNODE_DOCUMENT_MEMORY.
 VCPUS = 1
 MEMORY_GB = 2
 
 
 class Load(NamedTuple):
-    """What a day brings.
+    """The messages of a day.
 
     Parameters:
-      name: what it is called.
+      name: of the load.
       arrivals: messages by second of the day.
-      message_s: seconds of a task that a message costs when there is no end of them: the inverse of a task's rate.
-      service_s: seconds from a message's start to its end.
-      outage: from which second on until which one nothing can be handled.
-      shown: from which second on until which one a picture shows it.
+      message_s: seconds of a task that a message costs: the inverse of a task's highest rate.
+      service_s: seconds from the start of a message to its end.
+      outage: the seconds in which no message can be handled.
+      shown: the seconds that a picture shows.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Load(NamedTuple):
 
 
 class Datapoint(NamedTuple):
-    """What CloudWatch has of a minute: of the queue, and of the service."""
+    """CloudWatch's metrics of a minute: messages of the queue, and running tasks of the service."""
 
     visible: int
     in_flight: int
@@ -72,22 +72,22 @@ class Datapoint(NamedTuple):
 
 
 class Minute(NamedTuple):
-    """What a picture shows of a minute: its messages' longest latency in seconds, and the tasks."""
+    """A minute in a picture: the longest latency in seconds, and the number of tasks."""
 
     latency_s: float
     tasks: int
 
 
 class Day(NamedTuple):
-    """What became of a load.
+    """The result of a simulated day.
 
     Parameters:
-      latencies: seconds, and how many messages had them.
-      minutes: what a picture shows.
-      task_s: seconds of tasks that are paid for.
+      latencies: the number of messages by their latency in seconds.
+      minutes: for a picture.
+      task_s: paid seconds of all tasks together.
       scale_ins: tasks that were stopped.
-      met_work: those of them that had a message running.
-      cut_short: messages that were running on them for longer than a stop waits.
+      met_work: stopped tasks with a running message.
+      cut_short: messages on them that ran longer than a stop waits.
     """
 
     latencies: Counter[float]
@@ -99,16 +99,16 @@ class Day(NamedTuple):
 
     @property
     def cost(self) -> float:
-        """Dollars for the tasks."""
+        """The cost of the tasks in dollars."""
         return self.task_s / 3600 * (VCPUS * VCPU_HOUR + MEMORY_GB * GB_HOUR)
 
 
 def run(load: Load, metric: Callable[[Datapoint], float], policy: TargetTracking, *, seed: int) -> Day:
-    """The day of a load under a policy.
+    """Simulate the day of a load under a policy.
 
     Parameters:
-      metric: what the policy follows, from a minute's datapoint.
-      seed: of which of the tasks are stopped.
+      metric: the metric of the policy, computed from a datapoint.
+      seed: decides which tasks are stopped.
     """
     return _Fleet(load, metric, policy, seed=seed).run()
 
@@ -120,13 +120,13 @@ class _Fleet:
         self.policy = policy
         self.random = np.random.default_rng(seed)
         self.wanted = self.tasks = max(1, policy.least)
-        self.starting: deque[int] = deque()  # when each of them takes its first message
-        self.waiting: deque[tuple[int, int]] = deque()  # second, messages
+        self.starting: deque[int] = deque()  # the second in which each of these tasks is ready
+        self.waiting: deque[tuple[int, int]] = deque()  # second of arrival, messages
         self.visible = 0
         self.running: deque[tuple[float, int]] = deque()  # end, messages
         self.running_count = 0
-        self.taken = 0  # in the last second
-        self.credit = 0.0  # messages that could be started by now
+        self.taken = 0  # messages started in the last second
+        self.credit = 0.0  # messages that the tasks may start now
         self.latencies: Counter[float] = Counter()
         self.datapoints: list[Datapoint] = []
         self.minutes: list[Minute] = []
@@ -165,7 +165,7 @@ class _Fleet:
         if now in self.load.outage:
             return
         rate = self.tasks / self.load.message_s
-        # Idle tasks take one message each at once, and no more for having been idle.
+        # An idle task starts one message at once. It does not save up time.
         self.credit = min(self.credit + rate, max(rate, float(self.tasks)))
         count = min(self.visible, int(self.credit))
         self.credit -= count
@@ -187,7 +187,7 @@ class _Fleet:
     def _in_flight(self) -> int:
         if self.load.service_s >= 1:
             return self.running_count
-        return round(self.taken * (self.load.service_s + (FETCHED_AHEAD_S if self.visible else 0)))
+        return round(self.taken * (self.load.service_s + (PREFETCHED_S if self.visible else 0)))
 
     def _measure(self, now: int) -> None:
         oldest = now - self.waiting[0][0] if self.waiting else 0
@@ -201,7 +201,7 @@ class _Fleet:
         if published <= 0:
             return
         if self.wanted == 0:
-            # Nothing times anything is nothing: the first task is a policy's of its own.
+            # Target tracking multiplies the tasks, so it cannot start the first one. Another policy does.
             wanted = int(self.datapoints[published - 1].visible > 0)
         else:
             wanted = self.policy.decide(now, self.wanted, self.values[:published][-20:])

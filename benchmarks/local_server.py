@@ -1,4 +1,4 @@
-"""What the stand-ins on loopback have in common: where they are, and that they run as long as their block."""
+"""The HTTP server on loopback that stubs are made of."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Self
 
 
 class LocalServer(ThreadingHTTPServer):
-    """A server on a free port of loopback; it ends with its block.
+    """An HTTP server on a free port of loopback that runs while its `with` block runs.
 
     Parameters:
       handler: handles one connection.
@@ -23,7 +23,7 @@ class LocalServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The server's URL."""
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def __enter__(self) -> Self:
@@ -35,4 +35,4 @@ class LocalServer(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keep quiet: whoever calls may have been killed."""
+        """Log nothing: a client may have been killed."""

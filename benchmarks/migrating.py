@@ -1,7 +1,7 @@
-"""How long workers wait for migrations of a large table: `python -m benchmarks.migrating`, about a minute.
+"""How long workers wait while a large table is migrated. Takes about a minute.
 
-The table of tasks is filled; four connections then write single tasks, one transaction after the other, while each kind
-of change of tests/next_release is applied, and, to compare, while an index is made without CONCURRENTLY.
+The table of tasks is filled. Then four connections write tasks, one in each transaction, while the migrations of
+tests/next_release run, one of each kind. For comparison an index is made without CONCURRENTLY.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from graphnode.storage.database import BEGIN, close_database, open_database
 
 NEXT_RELEASE = Path(__file__).parents[1] / "tests" / "next_release"
 
-#: Connections that write meanwhile.
+#: Connections that write during the migrations.
 WRITERS = 4
 
-#: Seconds of writing without a migration, to compare.
+#: Seconds of writing without a migration, for comparison.
 QUIET_S = 5.0
 
 FILL = """
@@ -37,7 +37,7 @@ FROM generate_series(1, %s) AS number;
 ANALYZE tasks
 """
 
-#: {} is for what a later release writes as well.
+#: The placeholders {0} and {1} are for a column that a later release writes as well.
 WRITE = """
 INSERT INTO tasks (task_id, task_type, user_id, status{0})
 VALUES (%(task)s, 'GRAPH_SUMMARY_RESULT', 'ada', 'PENDING'{1});
@@ -46,7 +46,7 @@ UPDATE tasks SET status = 'COMPLETED', finished_at = now() WHERE task_id = %(tas
 
 
 class Writers:
-    """Connections that write tasks as workers do, and note how long each transaction took."""
+    """Connections that write tasks as workers do, and measure each transaction."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -67,7 +67,7 @@ class Writers:
             thread.join()
 
     def longest_ms(self, *, since: float) -> float:
-        """The longest transaction of those that ended since then, in milliseconds."""
+        """The longest of the transactions that ended after `since`, in milliseconds."""
         return max((seconds for ended, seconds in [*self.took] if ended >= since), default=0.0) * 1000
 
     def _write(self) -> None:
@@ -81,7 +81,7 @@ class Writers:
 
 
 def measure(url: str, *, rows: int, migrations: Path) -> None:
-    """Fill the table, change it while others write, and print what that cost them."""
+    """Fill the table, migrate it while others write, and print the times."""
     open_database(url, max_connections=1)
     schema.migrate()
     with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
@@ -105,20 +105,20 @@ def measure(url: str, *, rows: int, migrations: Path) -> None:
 
 
 def tell(line: str, took_s: float | None = None, longest_ms: float | None = None) -> None:
-    """Print a line, with what was measured."""
+    """Print a line with the measured times."""
     print(line if took_s is None else f"{line:<32}{took_s:>8.2f} s{longest_ms:>10.0f} ms", flush=True)  # noqa: T201
 
 
 def main() -> None:
-    """Measure on an embedded PostgreSQL of its own."""
+    """Measure on an embedded PostgreSQL, and print the times."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.migrating", description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000, help="how many tasks there are before (1,000,000)")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="tasks before the migrations (default: 1,000,000)")
     rows = parser.parse_args().rows
     with tempfile.TemporaryDirectory(prefix="graphnode-bench-", ignore_cleanup_errors=True) as made:
         place = Path(made)
         place.chmod(0o755)
         schema.MIGRATIONS = Path(shutil.copytree(schema.MIGRATIONS, place / "migrations"))
-        tell(f"{rows:,} tasks; how long each took, and the longest that one of {WRITERS} writers took meanwhile")
+        tell(f"{rows:,} tasks; the seconds of each change, and the longest transaction of {WRITERS} writers during it")
         with start_postgres(place / "data") as postgres:
             measure(postgres.url, rows=rows, migrations=schema.MIGRATIONS)
 

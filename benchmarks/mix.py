@@ -1,9 +1,9 @@
-"""The ordinary mix of results, and what handling it costs each part of the system.
+"""The ordinary mix of results, and the CPU time that each part of the system needs for it.
 
-Of 100 results 60 are progress, 20 add nodes, 10 are summaries, 5 are graphs of 300 nodes (without features), and 5 are
-microscope documents. As many are sent as are handled, their pushes included: nothing piles up. Users have a graph each,
-but for those whose first graph comes. There are no Firebase credentials: a push ends as SKIPPED, after the same
-transactions.
+Of 100 results 60 are progress, 20 add nodes, 10 are summaries, 5 are graphs of 300 nodes without features, and 5 are
+microscope documents. A result is sent only when another one and its push have ended, so no backlog grows. Each user has
+a graph already; a graph result is always the first one of a new user. There are no Firebase credentials: a push ends
+as SKIPPED, after the same transactions.
 """
 
 from __future__ import annotations
@@ -11,79 +11,77 @@ from __future__ import annotations
 import itertools
 import json
 import random
-import runpy
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 import psycopg2
 from psycopg2.extensions import connection
 
-from benchmarks.persist import graph_document, store, tell
+from benchmarks import servers
+from benchmarks.documents import graph_document
+from benchmarks.output import tell
+from benchmarks.persist import store
+from benchmarks.servers import BATCH, cpu_s, make_queues_and_bucket, send
 from graphnode.dev import samples
 from graphnode.dev.aws import s3_client, sqs_client
-from graphnode.dev.localstack import HOOK, LocalStack
+from graphnode.dev.localstack import LocalStack
 from graphnode.dev.outcomes import reading, rows
-from graphnode.dev.postgres import EmbeddedPostgres, start_postgres
+from graphnode.dev.postgres import EmbeddedPostgres
 from graphnode.dev.samples import KINDS
-from graphnode.dev.stack import bring_up_to_date, environment_of
+from graphnode.dev.stack import environment_of
 from graphnode.dev.worker import Worker
 from graphnode.storage import database
 from graphnode.storage.graphs import PARTS, GraphRecord
 
-if TYPE_CHECKING:
-    from mypy_boto3_sqs import SQSClient
-
-#: Of 100 results, how many are of each kind.
+#: The results of each kind in 100 results.
 SHARES = {"progress": 60, "add-node": 20, "summary": 10, "graph": 5, "microscope": 5}
 
-#: Worker processes, one measurement each a round, and the threads of each.
+#: The numbers of worker processes, each measured once a round, and the threads of a process.
 PROCESSES = (1, 2, 4)
 ROUNDS = 3
 THREADS = 8
 
-#: For each process: results before the measurement begins, and results and pushes that are in the system at a time.
+#: For each process: the results before the measurement begins, and the results and pushes in the system at a time.
 WARM_UP = 300
 IN_SYSTEM = 100
 
-#: Seconds that are measured.
+#: Seconds of the measurement.
 MEASURED_S = 12.0
 
-#: Users who have a graph already, and the size of a graph.
+#: The users who have a graph already, and the size of a graph.
 USER_IDS = [f"mix-user-{number}" for number in range(500)]
 NODES, EDGES = 300, 196
 
-#: The user whose graph they have.
+#: The user whose graph is copied to them.
 TEMPLATE = "template"
 
-#: What an add-node batch has.
+#: The nodes of an add-node batch, and the edges of each.
 NEW_NODES, EDGES_EACH = 4, 4
 
-#: How much of the CPU may be idle where the CPU is what limits.
+#: The CPU limits the rate if at most this share of it is idle.
 IDLE_AT_MOST = 0.15
 
-#: Seconds after which a measurement is given up, and between two looks.
+#: Seconds until a measurement fails, and seconds between two samples.
 PATIENCE_S = 180.0
 LOOK_S = 0.2
 
-#: Names of queues and tasks, new ones for each measurement.
+#: A new prefix for the names of queues and tasks in each measurement.
 NUMBERS = itertools.count(1)
 
-#: The results that had their effect, the pushes that wait, and the workers' connections.
+#: The results that are committed, the pushes that are open, and the workers' connections.
 SO_FAR = """
 SELECT (SELECT count(*) FROM tasks WHERE task_id LIKE %(tasks)s),
        (SELECT count(*) FROM notifications WHERE due_at IS NOT NULL AND event LIKE %(tasks)s),
        (SELECT count(*) FROM pg_stat_activity WHERE application_name = 'graphnode')
 """
 
-#: What the last measurement left unpushed would be swept up in this one.
-FORGET_PUSHES = "UPDATE notifications SET due_at = NULL WHERE due_at IS NOT NULL"
+#: Pushes that an earlier measurement left open would be sent in the next one.
+CLOSE_PUSHES = "UPDATE notifications SET due_at = NULL WHERE due_at IS NOT NULL"
 
-#: Give each user the template's graph.
+#: Copies the template's graph to each user.
 COPY_GRAPH = """
 INSERT INTO {table} (user_id, {columns})
 SELECT another, {columns} FROM {table}, unnest(%(users)s) AS another WHERE user_id = %(template)s
@@ -91,14 +89,14 @@ SELECT another, {columns} FROM {table}, unnest(%(users)s) AS another WHERE user_
 
 
 class Rate(NamedTuple):
-    """What was measured with so many processes.
+    """One measurement.
 
     Parameters:
-      results_per_second: results whose effect was committed.
-      cpu_s: CPU seconds in the time measured, of all cores together: by part of the system, and those nobody used.
+      results_per_second: committed results.
+      cpu_s: CPU seconds of all cores together, by part of the system; `idle` for those that nothing used.
       seconds: the time measured.
-      results: the results in that time.
-      connections: the database connections that the workers had.
+      results: committed results in that time.
+      connections: the workers' database connections.
     """
 
     results_per_second: float
@@ -109,7 +107,7 @@ class Rate(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """What had happened by a moment."""
+    """The counts at one moment."""
 
     at: float
     results: int
@@ -119,7 +117,7 @@ class Sample(NamedTuple):
 
 
 def measure_rates() -> dict[str, Any]:
-    """Results a second by the number of worker processes, and who used the CPU meanwhile."""
+    """Results a second by the number of worker processes, and the CPU time of each part of the system."""
     found: dict[int, list[Rate]] = {processes: [] for processes in PROCESSES}
     with running_servers() as (localstack, postgres):
         for _ in range(ROUNDS):
@@ -137,7 +135,7 @@ def measure_rates() -> dict[str, Any]:
         "connections": {processes: rate.connections for processes, rate in median.items()},
         "cores": cores,
         "first_ceiling": f"CPU, most of it the {busiest}'s" if idle < IDLE_AT_MOST else "not the CPU",
-        # How many cores' time each part used, and nobody.
+        # The cores that each part used, and those that nothing used.
         "cores_used": [
             {"processes": processes} | {part: round(seconds / rate.seconds, 2) for part, seconds in rate.cpu_s.items()}
             for processes, rate in median.items()
@@ -149,78 +147,79 @@ def measure_rates() -> dict[str, Any]:
 
 @contextmanager
 def running_servers() -> Iterator[tuple[LocalStack, EmbeddedPostgres]]:
-    """The servers, with the users of the mix."""
-    with (
-        LocalStack() as localstack,
-        start_postgres(Path(tempfile.mkdtemp(prefix="graphnode-benchmark-"))) as postgres,
-    ):
-        bring_up_to_date(postgres.url)
+    """LocalStack, and a PostgreSQL that has the users of the mix."""
+    with servers.running_servers() as (localstack, postgres):
         seed_users(postgres.url)
-        localstack.wait_until_ready()
         yield localstack, postgres
 
 
 def middle(rates: list[Rate]) -> Rate:
-    """The measurement that is the median."""
+    """The measurement with the median rate."""
     return sorted(rates, key=lambda rate: rate.results_per_second)[len(rates) // 2]
 
 
 def measure(
     localstack: LocalStack, postgres: EmbeddedPostgres, *, processes: int, settings: Mapping[str, str] | None = None
 ) -> Rate:
-    """Keep so many processes busy with the mix for a while, and give the figures of that time. Raises TimeoutError.
+    """Keep a worker busy with the mix, and measure it. Raises TimeoutError.
 
     Parameters:
-      settings: of the worker, beside its deployment's.
+      processes: of the worker.
+      settings: environment variables that the worker has as well.
     """
     prefix = f"mix-{next(NUMBERS)}"
     environment = environment_of(localstack, database_url=postgres.url, prefix=prefix) | dict(settings or {})
     prepare(environment, prefix)
-    sqs, mix, sent = sqs_client(environment), batches(bodies(prefix)), 0
+    sqs, mix, sent = sqs_client(environment), bodies(prefix), 0
     with (
         Worker(environment, processes=processes, threads=THREADS) as worker,
         reading(postgres.url) as session,
         session.cursor() as cursor,
     ):
-        cursor.execute(FORGET_PUSHES)
+        cursor.execute(CLOSE_PUSHES)
         worker.wait_until_ready()
         parts = {"worker": worker.pid, "database": postgres.pid, "localstack": localstack.pid}
         begin = end = look(session, prefix, parts)
         deadline = begin.at + PATIENCE_S
         while end.at - begin.at < MEASURED_S:
-            # What is not handled yet never ends, nor grows: neither results nor the pushes that follow on them.
+            # Keep the number of open results and pushes constant.
             while sent - end.results + end.pushes_waiting < IN_SYSTEM * processes:
-                sent += send(sqs, environment["SQS_RESULT_QUEUE_URL"], next(mix))
+                send(sqs, environment["SQS_RESULT_QUEUE_URL"], itertools.islice(mix, BATCH))
+                sent += BATCH
             time.sleep(LOOK_S)
             end = look(session, prefix, parts)
             if end.results < WARM_UP * processes:
                 begin = end
             if time.monotonic() > deadline:
-                raise TimeoutError(f"after {PATIENCE_S:.0f} s {end.results} of {sent} results had their effect")
+                raise TimeoutError(f"{end.results} of {sent} results are committed after {PATIENCE_S:.0f} s")
     seconds, results = end.at - begin.at, end.results - begin.results
     tell(f"{processes} processes: {results / seconds:.0f} results/s, {end.connections} connections")
-    cpu_s = {part: end.cpu_s[part] - begin.cpu_s[part] for part in end.cpu_s}
-    return Rate(results / seconds, cpu_s, seconds, results, end.connections)
+    used = {part: end.cpu_s[part] - begin.cpu_s[part] for part in end.cpu_s}
+    return Rate(results / seconds, used, seconds, results, end.connections)
 
 
 def look(session: connection, prefix: str, parts: Mapping[str, int]) -> Sample:
-    """What has happened by now."""
+    """Take a sample.
+
+    Parameters:
+      parts: process IDs by the part of the system.
+    """
     ((results, pushes_waiting, connections),) = rows(session, SO_FAR, tasks=f"{prefix}-%")
-    cpu_s = {part: tree_cpu_s(pid) for part, pid in parts.items()}
-    of_all = psutil.cpu_times()
-    cpu_s["idle"] = of_all.idle + of_all.iowait
-    return Sample(time.monotonic(), results, pushes_waiting, connections, cpu_s)
+    used = {part: cpu_s(pid) for part, pid in parts.items()}
+    machine = psutil.cpu_times()
+    used["idle"] = machine.idle + machine.iowait
+    return Sample(time.monotonic(), results, pushes_waiting, connections, used)
 
 
 def seed_users(database_url: str) -> None:
-    """Store a graph, and give it to each user of USER_IDS."""
+    """Store one graph, and copy it to each user of USER_IDS."""
     database.open_database(database_url, max_connections=1)
     store(graph_document(NODES, EDGES), user_id=TEMPLATE)
     database.close_database()
     with closing(psycopg2.connect(database_url)) as session:
         session.autocommit = True
         with session.cursor() as cursor:
-            # The copies are as consistent as the template: nothing is left to check.
+            # The copies are as consistent as the template, so no foreign key needs a check.
             cursor.execute("SET session_replication_role = replica")
             tables: tuple[type[database.Record], ...] = (GraphRecord, *PARTS)
             for table in tables:
@@ -231,24 +230,15 @@ def seed_users(database_url: str) -> None:
 
 
 def prepare(environment: Mapping[str, str], prefix: str) -> None:
-    """Make the queues, and a bucket with the documents."""
+    """Make the queues, the bucket, and the documents of the mix in it."""
+    make_queues_and_bucket(environment, prefix)
     s3 = s3_client(environment)
-    definition = runpy.run_path(str(HOOK))
-    definition["make_queues"](sqs_client(environment), prefix)
-    definition["make_bucket"](s3, prefix)
     for key, content in documents(prefix).items():
         s3.put_object(Bucket=environment["S3_PAYLOAD_BUCKET"], Key=key, Body=content)
 
 
-def send(sqs: SQSClient, queue_url: str, some: Sequence[str]) -> int:
-    """Put ten results or fewer on the queue; how many."""
-    entries: Any = [{"Id": str(index), "MessageBody": body} for index, body in enumerate(some)]
-    sqs.send_message_batch(QueueUrl=queue_url, Entries=entries)
-    return len(some)
-
-
 def documents(prefix: str) -> dict[str, bytes]:
-    """The documents that the mix names, by key."""
+    """The documents that the results of the mix refer to, by key."""
     packaged = {
         KINDS[name].documents[field]: content
         for name in ("summary", "microscope")
@@ -259,7 +249,7 @@ def documents(prefix: str) -> dict[str, bytes]:
 
 
 def add_node_document(user_id: str, prefix: str) -> bytes:
-    """A user's batch of new conversations, each with edges to stored nodes."""
+    """An add-node document with new conversations of a user, each with edges to stored nodes."""
     chance = random.Random(user_id)  # noqa: S311
     results = [
         {
@@ -281,7 +271,7 @@ def add_node_document(user_id: str, prefix: str) -> bytes:
 
 
 def bodies(prefix: str) -> Iterator[str]:
-    """The envelopes of the mix without end, in an order that is the same at each run."""
+    """The envelopes of the mix, without end and always in the same order."""
     names = [name for name, share in SHARES.items() for _ in range(share)]
     chance = random.Random(0)  # noqa: S311
     for number in itertools.count():
@@ -295,7 +285,7 @@ def bodies(prefix: str) -> Iterator[str]:
             case "add-node":
                 extra = {"resultS3Key": f"{user_id}/add_node.json"}
             case "graph":
-                # A first graph is a new user's.
+                # Each graph is the first one of a new user.
                 extra, user_id = {"resultS3Key": "graph.json"}, f"{prefix}-user-{number}"
         yield samples.result_of(
             KINDS[name],
@@ -305,21 +295,3 @@ def bodies(prefix: str) -> Iterator[str]:
             group_id=f"{prefix}-workspace-{number}" if name == "microscope" else None,
             extra=extra,
         ).body
-
-
-def batches(bodies: Iterator[str]) -> Iterator[list[str]]:
-    """Ten at a time, as many as one call takes."""
-    while some := list(itertools.islice(bodies, 10)):
-        yield some
-
-
-def tree_cpu_s(pid: int) -> float:
-    """CPU seconds of a process and of all that descend from it, those that have ended included."""
-    root = psutil.Process(pid)
-    seconds = 0.0
-    for process in (root, *root.children(recursive=True)):
-        try:
-            seconds += sum(process.cpu_times()[:4])
-        except psutil.NoSuchProcess:
-            continue  # its parent's figures have it
-    return seconds

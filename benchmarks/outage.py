@@ -1,13 +1,12 @@
-"""The database away for 20 visibility timeouts while 5,000 results wait: no dead letter, nothing lost, nothing twice.
+"""A database outage of 20 visibility timeouts while 5,000 results wait: none is lost, applied twice or a dead letter.
 
-A real PostgreSQL is stopped and started under a `dramatiq` command of two processes, and SQS itself makes a dead letter
-of what was received five times. First the same number of results is worked off with no outage: what drains afterwards
-may take as long as that and ten seconds. All of it is on loopback, and ends by itself.
+PostgreSQL is stopped and started while a worker of two processes runs. The queues' redrive policy makes a dead letter
+of a message after five receives. First the worker drains the same number of results without an outage. The drain after
+the outage may take ten seconds longer than that.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -16,8 +15,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from benchmarks import mix
-from benchmarks.persist import tell
-from benchmarks.traffic import QUEUES, Traffic, note_effects
+from benchmarks.output import option_parser, report, tell
+from benchmarks.traffic import QUEUES, Traffic, record_effects
 from graphnode.dev.aws import dead_letter_url
 from graphnode.dev.localstack import LocalStack
 from graphnode.dev.outcomes import reading, rows
@@ -28,42 +27,37 @@ from graphnode.dev.worker import Worker
 MESSAGES = 5_000
 PROCESSES, THREADS = 2, 8
 
-#: Seconds: as short as leaves the heartbeat time to beat on a busy machine.
+#: The visibility timeout in seconds: the shortest that heartbeats can extend in time on a busy machine.
 VISIBILITY_S = 5
 TIMEOUTS = 20
 MAX_RECEIVE_COUNT = 5
 
-#: Seconds that the drain may take beyond what the backlog needs.
+#: Seconds that the drain may take longer than without an outage.
 MARGIN_S = 10.0
 
-#: Results that are handled before the outage begins.
+#: Results before the outage begins.
 WARM_UP = 200
 
-#: Seconds after which a drain is given up.
+#: Seconds until a drain fails.
 PATIENCE_S = 600.0
 
 RECEIVES = "SELECT max(attempts) FROM tasks WHERE task_id LIKE %(tasks)s"
 
 
 def main() -> None:
-    """Measure, and print the figures as one line of JSON, or one a line; fail when what is promised does not hold."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.outage", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print the figures as one line of JSON")
-    parser.add_argument("--messages", type=int, default=MESSAGES, help=f"how many wait, if not {MESSAGES:,}")
+    """Measure, and print the figures; exit code 1 if a promise is broken."""
+    parser = option_parser("outage", __doc__)
+    parser.add_argument("--messages", type=int, default=MESSAGES, help=f"results that wait (default: {MESSAGES:,})")
     options = parser.parse_args()
     figures = measure(options.messages)
-    if options.json:
-        print(json.dumps(figures))  # noqa: T201
-    else:
-        for name, figure in figures.items():
-            print(f"{name:<24}{figure:>10}")  # noqa: T201
+    report(figures, as_json=options.json)
     sys.exit(0 if figures["holds"] else 1)
 
 
 def measure(messages: int) -> dict[str, Any]:
-    """The drain with no outage, the drain after one, and what became of the messages."""
+    """The figures of a drain without an outage, and of one after an outage."""
     with mix.running_servers() as (localstack, postgres):
-        note_effects(postgres.url)
+        record_effects(postgres.url)
         backlog_s = drain_s(localstack, postgres, messages=messages)
         tell(f"{messages} results, no outage: {backlog_s:.1f} s")
         traffic = new_traffic(localstack, postgres)
@@ -104,7 +98,7 @@ def measure(messages: int) -> dict[str, Any]:
 
 
 def drain_s(localstack: LocalStack, postgres: EmbeddedPostgres, *, messages: int) -> float:
-    """Seconds from the first effect to the last of a backlog that a worker finds when it starts."""
+    """Seconds from the first commit to the last of a backlog that waits when the worker starts."""
     traffic = new_traffic(localstack, postgres)
     traffic.send(messages)
     with running_worker(traffic):
@@ -114,7 +108,7 @@ def drain_s(localstack: LocalStack, postgres: EmbeddedPostgres, *, messages: int
 
 
 def new_traffic(localstack: LocalStack, postgres: EmbeddedPostgres) -> Traffic:
-    """Results on queues of their own, whose messages SQS makes dead letters after MAX_RECEIVE_COUNT receives."""
+    """Traffic on new queues, where SQS makes a dead letter of a message after MAX_RECEIVE_COUNT receives."""
     prefix = f"outage-{next(mix.NUMBERS)}"
     environment = environment_of(localstack, database_url=postgres.url, prefix=prefix)
     traffic = Traffic(environment | {"GRAPHNODE_VISIBILITY_TIMEOUT": str(VISIBILITY_S)}, prefix)
@@ -128,7 +122,7 @@ def new_traffic(localstack: LocalStack, postgres: EmbeddedPostgres) -> Traffic:
 
 @contextmanager
 def running_worker(traffic: Traffic) -> Iterator[Worker]:
-    """A worker that takes the traffic's messages."""
+    """A worker that handles the traffic's results."""
     with Worker(traffic.environment, processes=PROCESSES, threads=THREADS) as worker:
         worker.wait_until_ready()
         yield worker

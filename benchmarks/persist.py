@@ -1,50 +1,45 @@
-"""What storing a graph costs beside a bare COPY of the same rows into the same tables, in the same run.
+"""How long storing a graph takes, compared with a bare COPY of the same rows.
 
-From the document's bytes in memory to the commit: decode, clean, replace, count, the task's row and the notification's.
-The bare COPY has its text ready, and the same indexes and foreign keys to satisfy. Then each graph is replaced by one
-that is 90 % the same; the largest twenty times more, to see how its tables grow. Rounds alternate, each with users of
-its own; medians are printed. All of it is on an embedded PostgreSQL, and ends by itself.
+Storing starts with the document's bytes in memory and ends with the commit: decode, clean, replace, count, and the rows
+of the task and the notification. The bare COPY has its text ready, and the same indexes and foreign keys. Then each
+graph is replaced by one that is 90 % the same. The largest is replaced twenty times more, to see how its tables grow.
+Rounds alternate, each with its own users, and the medians are printed. The benchmark starts its own PostgreSQL.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
-import random
 import statistics
-import sys
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+from benchmarks.documents import changed_document, graph_document
+from benchmarks.output import option_parser, report, tell
+from benchmarks.servers import running_postgres
 from graphnode.actors import broker
 from graphnode.actors import graph_generation as handler
 from graphnode.clients import s3
 from graphnode.contract.envelopes import Envelope, GraphGenerationResult
-from graphnode.dev.postgres import start_postgres
-from graphnode.dev.stack import bring_up_to_date
 from graphnode.settings import Settings
 from graphnode.storage import database, graphs, notifications, tasks
 
-#: Nodes and edges of the graphs, the largest last: the figures are its.
+#: Nodes and edges of the graphs. The printed figures are those of the last, the largest.
 SIZES = ((300, 196), (1_000, 10_000), (10_000, 100_000))
 
 ROUNDS = 7
 
-#: How often the largest graph is replaced to see how its tables grow.
+#: How often the largest graph is replaced, to see how its tables grow.
 REPLACEMENTS = 20
 
-#: The user in the recorded text of a COPY, as long as those that take its place.
+#: The user ID in the recorded text of a COPY; as long as the IDs that replace it.
 USER = "user-00000000"
 
-#: A deployment's, of which nothing is used here but the defaults.
+#: Settings of a deployment. Only their defaults matter here.
 SETTINGS = Settings(
     database_url="postgresql://nowhere/none",
     aws_region="us-east-1",
@@ -55,45 +50,40 @@ SETTINGS = Settings(
 
 
 class Copy(NamedTuple):
-    """A COPY as it was sent: the statement and its text."""
+    """A COPY that was sent: the statement and its text."""
 
     statement: str
     text: bytes
 
 
 def main() -> None:
-    """Measure, and print the figures as one line of JSON, or as a table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.persist", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print the figures as one line of JSON")
-    as_json = parser.parse_args().json
+    """Measure, and print the figures."""
+    as_json = option_parser("persist", __doc__).parse_args().json
     with running_database():
         found = [measure(nodes, edges) for nodes, edges in SIZES]
         figures = {**found[-1], "sizes": found[:-1], "mb_by_replacements": replace_often(*SIZES[-1])}
-    if as_json:
-        print(json.dumps(figures))  # noqa: T201
-        return
     columns = ("nodes", "edges", "ours_s", "copy_s", "ratio", "replace_s")
-    print("\n" + "".join(f"{column:>10}" for column in columns))  # noqa: T201
-    for row in found:
-        print("".join(f"{row[column]:>10}" for column in columns))  # noqa: T201
-    for stage, share in found[-1]["stages"].items():
-        print(f"{stage:<24}{share:>6.1%}")  # noqa: T201
-    for replacements, megabytes in figures["mb_by_replacements"].items():
-        print(f"{replacements:>3} replacements: {megabytes} MB of tables and indexes")  # noqa: T201
+    growth = figures["mb_by_replacements"].items()
+    lines = [
+        "".join(f"{column:>10}" for column in columns),
+        *("".join(f"{row[column]:>10}" for column in columns) for row in found),
+        *(f"{stage:<24}{share:>6.1%}" for stage, share in found[-1]["stages"].items()),
+        *(f"{count:>3} replacements: {megabytes} MB of tables and indexes" for count, megabytes in growth),
+    ]
+    report(figures, as_json=as_json, lines=lines)
 
 
 @contextmanager
 def running_database() -> Iterator[None]:
-    """An embedded PostgreSQL with the newest schema, opened as a worker opens it."""
-    with start_postgres(Path(tempfile.mkdtemp(prefix="graphnode-benchmark-"))) as server:
-        bring_up_to_date(server.url)
-        database.open_database(server.url, max_connections=2)
+    """An embedded PostgreSQL with the newest schema, which the storage of this process uses."""
+    with running_postgres() as postgres:
+        database.open_database(postgres.url, max_connections=2)
         yield
         database.close_database()
 
 
 def measure(nodes: int, edges: int) -> dict[str, Any]:
-    """One size's figures."""
+    """The figures of one size."""
     document = graph_document(nodes, edges)
     copies = recorded_copies(document, user_id=user(nodes, 0))
     changed = changed_document(document)
@@ -121,7 +111,7 @@ def measure(nodes: int, edges: int) -> dict[str, Any]:
 
 
 def replace_often(nodes: int, edges: int) -> dict[int, float]:
-    """Megabytes of all tables and indexes of graphs after so many replacements, autovacuum as it comes."""
+    """Megabytes of all tables and indexes of graphs, by the number of replacements. Autovacuum is on."""
     size = "SELECT sum(pg_total_relation_size(oid)) / 1e6 FROM pg_class WHERE relname LIKE 'graph%%' AND relkind = 'r'"
     document, found = graph_document(nodes, edges), {}
     for number in range(REPLACEMENTS + 1):
@@ -134,7 +124,7 @@ def replace_often(nodes: int, edges: int) -> dict[int, float]:
 
 
 def store(document: bytes, *, user_id: str, task: str = "first") -> float:
-    """Handle the result of a user, its document in memory, as the actor does; the seconds it took."""
+    """Handle a user's result as the actor does, with its document in memory; the seconds it took."""
     envelope = Envelope(
         task_id=f"{task} of {user_id}",
         task_type="GRAPH_GENERATION_RESULT",
@@ -153,7 +143,7 @@ def store(document: bytes, *, user_id: str, task: str = "first") -> float:
 
 
 def copy(copies: list[Copy], *, user_id: str) -> float:
-    """COPY the recorded rows for another user, and commit; the seconds it took."""
+    """COPY the recorded rows for another user and commit; the seconds it took."""
     ready = [(one.statement, io.BytesIO(one.text.replace(USER.encode(), user_id.encode()))) for one in copies]
     with database.connection():
         graphs.GraphRecord.create(user_id=user_id, status="CREATED", updated_at=datetime.now(UTC))
@@ -165,7 +155,7 @@ def copy(copies: list[Copy], *, user_id: str) -> float:
 
 
 def recorded_copies(document: bytes, *, user_id: str) -> list[Copy]:
-    """What storing the document sends by COPY."""
+    """The COPY statements that storing the document sends."""
     copies: list[Copy] = []
     copy_rows = database.copy_rows
 
@@ -182,7 +172,7 @@ def recorded_copies(document: bytes, *, user_id: str) -> list[Copy]:
 
 @contextmanager
 def timed_stages() -> Iterator[dict[str, float]]:
-    """The seconds that each stage of `store` takes, within the block."""
+    """The seconds that each stage of `store` takes while the block runs."""
     seconds: dict[str, float] = {}
     stages: list[tuple[Any, str, str]] = [
         (handler, "decode_graph", "decode"),
@@ -209,89 +199,9 @@ def timed_stages() -> Iterator[dict[str, float]]:
         yield seconds
 
 
-def graph_document(nodes: int, edges: int) -> bytes:
-    """A graph as the AI server writes it, the same at each run."""
-    chance = random.Random(nodes)  # noqa: S311
-    words = [f"word{number}" for number in range(500)]
-    clusters = max(2, nodes // 100)
-    pairs: set[tuple[int, int]] = set()
-    while len(pairs) < edges:
-        source, target = chance.randrange(nodes), chance.randrange(nodes)
-        if source < target:
-            pairs.add((source, target))
-    document = {
-        "nodes": [
-            {
-                "id": number,
-                "orig_id": f"src{number % 3}_conv-{number:08}",
-                "cluster_id": f"cluster_{number % clusters}",
-                "cluster_name": f"Cluster {number % clusters}",
-                "cluster_confidence": round(chance.random(), 4),
-                "keywords": [{"term": chance.choice(words), "score": round(chance.random(), 4)} for _ in range(5)],
-                "source_type": "chat",
-                "timestamp": "2026-05-24T08:02:08",
-                "num_sections": chance.randrange(1, 40),
-                "metadata": {"title": " ".join(chance.choices(words, k=6))},
-            }
-            for number in range(nodes)
-        ],
-        "edges": [
-            {
-                "source": source,
-                "target": target,
-                "weight": round(chance.random(), 6),
-                "type": "semantic",
-                "is_intra_cluster": source % clusters == target % clusters,
-                "confidence": chance.choice(["high", "medium", "low"]),
-            }
-            for source, target in sorted(pairs, key=lambda _: chance.random())
-        ],
-        "subclusters": [
-            {
-                "id": f"sub_{number}",
-                "cluster_id": f"cluster_{number}",
-                "node_ids": [number, number + clusters],
-                "representative_node_id": number,
-                "size": 2,
-                "density": 0.5,
-                "top_keywords": chance.choices(words, k=3),
-            }
-            for number in range(clusters)
-            if number + clusters < nodes
-        ],
-        "metadata": {
-            "generated_at": "2026-05-24T08:02:08",
-            "total_nodes": nodes,
-            "total_edges": edges,
-            "clusters": {
-                f"cluster_{number}": {"name": f"Cluster {number}", "description": "", "key_themes": ["a", "b"]}
-                for number in range(clusters)
-            },
-        },
-    }
-    return json.dumps(document).encode()
-
-
-def changed_document(document: bytes) -> bytes:
-    """A graph made again from much the same: other values in a tenth of its nodes and of its edges."""
-    chance = random.Random(document[-1000:])  # noqa: S311
-    graph = json.loads(document)
-    for node in chance.sample(graph["nodes"], len(graph["nodes"]) // 10):
-        node["cluster_confidence"] = round(chance.random(), 4)
-    for edge in chance.sample(graph["edges"], len(graph["edges"]) // 10):
-        edge["weight"] = round(chance.random(), 6)
-    graph["metadata"]["seed"] = chance.random()
-    return json.dumps(graph).encode()
-
-
 def user(nodes: int, number: int) -> str:
-    """A user's ID, as long as USER, for each size and number another."""
+    """The ID of a user, as long as USER; a different one for each size and number."""
     return f"user-{nodes:05}{number:03}"
-
-
-def tell(line: str) -> None:
-    """Progress, beside the figures."""
-    sys.stderr.write(f"{line}\n")
 
 
 if __name__ == "__main__":

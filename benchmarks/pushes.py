@@ -1,41 +1,35 @@
-"""Pushes while FCM is away, and results while it is slow: real workers, LocalStack, PostgreSQL and firebase-admin.
+"""Pushes during an FCM outage, and the rate of results while FCM is slow.
 
-First, 1,000 results with FCM away for a part of the run: how often each user's notification was taken by FCM. Then how
-many results a second one process of 8 threads handles while FCM answers at once, and while every call takes 5 s. The
-results are failed graph generations: they need no document. All of it is on loopback, and ends by itself.
+Workers, LocalStack, PostgreSQL and firebase-admin are real; FCM is the stub. First, 1,000 results are sent while FCM
+refuses pushes for a part of the run: how often did FCM accept each notification? Then one process of 8 threads handles
+results while FCM answers at once, and while every call takes 5 s: how many results a second? The results are failed
+graph generations, which need no document.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
-import runpy
 import statistics
-import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, TypeVar
-
-import psycopg2
 
 from benchmarks import fcm_stub
 from benchmarks.fcm_stub import Answer, FcmServer
-from graphnode.dev.aws import dead_letter_url, s3_client, sqs_client
-from graphnode.dev.localstack import HOOK, LocalStack
+from benchmarks.output import option_parser, report, tell
+from benchmarks.servers import add_devices, execute, make_queues_and_bucket, running_servers, send
+from graphnode.dev.aws import dead_letter_url, sqs_client
+from graphnode.dev.localstack import LocalStack
 from graphnode.dev.outcomes import dead_letters, reading, rows
-from graphnode.dev.postgres import start_postgres
-from graphnode.dev.stack import bring_up_to_date, environment_of
+from graphnode.dev.stack import environment_of
 from graphnode.dev.worker import Worker
 
 RESULTS = 1000
 
-#: Results of one measurement of the rate, and how many measurements of each kind there are.
+#: Results in one measurement of the rate, and the measurements with each FCM, the fast one and the slow one.
 RATE_RESULTS = 1000
 ROUNDS = 3
 
@@ -44,13 +38,13 @@ THREADS = 8
 #: Seconds that a call to a slow FCM takes.
 SLOW_S = 5.0
 
-#: How many refusals FCM gives before it is back.
+#: How many pushes FCM refuses before its outage ends.
 REFUSALS = 300
 
-#: Seconds after which the benchmark gives up on what it waits for.
+#: Seconds that the benchmark waits for an effect.
 PATIENCE_S = 300.0
 
-#: Seconds between two looks.
+#: Seconds between two queries while it waits.
 LOOK_S = 0.05
 
 SETTINGS = {
@@ -60,7 +54,7 @@ SETTINGS = {
     "GRAPHNODE_BACKOFF_MAX": "4",
 }
 
-#: What is waited for, and read, of one measurement's users.
+#: One row when all notifications of a measurement's users are sent, or all their tasks have ended.
 ALL_SENT = """
 SELECT 1 FROM notifications WHERE user_id LIKE %(users)s
 HAVING count(*) FILTER (WHERE push_status = 'SENT' AND due_at IS NULL) = %(count)s
@@ -68,98 +62,72 @@ HAVING count(*) FILTER (WHERE push_status = 'SENT' AND due_at IS NULL) = %(count
 ALL_ENDED = """
 SELECT 1 FROM tasks WHERE user_id LIKE %(users)s HAVING count(*) FILTER (WHERE status = 'FAILED') = %(count)s
 """
+
+#: Seconds from the first tenth of the results to the last result.
 SECONDS = """
 SELECT extract(epoch FROM max(finished_at) - percentile_disc(0.1) WITHIN GROUP (ORDER BY finished_at))::float8
 FROM tasks WHERE user_id LIKE %(users)s
 """
 
-#: Names of queues and users, new ones for each measurement.
+#: A new prefix for the names of queues and users in each measurement.
 NUMBERS = itertools.count(1)
+
+#: Pushes that an earlier measurement left open would be sent in the next one.
+CLOSE_PUSHES = "UPDATE notifications SET due_at = NULL WHERE due_at IS NOT NULL"
 
 T = TypeVar("T")
 
 
 class Bench:
-    """Queues and a worker of one measurement, on the servers of all."""
+    """The queues, the bucket and the users of one measurement. All measurements share the servers."""
 
     def __init__(self, localstack: LocalStack, database_url: str, fcm: FcmServer) -> None:
         self.prefix = f"benchmark-{next(NUMBERS)}"
         self.environment = environment_of(localstack, database_url=database_url, prefix=self.prefix)
         self.environment |= {**SETTINGS, **fcm.environment}
         self.sqs = sqs_client(self.environment)
-        definition = runpy.run_path(str(HOOK))
-        definition["make_queues"](self.sqs, self.prefix)
-        definition["make_bucket"](s3_client(self.environment), self.prefix)
+        make_queues_and_bucket(self.environment, self.prefix)
 
-    def give_phones(self, users: list[str]) -> None:
-        """Let each of these users have a device."""
-        with (
-            closing(psycopg2.connect(self.environment["DATABASE_URL"])) as database,
-            database,
-            database.cursor() as cursor,
-        ):
-            # What the last measurement left unpushed would be swept up in this one.
-            cursor.execute("UPDATE notifications SET due_at = NULL")
-            cursor.execute(
-                "INSERT INTO device_tokens (token, user_id) SELECT 'phone of ' || u, u FROM unnest(%s) AS u", (users,)
-            )
+    def add_devices(self, users: list[str]) -> None:
+        """Give each of these users one device."""
+        execute(self.environment["DATABASE_URL"], CLOSE_PUSHES)
+        add_devices(self.environment["DATABASE_URL"], users)
 
     def send(self, task_type: str, results: Mapping[str, Mapping[str, Any]]) -> None:
-        """Send results: the payload of each, by its task's ID."""
-        bodies = [
-            json.dumps({"taskType": task_type, "taskId": task_id, "timestamp": now_text(), "payload": payload})
+        """Send results: the payload of each, by its task ID."""
+        now = datetime.now(UTC).isoformat()
+        bodies = (
+            json.dumps({"taskType": task_type, "taskId": task_id, "timestamp": now, "payload": payload})
             for task_id, payload in results.items()
-        ]
-        for some in batches(bodies):
-            entries: Any = [{"Id": str(index), "MessageBody": body} for index, body in enumerate(some)]
-            self.sqs.send_message_batch(QueueUrl=self.environment["SQS_RESULT_QUEUE_URL"], Entries=entries)
+        )
+        send(self.sqs, self.environment["SQS_RESULT_QUEUE_URL"], bodies)
 
     def send_failures(self, count: int) -> None:
-        """Let so many users have a device, and a result each."""
+        """Send one result for each of `count` new users, who have a device each."""
         users = [f"{self.prefix}-{number}" for number in range(count)]
-        self.give_phones(users)
+        self.add_devices(users)
         payloads = {f"task of {user}": {"userId": user, "status": "FAILED"} for user in users}
         self.send("GRAPH_GENERATION_RESULT", payloads)
 
     def wait_until(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
-        """The rows of a query about this measurement's users, once it has any. Raises TimeoutError."""
+        """The rows of a query about this measurement's users, as soon as there are any. Raises TimeoutError."""
         with reading(self.environment["DATABASE_URL"]) as database:
             return wait_for(lambda: rows(database, query, users=f"{self.prefix}-%", **values), query)
 
 
 def main() -> None:
-    """Measure, and print the figures as one line of JSON, or one a line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.pushes", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print the figures as one line of JSON")
-    as_json = parser.parse_args().json
-    with running_servers() as (localstack, database_url, fcm):
+    """Measure, and print the figures."""
+    as_json = option_parser("pushes", __doc__).parse_args().json
+    with running_servers() as (localstack, postgres), FcmServer() as fcm:
         figures = {
-            **measure_outage(Bench(localstack, database_url, fcm), fcm),
-            **measure_rates(localstack, database_url, fcm),
+            **measure_outage(Bench(localstack, postgres.url, fcm), fcm),
+            **measure_rates(localstack, postgres.url, fcm),
         }
-    if as_json:
-        print(json.dumps(figures))  # noqa: T201
-        return
-    for name, figure in figures.items():
-        print(f"{name:<32}{figure:>10}")  # noqa: T201
-
-
-@contextmanager
-def running_servers() -> Iterator[tuple[LocalStack, str, FcmServer]]:
-    """The servers of all measurements."""
-    with (
-        tempfile.TemporaryDirectory(prefix="graphnode-benchmark-") as directory,
-        start_postgres(Path(directory) / "postgres") as postgres,
-        LocalStack() as localstack,
-        FcmServer() as fcm,
-    ):
-        bring_up_to_date(postgres.url)
-        localstack.wait_until_ready()
-        yield localstack, postgres.url, fcm
+    report(figures, as_json=as_json)
 
 
 def measure_outage(bench: Bench, fcm: FcmServer) -> Mapping[str, Any]:
-    """1,000 results; FCM refuses the first pushes."""
+    """How often FCM accepted the push of each of 1,000 results, when it refused the first pushes."""
     refused = itertools.count(1)
     fcm.answer = lambda _: fcm_stub.UNAVAILABLE if next(refused) <= REFUSALS else fcm_stub.TAKEN
     with Worker(bench.environment, threads=THREADS) as worker:
@@ -181,7 +149,7 @@ def measure_outage(bench: Bench, fcm: FcmServer) -> Mapping[str, Any]:
 
 
 def measure_rates(localstack: LocalStack, database_url: str, fcm: FcmServer) -> Mapping[str, float]:
-    """Results a second while FCM is fast and while it is slow, in turn."""
+    """Results a second with a fast FCM and with a slow one, measured in turn."""
     found: dict[str, list[float]] = {"fast": [], "slow": []}
     for number in range(1, ROUNDS + 1):
         for kind, rates in found.items():
@@ -198,7 +166,10 @@ def measure_rates(localstack: LocalStack, database_url: str, fcm: FcmServer) -> 
 
 
 def measure_rate(bench: Bench) -> float:
-    """Results a second, by the times of their tasks' rows, from the first tenth on: by then pushes hang if they do."""
+    """Results a second, by the times in the rows of the tasks.
+
+    The first tenth is left out: after it, calls to a slow FCM occupy what they can.
+    """
     bench.send_failures(RATE_RESULTS)
     with Worker(bench.environment, threads=THREADS) as worker:
         worker.wait_until_ready()
@@ -208,34 +179,18 @@ def measure_rate(bench: Bench) -> float:
 
 
 def always(answer: Answer) -> Callable[[Any], Answer]:
-    """An FCM that answers so."""
+    """A function that gives this answer to every push."""
     return lambda _: answer
 
 
-def batches(bodies: list[str]) -> Iterator[list[str]]:
-    """Ten at a time, as many as one call takes."""
-    for start in range(0, len(bodies), 10):
-        yield bodies[start : start + 10]
-
-
-def now_text() -> str:
-    """The time as envelopes have it."""
-    return datetime.now(UTC).isoformat()
-
-
 def wait_for(look: Callable[[], T], what: str) -> T:
-    """What a look finds, once it finds anything. Raises TimeoutError."""
+    """The first true value that `look` returns. Raises TimeoutError."""
     deadline = time.monotonic() + PATIENCE_S
     while not (found := look()):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {PATIENCE_S:.0f} s in vain for {what}")
+            raise TimeoutError(f"{what}: still missing after {PATIENCE_S:.0f} s")
         time.sleep(LOOK_S)
     return found
-
-
-def tell(line: str) -> None:
-    """Progress, beside the figures."""
-    sys.stderr.write(f"{line}\n")
 
 
 if __name__ == "__main__":

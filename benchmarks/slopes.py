@@ -1,4 +1,4 @@
-"""Whether a series of measurements is level: the slope of a line through it, and how sure that slope is."""
+"""Whether a series of measurements is level: the slope of a line through it, and the slope's confidence interval."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 from scipy.special import stdtrit
 from scipy.stats import linregress
 
-#: Into how many means the series is gathered. What is measured every few seconds depends on what came just before:
-#: taken one by one, so many values would seem to say more than they do.
+#: The number of means that a series is reduced to. Successive measurements depend on each other, so single values would
+#: make the interval too narrow.
 BLOCKS = 20
 
-#: How sure the interval is.
+#: The confidence level of the interval.
 CONFIDENCE = 0.95
 
 HOUR_S = 3600.0
@@ -26,9 +26,9 @@ class Slope(NamedTuple):
 
     Parameters:
       mean: of the series.
-      per_hour: how much the line rises in an hour.
-      low, high: between which that is, with CONFIDENCE.
-      growth: how much the line rises over the whole series, as a share of the mean.
+      per_hour: the rise in an hour.
+      low, high: the confidence interval of `per_hour`.
+      growth: the rise over the whole series, as a share of the mean.
       verdict: `level`, `rises` or `falls`.
     """
 
@@ -43,17 +43,16 @@ class Slope(NamedTuple):
 def slope(times: Sequence[float], values: Sequence[float], *, share: float) -> Slope:
     """The line through a series, and whether it is level.
 
-    It is, when the interval of its slope has 0 in it, or when it rises or falls over the whole series by less than a
-    share of its mean.
+    It is level if the confidence interval of its slope contains 0, or if it changes over the whole series by at most
+    `share` of the mean.
 
     Parameters:
-      times: seconds, ascending; at least three.
-      values: as many.
-      share: of the mean.
+      times: at least three, in seconds, ascending.
+      values: one for each time.
     """
     means = block_means(times, values)
     if min(values) == max(values):
-        # SciPy knows no interval here.
+        # SciPy gives no interval for a constant series.
         return Slope(mean=values[0], per_hour=0.0, low=0.0, high=0.0, growth=0.0, verdict="level")
     line = linregress([at for at, _ in means], [value for _, value in means])
     margin = float(line.stderr * stdtrit(len(means) - 2, (1 + CONFIDENCE) / 2))
@@ -75,7 +74,7 @@ def slope(times: Sequence[float], values: Sequence[float], *, share: float) -> S
 
 
 def block_means(times: Sequence[float], values: Sequence[float]) -> list[tuple[float, float]]:
-    """The means of BLOCKS stretches of a series, each of as many measurements; of fewer, where there are fewer."""
+    """The means of times and values in BLOCKS parts of equal length; in fewer parts if there are fewer values."""
     cuts = np.linspace(0, len(values), min(BLOCKS, len(values)) + 1).astype(int)
     return [
         (statistics.fmean(times[first:last]), statistics.fmean(values[first:last])) for first, last in pairwise(cuts)

@@ -1,17 +1,15 @@
-"""The ordinary mix at 70 % of what this machine can do, for half an hour: what grows, and what stays level.
+"""The ordinary mix at 70 % of this machine's highest rate for half an hour: which figures grow, and which stay level?
 
-First the ceiling is measured, as `benchmarks/scale.py` does, with two processes of 8 threads. Then 70 % of it is
-offered at a steady rate, whether or not the worker keeps up. Every few seconds are noted each process's memory, threads
-and file descriptors, the connections and the size of the database, and what is on the queues; by the times of the
-commits, the throughput and the latency. At the end a line is drawn through each. Pushes go to a stand-in for FCM. What
-was handled some minutes ago is deleted, so that the database does not grow. All of it is on loopback, and ends by
-itself; SIGINT (Ctrl-C) and SIGTERM end it sooner, with the figures of the time so far.
+First the highest rate (the ceiling) is measured as in `benchmarks/scale.py`, with two processes of 8 threads. Then 70 %
+of it is sent at a steady rate, whether or not the worker keeps up. Every few seconds the benchmark samples the memory,
+threads and file descriptors of each process, the connections and the size of the database, and the messages on the
+queues. The times of the commits give throughput and latency. At the end it fits a line through each series. Pushes go
+to the stub of FCM. Rows that are some minutes old are deleted, so that the database does not grow. SIGINT (Ctrl-C) and
+SIGTERM end the run early; it then prints the figures so far.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import os
 import signal
@@ -29,10 +27,10 @@ from psycopg2.extensions import connection
 
 from benchmarks import mix
 from benchmarks.fcm_stub import FcmServer
-from benchmarks.latency import date_commits
-from benchmarks.persist import tell
+from benchmarks.output import option_parser, report, tell
+from benchmarks.servers import add_devices, keep_commit_times
 from benchmarks.slopes import Slope, slope
-from benchmarks.traffic import Handled, Traffic, give_phones, levels_of, percentile_ms
+from benchmarks.traffic import Handled, Traffic, levels_of, percentile_ms
 from graphnode.dev.outcomes import reading, rows
 from graphnode.dev.stack import environment_of
 from graphnode.dev.worker import Worker
@@ -41,34 +39,34 @@ MINUTES = 30.0
 SHARE_OF_CEILING = 0.7
 PROCESSES, THREADS = 2, 8
 
-#: Measurements of the ceiling; the median counts.
+#: Measurements of the ceiling. Their median is used.
 CEILINGS = 3
 
 #: Seconds between two samples, and between two lines of progress.
 SAMPLE_S = 5.0
 TELL_S = 60.0
 
-#: The share of the run at its beginning that counts as warming up.
+#: The first part of the run, which is warm-up, as a share of it.
 WARM_UP_SHARE = 0.2
 
-#: Seconds after which what a result left is deleted: more than its message could come again in.
+#: Seconds until the rows of a result are deleted: longer than a redelivery of its message can take.
 KEPT_S = 150
 
-#: By how much of its mean a figure may move over the run and still be level: the processes' and the database's
-#: figures, and those that say how fast it is, which the machine's other work moves, too.
+#: A figure is level if it changes by at most this share of its mean over the run. Figures of speed may change more,
+#: because other work on the machine changes them as well.
 LEVEL_SHARE = 0.02
 LEVEL_SHARE_OF_SPEED = 0.1
 SPEED = ("per_second", "p50_ms", "p95_ms", "results_waiting", "pushes_waiting")
 
-#: Seconds for all that was sent to be handled at the end.
+#: Seconds at the end until all results must be committed.
 PATIENCE_S = 300.0
 
-FACTS = """
+DATABASE_FIGURES = """
 SELECT (SELECT count(*) FROM pg_stat_activity WHERE application_name = 'graphnode'),
        pg_database_size(current_database()) / 1e6
 """
 
-#: What the results of new users and of workspaces left, and their notifications. The tasks go as they are counted.
+#: Deletes the graphs of new users, the workspaces and the notifications. Tasks are deleted when they are counted.
 PRUNE = (
     "DELETE FROM graphs WHERE user_id LIKE %(made)s AND updated_at < now() - %(kept)s",
     "DELETE FROM microscope_workspaces WHERE id LIKE %(made)s AND completed_at < now() - %(kept)s",
@@ -77,11 +75,11 @@ PRUNE = (
 
 
 class Sample(NamedTuple):
-    """What was seen at a moment.
+    """The figures at one moment.
 
     Parameters:
       at: monotonic seconds.
-      load: the machine's load average of the last minute, its other work included.
+      load: the machine's load average of the last minute, including other work.
       figures: by name.
     """
 
@@ -91,31 +89,26 @@ class Sample(NamedTuple):
 
 
 def main() -> None:
-    """Measure, and print the figures as one line of JSON, or as a table; fail when something grows that should not."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print the figures as one line of JSON")
-    parser.add_argument("--minutes", type=float, default=MINUTES, help=f"how long, if not {MINUTES:.0f}")
+    """Measure, and print the figures; exit code 1 if a figure gets worse, or a result is lost or applied twice."""
+    parser = option_parser("soak", __doc__)
+    parser.add_argument("--minutes", type=float, default=MINUTES, help=f"length of the run (default: {MINUTES:.0f})")
     options = parser.parse_args()
     figures = measure(options.minutes)
     slopes = figures["slopes"]
-    if options.json:
-        print(json.dumps(figures))  # noqa: T201
-    else:
-        columns = ("mean", "per_hour", "low", "high", "growth", "verdict")
-        print(f"{'':<22}" + "".join(f"{column:>12}" for column in columns))  # noqa: T201
-        for name, found in slopes.items():
-            print(f"{name:<22}" + "".join(f"{found[column]:>12}" for column in columns))  # noqa: T201
-        for name, figure in figures.items():
-            if figure is not slopes:
-                print(f"{name:<22}{figure}")  # noqa: T201
+    lines = [
+        f"{'':<22}" + "".join(f"{column:>12}" for column in Slope._fields),
+        *(f"{name:<22}" + "".join(f"{value:>12}" for value in found.values()) for name, found in slopes.items()),
+        *(f"{name:<22}{figure}" for name, figure in figures.items() if figure is not slopes),
+    ]
+    report(figures, as_json=options.json, lines=lines)
     sys.exit(0 if figures["holds"] else 1)
 
 
 def measure(minutes: float) -> dict[str, Any]:
-    """The ceiling, and what was seen at a share of it."""
+    """All figures of a run of this length."""
     with mix.running_servers() as (localstack, postgres), FcmServer() as fcm:
-        date_commits(postgres)
-        give_phones(postgres.url)
+        keep_commit_times(postgres)
+        add_devices(postgres.url, mix.USER_IDS)
         found = [
             mix.measure(localstack, postgres, processes=PROCESSES, settings=fcm.environment).results_per_second
             for _ in range(CEILINGS)
@@ -127,7 +120,7 @@ def measure(minutes: float) -> dict[str, Any]:
         environment = environment_of(localstack, database_url=postgres.url, prefix=prefix)
         traffic = Traffic(environment | fcm.environment, prefix)
         pushes: Counter[str] = Counter()
-        # Those of the ceiling's results.
+        # These are the pushes of the ceiling's measurements.
         fcm.messages.clear()
         with Worker(traffic.environment, processes=PROCESSES, threads=THREADS) as worker:
             worker.wait_until_ready()
@@ -146,7 +139,7 @@ def measure(minutes: float) -> dict[str, Any]:
     series = {**by_name(samples, began), **speed(traffic.handled, began_at, ended_at)}
     slopes = {name: verdict(name, times, values) for name, (times, values) in series.items()}
     not_level = [name for name, found in slopes.items() if found.verdict != "level"]
-    # A fall is welcome, but for the throughput's.
+    # Throughput gets worse when it falls, everything else when it rises.
     worse = [name for name in not_level if slopes[name].verdict == ("falls" if name == "per_second" else "rises")]
     lost, twice = len(traffic.sent), traffic.unexpected
     return {
@@ -184,7 +177,11 @@ def watch(
     seconds: float,
     ended: threading.Event,
 ) -> list[Sample]:
-    """Take samples for so long, or until it is ended, and delete what was handled a while ago."""
+    """Take samples for `seconds`, or until `ended` is set, and delete old rows.
+
+    Parameters:
+      pushes: counts the pushes that FCM accepted, by notification ID.
+    """
     processes = {"main": psutil.Process(worker.pid)}
     children = processes["main"].children()
     forks = [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
@@ -208,8 +205,8 @@ def watch(
 
 
 def look(traffic: Traffic, processes: Mapping[str, psutil.Process], database: connection) -> dict[str, float]:
-    """What is seen now."""
-    ((connections, database_mb),) = rows(database, FACTS)
+    """The figures of now."""
+    ((connections, database_mb),) = rows(database, DATABASE_FIGURES)
     figures = {
         "results_waiting": traffic.depth("SQS_RESULT_QUEUE_URL"),
         "pushes_waiting": traffic.depth("SQS_NOTIFICATION_QUEUE_URL"),
@@ -227,13 +224,16 @@ def look(traffic: Traffic, processes: Mapping[str, psutil.Process], database: co
 
 
 def by_name(samples: Sequence[Sample], began: float) -> dict[str, tuple[list[float], list[float]]]:
-    """The series of each figure: seconds, and values."""
+    """The series of each figure: its times in seconds, and its values."""
     times = [sample.at - began for sample in samples]
     return {name: (times, [sample.figures[name] for sample in samples]) for name in samples[0].figures}
 
 
 def speed(handled: Sequence[Handled], began_at: float, ended_at: float) -> dict[str, tuple[list[float], list[float]]]:
-    """The series of throughput and latency, by the times of the commits; stretches without any have no latency."""
+    """The series of throughput and latency, by the times of the commits.
+
+    A stretch without commits has a throughput of 0, and no latency.
+    """
     stretches: dict[int, list[Handled]] = defaultdict(list)
     for one in handled:
         stretches[math.floor((one.committed_at - began_at) / SAMPLE_S)].append(one)
@@ -253,14 +253,14 @@ def speed(handled: Sequence[Handled], began_at: float, ended_at: float) -> dict[
 
 
 def verdict(name: str, times: Sequence[float], values: Sequence[float]) -> Slope:
-    """The line through what came after the warm-up."""
+    """The line through the values after the warm-up."""
     first = next(number for number, at in enumerate(times) if at >= WARM_UP_SHARE * times[-1])
     share = LEVEL_SHARE_OF_SPEED if name in SPEED else LEVEL_SHARE
     return slope(times[first:], values[first:], share=share)
 
 
 def shown(found: Slope) -> dict[str, Any]:
-    """A line with figures as they are printed."""
+    """The fields of a line, rounded for printing."""
     return {name: value if isinstance(value, str) else round(value, 4) for name, value in found._asdict().items()}
 
 

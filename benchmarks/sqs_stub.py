@@ -1,11 +1,11 @@
-"""A stand-in for SQS on loopback: its JSON protocol, with a latency and with faults that can be set.
+"""A stub of SQS on loopback: SQS's JSON protocol, with a latency and with fault injection.
 
-It holds standard queues in memory: long polls, visibility, receive counts, batches with partial failures. What it
-leaves out (redrive, delays, permissions) is tested on LocalStack. It runs as a program of its own, so that what it
-costs is not the worker's: `python -m benchmarks.sqs_stub` prints its port.
+It holds standard queues in memory, with long polls, visibility timeouts, receive counts and partial batch failures.
+Redrive, delays and permissions are missing: LocalStack tests those. The stub is a separate process, so that its CPU
+time does not count as the worker's: `python -m benchmarks.sqs_stub` prints its port.
 
-`POST /_stub` with a JSON object controls it: `{"latency_ms": 10}`, `{"fill": ["queue", 4000]}`, `{"faults": [...]}`,
-`{"reset": true}`; the answer counts the calls since the last reset, by action.
+`POST /_stub` with a JSON object controls it: `{"latency_ms": 10}`, `{"fill": ["queue", ["body", ...]]}`,
+`{"faults": [...]}`, `{"reset": true}`. The answer is its state, with the calls since the last reset by action.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-#: What ReceiveMessage's VisibilityTimeout is when it is not given, in seconds (SQS's default).
+#: SQS's default visibility timeout in seconds.
 DEFAULT_VISIBILITY_S = 30
 
 ACCOUNT = "000000000000"
 
-#: How a fault answers: an HTTP status and an error code, or None for what is no answer.
+#: The HTTP status and the error code of each fault. None: the fault does something else.
 FAULTS: dict[str, tuple[int, str] | None] = {
     "throttle": (400, "ThrottlingException"),
     "server_error": (500, "InternalError"),
@@ -45,7 +45,7 @@ FAULTS: dict[str, tuple[int, str] | None] = {
 
 
 class StubServer:
-    """A running stub, in a process of its own that ends with this one."""
+    """A running stub, in a separate process that ends when this one ends."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(  # noqa: S603
@@ -55,11 +55,11 @@ class StubServer:
         self.url = f"http://127.0.0.1:{int(self._process.stdout.readline())}"
 
     def queue_url(self, name: str) -> str:
-        """The URL of a queue; a queue is made by its first use."""
+        """The URL of a queue. The queue exists from its first use on."""
         return f"{self.url}/{ACCOUNT}/{name}"
 
     def order(self, **order: Any) -> dict[str, Any]:
-        """Send an order; the stub's state."""
+        """Control the stub; its state afterwards."""
         request = urllib.request.Request(f"{self.url}/_stub", data=json.dumps(order).encode())  # noqa: S310
         with urllib.request.urlopen(request) as answer:  # noqa: S310
             state: dict[str, Any] = json.load(answer)
@@ -70,11 +70,11 @@ class StubServer:
         self.order(fill=[queue, list(bodies)])
 
     def calls(self, action: str) -> int:
-        """How many calls of an action there were since the last reset."""
+        """The number of calls of an action since the last reset."""
         return int(self.order()["calls"].get(action, 0))
 
     def messages(self, queue: str) -> list[dict[str, Any]]:
-        """What is on a queue, visible or hidden: body, attributes, receive count, and whether it is visible."""
+        """The messages on a queue, visible or in flight: body, attributes, receive count, and whether it is visible."""
         shown: list[dict[str, Any]] = self.order(show=queue)["messages"]
         return shown
 
@@ -135,7 +135,7 @@ class StubQueue:
     def hide(self, message: Message, seconds: float) -> None:
         message.visible_at = time.monotonic() + seconds
         heapq.heappush(self.hidden, (message.visible_at, next(self._order), message))
-        # Whoever waits in a long poll looks anew how long it can wait.
+        # Wakes the long polls, which compute their wait again.
         self.arrived.set()
 
     def delete(self, receipt: str) -> None:
@@ -144,7 +144,7 @@ class StubQueue:
             self.undeleted -= 1
 
     def next_uncovered(self) -> float | None:
-        """Seconds until something hidden may show again."""
+        """Seconds until a hidden message may become visible."""
         return max(0.0, self.hidden[0][0] - time.monotonic()) if self.hidden else None
 
     def _uncover(self) -> None:
@@ -187,7 +187,7 @@ class Stub:
         return self.queues.setdefault(url.rsplit("/", 1)[-1], StubQueue())
 
     def control(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Follow an order of `POST /_stub`."""
+        """Carry out a `POST /_stub`; the state afterwards."""
         self.latency_s = order.get("latency_ms", self.latency_s * 1000) / 1000
         self.faults += order.get("faults", [])
         if order.get("reset"):
@@ -210,7 +210,7 @@ class Stub:
         }
 
     def fault(self, action: str) -> str | None:
-        """The fault that this call meets, if one is set for it."""
+        """The injected fault of this call, if there is one."""
         for fault in self.faults:
             if fault.get("action", action) == action:
                 fault["times"] = fault.get("times", 1) - 1
@@ -254,7 +254,7 @@ class Stub:
         return {**shown, "MessageAttributes": message.attributes} if message.attributes else shown
 
     def act(self, action: str, asked: dict[str, Any], fault: str | None) -> dict[str, Any]:
-        """Carry out any action but ReceiveMessage."""
+        """Carry out an action other than ReceiveMessage."""
         queue = self.queue(asked.get("QueueUrl", asked.get("QueueName", "")))
         match action:
             case "SendMessage":
@@ -285,7 +285,7 @@ class Stub:
         raise KeyError(action)
 
     def _batch(self, action: str, queue: StubQueue, entries: list[dict[str, Any]], fault: str | None) -> dict[str, Any]:
-        """The entries of a batch one by one; with the fault `partial` or `gone` every second one fails."""
+        """Carry out the entries of a batch. With the fault `partial` or `gone` every second one fails."""
         done, failed = [], []
         for index, entry in enumerate(entries):
             if fault in ("partial", "gone") and index % 2 == 0:
@@ -328,7 +328,7 @@ async def serve(stub: Stub, reader: asyncio.StreamReader, writer: asyncio.Stream
             await asyncio.sleep(stub.latency_s)
             if fault and (answer := FAULTS[fault]):
                 status, code = answer
-                await respond(writer, status, {"__type": f"com.amazonaws.sqs#{code}", "message": "set on purpose"})
+                await respond(writer, status, {"__type": f"com.amazonaws.sqs#{code}", "message": "injected fault"})
             elif action == "ReceiveMessage":
                 await respond(writer, 200, await stub.receive(asked, fault))
             else:
@@ -350,7 +350,7 @@ async def respond(writer: asyncio.StreamWriter, status: int, body: dict[str, Any
 
 
 async def main() -> None:
-    """Serve on a free port of loopback until standard input ends."""
+    """Serve on a free port of loopback until standard input closes."""
     stub = Stub()
     server = await asyncio.start_server(lambda reader, writer: serve(stub, reader, writer), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -358,7 +358,7 @@ async def main() -> None:
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()
     await asyncio.to_thread(sys.stdin.read)
-    # Without closing the server first: from Python 3.12 on that waits for the connections that are in a long poll.
+    # Do not close the server first: from Python 3.12 on, that waits for the open long polls.
     os._exit(0)
 
 

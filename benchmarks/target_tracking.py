@@ -1,8 +1,8 @@
-"""Application Auto Scaling's target tracking, as AWS documents it, minute by minute.
+"""A model of target tracking, the policy of AWS Application Auto Scaling, minute by minute.
 
 https://docs.aws.amazon.com/autoscaling/application/userguide/target-tracking-scaling-policy-overview.html
-has the proportional step, the 10 % below the target, the rounding and the cooldowns. How many datapoints its alarms ask
-for is not written there but in the alarms that it makes: three of a minute above the target, fifteen below.
+documents the proportional step, the 10 % below the target, the rounding and the cooldowns. The number of datapoints is
+visible in the alarms that the policy creates: three above the target, fifteen below it, one a minute.
 """
 
 from __future__ import annotations
@@ -10,23 +10,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-#: Datapoints of a minute that must all lie above the target before tasks are added, and below before they are removed.
+#: How many datapoints must be above the target before tasks are added, and below it before tasks are removed.
 OUT_DATAPOINTS = 3
 IN_DATAPOINTS = 15
 
-#: A metric is low when it is below this share of its target.
+#: A metric is low if it is below this share of its target.
 LOW = 0.9
 
 
 class TargetTracking:
-    """A scaling policy, and what it remembers of its last decisions.
+    """A scaling policy, and the times of its last steps.
 
-    How large a step down is, AWS does not say ("more gradually"): here it is the whole way, the hardest for a worker.
+    AWS does not document the size of a step down ("more gradually"). Here it goes down to the target at once, which is
+    the hardest case for a worker.
 
     Parameters:
-      target: what the metric should be.
-      least, most: bounds of the capacity, in tasks.
-      out_cooldown_s, in_cooldown_s: seconds after a step up, or down, before the next one.
+      target: of the metric.
+      least, most: the bounds of the capacity, in tasks.
+      out_cooldown_s, in_cooldown_s: seconds from a step up, or down, to the next one.
     """
 
     def __init__(self, *, target: float, least: int, most: int, out_cooldown_s: float, in_cooldown_s: float) -> None:
@@ -36,16 +37,16 @@ class TargetTracking:
         self._out_cooldown_s = out_cooldown_s
         self._in_cooldown_s = in_cooldown_s
         self._out_at = self._in_at = -math.inf
-        #: What was there before the step up that the cooldown is of: a larger step within it counts from here.
+        #: The capacity before the last step up. During its cooldown, a larger step is computed from this.
         self._base = least
 
     def decide(self, now: float, capacity: int, datapoints: Sequence[float]) -> int:
-        """How many tasks there shall be.
+        """The new capacity, in tasks.
 
         Parameters:
           now: seconds.
-          capacity: how many there shall be until now.
-          datapoints: of the metric, one a minute, those that are published by now; the newest last.
+          capacity: the capacity until now, in tasks.
+          datapoints: the published values of the metric, one a minute, the newest last.
         """
         if _all(datapoints[-OUT_DATAPOINTS:], OUT_DATAPOINTS, above=self.target):
             return self._step_up(now, capacity, datapoints[-1])

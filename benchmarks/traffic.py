@@ -1,6 +1,7 @@
-"""The ordinary mix of results as it comes whether or not anybody keeps up, and what became of each of them.
+"""The ordinary mix of results, sent at a given rate whether or not the worker keeps up, and the latency of each result.
 
-The mix is that of `benchmarks/mix.py`. A result's time runs from before its send to its commit, as PostgreSQL dates it.
+The mix is that of `benchmarks/mix.py`. A result's latency is the time from just before its send to its commit, as
+PostgreSQL records it.
 """
 
 from __future__ import annotations
@@ -13,36 +14,35 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from typing import Any, NamedTuple
-
-import psycopg2
+from contextlib import contextmanager
+from typing import NamedTuple
 
 from benchmarks import mix
+from benchmarks.servers import batches, entries, execute
 from graphnode.dev.aws import dead_letter_url, sqs_client
 from graphnode.dev.outcomes import dead_letters, reading, rows
 
-#: Seconds between two looks at what is due to be sent; the calls that may be made at once when much is.
+#: Seconds between two sends, and how many calls to SQS may run at once.
 TICK_S = 0.05
 SENDERS = 4
 
-#: Whose messages are looked at.
+#: The queues whose messages are counted.
 QUEUES = ("SQS_RESULT_QUEUE_URL", "SQS_NOTIFICATION_QUEUE_URL")
 
-#: What is left to do for the results and the pushes of a measurement.
+#: The committed results and the open pushes of a measurement.
 LEFT = """
 SELECT (SELECT count(*) FROM tasks WHERE task_id LIKE %(tasks)s),
        (SELECT count(*) FROM notifications WHERE due_at IS NOT NULL AND event LIKE %(tasks)s)
 """
 
-#: Take the tasks of which there was no news for so many seconds, with their commits.
+#: Deletes the tasks that have not changed for some seconds, and returns them with the times of their commits.
 TAKE_TASKS = """
 DELETE FROM tasks WHERE task_id LIKE %(tasks)s AND updated_at < now() - make_interval(secs => %(age)s)
 RETURNING task_id, extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8
 """
 
-#: Each time a task's row is written, that is noted: whoever has an effect twice is seen.
-NOTE_EFFECTS = """
+#: Records each write of a task's row, so that a second effect of one result is seen.
+RECORD_EFFECTS = """
 CREATE TABLE benchmark_effects (task_id text NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp());
 CREATE FUNCTION benchmark_note_effect() RETURNS trigger LANGUAGE plpgsql AS
     'BEGIN INSERT INTO benchmark_effects (task_id) VALUES (NEW.task_id); RETURN NULL; END';
@@ -54,11 +54,9 @@ SELECT count(*), count(DISTINCT task_id), extract(epoch FROM min(at))::float8, e
 FROM benchmark_effects WHERE task_id LIKE %(tasks)s
 """
 
-GIVE_PHONES = "INSERT INTO device_tokens (token, user_id) SELECT 'phone of ' || u, u FROM unnest(%s) AS u"
-
 
 class Handled(NamedTuple):
-    """A result that had its effect.
+    """A result that was committed.
 
     Parameters:
       sent_at, committed_at: seconds since the epoch.
@@ -69,7 +67,7 @@ class Handled(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
+        """The latency."""
         return self.committed_at - self.sent_at
 
 
@@ -77,8 +75,8 @@ class Effects(NamedTuple):
     """The effects of a measurement's results.
 
     Parameters:
-      writes: how often a task's row was written.
-      tasks: how many tasks that were.
+      writes: writes to rows of tasks.
+      tasks: different tasks among them.
       first_at, last_at: seconds since the epoch.
     """
 
@@ -89,21 +87,21 @@ class Effects(NamedTuple):
 
 
 class Traffic:
-    """Results on their way.
+    """Sends results and measures their latency.
 
     Parameters:
-      environment: the worker's; its queues and its bucket are made here.
-      prefix: what the IDs of its tasks begin with, and the names of queues and bucket.
+      environment: the worker's. The queues and the bucket in it are made here.
+      prefix: the beginning of the task IDs and of the names of the queues and the bucket.
     """
 
     def __init__(self, environment: Mapping[str, str], prefix: str) -> None:
         self.environment = environment
         self.prefix = prefix
         self.sqs = sqs_client(environment)
-        #: When each result was sent that has not been seen handled.
+        #: The send times of the results that were not seen committed yet, by task ID.
         self.sent: dict[str, float] = {}
         self.handled: list[Handled] = []
-        #: How many were sent, how many of those SQS refused, and how many rows were of no task that was due.
+        #: The results sent, those that SQS refused, and rows of tasks that were not expected.
         self.count = self.refused = self.unexpected = 0
         self._bodies = mix.bodies(prefix)
         self._rate = self._due = 0.0
@@ -113,7 +111,7 @@ class Traffic:
 
     @contextmanager
     def flowing(self, rate: float) -> Iterator[None]:
-        """Send so many results a second, from a thread, within the block. All that is due is sent before its end."""
+        """Send `rate` results a second while the block runs. All that are due are sent before it ends."""
         ended = threading.Event()
         self.set_rate(rate)
         with ThreadPoolExecutor(1) as thread:
@@ -126,15 +124,15 @@ class Traffic:
                 sending.result()
 
     def set_rate(self, rate: float) -> None:
-        """From now on, send so many results a second."""
+        """Send `rate` results a second from now on."""
         with self._lock:
             self._accrue()
             self._rate = rate
 
     def send(self, count: int) -> None:
-        """Send so many results as fast as it goes."""
+        """Send `count` results as fast as possible."""
         with ThreadPoolExecutor(SENDERS) as senders:
-            list(senders.map(self._send_batch, mix.batches(itertools.islice(self._bodies, count))))
+            list(senders.map(self._send_batch, batches(itertools.islice(self._bodies, count))))
 
     def _flow(self, ended: threading.Event) -> None:
         over = False
@@ -153,17 +151,17 @@ class Traffic:
 
     def _send_batch(self, bodies: Sequence[str]) -> None:
         now = time.time()
-        entries: Any = [{"Id": str(index), "MessageBody": body} for index, body in enumerate(bodies)]
         tasks = {json.loads(body)["taskId"]: now for body in bodies}
         with self._lock:
             self.sent |= tasks
             self.count += len(tasks)
-        answer = self.sqs.send_message_batch(QueueUrl=self.environment["SQS_RESULT_QUEUE_URL"], Entries=entries)
+        queue_url = self.environment["SQS_RESULT_QUEUE_URL"]
+        answer = self.sqs.send_message_batch(QueueUrl=queue_url, Entries=entries(bodies))
         with self._lock:
             self.refused += len(answer.get("Failed", []))
 
     def take_handled(self, *, age_s: float = 0.0) -> None:
-        """Take the rows of the tasks of which there was no news for a while, and note when they were committed."""
+        """Delete the rows of the tasks that have not changed for `age_s` seconds, and record their commit times."""
         with reading(self.environment["DATABASE_URL"]) as database:
             found = rows(database, TAKE_TASKS, tasks=f"{self.prefix}-%", age=age_s)
         with self._lock:
@@ -174,7 +172,7 @@ class Traffic:
                     self.unexpected += 1
 
     def depth(self, *queues: str) -> int:
-        """The messages on both queues, or on these alone, waiting or in hand."""
+        """The messages on these queues, visible or in flight; without an argument, on both queues."""
         depth = 0
         for queue in queues or QUEUES:
             counts = self.sqs.get_queue_attributes(
@@ -189,12 +187,12 @@ class Traffic:
         return sum(len(dead_letters(self.sqs, dead_letter_url(self.sqs, self.environment[queue]))) for queue in QUEUES)
 
     def effects(self) -> Effects:
-        """The effects of its results so far, where `note_effects` was called before."""
+        """The effects of the results so far. Call `record_effects` before the first send."""
         with reading(self.environment["DATABASE_URL"]) as database:
             return Effects(*rows(database, EFFECTS, tasks=f"{self.prefix}-%")[0])
 
     def wait_until_handled(self, *, timeout_s: float) -> bool:
-        """Wait for the effects of all that was sent, and for the end of their pushes; whether they came in time."""
+        """Wait until all results are committed and their pushes have ended; whether that was in time."""
         deadline = time.monotonic() + timeout_s
         with reading(self.environment["DATABASE_URL"]) as database:
             while time.monotonic() < deadline:
@@ -205,23 +203,13 @@ class Traffic:
         return False
 
 
-def note_effects(database_url: str) -> None:
-    """Have the database note each effect from now on."""
-    _run(database_url, NOTE_EFFECTS)
-
-
-def give_phones(database_url: str) -> None:
-    """Let each user of the mix have a device, but for those who are new."""
-    _run(database_url, GIVE_PHONES, mix.USER_IDS)
-
-
-def _run(database_url: str, statement: str, *values: Any) -> None:
-    with closing(psycopg2.connect(database_url)) as database, database, database.cursor() as cursor:
-        cursor.execute(statement, values or None)
+def record_effects(database_url: str) -> None:
+    """Have the database record each effect from now on."""
+    execute(database_url, RECORD_EFFECTS)
 
 
 def percentile_ms(handled: Sequence[Handled], percent: int) -> float:
-    """A percentile of the time that results took, in milliseconds; not a number where there are none."""
+    """A percentile of the latencies, in milliseconds; NaN without results."""
     if len(handled) < 2:
         return handled[0].seconds * 1000 if handled else float("nan")
     cuts = statistics.quantiles([one.seconds for one in handled], n=100, method="inclusive")
@@ -229,5 +217,5 @@ def percentile_ms(handled: Sequence[Handled], percent: int) -> float:
 
 
 def levels_of(log: str) -> Counter[str]:
-    """How many lines of a worker's log there are of each level."""
+    """The number of lines in a worker's log, by level."""
     return Counter(json.loads(line).get("level", "") for line in log.splitlines() if line.startswith("{"))

@@ -1,1 +1,1 @@
-"""The workers that `benchmarks.compare` sets side by side: all of them do the same work."""
+"""The workers in `benchmarks.compare`. All of them do the same work."""

@@ -1,8 +1,8 @@
-"""One of the workers that `benchmarks.compare` sets side by side: Celery on SQS.
+"""One of the workers in `benchmarks.compare`: Celery on SQS.
 
-It runs in an environment of its own, which has Celery and not this project. Set up for at-least-once, as Celery's
-documentation says: acknowledged late, requeued when its process dies, failures left to SQS with a back-off policy.
-`python -m benchmarks.compared.celery_worker` sends the messages that standard input lists, in JSON.
+It runs in its own environment, which has Celery and not this project. It is configured for at-least-once delivery as
+Celery's documentation says: late acknowledgement, requeue when the process dies, and a back-off policy for failures.
+`python -m benchmarks.compared.celery_worker` sends the messages in its standard input, a JSON array.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ app = Celery("compared", broker=os.environ["COMPARE_ENDPOINT"].replace("http://"
 app.conf.update(
     broker_transport_options={
         "region": "us-east-1",
-        # Its default of 1 s is also its wait while its prefetch is full, and makes four messages a second of it.
+        # With the default of 1 s, kombu also waits 1 s whenever its prefetch is full: four messages a second.
         "polling_interval": 0.05,
         "predefined_queues": {
             QUEUE: {
@@ -49,7 +49,7 @@ app.conf.update(
 
 
 def handle(name: str, kind: str, seconds: float) -> None:
-    """Do the work, and give up what is hopeless."""
+    """Do the work, and reject a message with a permanent error."""
     try:
         work.handle(name, kind, seconds)
     except work.Hopeless as error:

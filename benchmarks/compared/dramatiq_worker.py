@@ -1,4 +1,4 @@
-"""Two of the workers that `benchmarks.compare` sets side by side: this project's broker and dramatiq_sqs."""
+"""Two of the workers in `benchmarks.compare`: this project's broker and dramatiq_sqs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IS_OURS = os.environ["COMPARE_WORKER"] == "graphnode"
 
 
 def make_broker() -> dramatiq.Broker:
-    """The broker that is asked for. dramatiq_sqs has Dramatiq's retries as its documentation lists them."""
+    """The broker that COMPARE_WORKER names. dramatiq_sqs has the middleware that its documentation lists."""
     if IS_OURS:
         return graphnode_broker(
             queue=QUEUE,
@@ -54,13 +54,13 @@ def make_broker() -> dramatiq.Broker:
 dramatiq.set_broker(make_broker())
 
 
-#: `throws` is Dramatiq's word for what is not tried again; this project's errors say it themselves.
+#: `throws` lists the errors that Dramatiq does not retry. In this project the error's class decides.
 THROWS: dict[str, Any] = {} if IS_OURS else {"throws": (work.Hopeless,)}
 
 
 @dramatiq.actor(queue_name=QUEUE, **THROWS)
 def handle(name: str, kind: str, seconds: float) -> None:
-    """Do the work, and say what an error means to this project's broker."""
+    """Do the work, and raise the errors that this project's broker classifies."""
     try:
         work.handle(name, kind, seconds)
     except work.Hopeless as error:

@@ -1,6 +1,6 @@
-// One of the workers that `benchmarks.compare` sets side by side: bbc/sqs-consumer, which runs on Node.js.
+// One of the workers in `benchmarks.compare`: bbc/sqs-consumer on Node.js.
 //
-// Set up as its documentation says: a heartbeat, a back-off by visibility, and a stop that waits for what runs.
+// Configured as its documentation says: a heartbeat, a back-off by visibility, and a stop that waits for running messages.
 
 import { closeSync, openSync, writeSync } from "node:fs";
 import { connect } from "node:net";

@@ -1,4 +1,4 @@
-"""One worker that is compared, with a queue of its own, in one trouble."""
+"""One worker in one failure scenario, with its own queue."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from benchmarks.servers import send
 from graphnode.dev.aws import sqs_client
 from graphnode.dev.guard import GuardedProcess
 from graphnode.dev.localstack import REGION, LocalStack
@@ -24,25 +25,25 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).parents[2]
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": REGION}
 
-#: Messages that a worker handles at a time.
+#: The messages that a worker handles at the same time.
 CONCURRENCY = 4
 
-#: Seconds that a message is hidden from others while a worker has it.
+#: The visibility timeout in seconds.
 VISIBILITY_S = 6
 
-#: How often a worker tries a message, and how often SQS lets it be received.
+#: The attempts of a worker, and the receives before SQS's redrive.
 ATTEMPTS = 5
 
-#: Seconds after which the benchmark gives up on what it waits for.
+#: Seconds that the benchmark waits for an effect.
 PATIENCE_S = 120.0
 
-#: Seconds between two looks.
+#: Seconds between two queries while it waits.
 LOOK_S = 0.1
 
 
 @dataclass(frozen=True)
 class Work:
-    """A message, as `compared.work.handle` takes it."""
+    """A message: the arguments of `compared.work.handle`."""
 
     name: str
     kind: str = "plain"
@@ -51,14 +52,14 @@ class Work:
 
 @dataclass(frozen=True)
 class Contender:
-    """A worker that can be started.
+    """A worker that is compared.
 
     Parameters:
-      name: what it is called in the table.
-      command: starts it.
-      ready: what its log says when it takes messages.
-      encode: the body of a message, for a queue.
-      send: where that is the contender's secret, a command that sends the messages on its standard input.
+      name: in the table.
+      command: starts the worker.
+      ready: the text in the worker's log when it is ready.
+      encode: encodes the body of a message for a queue.
+      send: if `encode` is missing, a command that sends the messages in its standard input.
     """
 
     name: str
@@ -69,7 +70,7 @@ class Contender:
 
 
 class Service:
-    """What some messages need: a port that refuses connections until it is opened."""
+    """A service that some messages need: a port that refuses connections until it is opened."""
 
     def __init__(self) -> None:
         self._socket = socket.socket()
@@ -77,7 +78,7 @@ class Service:
         self.port: int = self._socket.getsockname()[1]
 
     def open(self) -> None:
-        """Take connections from now on."""
+        """Accept connections from now on."""
         self._socket.listen(128)
         threading.Thread(target=self._take, daemon=True).start()
 
@@ -87,20 +88,20 @@ class Service:
 
 
 class Trial:
-    """A contender's worker and queue in one trouble.
+    """A contender's worker and queue in one scenario.
 
     Parameters:
-      contender: whose.
-      trouble: what it is about; queues and files are named by it.
-      localstack: where the queues are.
-      directory: where its log and its record go.
+      contender: whose worker runs.
+      scenario: its name, which the names of queues and files begin with.
+      localstack: the server of the queues.
+      directory: for the log and the record.
       backoff_s: seconds between two attempts.
     """
 
     def __init__(
         self,
         contender: Contender,
-        trouble: str,
+        scenario: str,
         *,
         localstack: LocalStack,
         directory: Path,
@@ -109,8 +110,8 @@ class Trial:
         self.contender = contender
         self.service = Service()
         self.sqs: SQSClient = sqs_client({"AWS_ENDPOINT_URL": localstack.endpoint, **CREDENTIALS})
-        self.queue = f"{trouble}-{contender.name.partition(' ')[0].lower()}"
-        # dramatiq_sqs gives its dead-letter queue this name; the others find it by the redrive policy.
+        self.queue = f"{scenario}-{contender.name.partition(' ')[0].lower()}"
+        # dramatiq_sqs expects this name of the dead-letter queue. The others need the redrive policy only.
         self.dead_letters = self.sqs.create_queue(QueueName=f"{self.queue}_dlq")["QueueUrl"]
         arn = self.sqs.get_queue_attributes(QueueUrl=self.dead_letters, AttributeNames=["QueueArn"])
         redrive = {"deadLetterTargetArn": arn["Attributes"]["QueueArn"], "maxReceiveCount": ATTEMPTS}
@@ -143,43 +144,39 @@ class Trial:
     def send(self, *messages: Work) -> None:
         """Put messages on the queue."""
         if self.contender.encode is None:
-            told = json.dumps([asdict(message) for message in messages])
-            subprocess.run(self.contender.send, env=self.environment, input=told, text=True, check=True)  # noqa: S603
+            text = json.dumps([asdict(message) for message in messages])
+            subprocess.run(self.contender.send, env=self.environment, input=text, text=True, check=True)  # noqa: S603
             return
-        bodies = [self.contender.encode(message, self.queue) for message in messages]
-        for start in range(0, len(bodies), 10):
-            some = enumerate(bodies[start : start + 10])
-            entries: Any = [{"Id": str(index), "MessageBody": body} for index, body in some]
-            self.sqs.send_message_batch(QueueUrl=self.url, Entries=entries)
+        send(self.sqs, self.url, [self.contender.encode(message, self.queue) for message in messages])
 
     @contextmanager
     def worker(self) -> Iterator[GuardedProcess]:
-        """Its worker, which takes messages."""
+        """The running worker, once it is ready."""
         with GuardedProcess(self.contender.command, log=self.log, env=self.environment) as process:
             self.wait(lambda: self.contender.ready in self.log.read_text(errors="replace"), "start")
             yield process
 
     def events(self, event: str, name: str = "") -> list[float]:
-        """When handlers said this, of one message or of all."""
+        """The times of an event in the handlers, of one message or of all."""
         lines = [line.split() for line in self.record.read_text().splitlines()]
-        return [float(at) for at, said, of in lines if said == event and name in ("", of)]
+        return [float(at) for at, kind, of in lines if kind == event and name in ("", of)]
 
     def counts(self, url: str = "") -> tuple[int, int]:
-        """How many messages of a queue are visible, and how many are hidden or delayed."""
+        """The numbers of visible messages of a queue, and of hidden or delayed ones."""
         found = self.sqs.get_queue_attributes(QueueUrl=url or self.url, AttributeNames=["All"])["Attributes"]
         hidden = int(found["ApproximateNumberOfMessagesNotVisible"]) + int(found["ApproximateNumberOfMessagesDelayed"])
         return int(found["ApproximateNumberOfMessages"]), hidden
 
     def dead(self) -> int:
-        """How many dead letters there are."""
+        """The number of dead letters."""
         return sum(self.counts(self.dead_letters))
 
-    def wait(self, look: Callable[[], object], what: str, *, patience_s: float = PATIENCE_S) -> float:
-        """Wait until there is something to see; the seconds it took. Raises TimeoutError, with the worker's log."""
+    def wait(self, condition: Callable[[], object], what: str) -> float:
+        """Wait until the condition is true; the seconds it took. Raises TimeoutError with the end of the log."""
         began = time.monotonic()
-        while not look():
-            if time.monotonic() - began > patience_s:
+        while not condition():
+            if time.monotonic() - began > PATIENCE_S:
                 tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-30:])
-                raise TimeoutError(f"{self.contender.name}, {self.queue}: waited in vain for: {what}\n{tail}")
+                raise TimeoutError(f"{self.contender.name}, {self.queue}: {what} is still missing\n{tail}")
             time.sleep(LOOK_S)
         return time.monotonic() - began

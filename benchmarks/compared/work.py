@@ -1,4 +1,4 @@
-"""What every worker's handler does. It needs the standard library alone: Celery runs in an environment of its own."""
+"""The handler of every compared worker. It needs the standard library only, because Celery has its own environment."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import time
 #: The port of a service that some messages need.
 NEEDED_PORT = int(os.environ.get("COMPARE_NEEDED_PORT", "0"))
 
-#: Where handlers say what they do: a line each, with its time.
+#: The file in which handlers record their events, one a line, with the time.
 RECORD = os.environ.get("COMPARE_RECORD", os.devnull)
 
 
 class Hopeless(Exception):
-    """The message can never be handled."""
+    """A permanent error."""
 
 
 def handle(name: str, kind: str, seconds: float) -> None:
     """Handle a message.
 
     Parameters:
-      name: the message's own.
-      kind: `plain`; `needs`: of the service at `NEEDED_PORT`; `fails`: each time; `hopeless`: and the handler knows it.
-      seconds: what it takes.
+      name: of the message.
+      kind: `plain`; `needs` the service at NEEDED_PORT; `fails` each time; `hopeless` fails permanently.
+      seconds: the duration.
 
     Raises ConnectionError while the service is away, RuntimeError or Hopeless.
     """
@@ -39,12 +39,12 @@ def handle(name: str, kind: str, seconds: float) -> None:
 
 
 def ask_service() -> None:
-    """Reach the service. Raises ConnectionError."""
+    """Connect to the service. Raises ConnectionError."""
     socket.create_connection(("127.0.0.1", NEEDED_PORT), timeout=1).close()
 
 
 def record(event: str, name: str) -> None:
-    """Write a line: several processes do, and none is torn."""
+    """Record an event. A single write keeps the lines of several processes whole."""
     line = f"{time.time():.3f} {event} {name}\n".encode()
     file = os.open(RECORD, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(file, line)

@@ -13,7 +13,7 @@ import pytest
 from psycopg2.extensions import connection
 
 from benchmarks import crowd
-from benchmarks.reading import DOCUMENT, documented_queries, explain
+from benchmarks.queries import DOCUMENT, documented_queries, explain
 from tests.integration.conftest import Query
 
 #: Number of users; the last one has embeddings.

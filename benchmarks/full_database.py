@@ -1,4 +1,4 @@
-"""What storing a first graph and reading cost in a database that is full of users, beside an empty one."""
+"""The time to store a first graph in a database full of users and in an empty one, and to read in the full one."""
 
 from __future__ import annotations
 
@@ -19,31 +19,33 @@ from urllib.parse import urlsplit
 import psycopg2
 
 from benchmarks import crowd
-from benchmarks.persist import graph_document, store, tell
-from benchmarks.reading import documented_queries, explain
+from benchmarks.documents import graph_document
+from benchmarks.output import tell
+from benchmarks.persist import store
+from benchmarks.queries import documented_queries, explain
 from graphnode.dev.postgres import EmbeddedPostgres, start_postgres
 from graphnode.dev.stack import bring_up_to_date
 from graphnode.storage import database, graphs
 
-#: Rows of `graph_nodes`: a million users'. There are three times as many of `graph_edges`.
+#: Rows of `graph_nodes`, for a million users. `graph_edges` has three times as many.
 NODE_ROWS = 20_000_000
 
-#: How much of the free disk the full database may take.
+#: The share of the free disk that the full database may use.
 DISK_SHARE = 0.7
 
-#: Nodes and edges of the first graphs, and how many of each are stored a round while the server runs: one takes little
-#: time, and is then easily disturbed. In a cold round one of each is stored: the next would find something in memory.
+#: Nodes and edges of the first graphs, and how many of each a warm round stores: short measurements vary more. A cold
+#: round stores one of each, because a second one would find pages in memory.
 SIZES = {(300, 196): 9, (1_000, 10_000): 3, (10_000, 100_000): 1}
 WARM_ROUNDS = 5
 COLD_ROUNDS = 5
 
-#: The graph that a session stores before it is measured.
+#: The graph that a session stores before the measurement.
 WARM_UP_SIZE = (300, 196)
 
 #: The two databases, on one server.
 PLACES = ("empty", "full")
 
-#: The graph that the queries read, the node that they ask about, and how often each is run.
+#: The user whose graph the queries read, its size, the node that they ask for, and the runs of each query.
 READER, READ_SIZE, READ_NODE = "user-00500000", (10_000, 100_000), 4_321
 EMBEDDING_WIDTH = 384
 READ_ROUNDS = 5
@@ -51,17 +53,17 @@ READ_ROUNDS = 5
 Seconds = dict[tuple[int, int], dict[str, list[float]]]
 
 
-def measure_full(*, node_rows: int, tell_plans: bool) -> dict[str, Any]:
-    """Fill a database, and give all figures. The ratio is that of the size that suffers most.
+def measure(*, node_rows: int, tell_plans: bool) -> dict[str, Any]:
+    """Fill a database, and measure it. The figures outside `sizes` are those of the size with the highest ratio.
 
     Parameters:
-      node_rows: how many nodes it is to have, if the disk allows.
-      tell_plans: whether to tell how each query was run.
+      node_rows: the nodes of the full database; fewer if the disk is too small.
+      tell_plans: whether to print the plan of each query.
     """
     directory = Path(tempfile.mkdtemp(prefix="graphnode-benchmark-"))
     users = min(node_rows // crowd.NODES, affordable_users(directory))
     with start_postgres(directory) as server:
-        urls = {place: made_database(server, place) for place in PLACES}
+        urls = {place: make_database(server, place) for place in PLACES}
         began = time.monotonic()
         crowd.fill(urls["full"], users=users)
         fill_s = time.monotonic() - began
@@ -81,11 +83,11 @@ def measure_full(*, node_rows: int, tell_plans: bool) -> dict[str, Any]:
 
 
 def affordable_users(directory: Path) -> int:
-    """How many users the disk has room for."""
+    """The number of users that the disk has room for."""
     return int(shutil.disk_usage(directory).free * DISK_SHARE / crowd.BYTES_A_NODE / crowd.NODES)
 
 
-def made_database(server: EmbeddedPostgres, name: str) -> str:
+def make_database(server: EmbeddedPostgres, name: str) -> str:
     """Make a database with the newest schema; its URL."""
     crowd.run(server.url, f'CREATE DATABASE "{name}"')
     url = urlsplit(server.url)._replace(path=f"/{name}").geturl()
@@ -94,7 +96,7 @@ def made_database(server: EmbeddedPostgres, name: str) -> str:
 
 
 def measure_warm(urls: dict[str, str], *, users: int) -> Seconds:
-    """Seconds by size and place, on a server that runs. A new user's part of the indexes is as it comes."""
+    """Seconds by size and database, on a running server. Index pages of a new user may be in memory or not."""
     found: Seconds = defaultdict(lambda: defaultdict(list))
     documents = {size: graph_document(*size) for size in SIZES}
     for number in range(1, WARM_ROUNDS + 1):
@@ -102,28 +104,28 @@ def measure_warm(urls: dict[str, str], *, users: int) -> Seconds:
             with opened(urls[place], warm_up=f"warm {number}"):
                 for size, document in documents.items():
                     found[size][place] += [store(document, user_id=new_user(users)) for _ in range(SIZES[size])]
-        told(f"warm, round {number} of {WARM_ROUNDS}", found)
+        tell_newest(f"warm, round {number} of {WARM_ROUNDS}", found)
     return found
 
 
 def measure_cold(server: EmbeddedPostgres, urls: dict[str, str], *, users: int) -> Seconds:
-    """Seconds by size and place, each on a server that was started anew and with nothing in the system's cache."""
+    """Seconds by size and database, each after a restart of the server and with empty caches."""
     found: Seconds = defaultdict(lambda: defaultdict(list))
     documents = {size: graph_document(*size) for size in SIZES}
     for number in range(1, COLD_ROUNDS + 1):
         for place in PLACES:
             server.stop()
-            forget_files(server.directory)
+            drop_from_cache(server.directory)
             server.start()
             with opened(urls[place], warm_up=f"cold {number}"):
                 for size, document in documents.items():
                     found[size][place].append(store(document, user_id=new_user(users)))
-        told(f"cold, round {number} of {COLD_ROUNDS}", found)
+        tell_newest(f"cold, round {number} of {COLD_ROUNDS}", found)
     return found
 
 
 def compared(size: tuple[int, int], warm: dict[str, list[float]], cold: dict[str, list[float]]) -> dict[str, Any]:
-    """One size's figures."""
+    """The figures of one size."""
     empty_s, full_s = (statistics.median(warm[place]) for place in PLACES)
     cold_empty_s, cold_full_s = (statistics.median(cold[place]) for place in PLACES)
     return {
@@ -139,7 +141,7 @@ def compared(size: tuple[int, int], warm: dict[str, list[float]], cold: dict[str
 
 
 def measure_queries(url: str, *, tell_plans: bool) -> list[dict[str, Any]]:
-    """For each documented query the rows it gives, the pages it looks at, and its milliseconds in PostgreSQL."""
+    """The milliseconds of each documented query in PostgreSQL."""
     with opened(url, warm_up="queries"):
         store(graph_document(*READ_SIZE), user_id=READER)
         chance = random.Random(0)  # noqa: S311
@@ -161,10 +163,10 @@ def measure_queries(url: str, *, tell_plans: bool) -> list[dict[str, Any]]:
 
 @contextmanager
 def opened(url: str, *, warm_up: str) -> Iterator[None]:
-    """The storage, open on a database, in a session that has stored a graph before, as a worker's has.
+    """The storage, open on a database, in a session that has stored a graph before, as a worker's session has.
 
     Parameters:
-      warm_up: names that graph's user, who is far from the others in every index.
+      warm_up: the user ID of that graph, far from the others in every index.
     """
     database.open_database(url, max_connections=1)
     store(graph_document(*WARM_UP_SIZE), user_id=warm_up)
@@ -173,23 +175,23 @@ def opened(url: str, *, warm_up: str) -> Iterator[None]:
 
 
 def new_user(users: int) -> str:
-    """A user who is not there yet, somewhere among the crowd."""
+    """The ID of a new user, somewhere among the others."""
     return f"user-{random.randrange(users):08}"  # noqa: S311
 
 
-def forget_files(directory: Path) -> None:
-    """Have the system forget what it keeps in memory of the files in a directory.
+def drop_from_cache(directory: Path) -> None:
+    """Drop the files of a directory from the system's page cache.
 
     https://man7.org/linux/man-pages/man2/posix_fadvise.2.html
     """
     for path in directory.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
-                os.fsync(file.fileno())  # what is not on the disk yet stays in memory
+                os.fsync(file.fileno())  # pages that are not on the disk yet stay in memory
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def told(what: str, found: Seconds) -> None:
-    """Tell the newest figures."""
+def tell_newest(what: str, found: Seconds) -> None:
+    """Print the newest figures."""
     for (nodes, edges), places in found.items():
         tell(f"{what}, {nodes} nodes and {edges} edges: " + ", ".join(f"{p} {s[-1]:.3f} s" for p, s in places.items()))

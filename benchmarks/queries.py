@@ -1,4 +1,4 @@
-"""The queries that the API server makes, word for word as docs/database.md has them, and how PostgreSQL runs them."""
+"""The API server's queries, as docs/database.md documents them, and their plans in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from psycopg2.extensions import connection
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "database.md"
 
-#: A query in the document: a block of SQL that begins with its name, as a comment. $1 is the user, $2 a node's ID.
+#: A query in the document: a block of SQL whose first line, a comment, is its name. $1 is the user ID, $2 a node ID.
 QUERY = re.compile(r"^```sql\n-- (?P<name>.+)\n(?P<query>[^`]+)```", re.MULTILINE)
 
 
 def documented_queries() -> dict[str, str]:
-    """The queries by their name."""
+    """The queries by name."""
     return {found["name"]: found["query"] for found in QUERY.finditer(DOCUMENT.read_text(encoding="utf-8"))}
 
 
 def explain(
     database: connection, query: str, *, user_id: str, node_id: int, options: str = "ANALYZE, BUFFERS, COSTS OFF"
 ) -> str:
-    """How PostgreSQL runs a query as a prepared statement. https://www.postgresql.org/docs/current/sql-explain.html
+    """The plan of a query as a prepared statement. https://www.postgresql.org/docs/current/sql-explain.html
 
     Parameters:
-      options: EXPLAIN's; with FORMAT JSON it is JSON.
+      options: of EXPLAIN. With FORMAT JSON the plan is JSON.
     """
     values = [user_id, node_id] if "$2" in query else [user_id]
     placeholders = ", ".join("%s" for _ in values)
