@@ -1,3 +1,3 @@
-"""Proof by breaking: real workers, real traffic, faults by a seed, and a model that says what must be left behind."""
+"""Chaos tests: real workers, drawn traffic and faults, and a model of the contract that predicts every table."""
 
 from __future__ import annotations

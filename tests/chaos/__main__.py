@@ -1,4 +1,4 @@
-"""`python -m tests.chaos`: one run, which ends with one line of JSON; exit code 1 when anything is wrong."""
+"""`python -m tests.chaos`: one run, which ends with one line of JSON. Exit code 1 if anything is wrong."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tests.chaos.report import WRONG
 from tests.chaos.run import SHORT, Outcome, profile_of, run
 from tests.chaos.seeds import Kept, keep_seed, read_seeds
 
-#: Differences that are shown; the folder has all.
+#: The most differences that are printed. The folder has all.
 SHOWN = 40
 
 
 @click.command()
-@click.option("--minutes", default=10.0, show_default=True, help="How long it takes, about.")
-@click.option("--short", is_flag=True, help="The profile of `make test`: about a minute.")
-@click.option("--seed", type=int, help="Which traffic and which faults; without it, any.")
-@click.option("--regressions", is_flag=True, help="Do all runs of tests/chaos/seeds.txt, in place of one.")
-@click.option("--json", "quiet", is_flag=True, help="The last line only.")
+@click.option("--minutes", default=10.0, show_default=True, help="Length of the run, approximately.")
+@click.option("--short", is_flag=True, help="Use the profile of `make test`: about a minute.")
+@click.option("--seed", type=int, help="Seed of the traffic and the faults (default: random).")
+@click.option("--regressions", is_flag=True, help="Repeat all runs in tests/chaos/seeds.txt.")
+@click.option("--json", "quiet", is_flag=True, help="Print only the last line.")
 def main(minutes: float, short: bool, seed: int | None, regressions: bool, quiet: bool) -> None:
     """Send results to real workers while things break, then compare every table with the contract's model."""
     drawn = Kept(random.randrange(1_000_000) if seed is None else seed, None if short else minutes, "")
@@ -42,8 +42,8 @@ def _run(kept: Kept, *, quiet: bool) -> Outcome:
             explain(line)
         if (more := len(outcome.verdict.lines) - SHOWN) > 0:
             explain(f"… and {more} more")
-        explain(f"State and logs are in {outcome.folder}; docs/chaos.md says how to read them.")
-        explain("The seed is kept in tests/chaos/seeds.txt.")
+        explain(f"State and logs are in {outcome.folder}. docs/chaos.md explains them.")
+        explain("The seed was added to tests/chaos/seeds.txt.")
     click.echo(outcome.line)
     return outcome
 

@@ -1,8 +1,8 @@
-"""Compares what a run left behind with what the contract says of what was sent. It shares no code with the worker.
+"""Compares the tables, pushes and dead letters after a run with the contract. It shares no code with the worker.
 
-Results of a user that arrive together may take effect in either order. PostgreSQL noted the order in which they did
-(`journal.py`); the model, given the messages in that order, must come to exactly the tables. So each row is checked,
-and no order is taken for granted. What had no effect must be something that has none any more: a repeat, or old news.
+Results of one user that arrive together may take effect in any order. PostgreSQL recorded the order (`journal.py`). The
+model applies the messages in that order, and must end with exactly the same tables. So every row is checked, and no
+order is assumed. A message without an effect must be a repeat, or older than what is stored.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from tests.chaos.model.state import Message, Notification, State
 from tests.chaos.model.tables import Tables
 from tests.chaos.traffic import Traffic
 
-#: How a registration token begins that FCM no longer knows.
+#: The beginning of a registration token that FCM no longer knows.
 GONE = "gone"
 
-#: Attempts that a task's row may show: how many it took is nobody's promise, but what is tried too often is given up.
+#: The attempts that a task's row may have. The contract promises no number, but the worker stops after too many.
 ATTEMPTS = range(9)
 
-#: What names a message among those that are sent: its task, and what it says of it.
+#: Identifies a message: task ID, type, status, and for progress the time.
 Key = tuple[str, str, str, datetime | None]
 
 
 class Letter(NamedTuple):
-    """A dead letter: its body, and the reason beside it."""
+    """A dead letter: its body and its reason."""
 
     body: str
     reason: str
 
 
 class Notified(NamedTuple):
-    """A notification's row, as far as its push goes."""
+    """The push columns of a notification's row."""
 
     id: str
     user_id: str
@@ -45,7 +45,7 @@ class Notified(NamedTuple):
 
 
 class Take(NamedTuple):
-    """A push that FCM took: of which notification, to which device, and when."""
+    """A push that FCM accepted."""
 
     notification_id: str
     token: str
@@ -53,16 +53,16 @@ class Take(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a run left behind.
+    """The state after a run.
 
     Parameters:
-      tables: the rows, as `chaos.model.tables` reads them.
-      inconsistent: what is wrong in the tables by themselves.
-      effects, pushes: what PostgreSQL noted.
+      tables: the rows, as `tests.chaos.model.tables` reads them.
+      inconsistent: contradictions within the tables.
+      effects, pushes: the records of `journal.py`.
       notified: the notifications.
-      devices: the registration tokens that are left.
-      takes: what FCM took.
-      letters: what lies on the dead-letter queues.
+      devices: the stored registration tokens.
+      takes: the pushes that FCM accepted.
+      letters: the dead letters.
       left: messages that are still on a queue.
     """
 
@@ -78,25 +78,25 @@ class Found(NamedTuple):
 
 
 class Verdict:
-    """What is wrong, counted by kind and told in words."""
+    """The differences, counted by kind, with a line for each."""
 
     def __init__(self) -> None:
         self.counts = Counter[str]()
         self.lines: list[str] = []
 
     def add(self, kind: str, line: str) -> None:
-        """Count one difference."""
+        """Add one difference."""
         self.counts[kind] += 1
         self.lines.append(f"{kind}: {line}")
 
     @property
     def is_good(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there is no difference."""
         return not self.lines
 
 
 def check(traffic: Traffic, found: Found) -> Verdict:
-    """Compare everything."""
+    """All differences between the state after a run and the contract."""
     verdict = Verdict()
     expected = _explain(traffic, found, verdict)
     _compare_rows(expected, found, traffic, verdict)
@@ -105,15 +105,15 @@ def check(traffic: Traffic, found: Found) -> Verdict:
     for name, rows in found.inconsistent.items():
         verdict.add("wrong_rows", f"{name}: {rows}")
     if found.left:
-        verdict.add("lost", f"{found.left} messages were still on a queue when the time to drain was over")
+        verdict.add("lost", f"{found.left} messages were still on a queue when the drain timed out")
     return verdict
 
 
-# What took effect, and in which order.
+# Effects and their order.
 
 
 def _explain(traffic: Traffic, found: Found, verdict: Verdict) -> dict[str, State]:
-    """What each user's tables must hold, after the effects in the order in which they were committed."""
+    """The rows that each user's tables must have, from the effects in the order of their commits."""
     states = {user_id: State() for user_id in traffic.users}
     for workspace in traffic.workspaces:
         states[workspace.user_id].microscope_workspaces[workspace.id] = workspace
@@ -125,7 +125,7 @@ def _explain(traffic: Traffic, found: Found, verdict: Verdict) -> dict[str, Stat
         key = key_of_effect(effect)
         delivery = sent.get(key)
         if delivery is None or delivery.message is None or delivery.user_id != effect.user_id:
-            verdict.add("wrong_rows", f"an effect that nothing sent can have: {effect}")
+            verdict.add("wrong_rows", f"an effect without a message: {effect}")
         elif key in seen:
             verdict.add("applied_twice", f"{effect.task_type} {effect.task_id} {effect.status} at {effect.at}")
         else:
@@ -133,7 +133,7 @@ def _explain(traffic: Traffic, found: Found, verdict: Verdict) -> dict[str, Stat
             try:
                 states[effect.user_id] = contract.after(states[effect.user_id], delivery.message, attempt=0)
             except Refused as refusal:
-                verdict.add("wrong_rows", f"{effect} was to be refused: {refusal}")
+                verdict.add("wrong_rows", f"{effect} must be refused: {refusal}")
     dead = {letter.body for letter in found.letters}
     bodies: dict[Key, set[str]] = {}
     for delivery in traffic.deliveries:
@@ -141,14 +141,14 @@ def _explain(traffic: Traffic, found: Found, verdict: Verdict) -> dict[str, Stat
             bodies.setdefault(key_of(delivery.message), set()).add(delivery.body)
     for key, delivery in sent.items():
         if key in seen or delivery.message is None or bodies[key] & dead:
-            continue  # a dead letter is not lost; whether it was to be one is asked elsewhere
+            continue  # a dead letter is not lost; _compare_letters checks whether it is right
         if contract.after(states[delivery.user_id], delivery.message, attempt=0) != states[delivery.user_id]:
-            verdict.add("lost", f"{' '.join(key[:3])} had no effect; it was sent as {delivery.body[:200]}")
+            verdict.add("lost", f"{' '.join(key[:3])} had no effect; its body is {delivery.body[:200]}")
     return states
 
 
 def key_of(message: Message) -> Key:
-    """What names a message."""
+    """The key of a message."""
     body = message.body
     task_type = ENDED_BY.get(body["taskType"], body["taskType"])
     if body["taskType"] in ENDED_BY:
@@ -157,7 +157,7 @@ def key_of(message: Message) -> Key:
 
 
 def key_of_effect(effect: Effect) -> Key:
-    """What names the message that had an effect. One that came too late to be of use had been COMPLETED."""
+    """The key of the message that had this effect. A superseded result was sent as COMPLETED."""
     if effect.status == "PROGRESS" and effect.progress_at:
         return effect.task_id, effect.task_type, effect.status, effect.progress_at.astimezone(UTC)
     status = "COMPLETED" if effect.status == "SUPERSEDED" else effect.status
@@ -183,27 +183,27 @@ def _compare_rows(expected: Mapping[str, State], found: Found, traffic: Traffic,
 
 
 def _compare_notifications(wanted: list[Any], stored: list[Any], verdict: Verdict) -> None:
-    """Each is there once; and where it stands there, its push went as it should."""
+    """Each notification must be stored once, and its push must have the right status."""
     events_wanted = [row._replace(push_status="") for row in wanted]
     events_stored = [row._replace(push_status="") for row in stored]
     known = set(map(frozen, events_wanted))
     missing = _difference(events_wanted, events_stored)
     for row in missing:
-        verdict.add("notifications_missing", f"there is no row: {row}")
+        verdict.add("notifications_missing", f"missing: {row}")
     surplus = _difference(events_stored, events_wanted)
     for row in surplus:
         kind = "notifications_twice" if frozen(row) in known else "wrong_rows"
         verdict.add(kind, f"notifications: not expected: {row}")
     if not missing and not surplus:
         for row in _difference(wanted, stored):
-            verdict.add("notifications_missing", f"its push did not end so: {row}")
+            verdict.add("notifications_missing", f"wrong push status; expected: {row}")
 
 
 def _comparable(row: Any, traffic: Traffic | None) -> Any:
-    """A row without what nobody promises.
+    """A row without the values that the contract does not promise.
 
     Parameters:
-      traffic: for a row of the model's, which does not know who has a device; None for one that is stored.
+      traffic: for a row of the model, which does not know the devices; None for a stored row.
     """
     if hasattr(row, "attempts") and row.attempts in ATTEMPTS:
         row = row._replace(attempts=0)
@@ -213,7 +213,7 @@ def _comparable(row: Any, traffic: Traffic | None) -> Any:
 
 
 def _difference(rows: Iterable[Any], others: Iterable[Any]) -> list[Any]:
-    """The rows that are not among the others, as often as they are not."""
+    """The rows that the others lack, each as often as it is missing."""
     left = Counter(map(frozen, others))
     more = []
     for row in rows:
@@ -225,7 +225,7 @@ def _difference(rows: Iterable[Any], others: Iterable[Any]) -> list[Any]:
 
 
 def frozen(value: Any) -> Any:
-    """A value that can be counted: as equal to another as they are in JSON, where 1 is 1.0 and fields have no order."""
+    """A hashable value that equals another one as in JSON: 1 equals 1.0, and the order of fields does not matter."""
     match value:
         case dict():
             return frozenset((name, frozen(field)) for name, field in value.items())
@@ -238,7 +238,7 @@ def frozen(value: Any) -> Any:
 
 
 def _compare_pushes(found: Found, traffic: Traffic, verdict: Verdict) -> None:
-    """Each push reached each device; more than once only as docs/notifications.md says: of a claim that never ended."""
+    """Each push must reach each device; more than once only after a claim that never ended (docs/notifications.md)."""
     taken: dict[tuple[str, str], list[datetime]] = {}
     for take in found.takes:
         taken.setdefault((take.notification_id, take.token), []).append(take.at)
@@ -249,10 +249,10 @@ def _compare_pushes(found: Found, traffic: Traffic, verdict: Verdict) -> None:
             pushed_to.add(row.user_id)
         for token in traffic.devices[row.user_id] if row.push_status == "SENT" else ():
             if not token.startswith(GONE) and (row.id, token) not in taken:
-                verdict.add("notifications_missing", f"{row.id} is SENT, and {token} never got it")
+                verdict.add("notifications_missing", f"{row.id} is SENT, but {token} never got it")
     for (notification_id, token), times in taken.items():
         if notification_id not in known:
-            verdict.add("wrong_rows", f"a push of {notification_id} to {token}, which is not stored")
+            verdict.add("wrong_rows", f"a push of {notification_id}, which is not stored, to {token}")
             continue
         steps = found.pushes.get(notification_id, [])
         claims = max((step.attempts for step in steps), default=0)
@@ -271,7 +271,7 @@ def _compare_pushes(found: Found, traffic: Traffic, verdict: Verdict) -> None:
 
 
 def repeated_pushes(takes: Iterable[Take]) -> int:
-    """How many pushes a device got more than once."""
+    """The number of pushes that a device got again."""
     return sum(times - 1 for times in Counter((take.notification_id, take.token) for take in takes).values())
 
 
@@ -279,7 +279,7 @@ def repeated_pushes(takes: Iterable[Take]) -> int:
 
 
 def _compare_letters(traffic: Traffic, found: Found, verdict: Verdict) -> None:
-    """All poison is there with its reason, and nothing else. The broker promises one letter or more of each."""
+    """Every poison message, and no other, must be a dead letter with the right reason. Duplicates are allowed."""
     poison = {delivery.body: delivery.reason for delivery in traffic.deliveries if delivery.reason}
     dead = {letter.body for letter in found.letters}
     for letter in found.letters:
@@ -287,4 +287,4 @@ def _compare_letters(traffic: Traffic, found: Found, verdict: Verdict) -> None:
             expected = poison.get(letter.body, "none")
             verdict.add("unexpected_dead_letters", f"{letter.reason} (expected: {expected}): {letter.body[:300]}")
     for body in poison.keys() - dead:
-        verdict.add("lost", f"no dead letter of {body[:200]}")
+        verdict.add("lost", f"no dead letter for {body[:200]}")

@@ -1,4 +1,4 @@
-"""How each kind of fault is done, and undone."""
+"""How each kind of fault is injected and ended."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from tests.chaos.schedule import KINDS, Fault
 from tests.chaos.stack import Stack
 from tests.chaos.workers import START_TIMEOUT_S, SupervisedWorker, send
 
-#: Seconds between two blows of a fault that strikes again and again.
-BLOW_S = 0.3
+#: Seconds between two statements of a fault that repeats one.
+REPEAT_S = 0.3
 
-#: Seconds that PostgreSQL has to start again: a killed one's children may still have its memory.
+#: Seconds until PostgreSQL must start again: the children of a killed server may still hold its shared memory.
 POSTGRES_TIMEOUT_S = 60.0
 
-#: Sessions of the workers, not of ours nor PostgreSQL's own.
+#: The sessions of the workers, without those of this run and PostgreSQL's own.
 OF_WORKERS = (
     "FROM pg_stat_activity WHERE backend_type = 'client backend' AND application_name <> 'chaos'"
     " AND pid <> pg_backend_pid()"
 )
 
 CUT = f"SELECT pg_terminate_backend(pid) {OF_WORKERS}"
-#: Ends statements with SQLSTATE 57014, as statement_timeout does: the worker's own is five minutes, which no run has.
+#: Ends statements with SQLSTATE 57014, as statement_timeout does. The worker's own timeout of five minutes is too long.
 CANCEL = f"SELECT pg_cancel_backend(pid) {OF_WORKERS} AND state = 'active'"
 
 Strike = Callable[[Stack, Fault], AbstractContextManager[None]]
@@ -38,7 +38,7 @@ Strike = Callable[[Stack, Fault], AbstractContextManager[None]]
 
 @contextmanager
 def struck(stack: Stack, fault: Fault) -> Iterator[None]:
-    """Have the fault for as long as the block runs; it is undone, and what was stopped runs again, after it."""
+    """Inject the fault while the block runs. Afterwards, everything that was stopped runs again."""
     with STRIKES[fault.kind](stack, fault):
         yield
 
@@ -47,47 +47,47 @@ def struck(stack: Stack, fault: Fault) -> Iterator[None]:
 
 
 def worker_of(stack: Stack, fault: Fault) -> SupervisedWorker:
-    """Whom it strikes."""
+    """The worker that a fault strikes."""
     return stack.workers[fault.target % len(stack.workers)]
 
 
 @contextmanager
 def kill_worker(stack: Stack, fault: Fault) -> Iterator[None]:
-    """Kill the command's own process; its forks go with it, as with a container."""
+    """Kill the command's main process. Its forks end with it, as in a container."""
     worker_of(stack, fault).send(signal.SIGKILL)
     yield
 
 
 @contextmanager
 def kill_fork(stack: Stack, fault: Fault) -> Iterator[None]:
-    """Kill a process that the command forked."""
+    """Kill a fork of the command."""
     worker_of(stack, fault).kill_fork(fault.target // len(stack.workers))
     yield
 
 
 @contextmanager
 def terminate_worker(stack: Stack, fault: Fault) -> Iterator[None]:
-    """Have a worker end in order."""
+    """Send SIGTERM to a worker."""
     worker_of(stack, fault).send(signal.SIGTERM)
     yield
 
 
 @contextmanager
 def restart_workers(stack: Stack, fault: Fault) -> Iterator[None]:
-    """Have one worker after the other end in order; the next when its successor takes messages."""
+    """Send SIGTERM to one worker after the other, each when the one before it is ready again."""
     for worker in stack.workers:
         starts = worker.starts
         ready = worker.readies()
         worker.send(signal.SIGTERM)
         deadline = time.monotonic() + START_TIMEOUT_S
         while (worker.starts == starts or worker.readies() == ready) and time.monotonic() < deadline:
-            time.sleep(BLOW_S)
+            time.sleep(REPEAT_S)
     yield
 
 
 @contextmanager
 def freeze_worker(stack: Stack, fault: Fault) -> Iterator[None]:
-    """Stop all of a worker's processes, and let them go on."""
+    """Pause all processes of a worker."""
     worker = worker_of(stack, fault)
     frozen = worker.family()
     worker.send_all(signal.SIGSTOP)
@@ -102,7 +102,7 @@ def freeze_worker(stack: Stack, fault: Fault) -> Iterator[None]:
 
 
 def stop_postgres(how: signal.Signals) -> Strike:
-    """End the server with a signal, and start it again."""
+    """Stop the server with a signal, and start it again."""
 
     @contextmanager
     def strike(stack: Stack, fault: Fault) -> Iterator[None]:
@@ -117,7 +117,7 @@ def stop_postgres(how: signal.Signals) -> Strike:
 
 
 def start_again(stack: Stack) -> None:
-    """Start PostgreSQL. Raises PostgresError when it will not."""
+    """Start PostgreSQL. Raises PostgresError if it does not start in time."""
     deadline = time.monotonic() + POSTGRES_TIMEOUT_S
     while True:
         try:
@@ -126,11 +126,11 @@ def start_again(stack: Stack) -> None:
         except PostgresError:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(BLOW_S)
+            time.sleep(REPEAT_S)
 
 
-def blows(statement: str) -> Strike:
-    """Run a statement again and again."""
+def repeat(statement: str) -> Strike:
+    """Run a statement every REPEAT_S seconds."""
 
     @contextmanager
     def strike(stack: Stack, fault: Fault) -> Iterator[None]:
@@ -138,7 +138,7 @@ def blows(statement: str) -> Strike:
 
         def run() -> None:
             with stack.database() as database, database.cursor() as cursor:
-                while not over.wait(BLOW_S):
+                while not over.wait(REPEAT_S):
                     cursor.execute(statement)
 
         thread = threading.Thread(target=run)
@@ -153,7 +153,7 @@ def blows(statement: str) -> Strike:
 
 
 def lock(statement: str) -> Strike:
-    """Hold locks in a session of our own."""
+    """Hold the locks of a statement."""
 
     @contextmanager
     def strike(stack: Stack, fault: Fault) -> Iterator[None]:
@@ -173,7 +173,7 @@ def lock(statement: str) -> Strike:
 
 @contextmanager
 def fill_disk(stack: Stack, fault: Fault) -> Iterator[None]:
-    """Have a trigger refuse new rows as a full disk does (SQLSTATE 53100): a real one would take special rights."""
+    """Have a trigger refuse new rows as a full disk does (SQLSTATE 53100). A really full disk needs special rights."""
     stack.execute("UPDATE chaos.switches SET disk_full = true")
     try:
         yield
@@ -186,7 +186,7 @@ def fill_disk(stack: Stack, fault: Fault) -> Iterator[None]:
 
 @contextmanager
 def pause_localstack(stack: Stack, fault: Fault) -> Iterator[None]:
-    """Have SQS and S3 take calls, and answer none."""
+    """Pause SQS and S3: they accept calls, and answer none."""
     os.kill(stack.localstack.pid, signal.SIGSTOP)
     try:
         yield
@@ -195,7 +195,7 @@ def pause_localstack(stack: Stack, fault: Fault) -> Iterator[None]:
 
 
 def through_proxy(mode: Mode) -> Strike:
-    """Have the proxy fail in a way."""
+    """Have the proxy before AWS fail in this way."""
 
     @contextmanager
     def strike(stack: Stack, fault: Fault) -> Iterator[None]:
@@ -210,7 +210,7 @@ def through_proxy(mode: Mode) -> Strike:
 
 @contextmanager
 def break_fcm(stack: Stack, fault: Fault) -> Iterator[None]:
-    """Have FCM fail in the way of this kind."""
+    """Have the stub of FCM fail as the kind of the fault says."""
     stack.fcm.fault = fault.kind
     try:
         yield
@@ -227,8 +227,8 @@ STRIKES: dict[str, Strike] = {
     "PostgreSQL stopped fast": stop_postgres(signal.SIGINT),
     "PostgreSQL stopped immediately": stop_postgres(signal.SIGQUIT),
     "PostgreSQL killed": stop_postgres(signal.SIGKILL),
-    "connections cut": blows(CUT),
-    "statements cancelled": blows(CANCEL),
+    "connections cut": repeat(CUT),
+    "statements cancelled": repeat(CANCEL),
     "rows locked": lock("SELECT FROM microscope_documents FOR UPDATE"),
     "table locked": lock("LOCK TABLE tasks IN EXCLUSIVE MODE"),
     "disk full": fill_disk,

@@ -1,7 +1,7 @@
-"""What PostgreSQL itself notes of a run: each effect on a task, in order, and each step of a push.
+"""PostgreSQL's own record of a run: each effect on a task, in order, and each step of a push.
 
-Triggers write it in the worker's own transactions, so it has what was committed and nothing else. A user's effects
-come one after the other (the contract's lock), so their numbers are the order that the model has to explain.
+Triggers write it in the worker's transactions, so it contains exactly what was committed. The contract's lock makes the
+effects of one user sequential, so their numbers are their order.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ CREATE TRIGGER chaos_room BEFORE INSERT ON notifications FOR EACH STATEMENT EXEC
 
 
 class Effect(NamedTuple):
-    """An effect that was committed.
+    """A committed effect.
 
     Parameters:
-      at: the database's clock, just before the commit.
-      progress_at: of progress, the producer's time.
+      at: the time just before the commit, by the database's clock.
+      progress_at: for progress, the producer's time.
     """
 
     at: datetime
@@ -66,11 +66,11 @@ class Effect(NamedTuple):
 
 
 class PushStep(NamedTuple):
-    """What a notification's row said of its push from then on.
+    """A change of the push columns in a notification's row.
 
     Parameters:
-      attempts: how often it was claimed.
-      is_done: whether nobody may push it any more.
+      attempts: the claims so far.
+      is_done: whether no push may follow.
     """
 
     at: datetime
@@ -86,7 +86,7 @@ def read_effects(database: connection) -> list[Effect]:
 
 
 def read_pushes(database: connection) -> dict[str, list[PushStep]]:
-    """The steps of each notification's push, in order, by its ID."""
+    """The steps of each notification's push in order, by notification ID."""
     steps: dict[str, list[PushStep]] = {}
     with database.cursor() as cursor:
         cursor.execute("SELECT notification_id, at, attempts, is_done FROM chaos.pushes ORDER BY number")

@@ -1,4 +1,4 @@
-"""A proxy on loopback between the workers and AWS, which fails as it is told."""
+"""A proxy on loopback between the workers and AWS, with fault injection."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from benchmarks.local_server import LocalServer
 
 Mode = Literal["pass", "500", "503", "slow", "cut"]
 
-#: Of the calls that arrive in a fault, the part that it strikes.
+#: The share of calls that a fault strikes.
 STRUCK = 0.6
 
-#: How late a slow answer is, in seconds.
+#: The shortest and the longest delay of a slow answer, in seconds.
 SLOW_S = (0.5, 4.0)
 
-#: Seconds without a byte after which a call to AWS is given up: a paused server is not away.
+#: Seconds without a byte until a call to AWS fails. LocalStack may be paused for a while.
 UPSTREAM_TIMEOUT_S = 60
 
-#: Headers that are about one connection, and not passed on.
+#: Headers of one connection, which the proxy does not pass on.
 OF_THE_CONNECTION = {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
 
 
 class FaultProxy(LocalServer):
-    """A running proxy; it ends with its block. `mode` may be set while it runs.
+    """A proxy that runs while its `with` block runs. `mode` may be set meanwhile.
 
     Parameters:
-      host, port: the server behind it.
-      seed: draws which calls are struck.
+      host, port: of the server behind it.
+      seed: decides which calls a fault strikes.
     """
 
     def __init__(self, host: str, port: int, *, seed: int) -> None:
@@ -40,7 +40,7 @@ class FaultProxy(LocalServer):
         self._draw = Random(f"proxy {seed}")
 
     def strike(self) -> tuple[Mode, float]:
-        """What becomes of a call, and how late it is answered."""
+        """The fault of the next call, and its delay in seconds."""
         mode = self.mode
         if mode == "pass" or self._draw.random() > STRUCK:
             return "pass", 0.0
@@ -48,7 +48,7 @@ class FaultProxy(LocalServer):
 
 
 class _Call(BaseHTTPRequestHandler):
-    """One connection of a worker's."""
+    """One connection of a worker."""
 
     server: FaultProxy
     protocol_version = "HTTP/1.1"
@@ -58,7 +58,7 @@ class _Call(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         mode, late_s = self.server.strike()
         if mode in ("500", "503"):
-            self._send(int(mode), {"Content-Type": "text/plain"}, b"the proxy says so")
+            self._send(int(mode), {"Content-Type": "text/plain"}, b"injected fault")
             return
         upstream = http.client.HTTPConnection(*self.server.upstream, timeout=UPSTREAM_TIMEOUT_S)
         try:
@@ -74,7 +74,7 @@ class _Call(BaseHTTPRequestHandler):
         self._send(status, headers, content, cut=mode == "cut")
 
     def _send(self, status: int, headers: dict[str, str], content: bytes, *, cut: bool = False) -> None:
-        """Answer; or break off in the middle: the server has done what it was asked to."""
+        """Send an answer. `cut` closes the connection in the middle, after the server has carried out the call."""
         self.send_response(status)
         for name, value in headers.items():
             if name.lower() not in OF_THE_CONNECTION:
@@ -87,4 +87,4 @@ class _Call(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_HEAD = do_DELETE = _answer  # noqa: N815
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Keep quiet."""
+        """Log nothing."""

@@ -1,4 +1,4 @@
-"""What is told of a run: how long things took to go on, and the last line."""
+"""The report of a run: the recovery times, and the last line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from tests.chaos.checker import Found, Verdict, repeated_pushes
 from tests.chaos.schedule import KINDS
 
-#: What is counted of what is wrong.
+#: The kinds of differences.
 WRONG = (
     "lost",
     "applied_twice",
@@ -23,7 +23,7 @@ WRONG = (
 
 
 class Struck(NamedTuple):
-    """A fault that was there: its kind, and when."""
+    """A fault that was injected, with its times."""
 
     kind: str
     begin: datetime
@@ -31,10 +31,10 @@ class Struck(NamedTuple):
 
 
 def recoveries_s(struck: Sequence[Struck], effects: Sequence[datetime]) -> dict[str, float]:
-    """How long after a fault's end results went through again, the longest of each kind, in seconds.
+    """The longest time of each kind from a fault's end to the next effect, in seconds.
 
-    Where a fault that stops results goes on at its end, that one is asked. Where the next one strikes before there were
-    results, the time until then counts.
+    A fault does not count if another fault that stops results lasts longer. If such a fault begins before the next
+    effect, the time until its begin counts.
     """
     stopping = [fault for fault in struck if KINDS[fault.kind].stops_results]
     longest: dict[str, float] = {}

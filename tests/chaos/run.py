@@ -1,4 +1,4 @@
-"""One run: traffic and faults at the same time, then quiet until all is done, then the comparison."""
+"""One run: traffic and faults at the same time, then a drain without faults, then the comparison with the model."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from tests.chaos.traffic import Traffic, draw_traffic
 #: Seconds between two lines of progress.
 TELL_S = 5.0
 
-#: Seconds for which everything must be quiet before the run is over.
+#: Seconds without any work left until the run ends.
 QUIET_S = 1.0
 
-#: What a claim of a push, and a notification that was put on its queue, are waited for at most: all of it has passed.
-LEASES_ARE_OVER = """
+#: Lets the leases of claimed pushes and of enqueued notifications expire now.
+EXPIRE_LEASES = """
 UPDATE notifications SET due_at = now(), retry_at = now(), claimed_at = claimed_at - interval '1 hour'
 WHERE due_at IS NOT NULL
 """
@@ -45,15 +45,16 @@ Tell = Callable[[str], None]
 
 
 class Profile(NamedTuple):
-    """How big a run is.
+    """The size of a run.
 
     Parameters:
-      results: different results, at least.
+      results: the least number of different results.
       chaos_s: seconds of traffic and faults.
-      drain_s: seconds that the rest may take.
-      shorten: of the longest duration of each fault, the part that is used.
-      workers, processes, threads: `dramatiq` commands, and what each has.
-      hurries: whether leases of pushes are let pass at the end, instead of waited for.
+      drain_s: the longest time of the drain in seconds.
+      shorten: the factor for the longest duration of each fault.
+      workers: the number of `dramatiq` commands.
+      processes, threads: of each command.
+      hurries: whether the leases of pushes expire at once in the drain.
     """
 
     results: int
@@ -66,22 +67,22 @@ class Profile(NamedTuple):
     hurries: bool = False
 
 
-#: What `make test` runs.
+#: The profile of `make test`.
 SHORT = Profile(results=250, chaos_s=45, drain_s=150, shorten=0.15, processes=1, hurries=True)
 
 
 def profile_of(minutes: float) -> Profile:
-    """The profile of a run of so many minutes: the last two and a half are for what a crash leaves to the sweeps."""
+    """The profile of a run of this length. The last 2.5 minutes are for the drain, in which the sweeps finish."""
     chaos_s = max(30.0, minutes * 60 - 150)
     return Profile(results=max(200, round(chaos_s * 4.7)), chaos_s=chaos_s, drain_s=300)
 
 
 class Outcome(NamedTuple):
-    """How a run went.
+    """The outcome of a run.
 
     Parameters:
-      line: its last line, JSON.
-      folder: where its state and logs are, if anything is wrong.
+      line: the last line, JSON.
+      folder: its state and logs; None if nothing is wrong.
     """
 
     verdict: Verdict
@@ -90,11 +91,11 @@ class Outcome(NamedTuple):
 
 
 def run(profile: Profile, *, seed: int, tell: Tell) -> Outcome:
-    """Do a run.
+    """Run traffic and faults, and compare the result with the contract.
 
     Parameters:
-      seed: draws the traffic and the faults.
-      tell: takes a line of progress.
+      seed: of the traffic and the faults.
+      tell: prints a line of progress.
     """
     traffic = draw_traffic(seed, results=profile.results)
     faults = draw_schedule(seed, seconds=profile.chaos_s, shorten=profile.shorten)
@@ -120,7 +121,7 @@ def run(profile: Profile, *, seed: int, tell: Tell) -> Outcome:
 
 
 class _Run:
-    """The run, while it runs."""
+    """A run in progress."""
 
     def __init__(self, stack: Stack, traffic: Traffic, faults: list[Fault], profile: Profile, tell: Tell) -> None:
         self.stack, self.traffic, self.faults, self.profile, self.tell = stack, traffic, faults, profile, tell
@@ -133,7 +134,7 @@ class _Run:
         self.waiting = 0
 
     def do(self) -> tuple[Found, list[Struck], int]:
-        """Let it happen; what it left behind, the faults, and how many messages were sent."""
+        """Run it; the state afterwards, the injected faults, and the number of messages sent."""
         self.sender.start()
         lanes = [threading.Thread(target=self._lane, args=(lane,), daemon=True) for lane in LANES]
         for lane in lanes:
@@ -155,10 +156,10 @@ class _Run:
             for fault in self.faults:
                 if KINDS[fault.kind].lane == lane:
                     time.sleep(max(0.0, fault.at_s - self._elapsed()))
-                    # On a slow machine the last ones find no time any more.
+                    # On a slow machine there may be no time left for the last faults.
                     if self._elapsed() < self.profile.chaos_s:
                         self._strike(lane, fault)
-        except BaseException as error:  # told by the thread that waits for this one
+        except BaseException as error:  # raised again by the thread that waits for this one
             self.errors.append(error)
 
     def _strike(self, lane: str, fault: Fault) -> None:
@@ -176,7 +177,7 @@ class _Run:
         self.tell(f"{self._elapsed():5.0f} s  sent {self.sender.sent:5d}  waiting {self.waiting:4d}  {fault}")
 
     def _count_waiting(self) -> int:
-        """Messages on the queues, in hand or not."""
+        """The messages on the queues: visible, in flight or delayed."""
         try:
             return sum(
                 int(count)
@@ -194,7 +195,7 @@ class _Run:
             return self.waiting
 
     def _drain(self) -> int:
-        """Wait until nothing is left to do; the messages that are, when the time is over."""
+        """Wait until no work is left; the messages that are left if that takes too long."""
         deadline = time.monotonic() + self.profile.drain_s
         quiet_since, told_at = None, float("-inf")
         while time.monotonic() < deadline:
@@ -208,7 +209,7 @@ class _Run:
                 told_at = time.monotonic()
             if not self.sender.is_done or self.waiting or pushes:
                 if self.profile.hurries and self.sender.is_done and not self.waiting:
-                    self.stack.execute(LEASES_ARE_OVER)
+                    self.stack.execute(EXPIRE_LEASES)
                 quiet_since = None
             elif quiet_since is None:
                 quiet_since = time.monotonic()
@@ -250,7 +251,7 @@ class _Run:
 
 
 def _keep(folder: Path, verdict: Verdict, found: Found, past: list[Struck], line: str) -> None:
-    """Write what is needed to look at a failure; the workers' logs and PostgreSQL's data are there already."""
+    """Write the state of a failed run into its folder, beside the workers' logs and PostgreSQL's data."""
     (folder / "differences.txt").write_text("\n".join(verdict.lines) + "\n", encoding="utf-8")
     (folder / "effects.txt").write_text("".join(f"{effect}\n" for effect in found.effects), encoding="utf-8")
     (folder / "pushes.txt").write_text(

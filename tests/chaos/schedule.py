@@ -1,11 +1,11 @@
-"""Which fault strikes when: drawn by a seed, in lanes, so that what happens to workers meets what services do."""
+"""The schedule of faults, drawn from a seed. Faults of different lanes overlap, such as a kill during an outage."""
 
 from __future__ import annotations
 
 from random import Random
 from typing import NamedTuple
 
-#: Whom faults strike, and the seconds between two of them: workers, the services that every result needs, and FCM.
+#: The shortest and the longest pause between two faults, in seconds, by lane. Every result needs the `services`.
 LANES = {"workers": (2.0, 8.0), "services": (2.0, 8.0), "push": (10.0, 30.0)}
 
 
@@ -13,9 +13,9 @@ class Kind(NamedTuple):
     """A kind of fault.
 
     Parameters:
-      lane: one of `LANES`. Faults of a lane come one after the other.
-      shortest_s, longest_s: how long it lasts; both 0: it is over at once.
-      takes_s: how long its doing takes besides, about.
+      lane: one of `LANES`. Faults of one lane do not overlap.
+      shortest_s, longest_s: its duration; both 0 if it ends at once.
+      takes_s: the approximate time that injecting it takes in addition.
     """
 
     lane: str
@@ -25,7 +25,7 @@ class Kind(NamedTuple):
 
     @property
     def stops_results(self) -> bool:
-        """Whether no worker may get on while it lasts."""
+        """Whether it may stop all workers."""
         return self.lane == "services"
 
 
@@ -34,14 +34,14 @@ KINDS = {
     "fork killed": Kind("workers"),
     "worker terminated": Kind("workers"),
     "rolling restart": Kind("workers", takes_s=20),
-    "worker frozen": Kind("workers", 8, 11),  # longer than `chaos.stack.VISIBILITY_S`
+    "worker frozen": Kind("workers", 8, 11),  # longer than `stack.VISIBILITY_S`
     "PostgreSQL stopped fast": Kind("services", 1, 8),
     "PostgreSQL stopped immediately": Kind("services", 1, 8),
     "PostgreSQL killed": Kind("services", 1, 8),
     "connections cut": Kind("services", 1, 4),
     "statements cancelled": Kind("services", 1, 4),
     "rows locked": Kind("services", 2, 6),
-    "table locked": Kind("services", 4, 18),  # up to longer than the worker's lock_timeout
+    "table locked": Kind("services", 4, 18),  # may exceed the worker's lock_timeout
     "disk full": Kind("services", 2, 8),
     "LocalStack paused": Kind("services", 2, 9),
     "AWS answers 500": Kind("services", 2, 8),
@@ -58,10 +58,10 @@ class Fault(NamedTuple):
     """A fault of a run.
 
     Parameters:
-      at_s: when it begins, in seconds since the traffic did.
+      at_s: its begin, in seconds since the begin of the traffic.
       kind: one of `KINDS`.
-      lasts_s: how long it lasts.
-      target: decides whom it strikes, where there are several.
+      lasts_s: its duration in seconds.
+      target: decides which worker or fork it strikes.
     """
 
     at_s: float
@@ -71,10 +71,10 @@ class Fault(NamedTuple):
 
 
 def draw_schedule(seed: int, *, seconds: float, shorten: float = 1.0) -> list[Fault]:
-    """The faults of so many seconds, each kind once before any comes again.
+    """The faults of a run of this length. In each lane, all kinds occur once before one occurs again.
 
     Parameters:
-      shorten: of the longest duration of each kind, the part that is used; the shortest stays.
+      shorten: the factor for the longest duration of each kind. The shortest duration stays.
     """
     faults = []
     for lane, pause_s in LANES.items():

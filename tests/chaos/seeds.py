@@ -1,4 +1,4 @@
-"""The seeds that are kept: each run that failed, so that it is done again."""
+"""The seeds of failed runs, kept as regression tests."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ SEEDS = Path(__file__).with_name("seeds.txt")
 
 
 class Kept(NamedTuple):
-    """A run that is done again.
+    """A run to repeat.
 
     Parameters:
-      minutes: how long it takes; None: the short profile.
+      minutes: its length; None for the short profile.
       why: what it showed.
     """
 
@@ -22,7 +22,7 @@ class Kept(NamedTuple):
 
 
 def read_seeds(path: Path = SEEDS) -> list[Kept]:
-    """All that are kept."""
+    """All kept runs."""
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
@@ -32,7 +32,7 @@ def read_seeds(path: Path = SEEDS) -> list[Kept]:
 
 
 def keep_seed(kept: Kept, path: Path = SEEDS) -> None:
-    """Keep one more, unless it is there."""
+    """Add a run to the file, unless the file has it."""
     if (kept.seed, kept.minutes) not in {(one.seed, one.minutes) for one in read_seeds(path)}:
         minutes = "short" if kept.minutes is None else f"{kept.minutes:g}"
         with path.open("a", encoding="utf-8") as file:

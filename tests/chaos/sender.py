@@ -1,4 +1,4 @@
-"""The AI server: puts a run's traffic into S3 and on the result queue, as fast as it is meant to come."""
+"""Plays the AI server: puts a run's traffic into S3 and on the result queue at the right times."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tests.chaos import journal
 from tests.chaos.stack import Stack
 from tests.chaos.traffic import Delivery
 
-#: Seconds until a call that failed is made again.
+#: Seconds until a failed call is retried.
 RETRY_S = 0.5
 
-#: Seconds between two looks for what a delivery waits for.
+#: Seconds between two queries for the tasks that deliveries wait for.
 LOOK_S = 1.0
 
 
 class Sender:
-    """Sends in threads of its own, from `start` on.
+    """Sends the deliveries in its own thread, from `start` on.
 
     Parameters:
-      seconds: how long it takes for all; what waits for an effect may come later.
+      seconds: the time for all deliveries. Those that wait for an effect may take longer.
     """
 
     def __init__(self, stack: Stack, deliveries: list[Delivery], *, seconds: float) -> None:
@@ -46,11 +46,11 @@ class Sender:
         return self.sent == self._total
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Send no more."""
+        """Stop the thread."""
         self._stopped.set()
         self._thread.join()
 
@@ -79,7 +79,7 @@ class Sender:
                 self._send(delivery)
 
     def _send_what_may_go(self, waiting: list[Delivery]) -> list[Delivery]:
-        """Send those whose task has ended; the others."""
+        """Send the deliveries whose task has ended; returns the others."""
         if time.monotonic() - self._looked_at < LOOK_S:
             return waiting
         self._looked_at = time.monotonic()
@@ -87,7 +87,7 @@ class Sender:
             with self._stack.database() as database:
                 ended = journal.ended_tasks(database)
         except psycopg2.Error:
-            return waiting  # a fault of ours: the next look will tell
+            return waiting  # an injected fault; the next query may succeed
         for delivery in waiting:
             if delivery.after in ended:
                 self._upload(delivery.documents)
@@ -104,7 +104,7 @@ class Sender:
                     self._stopped.wait(RETRY_S)
 
     def _send(self, delivery: Delivery) -> None:
-        """Put it on the queue; if it is not certain that it is there, again."""
+        """Put a delivery on the queue, and repeat the call until it succeeds."""
         while not self._stopped.is_set():
             try:
                 self._stack.sqs.send_message(QueueUrl=self._queue, MessageBody=delivery.body)

@@ -1,4 +1,4 @@
-"""What a run works with: PostgreSQL, LocalStack, a proxy that fails, a stand-in for FCM, supervised workers."""
+"""The processes of a run: PostgreSQL, LocalStack, the fault proxy, the stub of FCM, and supervised workers."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from psycopg2.extensions import connection
 
-#: Seconds that a message in hand stays hidden: short, so that a run sees many of them end.
+#: The visibility timeout in seconds: short, so that many expire in a run.
 VISIBILITY_S = 6
 
-#: How workers are set, besides: stops that are quick, retries that come soon and last long enough for each fault.
+#: The workers' other settings: stops are quick, and retries come soon but outlast every fault.
 SETTINGS = {
     "GRAPHNODE_VISIBILITY_TIMEOUT": str(VISIBILITY_S),
     "GRAPHNODE_POLL_WAIT": "2",
@@ -43,27 +43,27 @@ SETTINGS = {
     "GRAPHNODE_SWEEP_INTERVAL": "3",
 }
 
-#: What FCM answers in each of its faults.
+#: FCM's answers in each of its faults.
 FCM_FAULTS: dict[str, Sequence[FcmAnswer]] = {
     "FCM unavailable": (UNAVAILABLE, INTERNAL),
     "FCM cuts connections": (DROPPED,),
     "FCM cuts answers": (TAKEN_AND_DROPPED, TAKEN),
 }
 
-#: Seconds that a look at the database waits for it.
+#: Seconds that a connection to the database may take.
 CONNECT_TIMEOUT_S = 5
 
 
 @dataclass
 class Fcm:
-    """What FCM answers, and what it took."""
+    """The behaviour of the stub of FCM, and the pushes that it accepted."""
 
     fault: str | None = None
     takes: list[Take] = field(default_factory=list)
     calls: int = 0
 
     def answer(self, message: FcmMessage) -> FcmAnswer:
-        """Decide on one push."""
+        """The answer to a push."""
         self.calls += 1
         token = message["token"]
         answers = FCM_FAULTS.get(self.fault or "")
@@ -76,11 +76,11 @@ class Fcm:
 
 @dataclass
 class Stack:
-    """Everything that runs.
+    """The processes of a run.
 
     Parameters:
-      environment: the workers', whose AWS is behind the proxy.
-      direct: the same without the proxy, for the AI server and the operator.
+      environment: of the workers, with AWS behind the proxy.
+      direct: the same without the proxy, for the sender and the checks.
     """
 
     environment: dict[str, str]
@@ -95,7 +95,7 @@ class Stack:
 
     @contextmanager
     def database(self) -> Iterator[connection]:
-        """A connection of our own, each statement a transaction. Raises psycopg2.OperationalError while it is away."""
+        """A connection in autocommit mode. Raises psycopg2.OperationalError during an outage."""
         url = self.direct["DATABASE_URL"]
         with closing(psycopg2.connect(url, connect_timeout=CONNECT_TIMEOUT_S, application_name="chaos")) as opened:
             opened.autocommit = True
@@ -114,13 +114,14 @@ def running_stack(
     """Start everything, and stop it at the end of the block.
 
     Parameters:
-      folder: where the data and the logs are.
-      workers: `dramatiq` commands, of so many processes with so many threads each.
-      settings: on top of `SETTINGS`.
+      folder: for the data and the logs.
+      workers: the number of `dramatiq` commands.
+      processes, threads: of each command.
+      settings: in addition to `SETTINGS`.
     """
     with ExitStack() as running:
         localstack = running.enter_context(LocalStack())
-        # Kept data: without it PostgreSQL would lose what it has committed when it is killed.
+        # With keep=True PostgreSQL writes to disk what it commits, so that a kill loses nothing.
         postgres = running.enter_context(start_postgres(folder / "postgres", keep=True))
         bring_up_to_date(postgres.url)
         localstack.wait_until_ready()
@@ -137,7 +138,7 @@ def running_stack(
         }
         with closing(psycopg2.connect(postgres.url)) as database, database, database.cursor() as cursor:
             cursor.execute(journal.SCHEMA)
-        _make_what_the_api_server_has_made(postgres.url, traffic)
+        _insert_rows_of_the_api_server(postgres.url, traffic)
         supervised = [
             running.enter_context(
                 SupervisedWorker(environment, log=folder / f"worker-{number}.log", processes=processes, threads=threads)
@@ -157,7 +158,7 @@ def running_stack(
         )
 
 
-def _make_what_the_api_server_has_made(url: str, traffic: Traffic) -> None:
+def _insert_rows_of_the_api_server(url: str, traffic: Traffic) -> None:
     with closing(psycopg2.connect(url)) as database, database, database.cursor() as cursor:
         for workspace in traffic.workspaces:
             cursor.execute("INSERT INTO microscope_workspaces (id, user_id, name) VALUES (%s, %s, %s)", workspace[:3])

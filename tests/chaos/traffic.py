@@ -1,4 +1,4 @@
-"""What the AI server sends in a run, drawn by a seed: results of all types, again, out of order, and poison.
+"""The traffic of a run, drawn from a seed: results of all types, repeats, wrong order, and poison messages.
 
 The same seed and number of results give the same traffic.
 """
@@ -14,43 +14,43 @@ from typing import Any, NamedTuple
 from tests.chaos.documents import ERRORS, MANY, Documents, written
 from tests.chaos.model.state import Document, Message, Workspace
 
-#: When the producer's clock starts. It shows the order of results to the worker, and the day does not matter.
+#: The start of the producer's clock. Only the order of its times matters.
 START = datetime(2026, 5, 24, 8, 0, tzinfo=UTC)
 
-#: How far the producer's clock jumps, in seconds, and how many results come between two jumps on average.
+#: The jumps of the producer's clock in seconds, and the average number of results between two jumps.
 CLOCK_STEPS_S = (-86_400, -3_600, -90, -1, 90, 3_600, 86_400)
 RESULTS_BETWEEN_STEPS = 40
 
-#: Results of a user on average.
+#: The average number of results of a user.
 RESULTS_OF_A_USER = 25
 
-#: Of so many results one is followed by poison.
+#: The average number of results between two poison messages.
 RESULTS_TO_A_POISON = 35
 
-#: How much of the results is sent again, how much late, and how late at most, in results.
+#: The shares of results that are repeated and delayed, and the longest delay, in results.
 REPEATED = 0.2
 DELAYED = 0.2
 LATEST = 60
 
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
-#: How a task's ID begins, and who it names.
+#: The forms of user IDs.
 USER_FORMS = ("ada-{}", "ada_b{}", "user_{}_x", "김민수{}", "o'hara.{}")
 
 
 class Delivery(NamedTuple):
-    """Something to put on the result queue.
+    """A message for the result queue.
 
     Parameters:
-      position: when it is sent, in results since the start of the run.
-      body: the SQS message's body.
-      user_id: whom it is about.
-      documents: what to put into S3 for it, by key.
-      message: what the model is told of it; None for poison.
-      reason: of poison, what its dead letter must say.
-      late_s: how long after it its documents come.
-      after: the ID of a task that must have ended before.
-      repeats: whether it was sent before.
+      position: its place in the order of sending, in results since the begin of the run.
+      body: of the SQS message.
+      user_id: whose result it is.
+      documents: its documents in S3, by key.
+      message: the input of the model; None for poison.
+      reason: for poison, the reason of the expected dead letter.
+      late_s: seconds from the message to its documents.
+      after: the ID of a task that must have ended first.
+      repeats: whether the message was sent before.
     """
 
     position: float
@@ -65,13 +65,13 @@ class Delivery(NamedTuple):
 
 
 class Traffic(NamedTuple):
-    """A run's traffic.
+    """The traffic of a run.
 
     Parameters:
-      deliveries: in the order in which they are sent.
-      users: whom the results are about.
-      devices: registration tokens by user; one that begins with `gone` is of a device that FCM no longer knows.
-      workspaces, documents: what the API server has made before.
+      deliveries: in the order of sending.
+      users: their IDs.
+      devices: registration tokens by user ID. FCM no longer knows those that begin with `gone`.
+      workspaces, documents: rows that the API server has written before the run.
     """
 
     deliveries: list[Delivery]
@@ -82,12 +82,12 @@ class Traffic(NamedTuple):
 
 
 def draw_traffic(seed: int, *, results: int) -> Traffic:
-    """The traffic of a run: so many different results and more."""
+    """The traffic of a run with at least this many different results."""
     return _Producer(Random(f"traffic {seed}"), results).traffic()
 
 
 class _Producer:
-    """The AI server with its clock, and what it has still to say of each user."""
+    """The AI server with its clock."""
 
     def __init__(self, draw: Random, results: int) -> None:
         self.draw = draw
@@ -121,7 +121,7 @@ class _Producer:
         deliveries = sorted(self.deliveries, key=lambda delivery: delivery.position)
         return Traffic(deliveries, self.users, devices, self.workspaces, self.documents)
 
-    # What each result says.
+    # Results.
 
     def _graph(self, user_id: str) -> None:
         task_id = f"task_graph_{user_id}_{self._ulid()}"
@@ -163,7 +163,7 @@ class _Producer:
         self._send("ADD_NODE_RESULT", task_id, draft.payload, user_id=user_id, of=draft.documents, timeless=True)
 
     def _document(self, document: Document) -> None:
-        """A document's result, or that of each of its halves."""
+        """The result of a microscope document, or of each of its halves."""
         kind = "FROM_NODE_" if "_node_" in document.id.removesuffix(document.id[-26:]) else ""
         task_type = f"MICROSCOPE_INGEST_{kind}RESULT"
         for half in self.draw.choice((("",), ("",), ("_block", "_nonblock"), ("_nonblock", "_block"))):
@@ -177,13 +177,18 @@ class _Producer:
             if self.draw.random() < 0.3:
                 draft.payload["userId"] = self.draw.choice((None, ""))
             draft.payload |= source
-            draft.payload |= self.make.microscope_fields()
-            for field, content in self.make.microscope(half):
-                draft.add(field, content)
+            draft.payload |= some_of_a_document(self.draw)
+            own, other = ("standardized_s3_key", "block_graph_s3_key")[:: -1 if half == "_block" else 1]
+            if half != "_block" and self.draw.random() < 0.7:
+                # The key of one half may be in the field of the other.
+                draft.add(self.draw.choice((own, other) if half else (own,)), documents.chunks(self.draw))
+            if half != "_nonblock" and self.draw.random() < 0.7:
+                name = self.draw.choice((own, other)) if half else "block_graph_s3_key"
+                draft.add(name, documents.blocks(self.draw))
             self._send(task_type, task_id, draft.payload, user_id=document.user_id, of=draft.documents, timeless=True)
 
     def _fails(self, user_id: str, task_type: str, task_id: str, **payload: Any) -> bool:
-        """Say that the task failed, if it did; whether that is all that is said of it."""
+        """Let the task fail with some probability; whether no other result follows."""
         if self.draw.random() > 0.2:
             return False
         error = self.draw.choice(ERRORS)
@@ -191,7 +196,7 @@ class _Producer:
         self._send(task_type, task_id, failure, user_id=user_id, timeless=True)
         return self.draw.random() < 0.7
 
-    # What nobody can handle.
+    # Poison messages.
 
     def _poison(self, user_id: str) -> None:
         task_id = f"task_graph_{user_id}_{self._ulid()}"
@@ -246,7 +251,7 @@ class _Producer:
             Delivery(self.produced + 0.5, body, user_id, documents=of or {}, reason=reason, after=after)
         )
 
-    # How it is sent.
+    # Sending.
 
     def _send(
         self,
@@ -258,11 +263,11 @@ class _Producer:
         of: Mapping[str, Any] | None = None,
         timeless: bool = False,
     ) -> None:
-        """Send a result, maybe late, and maybe again.
+        """Send a result, with some probability late or more than once.
 
         Parameters:
           of: its documents, by key.
-          timeless: whether it may come without a timestamp: one of which nothing of what is stored depends on it.
+          timeless: whether it may lack the timestamp, because no stored value depends on it.
         """
         draw, sent_at = self.draw, self._tick()
         timestamp = written(draw, sent_at)
@@ -287,7 +292,7 @@ class _Producer:
             )
 
     def _body(self, message: Message) -> str:
-        """The envelope, its payload in either spelling, with fields that nobody knows."""
+        """The envelope. Its payload has either spelling, and sometimes an unknown field."""
         payload = dict(message.body["payload"])
         if self.draw.random() < 0.5:
             payload = {snake_case(name): value for name, value in payload.items()}
@@ -296,7 +301,7 @@ class _Producer:
         return json.dumps({**message.body, "payload": payload}, ensure_ascii=self.draw.random() < 0.5)
 
     def _tick(self) -> datetime:
-        """The producer's clock, which jumps now and then; no two results have the same time."""
+        """The next time of the producer's clock, which jumps sometimes. No two results have the same time."""
         self.produced += 1
         if self.draw.randrange(RESULTS_BETWEEN_STEPS) == 0:
             self.skew_s += self.draw.choice(CLOCK_STEPS_S)
@@ -305,10 +310,10 @@ class _Producer:
     def _now(self) -> datetime:
         return START + timedelta(seconds=self.produced + self.skew_s, microseconds=self.produced)
 
-    # Whom there is.
+    # Users, workspaces, documents, devices.
 
     def _workspaces_of(self, user_id: str) -> list[Document]:
-        """Make a user's workspaces; the documents in them."""
+        """Make the workspaces of a user; returns their documents."""
         made = []
         for number in range(self.draw.randint(0, 2)):
             workspace = Workspace(f"w{number}-{user_id}", user_id, self.draw.choice(("Thesis", "박사 논문")))
@@ -318,7 +323,7 @@ class _Producer:
         return made
 
     def _unknown_document(self, user_id: str) -> Document:
-        """A document that the API server has not told of: in a workspace of its own, or in none."""
+        """A document that the API server did not store, in a new workspace or without one."""
         workspace_id = self.draw.choice((None, f"w-new-{self._ulid()}"))
         return self._new_document(user_id, workspace_id)
 
@@ -327,7 +332,7 @@ class _Producer:
         return Document(f"task_microscope_{kind}_{user_id}_{self._ulid()}", workspace_id, user_id, "PENDING")
 
     def _devices_of(self, user_id: str) -> list[str]:
-        """None, one, or several; with one that is gone there is always another."""
+        """The registration tokens of a user: up to two, and sometimes one more that FCM no longer knows."""
         good = [f"device-{number}-{user_id}" for number in range(self.draw.choice((0, 1, 1, 2)))]
         return [*good, *([f"gone-{user_id}"] if good and self.draw.random() < 0.3 else [])]
 
@@ -336,7 +341,7 @@ class _Producer:
 
 
 class _Draft:
-    """A payload that is being written, and the documents that its keys name."""
+    """A payload in progress, with the documents of its keys."""
 
     def __init__(self, producer: _Producer, user_id: str) -> None:
         self._producer = producer
@@ -344,10 +349,20 @@ class _Draft:
         self.documents: dict[str, Any] = {}
 
     def add(self, field: str, document: Any) -> None:
-        """Name a document, under a key of its own."""
+        """Add a document under a new key."""
         key = f"{field}/{self._producer._ulid()}.json"
         self.payload[field] = key
         self.documents[key] = document
+
+
+def some_of_a_document(draw: Random) -> dict[str, Any]:
+    """The other fields of a microscope result."""
+    return {
+        "error": draw.choice((None, "an image was unreadable")),
+        "chunks_count": draw.choice((None, draw.randint(0, 5))),
+        "schema_name": draw.choice((None, "science")),
+        "ingest_stats": draw.choice((None, {"pages": 3})),
+    }
 
 
 def snake_case(name: str) -> str:

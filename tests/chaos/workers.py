@@ -1,4 +1,4 @@
-"""`dramatiq` commands, each started again when it ends, as an orchestrator does."""
+"""`dramatiq` commands, each restarted when it ends, as an orchestrator does."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import psutil
 from graphnode.dev.guard import GuardedProcess
 from graphnode.dev.worker import READY, worker_environment
 
-#: Seconds that a worker has to end: its own grace and Dramatiq's.
+#: Seconds that a stopped worker has before it is killed.
 GRACE_S = 20.0
 
-#: Seconds between the end of a worker and the next.
+#: Seconds between the end of a worker and its restart.
 RESTART_PAUSE_S = 0.2
 
 #: Seconds that a start may take.
@@ -28,11 +28,11 @@ START_TIMEOUT_S = 60.0
 
 
 class SupervisedWorker:
-    """A worker that is always there, until its block ends.
+    """A worker that is restarted whenever it ends, until its `with` block ends.
 
     Parameters:
-      environment: names of docs/settings.md.
-      log: where all of it that there ever were write to.
+      environment: the settings, by the names in docs/settings.md.
+      log: the log file of all its starts.
     """
 
     def __init__(self, environment: Mapping[str, str], *, log: Path, processes: int, threads: int) -> None:
@@ -49,11 +49,11 @@ class SupervisedWorker:
 
     @property
     def pid(self) -> int:
-        """The process ID of the one that runs now, or ran last."""
+        """The process ID of the current command, or of the last one."""
         return self._process.pid
 
     def family(self) -> list[psutil.Process]:
-        """The processes of the one that runs: the command's own, and then those that it forked."""
+        """The processes of the current command: first the main process, then its children."""
         try:
             main = psutil.Process(self.pid)
             return [main, *main.children(recursive=True)]
@@ -61,35 +61,35 @@ class SupervisedWorker:
             return []
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal to the command's own process."""
+        """Send a signal to the main process."""
         for process in self.family()[:1]:
             send(process, number)
 
     def send_all(self, number: signal.Signals) -> None:
-        """Send a signal to all its processes."""
+        """Send a signal to all processes."""
         for process in self.family():
             send(process, number)
 
     def kill_fork(self, target: int) -> None:
-        """Kill one of its worker processes."""
+        """Kill one of the worker processes."""
         forks = [process for process in self.family()[1:] if "python" in _name(process)]
         if forks:
             send(forks[target % len(forks)], signal.SIGKILL)
 
     def readies(self) -> int:
-        """How often a process of it has begun to take messages."""
+        """How often one of its processes became ready."""
         return self.log.read_text(errors="replace").count(READY)
 
     def wait_until_ready(self) -> None:
-        """Wait until all its processes take messages for the first time. Raises TimeoutError."""
+        """Wait until all its processes are ready for the first time. Raises TimeoutError."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while self.readies() < self._processes:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"the worker does not take messages: see {self.log}")
+                raise TimeoutError(f"the worker is not ready after {START_TIMEOUT_S:.0f} s: see {self.log}")
             time.sleep(0.1)
 
     def close(self) -> None:
-        """End it for good."""
+        """Stop it, without a restart."""
         self._closing.set()
         self._process.stop()
         self._thread.join()

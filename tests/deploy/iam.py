@@ -1,4 +1,4 @@
-"""The IAM policies of deploy/, and which action a call of boto3 needs."""
+"""The IAM policies in deploy/, and the action that a call of boto3 needs."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from fnmatch import fnmatchcase
 
 from tests.conftest import DEPLOY
 
-#: What S3 calls otherwise. https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
+#: S3 operations whose action has another name.
+#: https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
 S3_ACTIONS = {"HeadObject": "GetObject", "HeadBucket": "ListBucket", "ListObjectsV2": "ListBucket"}
 
 
 def action_of(service: str, operation: str) -> str:
-    """The IAM action that an operation needs; a batch needs what each of its entries would."""
+    """The IAM action that an operation needs. A batch needs the action of its entries."""
     if service == "s3":
         operation = S3_ACTIONS.get(operation, operation)
     return f"{service}:{operation.removesuffix('Batch')}"
 
 
 class Policy:
-    """A policy, its placeholders filled in.
+    """A policy with values for its placeholders.
 
     Parameters:
       name: of the file.
-      words: what stands for which placeholder; without any, they stay.
+      words: values by placeholder. Placeholders without a value stay.
     """
 
     def __init__(self, name: str, words: Mapping[str, str] | None = None) -> None:
@@ -38,12 +39,12 @@ class Policy:
 
     @property
     def actions(self) -> set[str]:
-        """All that it allows of anything."""
+        """All actions that it allows."""
         return {action for statement in self.statements for action in statement["Action"]}
 
     @property
     def grants(self) -> set[tuple[str, str]]:
-        """Each action with each resource it is allowed for."""
+        """The pairs of an action and a resource that it allows."""
         return {
             (action, arn)
             for statement in self.statements
@@ -52,5 +53,5 @@ class Policy:
         }
 
     def grants_for(self, action: str, arn: str) -> set[tuple[str, str]]:
-        """What of it allows an action."""
+        """The grants that allow an action on a resource."""
         return {grant for grant in self.grants if grant[0] == action and fnmatchcase(arn, grant[1])}

@@ -1,4 +1,4 @@
-"""What operators get beside the worker: alerts, their runbook, the dashboard, and the metrics' names in all of them."""
+"""The alerts, their chapters in the runbook, the dashboard, and the names of metrics in all of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAME = re.compile(r"\bgraphnode_[a-z_]+")
 
 @pytest.fixture(scope="module")
 def exported() -> set[str]:
-    """The names of all samples, as Prometheus has them."""
+    """The names of all samples in Prometheus."""
     registry = CollectorRegistry()
     Instruments(registry)
     names = set()
@@ -32,7 +32,7 @@ def exported() -> set[str]:
 
 
 @pytest.mark.parametrize("name", ["grafana.json", "alerts.yml", "alerts_test.yml"])
-def test_what_is_deployed_asks_for_metrics_that_there_are(name: str, exported: set[str]) -> None:
+def test_alerts_and_dashboard_ask_for_metrics_that_the_worker_exports(name: str, exported: set[str]) -> None:
     asked = set(NAME.findall((DEPLOY / name).read_text()))
 
     assert asked
@@ -65,7 +65,7 @@ def test_the_dashboard_has_a_unit_and_an_explanation_for_each_of_at_most_twenty_
         assert panel["targets"]
 
 
-@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed: the alerts' rules are not run")
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed: the alerts are not tested")
 @pytest.mark.parametrize("arguments", [("check", "rules", "alerts.yml"), ("test", "rules", "alerts_test.yml")])
 def test_promtool_finds_the_alerts_right(arguments: tuple[str, ...]) -> None:
     ran = subprocess.run(["promtool", *arguments], cwd=DEPLOY, capture_output=True, text=True, timeout=60, check=False)

@@ -1,4 +1,4 @@
-"""What the template for AWS says agrees with what was simulated, with the worker's settings and with its policy."""
+"""The CloudFormation template agrees with the simulation, the worker's settings and its IAM policy."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_dead_letter_has_its_document_as_long_as_it_is_kept(
 
 
 def grants(statements: list[dict[str, Any]], arn: Callable[[Any], str]) -> set[tuple[str, str]]:
-    """Each action with each resource that it is allowed for."""
+    """The pairs of an action and a resource that these statements allow."""
     return {
         (action, arn(resource)) for part in statements for action in part["Action"] for resource in part["Resource"]
     }

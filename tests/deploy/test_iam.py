@@ -1,4 +1,4 @@
-"""The IAM policies of deploy/ allow what the code calls, and nothing else."""
+"""The IAM policies in deploy/ allow exactly the actions that the code calls."""
 
 from __future__ import annotations
 
@@ -16,23 +16,20 @@ from tests.deploy.iam import Policy, action_of
 
 CODE = Path(graphnode.__file__).parent
 
-#: By policy, the modules that are the calls' own: a glob each.
+#: The modules whose calls a policy allows, as globs, by policy.
 MODULES = {
     "iam-worker": ["broker.py", "sqs/*.py", "clients/s3.py", "worker/*.py"],
     "iam-api": ["requests/*.py"],
     "iam-operator": ["operations/**/*.py", "sqs/queues.py"],
 }
 
-#: What `SQSBroker.flush` calls. A worker never calls it, and may not.
-FOR_TESTS = {"sqs:PurgeQueue"}
-
-#: Development's, and the stand-in for the AI server, which has rights of its own.
+#: Modules for development, such as the stand-in AI server, which need no policy of ours.
 ELSEWHERE = ["dev/**/*.py"]
 
 
 @cache
 def operations() -> dict[str, str]:
-    """The action that each method of boto3's clients needs, by the method's name."""
+    """The action that each method of boto3's clients needs, by method name."""
     session = botocore.session.get_session()
     found = {
         xform_name(operation): action_of(service, operation)
@@ -43,7 +40,7 @@ def operations() -> dict[str, str]:
 
 
 def called(path: Path) -> Iterator[str]:
-    """The actions that a module's calls need."""
+    """The actions that the calls of a module need."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Attribute) and node.attr in operations():
             yield operations()[node.attr]

@@ -1,4 +1,4 @@
-"""The image and the compose file: what they say, without Docker. `make image-check` runs the Dockerfile's lines."""
+"""The Dockerfile and the compose file, checked without Docker. `make image-check` runs the Dockerfile's lines."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from configparser import ConfigParser
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,10 @@ from release.sandbox import Failed
 PROJECT = Path(__file__).parents[2]
 LOCKS = PROJECT / "locks"
 
-#: What a worker is told beside its settings: AWS's credentials, and Dramatiq's exporter.
+#: Environment variables of a worker that are not settings: AWS's credentials, and the switch of Dramatiq's exporter.
 NOT_SETTINGS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", SWITCH}
 
-#: The services that this project's image runs.
+#: The services that run this project's images.
 OURS = ("migrate", "worker", "ai")
 
 
@@ -69,7 +70,7 @@ def services(compose: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def tool(name: str) -> str | None:
-    """A program of this environment, or of the machine."""
+    """The path of a program in this environment or on PATH."""
     return shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
 
 
@@ -149,9 +150,7 @@ def test_each_package_of_a_lock_has_one_version_and_hashes_and_no_registry_is_na
 
 @pytest.mark.parametrize(("name", "extras"), [("worker", {"otel", "sentry"}), ("ai", {"otel", "sentry", "ai"})])
 def test_a_lock_has_all_that_setup_cfg_asks_for(name: str, extras: set[str]) -> None:
-    import configparser
-
-    config = configparser.ConfigParser()
+    config = ConfigParser()
     config.read(PROJECT / "setup.cfg")
     asked = config["options"]["install_requires"].split("\n")
     for extra in extras:
@@ -191,7 +190,7 @@ def test_docker_compose_finds_the_compose_file_right() -> None:
         and not subprocess.run([program, *words[1:], "version"], capture_output=True, check=False).returncode
     ]
     if not works:
-        pytest.skip("docker compose is not installed: it is not asked")
+        pytest.skip("docker compose is not installed: it does not check the compose file")
     ran = subprocess.run(
         [*works[0], "--profile", "*", "config", "--quiet"], cwd=PROJECT, capture_output=True, text=True, check=False
     )
@@ -200,7 +199,7 @@ def test_docker_compose_finds_the_compose_file_right() -> None:
 
 
 def resolved(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment of compose where nothing is set on the machine that runs it."""
+    """An environment of compose with the defaults of its variables."""
     return {name: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value) for name, value in environment.items()}
 
 

@@ -53,7 +53,7 @@ NOT_RUN = {
     "make dev": "graphnode dev, which is run",
     "make chaos": "ten minutes; e2e/test_chaos.py has one of them",
     "make contract": "npm's registry, and the tests in tests/contract, which are run",
-    "make fuzz": "an hour; tools/test_fuzz_corpus.py feeds the same targets",
+    "make fuzz": "an hour; tools/test_fuzz.py feeds the same targets",
     "make mutants": "ten minutes; tools/test_mutants.py has small ones",
     "make audit": "PyPI",
     "make lock": "PyPI; and it changes the repository",

@@ -1,5 +1,5 @@
-"""Everything that decodes what came from outside, fed with what nobody would send (docs/fuzzing.md).
+"""Fuzzing of everything that decodes data from outside (docs/fuzzing.md).
 
-A target is a function that takes bytes and raises on a finding, and on nothing else. `python -m tests.fuzz` feeds them from a
-coverage-guided fuzzer; `make test` replays `tests/fuzz/corpus` through them.
+A target is a function that takes bytes and raises only on a finding. `python -m tests.fuzz` feeds the targets from a
+coverage-guided fuzzer; `make test` replays `tests/fuzz/corpus`.
 """

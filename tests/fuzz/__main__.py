@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz [TARGET …] [--minutes 10] [--seed N]`: each target so long, and what was found."""
+"""`python -m tests.fuzz [TARGET …] [--minutes 10] [--seed N]`: fuzz targets, and print the findings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from typing import NamedTuple
 from tests.fuzz.corpus import CORPUS, inputs, keep, seeds
 from tests.fuzz.targets import TARGETS
 
-#: Seconds that an input may take, and the megabytes that the process may have.
+#: The module that fuzzes one target in its own process.
+ENGINE = "tests.fuzz.engine"
+
+#: The most seconds of an input, and the most megabytes of the process.
 LONGEST_S = 20
 MOST_MB = 2048
 
@@ -25,7 +28,7 @@ LONGEST_INPUT = 1 << 15
 #: Seconds between two lines of progress.
 TELL_EACH_S = 30
 
-#: How often a target goes on after an input that ended its process.
+#: How often a target is restarted after an input ended its process.
 MOST_RESTARTS = 5
 
 #: A line of libFuzzer's progress. https://llvm.org/docs/LibFuzzer.html#output
@@ -33,7 +36,7 @@ PROGRESS = re.compile(r"#(?P<runs>\d+)\s.* cov: (?P<edges>\d+) .* exec/s: (?P<ra
 
 
 class Run(NamedTuple):
-    """What came of a target: inputs tried, edges of graphnode's code reached, findings (paths)."""
+    """The result of a target: inputs tried, edges reached in graphnode's code, paths of the findings."""
 
     target: str
     runs: int
@@ -43,13 +46,13 @@ class Run(NamedTuple):
 
 
 def main() -> None:
-    """Fuzz, say what was found, and end with 1 if that is anything."""
+    """Fuzz, and print the findings; exit code 1 if there are any."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)}; all if none is given")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"default: all of {', '.join(TARGETS)}")
     parser.add_argument("--minutes", type=float, default=10, help="for each target (default: 10)")
-    parser.add_argument("--seed", type=int, help="of libFuzzer's choices; a new one if none is given")
+    parser.add_argument("--seed", type=int, help="of libFuzzer (default: random)")
     parser.add_argument("--folder", type=Path, default=Path(".fuzz"), help="for findings and inputs (default: .fuzz)")
-    parser.add_argument("--keep", action="store_true", help="put into tests/fuzz/corpus what reached something new")
+    parser.add_argument("--keep", action="store_true", help="add inputs that reach new code to tests/fuzz/corpus")
     asked = parser.parse_args()
     if unknown := set(asked.targets) - set(TARGETS):
         parser.error(f"no such target: {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}")
@@ -73,7 +76,7 @@ def main() -> None:
 
 
 def fuzz(target: str, folder: Path, *, seconds: float, seed: int) -> Run:
-    """Fuzz one target for so long."""
+    """Fuzz one target for this many seconds."""
     found, findings = folder / "inputs" / target, folder / "findings" / target
     for each in (found, findings):
         each.mkdir(parents=True, exist_ok=True)
@@ -97,7 +100,7 @@ class _Ended(NamedTuple):
 
 
 def _engine(target: str, found: Path, findings: Path, *, seconds: int, seed: int) -> _Ended:
-    """Run the engine, and tell from time to time how far it is."""
+    """Run the engine, and print its progress every TELL_EACH_S seconds."""
     options = [
         f"-max_total_time={seconds}",
         f"-seed={seed}",
@@ -110,13 +113,13 @@ def _engine(target: str, found: Path, findings: Path, *, seconds: int, seed: int
         str(CORPUS / target),
     ]
     (CORPUS / target).mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "tests.fuzz.engine", target, str(findings), *options]
+    command = [sys.executable, "-m", ENGINE, target, str(findings), *options]
     runs, edges, told = 0, 0, time.monotonic()
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace") as process:
         assert process.stderr is not None
-        said: list[str] = []
+        tail: list[str] = []
         for line in process.stderr:
-            said = [*said[-20:], line]
+            tail = [*tail[-20:], line]
             if progress := PROGRESS.search(line):
                 runs, edges = int(progress["runs"]), int(progress["edges"])
                 if time.monotonic() - told > TELL_EACH_S:
@@ -127,7 +130,7 @@ def _engine(target: str, found: Path, findings: Path, *, seconds: int, seed: int
                         f"{progress['rss']} MB, {count} findings"
                     )
     if process.returncode:
-        _tell(f"{target}: the process ended with {process.returncode}\n{''.join(said)}")
+        _tell(f"{target}: the process ended with exit code {process.returncode}\n{''.join(tail)}")
     return _Ended(runs, edges)
 
 

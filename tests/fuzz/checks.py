@@ -1,4 +1,4 @@
-"""What must hold of a refusal, and of what is accepted. A check raises Finding."""
+"""Checks of refusals and of accepted values. A check raises Finding."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from graphnode.rules.rows import ClusterRow, EdgeRow, NodeRow, SubclusterRow
 from graphnode.storage.database import copy_lines
 from graphnode.text import escaped
 
-#: The most characters of a refusal's text. It is an attribute of the dead letter, a line on a terminal, a task's error.
+#: The most characters of a refusal, which becomes an attribute of a dead letter, a line on a terminal, a task's error.
 LONGEST_REFUSAL = 1000
 
-#: The most bytes of an index's row in PostgreSQL. https://www.postgresql.org/docs/current/btree.html
+#: The most bytes of an index row in PostgreSQL. https://www.postgresql.org/docs/current/btree.html
 LONGEST_INDEX_ROW = 2704
 
-#: Bytes that an index's row and each of its texts have beside their own.
+#: The overhead in bytes of an index row, and of each text in it.
 INDEX_ROW_BYTES, INDEX_TEXT_BYTES = 16, 4
 
-#: The longest user ID that an envelope may have, in bytes of UTF-8: 200 characters of four.
+#: The longest user ID of an envelope in bytes of UTF-8: 200 characters of four bytes.
 LONGEST_USER_ID = 800
 
-#: What PostgreSQL's `integer` holds.
+#: The range of PostgreSQL's `integer`.
 INTEGERS = range(-(2**31), 2**31)
 
 Row = NodeRow | EdgeRow | ClusterRow | SubclusterRow
 
-#: The columns of each table's keys beside `user_id`.
+#: The columns of each table's keys, without `user_id`.
 KEYS: dict[type[Row], Sequence[Sequence[str]]] = {
     NodeRow: [["id"], ["orig_id"], ["cluster_id"]],
     EdgeRow: [["source", "target"]],
@@ -41,11 +41,11 @@ KEYS: dict[type[Row], Sequence[Sequence[str]]] = {
 
 
 class Finding(Exception):
-    """What a target was made to find."""
+    """A decoder is wrong."""
 
 
 def refused(error: GraphNodeError, kinds: type[GraphNodeError] | tuple[type[GraphNodeError], ...]) -> None:
-    """See that a refusal is of the right class, names a place and a reason, is short, and can be printed."""
+    """Check that a refusal has the right class, names a place and a reason, is short, and can be printed."""
     text = str(error)
     if not isinstance(error, kinds):
         raise Finding(f"a refusal of the wrong class: {error!r}")
@@ -59,7 +59,7 @@ def refused(error: GraphNodeError, kinds: type[GraphNodeError] | tuple[type[Grap
 
 
 def stored_text(text: str | None, where: str) -> None:
-    """See that PostgreSQL takes a text: it is UTF-8, and without NUL."""
+    """Check that PostgreSQL accepts a text: it is UTF-8 without NUL."""
     if text is None:
         return
     if "\0" in text:
@@ -67,11 +67,11 @@ def stored_text(text: str | None, where: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Finding(f"{where} is no UTF-8") from None
+        raise Finding(f"{where} is not UTF-8") from None
 
 
 def stored_key(where: str, *values: str | int | None) -> None:
-    """See that a row of an index holds these values."""
+    """Check that these values fit into an index row."""
     texts = [value for value in values if isinstance(value, str)]
     for text in texts:
         stored_text(text, where)
@@ -81,18 +81,18 @@ def stored_key(where: str, *values: str | int | None) -> None:
 
 
 def stored_json(value: Any, where: str) -> None:
-    """See that PostgreSQL takes a value as `jsonb`: no NUL and no half of a surrogate pair in it."""
+    """Check that PostgreSQL accepts a value as `jsonb`: without NUL and without unpaired surrogates."""
     try:
         text = msgspec.json.encode(value)
     except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError, ValueError, TypeError) as error:
         raise Finding(f"{where} cannot be written as JSON: {error!r}") from None
-    # msgspec writes a backslash of the text as two.
+    # msgspec writes a backslash in a text as two.
     if b"\\u0000" in text.replace(b"\\\\", b""):
         raise Finding(f"{where} has a NUL")
 
 
 def stored_rows(rows: Iterable[Row], where: str) -> None:
-    """See that PostgreSQL takes the rows of a table: each value, each key, and as a line of COPY."""
+    """Check that PostgreSQL accepts the rows of a table: each value, each key, and each line of COPY."""
     for row in rows:
         for name, value in zip(row._fields, row, strict=True):
             _stored_value(value, f"{where}.{name}")
@@ -100,7 +100,7 @@ def stored_rows(rows: Iterable[Row], where: str) -> None:
             stored_key(f"{where}'s key {key}", "u" * LONGEST_USER_ID, *(getattr(row, name) for name in key))
         (line,) = copy_lines([row])
         if line.count(b"\t") != len(row) - 1 or line.count(b"\n") != 1:
-            raise Finding(f"{where} makes a line of COPY of another shape: {line[:200]!r}")
+            raise Finding(f"{where} makes a malformed line of COPY: {line[:200]!r}")
 
 
 def _stored_value(value: Any, where: str) -> None:
@@ -111,7 +111,7 @@ def _stored_value(value: Any, where: str) -> None:
             stored_text(value, where)
         case int():
             if value not in INTEGERS:
-                raise Finding(f"{where} is {value}: no integer of PostgreSQL's")
+                raise Finding(f"{where} is {value}: not an integer of PostgreSQL")
         case float():
             if not math.isfinite(value):
                 raise Finding(f"{where} is {value}")
@@ -120,6 +120,6 @@ def _stored_value(value: Any, where: str) -> None:
 
 
 def same(one: Any, other: Any, what: str) -> None:
-    """See that two results are the same. NaN is the same as NaN."""
+    """Check that two results are the same. NaN counts as the same as NaN."""
     if repr(one) != repr(other):
         raise Finding(f"{what}: {repr(one)[:200]} and {repr(other)[:200]}")

@@ -1,4 +1,4 @@
-"""The inputs that are kept: examples of the contract, and what reached code that nothing smaller had."""
+"""The corpus: examples of the contract, and the smallest inputs that reach new code."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from graphnode.operations.dead_letters.letter_files import LetterRecord
 from graphnode.operations.dead_letters.letters import Letter
 from tests.fuzz.targets import NOON, TARGETS, Target
 
-#: A folder a target.
+#: The folder of the corpus, with one folder for each target.
 CORPUS = Path(__file__).parent / "corpus"
 
-#: The most bytes of an input that is kept.
+#: The most bytes of a kept input.
 LONGEST_KEPT = 1500
 
 #: A line of code, and the one before it.
@@ -30,7 +30,7 @@ Arc = tuple[CodeType, int, int]
 
 
 def seeds(target: str) -> list[bytes]:
-    """What the contract's examples give a target to begin with."""
+    """The contract's examples for a target."""
     messages = {name.removeprefix("messages/"): value for name, value in EXAMPLES.items() if "messages/" in name}
     results = [_json(message) for name, message in messages.items() if name in ROUTES]
     requests = [_json(message) for name, message in messages.items() if name not in ROUTES]
@@ -58,8 +58,8 @@ def seeds(target: str) -> list[bytes]:
         case "letter_file":
             return [_json(_letter_line(result)) for result in results[:2]]
         case "dead_letter":
-            said = {"reason": "INVALID_ENVELOPE", "error": "e", "attempt": "3", "failed_at": NOON.isoformat()}
-            return [_json(said) + b"\0" + result for result in results]
+            attributes = {"reason": "INVALID_ENVELOPE", "error": "e", "attempt": "3", "failed_at": NOON.isoformat()}
+            return [_json(attributes) + b"\0" + result for result in results]
     names = {"chunks": "microscope-standardized", "block_graph": "microscope-block-graph"}
     return [_json(EXAMPLES[f"documents/{names.get(target, target.replace('_', '-'))}"])]
 
@@ -80,9 +80,9 @@ def _json(value: Any) -> bytes:
 
 
 def _letter_line(body: bytes) -> Any:
-    said: Any = {"reason": {"DataType": "String", "StringValue": "PERMANENT"}}
-    letter = Letter("m", body.decode(), said, "", 1, NOON, moved_by_sqs=False)
-    line = LetterRecord.of(letter, "results")
+    attributes: Any = {"reason": {"DataType": "String", "StringValue": "PERMANENT"}}
+    letter = Letter("m", body.decode(), attributes, "", 1, NOON, moved_by_sqs=False)
+    line = Line.of(letter, "results")
     return {name: getattr(line, name) for name in line.__struct_fields__} | {
         "attributes": {"reason": {"type": "String", "text": "PERMANENT"}},
         "sent_at": NOON.isoformat(),
@@ -90,7 +90,7 @@ def _letter_line(body: bytes) -> Any:
 
 
 def kept(target: str) -> list[Path]:
-    """The inputs that are kept for a target."""
+    """The files of a target's kept inputs."""
     return sorted((CORPUS / target).glob("*"))
 
 
@@ -102,7 +102,7 @@ def inputs(folders: Iterable[Path]) -> Iterator[bytes]:
 
 
 def keep(target: str, found: Iterable[bytes]) -> int:
-    """Keep, of what was found and what is kept already, what reaches something new, the smallest first; how many."""
+    """Replace a target's kept inputs by those that reach new code, the smallest first; returns their number."""
     wanted = sorted({each for each in found if len(each) <= LONGEST_KEPT}, key=lambda each: (len(each), each))
     reached: set[Arc] = set()
     chosen = []
@@ -121,7 +121,7 @@ def keep(target: str, found: Iterable[bytes]) -> int:
 
 
 def _arcs(target: Target, data: bytes) -> set[Arc]:
-    """The steps from line to line of graphnode's code that an input takes."""
+    """The pairs of successive lines that an input executes in graphnode's code."""
     arcs: set[Arc] = set()
 
     def trace(frame: FrameType, event: str, _value: Any) -> Any:

@@ -1,7 +1,7 @@
-"""One target in a process of its own, fed by atheris: `python -m tests.fuzz.engine TARGET FINDINGS [libFuzzer's options]`.
+"""Fuzzes one target with atheris: `python -m tests.fuzz.engine TARGET FINDINGS [OPTION of libFuzzer …]`.
 
-A finding is written down, and the search goes on. What takes too long or too much memory ends the process: libFuzzer
-writes down what did.
+A finding is written to a file, and the search goes on. An input that takes too long or too much memory ends the
+process, and libFuzzer writes it to a file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main() -> None:
         try:
             target(data)
         except Exception as error:
-            _write_down(error, data, findings)
+            _write_finding(error, data, findings)
 
     def mutator(data: bytes, most_bytes: int, seed: int) -> bytes:
         return mutated(bytes(data), most_bytes, seed, atheris.Mutate)
@@ -36,8 +36,8 @@ def main() -> None:
     atheris.Fuzz()
 
 
-def _write_down(error: Exception, data: bytes, findings: Path) -> None:
-    """Keep the input of a finding, and where it was raised: of those that were raised at one place, the smallest."""
+def _write_finding(error: Exception, data: bytes, findings: Path) -> None:
+    """Write the input and the stack of a finding. Only the smallest input of each stack is kept."""
     places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     mark = hashlib.sha256(repr((type(error).__name__, places)).encode()).hexdigest()[:12]
     path = findings / mark

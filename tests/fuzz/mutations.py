@@ -1,4 +1,4 @@
-"""Changes of JSON that keep most of it what a decoder expects, so that it gets far enough to be wrong deep inside."""
+"""Mutations of JSON that keep most of the structure, so that a decoder gets far before it meets the change."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from graphnode.contract.requests import AnyRequest
 from graphnode.operations.dead_letters import letter_files
 from graphnode.sqs import queues
 
-#: What stands in a text's place until it is written: JSON that `json` would not write.
+#: A placeholder for one of RAW_TOKENS, which `json` cannot write.
 RAW = "\ue000raw\ue000"
 
-#: What is no JSON, or JSON that few decoders take.
+#: Tokens that are invalid JSON, or that few decoders accept.
 RAW_TOKENS = [
     *(b"NaN", b"Infinity", b"-Infinity", b"1e400", b"-1e400", b"1e-400", b"-0", b"-0.0", b"1E+2", b"01", b"1.", b".5"),
     *(b"9" * 20, b"9" * 400, b"9" * 5000, b"-" + b"9" * 310, b"0." + b"1" * 400, b"1" + b"0" * 308 + b"e1"),
@@ -27,7 +27,7 @@ RAW_TOKENS = [
     *(b"[" * 1200 + b"]" * 1200, b'{"a":' * 600 + b"1" + b"}" * 600),
 ]
 
-#: Values that are near a bound of something, or look like something else.
+#: Values near a limit, and values that look like another type.
 ODD: list[Any] = [
     *(None, "", True, False, [], {}, [[]], [{}], {"a": None}, [None], [""], [1, "2"], {"id": 1}, {"": ""}),
     *(0, 1, -1, 2, 7, 0.5, -0.5, 99.5, 100, 100.5, 1e15, 1e300, -1e300, 5e-324, 3.5e38, 1716537728, 1716537728.5),
@@ -55,16 +55,16 @@ def _field_names() -> list[str]:
 
 FIELD_NAMES = _field_names()
 
-#: Types of tasks.
+#: All task types.
 TASK_TYPES = sorted({*envelopes.ROUTES, *envelopes.REQUESTS})
 
 
 def mutated(data: bytes, most_bytes: int, seed: int, mutate: Mutate) -> bytes:
-    """The data, changed.
+    """The data after a mutation.
 
     Parameters:
-      most_bytes: how long it may be then.
-      mutate: changes bytes as such, up to so many; JSON is left to it as well, now and then.
+      most_bytes: the longest result.
+      mutate: mutates bytes up to a length. It is used for data that is not JSON, and sometimes for JSON.
     """
     random = Random(seed)
     if random.random() < 0.2:
@@ -79,13 +79,13 @@ def mutated(data: bytes, most_bytes: int, seed: int, mutate: Mutate) -> bytes:
             value = _changed(value, random)
         changed = head + _written(value, random)
     except RecursionError:
-        # It was read, and is nested too deep to be written.
+        # It could be read, but its nesting is too deep for writing.
         return mutate(data, most_bytes)
     return changed if len(changed) <= most_bytes else mutate(data, most_bytes)
 
 
 def _split(data: bytes) -> tuple[bytes, bytes]:
-    """What comes before a dead letter's body, and the JSON."""
+    """The part before the last NUL (the attributes of a dead letter), and the JSON."""
     head, nul, body = data.rpartition(b"\0")
     return head + nul, body
 
@@ -118,7 +118,7 @@ def _changed(value: Any, random: Random) -> Any:
             holder.insert(random.randrange(len(holder) + 1), holder[key])
         case 5:
             other, other_key = random.choice(places)
-            # Written and read, so that nothing comes to be inside of itself.
+            # A copy, so that no value contains itself.
             holder[key] = json.loads(json.dumps(other.get(other_key) if isinstance(other, dict) else other[other_key]))
         case 6:
             holder[key] = random.choice(([holder[key]], {random.choice(FIELD_NAMES): holder[key]}, [holder[key]] * 3))
@@ -139,7 +139,7 @@ def _odd(random: Random) -> Any:
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Everything in a value, as (object or array, key)."""
+    """All places in a value, as pairs of an object or array and a key or index."""
     waiting = [value]
     while waiting:
         holder = waiting.pop()

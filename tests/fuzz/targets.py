@@ -1,4 +1,4 @@
-"""The targets: one a decoder. Each takes bytes, and raises on a finding alone."""
+"""The targets, one for each decoder. A target takes bytes, and raises only on a finding."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar, get_args
 
 import dramatiq
@@ -66,10 +67,10 @@ Target = Callable[[bytes], None]
 NOON = datetime(2026, 5, 24, 12, tzinfo=UTC)
 USER = "ada"
 
-#: The limit of a packed document, in bytes.
+#: The most bytes of an unpacked document.
 UNPACKED_LIMIT = 1 << 16
 
-#: A graph that add-node batches are merged into.
+#: The stored graph that add-node batches are merged into.
 STORED = StoredGraph(
     nodes={"conv-1": StoredNode(0, "cluster_1"), "note-1": StoredNode(1, "cluster_1"), "uf-1": StoredNode(2, None)},
     edges={(0, 1): "hard"},
@@ -78,17 +79,17 @@ STORED = StoredGraph(
 )
 
 
-#: What the worker's own messages are for.
+#: The broker of the worker's own messages.
 _BROKER = StubBroker()
 
 
 @dramatiq.actor(broker=_BROKER, queue_name=NOTIFICATION_QUEUE)
 def deliver_notification(notification_id: str) -> None:
-    """Nothing."""
+    """Do nothing."""
 
 
 def envelope(data: bytes) -> None:
-    """The result queue's bodies."""
+    """Bodies on the result queue."""
     body = _text(data)
     same(outline(body), outline(body), "an outline is not the same twice")
     message = _accepted(lambda: _result(body), (InvalidEnvelope, UnknownTaskType, MisplacedRequest))
@@ -110,28 +111,30 @@ def graph(data: bytes) -> None:
     clusters = {cluster.id for cluster in rows.clusters}
     ids = {node.id for node in rows.nodes}
     if len(ids) < len(rows.nodes) or len({node.orig_id for node in rows.nodes}) < len(rows.nodes):
-        raise Finding("two nodes of one ID")
+        raise Finding("two nodes with the same ID")
     if any(node.cluster_id is not None and node.cluster_id not in clusters for node in rows.nodes):
-        raise Finding("a node of an unknown cluster")
+        raise Finding("a node in an unknown cluster")
     if any(edge.source not in ids or edge.target not in ids or edge.source == edge.target for edge in rows.edges):
-        raise Finding("an edge to nowhere")
+        raise Finding("an edge to an unknown node, or a self-loop")
     _same_with_byte_order_mark(data, document)
 
 
 def features(data: bytes) -> None:
-    """Features documents, which are streamed: at any size of a chunk the same, and the same as when decoded whole."""
-    names = _accepted(lambda: _names(data, len(data) + 1), InvalidDocument)
-    rows = _accepted(lambda: _embeddings(data, len(data) + 1), InvalidDocument)
+    """Features documents, streamed in chunks of several sizes and decoded as a whole, always with the same result."""
+    names = _accepted(partial(_names, data, len(data) + 1), InvalidDocument)
+    rows = _accepted(partial(_embeddings, data, len(data) + 1), InvalidDocument)
     for size in (11, 300):
-        same(names, _accepted(lambda size=size: _names(data, size), InvalidDocument), "other names by chunks")  # type: ignore[misc]
-        same(rows, _accepted(lambda size=size: _embeddings(data, size), InvalidDocument), "other rows by chunks")  # type: ignore[misc]
+        streamed = _accepted(partial(_names, data, size), InvalidDocument)
+        same(names, streamed, "the chunk size changes the names")
+        rows_streamed = _accepted(partial(_embeddings, data, size), InvalidDocument)
+        same(rows, rows_streamed, "the chunk size changes the rows")
     if names is None or rows is None:
         return
     if any("\0" in name for name in names if name):
         raise Finding("a conversation's name with a NUL")
     if (whole := _whole_features(data)) is not None:
-        same(names, whole[0], "streamed names are not those of the whole")
-        same(rows, whole[1], "streamed rows are not those of the whole")
+        same(names, whole[0], "the streamed names are not those of the whole document")
+        same(rows, whole[1], "the streamed rows are not those of the whole document")
     node_ids = {name: index for index, name in enumerate(sorted({name for name in names if name}))}
     matched = _accepted(lambda: list(match_embeddings(names, rows, node_ids, warnings=Counter())), InvalidDocument)
     for _, row in matched or []:
@@ -197,13 +200,13 @@ def packed(data: bytes) -> None:
 
 
 def request(data: bytes) -> None:
-    """The request queue's bodies, as the stand-in AI server reads them."""
+    """Bodies on the request queue, as the stand-in AI server reads them."""
     body = _text(data)
     _accepted(lambda: request_decoding.read(body, sent_at=NOON), (InvalidEnvelope, UnknownTaskType))
 
 
 def asking(data: bytes) -> None:
-    """What the API server asks for: what it gets past the checks, the AI server can read."""
+    """Requests of the API server: if they pass the checks, the AI server must be able to read them."""
     fields = _json(data)
     kinds = {kind.request_type: kind for kind in get_args(AnyRequest)}
     if not isinstance(fields, dict) or not isinstance(fields.get("taskId"), str):
@@ -218,7 +221,7 @@ def asking(data: bytes) -> None:
     try:
         made = kind(**given)
     except TypeError:
-        # A field is missing, or two that are compared cannot be: Python's own refusal.
+        # Python refuses a missing field, and a comparison of two types.
         return
     except InvalidRequest as error:
         refused(error, InvalidRequest)
@@ -238,27 +241,27 @@ def asking(data: bytes) -> None:
 
 
 def notification(data: bytes) -> None:
-    """The notification queue's bodies: Dramatiq's messages, in base64. Data that begin with { are put into it."""
+    """Bodies on the notification queue: Dramatiq's messages in base64. Data that begins with { is encoded first."""
     body = b64encode(data).decode() if data.startswith(b"{") else _text(data)
     summarize(body, NOTIFICATION_QUEUE)
     message = _accepted(lambda: dramatiq_messages.read(body), InvalidMessage)
     if message is not None:
         again = dramatiq_messages.read(b64encode(msgspec.json.encode(message)).decode())
-        same(again, message, "a message is not the same when written again")
+        same(again, message, "a message changes when it is written and read")
     _accepted(
         lambda: dramatiq_messages.decode(body, queue_name=NOTIFICATION_QUEUE, actors=_BROKER.actors), InvalidMessage
     )
 
 
 def s3_url(data: bytes) -> None:
-    """S3 URLs, as the command line takes them."""
+    """S3 URLs in arguments of the command line."""
     found = _accepted(lambda: Location.of(_text(data)), InvalidRequest)
     if found and (not found.bucket or not found.key or "/" in found.bucket):
-        raise Finding(f"no object: {found}")
+        raise Finding(f"not an object: {found}")
 
 
 def object_key(data: bytes) -> None:
-    """An S3 key that a result names, the user, and the prefixes that are allowed, a NUL between them."""
+    """S3 keys in results. The data is a key, a user ID and the allowed prefixes, separated by NUL."""
     key, user_id, allowed, *_ = [*_text(data).split("\0"), "", ""]
     if not re.fullmatch(object_keys.PATTERN, allowed):
         allowed = ""
@@ -272,7 +275,7 @@ def object_key(data: bytes) -> None:
     segments = key.split("/")
     controls = [each for each in key if unicodedata.category(each) == "Cc"]
     if controls or {".", ".."} & {*segments} or len(key.encode(errors="replace")) > 1024:
-        raise Finding(f"no key: {key!r}")
+        raise Finding(f"not a key: {key!r}")
     below = any(
         len(segments) > len(names := prefix.split("/")[:-1])
         and all(mine == name.replace(object_keys.USER, user_id) for mine, name in zip(segments, names, strict=False))
@@ -284,26 +287,27 @@ def object_key(data: bytes) -> None:
 
 def letter_file(data: bytes) -> None:
     """Files of dead letters."""
-    records = _accepted(lambda: list(read_records(io.BytesIO(data))), InvalidLetterFile)
-    for record in records or []:
-        written = msgspec.json.encode(LetterRecord.of(record.letter(), record.queue))
-        same(list(read_records(io.BytesIO(written))), [record], "a letter is not the same when it is written again")
+    lines = _accepted(lambda: list(files.read(io.BytesIO(data))), InvalidLetterFile)
+    for line in lines or []:
+        again = list(files.read(io.BytesIO(msgspec.json.encode(files.Line.of(line.letter(), line.queue)))))
+        same(again, [line], "a letter changes when it is written and read")
 
 
 def dead_letter(data: bytes) -> None:
-    """Letters as a dead-letter queue has them: an object of attributes, a NUL, and the body."""
+    """Dead letters. The data is a JSON object of attributes, a NUL, and the body."""
     before, _, body = data.partition(b"\0")
-    attributes = _json(before)
-    said = {
+    texts = _json(before)
+    attributes = {
         name: {"StringValue": value, "DataType": "String"}
-        for name, value in (attributes.items() if isinstance(attributes, dict) else ())
+        for name, value in (texts.items() if isinstance(texts, dict) else ())
         if isinstance(value, str)
     }
     for queue in (RESULT_QUEUE, NOTIFICATION_QUEUE, REQUEST_QUEUE):
-        letter = Letter("m", _text(body), said, "r", 1, NOON, moved_by_sqs=len(said) % 2 == 1)  # type: ignore[arg-type]
-        info = letter_info(letter, queue)
-        # Letters of all times are sorted, and their age is told.
-        _ = NOON - info.since
+        moved_by_sqs = len(attributes) % 2 == 1
+        letter = Letter("m", _text(body), attributes, "r", 1, NOON, moved_by_sqs=moved_by_sqs)  # type: ignore[arg-type]
+        facts = facts_of(letter, queue)
+        # Commands compute the age of every letter.
+        _ = NOON - facts.since
 
 
 TARGETS: dict[str, Target] = {
@@ -329,7 +333,7 @@ TARGETS: dict[str, Target] = {
 
 
 def _accepted(decode: Callable[[], T], refusals: type[GraphNodeError] | tuple[type[GraphNodeError], ...]) -> T | None:
-    """What is decoded, the same each time; None for what is refused as it should be, for the same reason each time."""
+    """The decoded value, or None after a correct refusal. A second call must have the same outcome."""
     outcomes: list[T | GraphNodeError] = []
     for _ in range(2):
         try:
@@ -348,13 +352,13 @@ def _document(data: bytes, decode: Callable[..., T]) -> T | None:
     for name, times in warnings.items():
         stored_text(name, "tasks.warnings")
         if times <= 0:
-            raise Finding(f"{name}, {times} times")
+            raise Finding(f"the warning {name} has the count {times}")
     return document
 
 
 def _same_with_byte_order_mark(data: bytes, document: GraphDocument) -> None:
     if not data.startswith(b"\xef\xbb\xbf"):
-        same(decode_graph(b"\xef\xbb\xbf" + data), document, "another document after a byte order mark")
+        same(decode_graph(b"\xef\xbb\xbf" + data), document, "a byte order mark changes the document")
 
 
 def _result(body: str) -> Envelope[Any]:
@@ -364,7 +368,7 @@ def _result(body: str) -> Envelope[Any]:
 
 
 def _stored_envelope(found: Envelope[Any]) -> None:
-    """See that the rows of a task, its notification and its document hold what an envelope brings."""
+    """Check that the rows of the task, its notification and its document can store an envelope's values."""
     payload = found.payload
     task = parse_task_id(found.task_id)
     stored_key("tasks", found.task_id, found.task_type)
@@ -373,7 +377,7 @@ def _stored_envelope(found: Envelope[Any]) -> None:
     stored_key("notifications.event", found.task_id, longest_event, getattr(payload, "group_id", None))
     stored_key("users", payload.user_id or task.user_id)
     if found.timestamp.tzinfo is not UTC:
-        raise Finding(f"a timestamp that is not in UTC: {found.timestamp!r}")
+        raise Finding(f"a timestamp not in UTC: {found.timestamp!r}")
     for name in payload.__struct_fields__:
         value = getattr(payload, name)
         match value:
@@ -384,13 +388,13 @@ def _stored_envelope(found: Envelope[Any]) -> None:
                     raise Finding(f"{name} is {value}")
             case int():
                 if value not in INTEGERS:
-                    raise Finding(f"{name} is {value}: no integer of PostgreSQL's")
+                    raise Finding(f"{name} is {value}: not an integer of PostgreSQL")
             case dict():
                 stored_json(value, name)
 
 
 class _Chunks:
-    """Bytes, so many at a time."""
+    """A file that returns at most `size` bytes from each read."""
 
     def __init__(self, data: bytes, size: int) -> None:
         self._data = io.BytesIO(data)
@@ -409,11 +413,11 @@ def _embeddings(data: bytes, size: int) -> list[list[float | None]]:
 
 
 def _whole_features(data: bytes) -> tuple[list[str | None], list[list[float | None]]] | None:
-    """What a features document holds that is JSON throughout, and names nothing twice."""
+    """The names and rows of a features document decoded as a whole; None if it is invalid or repeats a field."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) < len(pairs):
-            raise ValueError("a name comes twice")
+            raise ValueError("a field occurs twice")
         return dict(pairs)
 
     try:
@@ -437,5 +441,5 @@ def _json(data: bytes) -> Any:
 
 
 def _text(data: bytes) -> str:
-    """The data as a text, with half surrogate pairs for what is no UTF-8."""
+    """The data as text, with surrogates for bytes that are not UTF-8."""
     return data.decode(errors="surrogateescape")

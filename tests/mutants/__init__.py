@@ -1,1 +1,1 @@
-"""Mutations on purpose: what the worker promises is broken in a copy, a promise at a time, and a check must see it."""
+"""Mutation tests: each breaks one promise of the worker in a copy of the repository, and a check must fail."""

@@ -1,4 +1,4 @@
-"""`make mutants`, or `python -m tests.mutants`: tries every mutation of the catalogue, and says which check caught it."""
+"""`python -m tests.mutants`: tries every mutant in the catalogue, and names the check that caught it."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from tests.mutants.run import CAUGHT, ChecksFail, Outcome, try_all
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-#: The most of a test's message that is printed.
+#: The most characters of a test's message that are printed.
 MESSAGE_CHARACTERS = 140
 
 
 @click.command()
-@click.option("--only", "names", multiple=True, metavar="NAME", help="Try this one alone; may be repeated.")
-@click.option("--jobs", default=2, show_default=True, help="How many to try at a time.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end, and nothing else.")
+@click.option("--only", "names", multiple=True, metavar="NAME", help="Try only this mutant; may be repeated.")
+@click.option("--jobs", default=2, show_default=True, help="The number of mutants to try at the same time.")
+@click.option("--json", "as_json", is_flag=True, help="Print only one JSON object at the end.")
 def main(names: Sequence[str], jobs: int, as_json: bool) -> None:
-    """Break what the worker promises, a promise at a time, in a copy: each time a check must fail."""
+    """Break one promise of the worker after the other in a copy of the repository. Each time, a check must fail."""
     if unknown := set(names) - {mutant.name for mutant in CATALOGUE}:
-        raise click.UsageError(f"There is no mutant {', '.join(sorted(unknown))} in tests/mutants/catalogue.py.")
+        raise click.UsageError(f"tests/mutants/catalogue.py has no mutant {', '.join(sorted(unknown))}.")
     chosen = [mutant for mutant in CATALOGUE if not names or mutant.name in names]
     began, outcomes = time.monotonic(), list[Outcome]()
     try:
         if not as_json:
-            click.echo(f"The checks of {len(chosen)} mutants, on the code as it is …")
+            click.echo(f"Running the checks of {len(chosen)} mutants on the unchanged code …")
         for outcome in try_all(REPOSITORY, chosen, jobs=jobs):
             outcomes.append(outcome)
             if not as_json:
@@ -48,17 +48,17 @@ def main(names: Sequence[str], jobs: int, as_json: bool) -> None:
 
 
 def lines(outcome: Outcome) -> str:
-    """An outcome as it is printed."""
+    """An outcome as printed text."""
     first = f"\n{outcome.verdict:<10} {outcome.name} ({outcome.seconds:.0f} s): {outcome.what}"
     message = shorten(outcome.message, MESSAGE_CHARACTERS, placeholder=" …")
     return "\n".join([first, *(f"{'':10} {line}" for line in (outcome.check, message) if line)])
 
 
 def summary(outcomes: Sequence[Outcome], *, seconds: float) -> str:
-    """How many had which verdict."""
+    """The number of mutants by verdict, as printed text."""
     counted = Counter(outcome.verdict for outcome in outcomes)
-    said = ", ".join(f"{counted[verdict]} {verdict}" for verdict in counted)
-    return f"\n{len(outcomes)} mutants in {seconds:.0f} s: {said}."
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in counted.items())
+    return f"\n{len(outcomes)} mutants in {seconds:.0f} s: {counts}."
 
 
 if __name__ == "__main__":

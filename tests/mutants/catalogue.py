@@ -1,8 +1,8 @@
-"""The mutations: each breaks one promise of the worker, by a small change of one place in its source.
+"""The catalogue of mutants: each breaks one promise of the worker by a small change at one place in its source.
 
-A mutant names the place by the text that stands there, so that it fails loudly when the source has moved on: then it is
-rewritten, or it goes because what it broke is no more. Its checks are the cheapest that should see it; if they do not,
-the directories that they are in are tried.
+A mutant finds its place by the source text there. When the source changes, it raises OutdatedMutant: rewrite it, or
+delete it if the promise no longer exists. Its checks are the cheapest that should catch it. If it survives them, all
+tests in their directories are tried.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from pathlib import Path
 
 
 class OutdatedMutant(Exception):
-    """The source has changed: rewrite these mutants in tests/mutants/catalogue.py."""
+    """The source has changed: rewrite this mutant in tests/mutants/catalogue.py."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mutant:
-    """A change for the worse.
+    """A change of the source that breaks a promise.
 
     Parameters:
-      name: in a few words.
-      what: what a worker with it does.
-      file: the file, from the root of the repository.
-      old: the text that is replaced; it stands there once.
-      new: what takes its place.
-      checks: pytest's node IDs, or files, that are tried first.
-      hangs: why a test that does not end has seen it; empty: a test that does not end has seen nothing.
+      name: a few words.
+      what: the worker's wrong behaviour.
+      file: a path from the root of the repository.
+      old: the text to replace; it occurs once in the file.
+      new: the replacement.
+      checks: the node IDs or files that pytest tries first.
+      hangs: why a test that does not end catches this mutant; empty if it does not.
     """
 
     name: str
@@ -39,24 +39,24 @@ class Mutant:
 
     @property
     def wider_checks(self) -> list[str]:
-        """What is tried when the checks see nothing."""
+        """The directories of the checks."""
         return sorted({str(Path(check.partition("::")[0]).parent) for check in self.checks})
 
     def mutated(self, root: Path) -> str:
-        """The file with the mutation. Raises OutdatedMutant when the text is not there, or not once."""
+        """The text of the file with the mutation. Raises OutdatedMutant unless `old` occurs once in it."""
         text = (root / self.file).read_text(encoding="utf-8")
         if (times := text.count(self.old)) != 1:
-            found = f"is there {times} times" if times else "is no longer there"
+            found = f"occurs {times} times" if times else "is missing"
             raise OutdatedMutant(f"{self.name}: the text {found} in {self.file}:\n{self.old}")
         changed = text.replace(self.old, self.new)
         try:
             compile(changed, self.file, "exec")
         except SyntaxError as error:
-            raise OutdatedMutant(f"{self.name}: with it {self.file} is no Python: {error}") from None
+            raise OutdatedMutant(f"{self.name}: the changed {self.file} is not valid Python: {error}") from None
         return changed
 
     def apply(self, root: Path) -> None:
-        """Change the file, in a copy of the repository."""
+        """Change the file in a copy of the repository."""
         (root / self.file).write_text(self.mutated(root), encoding="utf-8")
 
 
@@ -66,14 +66,14 @@ CHAOS = "tests/e2e/test_chaos.py"
 
 MIGRATION_LOCKS = "tests/integration/test_migration_locks.py"
 
-#: Those that a minute of chaos must see as well, whatever else sees them.
+#: The mutants that the short chaos run must catch as well.
 SEEN_BY_CHAOS = ("delete-before-commit",)
 
 MUTANTS = (
-    # Settling: when a message is deleted, and when it comes back.
+    # Settlement: when a message is deleted, and when it is retried.
     Mutant(
         name="delete-before-commit",
-        what="a message is deleted when it was received, not when its transaction has committed",
+        what="a message is deleted when it is received, not after its transaction has committed",
         file="graphnode/sqs/consumer.py",
         old="            else:\n                self._ready.put(delivery)\n\n    def _delivery",
         new="            else:\n                self._settlement.settle(delivery, Ack())\n"
@@ -85,7 +85,7 @@ MUTANTS = (
     ),
     Mutant(
         name="acknowledge-on-failure",
-        what="a message whose handler failed is deleted, as if it had returned",
+        what="a message whose handler failed is deleted, as if the handler had returned",
         file="graphnode/worker/middleware.py",
         old="        message.verdict = policy.decide(error, attempt=attempt)\n",
         new="        message.verdict = Ack()\n",
@@ -93,7 +93,7 @@ MUTANTS = (
     ),
     Mutant(
         name="undecided-is-done",
-        what="a message without a verdict, after a fault in a middleware, is deleted",
+        what="a message that has no verdict, because a middleware failed, is deleted",
         file="graphnode/sqs/consumer.py",
         old="verdict = message.verdict or Retry(UNDECIDED_BACKOFF_S)",
         new="verdict = message.verdict or Ack()",
@@ -109,7 +109,7 @@ MUTANTS = (
     ),
     Mutant(
         name="acknowledgements-lost-at-stop",
-        what="a worker that stops leaves deletions that wait in its memory unsent",
+        what="a worker that stops does not send the deletions that wait in its memory",
         file="graphnode/sqs/consumer.py",
         old="        self.release_unstarted()\n        self._settlement.close()\n",
         new="        self.release_unstarted()\n",
@@ -117,7 +117,7 @@ MUTANTS = (
     ),
     Mutant(
         name="lost-message-settled",
-        what="a message that is someone else's by now is given back, or made a dead letter, all the same",
+        what="a message that another worker has received meanwhile is given back or dead-lettered all the same",
         file="graphnode/sqs/consumer.py",
         old="if message.lost and not isinstance(verdict, Ack | Park):",
         new="if False:",
@@ -128,7 +128,7 @@ MUTANTS = (
     # Dead letters.
     Mutant(
         name="no-letter",
-        what="a message that cannot be handled is deleted, and no dead letter is sent",
+        what="a poison message is deleted without a dead letter",
         file="graphnode/sqs/settlement.py",
         old="done += [entry for entry in dead if self._send_letter(entry)]",
         new="done += dead",
@@ -136,7 +136,7 @@ MUTANTS = (
     ),
     Mutant(
         name="letter-not-sent-ignored",
-        what="a message is deleted though its dead letter could not be sent",
+        what="a message is deleted even though its dead letter could not be sent",
         file="graphnode/sqs/settlement.py",
         old="            self.in_flight.remove(entry.delivery)\n            return False\n",
         new="            return True\n",
@@ -144,7 +144,7 @@ MUTANTS = (
     ),
     Mutant(
         name="letter-and-message",
-        what="a dead letter is sent, and the message stays on its queue",
+        what="the message of a dead letter stays on its queue",
         file="graphnode/sqs/settlement.py",
         old="done += [entry for entry in dead if self._send_letter(entry)]",
         new="done += [entry for entry in dead if not self._send_letter(entry)]",
@@ -152,7 +152,7 @@ MUTANTS = (
     ),
     Mutant(
         name="letter-trimmed",
-        what="a dead letter's body is not byte for byte the message's",
+        what="a dead letter does not have the exact body of its message",
         file="graphnode/sqs/settlement.py",
         old="MessageBody=entry.delivery.body,",
         new="MessageBody=entry.delivery.body.strip(),",
@@ -160,7 +160,7 @@ MUTANTS = (
     ),
     Mutant(
         name="redrive-deletes-unsent",
-        what="a redrive deletes a letter that SQS refused",
+        what="a redrive deletes a dead letter that SQS did not accept on the source queue",
         file="graphnode/operations/dead_letters/redrive.py",
         old="reader.delete([letter for letter in ours if letter.message_id in sent.accepted])",
         new="reader.delete(ours)",
@@ -168,7 +168,7 @@ MUTANTS = (
     ),
     Mutant(
         name="redrive-loses-attributes",
-        what="a redriven letter loses the attributes that its sender gave it",
+        what="a redriven dead letter loses the attributes of its sender",
         file="graphnode/operations/dead_letters/redrive.py",
         old="OutgoingMessage(letter.message_id, letter.body, sender_attributes(letter)) for letter in ours]",
         new="OutgoingMessage(letter.message_id, letter.body, {}) for letter in ours]",
@@ -179,7 +179,7 @@ MUTANTS = (
     # Retries and outages.
     Mutant(
         name="no-back-off",
-        what="a failed message comes back at once",
+        what="a failed message is retried without a back-off",
         file="graphnode/sqs/settlement.py",
         old="entry.verdict.after_s if isinstance(entry.verdict, Retry) else 0,",
         new="0,",
@@ -187,7 +187,7 @@ MUTANTS = (
     ),
     Mutant(
         name="no-jitter",
-        what="messages that failed together come back together",
+        what="messages that failed together are retried together",
         file="graphnode/sqs/verdicts.py",
         old="round((jitter or random).uniform(0, ceiling))",
         new="round(ceiling)",
@@ -195,7 +195,7 @@ MUTANTS = (
     ),
     Mutant(
         name="never-given-up",
-        what="a message that always fails is tried for ever",
+        what="a message that always fails is retried forever",
         file="graphnode/sqs/verdicts.py",
         old="if attempt >= self.max_attempts:",
         new="if False:",
@@ -203,7 +203,7 @@ MUTANTS = (
     ),
     Mutant(
         name="permanent-tried-again",
-        what="what fails the same way each time is tried again, instead of being a dead letter at once",
+        what="a permanent error is retried instead of being dead-lettered at once",
         file="graphnode/sqs/verdicts.py",
         old="                return DeadLetter(error.reason, str(error), attempt)\n        if",
         new="                pass\n        if",
@@ -211,7 +211,7 @@ MUTANTS = (
     ),
     Mutant(
         name="outage-is-a-failure",
-        what="an outage is a failure like any other: after eight of them, a dead letter",
+        what="an outage counts as a failure: after eight attempts there is a dead letter",
         file="graphnode/sqs/verdicts.py",
         old="            case OutageError():\n                return Park()\n",
         new="",
@@ -227,16 +227,16 @@ MUTANTS = (
     ),
     Mutant(
         name="polls-in-an-outage",
-        what="messages are received while a service is away, each time one receive nearer to native redrive",
+        what="messages are received during an outage, and each receive brings them nearer to SQS's redrive",
         file="graphnode/sqs/consumer.py",
         old="if not self.outages.wait_until_open(ATTENTION_S):",
         new="if False:",
         checks=("tests/faults/test_outages.py::test_nothing_is_polled_while_a_service_is_away",),
     ),
-    # Keeping messages, and letting go of them.
+    # Messages in flight: heartbeats and stops.
     Mutant(
         name="heartbeat-off",
-        what="no visibility is extended: a slow message is handled by two workers",
+        what="no visibility timeout is extended: two workers handle a slow message",
         file="graphnode/broker.py",
         old="        self._heartbeat.start()\n",
         new="",
@@ -246,7 +246,7 @@ MUTANTS = (
     ),
     Mutant(
         name="extended-after-back-off",
-        what="an extension that is under way may arrive after the back-off, and undo it",
+        what="an extension in progress may arrive after the back-off and undo it",
         file="graphnode/sqs/settlement.py",
         old="while any(entry.delivery.extending for entry in entries):",
         new="while False:",
@@ -254,7 +254,7 @@ MUTANTS = (
     ),
     Mutant(
         name="lost-message-started",
-        what="a message whose visibility ran out while it waited is started",
+        what="a message is started although its visibility timeout expired while it waited",
         file="graphnode/worker/middleware.py",
         old="if not message.is_ours(time.monotonic()):",
         new="if False:",
@@ -262,7 +262,7 @@ MUTANTS = (
     ),
     Mutant(
         name="intake-goes-on",
-        what="SIGTERM does not stop the intake",
+        what="SIGTERM does not stop the polls",
         file="graphnode/worker/middleware.py",
         old="        broker.stop.request()\n        self._wind_down(worker)\n",
         new="        self._wind_down(worker)\n",
@@ -270,7 +270,7 @@ MUTANTS = (
     ),
     Mutant(
         name="no-drain",
-        what="a stop does not give back what waits for a thread before the running messages have finished",
+        what="a stop gives waiting messages back only after the running ones have finished",
         file="graphnode/worker/middleware.py",
         old="        broker.stop.request()\n        self._wind_down(worker)\n",
         new="        broker.stop.request()\n",
@@ -278,7 +278,7 @@ MUTANTS = (
     ),
     Mutant(
         name="held-at-stop",
-        what="a message that is held in an outage stays hidden after its worker has stopped",
+        what="a message that an outage parked stays hidden after its worker has stopped",
         file="graphnode/sqs/consumer.py",
         old="        for take in (self._parked.popleft, self._ready.get_nowait):\n",
         new="        for take in (self._ready.get_nowait,):\n",
@@ -287,7 +287,7 @@ MUTANTS = (
     # One effect.
     Mutant(
         name="no-task-key",
-        what="a task's row guards nothing: a repeated result has its effect again",
+        what="the row of a task is not checked: a repeated result has its effect again",
         file="graphnode/actors/effects.py",
         old="repeated = tasks.is_final(stored) or has_ended_so(envelope, stored) or has_news(envelope)",
         new="repeated = has_news(envelope)",
@@ -295,7 +295,7 @@ MUTANTS = (
     ),
     Mutant(
         name="failed-is-final",
-        what="a task that has FAILED cannot turn COMPLETED any more",
+        what="a FAILED task cannot become COMPLETED",
         file="graphnode/storage/tasks.py",
         old="FINAL = (TaskStatus.COMPLETED, TaskStatus.SUPERSEDED)",
         new="FINAL = (TaskStatus.COMPLETED, TaskStatus.SUPERSEDED, TaskStatus.FAILED)",
@@ -313,7 +313,7 @@ MUTANTS = (
     ),
     Mutant(
         name="newest-timestamp-off",
-        what="a graph that is older than the one stored replaces it",
+        what="an older graph replaces a newer one",
         file="graphnode/actors/graph_generation.py",
         old="if stored and stored > timestamp:",
         new="if False:",
@@ -337,7 +337,7 @@ MUTANTS = (
     ),
     Mutant(
         name="etag-off",
-        what="a document that is overwritten while it is read is put together from both",
+        what="a document that is overwritten during a read is a mixture of both versions",
         file="graphnode/clients/s3.py",
         old='{"IfMatch": self.etag, "Range":',
         new='{"Range":',
@@ -345,7 +345,7 @@ MUTANTS = (
     ),
     Mutant(
         name="features-etag-off",
-        what="embeddings are read from another features file than their names",
+        what="embeddings and their names are read from different versions of a features file",
         file="graphnode/actors/graph_generation.py",
         old="open_features(features.key, etag=features.etag)",
         new="open_features(features.key)",
@@ -353,7 +353,7 @@ MUTANTS = (
     ),
     Mutant(
         name="forgotten-user-comes-back",
-        what="a late result brings back a user whose data was removed",
+        what="a late result stores data of a user whose data was deleted",
         file="graphnode/actors/effects.py",
         old="return stored is None and users.is_forgotten(user_id)",
         new="return False",
@@ -361,7 +361,7 @@ MUTANTS = (
     ),
     Mutant(
         name="asked-twice",
-        what="a request that is made again is published again",
+        what="a repeated request is published again",
         file="graphnode/requests/client.py",
         old="if states.get(_key(task)) == RequestState.WAITING]",
         new="if states.get(_key(task)) != RequestState.GIVEN_UP]",
@@ -369,7 +369,7 @@ MUTANTS = (
     ),
     Mutant(
         name="workspace-completes-early",
-        what="a workspace is complete while a document of it is being processed",
+        what="a workspace is completed while one of its documents is still processed",
         file="graphnode/storage/microscope.py",
         old="if not tally or tally.keys() - {DocumentStatus.COMPLETED, DocumentStatus.FAILED}:",
         new="if not tally:",
@@ -377,7 +377,7 @@ MUTANTS = (
     ),
     Mutant(
         name="sweep-ends-running-tasks",
-        what="a sweep ends tasks whose own time is not over",
+        what="a sweep ends tasks before their own timeout",
         file="graphnode/storage/tasks.py",
         old="updated_at < now() - make_interval(secs => (%(timeouts)s::jsonb ->> task_type)::double precision)",
         new="%(timeouts)s::jsonb ->> task_type IS NOT NULL",
@@ -385,16 +385,16 @@ MUTANTS = (
     ),
     Mutant(
         name="sweep-overtakes-results",
-        what="a sweep ends tasks whose results wait on the queue",
-        file="graphnode/actors/overdue.py",
-        old="if task is None or (ended == 0 and visible_messages(broker.client, broker.options.queues[RESULT_QUEUE].url)):",
+        what="a sweep ends tasks whose results are still on the queue",
+        file="graphnode/worker/overdue.py",
+        old="if task is None or (ended == 0 and results_wait(broker)):",
         new="if task is None:",
         checks=("tests/integration/test_overdue_tasks.py",),
     ),
-    # Telling the user: once, and of nothing that was rolled back.
+    # Notifications: one for each effect, none for a rollback.
     Mutant(
         name="notification-outside",
-        what="the effect is committed before its notification is written: a crash in between tells nobody",
+        what="the effect is committed before its notification: after a crash in between there is none",
         file="graphnode/actors/effects.py",
         old="        event = notice.event\n",
         new="        event = notice.event\n        notifications.database.commit()\n",
@@ -402,7 +402,7 @@ MUTANTS = (
     ),
     Mutant(
         name="told-before-commit",
-        what="a push is on its way before the commit: a roll-back has been told",
+        what="a push is sent before the commit: the user hears of a result that is rolled back",
         file="graphnode/actors/effects.py",
         old="    for notification_id in effects.to_push:\n        enqueue(notification_id)\n",
         new="        for notification_id in effects.to_push:\n            enqueue(notification_id)\n",
@@ -410,7 +410,7 @@ MUTANTS = (
     ),
     Mutant(
         name="push-twice",
-        what="a notification is pushed as often as its queue says, whoever has pushed it",
+        what="a notification is pushed for each of its messages, even if it was pushed already",
         file="graphnode/storage/notifications.py",
         old=".where(NotificationRecord.id == notification_id, is_left, is_time)",
         new=".where(NotificationRecord.id == notification_id)",
@@ -418,7 +418,7 @@ MUTANTS = (
     ),
     Mutant(
         name="sweeps-share-nothing",
-        what="every sweep puts the same notifications on their queue",
+        what="every sweep enqueues the same notifications again",
         file="graphnode/storage/notifications.py",
         old="THEN now() + make_interval(secs => %s) END",
         new="THEN due_at + make_interval(secs => 0 * %s) END",
@@ -428,7 +428,7 @@ MUTANTS = (
     ),
     Mutant(
         name="push-lost-in-a-crash",
-        what="a notification whose worker died between the commit and the queue is never pushed",
+        what="a notification is never pushed if its worker died between the commit and the queue",
         file="graphnode/storage/notifications.py",
         old="due_at=_from_now(ENQUEUED_S) if push else None,",
         new="due_at=None,",
@@ -436,7 +436,7 @@ MUTANTS = (
     ),
     Mutant(
         name="old-workers-keep-out",
-        what="a worker of the release before that is restarted after the migration does not start",
+        what="a worker of the previous release does not start after the migration",
         file="graphnode/storage/schema.py",
         old="    if floor and floor not in known:\n",
         new="    if newer:\n",
@@ -444,7 +444,7 @@ MUTANTS = (
     ),
     Mutant(
         name="old-workers-start-behind-a-contract",
-        what="a worker starts on a schema that lacks what it needs",
+        what="a worker starts on a schema that is too old for it",
         file="graphnode/storage/schema.py",
         old="    if floor and floor not in known:\n",
         new="    if False:\n",
@@ -452,7 +452,7 @@ MUTANTS = (
     ),
     Mutant(
         name="contract-under-workers",
-        what="a contract takes away what workers that run still need",
+        what="a contracting migration removes columns that running workers still need",
         file="graphnode/storage/schema.py",
         old="    if needing:\n",
         new="    if False:\n",
@@ -460,7 +460,7 @@ MUTANTS = (
     ),
     Mutant(
         name="migration-waits-in-the-way",
-        what="a migration that waits for a table holds up all workers for as long as one of them has it",
+        what="a migration that waits for a table's lock blocks all workers until it gets the lock",
         file="graphnode/storage/migration_locks.py",
         old='"SET LOCAL lock_timeout = %s; ',
         new='"SET LOCAL application_name = %s; ',
@@ -468,7 +468,7 @@ MUTANTS = (
     ),
     Mutant(
         name="migration-holds-on",
-        what="a migration holds its table for as long as it likes",
+        what="a migration may hold the lock on its table for any time",
         file="graphnode/storage/migration_locks.py",
         old="SET LOCAL statement_timeout = %s",
         new="SET LOCAL application_name = %s",
@@ -476,7 +476,7 @@ MUTANTS = (
     ),
     Mutant(
         name="migrators-wait-for-each-other",
-        what="an index is never made when whoever holds the migrators' lock has a snapshot",
+        what="an index is never made while the holder of the migration lock has a snapshot",
         file="graphnode/storage/migration_locks.py",
         old='        holding.set_session(isolation_level="READ COMMITTED")\n',
         new="",
@@ -484,7 +484,7 @@ MUTANTS = (
     ),
     Mutant(
         name="invalid-index-stays",
-        what="an index whose making failed is taken for one",
+        what="an invalid index, left by a failed migration, counts as an index",
         file="graphnode/storage/online.py",
         old=".fetchone() == (False,):",
         new=".fetchone() == ():",

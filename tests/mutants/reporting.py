@@ -1,7 +1,7 @@
-"""A pytest plugin: writes what becomes of each test, and ends the run at the first failure that counts.
+"""A pytest plugin that reports the result of each test, and ends the run at the first failure that counts.
 
-A failure counts where a test itself has failed. What breaks before it, in a fixture or while tests are collected, or
-because a name, a module or a file is not there, says nothing of what the code does.
+A failure counts if the test itself failed. It does not count in a fixture or during collection, or if a name, a module
+or a file is missing: then the code did not run as intended, and the test has not shown that it is wrong.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from pathlib import Path
 import msgspec
 import pytest
 
-#: The variable that names the file to write to.
+#: The environment variable with the path of the report.
 REPORT = "MUTANTS_REPORT"
 
-#: What is raised where code does not run at all, or where a file or a process that a test needs is not there.
-NOTHING_SEEN = (ImportError, SyntaxError, NameError, OSError)
+#: The errors of code that does not run, or of a test whose files or processes are missing.
+NOT_COUNTED = (ImportError, SyntaxError, NameError, OSError)
 
 
 class Event(msgspec.Struct):
-    """Something that pytest tells.
+    """An event of a test.
 
     Parameters:
-      test: the test's node ID, or the file's where its tests could not be collected.
-      what: `begin`; `passed` a phase of it; `failed`: the test itself, which counts; `error`: anything else.
-      seconds: what the phase took.
-      message: the first line of what was raised.
+      test: the node ID of the test, or of its file if the collection failed.
+      what: `begin`; `passed` or `skipped` for a phase; `failed` for a failure that counts; `error` for any other.
+      seconds: the duration of the phase.
+      message: the first line of the error.
     """
 
     test: str
@@ -37,7 +37,7 @@ class Event(msgspec.Struct):
 
 
 def events(report: Path) -> list[Event]:
-    """What was written so far."""
+    """The events in a report."""
     return [msgspec.json.decode(line, type=Event) for line in report.read_bytes().splitlines()]
 
 
@@ -53,11 +53,10 @@ def pytest_runtest_makereport(
     """A phase of a test is over."""
     report = yield
     if not report.failed or call.excinfo is None:
-        # Only what has run has passed.
         what = "passed" if report.passed else "skipped"
         _write(Event(item.nodeid, what, report.duration))
         return report
-    counts = call.when == "call" and not issubclass(call.excinfo.type, NOTHING_SEEN)
+    counts = call.when == "call" and not issubclass(call.excinfo.type, NOT_COUNTED)
     message = next(iter(call.excinfo.exconly().splitlines()), "")
     _write(Event(item.nodeid, "failed" if counts else "error", report.duration, message))
     if counts:
@@ -66,7 +65,7 @@ def pytest_runtest_makereport(
 
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:
-    """The tests of a file were collected, or could not be."""
+    """The collection of a file is over."""
     if report.failed:
         _write(Event(report.nodeid, "error", message=report.longreprtext.strip().rpartition("\n")[2]))
 

@@ -1,4 +1,4 @@
-"""Whether checks see a mutation: they run in a copy of the repository, as it is first, then with the mutation."""
+"""Runs the checks of a mutant in a copy of the repository, first on the unchanged code, then with the mutation."""
 
 from __future__ import annotations
 
@@ -20,52 +20,52 @@ from typing import NamedTuple
 from tests.mutants.catalogue import Mutant
 from tests.mutants.reporting import REPORT, Event, events
 
-#: What a copy of the repository does without.
+#: The files that a copy of the repository lacks.
 LEFT_OUT = shutil.ignore_patterns(
     ".git", ".venv", ".graphnode", ".coverage*", ".hypothesis", ".*_cache", "__pycache__", "*.egg-info", "node_modules"
 )
 
-#: Seconds that checks may take: so many, and so many times what they took unmutated.
+#: The time limit of checks in seconds: PATIENCE_S, and PATIENCE_FACTOR times what they took without a mutation.
 PATIENCE_S = 60.0
 PATIENCE_FACTOR = 4.0
 
-#: Seconds that unmutated checks may take, whatever they are.
+#: The time limit of checks without a mutation, in seconds.
 UNMUTATED_S = 900.0
 
-#: Seconds that pytest has to stop its servers, when its time is over.
+#: Seconds that pytest has to stop its servers after the time limit.
 GRACE_S = 20.0
 
 
 class ChecksFail(Exception):
-    """Checks fail on the code as it is: nothing that they say of a mutation would mean anything."""
+    """Checks fail on the unchanged code, so their result with a mutation would mean nothing."""
 
 
 class Verdict(StrEnum):
-    """What became of a mutation."""
+    """The result of a mutant."""
 
     CAUGHT = "caught"
     """A test has failed."""
     TIMED_OUT = "timed out"
-    """A test did not end, and the catalogue says why that is how it sees the mutation."""
+    """A test did not end, and the catalogue explains why that catches the mutant."""
     SURVIVED = "SURVIVED"
     """Every check passes."""
     HUNG = "HUNG"
-    """A test did not end, and nobody has said why."""
+    """A test did not end, without an explanation in the catalogue."""
     BROKEN = "BROKEN"
-    """The mutated code does not run: no check had a chance to see more than that."""
+    """The mutated code does not run, so no check could test it."""
 
 
 CAUGHT = (Verdict.CAUGHT, Verdict.TIMED_OUT)
 
 
 class Outcome(NamedTuple):
-    """What became of a mutant.
+    """The result of a mutant, with its reason.
 
     Parameters:
-      name, what: the mutant's.
-      check: the test that caught it, or that the verdict is about.
-      message: the first line of what it said.
-      seconds: what its checks took.
+      name, what: of the mutant.
+      check: the test that decided the verdict.
+      message: the first line of the test's error.
+      seconds: the duration of the checks.
     """
 
     name: str
@@ -77,14 +77,14 @@ class Outcome(NamedTuple):
 
 
 class Ran(NamedTuple):
-    """A run of checks.
+    """A run of pytest.
 
     Parameters:
-      events: what pytest told.
-      ended: whether it ended by itself.
+      events: the events of the plugin `tests.mutants.reporting`.
+      ended: whether it ended before the time limit.
       code: its exit code.
-      output: what it printed.
-      seconds: how long it took.
+      output: its standard output and error.
+      seconds: its duration.
     """
 
     events: list[Event]
@@ -94,43 +94,43 @@ class Ran(NamedTuple):
     seconds: float
 
     def of(self, what: str) -> list[Event]:
-        """What it told of this kind."""
+        """The events of this kind."""
         return [event for event in self.events if event.what == what]
 
 
 class Trial:
-    """Tries mutants on a repository, in copies of it.
+    """Tries mutants in copies of a repository.
 
     Parameters:
-      repository: is copied, and never changed.
+      repository: never changed.
       scratch: an empty directory for the copies.
     """
 
     def __init__(self, repository: Path, scratch: Path) -> None:
         self.scratch = scratch
-        #: Runs unmutated; what Python compiles there is compiled for all copies of it.
+        #: The copy without a mutation. Its compiled files serve all other copies.
         self.unmutated = scratch / "unmutated"
         shutil.copytree(repository, self.unmutated, ignore=LEFT_OUT, symlinks=True)
         self._seconds: dict[str, dict[str, float]] = {}
-        #: What pytest takes beside the tests, at most.
+        #: The most seconds that pytest took in addition to the tests.
         self._start_s = 0.0
         self._lock = threading.Lock()
 
     def see_pass(self, checks: Iterable[str]) -> None:
-        """Run checks unmutated, each once in this object's life. Raises ChecksFail unless all of them pass."""
+        """Run checks without a mutation, each only once. Raises ChecksFail unless all pass."""
         with self._lock:
             if not (fresh := sorted({check for check in checks if check not in self._seconds})):
                 return
             ran = run_checks(self.unmutated, fresh, limit_s=UNMUTATED_S)
             if not ran.ended or ran.code:
-                said = [f"{event.test}: {event.message}" for event in ran.of("failed") + ran.of("error")]
-                raise ChecksFail("\n".join(said) or f"{' '.join(fresh)}:\n{ran.output[-2000:]}")
+                lines = [f"{event.test}: {event.message}" for event in ran.of("failed") + ran.of("error")]
+                raise ChecksFail("\n".join(lines) or f"{' '.join(fresh)}:\n{ran.output[-2000:]}")
             self._start_s = max(self._start_s, ran.seconds - sum(event.seconds for event in ran.events))
             for check in fresh:
                 self._seconds[check] = _seconds_of(check, ran)
 
     def mutate(self, mutant: Mutant) -> Outcome:
-        """See whether a mutant's first checks catch it, or else the directories that they are in."""
+        """Try a mutant with its checks; if it survives, with all tests in their directories."""
         began = time.monotonic()
         with self._copy(mutant) as copy:
             verdict, event = self._examine(mutant, copy, mutant.checks)
@@ -142,7 +142,7 @@ class Trial:
     @contextmanager
     def _copy(self, mutant: Mutant) -> Iterator[Path]:
         copy = self.scratch / mutant.name
-        # The times of the files are copied as well, so that what is compiled counts.
+        # This copies the times of the files as well, so the compiled files stay valid.
         shutil.copytree(self.unmutated, copy, symlinks=True)
         try:
             mutant.apply(copy)
@@ -169,9 +169,9 @@ class Trial:
 
 
 def try_all(repository: Path, mutants: Sequence[Mutant], *, jobs: int) -> Iterator[Outcome]:
-    """Try mutants, so many at a time; the outcomes come in their order.
+    """Try mutants, `jobs` at the same time; yields their outcomes in order.
 
-    Raises OutdatedMutant before anything runs, and ChecksFail.
+    Raises OutdatedMutant before any check runs, and ChecksFail.
     """
     for mutant in mutants:
         mutant.mutated(repository)
@@ -186,9 +186,9 @@ def run_checks(root: Path, checks: Sequence[str], *, limit_s: float) -> Ran:
     """Run checks in a copy of the repository.
 
     Parameters:
-      root: the copy; its own modules are imported, by the tests and by the processes that they start.
-      checks: pytest's node IDs, files or directories.
-      limit_s: seconds until it is ended.
+      root: the copy. The tests and their child processes import its modules.
+      checks: node IDs of pytest, files or directories.
+      limit_s: the time limit in seconds.
     """
     with tempfile.TemporaryDirectory(prefix="graphnode-mutants-report-") as directory:
         report, output = Path(directory, "report"), Path(directory, "output")
@@ -197,24 +197,15 @@ def run_checks(root: Path, checks: Sequence[str], *, limit_s: float) -> Ran:
             **os.environ,
             "PYTHONPATH": str(root),
             "HYPOTHESIS_PROFILE": "unshrunk",
-            # None is needed, and loading them is most of pytest's start.
+            # No plugin is needed, and loading them is most of pytest's start.
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             REPORT: str(report),
         }
+        plugins = ["-p", "no:cacheprovider", "-p", "tests.mutants.reporting"]
         began = time.monotonic()
         with output.open("wb") as file:
             process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "pytest",
-                    "-q",
-                    "-p",
-                    "no:cacheprovider",
-                    "-p",
-                    "tests.mutants.reporting",
-                    *checks,
-                ],
+                [sys.executable, "-m", "pytest", "-q", *plugins, *checks],
                 cwd=root,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -239,7 +230,7 @@ def _ends(process: subprocess.Popen[bytes], limit_s: float) -> bool:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a run that still goes on. What it has started ends with it: children of the tests are guarded."""
+    """End a run that has not ended. The tests' child processes are guarded, and end with it."""
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
         if not _ends(process, GRACE_S):
@@ -248,7 +239,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _seconds_of(check: str, ran: Ran) -> dict[str, float]:
-    """What the tests of a check took, each."""
+    """The seconds of each test of a check."""
     seconds: dict[str, float] = {}
     for event in ran.of("passed"):
         if event.test.startswith(check):

@@ -1,4 +1,4 @@
-"""The machine that breaks things sees what is broken: a lost, a doubled and a wrong row each, and more."""
+"""`python -m tests.chaos`: its checker finds each kind of difference, and its traffic and faults follow the seed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ POISON = '{"taskType": "GRAPH'
 
 
 def delivery(number: int, task_type: str, payload: dict[str, Any], documents: dict[str, Any]) -> Delivery:
-    """A result of Ada's, sent at its number in minutes."""
+    """A result of Ada, sent `number` minutes after NOON."""
     at = NOON + timedelta(minutes=number)
     body = {
         "taskType": task_type,
@@ -48,13 +48,13 @@ def failure(number: int) -> Delivery:
     return delivery(number, "ADD_NODE_RESULT", {"status": "FAILED", "error": "Too long"}, {})
 
 
-#: Two summaries, of which the later one may overtake, a failure, and a message that nobody can handle.
+#: Two summaries, of which the later one may be handled first, a failure, and a poison message.
 DELIVERIES = [summary(1), summary(2), failure(3), Delivery(4, POISON, "ada", reason="INVALID_ENVELOPE")]
 TRAFFIC = Traffic(DELIVERIES, ["ada"], {"ada": ["device-1", "gone-1"]}, [], [])
 
 
 def left_behind(*order: int) -> Found:
-    """What a worker leaves behind that does as the contract says, in this order of effects."""
+    """The state after a correct worker has handled the deliveries in this order."""
     state, effects = State(), []
     for place, number in enumerate(order):
         message = DELIVERIES[number - 1].message
@@ -80,7 +80,7 @@ def left_behind(*order: int) -> Found:
 
 
 def with_rows(found: Found, table: str, change: Callable[[list[Any]], list[Any]]) -> Found:
-    """The same, one table changed."""
+    """The same state with one changed table."""
     return found._replace(tables={**found.tables, table: change(list(found.tables[table]))})
 
 
@@ -100,7 +100,7 @@ def test_nothing_is_wrong_with_what_the_contract_says_in_whichever_order(order: 
 
 
 def test_an_order_that_does_not_explain_the_tables_is_seen(found: Found) -> None:
-    """As when two transactions of a user overlap, without their lock."""
+    """This happens if two transactions of a user overlap, because the lock is missing."""
     assert wrong(check(TRAFFIC, found._replace(effects=left_behind(2, 1, 3).effects)))["wrong_rows"]
 
 
@@ -222,7 +222,7 @@ def test_the_model_takes_all_that_is_drawn() -> None:
 
 
 class TestRecovery:
-    """How long after a fault results go through again."""
+    """The time from a fault's end to the next effect."""
 
     @staticmethod
     def after(seconds: float) -> datetime:

@@ -1,3 +1,5 @@
+"""`python -m tests.mutants`: its verdicts on a small repository, and whether every mutant still applies."""
+
 from __future__ import annotations
 
 import ast
@@ -55,7 +57,7 @@ MUTANTS = [
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small repository, with what the checks are run with."""
+    """A small repository with its checks and a copy of this tool."""
     made = tmp_path_factory.mktemp("repository")
     shutil.copytree(REPOSITORY / "tests" / "mutants", made / "tests" / "mutants")
     (made / "counting.py").write_text(COUNTING)
@@ -67,7 +69,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def outcomes(made: Path) -> Iterator[dict[str, Outcome]]:
-    """What became of the mutants of the small repository, by name."""
+    """The outcomes of the small repository's mutants, by name."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("tests.mutants.run.PATIENCE_S", 6.0)
         yield {outcome.name: outcome for outcome in try_all(made, MUTANTS, jobs=2)}
@@ -75,7 +77,7 @@ def outcomes(made: Path) -> Iterator[dict[str, Outcome]]:
 
 @pytest.fixture
 def changed(made: Path, tmp_path: Path) -> Callable[[str], Path]:
-    """The small repository with this in place of its module."""
+    """A function that copies the small repository with another text of its module."""
 
     def change(counting: str) -> Path:
         copy = tmp_path / "changed"
@@ -86,8 +88,8 @@ def changed(made: Path, tmp_path: Path) -> Callable[[str], Path]:
     return change
 
 
-def are_there(check: str) -> bool:
-    """Whether a check names tests that there are."""
+def exists(check: str) -> bool:
+    """Whether a check names existing tests."""
     file, *names = check.split("::")
     found: ast.AST = ast.parse((REPOSITORY / file).read_text(encoding="utf-8"))
     for name in names:
@@ -104,7 +106,7 @@ def are_there(check: str) -> bool:
 def test_every_mutation_still_applies_and_its_checks_are_there(mutant: Mutant) -> None:
     mutant.mutated(REPOSITORY)
 
-    assert all(map(are_there, mutant.checks))
+    assert all(map(exists, mutant.checks))
 
 
 def test_no_mutation_uses_a_name_that_is_not_there(tmp_path: Path) -> None:
@@ -134,17 +136,17 @@ def test_names_are_unique() -> None:
 def test_a_mutation_whose_text_is_gone_fails_loudly_before_anything_runs(changed: Callable[[str], Path]) -> None:
     repository = changed("def after(number):\n    return 1 + number\n")
 
-    with pytest.raises(OutdatedMutant, match=r"caught: the text is no longer there in counting\.py:\nreturn number"):
+    with pytest.raises(OutdatedMutant, match=r"caught: the text is missing in counting\.py:\nreturn number"):
         list(try_all(repository, [MUTANT], jobs=1))
 
 
 def test_a_mutation_of_a_text_that_is_there_twice_is_refused(changed: Callable[[str], Path]) -> None:
-    with pytest.raises(OutdatedMutant, match="is there 2 times"):
+    with pytest.raises(OutdatedMutant, match="occurs 2 times"):
         MUTANT.mutated(changed(COUNTING * 2))
 
 
 def test_a_mutation_that_is_no_python_is_refused(made: Path) -> None:
-    with pytest.raises(OutdatedMutant, match=r"with it counting\.py is no Python"):
+    with pytest.raises(OutdatedMutant, match=r"the changed counting\.py is not valid Python"):
         replace(MUTANT, new="return number -").mutated(made)
 
 

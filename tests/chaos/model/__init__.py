@@ -1,3 +1,3 @@
-"""The message contract in plain Python: what the tables hold after what arrived. It shares no code with graphnode."""
+"""The message contract in plain Python: the tables after a sequence of messages. It shares no code with graphnode."""
 
 from __future__ import annotations

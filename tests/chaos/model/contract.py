@@ -1,7 +1,7 @@
-"""The contract as plain Python: what the tables hold after a message, whichever came before.
+"""The contract as plain Python: the tables after a message, from the tables before it.
 
-Written from the contract alone, for states so small that nothing has to be fast. It shares no code with graphnode, so
-that one mistake cannot be in both.
+It is written from the contract alone, for small states where speed does not matter. It shares no code with graphnode,
+so that both cannot have the same mistake.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from tests.chaos.model.state import (
     Workspace,
 )
 
-#: What the contract wants counted of a graph's edges.
+#: The warnings that count dropped edges.
 DROPPED_EDGES = ("edges to unknown nodes", "self-loops", "repeated edges")
 
-#: Where a task's row stands: progress is a task's that a result will end.
+#: The type in the row of the task: progress belongs to the task that a result ends.
 ENDED_BY = {"GRAPH_GENERATION_PROGRESS": "GRAPH_GENERATION_RESULT"}
 
-#: Notifications that are stored and not pushed.
+#: Notifications that are stored but not pushed.
 STORED_ONLY = {
     "GRAPH_GENERATION_PROGRESS_UPDATED",
     "MICROSCOPE_DOCUMENT_COMPLETED",
@@ -44,16 +44,14 @@ STORED_ONLY = {
 
 
 class Refused(Exception):
-    """The message is permanently wrong, and nothing of it is stored."""
+    """The message is permanently invalid, and stores nothing."""
 
 
 def after(state: State, message: Message, *, attempt: int) -> State:
-    """The state that a delivery leaves behind.
+    """The state after a delivery. Raises Refused.
 
     Parameters:
-      attempt: how often the message has been delivered, this time included.
-
-    Raises Refused.
+      attempt: the number of deliveries of the message, including this one.
     """
     delivery = Delivery(state.copy(), message, attempt)
     delivery.run()
@@ -61,7 +59,7 @@ def after(state: State, message: Message, *, attempt: int) -> State:
 
 
 def after_request(state: State, user_id: str, *, under_way: str) -> State:
-    """The state after the API server has asked for a graph (CREATING) or for new nodes (UPDATING)."""
+    """The state after the API server has requested a graph (CREATING) or new nodes (UPDATING)."""
     state = state.copy()
     graph = state.graphs.get(user_id, Graph(user_id, "NOT_CREATED"))
     before = graph.status_before if graph.status in ("CREATING", "UPDATING") else graph.status
@@ -70,7 +68,7 @@ def after_request(state: State, user_id: str, *, under_way: str) -> State:
 
 
 def after_new_document(state: State, document: Document, workspace: Workspace) -> State:
-    """The state after the API server has put a document that it has not yet into a workspace."""
+    """The state after the API server has added a new document to a workspace."""
     state = state.copy()
     state.microscope_workspaces.setdefault(workspace.id, workspace)
     if state.microscope_workspaces[workspace.id].user_id == document.user_id:
@@ -79,12 +77,12 @@ def after_new_document(state: State, document: Document, workspace: Workspace) -
 
 
 def given(wire: Mapping[str, Any]) -> dict[str, Any]:
-    """What an object gives, by name without case and underscores: absent, null and "" all mean "not given"."""
+    """The fields of an object by name, in lower case without underscores. Absent, null and "" all mean missing."""
     return {name.replace("_", "").lower(): value for name, value in wire.items() if value not in (None, "")}
 
 
 def moment(text: str | None) -> datetime | None:
-    """A time in UTC; one without zone is in UTC already."""
+    """A time in UTC. A time without a zone is in UTC."""
     if not text:
         return None
     time = datetime.fromisoformat(text)
@@ -92,7 +90,7 @@ def moment(text: str | None) -> datetime | None:
 
 
 def original(name: str, user_id: str = "") -> str:
-    """The source behind an ID that the AI server writes."""
+    """The source ID in an ID that the AI server writes."""
     if user_id and name.startswith(user_id + "_"):
         name = name[len(user_id) + 1 :]
     name = re.sub(r"^src\d+_", "", name)
@@ -101,7 +99,7 @@ def original(name: str, user_id: str = "") -> str:
 
 
 def text(value: Any) -> str | None:
-    """A cluster's ID, which the AI server may write as a number."""
+    """A cluster ID, which the AI server may write as a number."""
     return None if value in (None, "") else str(value)
 
 
@@ -110,12 +108,12 @@ def _first_given(new: float | None, old: float | None) -> float | None:
 
 
 class Delivery:
-    """One message on its way into a state, which it changes.
+    """The delivery of one message, which changes a state.
 
     Parameters:
-      state: what is stored.
-      message: what arrives.
-      attempt: how often it has been delivered.
+      state: the stored rows; changed by `run`.
+      message: the delivered message.
+      attempt: the number of deliveries of the message, including this one.
     """
 
     def __init__(self, state: State, message: Message, attempt: int) -> None:
@@ -131,7 +129,7 @@ class Delivery:
         self.user_id: str = self.payload.get("userid") or self._user_in_task_id()
 
     def run(self) -> None:
-        """Take effect, unless the task is someone else's or has had this effect."""
+        """Apply the message, unless it was applied before. Raises Refused if the task is another user's."""
         if any(task.user_id != self.user_id for task in self.state.tasks.values() if task.task_id == self.task_id):
             raise Refused("the task is another user's")
         if self.type.startswith("MICROSCOPE_INGEST") and self._user_in_task_id() != self.user_id:
@@ -153,7 +151,7 @@ class Delivery:
         else:
             self._add_nodes()
 
-    # What every result does.
+    # All results.
 
     def _finish(
         self,
@@ -184,7 +182,7 @@ class Delivery:
     # Graphs.
 
     def _failed(self, kind: str) -> None:
-        """Keep the graph and the summary that there are; what was under way is so no longer."""
+        """Keep the stored graph and summary. A graph in CREATING or UPDATING gets its previous status."""
         under_way = {"GRAPH_GENERATION": "CREATING", "ADD_NODE": "UPDATING"}.get(kind)
         if under_way:
             graph = self.state.graphs.setdefault(self.user_id, Graph(self.user_id, "NOT_CREATED"))
@@ -192,11 +190,11 @@ class Delivery:
                 status = graph.status_before or "NOT_CREATED"
                 self.state.graphs[self.user_id] = graph._replace(status=status, status_before=None)
         self._finish("FAILED", error=self._error())
-        told = "ADD_CONVERSATION_FAILED" if kind == "ADD_NODE" else f"{kind}_FAILED"
-        self._notify(told, error=self._error())
+        notification_type = "ADD_CONVERSATION_FAILED" if kind == "ADD_NODE" else f"{kind}_FAILED"
+        self._notify(notification_type, error=self._error())
 
     def _progress(self, task: Task | None) -> None:
-        """Only what is newer than the newest, and before the end, is progress."""
+        """Store progress, unless it is older than the stored one or the task has failed."""
         task = task or Task(self.task_id, self.task_type, self.user_id)
         is_late = task.progress_at is not None and self.at <= task.progress_at
         if task.status == "FAILED" or is_late:
@@ -297,7 +295,7 @@ class Delivery:
                 )
 
     def _features_and_summary(self) -> frozenset[str]:
-        """Store both as far as they came; which of them was sent and is not there."""
+        """Store the features and the summary that exist; returns those whose key names no object."""
         left_out = set()
         features_key, summary_key = self.payload.get("featuress3key"), self.payload.get("summarys3key")
         if features_key in self.documents:
@@ -345,15 +343,15 @@ class Delivery:
     # New nodes.
 
     def _add_nodes(self) -> None:
-        """Merge the batch into the graph that is there, or make one."""
+        """Merge the batch into the stored graph, or into an empty one."""
         batch = self.documents[self.payload["results3key"]]
         if batch["userId"] != self.user_id:
             raise Refused("the batch is another user's")
         results = [result for result in batch["results"] if not result.get("skipped") and not result.get("error")]
         nodes_before, edges_before = self._nodes(), len(self._edges())
         self._merge_nodes(results)
-        self._remove_what_is_empty()
-        self._look_at_edges_of_moved_nodes(nodes_before)
+        self._remove_empty_clusters()
+        self._update_edges_of_moved_nodes(nodes_before)
         dropped = self._merge_edges(results, nodes_before)
         self._count(status="UPDATED")
         self._finish("COMPLETED", error=self.payload.get("error"), dropped=dropped)
@@ -378,7 +376,7 @@ class Delivery:
         for old in before.values():
             node = state.graph_nodes[user_id, old.id]
             if node.cluster_id == old.cluster_id:
-                # It may have been moved twice, and be back.
+                # The batch may have moved it away and back.
                 state.graph_nodes[user_id, old.id] = node._replace(
                     cluster_name=node.cluster_name or old.cluster_name,
                     cluster_confidence=_first_given(node.cluster_confidence, old.cluster_confidence),
@@ -398,7 +396,7 @@ class Delivery:
 
     @staticmethod
     def _merged(old: Node, wire: dict[str, Any], assigned: dict[str, Any], names: Mapping[str, str]) -> Node:
-        """A node with what a batch gives on top. What describes its cluster stays behind when it moves."""
+        """A node updated by a batch. If it moves, it loses the name and the confidence of its old cluster."""
         cluster_id = text(wire.get("clusterId")) or text(assigned.get("clusterId"))
         if cluster_id and cluster_id != old.cluster_id:
             old = old._replace(cluster_id=cluster_id, cluster_name=None, cluster_confidence=None)
@@ -412,18 +410,20 @@ class Delivery:
         )
 
     def _cluster_names(self, results: list[dict[str, Any]]) -> dict[str, str]:
-        """A cluster's name is the stored one, else the one that describes it, else one that a node gives."""
+        """The names of clusters: the stored name, else that in `assignedCluster`, else that of a node."""
         assigned = [result.get("assignedCluster") or {} for result in results]
-        told = [(cluster.get("clusterId"), cluster.get("name")) for cluster in assigned]
-        told += [(node.get("clusterId"), node.get("clusterName")) for result in results for node in result["nodes"]]
+        candidates = [(cluster.get("clusterId"), cluster.get("name")) for cluster in assigned]
+        candidates += [
+            (node.get("clusterId"), node.get("clusterName")) for result in results for node in result["nodes"]
+        ]
         names = {cluster.id: cluster.name for cluster in self._clusters().values() if cluster.name}
-        for cluster_id, name in told:
+        for cluster_id, name in candidates:
             if name and text(cluster_id):
                 names.setdefault(str(cluster_id), name)
         return names
 
-    def _remove_what_is_empty(self) -> None:
-        """Take out clusters without nodes, and members that moved out of their subcluster's cluster."""
+    def _remove_empty_clusters(self) -> None:
+        """Remove clusters without nodes, and members of subclusters that moved to another cluster."""
         user_id, nodes = self.user_id, self._nodes()
         inhabited = {node.cluster_id for node in nodes.values()}
         for cluster in self._clusters().values():
@@ -443,8 +443,8 @@ class Delivery:
                 node_ids=members, size=len(members), representative_node_id=representative
             )
 
-    def _look_at_edges_of_moved_nodes(self, nodes_before: Mapping[int, Node]) -> None:
-        """An edge that was there is intra-cluster, or no longer, when an end of it has moved."""
+    def _update_edges_of_moved_nodes(self, nodes_before: Mapping[int, Node]) -> None:
+        """Update `intra_cluster` of stored edges whose node has moved to another cluster."""
         nodes = self._nodes()
         moved = {node.id for node in nodes_before.values() if nodes[node.id].cluster_id != node.cluster_id}
         for edge in self._edges():
@@ -477,7 +477,7 @@ class Delivery:
         return dropped
 
     def _named(self, name: str | int, nodes_before: Mapping[int, Node]) -> int | None:
-        """The node that an edge names by string ID, original ID, or the integer ID of a node that was stored."""
+        """The ID of the node that an edge names by its string ID, its source ID, or the integer ID of a stored node."""
         ids = {node.orig_id: node.id for node in self._nodes().values()}
         if isinstance(name, str) and original(name, self.user_id) in ids:
             return ids[original(name, self.user_id)]
@@ -485,7 +485,7 @@ class Delivery:
             return int(name) if int(name) in nodes_before else None
         return None
 
-    # What a user's graph holds.
+    # Parts of the user's graph.
 
     def _nodes(self) -> dict[int, Node]:
         return {node.id: node for node in self.state.graph_nodes.values() if node.user_id == self.user_id}
@@ -497,7 +497,7 @@ class Delivery:
         return {row.id: row for row in self.state.graph_clusters.values() if row.user_id == self.user_id}
 
     def _stored_edge(self, source: int, target: int) -> Edge | None:
-        """The edge between two nodes, in whichever direction it is stored."""
+        """The stored edge between two nodes, in either direction."""
         edges, user_id = self.state.graph_edges, self.user_id
         return edges.get((user_id, source, target)) or edges.get((user_id, target, source))
 
@@ -517,17 +517,17 @@ class Delivery:
 
     def _user_in_task_id(self) -> str:
         found = re.match(r"task_microscope_(?:file|node)_(.+)_[0-9A-Z]{26}", self.task_id)
-        assert found, "the messages that are drawn name their user in one of the two places"
+        assert found, "every drawn message names its user, in the payload or in the task ID"
         return found.group(1)
 
     def _document(self) -> None:
-        """Store the result of a document or of one of its halves; the last of a workspace completes it."""
+        """Store the result of a document or of one of its halves. The last document completes its workspace."""
         state, payload = self.state, self.payload
         document_id = re.sub("_(non)?block$", "", self.task_id)
         half = {"_block": "block", "_nonblock": "non_block"}.get(self.task_id.removeprefix(document_id))
         document = state.microscope_documents.get(document_id) or Document(document_id, None, self.user_id, "")
         workspace_id = document.workspace_id or payload.get("groupid") or payload.get("workspaceid")
-        self._refuse_what_is_not_theirs(document)
+        self._check_owner(document)
         if workspace_id:
             state.microscope_workspaces.setdefault(workspace_id, Workspace(workspace_id, self.user_id, None))
         failed = self.status == "FAILED"
@@ -568,7 +568,7 @@ class Delivery:
         if new.status != document.status and new.status in ("COMPLETED", "FAILED"):
             self._document_ended(new)
 
-    def _refuse_what_is_not_theirs(self, document: Document) -> None:
+    def _check_owner(self, document: Document) -> None:
         named = {document.workspace_id, self.payload.get("groupid"), self.payload.get("workspaceid")}
         owners = {row.user_id for row in self.state.microscope_workspaces.values() if row.id in named}
         if {document.user_id, *owners} != {self.user_id}:
@@ -585,11 +585,11 @@ class Delivery:
         return {view: key for view, key in views.items() if key}
 
     def _document_ended(self, document: Document) -> None:
-        told: dict[str, Any] = {"sourceId": document.source_id}
         if document.status == "COMPLETED":
-            self._notify("MICROSCOPE_DOCUMENT_COMPLETED", **told, chunksCount=document.chunks_count)
+            outcome: dict[str, Any] = {"chunksCount": document.chunks_count}
         else:
-            self._notify("MICROSCOPE_DOCUMENT_FAILED", **told, error=document.error)
+            outcome = {"error": document.error}
+        self._notify(f"MICROSCOPE_DOCUMENT_{document.status}", sourceId=document.source_id, **outcome)
         workspace = self.state.microscope_workspaces.get(document.workspace_id or "")
         if workspace is None:
             return

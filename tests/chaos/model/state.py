@@ -1,4 +1,4 @@
-"""What the tables hold, and what arrives: the model's rows, their fields named as the tables' columns."""
+"""The model's messages and rows. The fields of a row are named as the columns of its table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 
 class Message(NamedTuple):
-    """What the AI server sends: an envelope, the time at which SQS took it, and the documents in S3."""
+    """A message of the AI server: its envelope, the time when SQS accepted it, and its documents in S3."""
 
     body: dict[str, Any]
     sent_at: datetime
@@ -89,7 +89,7 @@ class Embedding(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """A row of `graph_summaries`, its overview as far as the worker has a part in it."""
+    """A row of `graph_summaries`, with the parts of its overview that the worker computes."""
 
     user_id: str
     summary_text: str
@@ -128,7 +128,7 @@ class Document(NamedTuple):
 
 
 class View(NamedTuple):
-    """A row of `microscope_graphs`; of the graph, the names of its nodes or the titles of its blocks."""
+    """A row of `microscope_graphs`, with the names of its nodes or the titles of its blocks."""
 
     document_id: str
     view: str
@@ -136,7 +136,7 @@ class View(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A row of `tasks`; of the warnings, those that the contract names."""
+    """A row of `tasks`, with the warnings that the contract defines."""
 
     task_id: str
     task_type: str
@@ -155,7 +155,10 @@ class Task(NamedTuple):
 
 
 class Notification(NamedTuple):
-    """A row of `notifications`; of the payload, what the contract names. Progress alone has the producer's time."""
+    """A row of `notifications`, with the payload fields that the contract defines.
+
+    `created_at` is the producer's time, and is None except for progress.
+    """
 
     user_id: str
     type: str
@@ -166,7 +169,7 @@ class Notification(NamedTuple):
 
 @dataclass
 class State:
-    """What the tables hold."""
+    """The rows of all tables, by key."""
 
     graphs: dict[str, Graph] = field(default_factory=dict)
     graph_nodes: dict[tuple[str, int], Node] = field(default_factory=dict)
@@ -182,11 +185,11 @@ class State:
     notifications: dict[int, Notification] = field(default_factory=dict)
 
     def copy(self) -> State:
-        """Another state of the same rows, which are never changed in place."""
+        """A copy that shares the rows, which never change."""
         return State(*(getattr(self, table.name).copy() for table in fields(self)))
 
     def remove_graph(self, user_id: str) -> None:
-        """Take out every part of a user's graph."""
+        """Remove all parts of a user's graph."""
         parts: tuple[dict[Any, Any], ...] = (
             self.graph_nodes,
             self.graph_edges,
@@ -199,5 +202,5 @@ class State:
                 del part[key]
 
     def tables(self) -> dict[str, list[tuple[Any, ...]]]:
-        """The rows of each table, in an order of their own."""
+        """The rows of each table, sorted."""
         return {table.name: sorted(getattr(self, table.name).values(), key=repr) for table in fields(self)}

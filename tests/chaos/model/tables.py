@@ -1,4 +1,4 @@
-"""The real tables, read into the model's rows."""
+"""Reads the real tables into rows of the model."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, TypeAlias
 from tests.chaos.model import state
 from tests.chaos.model.contract import DROPPED_EDGES
 
-#: Rows by the name of their table.
+#: Rows by the name of the table.
 Tables: TypeAlias = Mapping[str, list[tuple[Any, ...]]]
 
-#: Runs a query; its rows.
+#: Runs a query; returns its rows.
 Execute: TypeAlias = Callable[[str], Iterable[tuple[Any, ...]]]
 
-#: What the model knows of a notification's payload, by its type.
-TOLD = {
+#: The payload fields that the model predicts, by the type of the notification.
+PAYLOAD_FIELDS = {
     "GRAPH_GENERATION_COMPLETED": ("taskId", "nodeCount"),
     "GRAPH_GENERATION_FAILED": ("taskId", "error"),
     "GRAPH_GENERATION_PROGRESS_UPDATED": ("taskId", "currentStage", "progressPercent", "etaSeconds"),
@@ -32,25 +32,25 @@ TOLD = {
 
 
 def embedding(user_id: str, node_id: int, text: str) -> state.Embedding:
-    """A vector is written as JSON writes a list."""
+    """A row of `node_embeddings`. pgvector writes a vector as JSON writes an array."""
     return state.Embedding(user_id, node_id, json.loads(text))
 
 
 def summary(user_id: str, overview: dict[str, Any], *row: Any) -> state.Summary:
-    """The overview's text, and the four totals by source."""
+    """A row of `graph_summaries`, with the overview's text and its four totals."""
     sources = ("total_conversations", "total_notes", "total_notions", "total_files")
     return state.Summary(user_id, overview["summary_text"], {name: overview[name] for name in sources}, *row)
 
 
 def view(document_id: str, name: str, graph: Any) -> state.View:
-    """The names of a view's nodes, or the titles of its blocks."""
+    """A row of `microscope_graphs`, with the names of its nodes or the titles of its blocks."""
     if name == "block":
         return state.View(document_id, name, [block["title"] for block in graph["blocks"]])
     return state.View(document_id, name, [node["name"] for chunk in graph for node in chunk["nodes"]])
 
 
 def task(*row: Any) -> state.Task:
-    """The warnings that the contract names: edges that were dropped, files that were left out."""
+    """A row of `tasks`, with the warnings that the contract defines: dropped edges, and files that were left out."""
     *columns, warnings = row
     warnings = warnings or {}
     dropped = {name: count for name, count in warnings.items() if name in DROPPED_EDGES}
@@ -59,13 +59,13 @@ def task(*row: Any) -> state.Task:
 
 
 def notification(user_id: str, type_: str, payload: dict[str, Any], push_status: str, at: Any) -> state.Notification:
-    """What the contract says that the app is told."""
-    told = {name: payload[name] for name in TOLD[type_]}
+    """A row of `notifications`, with the payload fields that the contract defines."""
+    fields = {name: payload[name] for name in PAYLOAD_FIELDS[type_]}
     is_progress = type_ == "GRAPH_GENERATION_PROGRESS_UPDATED"
-    return state.Notification(user_id, type_, told, push_status, at if is_progress else None)
+    return state.Notification(user_id, type_, fields, push_status, at if is_progress else None)
 
 
-#: What is read of each table, and which row of the model that makes.
+#: The columns of each table that are read, and the function that makes a row of the model from them.
 READ: dict[str, tuple[str, Callable[..., tuple[Any, ...]]]] = {
     "graphs": (", ".join(state.Graph._fields), state.Graph),
     "graph_nodes": (", ".join(state.Node._fields), state.Node),
@@ -83,7 +83,7 @@ READ: dict[str, tuple[str, Callable[..., tuple[Any, ...]]]] = {
 
 
 def read_tables(execute: Execute) -> Tables:
-    """The rows of each table, in the order in which the model has its own."""
+    """The rows of each table, in the model's order."""
     return {
         name: sorted((row(*map(in_utc, values)) for values in execute(query(name))), key=repr)
         for name, (_, row) in READ.items()
@@ -91,7 +91,7 @@ def read_tables(execute: Execute) -> Tables:
 
 
 def differences(found: Tables, expected: Tables) -> list[str]:
-    """What stands in a table and should not, and what should, row by row."""
+    """The rows that a table must not have, and those that it lacks, one a line."""
     lines = []
     for name, rows in expected.items():
         lines += [f"{name}: not expected: {row}" for row in found[name] if row not in rows]
@@ -102,16 +102,16 @@ def differences(found: Tables, expected: Tables) -> list[str]:
 
 
 def query(table: str) -> str:
-    """What is read of a table."""
+    """The query that reads a table."""
     return f"SELECT {READ[table][0]} FROM {table}"  # noqa: S608
 
 
 def in_utc(value: Any) -> Any:
-    """Times as the model writes them, whatever the session's zone is."""
+    """A time in UTC, whatever the session's time zone is; other values as they are."""
     return value.astimezone(UTC) if isinstance(value, datetime) else value
 
 
-#: What must never be, whatever the model says: each query finds the faults of one kind.
+#: Invariants of the tables: each query finds the rows that break one.
 FAULTS = {
     "counts that are not the counts": """
         SELECT user_id FROM graphs AS graph
@@ -150,6 +150,6 @@ FAULTS = {
 
 
 def faults(execute: Execute) -> dict[str, list[Any]]:
-    """What is wrong in the tables by themselves."""
+    """The rows that break an invariant, by its name."""
     found = {name: list(execute(query)) for name, query in FAULTS.items()}
     return {name: rows for name, rows in found.items() if rows}

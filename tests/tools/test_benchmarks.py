@@ -1,4 +1,4 @@
-"""What the benchmarks conclude from what they measure."""
+"""The figures that benchmarks compute from their measurements."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TIMES = [5.0 * number for number in range(360)]
 
 @pytest.fixture
 def noise() -> list[float]:
-    """As many values as there are samples, each much like the one before, as memory is."""
+    """A value for each sample, each close to the one before, as figures of memory are."""
     chance = random.Random(0)
     values = [0.0]
     while len(values) < len(TIMES):

@@ -1,19 +1,21 @@
-"""What the fuzzer has found worth keeping, fed to the decoders again (docs/fuzzing.md)."""
+"""`python -m tests.fuzz`: the kept corpus and mutations of it, without atheris (docs/fuzzing.md)."""
 
 from __future__ import annotations
 
 import random
+from importlib.util import find_spec
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz.__main__ import ENGINE
 from tests.fuzz.checks import Finding
 from tests.fuzz.corpus import CORPUS, kept, seeds
 from tests.fuzz.mutations import mutated
 from tests.fuzz.targets import TARGETS, features, graph
 
-#: The most bytes that all that is kept may have.
+#: The most bytes of the whole corpus.
 MOST_KEPT_BYTES = 200_000
 
 
@@ -51,8 +53,12 @@ def test_a_target_raises_for_what_it_is_to_find(monkeypatch: pytest.MonkeyPatch)
         graph(seeds("graph")[0])
 
     monkeypatch.setattr("graphnode.contract.decoding.MAX_ID_LENGTH", 3)
-    with pytest.raises(Finding, match="streamed names are not those of the whole"):
+    with pytest.raises(Finding, match="streamed names are not those of the whole document"):
         features(seeds("features")[0])
+
+
+def test_the_engine_that_the_command_starts_is_there() -> None:
+    assert find_spec(ENGINE)
 
 
 def test_a_mutation_is_the_same_for_the_same_seed_and_often_still_json() -> None:

@@ -1,4 +1,4 @@
-"""The simulation of scaling: AWS's rules, a day's accounts, and what docs/scaling.md says of them."""
+"""`benchmarks.autoscale`: AWS's rules, the figures of a simulated day, and the same figures in docs/scaling.md."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def steady(rate: int, *, seconds: int = 7200, service_s: float = 0.08, message_s
 
 
 @pytest.fixture(scope="module")
-def told() -> list[dict[str, str | float]]:
+def figures() -> list[dict[str, str | float]]:
     return [
         autoscale.figures(load, scaling, autoscale.simulate(load, scaling))
         for load in autoscale.loads()
@@ -85,7 +85,7 @@ class TestFleet:
     def test_what_one_task_cannot_do_waits_until_more_have_started(self) -> None:
         day = run(steady(150), autoscale.backlog, policy(), seed=1)
 
-        # three datapoints, the delay of the third, and the start: until then 50 more a second wait
+        # three datapoints, the delay of the third, and the start: until then the backlog grows by 50 a second
         waited = 3 * 60 + 60 + START_S
         assert max(day.latencies) == pytest.approx(waited / 3, abs=40)
         assert day.minutes[waited // 60 + 1].tasks > 1
@@ -116,27 +116,27 @@ class TestFleet:
 
 
 class TestDays:
-    def test_the_document_has_the_figures_of_each_day(self, told: list[dict[str, str | float]]) -> None:
+    def test_the_document_has_the_figures_of_each_day(self, figures: list[dict[str, str | float]]) -> None:
         rows = [
             [cell.strip() for cell in line.strip("|").split("|")]
             for line in re.findall(r"^\|.*\|$", DOCUMENT.read_text(), re.M)
         ]
         said = {(row[0], row[1]): row[2:] for row in rows if len(row) == 9}
 
-        for day in told:
+        for day in figures:
             cells = [float(re.sub(r"[ s%$,]", "", cell)) for cell in said[str(day["load"]), str(day["scaling"])]]
             found = [day[name] for name in ("p50_s", "p95_s", "max_s", "in_time", "task_hours", "cost_a_day")]
             found[3] = float(found[3]) * 100
             assert cells[:6] == pytest.approx(found, rel=0.02, abs=0.05)
 
     def test_the_templates_scaling_is_never_later_than_the_others_nor_dearer_by_a_tenth(
-        self, told: list[dict[str, str | float]]
+        self, figures: list[dict[str, str | float]]
     ) -> None:
         for load in autoscale.loads():
             ours, *others = sorted(
                 (
                     day
-                    for day in told
+                    for day in figures
                     if day["load"] == load.name and day["scaling"] in {s.name for s in autoscale.SCALINGS}
                 ),
                 key=lambda day: day["scaling"] != autoscale.TEMPLATE.name,
@@ -144,16 +144,16 @@ class TestDays:
             assert all(float(ours["in_time"]) >= float(other["in_time"]) - 0.001 for other in others)
             assert all(float(ours["cost_a_day"]) <= float(other["cost_a_day"]) * 1.1 for other in others)
 
-    def test_no_scaling_in_cuts_work_short(self, told: list[dict[str, str | float]]) -> None:
-        assert sum(float(day["scale_ins"]) for day in told) > 100
-        assert not [day for day in told if day["cut_short"]]
+    def test_no_scaling_in_cuts_work_short(self, figures: list[dict[str, str | float]]) -> None:
+        assert sum(float(day["scale_ins"]) for day in figures) > 100
+        assert not [day for day in figures if day["cut_short"]]
 
-    def test_pictures_are_svg_that_says_what_it_shows_in_words(self, told: list[dict[str, str | float]]) -> None:
+    def test_pictures_are_svg_that_says_what_it_shows_in_words(self, figures: list[dict[str, str | float]]) -> None:
         load = steady(150)._replace(name="burst", shown=range(3600))
         days = {scaling.name: run(load, scaling.metric, policy(), seed=1) for scaling in autoscale.SCALINGS}
         rows = [autoscale.figures(load, scaling, days[scaling.name]) for scaling in autoscale.SCALINGS]
 
-        for picture in (day_picture(load, days, rows, limit_s=60), summary_picture(told, limit_s=60)):
+        for picture in (day_picture(load, days, rows, limit_s=60), summary_picture(figures, limit_s=60)):
             description = ElementTree.fromstring(picture).findtext("{*}desc")
             assert description is not None
             assert all(scaling.name in description for scaling in autoscale.SCALINGS)
