@@ -1,10 +1,10 @@
-# One image for every role, which the command chooses: `graphnode worker`, `graphnode migrate`, `graphnode doctor`, …
-# Python is the minor version that CI runs the suite with. `make image-check` tries each line without Docker.
+# One image for every role. The command chooses the role: `graphnode worker`, `graphnode migrate`, `graphnode doctor`, …
+# CI runs the tests with the same minor version of Python. `make image-check` runs each line without Docker.
 
 FROM python:3.11.14-slim-trixie AS build
 WORKDIR /source
 COPY locks/build.txt locks/worker.txt locks/
-# Wheels alone, and those of the lock alone: nothing is compiled, and nothing comes that was not seen before.
+# Only wheels, and only those of the lock: nothing is compiled, and every package was reviewed.
 RUN pip install --no-cache-dir --require-hashes --only-binary :all: --requirement locks/build.txt \
     && python -m venv --without-pip /opt/graphnode \
     && pip --python /opt/graphnode install --no-cache-dir --require-hashes --only-binary :all: --requirement locks/worker.txt
@@ -13,7 +13,7 @@ COPY graphnode graphnode
 RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \
     && pip --python /opt/graphnode install --no-cache-dir --no-deps --no-index /wheels/*.whl
 
-# What the stand-in for the AI server thinks with is twice as big as the worker, and has no place in production.
+# The packages of the stand-in AI server are twice as large as the worker's, and production does not need them.
 FROM build AS build-ai
 COPY locks/ai.txt locks/
 RUN pip --python /opt/graphnode install --no-cache-dir --require-hashes --only-binary :all: --requirement locks/ai.txt
@@ -27,19 +27,19 @@ RUN pip uninstall --yes pip setuptools wheel \
 ENV PATH=/opt/graphnode/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 GRAPHNODE_HEALTH_PORT=8080
 USER 10001:10001
 WORKDIR /
-# It writes nothing but to /tmp: the root file system may be read-only.
-# SIGTERM reaches Dramatiq itself, which finishes what it is at: leave it GRAPHNODE_POLL_GRACE and
-# GRAPHNODE_SHUTDOWN_TIMEOUT seconds before the kill.
-# Whether it is alive: an outage of the database, of S3 or of SQS is no reason for a restart.
+# The worker writes to /tmp only, so the root file system may be read-only.
+# SIGTERM reaches Dramatiq itself, which finishes running messages. Wait GRAPHNODE_POLL_GRACE and
+# GRAPHNODE_SHUTDOWN_TIMEOUT seconds before a kill.
+# The check is for liveness: an outage of the database, of S3 or of SQS is no reason for a restart.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=90s CMD ["graphnode", "health"]
 CMD ["graphnode", "worker"]
 
 FROM runtime AS ai
 COPY --from=build-ai /opt/graphnode /opt/graphnode
-# It takes requests, and serves no health.
+# It has no health endpoint.
 HEALTHCHECK NONE
 CMD ["graphnode", "ai"]
 
-# The last one is what `docker build .` makes.
+# `docker build .` builds the last stage.
 FROM runtime AS worker
 COPY --from=build /opt/graphnode /opt/graphnode

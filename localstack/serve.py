@@ -1,4 +1,4 @@
-"""Run LocalStack on the loopback address: by itself it listens on every interface, whatever GATEWAY_LISTEN says."""
+"""Run LocalStack on loopback only. Without this, it listens on every interface, whatever GATEWAY_LISTEN says."""
 
 from __future__ import annotations
 

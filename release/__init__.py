@@ -1,1 +1,1 @@
-"""What is shipped, tried before it is: the image's steps without Docker, and the wheel in a clean environment."""
+"""Checks before a release: the image's build without Docker, and the wheel in a clean environment."""

@@ -1,6 +1,6 @@
-"""A Dockerfile as stages of instructions, and what each leaves to the next: environment, user, directory, command.
+"""Reads a Dockerfile into stages of instructions, and computes the environment, user, directory and command of each.
 
-Only what this project's Dockerfile says is known; anything else is refused, so that nothing is passed over in silence.
+It supports only the instructions of this project's Dockerfile, and refuses all others instead of ignoring them.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import NamedTuple
 from docker.utils.build import exclude_paths
 from dockerfile_parse.parser import DockerfileParser
 
-#: What the images of Python begin with.
+#: The PATH of Python's images.
 BASE_PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class UnknownInstruction(Exception):
-    """The Dockerfile says something that is not known here."""
+    """The Dockerfile has an instruction that this module does not support."""
 
 
 class Instruction(NamedTuple):
     """One instruction.
 
     Parameters:
-      line: where it begins, from 1.
+      line: its first line, from 1.
       name: `RUN`, `COPY`, …
-      value: what follows it, its lines joined.
+      value: the text after the name, its lines joined.
     """
 
     line: int
@@ -38,12 +38,12 @@ class Instruction(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """What one FROM begins.
+    """A stage of the build.
 
     Parameters:
-      name: its name, or its number where it has none.
-      base: the name of a stage before it, or of an image.
-      instructions: all but FROM.
+      name: its name, or its number if it has no name.
+      base: the name of an earlier stage, or of an image.
+      instructions: all instructions after FROM.
     """
 
     name: str
@@ -55,10 +55,10 @@ class Config(NamedTuple):
     """How a container of an image runs.
 
     Parameters:
-      environment: variables and their values.
-      directory: where commands run.
+      environment: environment variables.
+      directory: the working directory.
       user: `UID:GID`; empty for root.
-      command: what runs when no other command is given; empty before a CMD.
+      command: the default command; empty before a CMD.
       health: the command of the health check; empty without one.
     """
 
@@ -69,7 +69,7 @@ class Config(NamedTuple):
     health: Sequence[str] = ()
 
     def after(self, instruction: Instruction) -> Config:
-        """What an instruction makes of it. Raises UnknownInstruction."""
+        """The configuration after an instruction. Raises UnknownInstruction."""
         name, value = instruction.name, instruction.value
         if name in ("RUN", "COPY"):
             return self
@@ -90,16 +90,16 @@ class Config(NamedTuple):
                     **{key: Template(text).safe_substitute(self.environment) for key, _, text in pairs},
                 }
             )
-        raise UnknownInstruction(f"line {instruction.line}: {name} is not known here.")
+        raise UnknownInstruction(f"line {instruction.line}: {name} is not supported.")
 
 
 class Copy(NamedTuple):
-    """What a COPY says.
+    """A COPY instruction.
 
     Parameters:
-      stage: the stage it copies from; None for the build's context.
-      sources: paths in it.
-      target: a path, relative to the stage's directory if it is not absolute.
+      stage: the source stage; None for the build context.
+      sources: paths in the stage or the context.
+      target: a path, absolute or relative to the working directory.
     """
 
     stage: str | None
@@ -108,7 +108,7 @@ class Copy(NamedTuple):
 
 
 def stages_of(path: Path) -> list[Stage]:
-    """All stages of a Dockerfile, in order."""
+    """The stages of a Dockerfile, in order."""
     with path.open("rb") as file:
         structure = DockerfileParser(fileobj=file).structure
     stages: list[Stage] = []
@@ -128,16 +128,16 @@ def stages_of(path: Path) -> list[Stage]:
 
 
 def copy_of(instruction: Instruction) -> Copy:
-    """What a COPY says. Raises UnknownInstruction for an option or a pattern."""
+    """Read a COPY. Raises UnknownInstruction for an option other than --from, and for a pattern."""
     words = shlex.split(instruction.value)
     stage = words.pop(0).removeprefix("--from=") if words[0].startswith("--from=") else None
     if any(word.startswith("--") or set(word) & set("*?[") for word in words):
-        raise UnknownInstruction(f"line {instruction.line}: only --from and plain paths are known of COPY.")
+        raise UnknownInstruction(f"line {instruction.line}: COPY supports only --from and plain paths.")
     return Copy(stage, words[:-1], words[-1])
 
 
 def exec_form(instruction: Instruction, text: str) -> list[str]:
-    """A command as a JSON array. Raises UnknownInstruction for a shell's, which would stand between it and SIGTERM."""
+    """A command in exec form. Raises UnknownInstruction for shell form, whose shell would not pass on SIGTERM."""
     try:
         command: list[str] = json.loads(text)
     except ValueError:
@@ -146,7 +146,7 @@ def exec_form(instruction: Instruction, text: str) -> list[str]:
 
 
 def context_of(project: Path) -> set[str]:
-    """The paths that Docker would have of a project: files and directories that .dockerignore leaves in."""
+    """The paths in Docker's build context of a project: files and directories that .dockerignore does not exclude."""
     lines = (project / ".dockerignore").read_text().splitlines()
     found: set[str] = exclude_paths(str(project), [line for line in lines if line and not line.startswith("#")])
     return found

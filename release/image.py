@@ -1,8 +1,8 @@
 """Replay the Dockerfile without Docker: run each line in a clean file system, then the image's commands in the result.
 
-`python -m release.image`. The worker runs as in production: process 1, no root, no capability, a read-only root file
-system. PostgreSQL and LocalStack are the embedded ones. What the base image itself holds is not tried: this machine's
-Python stands for it.
+`python -m release.image`. The worker runs as in production: as process 1, without root or capabilities, on a read-only
+root file system. PostgreSQL and LocalStack are embedded. This machine's Python replaces the base image, whose own
+content is not checked.
 """
 
 from __future__ import annotations
@@ -25,24 +25,25 @@ from ruamel.yaml import YAML
 
 from graphnode.dev.stack import running_stack
 from release.dockerfile import Config, Stage, context_of, copy_of, stages_of
-from release.sandbox import Failed, Layers, Root, build_environment, enter_namespace, make_base
+from release.output import Failed, last_line, tell
+from release.sandbox import Layers, Root, build_environment, enter_namespace, make_base
 
 PROJECT = Path(__file__).resolve().parents[1]
 
-#: The corpus of the stand-in AI server, in the image.
+#: The path of the stand-in AI server's corpus in the image.
 CORPUS = "/opt/graphnode/lib/python3.11/site-packages/graphnode/dev/ai/corpus/sources"
 
-#: Its warnings are right: there are no credentials of Firebase.
+#: Exit code 1 means warnings, which are right: there are no Firebase credentials.
 DOCTOR = ["sh", "-c", "graphnode doctor || test $? -eq 1"]
 
-#: Seconds that a start, or a graph's way through all, may take on a busy machine.
+#: Seconds that a start, or a whole graph generation, may take on a busy machine.
 TIMEOUT_S = 300.0
 
 POLL_S = 0.5
 
 
 class Built(NamedTuple):
-    """A stage that was replayed: its file system, the layers below it with its own, and how its containers run."""
+    """A replayed stage: its file system, its layers from top to bottom, and the configuration of its containers."""
 
     root: Root
     layers: Sequence[Layers]
@@ -50,11 +51,11 @@ class Built(NamedTuple):
 
 
 def main() -> int:
-    """Build, run, stop; the exit code."""
+    """Build the images and run them; the exit code."""
     enter_namespace()
     place = Path(tempfile.mkdtemp(prefix="graphnode-image-"))
     try:
-        # The user of a container has to get in.
+        # The user of a container needs access.
         place.chmod(0o755)
         built = build(place)
         run(built)
@@ -62,21 +63,21 @@ def main() -> int:
         tell(f"FAILED: {failure}")
         return 1
     finally:
-        # The mounts are this process's own, and in the way of removing what lies below them.
+        # The mounts belong to this process. They must go before the directories below them can be removed.
         subprocess.run(["umount", "--recursive", "--lazy", *mounted(place)], check=False)  # noqa: S603, S607
         shutil.rmtree(place, ignore_errors=True)
-    tell("The image's lines all work.")
+    tell("All lines of the Dockerfile work.")
     return 0
 
 
 def build(place: Path) -> dict[str, Built]:
-    """Replay all stages; each by its name. Raises Failed."""
+    """Replay all stages; returns them by name. Raises Failed."""
     stages = stages_of(PROJECT / "Dockerfile")
     version = f"python:{sys.version_info.major}.{sys.version_info.minor}."
     images = {stage.base for stage in stages} - {stage.name for stage in stages}
     if any(not image.startswith(version) for image in images):
         raise Failed(
-            f"The base is {', '.join(sorted(images))}, and this is Python {sys.version}: run it with that one."
+            f"The base is {', '.join(sorted(images))}, but this is Python {sys.version}. Run the base's Python."
         )
 
     context = place / "context"
@@ -88,12 +89,12 @@ def build(place: Path) -> dict[str, Built]:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
     base = make_base(place)
-    # As the images of Python have it, and whoever installs no package needs it no more.
-    stand_in = Root(place / "stand-in", [base])
+    # Python's images have pip and a cache of the linker.
+    with_pip = Root(place / "with-pip", [base])
     for command in (["ldconfig"], ["/usr/local/bin/python", "-m", "ensurepip", "--default-pip"]):
-        stand_in.run(command, environment=Config().environment)
-    below = [stand_in.layers, base]
-    tell(f"Python {sys.version.split()[0]} of this machine stands for {', '.join(sorted(images))}.\n")
+        with_pip.run(command, environment=Config().environment)
+    below = [with_pip.layers, base]
+    tell(f"This machine's Python {sys.version.split()[0]} replaces {', '.join(sorted(images))}.\n")
 
     built: dict[str, Built] = {}
     for stage in stages:
@@ -111,7 +112,7 @@ def build(place: Path) -> dict[str, Built]:
 
 
 def replay(stage: Stage, root: Root, config: Config, *, context: Path, built: Mapping[str, Built]) -> Config:
-    """Carry out a stage's instructions; how its containers run. Raises Failed."""
+    """Carry out the instructions of a stage; the configuration of its containers. Raises Failed."""
     for instruction in stage.instructions:
         began = time.monotonic()
         if instruction.name == "RUN":
@@ -135,7 +136,11 @@ def replay(stage: Stage, root: Root, config: Config, *, context: Path, built: Ma
 
 
 def copy(source: Path, names: Sequence[str], target: Path, *, into: bool) -> None:
-    """Copy files into a directory or to a path, and what is in directories to a path. Raises Failed."""
+    """Copy as Docker's COPY does. Raises Failed.
+
+    Parameters:
+      into: whether the target of a file is a directory. The content of a directory goes to the target itself.
+    """
     for name in names:
         found = source / name.lstrip("/")
         if found.is_dir():
@@ -145,18 +150,18 @@ def copy(source: Path, names: Sequence[str], target: Path, *, into: bool) -> Non
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(found, place)
         else:
-            raise Failed(f"COPY {name}: there is none. Does .dockerignore leave it in?")
+            raise Failed(f"COPY {name}: not found. Does .dockerignore exclude it?")
 
 
 def run(built: Mapping[str, Built]) -> None:
-    """Have worker and stand-in AI server make a graph, from the images and as docker-compose.yml runs them."""
+    """Generate a graph with the images of the worker and the AI server, run as docker-compose.yml runs them."""
     services = YAML(typ="safe").load(PROJECT / "docker-compose.yml")["services"]
     for name in ("worker", "ai"):
         built[name].root.freeze()
-    refuses = "import importlib.util as i, sys; sys.exit(any(map(i.find_spec, ('pip', 'setuptools', 'wheel'))))"
+    no_installer = "import importlib.util as i, sys; sys.exit(any(map(i.find_spec, ('pip', 'setuptools', 'wheel'))))"
     for python in ("/usr/local/bin/python", "/opt/graphnode/bin/python"):
-        in_image(built["worker"], [python, "-c", refuses])
-    tell("\nThere is no pip, setuptools or wheel in it.")
+        in_image(built["worker"], [python, "-c", no_installer])
+    tell("\nThe worker's image has no pip, setuptools or wheel.")
 
     with ExitStack() as running:
         stack = running.enter_context(running_stack(tell=lambda line: tell(f"  {line}")))
@@ -184,7 +189,7 @@ def run(built: Mapping[str, Built]) -> None:
                 raise Failed(f"The task is {tasks}.")
 
         wait_for("the graph", ended, worker_process, ai_process)
-        tell(f"{' '.join(ai.config.command)}: a graph was asked for, made and stored", began=began)
+        tell(f"{' '.join(ai.config.command)}: a graph was requested, generated and stored", began=began)
 
         for name, process in (("worker", worker_process), ("ai", ai_process)):
             began = time.monotonic()
@@ -201,7 +206,7 @@ def run(built: Mapping[str, Built]) -> None:
 
 
 def in_image(built: Built, command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
-    """Run a command as `docker run` or `docker exec` would; what it wrote. Raises Failed."""
+    """Run a command as `docker run` or `docker exec` would; its output. Raises Failed."""
     config = built.config
     variables = {**config.environment, **(environment or {})}
     return built.root.run(
@@ -211,7 +216,7 @@ def in_image(built: Built, command: Sequence[str], environment: Mapping[str, str
 
 @contextmanager
 def started(built: Built, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """The image's own command, running; at the end of the block it is killed if it still runs. An error has its log."""
+    """The image's default command, running until the block ends. Adds its log to an error."""
     config = built.config
     with tempfile.TemporaryFile() as log:
         variables = {**config.environment, **environment}
@@ -229,47 +234,37 @@ def started(built: Built, environment: Mapping[str, str]) -> Iterator[subprocess
             process.wait()
 
 
-def wait_for(what: str, look: Callable[[], object], *processes: subprocess.Popen[bytes]) -> None:
-    """Wait until a look does not fail. Raises Failed when it takes too long, or a process has ended."""
+def wait_for(what: str, check: Callable[[], object], *processes: subprocess.Popen[bytes]) -> None:
+    """Wait until a check passes. Raises Failed if that takes too long, or if a process ends."""
     deadline = time.monotonic() + TIMEOUT_S
     while True:
         try:
-            look()
+            check()
         except Failed as failure:
             if time.monotonic() > deadline or any(process.poll() is not None for process in processes):
-                raise Failed(f"{what} does not come: {failure}") from None
+                raise Failed(f"{what} is still missing: {failure}") from None
             time.sleep(POLL_S)
         else:
             return
 
 
 def mounted(place: Path) -> list[str]:
-    """The file systems that are mounted below a directory, the newest first."""
+    """The mount points below a directory, the newest first."""
     lines = Path("/proc/self/mounts").read_text().splitlines()
     return [path for line in reversed(lines) if (path := line.split()[1]).startswith(f"{place}/")]
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody listens on."""
+    """A free port on loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def last_line(text: str) -> str:
-    """The last line of a command's output."""
-    return text.strip().splitlines()[-1]
-
-
 def megabytes(size: int) -> str:
-    """Bytes to read."""
+    """A size in megabytes, as printed text."""
     return f"{size / 1e6:.0f} MB"
-
-
-def tell(line: str, *, began: float | None = None) -> None:
-    """Print a line at once, with the seconds since it began."""
-    print(line if began is None else f"{line}  ({time.monotonic() - began:.1f} s)", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Keep this version's wheel: the release that the next one is tried against. `python -m release.keep`."""
+"""Keep this version's wheel, from which the tests of the next version upgrade. `python -m release.keep`."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import tempfile
 from pathlib import Path
 
 from graphnode import __version__
-from release.wheel import PROJECT, Failed, build, check_contents, run, tell
+from release.output import Failed, tell
+from release.wheel import PROJECT, build, check_contents, run
 
-#: Where it is kept, alone.
+#: The directory of the one kept wheel.
 KEPT = PROJECT / "tests" / "releases"
 
 
 def main() -> int:
-    """Build it from what is committed, and put it in the place of the one before; the exit code."""
+    """Build the wheel from the committed files, and replace the kept one; the exit code."""
     try:
         if changed := run(["git", "status", "--porcelain", "graphnode", "setup.cfg"], cwd=PROJECT):
-            raise Failed(f"What is released is committed first:\n{changed}")
+            raise Failed(f"Commit these changes first:\n{changed}")
         with tempfile.TemporaryDirectory(prefix="graphnode-release-") as made:
             wheel = build(Path(made))
             check_contents(wheel)
@@ -29,9 +30,7 @@ def main() -> int:
     except Failed as failure:
         tell(f"FAILED: {failure}")
         return 1
-    tell(
-        f"{KEPT.relative_to(PROJECT)} has {__version__}. Set the next __version__, and begin its entry in CHANGELOG.md."
-    )
+    tell(f"{KEPT.relative_to(PROJECT)} has {__version__}. Set the next __version__, and add its entry to CHANGELOG.md.")
     return 0
 
 

@@ -1,7 +1,7 @@
-"""File systems like an image's stages, and processes in them, without Docker: overlays, chroot and namespaces of Linux.
+"""File systems like those of an image, and processes in them, without Docker: Linux overlays, chroot and namespaces.
 
-The base stands for a slim image of Python: this machine's /usr, which can only be read, and a copy of the Python that
-runs this, without what was installed into it. All mounts are in a namespace of this process and go with it.
+The base replaces a slim image of Python. It is this machine's /usr, read-only, and a copy of the running Python without
+installed packages. All mounts are in a mount namespace of this process, and disappear with it.
 """
 
 from __future__ import annotations
@@ -14,52 +14,50 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
-#: Set in the process that has a mount namespace of its own.
+from release.output import Failed
+
+#: The environment variable of a process in its own mount namespace.
 INSIDE = "RELEASE_IN_NAMESPACE"
 
-#: What of /etc tells a process users, hosts and certificates; and pip where this machine has packages from.
+#: The entries of /etc with users, hosts and certificates, and pip's configuration.
 ETC = (
     "ca-certificates.conf", "default", "group", "gshadow", "hosts", "ld.so.conf", "ld.so.conf.d", "login.defs",
     "nsswitch.conf", "passwd", "pip.conf", "resolv.conf", "shadow", "ssl", "xdg/pip",
 )  # fmt: skip
 
-#: What of this machine's Python belongs to no image: what was installed into it, and what only its makers need.
+#: The parts of this machine's Python that an image lacks: installed packages, and files for developing Python itself.
 NOT_IN_IMAGE = ("site-packages", "test", "tests", "idlelib", "tkinter", "__pycache__", "config-*", "*.a")
 
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
-#: Variables of this machine that a build has beside the image's own, as Docker's builds have the proxies.
+#: The prefixes of this machine's environment variables that a build gets as well, as Docker passes on proxies.
 NETWORK = ("PIP_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT")
 
 
-class Failed(Exception):
-    """A command in a file system failed."""
-
-
 class Layers(NamedTuple):
-    """What a stage adds to those below it: at /, and at /usr/local, which lies over this machine's /usr."""
+    """The files that a stage adds: at /, and at /usr/local, which is mounted over this machine's /usr."""
 
     root: Path
     local: Path
 
     def size(self) -> int:
-        """Bytes of its files."""
+        """The size of its files in bytes."""
         found = (path for layer in self for path in layer.rglob("*"))
         return sum(path.lstat().st_size for path in found if path.is_file() and not path.is_symlink())
 
 
 def enter_namespace() -> None:
-    """Begin anew in a mount namespace of this process's own, unless it is in one. Only root on Linux can."""
+    """Restart this process in its own mount namespace, unless it is in one. Exits if it is not root on Linux."""
     if os.environ.get(INSIDE):
         return
     if sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("unshare"):
-        sys.exit("This needs Linux, root, and unshare (util-linux): it mounts file systems, and changes users.")
+        sys.exit("This needs Linux, root and unshare (util-linux), because it mounts file systems and changes users.")
     command = ["unshare", "--mount", "--propagation", "private", sys.executable, *sys.orig_argv[1:]]
     os.execvpe(command[0], command, {**os.environ, INSIDE: "1"})  # noqa: S606
 
 
 def make_base(place: Path) -> Layers:
-    """Make what stands for the image of Python, in an empty directory."""
+    """Make the base, which replaces Python's image, in an empty directory."""
     base = Layers(place / "base", place / "base-local")
     for name in ("dev", "etc", "proc", "root", "run", "tmp", "usr", "var/tmp"):
         (base.root / name).mkdir(parents=True)
@@ -83,11 +81,11 @@ def make_base(place: Path) -> Layers:
 
 
 class Root:
-    """A stage's file system, mounted.
+    """The mounted file system of a stage.
 
     Parameters:
       place: an empty directory for it.
-      below: the layers it stands on, the topmost first.
+      below: the layers below it, the topmost first.
     """
 
     def __init__(self, place: Path, below: Sequence[Layers]) -> None:
@@ -110,7 +108,7 @@ class Root:
         (device_directory / "shm").chmod(0o1777)
 
     def freeze(self) -> None:
-        """Make it read-only, but for a /tmp of its own: a container with `read_only` and `tmpfs: [/tmp]`."""
+        """Make it read-only with a new /tmp, as a container with `read_only` and `tmpfs: [/tmp]`."""
         for path in (self.path / "usr" / "local", self.path):
             _mount("-o", "remount,bind,ro", path)
         _mount("-t", "tmpfs", "-o", "mode=1777,noexec,nosuid,nodev", "tmpfs", self.path / "tmp")
@@ -118,10 +116,10 @@ class Root:
     def command(
         self, command: Sequence[str], *, environment: Mapping[str, str], directory: str = "/", user: str = ""
     ) -> list[str]:
-        """What runs a command in it, which has this environment alone.
+        """The command line that runs a command in it, with only this environment.
 
         Parameters:
-          user: `UID:GID`; it has no capability, and can get none. Empty for root.
+          user: `UID:GID`, without capabilities; empty for root.
         """
         variables = [f"{name}={value}" for name, value in environment.items()]
         uid, _, gid = user.partition(":")
@@ -139,7 +137,7 @@ class Root:
         user: str = "",
         timeout_s: float = 900,
     ) -> str:
-        """Run a command in it to its end; what it wrote. Raises Failed."""
+        """Run a command in it; its output. Raises Failed."""
         try:
             ran = subprocess.run(  # noqa: S603
                 self.command(command, environment=environment, directory=directory, user=user),
@@ -159,7 +157,7 @@ class Root:
     def start(
         self, command: Sequence[str], *, environment: Mapping[str, str], directory: str, user: str, log: IO[bytes]
     ) -> subprocess.Popen[bytes]:
-        """Start a command in it as process 1 of a namespace, which ends with this process."""
+        """Start a command in it as process 1 of a PID namespace. It ends with this process."""
         first = ["unshare", "--pid", "--fork", "--kill-child", f"--mount-proc={self.path / 'proc'}"]
         chain = self.command(command, environment=environment, directory=directory, user=user)
         with_us = ["setpriv", "--pdeathsig", "KILL"]
@@ -167,7 +165,7 @@ class Root:
 
 
 def build_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that a build has: the image's, and how this machine reaches a registry."""
+    """The environment of a build: the image's variables, and those with which this machine reaches a registry."""
     network = {name: value for name, value in os.environ.items() if name.upper().startswith(NETWORK)}
     return {**network, **environment}
 
@@ -180,4 +178,4 @@ def _overlay(target: Path, below: Sequence[Path], *, upper: Path, work: Path) ->
 def _mount(*arguments: str | Path) -> None:
     ran = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)  # noqa: S603, S607
     if ran.returncode:
-        raise Failed(f"A file system could not be mounted, as in a container without that right: {ran.stderr.strip()}")
+        raise Failed(f"Mounting a file system failed; a container may not be allowed to: {ran.stderr.strip()}")

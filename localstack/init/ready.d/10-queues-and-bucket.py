@@ -1,6 +1,6 @@
-"""The queues and the bucket of a development deployment: LocalStack runs this file when it is ready.
+"""Makes the queues and the bucket of a development deployment. LocalStack runs this file when it is ready.
 
-The tests run it too, with a prefix each, so that there is one definition.
+Tests and benchmarks call its functions with their own prefixes, so that there is one definition.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
-#: Deliveries after which SQS itself moves a message to the dead-letter queue. It is the net under a worker that dies
-#: again and again, far above the worker's own attempts, so that a dead letter has the worker's reason if there is one.
+#: Receives until SQS's redrive. It is the safety net for a worker that crashes on a message again and again. It is far
+#: above the worker's own attempts, so that a dead letter has the worker's reason if there is one.
 MAX_RECEIVE_COUNT = 50
 
-#: Seconds that a received message stays hidden: a killed worker's messages are back within that time.
+#: The visibility timeout in seconds: the messages of a killed worker are visible again within that time.
 VISIBILITY_TIMEOUT_S = 60
 
-#: The longest that SQS keeps a message.
+#: The longest retention of SQS, in seconds.
 DEAD_LETTER_RETENTION_S = 14 * 86_400
 
 
 def make_queues(sqs: SQSClient, prefix: str = "graphnode") -> None:
-    """Make the request, result and notification queues, with a dead-letter queue each."""
+    """Make the request, result and notification queues, each with a dead-letter queue."""
     for name in ("requests", "results", "notifications"):
         dead_letters = sqs.create_queue(
             QueueName=f"{prefix}-{name}-dlq", Attributes={"MessageRetentionPeriod": str(DEAD_LETTER_RETENTION_S)}
@@ -43,7 +43,7 @@ def make_bucket(s3: S3Client, prefix: str = "graphnode") -> None:
     s3.create_bucket(Bucket=f"{prefix}-payloads")
 
 
-# LocalStack runs the text of this file, which then belongs to no file.
+# LocalStack runs the text of this file, without `__file__`.
 if "__file__" not in globals():
     import boto3
 
