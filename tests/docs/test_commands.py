@@ -305,7 +305,7 @@ def check_module(name: str, arguments: Sequence[str]) -> None:
         return
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [name, *arguments])
-        if "argparse" not in vars(module):
+        if not {"argparse", "option_parser"} & vars(module).keys():
             if arguments:
                 raise Unfit(f"{name} takes no arguments")
             return
