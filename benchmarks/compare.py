@@ -113,7 +113,7 @@ def outage(trial: Trial) -> str:
         trial.wait(lambda: trial.dead() + len(trial.events("end")) >= messages, "an end of each message")
         ends = trial.events("end")
     letters = f"{trial.dead()} of {messages} dead letters"
-    return f"{letters}, {len(ends)} done {max(ends) - back:.0f} s after its return" if ends else letters
+    return f"{letters}, {len(ends)} done {max(ends) - back:.0f} s after its end" if ends else letters
 
 
 def hopeless(trial: Trial) -> str:
