@@ -33,13 +33,13 @@ CUT = f"SELECT pg_terminate_backend(pid) {OF_WORKERS}"
 #: Ends statements with SQLSTATE 57014, as statement_timeout does. The worker's own timeout of five minutes is too long.
 CANCEL = f"SELECT pg_cancel_backend(pid) {OF_WORKERS} AND state = 'active'"
 
-Strike = Callable[[Stack, Fault], AbstractContextManager[None]]
+Injection = Callable[[Stack, Fault], AbstractContextManager[None]]
 
 
 @contextmanager
-def struck(stack: Stack, fault: Fault) -> Iterator[None]:
+def injected(stack: Stack, fault: Fault) -> Iterator[None]:
     """Inject the fault while the block runs. Afterwards, everything that was stopped runs again."""
-    with STRIKES[fault.kind](stack, fault):
+    with INJECTIONS[fault.kind](stack, fault):
         yield
 
 
@@ -47,7 +47,7 @@ def struck(stack: Stack, fault: Fault) -> Iterator[None]:
 
 
 def worker_of(stack: Stack, fault: Fault) -> SupervisedWorker:
-    """The worker that a fault strikes."""
+    """The target of a fault."""
     return stack.workers[fault.target % len(stack.workers)]
 
 
@@ -101,11 +101,11 @@ def freeze_worker(stack: Stack, fault: Fault) -> Iterator[None]:
 # PostgreSQL.
 
 
-def stop_postgres(how: signal.Signals) -> Strike:
+def stop_postgres(how: signal.Signals) -> Injection:
     """Stop the server with a signal, and start it again."""
 
     @contextmanager
-    def strike(stack: Stack, fault: Fault) -> Iterator[None]:
+    def inject(stack: Stack, fault: Fault) -> Iterator[None]:
         os.kill(stack.postgres.pid, how)
         stack.postgres.stop()
         try:
@@ -113,7 +113,7 @@ def stop_postgres(how: signal.Signals) -> Strike:
         finally:
             start_again(stack)
 
-    return strike
+    return inject
 
 
 def start_again(stack: Stack) -> None:
@@ -129,11 +129,11 @@ def start_again(stack: Stack) -> None:
             time.sleep(REPEAT_S)
 
 
-def repeat(statement: str) -> Strike:
+def repeat(statement: str) -> Injection:
     """Run a statement every REPEAT_S seconds."""
 
     @contextmanager
-    def strike(stack: Stack, fault: Fault) -> Iterator[None]:
+    def inject(stack: Stack, fault: Fault) -> Iterator[None]:
         over = threading.Event()
 
         def run() -> None:
@@ -149,14 +149,14 @@ def repeat(statement: str) -> Strike:
             over.set()
             thread.join()
 
-    return strike
+    return inject
 
 
-def lock(statement: str) -> Strike:
+def lock(statement: str) -> Injection:
     """Hold the locks of a statement."""
 
     @contextmanager
-    def strike(stack: Stack, fault: Fault) -> Iterator[None]:
+    def inject(stack: Stack, fault: Fault) -> Iterator[None]:
         with stack.database() as database, database.cursor() as cursor:
             cursor.execute("BEGIN")
             cursor.execute("SET LOCAL lock_timeout = '5s'")
@@ -168,7 +168,7 @@ def lock(statement: str) -> Strike:
             yield
             cursor.execute("ROLLBACK")
 
-    return strike
+    return inject
 
 
 @contextmanager
@@ -194,18 +194,18 @@ def pause_localstack(stack: Stack, fault: Fault) -> Iterator[None]:
         os.kill(stack.localstack.pid, signal.SIGCONT)
 
 
-def through_proxy(mode: Mode) -> Strike:
+def through_proxy(mode: Mode) -> Injection:
     """Have the proxy before AWS fail in this way."""
 
     @contextmanager
-    def strike(stack: Stack, fault: Fault) -> Iterator[None]:
+    def inject(stack: Stack, fault: Fault) -> Iterator[None]:
         stack.proxy.mode = mode
         try:
             yield
         finally:
             stack.proxy.mode = "pass"
 
-    return strike
+    return inject
 
 
 @contextmanager
@@ -218,7 +218,7 @@ def break_fcm(stack: Stack, fault: Fault) -> Iterator[None]:
         stack.fcm.fault = None
 
 
-STRIKES: dict[str, Strike] = {
+INJECTIONS: dict[str, Injection] = {
     "worker killed": kill_worker,
     "fork killed": kill_fork,
     "worker terminated": terminate_worker,
@@ -242,5 +242,5 @@ STRIKES: dict[str, Strike] = {
     "FCM cuts answers": break_fcm,
 }
 
-if STRIKES.keys() != KINDS.keys():
-    raise LookupError(f"schedule.py and faults.py name different faults: {STRIKES.keys() ^ KINDS.keys()}")
+if INJECTIONS.keys() != KINDS.keys():
+    raise LookupError(f"schedule.py and faults.py name different faults: {INJECTIONS.keys() ^ KINDS.keys()}")

@@ -12,8 +12,8 @@ from benchmarks.local_server import LocalServer
 
 Mode = Literal["pass", "500", "503", "slow", "cut"]
 
-#: The share of calls that a fault strikes.
-STRUCK = 0.6
+#: The share of calls that fail during a fault.
+FAULTY_SHARE = 0.6
 
 #: The shortest and the longest delay of a slow answer, in seconds.
 SLOW_S = (0.5, 4.0)
@@ -30,7 +30,7 @@ class FaultProxy(LocalServer):
 
     Parameters:
       host, port: of the server behind it.
-      seed: decides which calls a fault strikes.
+      seed: decides which calls fail.
     """
 
     def __init__(self, host: str, port: int, *, seed: int) -> None:
@@ -39,10 +39,10 @@ class FaultProxy(LocalServer):
         self.mode: Mode = "pass"
         self._draw = Random(f"proxy {seed}")
 
-    def strike(self) -> tuple[Mode, float]:
+    def next_fault(self) -> tuple[Mode, float]:
         """The fault of the next call, and its delay in seconds."""
         mode = self.mode
-        if mode == "pass" or self._draw.random() > STRUCK:
+        if mode == "pass" or self._draw.random() > FAULTY_SHARE:
             return "pass", 0.0
         return mode, self._draw.uniform(*SLOW_S) if mode == "slow" else 0.0
 
@@ -56,7 +56,7 @@ class _Call(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        mode, late_s = self.server.strike()
+        mode, late_s = self.server.next_fault()
         if mode in ("500", "503"):
             self._send(int(mode), {"Content-Type": "text/plain"}, b"injected fault")
             return

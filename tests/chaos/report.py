@@ -22,7 +22,7 @@ WRONG = (
 )
 
 
-class Struck(NamedTuple):
+class InjectedFault(NamedTuple):
     """A fault that was injected, with its times."""
 
     kind: str
@@ -30,15 +30,15 @@ class Struck(NamedTuple):
     end: datetime
 
 
-def recoveries_s(struck: Sequence[Struck], effects: Sequence[datetime]) -> dict[str, float]:
+def recoveries_s(injected: Sequence[InjectedFault], effects: Sequence[datetime]) -> dict[str, float]:
     """The longest time of each kind from a fault's end to the next effect, in seconds.
 
     A fault does not count if another fault that stops results lasts longer. If such a fault begins before the next
     effect, the time until its begin counts.
     """
-    stopping = [fault for fault in struck if KINDS[fault.kind].stops_results]
+    stopping = [fault for fault in injected if KINDS[fault.kind].stops_results]
     longest: dict[str, float] = {}
-    for fault in struck:
+    for fault in injected:
         others = [other for other in stopping if other is not fault and other.end > fault.end]
         if any(other.begin <= fault.end for other in others):
             continue
@@ -48,10 +48,10 @@ def recoveries_s(struck: Sequence[Struck], effects: Sequence[datetime]) -> dict[
     return longest
 
 
-def last_line(verdict: Verdict, found: Found, struck: Sequence[Struck], *, sent: int, seed: int) -> str:
+def last_line(verdict: Verdict, found: Found, injected: Sequence[InjectedFault], *, sent: int, seed: int) -> str:
     """The run as one JSON object."""
-    recoveries = recoveries_s(struck, sorted(effect.at for effect in found.effects))
-    faults = dict(sorted(Counter(fault.kind for fault in struck).items()))
+    recoveries = recoveries_s(injected, sorted(effect.at for effect in found.effects))
+    faults = dict(sorted(Counter(fault.kind for fault in injected).items()))
     report = {
         "sent": sent,
         **{kind: verdict.counts[kind] for kind in WRONG},

@@ -18,10 +18,10 @@ from graphnode.dev import outcomes
 from graphnode.dev.aws import dead_letter_url
 from tests.chaos import journal, report
 from tests.chaos.checker import Found, Letter, Notified, Verdict, check
-from tests.chaos.faults import struck
+from tests.chaos.faults import injected
 from tests.chaos.model.tables import faults as inconsistencies
 from tests.chaos.model.tables import read_tables
-from tests.chaos.report import Struck
+from tests.chaos.report import InjectedFault
 from tests.chaos.schedule import KINDS, LANES, Fault, draw_schedule
 from tests.chaos.sender import Sender
 from tests.chaos.stack import Stack, running_stack
@@ -128,12 +128,12 @@ class _Run:
         self.sender = Sender(stack, traffic.deliveries, seconds=profile.chaos_s)
         self.began = time.monotonic()
         self.current: dict[str, str] = {}
-        self.struck: list[Struck] = []
+        self.injected: list[InjectedFault] = []
         self.errors: list[BaseException] = []
         self.queues = [stack.direct[f"SQS_{name}_QUEUE_URL"] for name in ("RESULT", "NOTIFICATION")]
         self.waiting = 0
 
-    def do(self) -> tuple[Found, list[Struck], int]:
+    def do(self) -> tuple[Found, list[InjectedFault], int]:
         """Run it; the state afterwards, the injected faults, and the number of messages sent."""
         self.sender.start()
         lanes = [threading.Thread(target=self._lane, args=(lane,), daemon=True) for lane in LANES]
@@ -146,7 +146,7 @@ class _Run:
             raise self.errors[0]
         left = self._drain()
         self.sender.stop()
-        return self._found(left), self.struck, self.sender.sent
+        return self._found(left), self.injected, self.sender.sent
 
     def _elapsed(self) -> float:
         return time.monotonic() - self.began
@@ -158,16 +158,16 @@ class _Run:
                     time.sleep(max(0.0, fault.at_s - self._elapsed()))
                     # On a slow machine there may be no time left for the last faults.
                     if self._elapsed() < self.profile.chaos_s:
-                        self._strike(lane, fault)
+                        self._inject(lane, fault)
         except BaseException as error:  # raised again by the thread that waits for this one
             self.errors.append(error)
 
-    def _strike(self, lane: str, fault: Fault) -> None:
+    def _inject(self, lane: str, fault: Fault) -> None:
         self.current[lane] = fault.kind
         begin = datetime.now(UTC)
-        with struck(self.stack, fault):
+        with injected(self.stack, fault):
             time.sleep(fault.lasts_s)
-        self.struck.append(Struck(fault.kind, begin, datetime.now(UTC)))
+        self.injected.append(InjectedFault(fault.kind, begin, datetime.now(UTC)))
         del self.current[lane]
 
     def _tell_progress(self) -> None:
@@ -250,7 +250,7 @@ class _Run:
             )
 
 
-def _keep(folder: Path, verdict: Verdict, found: Found, past: list[Struck], line: str) -> None:
+def _keep(folder: Path, verdict: Verdict, found: Found, past: list[InjectedFault], line: str) -> None:
     """Write the state of a failed run into its folder, beside the workers' logs and PostgreSQL's data."""
     (folder / "differences.txt").write_text("\n".join(verdict.lines) + "\n", encoding="utf-8")
     (folder / "effects.txt").write_text("".join(f"{effect}\n" for effect in found.effects), encoding="utf-8")

@@ -61,7 +61,7 @@ class Fault(NamedTuple):
       at_s: its begin, in seconds since the begin of the traffic.
       kind: one of `KINDS`.
       lasts_s: its duration in seconds.
-      target: decides which worker or fork it strikes.
+      target: decides which worker or fork is the target.
     """
 
     at_s: float

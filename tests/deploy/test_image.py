@@ -28,7 +28,7 @@ from release.dockerfile import (
     stages_of,
 )
 from release.image import copy
-from release.sandbox import Failed
+from release.output import Failed
 
 PROJECT = Path(__file__).parents[2]
 LOCKS = PROJECT / "locks"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.persist import changed_document, graph_document, store
+from benchmarks.documents import changed_document, graph_document
+from benchmarks.persist import store
 from graphnode.settings import settings
 from tests.integration.conftest import Query
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from tests.chaos.checker import Found, Letter, Notified, Take, Verdict, check
-from tests.chaos.faults import STRIKES
+from tests.chaos.faults import INJECTIONS
 from tests.chaos.journal import Effect, PushStep
 from tests.chaos.model import contract
 from tests.chaos.model.state import Message, Notification, State, Summary
-from tests.chaos.report import WRONG, Struck, last_line, recoveries_s
+from tests.chaos.report import WRONG, InjectedFault, last_line, recoveries_s
 from tests.chaos.run import SHORT, profile_of
 from tests.chaos.schedule import KINDS, draw_schedule
 from tests.chaos.seeds import Kept, keep_seed, read_seeds
@@ -204,7 +204,7 @@ def test_a_run_of_ten_minutes_has_two_thousand_results_of_all_types_and_every_ki
     assert profile.results >= 2000
     assert len(types) == 6
     assert any(one.repeats for one in traffic.deliveries)
-    assert {fault.kind for fault in draw_schedule(7, seconds=profile.chaos_s)} == KINDS.keys() == STRIKES.keys()
+    assert {fault.kind for fault in draw_schedule(7, seconds=profile.chaos_s)} == KINDS.keys() == INJECTIONS.keys()
 
 
 def test_the_short_run_has_every_kind_of_fault_too() -> None:
@@ -229,28 +229,28 @@ class TestRecovery:
         return NOON + timedelta(seconds=seconds)
 
     def test_it_is_the_time_to_the_next_result(self) -> None:
-        struck = [Struck("disk full", self.after(0), self.after(5))]
-        assert recoveries_s(struck, [self.after(1), self.after(7), self.after(8)]) == {"disk full": 2.0}
+        injected = [InjectedFault("disk full", self.after(0), self.after(5))]
+        assert recoveries_s(injected, [self.after(1), self.after(7), self.after(8)]) == {"disk full": 2.0}
 
     def test_a_fault_that_goes_on_is_asked_in_place_of_one_that_ends_in_it(self) -> None:
-        struck = [
-            Struck("worker frozen", self.after(0), self.after(5)),
-            Struck("disk full", self.after(4), self.after(9)),
+        injected = [
+            InjectedFault("worker frozen", self.after(0), self.after(5)),
+            InjectedFault("disk full", self.after(4), self.after(9)),
         ]
-        assert recoveries_s(struck, [self.after(10)]) == {"disk full": 1.0}
+        assert recoveries_s(injected, [self.after(10)]) == {"disk full": 1.0}
 
     def test_up_to_the_next_fault_that_stops_results_it_counts(self) -> None:
-        struck = [
-            Struck("disk full", self.after(0), self.after(5)),
-            Struck("AWS slow", self.after(8), self.after(9)),
+        injected = [
+            InjectedFault("disk full", self.after(0), self.after(5)),
+            InjectedFault("AWS slow", self.after(8), self.after(9)),
         ]
-        assert recoveries_s(struck, [self.after(9.5)]) == {"disk full": 3.0, "AWS slow": 0.5}
+        assert recoveries_s(injected, [self.after(9.5)]) == {"disk full": 3.0, "AWS slow": 0.5}
 
 
 def test_the_last_line_has_what_is_counted(found: Found) -> None:
     verdict = check(TRAFFIC, found._replace(letters=[]))
-    struck = [Struck("disk full", NOON, NOON)] * 2
-    line = json.loads(last_line(verdict, found, struck, sent=4, seed=7))
+    injected = [InjectedFault("disk full", NOON, NOON)] * 2
+    line = json.loads(last_line(verdict, found, injected, sent=4, seed=7))
     assert {name: line[name] for name in WRONG} == {**dict.fromkeys(WRONG, 0), "lost": 1}
     assert (line["sent"], line["seed"], line["faults"], line["dead_letters"]) == (4, 7, {"disk full": 2}, 1)
 
