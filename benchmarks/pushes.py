@@ -168,7 +168,7 @@ def measure_rates(localstack: LocalStack, database_url: str, fcm: FcmServer) -> 
 def measure_rate(bench: Bench) -> float:
     """Results a second, by the times in the rows of the tasks.
 
-    The first tenth is left out: after it, calls to a slow FCM occupy what they can.
+    The first tenth of the results is left out, so that a slow FCM has its full effect.
     """
     bench.send_failures(RATE_RESULTS)
     with Worker(bench.environment, threads=THREADS) as worker:

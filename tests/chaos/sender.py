@@ -63,7 +63,7 @@ class Sender:
             while documents and documents[0][0] <= now:
                 self._upload(documents.popleft()[1])
             if waiting:
-                waiting = self._send_what_may_go(waiting)
+                waiting = self._send_ready(waiting)
             if not self._due or self._due[0][0] > now:
                 self._stopped.wait(0.05)
                 continue
@@ -78,7 +78,7 @@ class Sender:
                 self._upload(delivery.documents)
                 self._send(delivery)
 
-    def _send_what_may_go(self, waiting: list[Delivery]) -> list[Delivery]:
+    def _send_ready(self, waiting: list[Delivery]) -> list[Delivery]:
         """Send the deliveries whose task has ended; returns the others."""
         if time.monotonic() - self._looked_at < LOOK_S:
             return waiting
