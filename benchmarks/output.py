@@ -26,5 +26,5 @@ def report(figures: Any, *, as_json: bool, lines: Iterable[str] | None = None) -
     if as_json:
         lines = [json.dumps(figures)]
     elif lines is None:
-        lines = [f"{name:<32}{figure}" for name, figure in figures.items()]
+        lines = [f"{name:<40}{figure}" for name, figure in figures.items()]
     sys.stdout.writelines(f"{line}\n" for line in lines)
