@@ -305,9 +305,9 @@ def dead_letter(data: bytes) -> None:
     for queue in (RESULT_QUEUE, NOTIFICATION_QUEUE, REQUEST_QUEUE):
         moved_by_sqs = len(attributes) % 2 == 1
         letter = Letter("m", _text(body), attributes, "r", 1, NOON, moved_by_sqs=moved_by_sqs)  # type: ignore[arg-type]
-        facts = facts_of(letter, queue)
+        info = letter_info(letter, queue)
         # Commands compute the age of every letter.
-        _ = NOON - facts.since
+        _ = NOON - info.since
 
 
 TARGETS: dict[str, Target] = {
