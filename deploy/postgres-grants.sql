@@ -1,12 +1,12 @@
--- The rights of each role on each table: only those that it uses. The owner runs this after each `graphnode migrate`.
+-- The rights of each role: only what it needs. The owner runs this after each `graphnode migrate`.
 --
 --   psql "options='-c role=graphnode_owner' dbname=graphnode" -f deploy/postgres-grants.sql
 --
--- Deletes and lookups by foreign keys run as the owner, so they need no right.
+-- Foreign keys check and delete rows with the owner's rights.
 
 BEGIN;
 
--- Rights from earlier versions.
+-- Rights that an earlier version has granted.
 REVOKE ALL ON ALL TABLES IN SCHEMA public FROM graphnode_worker, graphnode_api, graphnode_operator;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM graphnode_worker, graphnode_api, graphnode_operator;
 
@@ -36,8 +36,8 @@ GRANT SELECT ON graph_nodes, graph_edges, graph_clusters, graph_subclusters, nod
 GRANT SELECT, INSERT ON notifications TO graphnode_api;
 GRANT SELECT, INSERT, UPDATE, DELETE ON device_tokens TO graphnode_api;
 
--- Operators, for `graphnode task`, `status`, `show`, `dlq`, `forget`, `prune`. `graphnode doctor` runs as the worker,
--- because it checks the worker's rights.
+-- Operators who run `graphnode task`, `status`, `show`, `dlq`, `forget` and `prune`. Run `graphnode doctor` as the worker:
+-- it checks the worker's rights.
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO graphnode_operator;
 GRANT DELETE ON graphs, graph_summaries, microscope_documents, microscope_workspaces, notifications, device_tokens, tasks,
     task_attempts, message_failures, deleted_letters TO graphnode_operator;

@@ -1,5 +1,5 @@
--- The roles of a deployment. They cannot log in: make each login user a member of one of them.
--- An administrator runs this once in the database, before the first migration. Running it again is harmless.
+-- The roles of a deployment. They cannot log in: users that log in are members of one of them.
+-- An administrator runs this once in the database, before the first migration; running it again is safe.
 --
 --   psql -d graphnode -f deploy/postgres-roles.sql
 --   psql -d graphnode -c "CREATE ROLE worker LOGIN PASSWORD '…' CONNECTION LIMIT 100 IN ROLE graphnode_worker"
@@ -19,8 +19,8 @@ BEGIN
             NULL;  -- it exists already
         END;
     END LOOP;
-    -- Other users get no rights: by default all may connect and create temporary tables, and before PostgreSQL 15
-    -- also tables in `public`.
+    -- Nobody else: before PostgreSQL 15 anyone may create tables in `public`, and in any version anyone may connect and
+    -- create temporary tables.
     EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO graphnode_owner, graphnode_worker, graphnode_api, graphnode_operator',
                    current_database());
@@ -30,5 +30,5 @@ REVOKE ALL ON SCHEMA public FROM PUBLIC;
 GRANT USAGE, CREATE ON SCHEMA public TO graphnode_owner;
 GRANT USAGE ON SCHEMA public TO graphnode_worker, graphnode_api, graphnode_operator;
 
--- The owner may lack the right to create it.
+-- Here, because the owner may lack the right to create it.
 CREATE EXTENSION IF NOT EXISTS vector SCHEMA public;

@@ -1,4 +1,4 @@
-"""The documents that the AI server writes to S3, drawn from a seed: small, with the contract's oddities."""
+"""Random documents of the AI server: small, with all variants that the contract allows."""
 
 from __future__ import annotations
 
@@ -7,21 +7,54 @@ from datetime import datetime, timedelta, timezone
 from random import Random
 from typing import Any, NamedTuple
 
-#: Source IDs by the field that has them in an add-node batch.
-SOURCES = {
-    "conversationId": [f"c{number}" for number in range(1, 13)],
-    "noteId": [f"n{number}" for number in range(1, 7)],
-    "fileId": [f"uf-{number}" for number in range(1, 5)],
-}
-ORIG_IDS = [orig_id for orig_ids in SOURCES.values() for orig_id in orig_ids]
-CLUSTERS: tuple[str | int, ...] = ("x", "y", 3, "z-4")
 NAMES = ("Baking", "Travel", "요리", 'O\'Brien "quoted"')
 
-#: The forms in which the producer writes a time.
-WRITTEN: tuple[Callable[[datetime], str], ...] = (
-    lambda time: time.replace(tzinfo=None).isoformat(),
-    lambda time: time.isoformat().replace("+00:00", "Z"),
-    lambda time: time.astimezone(timezone(timedelta(hours=9))).isoformat(),
+#: The contract's errors of a FAILED result: some are missing.
+ERRORS = (None, "", "Out of memory", "Too long")
+
+
+class Vocabulary(NamedTuple):
+    """The values that documents are made of. With few values, documents are about the same sources.
+
+    Parameters:
+      sources: the original IDs, by the field for them in an add-node batch.
+      spare_ids: there are so many more node IDs than sources.
+      edge_type: the type of a graph's edges; "" means that it is missing.
+      nodes: fewest nodes of a graph.
+      edges: most edges per node of a graph.
+      features: most rows of a features document.
+      results: most results of a batch.
+    """
+
+    sources: dict[str, tuple[str, ...]]
+    clusters: tuple[str | int, ...]
+    spare_ids: int
+    edge_type: str
+    nodes: int
+    edges: int
+    features: int
+    results: int
+
+    @property
+    def orig_ids(self) -> list[str]:
+        """The original IDs of all sources."""
+        return [orig_id for orig_ids in self.sources.values() for orig_id in orig_ids]
+
+
+#: Chaos has many users with many sources each.
+MANY = Vocabulary(
+    sources={
+        "conversationId": tuple(f"c{number}" for number in range(1, 13)),
+        "noteId": tuple(f"n{number}" for number in range(1, 7)),
+        "fileId": tuple(f"uf-{number}" for number in range(1, 5)),
+    },
+    clusters=("x", "y", 3, "z-4"),
+    spare_ids=5,
+    edge_type="semantic",
+    nodes=1,
+    edges=3,
+    features=8,
+    results=4,
 )
 
 
@@ -36,24 +69,52 @@ def written(draw: Random, time: datetime) -> str:
 
 
 def some(draw: Random, **fields: Any) -> dict[str, Any]:
-    """A random selection of these fields."""
+    """The fields, of which each may be missing."""
     return {name: value for name, value in fields.items() if draw.random() < 0.6}
 
 
-def graph(draw: Random, *, at: datetime) -> dict[str, Any]:
-    """A graph document. Its subclusters have nodes of their cluster, and one that does not exist."""
-    orig_ids = draw.sample(ORIG_IDS, draw.randint(1, len(ORIG_IDS)))
-    ids = draw.sample(range(len(ORIG_IDS) + 5), len(orig_ids))
-    nodes = [_node(draw, node_id, orig_id, at) for node_id, orig_id in zip(ids, orig_ids, strict=True)]
-    used = dict.fromkeys(node["cluster_id"] for node in nodes if node["cluster_id"] is not None)
-    subclusters = [
-        {
-            "id": f"s{cluster}",
-            "cluster_id": cluster,
-            "node_ids": [*(node["id"] for node in nodes if node["cluster_id"] == cluster), 99],
-            "representative_node_id": draw.choice((None, draw.choice(ids))),
-            "density": 0.5,
-            "size": 50,
+class Documents:
+    """Makes documents.
+
+    Parameters:
+      draw: the source of randomness.
+      words: the values that they are made of.
+    """
+
+    def __init__(self, draw: Random, words: Vocabulary) -> None:
+        self.draw = draw
+        self.words = words
+
+    def graph(self, *, at: datetime) -> dict[str, Any]:
+        """A graph. Its subclusters have members of their cluster, and one that does not exist."""
+        draw, known = self.draw, self.words.orig_ids
+        orig_ids = draw.sample(known, draw.randint(self.words.nodes, len(known)))
+        ids = draw.sample(range(len(known) + self.words.spare_ids), len(orig_ids))
+        nodes = [self._node(node_id, orig_id, at) for node_id, orig_id in zip(ids, orig_ids, strict=True)]
+        used = dict.fromkeys(node["cluster_id"] for node in nodes if node["cluster_id"] is not None)
+        subclusters = [
+            {
+                "id": f"s{cluster}",
+                "cluster_id": cluster,
+                "node_ids": [*(node["id"] for node in nodes if node["cluster_id"] == cluster), 99],
+                "representative_node_id": draw.choice((None, draw.choice(ids))),
+                "density": 0.5,
+                "size": 50,
+            }
+            for cluster in used
+            if draw.random() < 0.5
+        ]
+        described = {
+            str(cluster): some(draw, name=draw.choice(NAMES), description="…", key_themes=["rye"])
+            for cluster in self.words.clusters
+            if draw.random() < 0.6
+        }
+        generated_at = draw.choice((None, written(draw, at)))
+        return {
+            "nodes": nodes,
+            "edges": [self._edge(ids) for _ in range(draw.randint(0, self.words.edges * len(ids)))],
+            "subclusters": subclusters,
+            "metadata": {"generated_at": generated_at, "total_nodes": 77, "clusters": described},
         }
 
     def features(self) -> dict[str, Any]:
@@ -67,27 +128,21 @@ def graph(draw: Random, *, at: datetime) -> dict[str, Any]:
             "embeddings": [[float(number), self.draw.choice((0.25, 0.5)), 0.125] for number, _ in enumerate(orig_ids)],
         }
 
-def features(draw: Random) -> dict[str, Any]:
-    """A features document with embeddings of some sources."""
-    orig_ids = draw.sample(ORIG_IDS, draw.randint(0, 8))
-    return {
-        "conversations": [
-            {"id": number, "orig_id": draw.choice(("", "src1_")) + orig_id} for number, orig_id in enumerate(orig_ids)
-        ],
-        "embeddings": [[float(number), draw.choice((0.25, 0.5)), 0.125] for number, _ in enumerate(orig_ids)],
-    }
+    def summary(self, *, at: datetime) -> dict[str, Any]:
+        """A summary with wrong totals."""
+        draw = self.draw
+        overview = {"summary_text": f"Much of {draw.choice(NAMES)}, {draw.randint(1, 999)}.", "total_notes": 99}
+        return {"overview": overview, "detail_level": draw.choice(("brief", "detailed"))} | some(
+            draw, generated_at=written(draw, at)
+        )
 
     def batch(self, user_id: str, *, at: datetime) -> dict[str, Any]:
         """A batch of new sources."""
         results = range(self.draw.randint(0, self.words.results))
         return {"userId": user_id, "results": [self._result(user_id, at) for _ in results]}
 
-def summary(draw: Random, *, at: datetime) -> dict[str, Any]:
-    """A summary document with wrong totals."""
-    overview = {"summary_text": f"Much of {draw.choice(NAMES)}, {draw.randint(1, 999)}.", "total_notes": 99}
-    return {"overview": overview, "detail_level": draw.choice(("brief", "detailed"))} | some(
-        draw, generated_at=written(draw, at)
-    )
+    def microscope(self, half: str) -> Iterator[tuple[str, Any]]:
+        """The documents of a microscope result, with the payload's field for their key.
 
         Parameters:
           half: "_block", "_nonblock", or "" for both. A half's key may be in the other half's field.
@@ -98,17 +153,21 @@ def summary(draw: Random, *, at: datetime) -> dict[str, Any]:
         if half != "_nonblock" and self.draw.random() < 0.7:
             yield self.draw.choice((own, other)) if half else "block_graph_s3_key", self._blocks()
 
-def batch(draw: Random, user_id: str, *, at: datetime) -> dict[str, Any]:
-    """An add-node batch."""
-    return {"userId": user_id, "results": [_result(draw, user_id, at) for _ in range(draw.randint(0, 4))]}
+    def microscope_fields(self) -> dict[str, Any]:
+        """The optional fields of a microscope result."""
+        return {
+            "error": self.draw.choice((None, "an image was unreadable")),
+            "chunks_count": self.draw.choice((None, self.draw.randint(0, 5))),
+            "schema_name": self.draw.choice((None, "science")),
+            "ingest_stats": self.draw.choice((None, {"pages": 3})),
+        }
 
     def _chunks(self) -> list[dict[str, Any]]:
         chunks = range(self.draw.randint(1, 4))
         return [{"nodes": [{"name": name} for name in "abc"[: self.draw.randint(0, 3)]]} for _ in chunks]
 
-def chunks(draw: Random) -> list[dict[str, Any]]:
-    """A standardized document of the microscope."""
-    return [{"nodes": [{"name": name} for name in "abc"[: draw.randint(0, 3)]]} for _ in range(draw.randint(1, 4))]
+    def _blocks(self) -> dict[str, Any]:
+        return {"blocks": [{"id": "b1", "title": self.draw.choice(NAMES)} for _ in range(self.draw.randint(0, 2))]}
 
     def _node(self, node_id: int, orig_id: str, at: datetime) -> dict[str, Any]:
         draw, clusters = self.draw, self.words.clusters
@@ -124,9 +183,16 @@ def chunks(draw: Random) -> list[dict[str, Any]]:
             metadata={"pinned": True},
         )
 
-def blocks(draw: Random) -> dict[str, Any]:
-    """A block graph of the microscope."""
-    return {"blocks": [{"id": "b1", "title": draw.choice(NAMES)} for _ in range(draw.randint(0, 2))]}
+    def _edge(self, ids: list[int]) -> dict[str, Any]:
+        draw = self.draw
+        ends = (*ids, 98) if draw.random() < 0.2 else ids
+        return {"source": draw.choice(ends), "target": draw.choice(ends)} | some(
+            draw,
+            weight=draw.choice((0.0, 0.25, 1.0)),
+            is_intra_cluster=draw.random() < 0.5,
+            confidence=draw.choice(("high", "low", 0.9)),
+            type=self.words.edge_type,
+        )
 
     def _result(self, user_id: str, at: datetime) -> dict[str, Any]:
         """The result of one source, which may have several nodes."""
@@ -163,37 +229,9 @@ def blocks(draw: Random) -> dict[str, Any]:
                 (f"{user_id}_{orig_id}", orig_id, draw.randint(0, 9), str(draw.randint(0, 9)), "unknown")
             )
 
-
-def _result(draw: Random, user_id: str, at: datetime) -> dict[str, Any]:
-    """The result of one source in an add-node batch, with one node or two."""
-    kind = draw.choice(tuple(SOURCES))
-    orig_ids = draw.choices(SOURCES[kind], k=draw.randint(1, 2))
-    assigned = {"clusterId": draw.choice((None, *CLUSTERS)), "name": draw.choice((None, "", *NAMES))} | some(
-        draw, confidence=draw.choice((0.0, 0.25, 1.0)), reasoning="Alike.", themes=["rye"]
-    )
-    return {
-        kind: orig_ids[0],
-        "nodes": [_new_node(draw, user_id, orig_id, at) for orig_id in orig_ids],
-        "edges": [_new_edge(draw, user_id) for _ in range(draw.randint(0, 3))],
-        "assignedCluster": draw.choice((None, assigned)),
-        **draw.choice(({}, {}, {}, {}, {"skipped": True}, {"error": "unreadable"})),
-    }
-
-
-def _new_node(draw: Random, user_id: str, orig_id: str, at: datetime) -> dict[str, Any]:
-    node: dict[str, Any] = {"id": f"{user_id}_{orig_id}", "clusterId": draw.choice((None, *CLUSTERS))}
-    node["clusterName"] = draw.choice((None, "", *NAMES))
-    return node | some(draw, origId=orig_id, numMessages=draw.randint(0, 9), timestamp=written(draw, at))
-
-
-def _new_edge(draw: Random, user_id: str) -> dict[str, Any]:
-    def end() -> str | int:
-        orig_id = draw.choice(ORIG_IDS)
-        return draw.choice((f"{user_id}_{orig_id}", orig_id, draw.randint(0, 9), str(draw.randint(0, 9)), "unknown"))
-
-    return {"source": end(), "target": end()} | some(
-        draw,
-        weight=draw.choice((0.0, 0.25, 1.0)),
-        type=draw.choice(("hard", "insight")),
-        intraCluster=draw.random() < 0.5,
-    )
+        return {"source": end(), "target": end()} | some(
+            draw,
+            weight=draw.choice((0.0, 0.25, 1.0)),
+            type=draw.choice(("hard", "insight")),
+            intraCluster=draw.random() < 0.5,
+        )

@@ -177,14 +177,9 @@ class _Producer:
             if self.draw.random() < 0.3:
                 draft.payload["userId"] = self.draw.choice((None, ""))
             draft.payload |= source
-            draft.payload |= some_of_a_document(self.draw)
-            own, other = ("standardized_s3_key", "block_graph_s3_key")[:: -1 if half == "_block" else 1]
-            if half != "_block" and self.draw.random() < 0.7:
-                # The key of one half may be in the field of the other.
-                draft.add(self.draw.choice((own, other) if half else (own,)), documents.chunks(self.draw))
-            if half != "_nonblock" and self.draw.random() < 0.7:
-                name = self.draw.choice((own, other)) if half else "block_graph_s3_key"
-                draft.add(name, documents.blocks(self.draw))
+            draft.payload |= self.make.microscope_fields()
+            for field, content in self.make.microscope(half):
+                draft.add(field, content)
             self._send(task_type, task_id, draft.payload, user_id=document.user_id, of=draft.documents, timeless=True)
 
     def _fails(self, user_id: str, task_type: str, task_id: str, **payload: Any) -> bool:
@@ -353,16 +348,6 @@ class _Draft:
         key = f"{field}/{self._producer._ulid()}.json"
         self.payload[field] = key
         self.documents[key] = document
-
-
-def some_of_a_document(draw: Random) -> dict[str, Any]:
-    """The other fields of a microscope result."""
-    return {
-        "error": draw.choice((None, "an image was unreadable")),
-        "chunks_count": draw.choice((None, draw.randint(0, 5))),
-        "schema_name": draw.choice((None, "science")),
-        "ingest_stats": draw.choice((None, {"pages": 3})),
-    }
 
 
 def snake_case(name: str) -> str:

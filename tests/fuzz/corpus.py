@@ -80,9 +80,9 @@ def _json(value: Any) -> bytes:
 
 
 def _letter_line(body: bytes) -> Any:
-    attributes: Any = {"reason": {"DataType": "String", "StringValue": "PERMANENT"}}
-    letter = Letter("m", body.decode(), attributes, "", 1, NOON, moved_by_sqs=False)
-    line = Line.of(letter, "results")
+    said: Any = {"reason": {"DataType": "String", "StringValue": "PERMANENT"}}
+    letter = Letter("m", body.decode(), said, "", 1, NOON, moved_by_sqs=False)
+    line = LetterRecord.of(letter, "results")
     return {name: getattr(line, name) for name in line.__struct_fields__} | {
         "attributes": {"reason": {"type": "String", "text": "PERMANENT"}},
         "sent_at": NOON.isoformat(),

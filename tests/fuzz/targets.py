@@ -287,10 +287,10 @@ def object_key(data: bytes) -> None:
 
 def letter_file(data: bytes) -> None:
     """Files of dead letters."""
-    lines = _accepted(lambda: list(files.read(io.BytesIO(data))), InvalidLetterFile)
-    for line in lines or []:
-        again = list(files.read(io.BytesIO(msgspec.json.encode(files.Line.of(line.letter(), line.queue)))))
-        same(again, [line], "a letter changes when it is written and read")
+    records = _accepted(lambda: list(read_records(io.BytesIO(data))), InvalidLetterFile)
+    for record in records or []:
+        written = msgspec.json.encode(LetterRecord.of(record.letter(), record.queue))
+        same(list(read_records(io.BytesIO(written))), [record], "a letter is not the same when it is written again")
 
 
 def dead_letter(data: bytes) -> None:

@@ -160,7 +160,7 @@ MUTANTS = (
     ),
     Mutant(
         name="redrive-deletes-unsent",
-        what="a redrive deletes a dead letter that SQS did not accept on the source queue",
+        what="a redrive deletes a letter that SQS refused",
         file="graphnode/operations/dead_letters/redrive.py",
         old="reader.delete([letter for letter in ours if letter.message_id in sent.accepted])",
         new="reader.delete(ours)",
@@ -385,9 +385,9 @@ MUTANTS = (
     ),
     Mutant(
         name="sweep-overtakes-results",
-        what="a sweep ends tasks whose results are still on the queue",
-        file="graphnode/worker/overdue.py",
-        old="if task is None or (ended == 0 and results_wait(broker)):",
+        what="a sweep ends tasks whose results wait on the queue",
+        file="graphnode/actors/overdue.py",
+        old="if task is None or (ended == 0 and visible_messages(broker.client, broker.options.queues[RESULT_QUEUE].url)):",
         new="if task is None:",
         checks=("tests/integration/test_overdue_tasks.py",),
     ),
