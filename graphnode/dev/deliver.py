@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from graphnode.dev import outcomes, samples
 from graphnode.dev.aws import dead_letter_url, s3_client, sqs_client
-from graphnode.dev.outcomes import DeadLetter, TaskRow
+from graphnode.dev.outcomes import QueuedLetter, TaskRow
 from graphnode.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Outcome(NamedTuple):
     """
 
     task: TaskRow | None
-    letter: DeadLetter | None = None
+    letter: QueuedLetter | None = None
     repeated: bool = False
 
 
@@ -96,7 +96,7 @@ def outcome_text(outcome: Outcome | None, *, timeout_s: float) -> str:
                 f"Nothing happened within {timeout_s:g} s. Is a worker running on this queue? "
                 "The message is still there."
             )
-        case Outcome(letter=DeadLetter(attributes=attributes)):
+        case Outcome(letter=QueuedLetter(attributes=attributes)):
             reason, error = attributes.get("reason", "no reason given"), attributes.get("error", "")
             return f"DEAD LETTER: {reason} at attempt {attributes.get('attempt', '?')}: {error}"
         case Outcome(task=TaskRow() as task, repeated=repeated):

@@ -426,7 +426,7 @@ def check_dead_letters(demo: Demo, queue: str, expected: Mapping[str, str]) -> N
         demo.checklist.note(f"{queue.split('_')[1].lower()} queue", beginning(body))
     letters_url = dead_letter_url(demo.sqs, queue_url)
 
-    def all_letters() -> list[outcomes.DeadLetter] | None:
+    def all_letters() -> list[outcomes.QueuedLetter] | None:
         letters = outcomes.dead_letters(demo.sqs, letters_url)
         return letters if len(letters) >= len(expected) else None
 

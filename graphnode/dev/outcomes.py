@@ -36,7 +36,7 @@ class TaskRow(NamedTuple):
     updated_at: datetime
 
 
-class DeadLetter(NamedTuple):
+class QueuedLetter(NamedTuple):
     """The body and the message attributes of a message on a dead-letter queue."""
 
     body: str
@@ -73,7 +73,7 @@ def task(database: connection, *, task_id: str, task_type: str) -> TaskRow | Non
     return TaskRow(*found[0]) if found else None
 
 
-def dead_letters(sqs: SQSClient, queue_url: str) -> list[DeadLetter]:
+def dead_letters(sqs: SQSClient, queue_url: str) -> list[QueuedLetter]:
     """All visible messages of a dead-letter queue. They stay there."""
     seen: list[MessageTypeDef] = []
     try:
@@ -86,7 +86,7 @@ def dead_letters(sqs: SQSClient, queue_url: str) -> list[DeadLetter]:
             sqs.change_message_visibility(
                 QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
             )
-    return [DeadLetter(message["Body"], text_attributes(message.get("MessageAttributes", {}))) for message in seen]
+    return [QueuedLetter(message["Body"], text_attributes(message.get("MessageAttributes", {}))) for message in seen]
 
 
 def text_attributes(attributes: Mapping[str, Any]) -> dict[str, str]:

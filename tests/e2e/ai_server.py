@@ -14,7 +14,7 @@ import psycopg2
 
 from graphnode.dev import outcomes, samples
 from graphnode.dev.aws import dead_letter_url
-from graphnode.dev.outcomes import DeadLetter, TaskRow
+from graphnode.dev.outcomes import QueuedLetter, TaskRow
 from graphnode.dev.samples import Result
 from graphnode.dev.worker import Worker
 from graphnode.sqs.dead_letter import attributes
@@ -133,10 +133,10 @@ class AiServer:
 
             return found(outcomes.wait_for(look, timeout_s=PATIENCE_S), f"task {result.task_id} to end")
 
-    def dead_letters(self, count: int) -> list[DeadLetter]:
+    def dead_letters(self, count: int) -> list[QueuedLetter]:
         """The dead letters of the result queue, once there are so many."""
 
-        def look() -> list[DeadLetter] | None:
+        def look() -> list[QueuedLetter] | None:
             letters = outcomes.dead_letters(self.sqs, self.dead_letter_queue)
             return letters if len(letters) >= count else None
 

@@ -119,7 +119,7 @@ def graph_key(user: str, requested: Requested) -> str:
     return f"ai/graph_generation_result/{user}/{requested.id}/graph.json"
 
 
-def request_letters(ai: AiServer) -> list[outcomes.DeadLetter]:
+def request_letters(ai: AiServer) -> list[outcomes.QueuedLetter]:
     """The dead letters of the request queue, once there are any."""
     url = dead_letter_url(ai.sqs, ai.environment["SQS_REQUEST_QUEUE_URL"])
     return found(outcomes.wait_for(lambda: outcomes.dead_letters(ai.sqs, url) or None, timeout_s=PATIENCE_S), url)

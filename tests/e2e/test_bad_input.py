@@ -10,12 +10,12 @@ import pytest
 
 from graphnode.actors.notifications import deliver_notification
 from graphnode.dev.aws import dead_letter_url
-from graphnode.dev.outcomes import DeadLetter
+from graphnode.dev.outcomes import QueuedLetter
 from tests.e2e.ai_server import AiServer
 from tests.e2e.conftest import StartWorker
 
 
-def by_body(letters: list[DeadLetter]) -> dict[str, dict[str, str]]:
+def by_body(letters: list[QueuedLetter]) -> dict[str, dict[str, str]]:
     return {letter.body: letter.attributes for letter in letters}
 
 

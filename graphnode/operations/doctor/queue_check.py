@@ -64,7 +64,7 @@ class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
         return int(self.attributes.get(attribute, default))
 
 
-class DeadLetterQueue(QueueInfo, frozen=True, kw_only=True):
+class RedriveTarget(QueueInfo, frozen=True, kw_only=True):
     """The dead-letter queue that a redrive policy names. Without a URL it does not exist, or access is denied."""
 
     is_denied: bool = False
@@ -80,7 +80,7 @@ class SourceQueue(QueueInfo, frozen=True, kw_only=True):
     """
 
     subject: str
-    dead_letters: DeadLetterQueue | None = None
+    dead_letters: RedriveTarget | None = None
     tried: tuple[str, ...] = ()
     denied: tuple[str, ...] = ()
     dead_letters_denied: tuple[str, ...] = ()
@@ -263,7 +263,7 @@ def _judge_missing_dead_letters(source: SourceQueue, subject: str, *, wanted: in
     )  # fmt: skip
 
 
-def _judge_retention(source: SourceQueue, dead: DeadLetterQueue, subject: str) -> Finding | None:
+def _judge_retention(source: SourceQueue, dead: RedriveTarget, subject: str) -> Finding | None:
     """A message that SQS itself moves keeps its age, so it may be deleted as soon as it arrives.
 
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html
@@ -281,7 +281,7 @@ def _judge_retention(source: SourceQueue, dead: DeadLetterQueue, subject: str) -
     )
 
 
-def _judge_onward(_source: SourceQueue, dead: DeadLetterQueue, subject: str) -> Finding | None:
+def _judge_onward(_source: SourceQueue, dead: RedriveTarget, subject: str) -> Finding | None:
     if not dead.redrive_policy:
         return None
     onward = _name(dead.redrive_policy["deadLetterTargetArn"])
@@ -293,7 +293,7 @@ def _judge_onward(_source: SourceQueue, dead: DeadLetterQueue, subject: str) -> 
     )
 
 
-def _judge_allowed(source: SourceQueue, dead: DeadLetterQueue, subject: str) -> Finding | None:
+def _judge_allowed(source: SourceQueue, dead: RedriveTarget, subject: str) -> Finding | None:
     policy = msgspec.json.decode(dead.attributes.get("RedriveAllowPolicy") or "{}")
     permission = policy.get("redrivePermission", "allowAll")
     if permission == "allowAll" or (permission == "byQueue" and source.arn in policy.get("sourceQueueArns", [])):
@@ -309,7 +309,7 @@ def _judge_allowed(source: SourceQueue, dead: DeadLetterQueue, subject: str) -> 
     )
 
 
-def _judge_size(source: SourceQueue, dead: DeadLetterQueue, subject: str) -> Finding | None:
+def _judge_size(source: SourceQueue, dead: RedriveTarget, subject: str) -> Finding | None:
     largest = source.number("MaximumMessageSize", LARGEST_MESSAGE_BYTES)
     if dead.number("MaximumMessageSize", LARGEST_MESSAGE_BYTES) >= largest:
         return None
@@ -321,7 +321,7 @@ def _judge_size(source: SourceQueue, dead: DeadLetterQueue, subject: str) -> Fin
     )
 
 
-def _read_dead_letters(sqs: SQSClient, attributes: Mapping[str, str]) -> DeadLetterQueue | None:
+def _read_dead_letters(sqs: SQSClient, attributes: Mapping[str, str]) -> RedriveTarget | None:
     if "RedrivePolicy" not in attributes:
         return None
     arn: str = msgspec.json.decode(attributes["RedrivePolicy"])["deadLetterTargetArn"]
@@ -330,8 +330,8 @@ def _read_dead_letters(sqs: SQSClient, attributes: Mapping[str, str]) -> DeadLet
         url = sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
         known = _attributes(sqs, url)
     except ClientError as error:
-        return DeadLetterQueue(arn=arn, is_denied=is_denied(error))
-    return DeadLetterQueue(arn=arn, url=url, attributes=known)
+        return RedriveTarget(arn=arn, is_denied=is_denied(error))
+    return RedriveTarget(arn=arn, url=url, attributes=known)
 
 
 def _attributes(sqs: SQSClient, url: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from graphnode.dev.deliver import Outcome, is_over, outcome_text
-from graphnode.dev.outcomes import DeadLetter, TaskRow
+from graphnode.dev.outcomes import QueuedLetter, TaskRow
 
 
 def task(status: str, *, error: str | None = None, warnings: dict[str, int] | None = None) -> TaskRow:
@@ -40,7 +40,7 @@ def test_the_outcome_says_if_the_message_changed_nothing() -> None:
 
 
 def test_the_outcome_of_a_dead_letter_has_its_reason() -> None:
-    letter = DeadLetter("{}", {"reason": "INVALID_DOCUMENT", "attempt": "1", "error": "$.nodes: missing"})
+    letter = QueuedLetter("{}", {"reason": "INVALID_DOCUMENT", "attempt": "1", "error": "$.nodes: missing"})
 
     text = outcome_text(Outcome(None, letter), timeout_s=60)
 
@@ -48,7 +48,7 @@ def test_the_outcome_of_a_dead_letter_has_its_reason() -> None:
 
 
 def test_a_dead_letter_from_sqs_itself_has_no_reason() -> None:
-    assert "no reason given" in outcome_text(Outcome(None, DeadLetter("{}", {})), timeout_s=60)
+    assert "no reason given" in outcome_text(Outcome(None, QueuedLetter("{}", {})), timeout_s=60)
 
 
 def test_no_outcome_asks_whether_a_worker_runs() -> None:

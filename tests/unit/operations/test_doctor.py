@@ -31,7 +31,7 @@ from graphnode.operations.doctor.findings import (
     without_secrets,
     worst,
 )
-from graphnode.operations.doctor.queue_check import DeadLetterQueue, SourceQueue, judge_queue
+from graphnode.operations.doctor.queue_check import RedriveTarget, SourceQueue, judge_queue
 from graphnode.operations.doctor.settings_check import judge_settings, secrets_of
 
 SOURCE, TARGET = "arn:aws:sqs:eu-central-1:1:results", "arn:aws:sqs:eu-central-1:1:results-dlq"
@@ -59,7 +59,7 @@ def queue(
         url="https://sqs.eu-central-1.amazonaws.com/1/results",
         arn=SOURCE,
         attributes={"RedrivePolicy": policy, "MessageRetentionPeriod": "345600", **(source or {})},
-        dead_letters=DeadLetterQueue(
+        dead_letters=RedriveTarget(
             arn=TARGET, url="https://dlq", attributes={"MessageRetentionPeriod": "1209600", **(dead or {})}
         ),
     )
@@ -129,19 +129,19 @@ class TestQueues:
                 "RedrivePolicy",
             ),
             (
-                msgspec.structs.replace(queue(), dead_letters=DeadLetterQueue(arn=SOURCE, url="https://q")),
+                msgspec.structs.replace(queue(), dead_letters=RedriveTarget(arn=SOURCE, url="https://q")),
                 "result DLQ",
                 "is its own dead-letter queue",
                 "results-dlq",
             ),
             (
-                msgspec.structs.replace(queue(), dead_letters=DeadLetterQueue(arn=TARGET)),
+                msgspec.structs.replace(queue(), dead_letters=RedriveTarget(arn=TARGET)),
                 "result DLQ",
                 "the dead-letter queue results-dlq does not exist",
                 "aws sqs create-queue --queue-name results-dlq",
             ),
             (
-                msgspec.structs.replace(queue(), dead_letters=DeadLetterQueue(arn=TARGET, is_denied=True)),
+                msgspec.structs.replace(queue(), dead_letters=RedriveTarget(arn=TARGET, is_denied=True)),
                 "result DLQ",
                 "not allowed to look at results-dlq",
                 '"sqs:GetQueueUrl"',
