@@ -56,12 +56,14 @@ GRAPHNODE = ("-c", "from graphnode.cli import main; main()")
 
 #: Says what the worker would say of a forgotten second step.
 WITHOUT_ROUTE = """
-from graphnode import actors, declarations, envelopes
+from graphnode import actors
+from graphnode.contract import envelopes
 from graphnode.errors import DeclarationError
+from graphnode.worker import route_checks
 
 del envelopes.ROUTES["SEARCH_INDEX_RESULT"]
 try:
-    declarations.check(actors.broker.actors, refused=actors.refused)
+    route_checks.check(actors.broker.actors, refused=actors.refused)
 except DeclarationError as error:
     print(error)
 """
