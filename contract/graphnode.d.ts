@@ -528,7 +528,7 @@ export interface SummaryRecommendation {
 /** New sources to merge into a user's graph. */
 export interface AddNodeBatch {
   /** One entry a source. */
-  results: AddNodeResult[];
+  results: AddNodeItem[];
   /** Whose graph it is for: the envelope's user, if it is given. */
   userId?: string | NotGiven;
 }
@@ -545,6 +545,26 @@ export interface AddNodeEdge {
   type?: string | NotGiven;
   /** Whether both are in one cluster. */
   intraCluster?: boolean | BooleanText | NotGiven;
+}
+
+/** What became of one source. Which of the three IDs names it says what it is. */
+export interface AddNodeItem {
+  /** The source, if it is a conversation. */
+  conversationId?: string | number | boolean | NotGiven;
+  /** The source, if it is a note. */
+  noteId?: string | number | boolean | NotGiven;
+  /** The source, if it is a file. */
+  fileId?: string | number | boolean | NotGiven;
+  /** The nodes made of it. */
+  nodes?: AddNodeNode[] | NotGiven;
+  /** Their edges, among themselves and to stored nodes. */
+  edges?: AddNodeEdge[] | NotGiven;
+  /** The cluster the nodes go to. */
+  assignedCluster?: AssignedCluster | "null" | NotGiven;
+  /** Whether the AI server passed it over: nothing of it is stored. */
+  skipped?: boolean | BooleanText | NotGiven;
+  /** What went wrong with it: nothing of it is stored, and the others are. */
+  error?: unknown;
 }
 
 /** A new node, or new values of a stored one. `id` is `{userId}_{origId}`. */
@@ -567,26 +587,6 @@ export interface AddNodeNode {
   createdAt?: string | number | NotGiven;
   /** When its source was last changed. Read where `timestamp` is not given. */
   updatedAt?: string | number | NotGiven;
-}
-
-/** What became of one source. Which of the three IDs names it says what it is. */
-export interface AddNodeResult {
-  /** The source, if it is a conversation. */
-  conversationId?: string | number | boolean | NotGiven;
-  /** The source, if it is a note. */
-  noteId?: string | number | boolean | NotGiven;
-  /** The source, if it is a file. */
-  fileId?: string | number | boolean | NotGiven;
-  /** The nodes made of it. */
-  nodes?: AddNodeNode[] | NotGiven;
-  /** Their edges, among themselves and to stored nodes. */
-  edges?: AddNodeEdge[] | NotGiven;
-  /** The cluster the nodes go to. */
-  assignedCluster?: AssignedCluster | "null" | NotGiven;
-  /** Whether the AI server passed it over: nothing of it is stored. */
-  skipped?: boolean | BooleanText | NotGiven;
-  /** What went wrong with it: nothing of it is stored, and the others are. */
-  error?: unknown;
 }
 
 /** The cluster that a result's nodes go to; a new one is described here. */

@@ -13,8 +13,16 @@ from graphnode.broker import SQSBroker
 from graphnode.clients.fcm import Push, firebase
 from graphnode.contract.envelopes import LONGEST_ID, NOTIFICATION_QUEUE
 from graphnode.errors import log_text
-from graphnode.rules.notifications import fitted, push_data, push_text
-from graphnode.rules.pushes import NO_CREDENTIALS, NO_DEVICE, PushReport, Settled, given_up, settled, without_answer
+from graphnode.rules.notifications import push_data, push_text, truncate_to_fcm_limit
+from graphnode.rules.pushes import (
+    NO_CREDENTIALS,
+    NO_DEVICE,
+    PushOutcome,
+    PushReport,
+    outcome_if_too_old,
+    push_outcome,
+    without_fcm_message,
+)
 from graphnode.settings import settings
 from graphnode.steps import count_event, step
 from graphnode.storage import notifications
@@ -44,7 +52,7 @@ def deliver_notification(notification_id: NotificationId) -> None:
     if notification is None:
         return
     outcome = give_up(notification) or push(notification)
-    fields = {"type": notification.type, "status": outcome.status, "reason": without_answer(outcome.error)}
+    fields = {"type": notification.type, "status": outcome.status, "reason": without_fcm_message(outcome.error)}
     if notifications.settle_push(notification, outcome):
         count_event("push_settled", status=outcome.status)
         log.info("push settled", **fields, retry_in_s=outcome.retry_in_s)
@@ -52,9 +60,9 @@ def deliver_notification(notification_id: NotificationId) -> None:
         log.warning("push took longer than its claim: the row is another worker's", **fields)
 
 
-def give_up(notification: NotificationRecord) -> Settled | None:
-    """How a push ends without another try, because its notification is too old; None when it is not."""
-    return given_up(
+def give_up(notification: Notification) -> PushOutcome | None:
+    """How the push of a notification ends that is no news any more."""
+    return outcome_if_too_old(
         created_at=notification.created_at,
         now=datetime.now(UTC),
         max_age_s=settings().push_max_age,
@@ -64,8 +72,8 @@ def give_up(notification: NotificationRecord) -> Settled | None:
     )
 
 
-def push(notification: NotificationRecord) -> Settled:
-    """Push to the user's devices that earlier attempts have not reached."""
+def push(notification: Notification) -> PushOutcome:
+    """Push to the user's devices, or to those of them that earlier attempts have not reached."""
     if not firebase().has_credentials:
         return NO_CREDENTIALS
     devices = notifications.devices(notification.user_id)
@@ -73,17 +81,17 @@ def push(notification: NotificationRecord) -> Settled:
     if was_sent:
         devices = [device for device in devices if device.token in (notification.remaining_tokens or ())]
     if not devices:
-        return settled(PushReport(), was_sent=True, backoff_s=0) if was_sent else NO_DEVICE
+        return push_outcome(PushReport(), was_sent=True, backoff_s=0) if was_sent else NO_DEVICE
     report = firebase().send([device.token for device in devices], message_of(notification))
     notifications.remove_devices(device for device in devices if device.token in report.gone)
     backoff_s = retry_policy().backoff(notification.push_attempts)
-    return settled(report, was_sent=was_sent, backoff_s=backoff_s)
+    return push_outcome(report, was_sent=was_sent, backoff_s=backoff_s)
 
 
 def message_of(notification: NotificationRecord) -> Push:
     """The push of a notification. FCM keeps it for a phone that is off until the notification is too old."""
     text = push_text(notification.type, notification.payload)
-    text, data = fitted(text, push_data(notification.type, notification.id, notification.payload))
+    text, data = truncate_to_fcm_limit(text, push_data(notification.type, notification.id, notification.payload))
     expires = notification.created_at + timedelta(seconds=settings().push_max_age)
     return Push(notification.id, text, data, ttl_s=max(0.0, (expires - datetime.now(UTC)).total_seconds()))
 

@@ -15,7 +15,7 @@ import structlog
 from graphnode.clients.fcm_answers import Answer, Gone, Later, Outage, Refused, classify_answer
 from graphnode.contract.notifications import PushText
 from graphnode.errors import SettingsError
-from graphnode.rules.pushes import PushReport, without_answer
+from graphnode.rules.pushes import PushReport, without_fcm_message
 from graphnode.settings import PushSettings, Settings, settings
 from graphnode.steps import step
 
@@ -74,7 +74,7 @@ class Pause:
             if not self._length_s:
                 log.error(
                     "pushes pause: FCM does not accept our credentials; notifications are kept",
-                    error=without_answer(reason),
+                    error=without_fcm_message(reason),
                 )
             self._length_s = min(PAUSE_MAX_S, max(PAUSE_MIN_S, 2 * self._length_s))
             self._until = time.monotonic() + self._length_s

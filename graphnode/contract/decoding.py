@@ -19,7 +19,7 @@ from graphnode.contract.documents import (
     SummaryDocument,
 )
 from graphnode.contract.repairs import Warnings, without_lone_surrogates, without_not_finite, without_nul
-from graphnode.contract.streams import BYTE_ORDER_MARK, Source, elements
+from graphnode.contract.streams import BYTE_ORDER_MARK, ByteSource, elements
 from graphnode.errors import InvalidDocument
 from graphnode.steps import step
 from graphnode.text import excerpt
@@ -77,7 +77,7 @@ def decode_graph(raw: bytes, *, warnings: Warnings | None = None) -> GraphDocume
     )
 
 
-def read_conversations(source: Source) -> Iterator[str | None]:
+def read_conversations(source: ByteSource) -> Iterator[str | None]:
     """The original IDs of a features document's conversations, in order, read as they come.
 
     It reads no further than it must: whoever writes `conversations` first, as the AI server does, spares the rest.
@@ -97,7 +97,7 @@ def read_conversations(source: Source) -> Iterator[str | None]:
             yield name
 
 
-def read_embeddings(source: Source) -> Iterator[list[float | None]]:
+def read_embeddings(source: ByteSource) -> Iterator[list[float | None]]:
     """The rows of a features document, read as they come; a row that is not given is empty.
 
     Raises InvalidDocument.

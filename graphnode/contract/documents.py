@@ -302,7 +302,7 @@ class AssignedCluster(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """What it is about."""
 
 
-class AddNodeResult(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+class AddNodeItem(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """What became of one source. Which of the three IDs names it says what it is."""
 
     conversation_id: Shown = None
@@ -326,7 +326,7 @@ class AddNodeResult(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 class AddNodeBatch(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """New sources to merge into a user's graph."""
 
-    results: list[AddNodeResult]
+    results: list[AddNodeItem]
     """One entry a source."""
     user_id: str | None = None
     """Whose graph it is for: the envelope's user, if it is given."""

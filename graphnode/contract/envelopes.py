@@ -280,7 +280,7 @@ def _log_fields(envelope: Envelope[Any]) -> dict[str, str]:
     return {**fields, "user_id": user_id} if user_id else fields
 
 
-class Outline(NamedTuple):
+class BodySummary(NamedTuple):
     """What a body names, as far as it can be read; whether it keeps the contract, it does not say.
 
     Parameters:
@@ -297,12 +297,12 @@ class Outline(NamedTuple):
     notification_id: str | None = None
 
 
-def outline(body: str) -> Outline:
+def summarize_body(body: str) -> BodySummary:
     """What the body of a result or request names: for a dead letter, which must not fail."""
     try:
         fields, _ = _given(_decode_object(body))
     except InvalidEnvelope:
-        return Outline()
+        return BodySummary()
     payload = fields.get("payload")
     named, _ = _given(payload) if isinstance(payload, dict) else ({}, {})
     keys = [key for name, value in named.items() if "s3_" in name for key in _texts(value)]
@@ -310,12 +310,12 @@ def outline(body: str) -> Outline:
         next(iter(_texts(value)), None)
         for value in (fields.get("task_id"), fields.get("task_type"), named.get("user_id"), named.get("bucket"))
     )
-    return Outline(task_id, task_type, user_id, tuple(keys), bucket)
+    return BodySummary(task_id, task_type, user_id, tuple(keys), bucket)
 
 
-def peek(body: str) -> tuple[str | None, str | None]:
+def ids_of_body(body: str) -> tuple[str | None, str | None]:
     """The task ID and task type of a body, as far as it has them."""
-    found = outline(body)
+    found = summarize_body(body)
     return found.task_id, found.task_type
 
 

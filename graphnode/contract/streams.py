@@ -30,14 +30,14 @@ OPENING: dict[str, type[list[Any]] | type[dict[str, Any]]] = {"start_array": lis
 CLOSING = frozenset({"end_array", "end_map"})
 
 
-class Source(Protocol):
+class ByteSource(Protocol):
     """A document's bytes as they come."""
 
     def read(self, size: int, /) -> bytes:
         """The next bytes, at most `size`; none at the end."""
 
 
-def elements(source: Source, name: str, *, required: bool = False) -> Iterator[Any]:
+def elements(source: ByteSource, name: str, *, required: bool = False) -> Iterator[Any]:
     """The elements of an array at a document's root. What is in arrays and objects inside of them is left out.
 
     ijson's own functions take quadratic time for arrays in arrays in arrays, and nothing can interrupt them.
@@ -49,7 +49,7 @@ def elements(source: Source, name: str, *, required: bool = False) -> Iterator[A
 
     Raises InvalidDocument.
     """
-    text = Repaired(source)
+    text = RepairedSource(source)
     levels, reading, key = 0, False, ""
     element: Any = None
     try:
@@ -105,7 +105,7 @@ def _malformed(error: JSONError, read_bytes: int) -> InvalidDocument:
     return InvalidDocument(f"not JSON: {problem}, before byte {read_bytes}", log="not JSON")
 
 
-class Repaired:
+class RepairedSource:
     """A document as it comes, without byte order mark, and with null for what is no number of JSON's.
 
     Only rows of numbers matter in it: so it looks for such words between commas and brackets, and not whether they
@@ -119,7 +119,7 @@ class Repaired:
 
     _WORDS = re.compile(rb"(?:^|(?<=[\[,:\s]))(?:NaN|-?Infinity)(?=[\],}\s])")
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ByteSource) -> None:
         self.read_bytes = 0
         self.since_end = 0
         self._source = source

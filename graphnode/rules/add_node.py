@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from graphnode.contract.documents import MAX_ID_LENGTH, AddNodeBatch, AddNodeNode, AddNodeResult, AssignedCluster
+from graphnode.contract.documents import MAX_ID_LENGTH, AddNodeBatch, AddNodeItem, AddNodeNode, AssignedCluster
 from graphnode.contract.original_ids import original_id
 from graphnode.contract.repairs import Warnings
 from graphnode.contract.values import finite, first_time, text_id
@@ -14,8 +14,8 @@ from graphnode.rules.rows import (
     ClusterRow,
     EdgeRow,
     GraphChanges,
+    MergeTarget,
     NodeRow,
-    StoredGraph,
     SubclusterRow,
 )
 from graphnode.text import excerpt
@@ -27,7 +27,7 @@ EDGE_TYPES = ("hard", "insight")
 MAX_DIGITS = 10
 
 
-def merge_batch(stored: StoredGraph, batch: AddNodeBatch, *, user_id: str) -> tuple[GraphChanges, Warnings]:
+def merge_batch(stored: MergeTarget, batch: AddNodeBatch, *, user_id: str) -> tuple[GraphChanges, Warnings]:
     """What a batch changes in a user's graph, and what of the batch was left out, counted.
 
     - An original ID that is stored keeps its integer ID and may move cluster; a new one gets the next integer, in
@@ -71,7 +71,7 @@ def merge_batch(stored: StoredGraph, batch: AddNodeBatch, *, user_id: str) -> tu
     return changes, dict(warnings)
 
 
-def _usable(results: list[AddNodeResult], warnings: Counter[str]) -> list[AddNodeResult]:
+def _usable(results: list[AddNodeItem], warnings: Counter[str]) -> list[AddNodeItem]:
     usable = []
     for result in results:
         if result.error:
@@ -81,7 +81,7 @@ def _usable(results: list[AddNodeResult], warnings: Counter[str]) -> list[AddNod
     return usable
 
 
-def _cluster_names(stored: StoredGraph, results: list[AddNodeResult]) -> dict[str, str]:
+def _cluster_names(stored: MergeTarget, results: list[AddNodeItem]) -> dict[str, str]:
     """Names by cluster ID: the stored one, else the one that describes the cluster, else the one its nodes give."""
     names = {cluster.id: cluster.name for cluster in stored.clusters.values() if cluster.name}
     assigned = [result.assigned_cluster for result in results if result.assigned_cluster]
@@ -95,8 +95,8 @@ def _cluster_names(stored: StoredGraph, results: list[AddNodeResult]) -> dict[st
 
 
 def _nodes(
-    stored: StoredGraph,
-    results: list[AddNodeResult],
+    stored: MergeTarget,
+    results: list[AddNodeItem],
     names: Mapping[str, str],
     user_id: str,
     warnings: Counter[str],
@@ -127,7 +127,7 @@ def _nodes(
 
 def _node(
     node: AddNodeNode,
-    result: AddNodeResult,
+    result: AddNodeItem,
     node_id: int,
     orig_id: str,
     names: Mapping[str, str],
@@ -150,7 +150,7 @@ def _node(
     )
 
 
-def _source_type(result: AddNodeResult) -> str | None:
+def _source_type(result: AddNodeItem) -> str | None:
     """What kind of source a result is of: the key that names it says so."""
     if result.conversation_id:
         return "chat"
@@ -166,7 +166,7 @@ def _on_top(row: NodeRow, earlier: NodeRow) -> NodeRow:
     return NodeRow._make(old if new in (None, [], {}) else new for new, old in zip(row, earlier, strict=True))
 
 
-def _clusters_after(stored: StoredGraph, nodes: Iterable[NodeRow]) -> dict[int, str | None]:
+def _clusters_after(stored: MergeTarget, nodes: Iterable[NodeRow]) -> dict[int, str | None]:
     """The cluster of each node of the merged graph."""
     cluster_of = {node.id: node.cluster_id for node in stored.nodes.values()}
     for node in nodes:
@@ -175,8 +175,8 @@ def _clusters_after(stored: StoredGraph, nodes: Iterable[NodeRow]) -> dict[int, 
 
 
 def _new_clusters(
-    stored: StoredGraph,
-    results: list[AddNodeResult],
+    stored: MergeTarget,
+    results: list[AddNodeItem],
     names: Mapping[str, str],
     cluster_of: Mapping[int, str | None],
 ) -> list[ClusterRow]:
@@ -194,14 +194,14 @@ def _new_clusters(
     return rows
 
 
-def _emptied_clusters(stored: StoredGraph, moved: set[int], cluster_of: Mapping[int, str | None]) -> list[str]:
+def _emptied_clusters(stored: MergeTarget, moved: set[int], cluster_of: Mapping[int, str | None]) -> list[str]:
     left = {node.cluster_id for node in stored.nodes.values() if node.id in moved}
     inhabited = set(cluster_of.values())
     return [cluster_id for cluster_id in stored.clusters if cluster_id in left and cluster_id not in inhabited]
 
 
 def _subclusters(
-    stored: StoredGraph, moved: set[int], cluster_of: Mapping[int, str | None], emptied_clusters: list[str]
+    stored: MergeTarget, moved: set[int], cluster_of: Mapping[int, str | None], emptied_clusters: list[str]
 ) -> tuple[list[SubclusterRow], list[str]]:
     """The subclusters that lost members, and the IDs of those that lost all or their cluster."""
     changed: list[SubclusterRow] = []
@@ -225,8 +225,8 @@ def _subclusters(
 
 
 def _edges(
-    stored: StoredGraph,
-    results: list[AddNodeResult],
+    stored: MergeTarget,
+    results: list[AddNodeItem],
     nodes: Mapping[str, NodeRow],
     user_id: str,
     warnings: Counter[str],
@@ -258,7 +258,7 @@ def _edges(
 
 
 def _edges_of_moved_nodes(
-    stored: StoredGraph,
+    stored: MergeTarget,
     moved: set[int],
     cluster_of: Mapping[int, str | None],
     given: Mapping[tuple[int, int], EdgeRow],

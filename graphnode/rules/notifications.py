@@ -18,7 +18,7 @@ LARGEST_PAYLOAD_BYTES = 4096 - 384
 #: Bytes that a body keeps, if it has them: before it gets shorter than that, the data does.
 LEAST_BODY_BYTES = 512
 
-#: Data that an app finds the notification by: never shortened.
+#: Data that an app finds the notification by: never truncate.
 KEYS = ("type", "taskId", "notificationId")
 
 ELLIPSIS = "…"
@@ -46,8 +46,8 @@ def push_data(event: str, notification_id: str, payload: Mapping[str, Any]) -> d
     return {"taskId": "", **values, "type": event, "notificationId": notification_id}
 
 
-def fitted(text: PushText, data: Mapping[str, str]) -> tuple[PushText, dict[str, str]]:
-    """Text and data within FCM's limit: the body is shortened, and the longest data where that is not enough.
+def truncate_to_fcm_limit(text: PushText, data: Mapping[str, str]) -> tuple[PushText, dict[str, str]]:
+    """Text and data within FCM's limit: the body is truncate, and the longest data where that is not enough.
 
     The app finds the whole by the notification's ID.
     """
@@ -57,12 +57,12 @@ def fitted(text: PushText, data: Mapping[str, str]) -> tuple[PushText, dict[str,
     while room < least and (others := [key for key in fitting if key not in KEYS and fitting[key] != ELLIPSIS]):
         longest = max(others, key=lambda key: _size(fitting[key]))
         size = _size(fitting[longest])
-        fitting[longest] = shortened(fitting[longest], max_bytes=max(size - (least - room), size // 2))
+        fitting[longest] = truncate(fitting[longest], max_bytes=max(size - (least - room), size // 2))
         room += size - _size(fitting[longest])
-    return text._replace(body=shortened(text.body, max_bytes=room)), fitting
+    return text._replace(body=truncate(text.body, max_bytes=room)), fitting
 
 
-def shortened(text: str, *, max_bytes: int) -> str:
+def truncate(text: str, *, max_bytes: int) -> str:
     """The text, cut to so many bytes of JSON: between two characters as a reader sees them, with an ellipsis."""
     if _size(text) <= max_bytes:
         return text

@@ -43,7 +43,7 @@ class PushReport(NamedTuple):
     outage: str | None = None
 
 
-class Settled(NamedTuple):
+class PushOutcome(NamedTuple):
     """What a notification's row says after an attempt.
 
     Parameters:
@@ -61,11 +61,11 @@ class Settled(NamedTuple):
     is_attempt: bool = True
 
 
-NO_CREDENTIALS = Settled(PushStatus.SKIPPED, "no Firebase credentials")
-NO_DEVICE = Settled(PushStatus.SKIPPED, "the user has no device")
+NO_CREDENTIALS = PushOutcome(PushStatus.SKIPPED, "no Firebase credentials")
+NO_DEVICE = PushOutcome(PushStatus.SKIPPED, "the user has no device")
 
 
-def settled(report: PushReport, *, was_sent: bool, backoff_s: float) -> Settled:
+def push_outcome(report: PushReport, *, was_sent: bool, backoff_s: float) -> PushOutcome:
     """What FCM's answers mean for the row: one device reached is SENT, and only the others are tried again.
 
     Parameters:
@@ -78,19 +78,19 @@ def settled(report: PushReport, *, was_sent: bool, backoff_s: float) -> Settled:
     is_attempt = report.outage is None or report.reached > 0
     if report.later and not reached:
         error = report.outage or _first(report.later)
-        return Settled(PushStatus.PENDING, error, retry_in_s, is_attempt=is_attempt)
+        return PushOutcome(PushStatus.PENDING, error, retry_in_s, is_attempt=is_attempt)
     if report.later:
         error = f"{len(report.later)} of the user's devices not reached yet: {_first(report.later)}"
-        return Settled(PushStatus.SENT, error, retry_in_s, list(report.later), is_attempt)
+        return PushOutcome(PushStatus.SENT, error, retry_in_s, list(report.later), is_attempt)
     if reached:
         error = f"{len(report.refused)} of the user's devices: {_first(report.refused)}" if report.refused else None
-        return Settled(PushStatus.SENT, error)
-    return Settled(PushStatus.FAILED, _first(report.refused) or "none of the user's devices exists any more")
+        return PushOutcome(PushStatus.SENT, error)
+    return PushOutcome(PushStatus.FAILED, _first(report.refused) or "none of the user's devices exists any more")
 
 
-def given_up(
+def outcome_if_too_old(
     *, created_at: datetime, now: datetime, max_age_s: float, attempts: int, error: str | None, was_sent: bool
-) -> Settled | None:
+) -> PushOutcome | None:
     """How a notification ends that is no news any more; None while it is.
 
     Parameters:
@@ -103,13 +103,13 @@ def given_up(
         return None
     age = f"{max_age_s / 3600:g} h (GRAPHNODE_PUSH_MAX_AGE)"
     if was_sent:
-        return Settled(PushStatus.SENT, error)
+        return PushOutcome(PushStatus.SENT, error)
     if attempts:
-        return Settled(PushStatus.FAILED, f"given up after {age}: {error or 'the worker ended during the attempt'}")
-    return Settled(PushStatus.SKIPPED, f"older than {age} when it could first be pushed")
+        return PushOutcome(PushStatus.FAILED, f"given up after {age}: {error or 'the worker ended during the attempt'}")
+    return PushOutcome(PushStatus.SKIPPED, f"older than {age} when it could first be pushed")
 
 
-def without_answer(error: str | None) -> str | None:
+def without_fcm_message(error: str | None) -> str | None:
     """Why a push is no further, without FCM's own words after its code: they may quote the push."""
     return re.sub(r"\b([A-Z][A-Z_]+): .*", r"\1", error, count=1, flags=re.DOTALL) if error else None
 

@@ -74,7 +74,7 @@ class StoredNode(NamedTuple):
     cluster_id: str | None
 
 
-class StoredGraph(NamedTuple):
+class MergeTarget(NamedTuple):
     """What an add-node merge must know of the user's graph. A user without a graph has an empty one."""
 
     nodes: dict[str, StoredNode]

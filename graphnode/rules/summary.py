@@ -21,7 +21,7 @@ _TOTALS = {
 }
 
 
-def recount(document: SummaryDocument, source_types: Mapping[str | None, int]) -> SummaryRow:
+def summary_row(document: SummaryDocument, source_types: Mapping[str | None, int]) -> SummaryRow:
     """The row of a summary, its totals recounted.
 
     Parameters:

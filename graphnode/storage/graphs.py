@@ -32,8 +32,8 @@ from graphnode.rules.rows import (
     EdgeRow,
     GraphChanges,
     GraphRows,
+    MergeTarget,
     NodeRow,
-    StoredGraph,
     StoredNode,
     SubclusterRow,
 )
@@ -290,9 +290,9 @@ def embedding_width(user_id: str) -> int | None:
 
 
 @is_step("graph")
-def load_for_merge(user_id: str) -> StoredGraph:
-    """The part of the user's graph that an add-node merge needs."""
-    return StoredGraph(
+def load_for_merge(user_id: str) -> MergeTarget:
+    """The user's graph as an add-node merge needs it."""
+    return MergeTarget(
         nodes={
             orig_id: StoredNode(*node)
             for orig_id, *node in _rows(NodeRecord, user_id, ("orig_id", *StoredNode._fields))

@@ -65,8 +65,25 @@ def worker_broker(*, check: Callable[[], None]) -> SQSBroker:
     return broker
 
 
-def prepare_process(broker: SQSBroker, worker: Worker, check: Callable[[], None]) -> None:
-    """Prepare a worker process. Waits for services that are away.
+def broker_options() -> Options:
+    """The broker's options, from the settings."""
+    known = settings()
+    return Options(
+        queues={
+            RESULT_QUEUE: Queue(
+                url=known.sqs_result_queue_url, decode=envelopes.to_message, describe=envelopes.ids_of_body
+            ),
+            # Pushes wait for FCM, results do not wait for pushes.
+            NOTIFICATION_QUEUE: Queue(url=known.sqs_notification_queue_url, thread_share=0.5),
+        },
+        region=known.aws_region,
+        endpoint_url=known.aws_endpoint_url,
+        visibility_s=known.visibility_timeout,
+        poll_wait_s=known.poll_wait,
+        poll_grace_s=known.poll_grace,
+        max_attempts=known.max_attempts,
+        message_attributes=traces.CARRIER if traces.are_wanted(os.environ) else (),
+    )
 
     Raises DeclarationError, SettingsError or SchemaError for what an operator must mend.
     """

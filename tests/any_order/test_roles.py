@@ -13,7 +13,7 @@ import pytest
 from psycopg2 import errors
 
 from graphnode.errors import SchemaError
-from graphnode.rules.pushes import PushStatus, Settled
+from graphnode.rules.pushes import PushOutcome, PushStatus
 from graphnode.storage import database, failures, notifications, schema, workers
 from graphnode.storage.failures import Subject
 from graphnode.storage.notifications import Device
@@ -91,8 +91,8 @@ def work(play: Play) -> None:
     with database.connection():
         for (notification_id,) in database.database.execute_sql("SELECT id FROM notifications").fetchall():
             if claimed := notifications.claim_push(notification_id):
-                notifications.settle_push(claimed, Settled(PushStatus(claimed.push_status)))
-    workers.remove_process("w")
+                notifications.settle_push(claimed, PushOutcome(PushStatus(claimed.push_status)))
+    workers.remove("w")
 
 
 def is_denied(play: Play) -> bool:

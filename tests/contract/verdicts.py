@@ -18,7 +18,7 @@ from graphnode.contract.decoding import (
     read_conversations,
     read_embeddings,
 )
-from graphnode.contract.envelopes import LONGEST_TASK_ID, peek, to_message
+from graphnode.contract.envelopes import LONGEST_TASK_ID, ids_of_body, to_message
 from graphnode.contract.notifications import NOTICES
 from graphnode.contract.requests import KINDS
 from graphnode.errors import GraphNodeError
@@ -82,7 +82,7 @@ def refusal(path: str, value: Any) -> str | None:
             read_request(name, value)
         else:
             to_message(raw.decode(), message_id="m", sent_at=SENT_AT, receive_count=1)
-            if (found := peek(raw.decode())[1]) != name:
+            if (found := ids_of_body(raw.decode())[1]) != name:
                 return f"it is a {found}"
     except (GraphNodeError, msgspec.ValidationError) as error:
         return str(error)

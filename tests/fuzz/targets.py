@@ -31,7 +31,7 @@ from graphnode.contract.decoding import (
     read_embeddings,
 )
 from graphnode.contract.documents import MAX_ID_LENGTH, FeaturesFile, GraphDocument
-from graphnode.contract.envelopes import NOTIFICATION_QUEUE, REQUEST_QUEUE, RESULT_QUEUE, Envelope, outline, to_message
+from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE, Envelope, summarize_body, to_message
 from graphnode.contract.repairs import Warnings
 from graphnode.contract.requests import AnyRequest, checked, halves_of, message_of
 from graphnode.contract.task_ids import parse_task_id
@@ -55,8 +55,8 @@ from graphnode.requests.uploads import Location
 from graphnode.rules.add_node import merge_batch
 from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph
-from graphnode.rules.rows import ClusterRow, StoredGraph, StoredNode, SubclusterRow
-from graphnode.rules.summary import recount
+from graphnode.rules.rows import ClusterRow, MergeTarget, StoredNode, SubclusterRow
+from graphnode.rules.summary import summary_row
 from graphnode.sqs import dramatiq_messages
 from tests.fuzz.checks import INTEGERS, Finding, refused, same, stored_json, stored_key, stored_rows, stored_text
 
@@ -70,8 +70,8 @@ USER = "ada"
 #: The most bytes of an unpacked document.
 UNPACKED_LIMIT = 1 << 16
 
-#: The stored graph that add-node batches are merged into.
-STORED = StoredGraph(
+#: A graph that add-node batches are merged into.
+STORED = MergeTarget(
     nodes={"conv-1": StoredNode(0, "cluster_1"), "note-1": StoredNode(1, "cluster_1"), "uf-1": StoredNode(2, None)},
     edges={(0, 1): "hard"},
     clusters={"cluster_1": ClusterRow("cluster_1", "Baking", None, 2, [])},
@@ -91,7 +91,7 @@ def deliver_notification(notification_id: str) -> None:
 def envelope(data: bytes) -> None:
     """Bodies on the result queue."""
     body = _text(data)
-    same(outline(body), outline(body), "an outline is not the same twice")
+    same(summarize_body(body), summarize_body(body), "a summary of a body is not the same twice")
     message = _accepted(lambda: _result(body), (InvalidEnvelope, UnknownTaskType, MisplacedRequest))
     if message is not None:
         _stored_envelope(message)
@@ -146,7 +146,7 @@ def summary(data: bytes) -> None:
     """Summary documents."""
     document = _document(data, decode_summary)
     if document is not None:
-        row = recount(document, {"chat": 1})
+        row = summary_row(document, {"chat": 1})
         for part in row[:5]:
             stored_json(part, "graph_summaries")
         stored_text(row.detail_level, "graph_summaries.detail_level")

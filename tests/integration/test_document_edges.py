@@ -28,7 +28,7 @@ from graphnode.errors import InvalidDocument
 from graphnode.rules.add_node import merge_batch
 from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph
-from graphnode.rules.summary import recount
+from graphnode.rules.summary import summary_row
 from graphnode.storage import graphs, microscope, summaries
 from graphnode.storage.database import user_transaction
 from tests.integration.conftest import Query
@@ -129,7 +129,7 @@ def store_features(raw: bytes) -> None:
 
 
 def store_summary(raw: bytes) -> None:
-    summaries.replace_summary("ada", recount(decode_summary(raw), {}), source_timestamp=NOON)
+    summaries.replace_summary("ada", summary_row(decode_summary(raw), {}), source_timestamp=NOON)
 
 
 def merge(raw: bytes) -> None:

@@ -14,8 +14,8 @@ from graphnode.rules.rows import (
     EdgeRow,
     GraphChanges,
     GraphRows,
+    MergeTarget,
     NodeRow,
-    StoredGraph,
     StoredNode,
     SubclusterRow,
 )
@@ -297,8 +297,8 @@ class TestStoreEmbeddings:
 @pytest.mark.usefixtures("connected")
 class TestLoadForMerge:
     @pytest.mark.usefixtures("stored_graph")
-    def test_returns_what_is_stored(self) -> None:
-        assert graphs.load_for_merge("ada") == StoredGraph(
+    def test_says_what_is_stored(self) -> None:
+        assert graphs.load_for_merge("ada") == MergeTarget(
             nodes={
                 "conv-tea": StoredNode(0, "c1"),
                 "conv-coffee": StoredNode(1, "c1"),
@@ -311,7 +311,7 @@ class TestLoadForMerge:
 
     @pytest.mark.usefixtures("stored_graph")
     def test_a_user_without_a_graph_has_an_empty_one(self) -> None:
-        assert graphs.load_for_merge("grace") == StoredGraph(nodes={}, edges={}, clusters={}, subclusters=[])
+        assert graphs.load_for_merge("grace") == MergeTarget(nodes={}, edges={}, clusters={}, subclusters=[])
 
 
 @pytest.mark.usefixtures("connected")

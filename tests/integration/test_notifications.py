@@ -13,7 +13,7 @@ import psycopg2
 import pytest
 from ulid import ULID
 
-from graphnode.rules.pushes import PushStatus, Settled
+from graphnode.rules.pushes import PushOutcome, PushStatus
 from graphnode.storage import notifications
 from graphnode.storage.database import connection, user_transaction
 from graphnode.storage.notifications import CHANNEL, Device, DeviceTokenRecord, NotificationRecord
@@ -151,13 +151,13 @@ class TestSweep:
 
     def test_takes_nothing_that_is_settled(self, written: str, query: Query) -> None:
         write(event="stored only", push=False)
-        settle(written, Settled(PushStatus.SENT))
+        settle(written, PushOutcome(PushStatus.SENT))
         pass_time(query, "1 year")
 
         assert notifications.claim_due(limit=10) == []
 
     def test_takes_a_push_to_try_again_when_it_is_time(self, written: str, query: Query) -> None:
-        settle(written, Settled(PushStatus.PENDING, "FCM is busy", retry_in_s=600))
+        settle(written, PushOutcome(PushStatus.PENDING, "FCM is busy", retry_in_s=600))
         pass_time(query, "9 minutes")
         assert notifications.claim_due(limit=10) == []
         pass_time(query, "1 minute")
@@ -196,7 +196,7 @@ class TestSweep:
         assert notifications.claim_push(written)
 
     def test_what_is_settled_cannot_be_postponed(self, written: str) -> None:
-        settle(written, Settled(PushStatus.SENT))
+        settle(written, PushOutcome(PushStatus.SENT))
         notifications.postpone(written, seconds=60)
         assert stored(written).due_at is None
 
@@ -227,7 +227,7 @@ class TestSweep:
         assert "Seq Scan on notifications" not in plan
 
 
-def settle(notification_id: str, outcome: Settled) -> bool:
+def settle(notification_id: str, outcome: PushOutcome) -> bool:
     claimed = notifications.claim_push(notification_id)
     assert claimed
     return notifications.settle_push(claimed, outcome)
@@ -256,8 +256,8 @@ class TestPush:
         assert first
         assert second
         assert stored(written).push_attempts == 2
-        assert not notifications.settle_push(first, Settled(PushStatus.FAILED, "too late"))
-        assert notifications.settle_push(second, Settled(PushStatus.SENT))
+        assert not notifications.settle_push(first, PushOutcome(PushStatus.FAILED, "too late"))
+        assert notifications.settle_push(second, PushOutcome(PushStatus.SENT))
 
     def test_a_claim_of_a_worker_older_than_the_outbox_is_respected(self, written: str, query: Query) -> None:
         claim = "UPDATE notifications SET push_status = 'SENDING', push_attempts = 1, claimed_at = now()"
@@ -271,7 +271,7 @@ class TestPush:
 
     @pytest.mark.parametrize("status", [PushStatus.SENT, PushStatus.SKIPPED, PushStatus.FAILED])
     def test_a_settled_push_is_not_taken_again(self, written: str, status: PushStatus, query: Query) -> None:
-        settle(written, Settled(status, "why"))
+        settle(written, PushOutcome(status, "why"))
         pass_time(query, "1 year")
 
         assert notifications.claim_push(written) is None
@@ -280,20 +280,20 @@ class TestPush:
         assert (row.pushed_at is not None) == (status == PushStatus.SENT)
 
     def test_one_put_back_is_taken_again_when_it_is_time(self, written: str, query: Query) -> None:
-        settle(written, Settled(PushStatus.PENDING, "FCM is busy", retry_in_s=600))
+        settle(written, PushOutcome(PushStatus.PENDING, "FCM is busy", retry_in_s=600))
 
         assert notifications.claim_push(written) is None
         pass_time(query, "10 minutes")
         assert notifications.claim_push(written)
         assert stored(written).push_attempts == 2
 
-    def test_an_attempt_without_a_push_is_not_counted(self, written: str) -> None:
-        settle(written, Settled(PushStatus.PENDING, "no access", retry_in_s=30, is_attempt=False))
+    def test_an_attempt_that_was_none_is_not_counted(self, written: str) -> None:
+        settle(written, PushOutcome(PushStatus.PENDING, "no access", retry_in_s=30, is_attempt=False))
 
         assert stored(written).push_attempts == 0
 
     def test_devices_left_over_are_tried_again_and_the_push_stays_sent(self, written: str, query: Query) -> None:
-        settle(written, Settled(PushStatus.SENT, "1 device left", retry_in_s=600, remaining=["tablet"]))
+        settle(written, PushOutcome(PushStatus.SENT, "1 device left", retry_in_s=600, remaining=["tablet"]))
         first_pushed_at = stored(written).pushed_at
         assert notifications.claim_push(written) is None
         pass_time(query, "10 minutes")
@@ -304,15 +304,15 @@ class TestPush:
         assert claimed
         assert (claimed.push_status, claimed.remaining_tokens, claimed.push_attempts) == ("SENT", ["tablet"], 2)
         assert notifications.claim_push(written) is None
-        assert notifications.settle_push(claimed, Settled(PushStatus.SENT))
+        assert notifications.settle_push(claimed, PushOutcome(PushStatus.SENT))
         assert (stored(written).remaining_tokens, stored(written).due_at) == (None, None)
         assert stored(written).pushed_at == first_pushed_at
 
     def test_only_the_first_settlement_counts(self, written: str) -> None:
         claimed = notifications.claim_push(written)
         assert claimed
-        assert notifications.settle_push(claimed, Settled(PushStatus.SENT))
-        assert not notifications.settle_push(claimed, Settled(PushStatus.FAILED, "too late"))
+        assert notifications.settle_push(claimed, PushOutcome(PushStatus.SENT))
+        assert not notifications.settle_push(claimed, PushOutcome(PushStatus.FAILED, "too late"))
 
         assert (stored(written).push_status, stored(written).push_error) == ("SENT", None)
 
@@ -361,7 +361,7 @@ class TestDevices:
 def test_open_notifications_are_counted_by_status_with_the_age_of_the_oldest(written: str) -> None:
     write(event="t2:GRAPH_GENERATION_COMPLETED", created_at=datetime(2026, 1, 1, tzinfo=UTC))
     write(event="t3:stored only", push=False)
-    settle(written, Settled(PushStatus.SENT))
+    settle(written, PushOutcome(PushStatus.SENT))
     age_before = (datetime.now(UTC) - datetime(2026, 1, 1, tzinfo=UTC)).total_seconds()
 
     found = notifications.open_pushes()

@@ -31,7 +31,7 @@ class ReceivedRequest(NamedTuple):
 
 
 def to_message(body: str, *, message_id: str, sent_at: datetime, receive_count: int) -> dramatiq.Message[None]:
-    """Decode an SQS message's body to a Dramatiq message. Parameters as in `graphnode.contract.envelopes.to_message`.
+    """Turn an SQS message's body into a Dramatiq message; parameters as in `contract.envelopes.to_message`.
 
     Raises InvalidEnvelope or UnknownTaskType.
     """
@@ -62,7 +62,7 @@ def read(body: str, *, sent_at: datetime) -> ReceivedRequest:
         raise InvalidEnvelope(f"the body is not UTF-8 text: {error.reason}") from None
     if not isinstance(envelope, dict):
         raise InvalidEnvelope("the body is not a JSON object")
-    task_id, task_type = envelopes.peek(body)
+    task_id, task_type = envelopes.ids_of_body(body)
     if not task_id or len(task_id) > envelopes.LONGEST_TASK_ID:
         raise InvalidEnvelope(f"taskId: expected a text of 1 to {envelopes.LONGEST_TASK_ID} characters")
     if task_type not in KINDS:

@@ -209,7 +209,7 @@ def broker_of(known: AiSettings, *, probe: Callable[[], None]) -> SQSBroker:
     """
     options = Options(
         queues={
-            REQUEST_QUEUE: Queue(url=known.sqs_request_queue_url, decode=to_message, ids_of_body=envelopes.peek),
+            REQUEST_QUEUE: Queue(url=known.sqs_request_queue_url, decode=to_message, describe=envelopes.ids_of_body),
         },
         region=known.aws_region,
         endpoint_url=known.aws_endpoint_url,

@@ -18,11 +18,11 @@ from graphnode.contract.decoding import (
 )
 from graphnode.contract.envelopes import (
     AddNodeResult,
+    BodySummary,
     Envelope,
     GraphGenerationResult,
     GraphSummaryResult,
     MicroscopeIngestResult,
-    Outline,
     to_message,
 )
 from graphnode.contract.task_ids import parse_task_id
@@ -57,8 +57,8 @@ class NamedObject(msgspec.Struct, frozen=True):
     state: str
 
 
-def look_up_objects(s3: S3Client, body: Outline, *, bucket: str | None) -> list[NamedObject]:
-    """Ask S3 for the objects that a body names.
+def look_for(s3: S3Client, outline: BodySummary, *, bucket: str | None) -> list[Found]:
+    """Ask S3 for the objects that a letter names.
 
     Parameters:
       bucket: the payload bucket; None if it is unknown.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE, Outline, outline, to_message
+from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE, BodySummary, summarize_body, to_message
 from graphnode.contract.task_ids import parse_task_id
 from graphnode.errors import InvalidMessage, PermanentError
 from graphnode.operations.dead_letters.advice import UNEXPLAINED
@@ -149,18 +149,16 @@ def infer_reason(letter: Letter, queue: str) -> tuple[str, str]:
     return UNEXPLAINED, "it was put here without a reason"
 
 
-def summarize(body: str, queue: str) -> Outline:
-    """The IDs and the type in a body, as far as it can be decoded."""
+def outline_of(body: str, queue: str) -> BodySummary:
+    """What a body names, as far as it can be read."""
     if queue != NOTIFICATION_QUEUE:
-        return outline(body)
+        return summarize_body(body)
     try:
         message = dramatiq_messages.read(body)
     except InvalidMessage:
-        return Outline()
-    notification_id = message.kwargs.get("notification_id")
-    return Outline(
-        task_type=message.actor_name, notification_id=notification_id if isinstance(notification_id, str) else None
-    )
+        return BodySummary()
+    named = message.kwargs.get("notification_id")
+    return BodySummary(task_type=message.actor_name, notification_id=named if isinstance(named, str) else None)
 
 
 def sender_attributes(letter: Letter) -> dict[str, MessageAttributeValueOutputTypeDef]:

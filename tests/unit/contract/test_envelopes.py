@@ -19,7 +19,7 @@ from graphnode.contract.envelopes import (
     GraphGenerationProgress,
     GraphGenerationResult,
     MicroscopeIngestResult,
-    peek,
+    ids_of_body,
     spellings,
     to_message,
 )
@@ -317,5 +317,5 @@ def test_no_body_gets_past_a_permanent_error(text: str) -> None:
         ("nope", (None, None)),
     ],
 )
-def test_a_peek_tells_what_the_body_tells_and_never_fails(text: str, expected: tuple[str | None, str | None]) -> None:
-    assert peek(text) == expected
+def test_the_ids_of_a_body_are_found_as_far_as_it_has_them(text: str, expected: tuple[str | None, str | None]) -> None:
+    assert ids_of_body(text) == expected

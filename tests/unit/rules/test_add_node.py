@@ -17,7 +17,7 @@ from graphnode.rules.rows import (
     ClusterRow,
     EdgeRow,
     GraphChanges,
-    StoredGraph,
+    MergeTarget,
     StoredNode,
     SubclusterRow,
 )
@@ -56,13 +56,13 @@ batches = st.fixed_dictionaries(
 
 
 @pytest.fixture
-def stored() -> StoredGraph:
+def stored() -> MergeTarget:
     """Nodes a, b in cluster c1 and c in c2, with gaps in their integer IDs."""
     return small_graph()
 
 
-def small_graph() -> StoredGraph:
-    return StoredGraph(
+def small_graph() -> MergeTarget:
+    return MergeTarget(
         nodes={"a": StoredNode(0, "c1"), "b": StoredNode(3, "c1"), "c": StoredNode(7, "c2")},
         edges={(0, 3): "hard", (7, 0): "insight"},
         clusters={
@@ -80,7 +80,7 @@ def batch_of(*results: dict[str, Any], user_id: str | None = None) -> AddNodeBat
     return decode_add_node_batch(json.dumps({"userId": user_id, "results": results}).encode())
 
 
-def applied(stored: StoredGraph, changes: GraphChanges) -> StoredGraph:
+def applied(stored: MergeTarget, changes: GraphChanges) -> MergeTarget:
     """The graph after the changes, as storage leaves it."""
     nodes = dict(stored.nodes)
     for row in changes.nodes:
@@ -89,7 +89,7 @@ def applied(stored: StoredGraph, changes: GraphChanges) -> StoredGraph:
     sizes = Counter(node.cluster_id for node in nodes.values())
     clusters = stored.clusters | {cluster.id: cluster for cluster in changes.clusters}
     subclusters = {subcluster.id: subcluster for subcluster in (*stored.subclusters, *changes.subclusters)}
-    return StoredGraph(
+    return MergeTarget(
         nodes=nodes,
         edges=stored.edges | {(edge.source, edge.target): edge.type for edge in changes.edges},
         clusters={
@@ -137,7 +137,7 @@ def test_a_batch_merged_twice_changes_nothing_more(batch: dict[str, Any]) -> Non
     assert applied(once, twice) == once
 
 
-def test_a_new_node_gets_the_next_integer_and_its_sources_kind(stored: StoredGraph) -> None:
+def test_a_new_node_gets_the_next_integer_and_its_sources_kind(stored: MergeTarget) -> None:
     changes, warnings = merge_batch(
         stored,
         batch_of(
@@ -176,12 +176,12 @@ def test_a_new_node_gets_the_next_integer_and_its_sources_kind(stored: StoredGra
 
 
 def test_the_first_node_of_a_graph_is_number_zero() -> None:
-    changes, _ = merge_batch(StoredGraph({}, {}, {}, []), batch_of({"nodes": [{"origId": "x"}]}), user_id=USER)
+    changes, _ = merge_batch(MergeTarget({}, {}, {}, []), batch_of({"nodes": [{"origId": "x"}]}), user_id=USER)
 
     assert [row.id for row in changes.nodes] == [0]
 
 
-def test_a_stored_node_keeps_its_integer_and_all_that_the_batch_does_not_give(stored: StoredGraph) -> None:
+def test_a_stored_node_keeps_its_integer_and_all_that_the_batch_does_not_give(stored: MergeTarget) -> None:
     changes, _ = merge_batch(
         stored, batch_of({"fileId": "a", "nodes": [{"id": f"{USER}_a", "numMessages": 9}]}), user_id=USER
     )
@@ -190,7 +190,7 @@ def test_a_stored_node_keeps_its_integer_and_all_that_the_batch_does_not_give(st
     assert changes._replace(nodes=[]) == NO_CHANGES
 
 
-def test_a_node_that_comes_twice_is_one_row_with_what_came_last(stored: StoredGraph) -> None:
+def test_a_node_that_comes_twice_is_one_row_with_what_came_last(stored: MergeTarget) -> None:
     changes, _ = merge_batch(
         stored,
         batch_of(
@@ -203,7 +203,7 @@ def test_a_node_that_comes_twice_is_one_row_with_what_came_last(stored: StoredGr
     assert [(row.id, row.orig_id, row.cluster_id, row.num_messages) for row in changes.nodes] == [(8, "n", "c2", 1)]
 
 
-def test_a_node_that_comes_twice_keeps_nothing_of_the_cluster_it_leaves(stored: StoredGraph) -> None:
+def test_a_node_that_comes_twice_keeps_nothing_of_the_cluster_it_leaves(stored: MergeTarget) -> None:
     sure = {"clusterId": "new", "name": "Baking", "confidence": 0.9}
     changes, _ = merge_batch(
         stored,
@@ -218,7 +218,7 @@ def test_a_node_that_comes_twice_keeps_nothing_of_the_cluster_it_leaves(stored: 
     assert (row.cluster_id, row.cluster_name, row.cluster_confidence) == ("nameless", None, None)
 
 
-def test_a_confidence_in_no_cluster_says_nothing_of_a_nodes_own(stored: StoredGraph) -> None:
+def test_a_confidence_in_no_cluster_says_nothing_of_a_nodes_own(stored: MergeTarget) -> None:
     unplaced = {"noteId": "a", "nodes": [{"origId": "a"}], "assignedCluster": {"clusterId": None, "confidence": 0.1}}
 
     changes, _ = merge_batch(stored, batch_of(unplaced), user_id=USER)
@@ -226,7 +226,7 @@ def test_a_confidence_in_no_cluster_says_nothing_of_a_nodes_own(stored: StoredGr
     assert [row.cluster_confidence for row in changes.nodes] == [None]
 
 
-def test_a_new_cluster_is_described_by_its_assignment(stored: StoredGraph) -> None:
+def test_a_new_cluster_is_described_by_its_assignment(stored: MergeTarget) -> None:
     assigned = {
         "clusterId": "c9",
         "isNewCluster": True,
@@ -253,7 +253,7 @@ def test_a_new_cluster_is_described_by_its_assignment(stored: StoredGraph) -> No
     ]
 
 
-def test_a_node_may_name_its_new_cluster_itself(stored: StoredGraph) -> None:
+def test_a_node_may_name_its_new_cluster_itself(stored: MergeTarget) -> None:
     changes, _ = merge_batch(
         stored,
         batch_of({"noteId": "n", "nodes": [{"origId": "n", "clusterId": 5, "clusterName": "Five"}]}),
@@ -263,7 +263,7 @@ def test_a_node_may_name_its_new_cluster_itself(stored: StoredGraph) -> None:
     assert changes.clusters == [ClusterRow("5", "Five", None, 1, [])]
 
 
-def test_a_stored_cluster_keeps_its_name_and_description(stored: StoredGraph) -> None:
+def test_a_stored_cluster_keeps_its_name_and_description(stored: MergeTarget) -> None:
     changes, _ = merge_batch(
         stored,
         batch_of(
@@ -279,7 +279,7 @@ def test_a_stored_cluster_keeps_its_name_and_description(stored: StoredGraph) ->
     assert changes.nodes[0].cluster_name == "Travel"
 
 
-def test_a_node_that_moves_leaves_the_subclusters_of_its_old_cluster(stored: StoredGraph) -> None:
+def test_a_node_that_moves_leaves_the_subclusters_of_its_old_cluster(stored: MergeTarget) -> None:
     changes, _ = merge_batch(stored, batch_of({"nodes": [{"origId": "a", "clusterId": "c2"}]}), user_id=USER)
 
     assert [(row.id, row.cluster_id) for row in changes.nodes] == [(0, "c2")]
@@ -288,7 +288,7 @@ def test_a_node_that_moves_leaves_the_subclusters_of_its_old_cluster(stored: Sto
     assert changes.emptied_clusters == []
 
 
-def test_a_cluster_that_its_last_node_left_is_emptied_with_its_subclusters(stored: StoredGraph) -> None:
+def test_a_cluster_that_its_last_node_left_is_emptied_with_its_subclusters(stored: MergeTarget) -> None:
     changes, _ = merge_batch(stored, batch_of({"nodes": [{"origId": "c", "clusterId": "c1"}]}), user_id=USER)
 
     assert changes.emptied_clusters == ["c2"]
@@ -297,7 +297,7 @@ def test_a_cluster_that_its_last_node_left_is_emptied_with_its_subclusters(store
 
 
 @pytest.mark.parametrize("name", ["c", f"{USER}_c", f"{USER}_src4_c", "src4_c", 7, "7"])
-def test_an_edge_may_name_a_stored_node_in_each_way(stored: StoredGraph, name: str | int) -> None:
+def test_an_edge_may_name_a_stored_node_in_each_way(stored: MergeTarget, name: str | int) -> None:
     changes, warnings = merge_batch(
         stored, batch_of({"edges": [{"source": name, "target": "b", "weight": 0.4}]}), user_id=USER
     )
@@ -306,7 +306,7 @@ def test_an_edge_may_name_a_stored_node_in_each_way(stored: StoredGraph, name: s
     assert warnings == {}
 
 
-def test_an_edge_may_name_a_node_of_a_later_result(stored: StoredGraph) -> None:
+def test_an_edge_may_name_a_node_of_a_later_result(stored: MergeTarget) -> None:
     changes, _ = merge_batch(
         stored,
         batch_of(
@@ -320,7 +320,7 @@ def test_an_edge_may_name_a_node_of_a_later_result(stored: StoredGraph) -> None:
     assert changes.edges == [EdgeRow(8, 9, None, "hard", False)]
 
 
-def test_an_original_id_made_of_digits_comes_before_an_integer_id(stored: StoredGraph) -> None:
+def test_an_original_id_made_of_digits_comes_before_an_integer_id(stored: MergeTarget) -> None:
     stored.nodes["7"] = StoredNode(20, "c1")
 
     changes, _ = merge_batch(stored, batch_of({"edges": [{"source": "7", "target": 0}]}), user_id=USER)
@@ -328,7 +328,7 @@ def test_an_original_id_made_of_digits_comes_before_an_integer_id(stored: Stored
     assert [(edge.source, edge.target) for edge in changes.edges] == [(20, 0)]
 
 
-def test_the_integer_of_a_node_that_the_batch_makes_names_nothing(stored: StoredGraph) -> None:
+def test_the_integer_of_a_node_that_the_batch_makes_names_nothing(stored: MergeTarget) -> None:
     changes, warnings = merge_batch(
         stored, batch_of({"nodes": [{"origId": "n"}], "edges": [{"source": 8, "target": "a"}]}), user_id=USER
     )
@@ -337,7 +337,7 @@ def test_the_integer_of_a_node_that_the_batch_makes_names_nothing(stored: Stored
     assert warnings == {"edges to unknown nodes": 1}
 
 
-def test_a_stored_edge_keeps_its_direction(stored: StoredGraph) -> None:
+def test_a_stored_edge_keeps_its_direction(stored: MergeTarget) -> None:
     changes, _ = merge_batch(
         stored,
         batch_of({"edges": [{"source": "b", "target": "a"}, {"source": "c", "target": "a"}]}),
@@ -353,20 +353,20 @@ def test_a_stored_edge_keeps_its_direction(stored: StoredGraph) -> None:
     ids=["not given", "no type of ours", "hard", "insight"],
 )
 def test_a_stored_edge_keeps_its_type_unless_the_batch_gives_one(
-    stored: StoredGraph, given: dict[str, str], kept: str
+    stored: MergeTarget, given: dict[str, str], kept: str
 ) -> None:
     changes, _ = merge_batch(stored, batch_of({"edges": [{"source": "a", "target": "b", **given}]}), user_id=USER)
 
     assert changes.edges == [EdgeRow(0, 3, None, kept, True)]
 
 
-def test_stored_edges_of_a_node_that_moves_are_intra_cluster_if_their_ends_now_share_one(stored: StoredGraph) -> None:
+def test_stored_edges_of_a_node_that_moves_are_intra_cluster_if_their_ends_now_share_one(stored: MergeTarget) -> None:
     changes, _ = merge_batch(stored, batch_of({"nodes": [{"origId": "a", "clusterId": "c2"}]}), user_id=USER)
 
     assert changes.edges == [EdgeRow(0, 3, None, "hard", False), EdgeRow(7, 0, None, "insight", True)]
 
 
-def test_edges_that_cannot_be_are_left_out_and_counted(stored: StoredGraph) -> None:
+def test_edges_that_cannot_be_are_left_out_and_counted(stored: MergeTarget) -> None:
     changes, warnings = merge_batch(
         stored,
         batch_of(
@@ -396,7 +396,7 @@ def test_edges_that_cannot_be_are_left_out_and_counted(stored: StoredGraph) -> N
     }
 
 
-def test_skipped_results_and_errors_change_nothing_and_errors_are_counted(stored: StoredGraph) -> None:
+def test_skipped_results_and_errors_change_nothing_and_errors_are_counted(stored: MergeTarget) -> None:
     result = {"nodes": [{"origId": "n", "clusterId": "c9"}], "edges": [{"source": "a", "target": "c"}]}
 
     changes, warnings = merge_batch(
@@ -409,21 +409,21 @@ def test_skipped_results_and_errors_change_nothing_and_errors_are_counted(stored
     assert warnings == {"sources with an error": 1}
 
 
-def test_a_node_without_any_id_is_left_out_and_counted(stored: StoredGraph) -> None:
+def test_a_node_without_any_id_is_left_out_and_counted(stored: MergeTarget) -> None:
     changes, warnings = merge_batch(stored, batch_of({"nodes": [{"clusterId": "c1"}]}), user_id=USER)
 
     assert changes == NO_CHANGES
     assert warnings == {"nodes without an ID": 1}
 
 
-def test_a_batch_of_another_user_is_refused(stored: StoredGraph) -> None:
+def test_a_batch_of_another_user_is_refused(stored: MergeTarget) -> None:
     with pytest.raises(WrongOwner, match="user_2"):
         merge_batch(stored, batch_of(user_id="user_2"), user_id=USER)
 
     assert merge_batch(stored, batch_of(user_id=USER), user_id=USER) == (NO_CHANGES, {})
 
 
-def test_a_node_whose_id_is_too_long_for_its_index_is_left_out_and_counted(stored: StoredGraph) -> None:
+def test_a_node_whose_id_is_too_long_for_its_index_is_left_out_and_counted(stored: MergeTarget) -> None:
     too_long = "x" * (MAX_ID_LENGTH + 1)
     raw = json.dumps({"results": [{"noteId": "n", "nodes": [{"origId": too_long}, {"id": f"{USER}_new"}]}]}).encode()
 

@@ -22,7 +22,7 @@ from graphnode.contract.notifications import (
     SummaryFailed,
     WorkspaceCompleted,
 )
-from graphnode.rules.notifications import LARGEST_PAYLOAD_BYTES, fitted, push_data, push_text, shortened
+from graphnode.rules.notifications import LARGEST_PAYLOAD_BYTES, push_data, push_text, truncate, truncate_to_fcm_limit
 
 COUNTS = {"taskId": "t-1", "nodeCount": 12, "edgeCount": 30}
 WORKSPACE = {"taskId": "t-1", "workspaceName": "Brot", "completedCount": 3, "failedCount": 1}
@@ -83,12 +83,12 @@ class TestFitted:
     def test_what_fits_stays_as_it_is(self) -> None:
         text, data = PushText("Title", "Body"), {"type": "T", "taskId": "t-1"}
 
-        assert fitted(text, data) == (text, data)
+        assert truncate_to_fcm_limit(text, data) == (text, data)
 
     def test_a_long_body_is_shortened_to_the_limit(self) -> None:
         text, data = PushText("Title", "Wissen " * 2000), {"type": "T", "taskId": "t-1", "nodeCount": "3"}
 
-        short, same = fitted(text, data)
+        short, same = truncate_to_fcm_limit(text, data)
 
         assert same == data
         assert short.body.endswith("…")
@@ -98,7 +98,7 @@ class TestFitted:
         name = "Brot und Käse " * 500
         data = {"type": "T", "taskId": "t-1", "notificationId": "01K", "workspaceName": name, "error": "x" * 3000}
 
-        short, shorter = fitted(PushText("Title", f'Your workspace "{name}" is ready!'), data)
+        short, shorter = truncate_to_fcm_limit(PushText("Title", f'Your workspace "{name}" is ready!'), data)
 
         assert size(short, shorter) <= LARGEST_PAYLOAD_BYTES
         assert len(short.body) > 400
@@ -113,7 +113,7 @@ class TestFitted:
     def test_whatever_it_is_it_fits_and_is_the_beginning(self, body: str, values: dict[str, str]) -> None:
         data = {"type": "T", "taskId": "t-1", "notificationId": "01K", **values}
 
-        short, shorter = fitted(PushText("Title", body * 5), data)
+        short, shorter = truncate_to_fcm_limit(PushText("Title", body * 5), data)
 
         assert size(short, shorter) <= LARGEST_PAYLOAD_BYTES
         assert (body * 5).startswith(short.body.removesuffix("…"))
@@ -135,7 +135,7 @@ class TestShortened:
         ],
     )
     def test_cuts_between_characters(self, text: str, max_bytes: int, expected: str) -> None:
-        assert shortened(text, max_bytes=max_bytes) == expected
+        assert truncate(text, max_bytes=max_bytes) == expected
 
 
 def test_a_name_in_a_push_is_what_is_for_the_eye_and_whole_in_its_data() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.rules.pushes import PushReport, PushStatus, Settled, given_up, retry_after_s, settled
+from graphnode.rules.pushes import PushOutcome, PushReport, PushStatus, outcome_if_too_old, push_outcome, retry_after_s
 
 NOW = datetime(2026, 5, 24, 12, tzinfo=UTC)
 
@@ -14,38 +14,38 @@ NOW = datetime(2026, 5, 24, 12, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("report", "was_sent", "expected"),
     [
-        (PushReport(reached=2), False, Settled(PushStatus.SENT)),
-        (PushReport(reached=1, gone=["old"]), False, Settled(PushStatus.SENT)),
+        (PushReport(reached=2), False, PushOutcome(PushStatus.SENT)),
+        (PushReport(reached=1, gone=["old"]), False, PushOutcome(PushStatus.SENT)),
         (
             PushReport(reached=1, later={"tablet": "busy"}),
             False,
-            Settled(PushStatus.SENT, "1 of the user's devices not reached yet: busy", 5, ["tablet"]),
+            PushOutcome(PushStatus.SENT, "1 of the user's devices not reached yet: busy", 5, ["tablet"]),
         ),
         (
             PushReport(later={"tablet": "busy"}),
             True,
-            Settled(PushStatus.SENT, "1 of the user's devices not reached yet: busy", 5, ["tablet"]),
+            PushOutcome(PushStatus.SENT, "1 of the user's devices not reached yet: busy", 5, ["tablet"]),
         ),
-        (PushReport(gone=["old"], later={"tablet": "busy"}), False, Settled(PushStatus.PENDING, "busy", 5)),
-        (PushReport(later={"tablet": "busy"}, retry_after_s=60), False, Settled(PushStatus.PENDING, "busy", 60)),
-        (PushReport(later={"tablet": "busy"}, retry_after_s=1), False, Settled(PushStatus.PENDING, "busy", 5)),
-        (PushReport(gone=["old"]), False, Settled(PushStatus.FAILED, "none of the user's devices exists any more")),
-        (PushReport(gone=["old"]), True, Settled(PushStatus.SENT)),
-        (PushReport(refused={"tablet": "too big"}, gone=["old"]), False, Settled(PushStatus.FAILED, "too big")),
+        (PushReport(gone=["old"], later={"tablet": "busy"}), False, PushOutcome(PushStatus.PENDING, "busy", 5)),
+        (PushReport(later={"tablet": "busy"}, retry_after_s=60), False, PushOutcome(PushStatus.PENDING, "busy", 60)),
+        (PushReport(later={"tablet": "busy"}, retry_after_s=1), False, PushOutcome(PushStatus.PENDING, "busy", 5)),
+        (PushReport(gone=["old"]), False, PushOutcome(PushStatus.FAILED, "none of the user's devices exists any more")),
+        (PushReport(gone=["old"]), True, PushOutcome(PushStatus.SENT)),
+        (PushReport(refused={"tablet": "too big"}, gone=["old"]), False, PushOutcome(PushStatus.FAILED, "too big")),
         (
             PushReport(reached=1, refused={"tablet": "too big"}),
             False,
-            Settled(PushStatus.SENT, "1 of the user's devices: too big"),
+            PushOutcome(PushStatus.SENT, "1 of the user's devices: too big"),
         ),
         (
             PushReport(later={"tablet": "no access"}, outage="no access", retry_after_s=30),
             False,
-            Settled(PushStatus.PENDING, "no access", 30, is_attempt=False),
+            PushOutcome(PushStatus.PENDING, "no access", 30, is_attempt=False),
         ),
     ],
 )
-def test_what_fcm_answers_settles_the_push(report: PushReport, was_sent: bool, expected: Settled) -> None:
-    assert settled(report, was_sent=was_sent, backoff_s=5) == expected
+def test_fcms_answers_decide_the_outcome(report: PushReport, was_sent: bool, expected: PushOutcome) -> None:
+    assert push_outcome(report, was_sent=was_sent, backoff_s=5) == expected
 
 
 @given(
@@ -57,33 +57,37 @@ def test_what_fcm_answers_settles_the_push(report: PushReport, was_sent: bool, e
 def test_a_device_that_may_still_be_reached_is_never_given_up(
     reached: int, later: dict[str, str], refused: dict[str, str], was_sent: bool
 ) -> None:
-    outcome = settled(PushReport(reached, [], refused, later), was_sent=was_sent, backoff_s=5)
+    outcome = push_outcome(PushReport(reached, [], refused, later), was_sent=was_sent, backoff_s=5)
 
     assert (outcome.retry_in_s is not None) == bool(later)
     assert (outcome.status == PushStatus.SENT) == (was_sent or reached > 0)
 
 
-def given_up_after(hours: float, *, attempts: int = 0, error: str | None = None, sent: bool = False) -> Settled | None:
+def outcome_after(
+    hours: float, *, attempts: int = 0, error: str | None = None, sent: bool = False
+) -> PushOutcome | None:
     created_at = NOW - timedelta(hours=hours)
-    return given_up(created_at=created_at, now=NOW, max_age_s=86_400, attempts=attempts, error=error, was_sent=sent)
+    return outcome_if_too_old(
+        created_at=created_at, now=NOW, max_age_s=86_400, attempts=attempts, error=error, was_sent=sent
+    )
 
 
-def test_news_is_not_given_up() -> None:
-    assert given_up_after(24, attempts=20) is None
+def test_a_push_is_tried_until_its_max_age() -> None:
+    assert outcome_after(24, attempts=20) is None
 
 
-def test_what_is_stale_before_its_first_attempt_is_skipped() -> None:
-    skipped = Settled(PushStatus.SKIPPED, "older than 24 h (GRAPHNODE_PUSH_MAX_AGE) when it could first be pushed")
-    assert given_up_after(24.1) == skipped
+def test_a_push_too_old_at_its_first_attempt_is_skipped() -> None:
+    skipped = PushOutcome(PushStatus.SKIPPED, "older than 24 h (GRAPHNODE_PUSH_MAX_AGE) when it could first be pushed")
+    assert outcome_after(24.1) == skipped
 
 
-def test_what_was_tried_until_it_was_stale_has_failed_with_the_last_reason() -> None:
-    failed = Settled(PushStatus.FAILED, "given up after 24 h (GRAPHNODE_PUSH_MAX_AGE): busy")
-    assert given_up_after(24.1, attempts=9, error="busy") == failed
+def test_a_push_tried_until_its_max_age_has_failed_with_the_last_reason() -> None:
+    failed = PushOutcome(PushStatus.FAILED, "given up after 24 h (GRAPHNODE_PUSH_MAX_AGE): busy")
+    assert outcome_after(24.1, attempts=9, error="busy") == failed
 
 
 def test_devices_that_were_not_reached_in_time_leave_the_push_sent() -> None:
-    assert given_up_after(24.1, attempts=9, error="1 left", sent=True) == Settled(PushStatus.SENT, "1 left")
+    assert outcome_after(24.1, attempts=9, error="1 left", sent=True) == PushOutcome(PushStatus.SENT, "1 left")
 
 
 @pytest.mark.parametrize(

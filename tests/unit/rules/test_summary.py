@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from graphnode.contract.decoding import decode_summary
 from graphnode.contract.documents import SummaryDocument, SummaryOverview
-from graphnode.rules.summary import recount, totals
+from graphnode.rules.summary import summary_row, totals
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_the_servers_totals_give_way_to_the_counted_ones() -> None:
         "detail_level": "brief",
     }
 
-    row = recount(decode_summary(json.dumps(document).encode()), {"chat": 2, "pdf": 1, None: 1})
+    row = summary_row(decode_summary(json.dumps(document).encode()), {"chat": 2, "pdf": 1, None: 1})
 
     assert row.overview["total_source_nodes"] == 4
     assert row.overview["total_conversations"] == 3
@@ -74,7 +74,7 @@ def test_the_servers_totals_give_way_to_the_counted_ones() -> None:
 
 
 def test_an_unreadable_time_costs_no_more_than_itself() -> None:
-    row = recount(SummaryDocument(SummaryOverview(), generated_at="soon", detail_level=""), {})
+    row = summary_row(SummaryDocument(SummaryOverview(), generated_at="soon", detail_level=""), {})
 
     assert row.generated_at is None
     assert row.detail_level is None

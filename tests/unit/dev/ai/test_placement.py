@@ -9,7 +9,7 @@ from graphnode.dev.ai.placement import PlacedSource, Placement, place
 from graphnode.dev.ai.text_sources import TextSource
 from graphnode.rules.add_node import merge_batch
 from graphnode.rules.graph import clean_graph
-from graphnode.rules.rows import GraphChanges, StoredGraph, StoredNode
+from graphnode.rules.rows import GraphChanges, MergeTarget, StoredNode
 from tests.unit.dev.ai.conftest import MakeSource
 
 
@@ -24,7 +24,7 @@ def clusters(placing: Placement) -> dict[str, str]:
 def merged(graph: dict[str, Any], batch: dict[str, Any]) -> tuple[GraphChanges, Any]:
     """The batch, merged into the graph by the worker."""
     rows, _ = clean_graph(decode_graph(msgspec.json.encode(graph)))
-    stored = StoredGraph(
+    stored = MergeTarget(
         nodes={node.orig_id: StoredNode(node.id, node.cluster_id) for node in rows.nodes},
         edges={(edge.source, edge.target): edge.type for edge in rows.edges},
         clusters={cluster.id: cluster for cluster in rows.clusters},
