@@ -93,7 +93,7 @@ def store(megabytes: int, endpoint: str, database_url: str) -> tuple[float, floa
     # These modules read the settings from the environment, once.
     from graphnode.actors import broker
     from graphnode.actors.graph_generation import graph_generation
-    from graphnode.contract.envelopes import to_message
+    from graphnode.contract.bodies import to_message
     from graphnode.storage.database import close_database, open_database
 
     def handle(task_id: str, features: str) -> None:

@@ -15,7 +15,7 @@ export type NumberText = `${number}`;
 /** A boolean that was written as a number or as a text. */
 export type BooleanText = 0 | 1 | "0" | "1" | "true" | "false";
 
-/** Make a graph of all that a user has. */
+/** Make a graph of everything a user has. */
 export interface GraphGenerationRequestPayload {
   /** Whose graph it is. */
   userId: string;
@@ -39,7 +39,7 @@ export interface GraphGenerationRequestPayload {
   extraS3Keys?: string[] | null;
 }
 
-/** Make a graph of all that a user has. */
+/** Make a graph of everything a user has. */
 export interface GraphGenerationRequestMessage {
   /** What kind of message it is. */
   taskType: "GRAPH_GENERATION_REQUEST";
@@ -50,7 +50,7 @@ export interface GraphGenerationRequestMessage {
   payload: GraphGenerationRequestPayload;
 }
 
-/** Sum a user's graph up. */
+/** Summarize a user's graph. */
 export interface GraphSummaryRequestPayload {
   /** Whose graph it is. */
   userId: string;
@@ -64,7 +64,7 @@ export interface GraphSummaryRequestPayload {
   language?: string | null;
 }
 
-/** Sum a user's graph up. */
+/** Summarize a user's graph. */
 export interface GraphSummaryRequestMessage {
   /** What kind of message it is. */
   taskType: "GRAPH_SUMMARY_REQUEST";
@@ -100,7 +100,7 @@ export interface AddNodeRequestMessage {
   payload: AddNodeRequestPayload;
 }
 
-/** Take a file apart. */
+/** Analyze a file. */
 export interface MicroscopeIngestRequestPayload {
   /** Whose document it is. */
   userId: string;
@@ -118,13 +118,13 @@ export interface MicroscopeIngestRequestPayload {
   file_name?: string | null;
   /** The schema that the graph is to follow. */
   schema_name?: string | null;
-  /** That it is a file. */
+  /** Says that the source is a file. */
   ingest_mode?: "raw_file";
   /** Which half of the document this is, if it is sent in halves. */
   block_mode?: boolean | null;
 }
 
-/** Take a file apart. */
+/** Analyze a file. */
 export interface MicroscopeIngestRequestMessage {
   /** What kind of message it is. */
   taskType: "MICROSCOPE_INGEST_REQUEST";
@@ -135,7 +135,7 @@ export interface MicroscopeIngestRequestMessage {
   payload: MicroscopeIngestRequestPayload;
 }
 
-/** Take a note or a conversation apart that is a node of the user's graph. */
+/** Analyze a note or a conversation that is a node of the user's graph. */
 export interface MicroscopeIngestFromNodeRequestPayload {
   /** Whose document it is. */
   user_id: string;
@@ -149,13 +149,13 @@ export interface MicroscopeIngestFromNodeRequestPayload {
   schema_name?: string | null;
   /** The language of the graph. */
   language?: string | null;
-  /** That it is a node. */
+  /** Says that the source is a node. */
   ingest_mode?: "from_graphnode";
   /** Which half of the document this is, if it is sent in halves. */
   block_mode?: boolean | null;
 }
 
-/** Take a note or a conversation apart that is a node of the user's graph. */
+/** Analyze a note or a conversation that is a node of the user's graph. */
 export interface MicroscopeIngestFromNodeRequestMessage {
   /** What kind of message it is. */
   taskType: "MICROSCOPE_INGEST_FROM_NODE_REQUEST";
@@ -218,7 +218,7 @@ export interface GraphGenerationProgressMessage {
   payload: GraphGenerationProgressPayload;
 }
 
-/** The AI server summed a user's graph up, or failed to. */
+/** The AI server summarized a user's graph, or failed to. */
 export interface GraphSummaryResultPayload {
   /** How the task ended. */
   status: "COMPLETED" | "FAILED";
@@ -230,7 +230,7 @@ export interface GraphSummaryResultPayload {
   summaryS3Key?: string | NotGiven;
 }
 
-/** The AI server summed a user's graph up, or failed to. */
+/** The AI server summarized a user's graph, or failed to. */
 export interface GraphSummaryResultMessage {
   /** What kind of message it is. */
   taskType: "GRAPH_SUMMARY_RESULT";
@@ -264,7 +264,7 @@ export interface AddNodeResultMessage {
   payload: AddNodeResultPayload;
 }
 
-/** The AI server took one document apart, or failed to. */
+/** The AI server analyzed one document, or failed to. */
 export interface MicroscopeIngestResultPayload {
   /** How the task ended. */
   status: "COMPLETED" | "FAILED";
@@ -280,7 +280,7 @@ export interface MicroscopeIngestResultPayload {
   chunks_count?: number | NumberText | "null" | NotGiven;
   /** The schema that the graph follows. */
   schema_name?: string | NotGiven;
-  /** Anything the AI server counted: stored as it comes. */
+  /** Anything the AI server counted: stored unchanged. */
   ingest_stats?: Record<string, unknown> | "null" | NotGiven;
   /** The microscope's standardized document. */
   standardized_s3_key?: string | NotGiven;
@@ -290,7 +290,7 @@ export interface MicroscopeIngestResultPayload {
   images_s3_prefix?: string | NotGiven;
 }
 
-/** The AI server took one document apart, or failed to. */
+/** The AI server analyzed one document, or failed to. */
 export interface MicroscopeIngestResultMessage {
   /** What kind of message it is. */
   taskType: "MICROSCOPE_INGEST_RESULT";
@@ -301,7 +301,7 @@ export interface MicroscopeIngestResultMessage {
   payload: MicroscopeIngestResultPayload;
 }
 
-/** The AI server took one document apart, or failed to. */
+/** The AI server analyzed one document, or failed to. */
 export interface MicroscopeIngestFromNodeResultMessage {
   /** What kind of message it is. */
   taskType: "MICROSCOPE_INGEST_FROM_NODE_RESULT";

@@ -21,7 +21,6 @@ from graphnode.clients.memory import admit, admit_stream
 from graphnode.contract import object_keys
 from graphnode.errors import (
     DocumentTooLarge,
-    ForbiddenKey,
     InvalidDocument,
     ObjectChanged,
     ObjectNotFound,
@@ -30,7 +29,6 @@ from graphnode.errors import (
 )
 from graphnode.settings import settings
 from graphnode.steps import step
-from graphnode.text import LONGEST_PROBLEM, excerpt
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
@@ -67,30 +65,8 @@ def client() -> S3Client:
 
 
 def check_keys(keys: Iterable[str], *, user_id: str) -> None:
-    """Check that a user's message may name these keys. Also the keys that are not read: the task's row keeps them.
-
-    Parameters:
-      user_id: whose the message is.
-
-    Raises ForbiddenKey.
-    """
-    for key in keys:
-        check_key(key, allowed=settings().s3_allowed_prefixes, user_id=user_id)
-
-
-def check_key(key: str, *, allowed: str | None, user_id: str) -> None:
-    """Check that a user's message may name a key.
-
-    Parameters:
-      allowed: the prefixes, as `GRAPHNODE_S3_ALLOWED_PREFIXES` has them; None: any.
-
-    Raises ForbiddenKey.
-    """
-    fault = object_keys.fault_of(key)
-    if not fault and allowed and not object_keys.is_allowed(key, object_keys.prefixes_of(allowed), user_id=user_id):
-        fault = f"is below no prefix that results of {excerpt(user_id)!r} may name (GRAPHNODE_S3_ALLOWED_PREFIXES)"
-    if fault:
-        raise ForbiddenKey(f"The S3 key {excerpt(key, most=LONGEST_PROBLEM)!r} {fault}", log=f"an S3 key {fault}")
+    """Raise ForbiddenKey if a message of a user may not name one of the keys, whether or not it is read."""
+    object_keys.check_keys(keys, allowed=settings().s3_allowed_prefixes, user_id=user_id)
 
 
 def read_document(key: str) -> bytes:

@@ -1,4 +1,4 @@
-"""What the API server asks of the AI server, as the contract spells it: one payload class a request type."""
+"""The requests that the API server sends to the AI server: one payload class for each type."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from ulid import ULID
 from graphnode.contract import object_keys
 from graphnode.contract.envelopes import LONGEST_ID, LONGEST_TASK_ID
 from graphnode.contract.task_ids import SUFFIXES, parse_task_id
-from graphnode.errors import InvalidRequest
-from graphnode.sqs.queues import LARGEST_MESSAGE_BYTES
+from graphnode.errors import ForbiddenKey, InvalidRequest
 from graphnode.text import LONGEST_PROBLEM, excerpt
+
+#: The most bytes of a request as a message: SQS's quota.
+LARGEST_REQUEST_BYTES = 1024 * 1024
 
 # PostgreSQL stores no U+0000.
 Text = Annotated[str, Meta(min_length=1, pattern=r"^[^\x00]*$")]
@@ -23,12 +25,12 @@ Clusters = Annotated[int, Meta(ge=1)]
 
 
 class RequestPayload(msgspec.Struct, frozen=True, kw_only=True):
-    """What every request has. A field that is None is not sent.
+    """The payload of a request. A field that is None is not sent.
 
     Parameters:
-      request_type: the contract's name of the request.
-      task_type: the type that its task's row is kept under: that of the result which ends it.
-      task_id: what its task IDs begin with.
+      request_type: the type of the request in the contract.
+      task_type: the task type of the task's row: the type of the result that ends the task.
+      task_id: the prefix of its task IDs.
     """
 
     request_type: ClassVar[str]
@@ -37,18 +39,18 @@ class RequestPayload(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def s3_keys(self) -> list[str]:
-        """The objects, and prefixes of objects, that it names."""
+        """The S3 keys and key prefixes in this payload."""
         named = (getattr(self, name) for name in self.__struct_fields__ if "s3_key" in name)
         return [key for value in named if value for key in ([value] if isinstance(value, str) else value)]
 
     def wire(self) -> dict[str, Any]:
-        """The payload as the AI server reads it."""
+        """The payload in the spelling of the contract."""
         fields: dict[str, Any] = msgspec.to_builtins(self)
         return {name: value for name, value in fields.items() if value is not None}
 
 
 class GraphGenerationRequest(RequestPayload, frozen=True, kw_only=True, rename="camel"):
-    """Make a graph of all that a user has."""
+    """Make a graph of everything a user has."""
 
     request_type = "GRAPH_GENERATION_REQUEST"
     task_type = "GRAPH_GENERATION_RESULT"
@@ -76,14 +78,14 @@ class GraphGenerationRequest(RequestPayload, frozen=True, kw_only=True, rename="
     """More input objects."""
 
     def __post_init__(self) -> None:
-        # Nothing has checked their types yet, when the API server makes one.
+        # When the API server makes one, no type has been checked yet.
         least, most = self.min_clusters, self.max_clusters
         if isinstance(least, int) and isinstance(most, int) and least > most:
             raise InvalidRequest(f"minClusters is {excerpt(str(least))}, more than maxClusters, {excerpt(str(most))}")
 
 
 class GraphSummaryRequest(RequestPayload, frozen=True, kw_only=True, rename="camel"):
-    """Sum a user's graph up."""
+    """Summarize a user's graph."""
 
     request_type = "GRAPH_SUMMARY_REQUEST"
     task_type = "GRAPH_SUMMARY_RESULT"
@@ -126,7 +128,7 @@ class MicroscopeIngestRequest(
     kw_only=True,
     rename={"user_id": "userId", "s3_key": "s3Key", "group_id": "groupId"},
 ):
-    """Take a file apart."""
+    """Analyze a file."""
 
     request_type = "MICROSCOPE_INGEST_REQUEST"
     task_type = "MICROSCOPE_INGEST_RESULT"
@@ -149,13 +151,13 @@ class MicroscopeIngestRequest(
     schema_name: Text | None = None
     """The schema that the graph is to follow."""
     ingest_mode: Literal["raw_file"] = "raw_file"
-    """That it is a file."""
+    """Says that the source is a file."""
     block_mode: bool | None = None
     """Which half of the document this is, if it is sent in halves."""
 
 
 class MicroscopeIngestFromNodeRequest(RequestPayload, frozen=True, kw_only=True):
-    """Take a note or a conversation apart that is a node of the user's graph."""
+    """Analyze a note or a conversation that is a node of the user's graph."""
 
     request_type = "MICROSCOPE_INGEST_FROM_NODE_REQUEST"
     task_type = "MICROSCOPE_INGEST_FROM_NODE_RESULT"
@@ -174,64 +176,62 @@ class MicroscopeIngestFromNodeRequest(RequestPayload, frozen=True, kw_only=True)
     language: Text | None = None
     """The language of the graph."""
     ingest_mode: Literal["from_graphnode"] = "from_graphnode"
-    """That it is a node."""
+    """Says that the source is a node."""
     block_mode: bool | None = None
     """Which half of the document this is, if it is sent in halves."""
 
 
-#: The requests that are about a document of a workspace.
+#: The requests for a document of a workspace.
 MicroscopeRequest = MicroscopeIngestRequest | MicroscopeIngestFromNodeRequest
 
 #: Any request.
 AnyRequest = GraphGenerationRequest | GraphSummaryRequest | AddNodeRequest | MicroscopeRequest
 
-#: The class of each request.
-KINDS: tuple[type[AnyRequest], ...] = get_args(AnyRequest)
+#: The payload class of each request, by its type.
+REQUESTS: dict[str, type[AnyRequest]] = {kind.request_type: kind for kind in get_args(AnyRequest)}
 
-# msgspec learns a type at its first use, and crashes the process when two threads make it do so at once.
-for _kind in KINDS:
+# msgspec analyzes a type at its first use. If two threads do that at once, the process crashes: so do it here.
+for _kind in REQUESTS.values():
     msgspec.json.Decoder(_kind)
 
 
 def new_task_id(kind: type[RequestPayload], *, user_id: str) -> str:
-    """A task's ID, or a microscope document's, as the contract has them."""
+    """A new ID for a task or a microscope document, in the form of the contract."""
     return f"{kind.task_id}_{user_id}_{ULID()}"
 
 
-def checked(payload: AnyRequest) -> AnyRequest:
-    """The payload, if it is what the contract says. Raises InvalidRequest, which names the field."""
+def validated(payload: AnyRequest) -> AnyRequest:
+    """The payload, if it keeps the contract. Raises InvalidRequest, which names the field."""
     try:
         found = msgspec.convert(msgspec.to_builtins(payload), type(payload))
     except (msgspec.ValidationError, UnicodeEncodeError, TypeError, RecursionError) as error:
         raise InvalidRequest(f"{payload.request_type}: {problem_of(error)}") from None
-    check_keys(found)
+    try:
+        object_keys.check_keys(found.s3_keys)
+    except ForbiddenKey as error:
+        raise InvalidRequest(f"{payload.request_type}: {error}") from None
     return found
 
 
 def problem_of(error: Exception) -> str:
-    """What is wrong with a payload, and in which field: msgspec quotes a value whole, however long it is."""
+    """An error's text with its field. Shortened: msgspec quotes a value whole, however long it is."""
     problem, at, path = str(error).partition(" - at ")
     return f"{excerpt(problem, most=LONGEST_PROBLEM)}{at}{path}"
 
 
-def check_keys(payload: AnyRequest) -> None:
-    """See that what the payload names in S3 are keys. Raises InvalidRequest."""
-    for key in payload.s3_keys:
-        if fault := object_keys.fault_of(key):
-            raise InvalidRequest(f"{payload.request_type}: the S3 key {excerpt(key, most=LONGEST_PROBLEM)!r} {fault}")
-
-
 def check_name(name: str) -> None:
-    """See that a workspace's name is one that PostgreSQL can hold. Raises InvalidRequest."""
+    """Raise InvalidRequest if PostgreSQL cannot store a workspace's name."""
     if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in name):
-        raise InvalidRequest(f"The workspace's name {excerpt(name)!r} has U+0000, or a surrogate: it can be no text")
+        raise InvalidRequest(
+            f"The workspace's name {excerpt(name)!r} has U+0000 or a surrogate: no text may have these"
+        )
 
 
-class Message(NamedTuple):
-    """The message that asks for a task.
+class RequestMessage(NamedTuple):
+    """A request as a message.
 
     Parameters:
-      body: the envelope.
+      body: the envelope in JSON.
     """
 
     task_id: str
@@ -244,11 +244,11 @@ class Message(NamedTuple):
         return self.payload.user_id
 
 
-def message_of(task_id: str, payload: AnyRequest) -> Message:
-    """The message that asks for a task, now. Raises InvalidRequest for what cannot be one.
+def message_of(task_id: str, payload: AnyRequest) -> RequestMessage:
+    """A request with the current time. Raises InvalidRequest if it cannot be a message.
 
     Parameters:
-      payload: a checked one.
+      payload: a validated one.
     """
     if not 0 < len(task_id) <= LONGEST_TASK_ID or "\0" in task_id:
         raise InvalidRequest(f"The task ID has {len(task_id)} characters: 1 to {LONGEST_TASK_ID}, and no U+0000")
@@ -264,24 +264,24 @@ def message_of(task_id: str, payload: AnyRequest) -> Message:
         body = msgspec.json.encode(envelope)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequest(f"{payload.request_type}: {error}") from None
-    if len(body) > LARGEST_MESSAGE_BYTES:
+    if len(body) > LARGEST_REQUEST_BYTES:
         raise InvalidRequest(
-            f"{payload.request_type} has {len(body)} bytes as a message; SQS takes {LARGEST_MESSAGE_BYTES}: "
-            "put what is large into S3"
+            f"{payload.request_type} has {len(body)} bytes as a message; SQS takes {LARGEST_REQUEST_BYTES}: "
+            "put large values into S3"
         )
-    return Message(task_id, payload, body.decode())
+    return RequestMessage(task_id, payload, body.decode())
 
 
-def halves_of(document_id: str, payload: AnyRequest) -> list[Message]:
-    """The two messages that ask for a microscope document in halves: block, non-block (the contract).
+def halves_of(document_id: str, payload: AnyRequest) -> list[RequestMessage]:
+    """The two messages of a microscope document that is sent in halves, block and non-block (the contract).
 
-    Raises InvalidRequest for another request, and for one that is of a half already.
+    Raises InvalidRequest for any other request, and for a request of one half.
     """
     if not isinstance(payload, MicroscopeRequest):
         raise InvalidRequest(f"{payload.request_type}: only a microscope document is sent in halves")
     if payload.block_mode is not None or parse_task_id(document_id).half:
         raise InvalidRequest(
-            f"{payload.request_type}: in halves, both are made here: block_mode is not given, nor the half in the ID"
+            f"{payload.request_type}: to send it in halves, leave out block_mode and the half in the task ID"
         )
     return [
         message_of(f"{document_id}{suffix}", msgspec.structs.replace(payload, block_mode=half == "block"))

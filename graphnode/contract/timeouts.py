@@ -1,27 +1,29 @@
-"""How long a task may be without news, by its type: `2h`, or `2h,ADD_NODE=30m`."""
+"""How long a task may be without news, by task type: `2h`, or `2h,ADD_NODE=30m`."""
 
 from __future__ import annotations
 
 import re
 from datetime import timedelta
 
-#: Seconds of a unit.
+from graphnode.contract.requests import REQUESTS
+
+#: Seconds in each unit.
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
-#: Types as they are named here, without what they all end with.
-TYPES = ("GRAPH_GENERATION", "GRAPH_SUMMARY", "ADD_NODE", "MICROSCOPE_INGEST", "MICROSCOPE_INGEST_FROM_NODE")
+#: The types of tasks that can be requested, as the setting names them: without `_RESULT`.
+TYPES = tuple(kind.task_type.removesuffix("_RESULT") for kind in REQUESTS.values())
 
 _DURATION = r"[1-9]\d{0,5}[smhd]"
 
-#: What a setting of time-outs looks like.
+#: The form of the setting.
 PATTERN = rf"^{_DURATION}(,({'|'.join(TYPES)})={_DURATION})*$"
 
 
 def task_timeouts(text: str) -> dict[str, timedelta]:
-    """The time-out of each task type: the first duration, but for the types that have one of their own.
+    """The time-out of each task type: its own, or the first duration.
 
     Parameters:
-      text: of the form of PATTERN.
+      text: the setting; it matches PATTERN.
     """
     first, *own = text.split(",")
     found = dict.fromkeys(TYPES, first) | dict(re.findall(r"(\w+)=(\w+)", ",".join(own)))
@@ -34,7 +36,7 @@ def duration(text: str) -> timedelta:
 
 
 def duration_text(span: timedelta) -> str:
-    """The duration as it is told: in the largest unit that it is a whole number of."""
+    """The duration for people, in the largest unit that gives a whole number: `90 s`, `2 h`."""
     seconds = int(span.total_seconds())
     unit = next(unit for unit in reversed(UNITS) if seconds % UNITS[unit] == 0)
     return f"{seconds // UNITS[unit]} {unit}"

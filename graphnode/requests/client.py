@@ -20,14 +20,14 @@ from graphnode.contract.requests import (
     AnyRequest,
     GraphGenerationRequest,
     GraphSummaryRequest,
-    Message,
     MicroscopeIngestFromNodeRequest,
     MicroscopeIngestRequest,
+    RequestMessage,
     check_name,
-    checked,
     halves_of,
     message_of,
     new_task_id,
+    validated,
 )
 from graphnode.contract.task_ids import parse_task_id
 from graphnode.errors import (
@@ -143,7 +143,7 @@ class Requests:
             PENDING. The same call publishes it, or the worker ends it after GRAPHNODE_TASK_TIMEOUT. If it was published
             and could not be marked so, the same call publishes it twice; its result has its effect once.
         """
-        made: list[list[Message] | GraphNodeError] = []
+        made: list[list[RequestMessage] | GraphNodeError] = []
         for request in requests:
             made.append(_registered(request))
             if isinstance(made[-1], OutageError):
@@ -159,10 +159,10 @@ class Requests:
             raise outcome
         return outcome
 
-    def _publish(self, made: Sequence[Message]) -> dict[TaskKey, bool | GraphNodeError]:
-        """Publish what is not published yet; returns for each task whether it was published here, or its error."""
-        published: dict[TaskKey, bool | GraphNodeError] = {}
-        for batch in batches_of(made, size=lambda task: len(task.body.encode())):
+    def _publish(self, made: Sequence[RequestMessage]) -> dict[Key, bool | GraphNodeError]:
+        """Publish what nobody has; whether each was published here, or why it could not be."""
+        published: dict[Key, bool | GraphNodeError] = {}
+        for batch in _batches(made):
             try:
                 published |= self._publish_batch(batch)
             except Exception as raised:
@@ -172,9 +172,9 @@ class Requests:
                     return dict.fromkeys(map(_key, made), error) | published
         return published
 
-    def _publish_batch(self, batch: Sequence[Message]) -> dict[TaskKey, bool | GraphNodeError]:
-        published: dict[TaskKey, bool | GraphNodeError] = {_key(task): False for task in batch}
-        # Another caller with the same task waits for the lock, and then finds it published.
+    def _publish_batch(self, batch: Sequence[RequestMessage]) -> dict[Key, bool | GraphNodeError]:
+        published: dict[Key, bool | GraphNodeError] = {_key(task): False for task in batch}
+        # Whoever publishes the same task at the same time waits for the lock, and finds it published.
         with transaction():
             states = tasks.lock_requests(published)
             sent = [task for task in batch if states.get(_key(task)) == RequestState.WAITING]
@@ -189,8 +189,8 @@ class Requests:
                 published[_key(task)] = _given_up(task, refusal)
         return published
 
-    def _send(self, batch: Sequence[Message]) -> dict[TaskKey, NotPublished]:
-        """Send requests to the queue; returns an error for each that SQS did not accept."""
+    def _send(self, batch: Sequence[RequestMessage]) -> dict[Key, NotPublished]:
+        """Put requests on the queue; why SQS did not take those that it did not."""
         entries: list[SendMessageBatchRequestEntryTypeDef] = [
             {"Id": str(index), "MessageBody": task.body} for index, task in enumerate(batch)
         ]
@@ -235,10 +235,10 @@ def sqs_client(known: RequestSettings) -> SQSClient:
     ).sqs()
 
 
-def _registered(request: Request) -> list[Message] | GraphNodeError:
-    """Write the rows of a request's tasks; returns their messages, or the error."""
+def _registered(request: Request) -> list[RequestMessage] | GraphNodeError:
+    """The messages of a request, one for each of its tasks, whose rows are written; or why they are not."""
     try:
-        payload = checked(request.payload)
+        payload = validated(request.payload)
         check_name(request.workspace_name or "")
         task_id = request.task_id or new_task_id(type(payload), user_id=payload.user_id)
         made = halves_of(task_id, payload) if request.in_halves else [message_of(task_id, payload)]
@@ -251,8 +251,10 @@ def _registered(request: Request) -> list[Message] | GraphNodeError:
     return made
 
 
-def _outcome(made: Sequence[Message], published: Mapping[TaskKey, bool | GraphNodeError]) -> Requested | GraphNodeError:
-    """The outcome of a request whose tasks are registered, or the first error."""
+def _outcome(
+    made: Sequence[RequestMessage], published: Mapping[Key, bool | GraphNodeError]
+) -> Requested | GraphNodeError:
+    """What became of a request whose tasks are registered."""
     results = [published[_key(task)] for task in made]
     for result in results:
         if isinstance(result, GraphNodeError):
@@ -261,7 +263,7 @@ def _outcome(made: Sequence[Message], published: Mapping[TaskKey, bool | GraphNo
     return Requested(ids[0] if len(ids) == 1 else parse_task_id(ids[0]).document_id, ids, published=any(results))
 
 
-def _note_request(task: Message, request: Request) -> None:
+def _note_request(task: RequestMessage, request: Request) -> None:
     match task.payload:
         case GraphGenerationRequest():
             _refuse_while_running(task, request)
@@ -280,7 +282,7 @@ def _note_request(task: Message, request: Request) -> None:
             )
 
 
-def _refuse_while_running(task: Message, request: Request) -> None:
+def _refuse_while_running(task: RequestMessage, request: Request) -> None:
     if request.even_if_running:
         return
     if running := tasks.open_task_id(task.user_id, GraphGenerationRequest.task_type, other_than=task.task_id):
@@ -290,8 +292,8 @@ def _refuse_while_running(task: Message, request: Request) -> None:
         )
 
 
-def _given_up(task: Message, refusal: NotPublished) -> GraphNodeError | Literal[False]:
-    """End an unpublished task as FAILED; returns its error, or False if another caller has published it.
+def _given_up(task: RequestMessage, refusal: NotPublished) -> GraphNodeError | Literal[False]:
+    """End a task that could not be published as one that has FAILED, and say why; False if somebody has published it.
 
     The user gets no notification: the caller gets the error.
     """
@@ -314,8 +316,8 @@ def _given_up(task: Message, refusal: NotPublished) -> GraphNodeError | Literal[
     return refusal
 
 
-def _fail_document(task: Message, error: str) -> None:
-    """End a document as FAILED, and its workspace if this was its last open document."""
+def _fail_document(task: RequestMessage, error: str) -> None:
+    """End a document; and its workspace, which waits for nothing else, is as complete as it gets."""
     document = parse_task_id(task.task_id)
     recorded = microscope.record_result(
         document.document_id,
@@ -338,9 +340,23 @@ def _fail_document(task: Message, error: str) -> None:
         )
 
 
-def _not_published(task: Message, why: str) -> NotPublished:
+def _not_published(task: RequestMessage, why: str) -> NotPublished:
     return NotPublished(f"{task.payload.request_type} {task.task_id} was not put on the request queue: {why}")
 
 
-def _key(message: Message) -> TaskKey:
-    return TaskKey(message.task_id, message.payload.task_type)
+def _key(message: RequestMessage) -> Key:
+    return Key(message.task_id, message.payload.task_type)
+
+
+def _batches(made: Sequence[RequestMessage]) -> Iterator[list[RequestMessage]]:
+    """As many tasks at a time as one SendMessageBatch takes: ten, and 1 MiB together."""
+    batch: list[RequestMessage] = []
+    size = 0
+    for task in made:
+        size += len(task.body.encode())
+        if batch and (len(batch) == BATCH or size > LARGEST_MESSAGE_BYTES):
+            yield batch
+            batch, size = [], len(task.body.encode())
+        batch.append(task)
+    if batch:
+        yield batch

@@ -16,7 +16,8 @@ from dramatiq import Worker
 
 from graphnode.broker import SQSBroker
 from graphnode.clients import fcm, s3
-from graphnode.contract.envelopes import RESULT_QUEUE
+from graphnode.contract.bodies import ids_of_body, to_message
+from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
 from graphnode.errors import AwsOutage, DatabaseOutage, OutageError, ServiceBusy, sorted_error
 from graphnode.settings import read_log_settings, settings
 from graphnode.sqs.outages import PROBE_MAX_S, Outages
@@ -70,9 +71,7 @@ def broker_options() -> Options:
     known = settings()
     return Options(
         queues={
-            RESULT_QUEUE: Queue(
-                url=known.sqs_result_queue_url, decode=envelopes.to_message, describe=envelopes.ids_of_body
-            ),
+            RESULT_QUEUE: Queue(url=known.sqs_result_queue_url, decode=to_message, describe=ids_of_body),
             # Pushes wait for FCM, results do not wait for pushes.
             NOTIFICATION_QUEUE: Queue(url=known.sqs_notification_queue_url, thread_share=0.5),
         },

@@ -19,7 +19,8 @@ from botocore.exceptions import ClientError
 from graphnode.actors import broker
 from graphnode.actors.overdue import overdue_result
 from graphnode.clients import s3
-from graphnode.contract import envelopes
+from graphnode.contract.bodies import to_message
+from graphnode.contract.envelopes import ROUTES
 from graphnode.contract.timeouts import task_timeouts
 from graphnode.settings import Settings
 from graphnode.storage import tasks
@@ -128,9 +129,7 @@ def counted_commit(commit: Callable[[], None]) -> Callable[[], None]:
 
 def deliver(message: Message, *, attempt: int) -> None:
     """Handle a message as a worker thread does. Raises what the actor raises."""
-    decoded = envelopes.to_message(
-        json.dumps(message.body), message_id="m-1", sent_at=message.sent_at, receive_count=attempt
-    )
+    decoded = to_message(json.dumps(message.body), message_id="m-1", sent_at=message.sent_at, receive_count=attempt)
     broker.actors[decoded.actor_name].fn(*decoded.args)
 
 
@@ -140,5 +139,5 @@ def sweep_up_overdue() -> TaskKey | None:
     task = tasks.claim_overdue(timeouts)
     if task is None:
         return None
-    broker.actors[envelopes.ROUTES[task.task_type].actor].fn(overdue_result(*task, timeout=timeouts[task.task_type]))
-    return TaskKey(task.task_id, task.task_type)
+    broker.actors[ROUTES[task.task_type].actor].fn(overdue(*task, timeout=timeouts[task.task_type]))
+    return Key(task.task_id, task.task_type)

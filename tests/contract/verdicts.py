@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from graphnode.contract.bodies import ids_of_body, to_message
 from graphnode.contract.decoding import (
     decode_add_node_batch,
     decode_block_graph,
@@ -18,9 +19,9 @@ from graphnode.contract.decoding import (
     read_conversations,
     read_embeddings,
 )
-from graphnode.contract.envelopes import LONGEST_TASK_ID, ids_of_body, to_message
+from graphnode.contract.envelopes import LONGEST_TASK_ID
 from graphnode.contract.notifications import NOTICES
-from graphnode.contract.requests import KINDS
+from graphnode.contract.requests import REQUESTS
 from graphnode.errors import GraphNodeError
 
 SENT_AT = datetime(2026, 5, 24, tzinfo=UTC)
@@ -31,7 +32,6 @@ def read_features(raw: bytes) -> None:
     list(read_embeddings(io.BytesIO(raw)))
 
 
-PAYLOADS = {kind.request_type: kind for kind in KINDS}
 DOCUMENTS: dict[str, Callable[[bytes], Any]] = {
     "graph": decode_graph,
     "features": read_features,
@@ -57,7 +57,7 @@ def read_request(task_type: str, value: Any) -> None:
         datetime.fromisoformat(envelope.timestamp)
     except ValueError as error:
         raise msgspec.ValidationError(str(error)) from None
-    msgspec.convert(envelope.payload, PAYLOADS[task_type])
+    msgspec.convert(envelope.payload, REQUESTS[task_type])
 
 
 def read_notification(event: str, value: Any) -> None:

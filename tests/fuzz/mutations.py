@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from random import Random
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 
-from graphnode.contract import documents, envelopes
-from graphnode.contract.requests import AnyRequest
-from graphnode.operations.dead_letters import letter_files
+from graphnode.contract import documents, envelopes, spellings
+from graphnode.contract.requests import REQUESTS
+from graphnode.operations.dead_letters import files
 from graphnode.sqs import queues
 
 #: A placeholder for one of RAW_TOKENS, which `json` cannot write.
@@ -47,16 +47,16 @@ Mutate = Callable[[bytes, int], bytes]
 def _field_names() -> list[str]:
     modules = (documents, envelopes, queues, letter_files)
     structs = [kind for module in modules for kind in vars(module).values() if isinstance(kind, msgspec.StructMeta)]
-    structs += get_args(AnyRequest)
+    structs += REQUESTS.values()
     names = {name for struct in structs for name in (*struct.__struct_encode_fields__, *struct.__struct_fields__)}
-    spelt = {spelling for name in names for spelling in envelopes.spellings(name)}
+    spelt = {spelling for name in names for spelling in spellings.spellings(name)}
     return sorted({*names, *spelt, "taskType", "taskId", "clusters", "block_graph", "embeddings", "notification_id"})
 
 
 FIELD_NAMES = _field_names()
 
-#: All task types.
-TASK_TYPES = sorted({*envelopes.ROUTES, *envelopes.REQUESTS})
+#: Types of tasks.
+TASK_TYPES = sorted({*envelopes.ROUTES, *REQUESTS})
 
 
 def mutated(data: bytes, most_bytes: int, seed: int, mutate: Mutate) -> bytes:

@@ -19,8 +19,9 @@ import dramatiq
 import msgspec
 from dramatiq.brokers.stub import StubBroker
 
-from graphnode.clients.s3 import Document, check_key
+from graphnode.clients.s3 import Document
 from graphnode.contract import object_keys
+from graphnode.contract.bodies import summarize_body, to_message
 from graphnode.contract.decoding import (
     decode_add_node_batch,
     decode_block_graph,
@@ -31,9 +32,9 @@ from graphnode.contract.decoding import (
     read_embeddings,
 )
 from graphnode.contract.documents import MAX_ID_LENGTH, FeaturesFile, GraphDocument
-from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE, Envelope, summarize_body, to_message
+from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE, Envelope
 from graphnode.contract.repairs import Warnings
-from graphnode.contract.requests import AnyRequest, checked, halves_of, message_of
+from graphnode.contract.requests import AnyRequest, halves_of, message_of, validated
 from graphnode.contract.task_ids import parse_task_id
 from graphnode.dev.ai import request_decoding
 from graphnode.errors import (
@@ -228,8 +229,8 @@ def asking(data: bytes) -> None:
         return
     halves = fields.get("in_halves") is True
 
-    def ask() -> list[request_decoding.ReceivedRequest]:
-        payload = checked(made)
+    def ask() -> list[asked.Asked]:
+        payload = validated(made)
         messages = halves_of(task_id, payload) if halves else [message_of(task_id, payload)]
         return [request_decoding.read(message.body, sent_at=NOON)._replace(sent_at=NOON) for message in messages]
 
@@ -267,7 +268,7 @@ def object_key(data: bytes) -> None:
         allowed = ""
 
     def taken() -> bool:
-        check_key(key, allowed=allowed, user_id=user_id)
+        object_keys.check_keys([key], allowed=allowed, user_id=user_id)
         return True
 
     if not _accepted(taken, ForbiddenKey):

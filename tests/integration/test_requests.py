@@ -17,9 +17,9 @@ from graphnode.contract.requests import (
     AddNodeRequest,
     GraphGenerationRequest,
     GraphSummaryRequest,
-    Message,
     MicroscopeIngestFromNodeRequest,
     MicroscopeIngestRequest,
+    RequestMessage,
 )
 from graphnode.contract.task_ids import Half
 from graphnode.errors import (
@@ -89,9 +89,9 @@ def finish(task_id: str, status: TaskStatus, *, task_type: str = "GRAPH_GENERATI
         tasks.finish(task_id, task_type, user_id="ada", status=status, attempts=1, error="why")
 
 
-def not_taken(batch: list[Message]) -> dict[TaskKey, NotPublished]:
-    """What `_send` returns when SQS does not answer."""
-    return {TaskKey(task.task_id, task.payload.task_type): NotPublished("no answer") for task in batch}
+def not_taken(batch: list[RequestMessage]) -> dict[Key, NotPublished]:
+    """What `_send` says when SQS does not answer."""
+    return {Key(task.task_id, task.payload.task_type): NotPublished("no answer") for task in batch}
 
 
 class TestAGraph:
@@ -360,9 +360,9 @@ class TestADocument:
 
     def test_in_halves_is_refused_for_a_half_or_the_id_of_a_half(self, requests: Requests) -> None:
         half = MicroscopeIngestRequest(user_id="ada", s3_key="k", group_id="w1", block_mode=True)
-        with pytest.raises(InvalidRequest, match="both are made here"):
+        with pytest.raises(InvalidRequest, match="leave out block_mode"):
             requests.microscope(half, in_halves=True)
-        with pytest.raises(InvalidRequest, match="both are made here"):
+        with pytest.raises(InvalidRequest, match="leave out block_mode"):
             requests.microscope(FILE, document_id="doc_block", in_halves=True)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from graphnode import __version__
 from graphnode.contract.envelopes import NOTIFICATION_QUEUE, ROUTES
-from graphnode.contract.requests import KINDS
+from graphnode.contract.requests import REQUESTS
 from graphnode.contract.schemas.structs import summary
 
 #: What the notification queue carries, as Dramatiq 2 encodes a message (`dramatiq.Message.encode`).
@@ -32,7 +32,7 @@ DRAMATIQ_MESSAGE: dict[str, Any] = {
 
 def asyncapi() -> dict[str, Any]:
     """The document. The messages' schemas are the files beside it."""
-    requests = {kind.request_type: _message(kind.request_type, summary(kind)) for kind in KINDS}
+    requests = {name: _message(name, summary(kind)) for name, kind in REQUESTS.items()}
     results = {task_type: _message(task_type, summary(route.payload)) for task_type, route in ROUTES.items()}
     return {
         "asyncapi": "3.0.0",

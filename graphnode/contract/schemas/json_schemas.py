@@ -16,11 +16,12 @@ from graphnode.contract.documents import (
     GraphFile,
     SummaryDocument,
 )
-from graphnode.contract.envelopes import LONGEST_TASK_ID, ROUTES, Payload, ResultPayload, spellings
+from graphnode.contract.envelopes import LONGEST_TASK_ID, ROUTES, Payload, ResultPayload
 from graphnode.contract.notifications import NOTICES, Notice
-from graphnode.contract.requests import KINDS, RequestPayload
+from graphnode.contract.requests import REQUESTS, RequestPayload
 from graphnode.contract.schemas.examples import example_of
 from graphnode.contract.schemas.structs import SHARED, Schema, Structs, ref, summary
+from graphnode.contract.spellings import spellings
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -64,7 +65,7 @@ FALSE: list[Any] = [None, "", False, 0, [], {}]
 def schemas() -> dict[str, Schema]:
     """All schemas, by their path."""
     return {
-        **{f"messages/{kind.request_type}": request(kind) for kind in KINDS},
+        **{f"messages/{name}": request(kind) for name, kind in REQUESTS.items()},
         **{f"messages/{task_type}": result(task_type, route.payload) for task_type, route in ROUTES.items()},
         "documents/graph": graph(),
         "documents/features": features(),

@@ -8,18 +8,18 @@ from typing import Any, NamedTuple
 import dramatiq
 import msgspec
 
-from graphnode.contract import envelopes, requests
-from graphnode.contract.requests import AnyRequest, check_keys, problem_of
+from graphnode.contract.bodies import ids_of_body
+from graphnode.contract.envelopes import LONGEST_TASK_ID
+from graphnode.contract.object_keys import check_keys
+from graphnode.contract.requests import REQUESTS, AnyRequest, problem_of
+from graphnode.contract.spellings import spellings
 from graphnode.contract.values import utc
-from graphnode.errors import InvalidEnvelope, InvalidRequest, UnknownTaskType
+from graphnode.errors import ForbiddenKey, InvalidEnvelope, InvalidRequest, UnknownTaskType
 from graphnode.text import LONGEST_PROBLEM, excerpt
 
 #: The Dramatiq queue of requests, and the only actor, which handles all of them.
 REQUEST_QUEUE = "requests"
 ACTOR = "serve"
-
-#: The payload types by the contract's name.
-KINDS: dict[str, type[AnyRequest]] = {kind.request_type: kind for kind in requests.KINDS}
 
 
 class ReceivedRequest(NamedTuple):
@@ -31,7 +31,7 @@ class ReceivedRequest(NamedTuple):
 
 
 def to_message(body: str, *, message_id: str, sent_at: datetime, receive_count: int) -> dramatiq.Message[None]:
-    """Turn an SQS message's body into a Dramatiq message; parameters as in `contract.envelopes.to_message`.
+    """Turn an SQS message's body into a Dramatiq message; parameters as in `contract.bodies.to_message`.
 
     Raises InvalidEnvelope or UnknownTaskType.
     """
@@ -62,15 +62,15 @@ def read(body: str, *, sent_at: datetime) -> ReceivedRequest:
         raise InvalidEnvelope(f"the body is not UTF-8 text: {error.reason}") from None
     if not isinstance(envelope, dict):
         raise InvalidEnvelope("the body is not a JSON object")
-    task_id, task_type = envelopes.ids_of_body(body)
-    if not task_id or len(task_id) > envelopes.LONGEST_TASK_ID:
-        raise InvalidEnvelope(f"taskId: expected a text of 1 to {envelopes.LONGEST_TASK_ID} characters")
-    if task_type not in KINDS:
+    task_id, task_type = ids_of_body(body)
+    if not task_id or len(task_id) > LONGEST_TASK_ID:
+        raise InvalidEnvelope(f"taskId: expected a text of 1 to {LONGEST_TASK_ID} characters")
+    if task_type not in REQUESTS:
         raise UnknownTaskType(
-            f"taskType is {excerpt(task_type or '')}: it is not a request (known: {', '.join(KINDS)})"
+            f"taskType is {excerpt(task_type or '')}: it is no request (known: {', '.join(REQUESTS)})"
         )
-    payload = _payload(envelope.get("payload"), KINDS[task_type])
-    return ReceivedRequest(task_id, utc(envelope.get("timestamp")) or sent_at, payload)
+    payload = _payload(envelope.get("payload"), REQUESTS[task_type])
+    return Asked(task_id, utc(envelope.get("timestamp")) or sent_at, payload)
 
 
 def _payload(fields: Any, kind: type[AnyRequest]) -> AnyRequest:
@@ -79,15 +79,14 @@ def _payload(fields: Any, kind: type[AnyRequest]) -> AnyRequest:
         raise InvalidEnvelope("payload: expected an object")
     given = {}
     for field in msgspec.structs.fields(kind):
-        spellings = {field.encode_name, *envelopes.spellings(field.name)}
-        values = [fields[name] for name in sorted(spellings) if fields.get(name) not in (None, "")]
+        values = [fields[name] for name in sorted(spellings(field.name)) if fields.get(name) not in (None, "")]
         if values:
             given[field.encode_name] = values[0]
     try:
         payload = msgspec.convert(given, kind, strict=False)
-        check_keys(payload)
+        check_keys(payload.s3_keys)
     except msgspec.ValidationError as error:
         raise InvalidEnvelope(f"payload: {problem_of(error)}") from None
-    except InvalidRequest as error:
+    except (InvalidRequest, ForbiddenKey) as error:
         raise InvalidEnvelope(f"payload: {error}") from None
     return payload

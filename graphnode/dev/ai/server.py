@@ -20,8 +20,7 @@ import structlog
 from dramatiq.middleware import TimeLimit
 
 from graphnode.broker import SQSBroker
-from graphnode.clients.aws import Aws
-from graphnode.contract import envelopes
+from graphnode.contract.bodies import ids_of_body
 from graphnode.dev.ai.answers import UNANSWERABLE, Answer, answer
 from graphnode.dev.ai.fault_injection import (
     FAILURES,
@@ -209,7 +208,7 @@ def broker_of(known: AiSettings, *, probe: Callable[[], None]) -> SQSBroker:
     """
     options = Options(
         queues={
-            REQUEST_QUEUE: Queue(url=known.sqs_request_queue_url, decode=to_message, describe=envelopes.ids_of_body),
+            REQUEST_QUEUE: Queue(url=known.sqs_request_queue_url, decode=to_message, describe=ids_of_body),
         },
         region=known.aws_region,
         endpoint_url=known.aws_endpoint_url,

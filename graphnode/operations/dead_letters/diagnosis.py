@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
+from graphnode.contract.bodies import BodySummary, to_message
 from graphnode.contract.decoding import (
     decode_add_node_batch,
     decode_block_graph,
@@ -18,12 +19,10 @@ from graphnode.contract.decoding import (
 )
 from graphnode.contract.envelopes import (
     AddNodeResult,
-    BodySummary,
     Envelope,
     GraphGenerationResult,
     GraphSummaryResult,
     MicroscopeIngestResult,
-    to_message,
 )
 from graphnode.contract.task_ids import parse_task_id
 from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectNotFound, one_line, sorted_error

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE, BodySummary, summarize_body, to_message
+from graphnode.contract.bodies import BodySummary, summarize_body, to_message
+from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
 from graphnode.contract.task_ids import parse_task_id
 from graphnode.errors import InvalidMessage, PermanentError
 from graphnode.operations.dead_letters.advice import UNEXPLAINED

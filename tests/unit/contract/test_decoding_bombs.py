@@ -21,7 +21,7 @@ PROGRAM = r"""
 import io, os, resource, sys
 from datetime import UTC, datetime
 from graphnode.contract import decoding as documents
-from graphnode.contract.envelopes import to_message
+from graphnode.contract.bodies import to_message
 from graphnode.errors import PermanentError
 
 decoders = {

@@ -1,4 +1,4 @@
-"""msgspec learns a type at its first use, and crashes the process when two threads make it do so at once."""
+"""msgspec analyzes a type at its first use. If two threads do that at once, the process crashes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 PROGRAM = """
 import importlib, sys, threading
 from graphnode.clients import fcm_answers
-from graphnode.contract import decoding, envelopes, requests
+from graphnode.contract import bodies, decoding, documents, envelopes, requests
 
 def at_once(use):
     start = threading.Barrier(8)
@@ -32,15 +32,13 @@ class Refusal:
 
 sys.setswitchinterval(1e-6)
 for _ in range(150):
-    importlib.reload(decoding)
-    importlib.reload(envelopes)
-    importlib.reload(fcm_answers)
-    importlib.reload(requests)
+    for module in (documents, decoding, envelopes, requests, bodies, fcm_answers):
+        importlib.reload(module)
     at_once(lambda: decoding.decode_block_graph(BLOCKS))
     at_once(lambda: decoding.decode_graph(GRAPH))
-    at_once(lambda: envelopes.decode_payload(RESULT, envelopes.MicroscopeIngestResult))
+    at_once(lambda: bodies.decode_payload(RESULT, envelopes.MicroscopeIngestResult))
     at_once(lambda: fcm_answers._is_about_the_token(Refusal))
-    at_once(lambda: requests.checked(requests.AddNodeRequest(user_id="ada", s3_key="k")))
+    at_once(lambda: requests.validated(requests.AddNodeRequest(user_id="ada", s3_key="k")))
 """
 
 

@@ -1,5 +1,3 @@
-"""Which S3 keys a message may name."""
-
 from __future__ import annotations
 
 import re
@@ -16,7 +14,7 @@ from graphnode.contract.requests import (
     GraphGenerationRequest,
     GraphSummaryRequest,
     MicroscopeIngestRequest,
-    checked,
+    validated,
 )
 from graphnode.dev.ai.request_decoding import read
 from graphnode.errors import InvalidEnvelope, InvalidRequest
@@ -54,12 +52,12 @@ PER_USER = prefixes_of("graph/{user_id}/, microscope/{user_id}/images/,shared/")
 
 
 @pytest.mark.parametrize(("key", "fault"), NO_KEYS.items())
-def test_what_leads_out_of_the_bucket_or_is_no_key_is_named_as_such(key: str, fault: str) -> None:
+def test_an_invalid_key_is_refused_with_its_fault(key: str, fault: str) -> None:
     assert fault_of(key) == fault
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_whatever_s3_takes_for_a_key_is_one(key: str) -> None:
+def test_a_key_that_s3_accepts_is_valid(key: str) -> None:
     assert fault_of(key) is None
 
 
@@ -82,17 +80,17 @@ def test_a_key_below_one_of_the_users_prefixes_is_allowed(key: str) -> None:
         ("graph/eve/t/graph.json", "eve/t"),
     ],
 )
-def test_a_key_elsewhere_is_not(key: str, user_id: str) -> None:
+def test_a_key_elsewhere_is_not_allowed(key: str, user_id: str) -> None:
     assert not is_allowed(key, PER_USER, user_id=user_id)
 
 
 @pytest.mark.parametrize("text", ["graph/{user_id}/", "a/,b/c/", "a/, {user_id}/", "{user_id}/graph/"])
-def test_a_setting_of_whole_segments_is_taken(text: str) -> None:
+def test_prefixes_of_whole_segments_are_a_valid_setting(text: str) -> None:
     assert re.search(PATTERN, text)
 
 
 @pytest.mark.parametrize("text", ["graph", "graph/{user_id}", "graph/{userId}/", "graph/x{user_id}/", "/", ",", "a/,"])
-def test_a_setting_that_would_let_in_more_than_it_says_is_not(text: str) -> None:
+def test_prefixes_that_allow_more_than_they_say_are_not(text: str) -> None:
     assert not re.search(PATTERN, text)
 
 
@@ -107,11 +105,11 @@ REQUESTS: list[Callable[[str], AnyRequest]] = [
 
 
 @pytest.mark.parametrize("make", REQUESTS)
-def test_a_request_that_names_no_key_is_neither_made_nor_served(make: Callable[[str], AnyRequest]) -> None:
+def test_a_request_with_an_invalid_key_is_neither_made_nor_served(make: Callable[[str], AnyRequest]) -> None:
     for key in NO_KEYS:
         request = make(key)
-        with pytest.raises(InvalidRequest, match="the S3 key"):
-            checked(request)
+        with pytest.raises(InvalidRequest, match="The S3 key"):
+            validated(request)
         body = {"taskType": request.request_type, "taskId": "t", "payload": request.wire()}
-        with pytest.raises(InvalidEnvelope, match="the S3 key"):
+        with pytest.raises(InvalidEnvelope, match="The S3 key"):
             read(msgspec.json.encode(body).decode(), sent_at=datetime.now(UTC))

@@ -10,9 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from graphnode.contract.envelopes import REQUESTS, ROUTES, to_message
+from graphnode.contract.bodies import to_message
+from graphnode.contract.envelopes import ROUTES
 from graphnode.contract.requests import (
-    KINDS,
+    LARGEST_REQUEST_BYTES,
+    REQUESTS,
     AddNodeRequest,
     AnyRequest,
     GraphGenerationRequest,
@@ -20,12 +22,13 @@ from graphnode.contract.requests import (
     MicroscopeIngestFromNodeRequest,
     MicroscopeIngestRequest,
     RequestPayload,
-    checked,
     message_of,
     new_task_id,
+    validated,
 )
 from graphnode.contract.task_ids import parse_task_id
 from graphnode.errors import InvalidRequest, MisplacedRequest
+from graphnode.sqs.queues import LARGEST_MESSAGE_BYTES
 
 #: Each type with all its fields, and with those alone that are required; and their wire forms.
 WIRE: dict[str, tuple[AnyRequest, dict[str, Any]]] = {
@@ -154,18 +157,21 @@ def test_a_request_on_the_result_queue_is_a_dead_letter(name: str) -> None:
 
 
 def test_every_request_type_has_its_payload_and_the_result_that_ends_it() -> None:
-    assert set(RequestPayload.__subclasses__()) == set(KINDS), "AnyRequest lists them all"
-    assert {kind.request_type for kind in KINDS} == REQUESTS
-    assert {kind.task_type for kind in KINDS} <= {route.task_type for route in ROUTES.values()}
+    assert set(RequestPayload.__subclasses__()) == set(REQUESTS.values()), "AnyRequest lists them all"
+    assert {kind.task_type for kind in REQUESTS.values()} <= {route.task_type for route in ROUTES.values()}
+
+
+def test_a_request_may_be_as_large_as_an_sqs_message() -> None:
+    assert LARGEST_REQUEST_BYTES == LARGEST_MESSAGE_BYTES
 
 
 def test_the_complete_forms_have_every_field() -> None:
-    for kind in KINDS:
+    for kind in REQUESTS.values():
         forms = [wire for payload, wire in WIRE.values() if isinstance(payload, kind)]
         assert max(map(len, forms)) == len(kind.__struct_fields__)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", REQUESTS.values())
 def test_a_microscope_tasks_id_names_its_user_and_every_one_is_new(kind: type[RequestPayload]) -> None:
     ids = [new_task_id(kind, user_id="a_da") for _ in range(2)]
 
@@ -191,7 +197,7 @@ def test_a_microscope_tasks_id_names_its_user_and_every_one_is_new(kind: type[Re
 )
 def test_what_is_not_the_contracts_is_refused_by_its_field(payload: AnyRequest, told: str) -> None:
     with pytest.raises(InvalidRequest, match=told):
-        checked(payload)
+        validated(payload)
 
 
 def test_fewer_clusters_at_most_than_at_least_are_refused() -> None:
@@ -206,7 +212,7 @@ def test_fewer_clusters_at_most_than_at_least_are_refused() -> None:
         ("", AddNodeRequest(user_id="ada", s3_key="k"), "0 characters: 1 to 400"),
         ("t\0", AddNodeRequest(user_id="ada", s3_key="k"), r"no U\+0000"),
         ("t", AddNodeRequest(user_id="ada", s3_key="\ud800"), "ADD_NODE_REQUEST: .*surrogates"),
-        ("t", AddNodeRequest(user_id="ada", s3_key="k" * (1 << 20)), "put what is large into S3"),
+        ("t", AddNodeRequest(user_id="ada", s3_key="k" * (1 << 20)), "put large values into S3"),
     ],
 )
 def test_what_cannot_be_a_message_is_refused(task_id: str, payload: AnyRequest, told: str) -> None:
@@ -229,11 +235,11 @@ def test_a_surrogate_where_one_of_few_words_is_expected_is_refused() -> None:
     payload = MicroscopeIngestRequest(user_id="u", s3_key="k", group_id="g", ingest_mode="\ud800")  # type: ignore[arg-type]
 
     with pytest.raises(InvalidRequest, match="MICROSCOPE_INGEST_REQUEST"):
-        checked(payload)
+        validated(payload)
 
 
 def test_numbers_of_clusters_that_are_texts_are_refused_by_their_field() -> None:
     payload = GraphGenerationRequest(user_id="u", s3_key="k", min_clusters="b", max_clusters="a")  # type: ignore[arg-type]
 
     with pytest.raises(InvalidRequest, match="minClusters"):
-        checked(payload)
+        validated(payload)

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from graphnode.contract.envelopes import ROUTES, to_message
+from graphnode.contract.bodies import to_message
+from graphnode.contract.envelopes import ROUTES
 from graphnode.contract.schemas.examples import example_of
 from graphnode.dev.samples import (
     GRAPH,

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 import graphnode
 from graphnode.actors import broker
 from graphnode.actors.notifications import deliver_notification
-from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE, to_message
+from graphnode.contract.bodies import to_message
+from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
 from graphnode.errors import InvalidMessage, PermanentError
 from graphnode.sqs.dramatiq_messages import decode
 

@@ -14,7 +14,7 @@ import botocore.exceptions
 import pytest
 import structlog
 
-from graphnode.contract import envelopes
+from graphnode.contract.bodies import to_message
 from graphnode.contract.decoding import decode_graph
 from graphnode.errors import GraphNodeError, log_text
 from graphnode.settings import LogSettings, read_log_settings
@@ -193,7 +193,7 @@ def raised(call: Callable[[], object]) -> GraphNodeError:
 )
 def test_a_bad_envelope_is_quoted_to_operators_and_not_in_logs(body: str, said: str) -> None:
     now = datetime.now(UTC)
-    error = raised(lambda: envelopes.to_message(body, message_id="m", sent_at=now, receive_count=1))
+    error = raised(lambda: to_message(body, message_id="m", sent_at=now, receive_count=1))
 
     assert log_text(error) == said
     assert "SECRET" in str(error) or body.startswith('{"taskType": ["')

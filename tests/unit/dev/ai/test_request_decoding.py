@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from graphnode.contract.requests import (
+    REQUESTS,
     AddNodeRequest,
     AnyRequest,
     GraphGenerationRequest,
@@ -14,7 +15,7 @@ from graphnode.contract.requests import (
     MicroscopeIngestFromNodeRequest,
     MicroscopeIngestRequest,
 )
-from graphnode.dev.ai.request_decoding import ACTOR, KINDS, read, to_message
+from graphnode.dev.ai.asked import ACTOR, read, to_message
 from graphnode.errors import GraphNodeError, InvalidEnvelope, UnknownTaskType
 
 SENT = datetime(2026, 5, 24, 8, 2, tzinfo=UTC)
@@ -47,7 +48,7 @@ def test_each_request_is_decoded_in_every_spelling(payload: AnyRequest) -> None:
 
 
 def test_every_type_of_request_is_known() -> None:
-    assert set(KINDS) == {payload.request_type for payload in PAYLOADS}
+    assert REQUESTS.keys() == {payload.request_type for payload in PAYLOADS}
 
 
 def test_null_and_empty_mean_missing_and_unknown_fields_are_ignored() -> None:

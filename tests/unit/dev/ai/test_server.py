@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from graphnode.contract import envelopes
+from graphnode.contract.bodies import to_message
 from graphnode.contract.decoding import (
     decode_add_node_batch,
     decode_block_graph,
@@ -150,8 +150,8 @@ def undated(body: str) -> Any:
 
 
 def decoded(body: str) -> Envelope[Any]:
-    """The message as the worker decodes it; raises if it would be a dead letter."""
-    found: Envelope[Any] = envelopes.to_message(body, message_id="m", sent_at=NOW, receive_count=1).args[0]
+    """What the worker reads; raises if that is a dead letter."""
+    found: Envelope[Any] = to_message(body, message_id="m", sent_at=NOW, receive_count=1).args[0]
     return found
 
 

@@ -1,0 +1,213 @@
+"""From the body of an SQS message to a typed envelope for its actor."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, get_args
+
+import dramatiq
+import msgspec
+
+from graphnode.contract.envelopes import LONGEST_TASK_ID, RESULT_QUEUE, ROUTES, Envelope, Payload, Status
+from graphnode.contract.requests import REQUESTS
+from graphnode.contract.spellings import camel_case, field_name
+from graphnode.errors import InvalidEnvelope, MisplacedRequest, UnknownTaskType
+from graphnode.text import LONGEST_PROBLEM, excerpt
+
+#: The most characters of a refused value that an error's text quotes.
+EXCERPT = 80
+
+#: No field has a name of more characters: longer keys are skipped.
+LONGEST_FIELD_NAME = 64
+
+
+def to_message(body: str, *, message_id: str, sent_at: datetime, receive_count: int) -> dramatiq.Message[None]:
+    """Turn the body of a result into a Dramatiq message for its actor.
+
+    Parameters:
+      body: the envelope in JSON.
+      message_id: SQS's ID of the message, for the logs.
+      sent_at: SQS's SentTimestamp, used when the producer gives no timestamp.
+      receive_count: SQS's ApproximateReceiveCount.
+
+    Raises InvalidEnvelope, UnknownTaskType or MisplacedRequest, all permanent.
+    """
+    fields, _ = _given_fields(_decode_object(body))
+    task_type = _required_text(fields, "task_type")
+    if task_type in REQUESTS:
+        raise MisplacedRequest(
+            f"taskType is {task_type}: a request belongs on the request queue, not on the result queue"
+        )
+    if task_type not in ROUTES:
+        raise UnknownTaskType(
+            f"taskType is {_quoted(task_type)}: no actor handles it (known: {', '.join(ROUTES)})",
+            log="no actor handles this taskType",
+        )
+    route = ROUTES[task_type]
+    envelope = Envelope(
+        task_id=_task_id(fields),
+        task_type=route.task_type,
+        timestamp=_timestamp(fields.get("timestamp"), sent_at),
+        payload=decode_payload(fields.get("payload"), route.payload),
+        attempt=receive_count,
+    )
+    return dramatiq.Message(
+        queue_name=RESULT_QUEUE,
+        actor_name=route.actor,
+        args=(envelope,),
+        kwargs={},
+        options={"log_fields": _log_fields(envelope)},
+        message_id=message_id,
+        message_timestamp=int(sent_at.timestamp() * 1000),
+    )
+
+
+def _log_fields(envelope: Envelope[Any]) -> dict[str, str]:
+    fields = {"task_id": envelope.task_id, "task_type": envelope.task_type}
+    user_id = envelope.payload.user_id
+    return {**fields, "user_id": user_id} if user_id else fields
+
+
+class BodySummary(NamedTuple):
+    """What can be read of a body, valid or not.
+
+    Parameters:
+      s3_keys: the S3 keys and key prefixes in its payload.
+      bucket: their bucket, if it is not the payload bucket.
+      notification_id: only in the worker's own messages.
+    """
+
+    task_id: str | None = None
+    task_type: str | None = None
+    user_id: str | None = None
+    s3_keys: tuple[str, ...] = ()
+    bucket: str | None = None
+    notification_id: str | None = None
+
+
+def summarize_body(body: str) -> BodySummary:
+    """What can be read of the body of a result or request. Never fails: dead letters are summarized too."""
+    try:
+        fields, _ = _given_fields(_decode_object(body))
+    except InvalidEnvelope:
+        return BodySummary()
+    payload = fields.get("payload")
+    named, _ = _given_fields(payload) if isinstance(payload, dict) else ({}, {})
+    keys = [key for name, value in named.items() if "s3_" in name for key in _texts(value)]
+    task_id, task_type, user_id, bucket = (
+        next(iter(_texts(value)), None)
+        for value in (fields.get("task_id"), fields.get("task_type"), named.get("user_id"), named.get("bucket"))
+    )
+    return BodySummary(task_id, task_type, user_id, tuple(keys), bucket)
+
+
+def ids_of_body(body: str) -> tuple[str | None, str | None]:
+    """Task ID and task type of a body; None for what cannot be read."""
+    found = summarize_body(body)
+    return found.task_id, found.task_type
+
+
+def _texts(value: Any) -> list[str]:
+    """The value if it is text, or the texts in a list."""
+    return [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)]
+
+
+def decode_payload(fields: Any, kind: type[Payload]) -> Payload:
+    """Decode a payload in either spelling; null and "" mean that a field was not given. Raises InvalidEnvelope."""
+    if not isinstance(fields, dict):
+        raise InvalidEnvelope(f"payload: expected an object, got {_quoted(fields)}", log="payload: expected an object")
+    given, keys = _given_fields(fields)
+    try:
+        return msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _invalid_payload(str(error), given, keys) from None
+
+
+def _given_fields(fields: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The fields that have a value, by name; and the key that the producer used for each."""
+    given: dict[str, Any] = {}
+    keys: dict[str, str] = {}
+    for key, value in fields.items():
+        if len(key) > LONGEST_FIELD_NAME:
+            # Keys are cached by field_name: a thousand keys of a megabyte each would fill the memory.
+            continue
+        name = field_name(key)
+        if value not in (None, "") and name not in given:
+            given[name], keys[name] = value, key
+    return given, keys
+
+
+def _invalid_payload(problem: str, given: dict[str, Any], keys: dict[str, str]) -> InvalidEnvelope:
+    """The error for msgspec's problem: it names the field by the producer's key, and quotes the value."""
+    if missing := re.search(r"missing required field `(\w+)`", problem):
+        return InvalidEnvelope(f"payload.{camel_case(missing[1])}: required, but not given")
+    if found := re.match(r"(.*) - at `\$\.(\w+)", problem):
+        expected, name = found[1], found[2]
+        if expected.startswith("Invalid enum value"):
+            expected = f"Expected {' or '.join(get_args(Status))}"
+        text = f"payload.{keys[name]}: {expected}"
+        return InvalidEnvelope(f"{text}; it holds {_quoted(given[name])}", log=text)
+    return InvalidEnvelope(f"payload.{problem.removesuffix(' - at `$`')}")
+
+
+def _decode_object(body: str) -> dict[str, Any]:
+    try:
+        fields = msgspec.json.decode(body.removeprefix("\ufeff"))
+        holds_nul = "\\u0000" in body and _holds_nul(fields)
+    except (msgspec.DecodeError, RecursionError) as error:
+        text = f"the body is not JSON ({excerpt(str(error), most=LONGEST_PROBLEM)})"
+        raise InvalidEnvelope(f"{text}; it begins {_quoted(body)}", log=text) from None
+    except UnicodeEncodeError as error:
+        raise InvalidEnvelope(f"the body is not UTF-8 text: {error.reason}") from None
+    if not isinstance(fields, dict):
+        text = "the body is not a JSON object"
+        raise InvalidEnvelope(f"{text}; it is {_quoted(fields)}", log=text)
+    if holds_nul:
+        raise InvalidEnvelope("a text in the envelope holds the character U+0000, which PostgreSQL cannot store")
+    return fields
+
+
+def _holds_nul(value: Any) -> bool:
+    match value:
+        case str():
+            return "\0" in value
+        case dict():
+            return any(_holds_nul(key) or _holds_nul(item) for key, item in value.items())
+        case list():
+            return any(map(_holds_nul, value))
+    return False
+
+
+def _required_text(fields: dict[str, Any], name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str):
+        found = f"it holds {_quoted(value)}" if value is not None else "it is not given"
+        text = f"{camel_case(name)}: expected a text"
+        raise InvalidEnvelope(f"{text}; {found}", log=text)
+    return value
+
+
+def _task_id(fields: dict[str, Any]) -> str:
+    value = _required_text(fields, "task_id")
+    if len(value) > LONGEST_TASK_ID:
+        raise InvalidEnvelope(f"taskId: expected at most {LONGEST_TASK_ID} characters; it has {len(value)}")
+    return value
+
+
+def _timestamp(value: Any, sent_at: datetime) -> datetime:
+    """The producer's timestamp in UTC: UTC also where it has no zone, and SQS's where it is missing (the contract)."""
+    if value is None:
+        return sent_at
+    try:
+        time = datetime.fromisoformat(value)
+        # OverflowError: the year 1 or 9999, which the zone moves out of the calendar.
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        text = "timestamp: expected ISO 8601 or null"
+        raise InvalidEnvelope(f"{text}; it holds {_quoted(value)}", log=text) from None
+
+
+def _quoted(value: Any) -> str:
+    shown = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return repr(shown if len(shown) <= EXCERPT else shown[:EXCERPT] + "…")
