@@ -312,9 +312,9 @@ export interface MicroscopeIngestFromNodeResultMessage {
   payload: MicroscopeIngestResultPayload;
 }
 
-/** What the document's metadata say of a cluster. */
+/** A cluster, as the document's metadata describes it. */
 export interface GraphCluster {
-  /** What it is called. */
+  /** Its name. */
   name?: string | NotGiven;
   /** What it is about, in a sentence. */
   description?: string | NotGiven;
@@ -322,7 +322,7 @@ export interface GraphCluster {
   key_themes?: string[] | NotGiven;
 }
 
-/** Two nodes that have to do with one another. `confidence` is a word or a number. */
+/** A connection between two nodes. `confidence` is a word or a number. */
 export interface GraphEdge {
   /** The `id` of a node. */
   source: number | NumberText;
@@ -330,13 +330,13 @@ export interface GraphEdge {
   target: number | NumberText;
   /** How close the two are, 0 to 1. */
   weight?: number | NumberText | "null" | NotGiven;
-  /** Whether both are in one cluster; not given: it is looked up. */
+  /** Whether both are in one cluster. Missing: the worker looks it up. */
   is_intra_cluster?: boolean | BooleanText | "null" | NotGiven;
   /** `high` makes the edge `hard`; any other word, and any number, an `insight`. */
   confidence?: unknown;
 }
 
-/** A whole graph as it lies in S3. Without `nodes` it is none: it would empty the user's graph. */
+/** A whole graph, as it is in S3. `nodes` is required: without it, the user's graph would be emptied. */
 export interface GraphFile {
   /** The nodes. May be empty. */
   nodes: GraphNode[];
@@ -344,7 +344,7 @@ export interface GraphFile {
   edges?: GraphEdge[] | NotGiven;
   /** Denser parts of the clusters. */
   subclusters?: GraphSubcluster[] | NotGiven;
-  /** How the graph was made. `clusters` in it describes the clusters; the rest is stored as it comes. */
+  /** How the graph was made. Its `clusters` describes the clusters; the rest is stored unchanged. */
   metadata?: GraphMetadata | NotGiven;
 }
 
@@ -359,9 +359,9 @@ export interface GraphMetadata {
 
 /** A conversation, note, page or file. */
 export interface GraphNode {
-  /** The graph's own number for it, from 0. */
+  /** Its number in the graph, from 0. */
   id: number | NumberText;
-  /** The source conversation, note, page or file; the AI server's prefixes are taken off. */
+  /** The source conversation, note, page or file. The AI server's prefixes are removed. */
   orig_id: string;
   /** The cluster it belongs to. */
   cluster_id?: string | number | NotGiven;
@@ -371,9 +371,9 @@ export interface GraphNode {
   cluster_confidence?: number | NumberText | "null" | NotGiven;
   /** What it is about: `{term, score}`, or the term alone. */
   keywords?: (Record<string, unknown> | string)[] | NotGiven;
-  /** Stands in for `keywords` where those are empty. */
+  /** Read where `keywords` is empty. */
   top_keywords?: (Record<string, unknown> | string)[] | NotGiven;
-  /** `chat`, `markdown`, `notion`, `file`, or a raw format such as `pdf`; absent: a chat. */
+  /** `chat`, `markdown`, `notion`, `file`, or a raw format such as `pdf`. Missing: a chat. */
   source_type?: string | NotGiven;
   /** When it is from: ISO 8601, or seconds since 1970. */
   timestamp?: string | number | NotGiven;
@@ -385,13 +385,13 @@ export interface GraphNode {
   num_sections?: number | NumberText | "null" | NotGiven;
   /** How many messages its source has. */
   num_messages?: number | NumberText | "null" | NotGiven;
-  /** Anything else about it: stored as it comes. */
+  /** Anything else about it: stored unchanged. */
   metadata?: Record<string, unknown> | NotGiven;
 }
 
-/** Nodes of one cluster that belong closer together. */
+/** A dense part of a cluster. */
 export interface GraphSubcluster {
-  /** The AI server's key of it. */
+  /** The AI server's key for it. */
   id: string | number;
   /** The cluster it is a part of. */
   cluster_id?: string | number | NotGiven;
@@ -405,16 +405,16 @@ export interface GraphSubcluster {
   top_keywords?: unknown[] | NotGiven;
 }
 
-/** A whole graph as it lies in S3. Without `nodes` it is none: it would empty the user's graph. */
+/** A whole graph, as it is in S3. `nodes` is required: without it, the user's graph would be emptied. */
 export type GraphDocument = GraphFile;
 
-/** What an embedding is of. */
+/** The source of an embedding. */
 export interface Conversation {
-  /** The `orig_id` of its node. The embedding of a conversation without one belongs to no node. */
+  /** The `orig_id` of its node. Without it, the embedding belongs to no node. */
   orig_id?: unknown;
 }
 
-/** What the AI server computed of each source. Never decoded whole: read_conversations and read_embeddings do it. */
+/** What the AI server computed for each source. Read as a stream, by read_conversations and read_embeddings. */
 export interface FeaturesFile {
   /** The sources, in the order of `embeddings`. */
   conversations: Conversation[];
@@ -422,14 +422,14 @@ export interface FeaturesFile {
   embeddings?: ((number | NumberText | "null" | null)[] | null | "" | false | 0 | [] | Record<string, never>)[];
 }
 
-/** What the AI server computed of each source. Never decoded whole: read_conversations and read_embeddings do it. */
+/** What the AI server computed for each source. Read as a stream, by read_conversations and read_embeddings. */
 export type FeaturesDocument = FeaturesFile;
 
-/** What a cluster is about. */
+/** The summary of a cluster. */
 export interface SummaryCluster {
   /** The cluster's key in the graph. */
   cluster_id?: string | number | boolean | NotGiven;
-  /** What it is called. */
+  /** Its name. */
   name?: string | number | boolean | NotGiven;
   /** How many nodes it has. */
   size?: string | number | boolean | NotGiven;
@@ -439,7 +439,7 @@ export interface SummaryCluster {
   centrality?: string | number | boolean | NotGiven;
   /** How recent it is. */
   recency?: string | number | boolean | NotGiven;
-  /** The keywords that are named most. */
+  /** Its most frequent keywords. */
   top_keywords?: unknown[] | NotGiven;
   /** What it is about. */
   key_themes?: unknown[] | NotGiven;
@@ -451,11 +451,11 @@ export interface SummaryCluster {
   notable_conversations?: unknown[] | NotGiven;
 }
 
-/** What ties two clusters together. */
+/** A connection between two clusters. */
 export interface SummaryConnection {
-  /** One cluster's key. */
+  /** The key of one cluster. */
   source_cluster?: string | number | boolean | NotGiven;
-  /** The other's. */
+  /** The key of the other cluster. */
   target_cluster?: string | number | boolean | NotGiven;
   /** How close they are, as a word or a number. */
   connection_strength?: string | number | boolean | NotGiven;
@@ -469,11 +469,11 @@ export interface SummaryConnection {
 export interface SummaryDocument {
   /** The graph as a whole. */
   overview: SummaryOverview;
-  /** Cluster by cluster. */
+  /** The clusters. */
   clusters?: SummaryCluster[] | NotGiven;
-  /** What recurs across clusters. */
+  /** Patterns across clusters. */
   patterns?: SummaryPattern[] | NotGiven;
-  /** What ties clusters together. */
+  /** Connections between clusters. */
   connections?: SummaryConnection[] | NotGiven;
   /** What the user may want to do next. */
   recommendations?: SummaryRecommendation[] | NotGiven;
@@ -483,11 +483,11 @@ export interface SummaryDocument {
   detail_level?: string | NotGiven;
 }
 
-/** The graph in a few sentences. Its totals are not read: they are recounted. */
+/** The graph in a few sentences. Its totals are not read: the worker counts them. */
 export interface SummaryOverview {
-  /** How many files there are of each extension. */
+  /** The number of files by extension. */
   file_counts_by_extension?: Record<string, unknown> | NotGiven;
-  /** From when to when the sources are. */
+  /** The time span of the sources. */
   time_span?: unknown;
   /** What the user cares about most. */
   primary_interests?: unknown[] | NotGiven;
@@ -495,17 +495,17 @@ export interface SummaryOverview {
   conversation_style?: string | number | boolean | NotGiven;
   /** When the user talks most. */
   most_active_period?: string | number | boolean | NotGiven;
-  /** The whole, in a few sentences. */
+  /** The whole graph, in a few sentences. */
   summary_text?: string | number | boolean | NotGiven;
 }
 
-/** Something that recurs. */
+/** A pattern that recurs in the graph. */
 export interface SummaryPattern {
   /** What kind of pattern it is. */
   pattern_type?: string | number | boolean | NotGiven;
   /** The pattern in a sentence. */
   description?: string | number | boolean | NotGiven;
-  /** What shows it. */
+  /** The evidence for it. */
   evidence?: unknown[] | NotGiven;
   /** How much it matters. */
   significance?: string | number | boolean | NotGiven;
@@ -527,27 +527,27 @@ export interface SummaryRecommendation {
 
 /** New sources to merge into a user's graph. */
 export interface AddNodeBatch {
-  /** One entry a source. */
+  /** The sources. */
   results: AddNodeItem[];
-  /** Whose graph it is for: the envelope's user, if it is given. */
+  /** Whose graph it is for. If given, it must be the envelope's user. */
   userId?: string | NotGiven;
 }
 
-/** An edge. Its ends are named by string ID, by original ID, or by a stored node's integer ID. */
+/** An edge between two nodes, new or stored. */
 export interface AddNodeEdge {
-  /** One end: a string ID, an original ID, or a stored node's integer (as number or digits). Without it: dropped. */
+  /** One end: a string ID, an original ID, or a stored node's integer ID (number or digits). Missing: dropped. */
   source?: string | number | NotGiven;
-  /** The other end, named in the same ways. Without it: dropped. */
+  /** The other end, in the same forms. Missing: dropped. */
   target?: string | number | NotGiven;
   /** How close the two are, 0 to 1. */
   weight?: number | NumberText | "null" | NotGiven;
-  /** `hard` or `insight`; anything else leaves a stored edge's type as it is. */
+  /** `hard` or `insight`. Anything else keeps the type of a stored edge. */
   type?: string | NotGiven;
   /** Whether both are in one cluster. */
   intraCluster?: boolean | BooleanText | NotGiven;
 }
 
-/** What became of one source. Which of the three IDs names it says what it is. */
+/** One source of the batch. The one ID that is given tells what kind of source it is. */
 export interface AddNodeItem {
   /** The source, if it is a conversation. */
   conversationId?: string | number | boolean | NotGiven;
@@ -561,9 +561,9 @@ export interface AddNodeItem {
   edges?: AddNodeEdge[] | NotGiven;
   /** The cluster the nodes go to. */
   assignedCluster?: AssignedCluster | "null" | NotGiven;
-  /** Whether the AI server passed it over: nothing of it is stored. */
+  /** Whether the AI server skipped it. Then nothing of it is stored. */
   skipped?: boolean | BooleanText | NotGiven;
-  /** What went wrong with it: nothing of it is stored, and the others are. */
+  /** Why it failed. Then nothing of it is stored; the other sources are. */
   error?: unknown;
 }
 
@@ -589,15 +589,15 @@ export interface AddNodeNode {
   updatedAt?: string | number | NotGiven;
 }
 
-/** The cluster that a result's nodes go to; a new one is described here. */
+/** The cluster that the nodes go to. Of a new cluster, this is the description. */
 export interface AssignedCluster {
-  /** Its key: a stored cluster's, or a new one. */
+  /** Its key, stored or new. */
   clusterId?: string | number | NotGiven;
   /** How sure the AI server is, 0 to 1. */
   confidence?: number | NumberText | "null" | NotGiven;
-  /** Why this cluster: a new one's description. */
+  /** Why this cluster. It becomes the description of a new cluster. */
   reasoning?: string | NotGiven;
-  /** What it is called. */
+  /** Its name. */
   name?: string | NotGiven;
   /** What it is about. */
   themes?: string[] | NotGiven;
@@ -606,15 +606,15 @@ export interface AssignedCluster {
 /** New sources to merge into a user's graph. */
 export type AddNodeBatchDocument = AddNodeBatch;
 
-/** The graph of one chunk of a document, as the microscope standardized it. */
+/** The standardized graph of one chunk of a document. */
 export interface Chunk {
-  /** What it speaks of. */
+  /** The things that it mentions. */
   nodes: ChunkNode[];
-  /** How these relate. */
+  /** Their relations. */
   edges?: ChunkEdge[] | NotGiven;
 }
 
-/** How two things of a chunk, named by `name`, relate. */
+/** A relation between two nodes of a chunk, which it refers to by `name`. */
 export interface ChunkEdge {
   /** The `name` of the node it begins at. */
   start?: string | number | boolean | NotGiven;
@@ -626,30 +626,30 @@ export interface ChunkEdge {
   description?: string | number | boolean | NotGiven;
   /** The chunk it was found in. */
   source_chunk_id?: string | number | boolean | NotGiven;
-  /** The words that show it. */
+  /** The words in the chunk that show it. */
   evidence?: string | number | boolean | NotGiven;
   /** How sure the AI server is, as a word or a number. */
   confidence?: string | number | boolean | NotGiven;
 }
 
-/** Something that a chunk speaks of. */
+/** A thing that a chunk mentions. */
 export interface ChunkNode {
-  /** What it is called; edges name it so. */
+  /** Its name. Edges refer to it. */
   name?: string | number | boolean | NotGiven;
   /** What kind of thing it is. */
   type?: string | number | boolean | NotGiven;
-  /** What is said of it. */
+  /** What the chunk says about it. */
   description?: string | number | boolean | NotGiven;
   /** The chunk it was found in. */
   source_chunk_id?: string | number | boolean | NotGiven;
 }
 
-/** The graph of one chunk of a document, as the microscope standardized it. One chunk may stand alone. */
+/** The standardized graph of one chunk of a document. One chunk may stand alone. */
 export type MicroscopeStandardizedDocument = Chunk[] | Chunk;
 
-/** A passage of a document. Some builds name it by `id`: decode_block_graph makes that a `block_id`. */
+/** A passage of a document. Some AI builds write `id` for `block_id`: decode_block_graph renames it. */
 export interface Block {
-  /** Its ID in the document; edges name it so. */
+  /** Its ID in the document. Edges refer to it. */
   block_id?: string | number | boolean | NotGiven;
   /** Its heading. */
   title?: string | number | boolean | NotGiven;
@@ -661,7 +661,7 @@ export interface Block {
   order_index?: string | number | boolean | NotGiven;
   /** The first and the last turn of a conversation that it covers. */
   turn_range?: [number | NumberText, number | NumberText] | "null" | NotGiven;
-  /** What it speaks of, and how that relates. */
+  /** The things that it mentions, and their relations. */
   micro_graph?: MicroGraph | "null" | NotGiven;
   /** The passage itself. */
   raw_text?: string | number | boolean | NotGiven;
@@ -669,7 +669,7 @@ export interface Block {
   id?: unknown;
 }
 
-/** How two blocks, named by their IDs, relate. */
+/** A relation between two blocks, which it refers to by ID. */
 export interface BlockEdge {
   /** The ID of one block. */
   source?: string | number | boolean | NotGiven;
@@ -687,9 +687,9 @@ export interface BlockEdge {
 export interface BlockGraph {
   /** The blocks. */
   blocks: Block[];
-  /** How the blocks relate. */
+  /** The relations of the blocks. */
   edges?: BlockEdge[] | NotGiven;
-  /** Ways to read the document, as they come. */
+  /** Ways to read the document, stored unchanged. */
   paths?: unknown;
   /** Why the blocks are in this order. */
   ordering_rationale?: string | number | boolean | NotGiven;
@@ -697,9 +697,9 @@ export interface BlockGraph {
 
 /** The small graph inside a block. */
 export interface MicroGraph {
-  /** Its nodes, as they come. */
+  /** Its nodes, stored unchanged. */
   nodes?: unknown[] | NotGiven;
-  /** Its edges, as they come. */
+  /** Its edges, stored unchanged. */
   edges?: unknown[] | NotGiven;
 }
 
@@ -732,7 +732,7 @@ export interface GraphGenerationCompletedNotification {
   payload: GraphCompleted;
 }
 
-/** There is no new graph. One that the user had is still there. */
+/** The graph generation failed. The user keeps the graph they had. */
 export interface GraphFailed {
   /** The correlation ID, unique per task. */
   taskId: string;
@@ -740,7 +740,7 @@ export interface GraphFailed {
   error: string;
 }
 
-/** There is no new graph. One that the user had is still there. */
+/** The graph generation failed. The user keeps the graph they had. */
 export interface GraphGenerationFailedNotification {
   type: "GRAPH_GENERATION_FAILED";
   payload: GraphFailed;
@@ -754,7 +754,7 @@ export interface GraphProgress {
   currentStage: string;
   /** How much is done, 0 to 100. */
   progressPercent: number | null;
-  /** How long it will take from then on, in seconds. */
+  /** How long it will take after `timestamp`, in seconds. */
   etaSeconds: number | null;
   /** When the AI server said so: ISO 8601, in UTC. */
   timestamp: string;
@@ -780,7 +780,7 @@ export interface GraphSummaryCompletedNotification {
   payload: SummaryCompleted;
 }
 
-/** There is no new summary. One that the user had is still there. */
+/** The summary failed. The user keeps the summary they had. */
 export interface SummaryFailed {
   /** The correlation ID, unique per task. */
   taskId: string;
@@ -788,7 +788,7 @@ export interface SummaryFailed {
   error: string;
 }
 
-/** There is no new summary. One that the user had is still there. */
+/** The summary failed. The user keeps the summary they had. */
 export interface GraphSummaryFailedNotification {
   type: "GRAPH_SUMMARY_FAILED";
   payload: SummaryFailed;
@@ -802,7 +802,7 @@ export interface NodesCompleted {
   nodeCount: number;
   /** How many edges are new. */
   edgeCount: number;
-  /** What a part of the sources failed of, if any did. */
+  /** Why a part of the sources failed, if any did. */
   error: string | null;
 }
 
@@ -826,11 +826,11 @@ export interface AddConversationFailedNotification {
   payload: NodesFailed;
 }
 
-/** A document of a workspace is there. Stored only, not pushed. */
+/** A document of a workspace is completed. Stored only, not pushed. */
 export interface DocumentCompleted {
   /** The correlation ID, unique per task. */
   taskId: string;
-  /** The document: its task's ID, without the suffix of a half. */
+  /** The document: its task ID without the suffix of a half. */
   documentId: string;
   /** Its workspace. */
   groupId: string | null;
@@ -840,17 +840,17 @@ export interface DocumentCompleted {
   chunksCount: number | null;
 }
 
-/** A document of a workspace is there. Stored only, not pushed. */
+/** A document of a workspace is completed. Stored only, not pushed. */
 export interface MicroscopeDocumentCompletedNotification {
   type: "MICROSCOPE_DOCUMENT_COMPLETED";
   payload: DocumentCompleted;
 }
 
-/** A document of a workspace could not be made. Stored only, not pushed. */
+/** A document of a workspace failed. Stored only, not pushed. */
 export interface DocumentFailed {
   /** The correlation ID, unique per task. */
   taskId: string;
-  /** The document: its task's ID, without the suffix of a half. */
+  /** The document: its task ID without the suffix of a half. */
   documentId: string;
   /** Its workspace. */
   groupId: string | null;
@@ -860,7 +860,7 @@ export interface DocumentFailed {
   error: string | null;
 }
 
-/** A document of a workspace could not be made. Stored only, not pushed. */
+/** A document of a workspace failed. Stored only, not pushed. */
 export interface MicroscopeDocumentFailedNotification {
   type: "MICROSCOPE_DOCUMENT_FAILED";
   payload: DocumentFailed;
@@ -872,11 +872,11 @@ export interface WorkspaceCompleted {
   taskId: string;
   /** The workspace. */
   groupId: string;
-  /** What it is called; without a name, its ID. */
+  /** Its name, or its ID if it has no name. */
   workspaceName: string;
-  /** How many of its documents are there. */
+  /** How many of its documents are completed. */
   completedCount: number;
-  /** How many failed. */
+  /** How many of its documents failed. */
   failedCount: number;
 }
 

@@ -1,1 +1,1 @@
-"""Everything on the wire: types, decoding, IDs, schemas. The other side of it is not ours to change."""
+"""Everything on the wire: types, decoding, IDs, schemas. The API server and the AI server define it, not we."""

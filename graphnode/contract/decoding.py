@@ -1,4 +1,4 @@
-"""Decoding the JSON documents that the AI server leaves in S3."""
+"""Decodes the JSON documents that the AI server puts in S3."""
 
 from __future__ import annotations
 
@@ -24,30 +24,24 @@ from graphnode.errors import InvalidDocument
 from graphnode.steps import step
 from graphnode.text import excerpt
 
-#: The most conversations of a features document: their names are all that is in memory of it.
+#: The most conversations in a features document. All their IDs are in memory at once.
 MOST_CONVERSATIONS = 1_000_000
 
-
-#: Levels below the root that typed objects reach at most (block graph → blocks → block → micro graph).
+#: No typed object is deeper below the root (block graph → blocks → block → micro graph).
 TYPED_LEVELS = 6
-
 
 T = TypeVar("T")
 
-
 _GRAPH_FILE = msgspec.json.Decoder(GraphFile, strict=False)
-
-
 _SUMMARY = msgspec.json.Decoder(SummaryDocument, strict=False)
-
-
 _ADD_NODE_BATCH = msgspec.json.Decoder(AddNodeBatch, strict=False)
-
-
 _CHUNKS: msgspec.json.Decoder[list[Chunk] | Chunk] = msgspec.json.Decoder(list[Chunk] | Chunk, strict=False)
-
-
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
+
+# msgspec analyzes a type at its first use. If two threads do that at once, the process crashes: so do it here, for the
+# types that have no decoder above.
+for _converted_type in (GraphCluster, BlockGraph):
+    msgspec.json.Decoder(_converted_type)
 
 
 def decode_graph(raw: bytes, *, warnings: Warnings | None = None) -> GraphDocument:
@@ -55,9 +49,9 @@ def decode_graph(raw: bytes, *, warnings: Warnings | None = None) -> GraphDocume
 
     Parameters:
       raw: the object's bytes: UTF-8 JSON, with or without byte order mark.
-      warnings: repairs of the text are counted here.
+      warnings: counts the repairs of the text.
 
-    Raises InvalidDocument with the path in the document, what was expected there and what was found.
+    Raises InvalidDocument. It names the path in the document, what was expected there and what was found.
     """
     file = _read(raw, _GRAPH_FILE, warnings)
     metadata = dict(file.metadata)
@@ -78,10 +72,10 @@ def decode_graph(raw: bytes, *, warnings: Warnings | None = None) -> GraphDocume
 
 
 def read_conversations(source: ByteSource) -> Iterator[str | None]:
-    """The original IDs of a features document's conversations, in order, read as they come.
+    """Stream the original IDs of a features document's conversations, in order.
 
-    It reads no further than it must: whoever writes `conversations` first, as the AI server does, spares the rest.
-    None stands for an ID that is not given, or that no node can have.
+    Reads no further than the end of `conversations`, which the AI server writes first. Gives None for an ID that is
+    missing or that no node can have.
 
     Raises InvalidDocument.
     """
@@ -98,10 +92,7 @@ def read_conversations(source: ByteSource) -> Iterator[str | None]:
 
 
 def read_embeddings(source: ByteSource) -> Iterator[list[float | None]]:
-    """The rows of a features document, read as they come; a row that is not given is empty.
-
-    Raises InvalidDocument.
-    """
+    """Stream the embeddings of a features document; a missing one is empty. Raises InvalidDocument."""
     for index, row in enumerate(elements(source, "embeddings")):
         try:
             yield msgspec.convert(row or [], list[float | None], strict=False)
@@ -143,7 +134,7 @@ def decode_block_graph(raw: bytes, *, warnings: Warnings | None = None) -> Block
 
 
 def _read(raw: bytes, decoder: msgspec.json.Decoder[T], warnings: Warnings | None) -> T:
-    """Decode. What fails is read a second time: slower, but that forgives more and can say what is wrong."""
+    """Decode fast; if that fails, decode a second time, which is slower, more tolerant, and explains the fault."""
     warnings = {} if warnings is None else warnings
     text = without_nul(raw.removeprefix(BYTE_ORDER_MARK), warnings)
     try:
@@ -157,7 +148,7 @@ def _read(raw: bytes, decoder: msgspec.json.Decoder[T], warnings: Warnings | Non
 
 
 def _parsed(text: bytes, warnings: Warnings) -> Any:
-    """The JSON value of a text. Raises InvalidDocument, naming the byte, if it is none."""
+    """The JSON value of a text. Raises InvalidDocument, which names the byte, if it is not JSON."""
     if not text.strip():
         raise InvalidDocument("not JSON: empty")
     try:
@@ -186,11 +177,11 @@ def _malformed(problem: str, text: bytes) -> InvalidDocument:
 
 
 def _converted(value: Any, kind: type[T], *, at: str = "", log_at: str | None = None) -> T:
-    """Give a parsed value its type; if need be without the fields that are there but not given, which it then loses.
+    """Convert a parsed value to its type. If that fails, delete its null and "" fields and try again.
 
     Parameters:
       at: the value's path in the document.
-      log_at: the path as logs name it, if `at` holds a name of the document's own.
+      log_at: the path for logs, if `at` quotes a name from the document.
 
     Raises InvalidDocument.
     """
@@ -206,7 +197,7 @@ def _converted(value: Any, kind: type[T], *, at: str = "", log_at: str | None = 
 
 
 def _drop_not_given(value: Any, levels: int) -> None:
-    """Take out what is null or "", in the value itself: the contract's other ways to say "absent"."""
+    """Delete fields that are null or "", in place: in the contract they mean "not given"."""
     if levels < 0:
         return
     if isinstance(value, dict):
@@ -218,7 +209,7 @@ def _drop_not_given(value: Any, levels: int) -> None:
 
 
 def _explained(problem: str, document: Any, at: str, *, log_at: str | None = None) -> InvalidDocument:
-    """What msgspec found wrong with a document: the path, what was expected, what is there."""
+    """The error for msgspec's problem: the path, what was expected there and what was found."""
     problem, _, path = problem.partition(" - at `$")
     path = path.removesuffix("`")
     value = document

@@ -1,10 +1,10 @@
-"""The JSON documents that the AI server leaves in S3: their types, and decoding them.
+"""The types of the JSON documents that the AI server puts in S3.
 
-Names and variants are the contract's. A field that nothing is stored from is not declared: it cannot make a
-document invalid. Required is only what a document would be meaningless without, or would destroy something.
-Decoding is as liberal as the contract: numbers may be written as strings, unknown fields are ignored, and "not
-given" is absent, null or "". What PostgreSQL cannot hold (NUL, half a surrogate pair, numbers that are not finite) is
-repaired and counted. Of a key that an object has twice, the last one counts.
+The contract names the fields and their variants. Only fields that are stored are declared, so that no other field can
+make a document invalid. A field is required only if a document without it has no meaning or would delete data.
+Decoding is as tolerant as the contract: numbers may be texts, unknown fields are ignored, and a missing field, null and
+"" all mean "not given". What PostgreSQL cannot store (NUL, lone surrogates, numbers that are not finite) is repaired
+and counted. If an object has a key twice, the last one counts.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import msgspec
 
 from graphnode.contract.values import MAX_INTEGER
 
-#: Longest ID in characters. PostgreSQL indexes at most 2,704 bytes of a row: this ID and its user's, four bytes each.
+#: The longest ID, in characters. PostgreSQL indexes at most 2,704 bytes of a row: this ID and the user's, 4 bytes each.
 MAX_ID_LENGTH = 450
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_LENGTH)]
 Integer = Annotated[int, msgspec.Meta(ge=-MAX_INTEGER - 1, le=MAX_INTEGER)]
 NodeId = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
-#: The AI server's own keys of clusters and subclusters: text for us, whichever it writes.
+#: The AI server's keys of clusters and subclusters. They are stored as text.
 ClusterId = (
     Annotated[str, msgspec.Meta(max_length=MAX_ID_LENGTH)] | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 )
-#: ISO 8601, or seconds since 1970. Left as it comes: an unreadable time is worth a warning, not the document.
+#: ISO 8601, or seconds since 1970. Parsed later, so that an unreadable time costs a warning and not the document.
 Moment = str | float | None
-#: A value that is only ever shown: stored as it comes.
+#: A value that is only displayed: stored unchanged.
 Shown = str | int | float | bool | None
 
 
@@ -35,9 +35,9 @@ class GraphNode(msgspec.Struct, frozen=True, gc=False):
     """A conversation, note, page or file."""
 
     id: NodeId
-    """The graph's own number for it, from 0."""
+    """Its number in the graph, from 0."""
     orig_id: Id
-    """The source conversation, note, page or file; the AI server's prefixes are taken off."""
+    """The source conversation, note, page or file. The AI server's prefixes are removed."""
     cluster_id: ClusterId | None = None
     """The cluster it belongs to."""
     cluster_name: str | None = None
@@ -47,9 +47,9 @@ class GraphNode(msgspec.Struct, frozen=True, gc=False):
     keywords: list[dict[str, Any] | str] = []
     """What it is about: `{term, score}`, or the term alone."""
     top_keywords: list[dict[str, Any] | str] = []
-    """Stands in for `keywords` where those are empty."""
+    """Read where `keywords` is empty."""
     source_type: str | None = None
-    """`chat`, `markdown`, `notion`, `file`, or a raw format such as `pdf`; absent: a chat."""
+    """`chat`, `markdown`, `notion`, `file`, or a raw format such as `pdf`. Missing: a chat."""
     timestamp: Moment = None
     """When it is from: ISO 8601, or seconds since 1970."""
     create_time: Moment = None
@@ -61,11 +61,11 @@ class GraphNode(msgspec.Struct, frozen=True, gc=False):
     num_messages: Integer | None = None
     """How many messages its source has."""
     metadata: dict[str, Any] = {}
-    """Anything else about it: stored as it comes."""
+    """Anything else about it: stored unchanged."""
 
 
 class GraphEdge(msgspec.Struct, frozen=True, gc=False):
-    """Two nodes that have to do with one another. `confidence` is a word or a number."""
+    """A connection between two nodes. `confidence` is a word or a number."""
 
     source: NodeId
     """The `id` of a node."""
@@ -74,16 +74,16 @@ class GraphEdge(msgspec.Struct, frozen=True, gc=False):
     weight: float | None = None
     """How close the two are, 0 to 1."""
     is_intra_cluster: bool | None = None
-    """Whether both are in one cluster; not given: it is looked up."""
+    """Whether both are in one cluster. Missing: the worker looks it up."""
     confidence: Any = None
     """`high` makes the edge `hard`; any other word, and any number, an `insight`."""
 
 
 class GraphSubcluster(msgspec.Struct, frozen=True, gc=False):
-    """Nodes of one cluster that belong closer together."""
+    """A dense part of a cluster."""
 
     id: Id | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-    """The AI server's key of it."""
+    """The AI server's key for it."""
     cluster_id: ClusterId | None = None
     """The cluster it is a part of."""
     node_ids: list[NodeId] = []
@@ -97,10 +97,10 @@ class GraphSubcluster(msgspec.Struct, frozen=True, gc=False):
 
 
 class GraphCluster(msgspec.Struct, frozen=True, gc=False):
-    """What the document's metadata say of a cluster."""
+    """A cluster, as the document's metadata describes it."""
 
     name: str | None = None
-    """What it is called."""
+    """Its name."""
     description: str | None = None
     """What it is about, in a sentence."""
     key_themes: list[str] = []
@@ -108,7 +108,7 @@ class GraphCluster(msgspec.Struct, frozen=True, gc=False):
 
 
 class GraphFile(msgspec.Struct, frozen=True, gc=False):
-    """A whole graph as it lies in S3. Without `nodes` it is none: it would empty the user's graph."""
+    """A whole graph, as it is in S3. `nodes` is required: without it, the user's graph would be emptied."""
 
     nodes: list[GraphNode]
     """The nodes. May be empty."""
@@ -117,25 +117,25 @@ class GraphFile(msgspec.Struct, frozen=True, gc=False):
     subclusters: list[GraphSubcluster] = []
     """Denser parts of the clusters."""
     metadata: dict[str, Any] = {}
-    """How the graph was made. `clusters` in it describes the clusters; the rest is stored as it comes."""
+    """How the graph was made. Its `clusters` describes the clusters; the rest is stored unchanged."""
 
 
 class GraphDocument(GraphFile, frozen=True, gc=False):
-    """A whole graph, its clusters taken out of the metadata."""
+    """A whole graph, with the clusters taken out of the metadata."""
 
     clusters: dict[str, GraphCluster] = {}
     """By cluster ID."""
 
 
 class Conversation(msgspec.Struct, frozen=True, gc=False):
-    """What an embedding is of."""
+    """The source of an embedding."""
 
     orig_id: Any = None
-    """The `orig_id` of its node. The embedding of a conversation without one belongs to no node."""
+    """The `orig_id` of its node. Without it, the embedding belongs to no node."""
 
 
 class FeaturesFile(msgspec.Struct, frozen=True, gc=False):
-    """What the AI server computed of each source. Never decoded whole: read_conversations and read_embeddings do it."""
+    """What the AI server computed for each source. Read as a stream, by read_conversations and read_embeddings."""
 
     conversations: list[Conversation]
     """The sources, in the order of `embeddings`."""
@@ -144,12 +144,12 @@ class FeaturesFile(msgspec.Struct, frozen=True, gc=False):
 
 
 class SummaryOverview(msgspec.Struct, frozen=True, gc=False):
-    """The graph in a few sentences. Its totals are not read: they are recounted."""
+    """The graph in a few sentences. Its totals are not read: the worker counts them."""
 
     file_counts_by_extension: dict[str, Any] = {}
-    """How many files there are of each extension."""
+    """The number of files by extension."""
     time_span: Any = None
-    """From when to when the sources are."""
+    """The time span of the sources."""
     primary_interests: list[Any] = []
     """What the user cares about most."""
     conversation_style: Shown = None
@@ -157,16 +157,16 @@ class SummaryOverview(msgspec.Struct, frozen=True, gc=False):
     most_active_period: Shown = None
     """When the user talks most."""
     summary_text: Shown = None
-    """The whole, in a few sentences."""
+    """The whole graph, in a few sentences."""
 
 
 class SummaryCluster(msgspec.Struct, frozen=True, gc=False):
-    """What a cluster is about."""
+    """The summary of a cluster."""
 
     cluster_id: Shown = None
     """The cluster's key in the graph."""
     name: Shown = None
-    """What it is called."""
+    """Its name."""
     size: Shown = None
     """How many nodes it has."""
     density: Shown = None
@@ -176,7 +176,7 @@ class SummaryCluster(msgspec.Struct, frozen=True, gc=False):
     recency: Shown = None
     """How recent it is."""
     top_keywords: list[Any] = []
-    """The keywords that are named most."""
+    """Its most frequent keywords."""
     key_themes: list[Any] = []
     """What it is about."""
     common_question_types: list[Any] = []
@@ -188,25 +188,25 @@ class SummaryCluster(msgspec.Struct, frozen=True, gc=False):
 
 
 class SummaryPattern(msgspec.Struct, frozen=True, gc=False):
-    """Something that recurs."""
+    """A pattern that recurs in the graph."""
 
     pattern_type: Shown = None
     """What kind of pattern it is."""
     description: Shown = None
     """The pattern in a sentence."""
     evidence: list[Any] = []
-    """What shows it."""
+    """The evidence for it."""
     significance: Shown = None
     """How much it matters."""
 
 
 class SummaryConnection(msgspec.Struct, frozen=True, gc=False):
-    """What ties two clusters together."""
+    """A connection between two clusters."""
 
     source_cluster: Shown = None
-    """One cluster's key."""
+    """The key of one cluster."""
     target_cluster: Shown = None
-    """The other's."""
+    """The key of the other cluster."""
     connection_strength: Shown = None
     """How close they are, as a word or a number."""
     bridge_keywords: list[Any] = []
@@ -236,11 +236,11 @@ class SummaryDocument(msgspec.Struct, frozen=True, gc=False):
     overview: SummaryOverview
     """The graph as a whole."""
     clusters: list[SummaryCluster] = []
-    """Cluster by cluster."""
+    """The clusters."""
     patterns: list[SummaryPattern] = []
-    """What recurs across clusters."""
+    """Patterns across clusters."""
     connections: list[SummaryConnection] = []
-    """What ties clusters together."""
+    """Connections between clusters."""
     recommendations: list[SummaryRecommendation] = []
     """What the user may want to do next."""
     generated_at: Moment = None
@@ -273,37 +273,37 @@ class AddNodeNode(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class AddNodeEdge(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """An edge. Its ends are named by string ID, by original ID, or by a stored node's integer ID."""
+    """An edge between two nodes, new or stored."""
 
     source: str | int = ""
-    """One end: a string ID, an original ID, or a stored node's integer (as number or digits). Without it: dropped."""
+    """One end: a string ID, an original ID, or a stored node's integer ID (number or digits). Missing: dropped."""
     target: str | int = ""
-    """The other end, named in the same ways. Without it: dropped."""
+    """The other end, in the same forms. Missing: dropped."""
     weight: float | None = None
     """How close the two are, 0 to 1."""
     type: str | None = None
-    """`hard` or `insight`; anything else leaves a stored edge's type as it is."""
+    """`hard` or `insight`. Anything else keeps the type of a stored edge."""
     intra_cluster: bool = True
     """Whether both are in one cluster."""
 
 
 class AssignedCluster(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """The cluster that a result's nodes go to; a new one is described here."""
+    """The cluster that the nodes go to. Of a new cluster, this is the description."""
 
     cluster_id: ClusterId | None = None
-    """Its key: a stored cluster's, or a new one."""
+    """Its key, stored or new."""
     confidence: float | None = None
     """How sure the AI server is, 0 to 1."""
     reasoning: str | None = None
-    """Why this cluster: a new one's description."""
+    """Why this cluster. It becomes the description of a new cluster."""
     name: str | None = None
-    """What it is called."""
+    """Its name."""
     themes: list[str] = []
     """What it is about."""
 
 
 class AddNodeItem(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """What became of one source. Which of the three IDs names it says what it is."""
+    """One source of the batch. The one ID that is given tells what kind of source it is."""
 
     conversation_id: Shown = None
     """The source, if it is a conversation."""
@@ -318,35 +318,35 @@ class AddNodeItem(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     assigned_cluster: AssignedCluster | None = None
     """The cluster the nodes go to."""
     skipped: bool = False
-    """Whether the AI server passed it over: nothing of it is stored."""
+    """Whether the AI server skipped it. Then nothing of it is stored."""
     error: Any = None
-    """What went wrong with it: nothing of it is stored, and the others are."""
+    """Why it failed. Then nothing of it is stored; the other sources are."""
 
 
 class AddNodeBatch(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """New sources to merge into a user's graph."""
 
     results: list[AddNodeItem]
-    """One entry a source."""
+    """The sources."""
     user_id: str | None = None
-    """Whose graph it is for: the envelope's user, if it is given."""
+    """Whose graph it is for. If given, it must be the envelope's user."""
 
 
 class ChunkNode(msgspec.Struct, frozen=True, gc=False):
-    """Something that a chunk speaks of."""
+    """A thing that a chunk mentions."""
 
     name: Shown = None
-    """What it is called; edges name it so."""
+    """Its name. Edges refer to it."""
     type: Shown = None
     """What kind of thing it is."""
     description: Shown = None
-    """What is said of it."""
+    """What the chunk says about it."""
     source_chunk_id: Shown = None
     """The chunk it was found in."""
 
 
 class ChunkEdge(msgspec.Struct, frozen=True, gc=False):
-    """How two things of a chunk, named by `name`, relate."""
+    """A relation between two nodes of a chunk, which it refers to by `name`."""
 
     start: Shown = None
     """The `name` of the node it begins at."""
@@ -359,34 +359,34 @@ class ChunkEdge(msgspec.Struct, frozen=True, gc=False):
     source_chunk_id: Shown = None
     """The chunk it was found in."""
     evidence: Shown = None
-    """The words that show it."""
+    """The words in the chunk that show it."""
     confidence: Shown = None
     """How sure the AI server is, as a word or a number."""
 
 
 class Chunk(msgspec.Struct, frozen=True, gc=False):
-    """The graph of one chunk of a document, as the microscope standardized it."""
+    """The standardized graph of one chunk of a document."""
 
     nodes: list[ChunkNode]
-    """What it speaks of."""
+    """The things that it mentions."""
     edges: list[ChunkEdge] = []
-    """How these relate."""
+    """Their relations."""
 
 
 class MicroGraph(msgspec.Struct, frozen=True, gc=False):
     """The small graph inside a block."""
 
     nodes: list[Any] = []
-    """Its nodes, as they come."""
+    """Its nodes, stored unchanged."""
     edges: list[Any] = []
-    """Its edges, as they come."""
+    """Its edges, stored unchanged."""
 
 
 class Block(msgspec.Struct, frozen=True, gc=False):
-    """A passage of a document. Some builds name it by `id`: decode_block_graph makes that a `block_id`."""
+    """A passage of a document. Some AI builds write `id` for `block_id`: decode_block_graph renames it."""
 
     block_id: Shown = None
-    """Its ID in the document; edges name it so."""
+    """Its ID in the document. Edges refer to it."""
     title: Shown = None
     """Its heading."""
     summary: Shown = None
@@ -398,13 +398,13 @@ class Block(msgspec.Struct, frozen=True, gc=False):
     turn_range: tuple[int, int] | None = None
     """The first and the last turn of a conversation that it covers."""
     micro_graph: MicroGraph | None = None
-    """What it speaks of, and how that relates."""
+    """The things that it mentions, and their relations."""
     raw_text: Shown = None
     """The passage itself."""
 
 
 class BlockEdge(msgspec.Struct, frozen=True, gc=False):
-    """How two blocks, named by their IDs, relate."""
+    """A relation between two blocks, which it refers to by ID."""
 
     source: Shown = None
     """The ID of one block."""
@@ -424,14 +424,8 @@ class BlockGraph(msgspec.Struct, frozen=True, gc=False):
     blocks: list[Block]
     """The blocks."""
     edges: list[BlockEdge] = []
-    """How the blocks relate."""
+    """The relations of the blocks."""
     paths: Any = None
-    """Ways to read the document, as they come."""
+    """Ways to read the document, stored unchanged."""
     ordering_rationale: Shown = None
     """Why the blocks are in this order."""
-
-
-# msgspec learns a type at its first use, and crashes the process when two threads make it do so at once. The decoders
-# above have taught it theirs; these are for what is converted.
-for _converted_type in (GraphCluster, BlockGraph):
-    msgspec.json.Decoder(_converted_type)

@@ -1,4 +1,4 @@
-"""What the app is told: the payload of each type of notification."""
+"""The payload and the push text of each type of notification."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import msgspec
 
 
 class PushText(NamedTuple):
-    """What stands on the phone; `body` takes its values from the notification's payload."""
+    """Title and body of a push; `{…}` in the body is replaced by fields of the payload."""
 
     title: str
     body: str
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What the app is told of an event, beside the task's ID: the payload of a notification.
+    """The payload of a notification, without the task ID.
 
     Parameters:
-      event: its type (the contract).
-      push: how it reads on the phone. None: it is stored for the app to read, and not pushed.
+      event: the notification's type in the contract.
+      push: the text of the push. None: it is stored for the app to read, but not pushed.
     """
 
     event: ClassVar[str]
@@ -28,11 +28,11 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     @property
     def is_pushed(self) -> bool:
-        """Whether it goes to the user's phone."""
+        """Whether it is pushed to the user's devices."""
         return self.push is not None
 
     def payload(self, task_id: str) -> dict[str, Any]:
-        """The payload as it is stored."""
+        """The payload as it is stored, with the task ID."""
         return {"taskId": task_id, **msgspec.to_builtins(self)}
 
 
@@ -53,7 +53,7 @@ class GraphCompleted(Notice, frozen=True, kw_only=True):
 
 
 class GraphFailed(Notice, frozen=True, kw_only=True):
-    """There is no new graph. One that the user had is still there."""
+    """The graph generation failed. The user keeps the graph they had."""
 
     event = "GRAPH_GENERATION_FAILED"
     push = PushText("Graph Generation Failed", "Failed to generate knowledge graph. Please try again.")
@@ -72,7 +72,7 @@ class GraphProgress(Notice, frozen=True, kw_only=True):
     progress_percent: float | None
     """How much is done, 0 to 100."""
     eta_seconds: float | None
-    """How long it will take from then on, in seconds."""
+    """How long it will take after `timestamp`, in seconds."""
     timestamp: str
     """When the AI server said so: ISO 8601, in UTC."""
 
@@ -88,7 +88,7 @@ class SummaryCompleted(Notice, frozen=True, kw_only=True):
 
 
 class SummaryFailed(Notice, frozen=True, kw_only=True):
-    """There is no new summary. One that the user had is still there."""
+    """The summary failed. The user keeps the summary they had."""
 
     event = "GRAPH_SUMMARY_FAILED"
     push = PushText("Graph Summary Failed", "Failed to summarize your knowledge graph. Please try again.")
@@ -110,7 +110,7 @@ class NodesCompleted(Notice, frozen=True, kw_only=True):
     edge_count: int
     """How many edges are new."""
     error: str | None
-    """What a part of the sources failed of, if any did."""
+    """Why a part of the sources failed, if any did."""
 
 
 class NodesFailed(Notice, frozen=True, kw_only=True):
@@ -127,7 +127,7 @@ class DocumentEnded(Notice, frozen=True, kw_only=True):
     """A microscope document has ended."""
 
     document_id: str
-    """The document: its task's ID, without the suffix of a half."""
+    """The document: its task ID without the suffix of a half."""
     group_id: str | None
     """Its workspace."""
     source_id: str | None
@@ -135,7 +135,7 @@ class DocumentEnded(Notice, frozen=True, kw_only=True):
 
 
 class DocumentCompleted(DocumentEnded, frozen=True, kw_only=True):
-    """A document of a workspace is there. Stored only, not pushed."""
+    """A document of a workspace is completed. Stored only, not pushed."""
 
     event = "MICROSCOPE_DOCUMENT_COMPLETED"
 
@@ -144,7 +144,7 @@ class DocumentCompleted(DocumentEnded, frozen=True, kw_only=True):
 
 
 class DocumentFailed(DocumentEnded, frozen=True, kw_only=True):
-    """A document of a workspace could not be made. Stored only, not pushed."""
+    """A document of a workspace failed. Stored only, not pushed."""
 
     event = "MICROSCOPE_DOCUMENT_FAILED"
 
@@ -164,28 +164,28 @@ class WorkspaceCompleted(Notice, frozen=True, kw_only=True):
     group_id: str
     """The workspace."""
     workspace_name: str
-    """What it is called; without a name, its ID."""
+    """Its name, or its ID if it has no name."""
     completed_count: int
-    """How many of its documents are there."""
+    """How many of its documents are completed."""
     failed_count: int
-    """How many failed."""
+    """How many of its documents failed."""
 
 
 def _below(kind: type[Notice]) -> Iterator[type[Notice]]:
-    """The classes of those notifications that have a type."""
+    """The subclasses that have a type of notification."""
     for each in kind.__subclasses__():
         yield from [each] if "event" in vars(each) else _below(each)
 
 
-#: What each type of notification tells.
+#: The payload of each type of notification.
 NOTICES: Mapping[str, type[Notice]] = {kind.event: kind for kind in _below(Notice)}
 
 
 def workspace_completed(workspace_id: str, name: str | None, completed: int, failed: int) -> WorkspaceCompleted:
-    """What the app is told of a workspace whose documents have all ended.
+    """The notification for a workspace whose documents have all ended.
 
     Parameters:
-      completed, failed: how many of them ended so.
+      completed, failed: how many documents ended with that status.
     """
     return WorkspaceCompleted(
         group_id=workspace_id,

@@ -1,7 +1,6 @@
-"""What is repaired in a document's text, and how it is counted: it costs a count, and not the document.
+"""Repairs of a document's text. Each is counted as a warning, so that a fault does not cost the document.
 
-Each repair takes time proportional to the text, whatever is in it: a search in `re` cannot be interrupted, and holds up
-all threads.
+Every repair takes linear time, whatever the text: a search of `re` holds the GIL and cannot be interrupted.
 """
 
 from __future__ import annotations
@@ -10,14 +9,14 @@ import math
 import re
 from collections.abc import Iterable
 
-#: How often, by a plain name: kept on the task, e.g. {"edges to unknown nodes": 3}.
+#: Counts by name, stored with the task: {"edges to unknown nodes": 3}.
 Warnings = dict[str, int]
 
 _NUL = re.compile(rb"(\\\\)|\\u0000")
 _SURROGATE = re.compile(
     rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
-#: A text, to its end or, if it has none, the document's; or a number that may be too large. Each digit is tried once.
+#: A text, up to its end or the document's end; or a number that may be too large. Each digit is matched once.
 _NUMBER = re.compile(
     rb'"(?:[^"\\]|\\.)*+"?|(?P<none>-?Infinity|NaN'
     rb"|(?<![\d.])-?\d++(?:\.\d++)?[eE]\+?\d{3,}+|(?<![\d.])-?\d{309,}+(?:\.\d++)?(?:[eE][+-]?\d++)?)",
@@ -26,7 +25,7 @@ _NUMBER = re.compile(
 
 
 def without_nul(text: bytes, warnings: Warnings) -> bytes:
-    r"""Take out each \u0000: JSON, but no text for PostgreSQL. In \\u0000 it is the backslash that is escaped."""
+    r"""The text without \u0000, which PostgreSQL cannot store. In \\u0000, the backslash is escaped: that stays."""
     if rb"\u0000" not in text:
         return text
     cleaned = _NUL.sub(rb"\1", text)
@@ -35,13 +34,13 @@ def without_nul(text: bytes, warnings: Warnings) -> bytes:
 
 
 def without_lone_surrogates(text: bytes, warnings: Warnings) -> bytes:
-    """Replace an escaped half of a surrogate pair, which is no character, by U+FFFD."""
+    """The text with U+FFFD in place of each lone surrogate."""
     lone = (found.span() for found in _SURROGATE.finditer(text) if found["lone"])
     return _replaced(text, lone, rb"\ufffd", warnings, "broken characters replaced")
 
 
 def without_not_finite(text: bytes, warnings: Warnings) -> bytes:
-    """Put null in the place of what Python's `json` writes for such numbers, and of those no float can hold (1e400)."""
+    """The text with null in place of NaN and Infinity, which Python's `json` writes, and of numbers such as 1e400."""
     none = (
         found.span()
         for found in _NUMBER.finditer(text)
@@ -51,7 +50,7 @@ def without_not_finite(text: bytes, warnings: Warnings) -> bytes:
 
 
 def _replaced(text: bytes, spans: Iterable[tuple[int, int]], by: bytes, warnings: Warnings, name: str) -> bytes:
-    """The text with something else in some places, counted. `re.sub` would hold an object for each of them."""
+    """The text with each span replaced, and counted. `re.sub` would keep an object for each of them in memory."""
     made, end, times = bytearray(), 0, 0
     for start, next_end in spans:
         made += text[end:start] + by

@@ -1,4 +1,4 @@
-"""JSON documents too big to be decoded whole: one array of theirs, read as it comes, in memory that does not grow."""
+"""Streams one array of a JSON document that is too big to be decoded whole, in constant memory."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from graphnode.text import LONGEST_PROBLEM, excerpt
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-#: The most bytes without a comma that are held back: no number is that long. What is given on at a time becomes an
-#: object for each bracket in it.
+#: The most bytes without a comma that are held back: no number is that long. More would reach the parser at once, and
+#: it makes an object for each bracket.
 MOST_HELD_BYTES = 1 << 16
 
-#: The most bytes between two ends of arrays or objects, whatever stands there. The widest embedding has 400 KB.
+#: The most bytes between two ends of arrays or objects. The widest embedding has 400 KB.
 MOST_BYTES_AT_A_TIME = 4 << 20
 
-#: The most levels of arrays and objects. Documents that are decoded whole have msgspec's limit, which is as high.
+#: The most levels of arrays and objects: about the limit that msgspec has for documents decoded whole.
 MOST_LEVELS = 1000
 
-#: What ijson calls the beginning of an array and of an object, and what each is then.
+#: ijson's events for the start of an array and of an object, and what each makes.
 OPENING: dict[str, type[list[Any]] | type[dict[str, Any]]] = {"start_array": list, "start_map": dict}
 CLOSING = frozenset({"end_array", "end_map"})
 
 
 class ByteSource(Protocol):
-    """A document's bytes as they come."""
+    """A document that can be read piece by piece."""
 
     def read(self, size: int, /) -> bytes:
-        """The next bytes, at most `size`; none at the end."""
+        """The next bytes, at most `size`; empty at the end."""
 
 
 def elements(source: ByteSource, name: str, *, required: bool = False) -> Iterator[Any]:
-    """The elements of an array at a document's root. What is in arrays and objects inside of them is left out.
+    """Stream the elements of an array at a document's root, without the contents of arrays and objects inside them.
 
-    ijson's own functions take quadratic time for arrays in arrays in arrays, and nothing can interrupt them.
+    ijson's own functions take quadratic time for nested arrays, and cannot be interrupted.
 
     Parameters:
-      name: the array's.
-      required: whether it must be there. Then it is read no further than to the array's end. If it need not, anything
-        else than an array is none.
+      name: the array's key.
+      required: whether the array must be there; then reading stops at its end. If it is not required, any other value
+        counts as an empty array.
 
     Raises InvalidDocument.
     """
@@ -97,24 +97,23 @@ def elements(source: ByteSource, name: str, *, required: bool = False) -> Iterat
 
 
 def _malformed(error: JSONError, read_bytes: int) -> InvalidDocument:
-    """What the parser said, without the picture of the place that it draws."""
-    said = error.args[0] if error.args else ""
-    if isinstance(said, bytes):
-        said = said.decode(errors="replace")
-    problem = excerpt(str(said).strip().partition("\n")[0], most=LONGEST_PROBLEM)
+    """The parser's error, without its drawing of the place."""
+    text = error.args[0] if error.args else ""
+    if isinstance(text, bytes):
+        text = text.decode(errors="replace")
+    problem = excerpt(str(text).strip().partition("\n")[0], most=LONGEST_PROBLEM)
     return InvalidDocument(f"not JSON: {problem}, before byte {read_bytes}", log="not JSON")
 
 
 class RepairedSource:
-    """A document as it comes, without byte order mark, and with null for what is no number of JSON's.
+    """A document without byte order mark, with null in place of NaN and Infinity.
 
-    Only rows of numbers matter in it: so it looks for such words between commas and brackets, and not whether they
-    stand in a text.
+    It replaces these words between commas and brackets, inside texts too: only rows of numbers are read from it.
 
     Parameters:
-      read_bytes: how far it is.
-      since_end: bytes since whoever reads it has come to the end of an array or an object. Raises InvalidDocument over
-        `MOST_BYTES_AT_A_TIME`: a parser would hold them all.
+      read_bytes: how many bytes were read so far.
+      since_end: how many bytes were read since the last end of an array or object, which the reader sets to 0. Over
+        `MOST_BYTES_AT_A_TIME`, `read` raises InvalidDocument: the parser would keep them all in memory.
     """
 
     _WORDS = re.compile(rb"(?:^|(?<=[\[,:\s]))(?:NaN|-?Infinity)(?=[\],}\s])")
@@ -127,13 +126,13 @@ class RepairedSource:
         self._begun = False
 
     def read(self, size: int) -> bytes:
-        """The next bytes, about `size` of them; none at the end, or if none are wanted."""
+        """The next bytes, about `size`; empty at the end, or for a size of 0."""
         if not size:
             return b""
         while True:
             chunk = self._source.read(size)
             self._held += chunk
-            # What follows the last comma may be half a word.
+            # After the last comma there may be a part of a word.
             end = self._held.rfind(b",") + 1 if chunk else len(self._held)
             if not chunk or end or len(self._held) > MOST_HELD_BYTES:
                 break
@@ -141,8 +140,10 @@ class RepairedSource:
         self.read_bytes += len(text)
         self.since_end += len(text)
         if self.since_end > MOST_BYTES_AT_A_TIME:
-            said = f"over {MOST_BYTES_AT_A_TIME} bytes without the end of an array or an object"
-            raise InvalidDocument(f"not a document: {said}, before byte {self.read_bytes}")
+            raise InvalidDocument(
+                f"not a document: over {MOST_BYTES_AT_A_TIME} bytes without the end of an array or an object, "
+                f"before byte {self.read_bytes}"
+            )
         if not self._begun:
             self._begun, text = True, text.removeprefix(BYTE_ORDER_MARK)
         if b"\\ud" in text or b"\\uD" in text:

@@ -1,4 +1,4 @@
-"""What a microscope task's ID says."""
+"""Reads the IDs of microscope tasks."""
 
 from __future__ import annotations
 
@@ -7,32 +7,30 @@ from typing import Literal, NamedTuple
 
 from graphnode.contract.original_ids import ULID
 
-#: The two halves a document may be ingested in, and the two graphs an app may show of it.
+#: The two halves that a document may be sent in.
 Half = Literal["block", "non_block"]
 
-
+#: The two graphs of a document that an app may show.
 View = Literal["block", "non_block"]
 
-
-#: Which suffix of a task ID means which half.
+#: The half that a suffix of a task ID means.
 SUFFIXES: dict[str, Half] = {"_block": "block", "_nonblock": "non_block"}
-
 
 _DOCUMENT_ID = re.compile(rf"task_microscope_(?:node|file)_(?P<user_id>.+)_{ULID}", re.DOTALL)
 
 
 class MicroscopeTask(NamedTuple):
-    """What a microscope task ID says."""
+    """The parts of a microscope task ID."""
 
     document_id: str
     half: Half | None
-    """None: the document was sent once, whole."""
+    """None: the document was sent whole."""
     user_id: str | None
-    """None: the ID is of a form that names no user."""
+    """None: the form of the ID names no user."""
 
 
 def parse_task_id(task_id: str) -> MicroscopeTask:
-    """Take a task ID apart (the contract's "Microscope task IDs"). User IDs may contain `_`."""
+    """Parse a task ID (the contract's "Microscope task IDs"). User IDs may contain `_`."""
     document_id, half = task_id, None
     for suffix, named in SUFFIXES.items():
         if task_id.endswith(suffix) and task_id != suffix:

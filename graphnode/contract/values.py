@@ -1,4 +1,4 @@
-"""Single values of documents as columns take them: times, numbers, IDs, keywords."""
+"""Converts single values of documents for columns: times, numbers, IDs, keywords."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-#: What PostgreSQL's `integer` holds.
+#: The largest `integer` of PostgreSQL.
 MAX_INTEGER = 2**31 - 1
 
 
 def utc(value: Any) -> datetime | None:
-    """A time written as ISO 8601 (without zone: UTC) or as seconds since 1970; None if it is neither."""
+    """The time of ISO 8601 (without zone: UTC) or of seconds since 1970; None for anything else."""
     try:
         match value:
             case bool():
@@ -36,7 +36,7 @@ def _utc_of_text(text: str) -> datetime:
 
 
 def first_time(values: Iterable[Any], warnings: Counter[str]) -> datetime | None:
-    """The first time that can be read. Where some are given and none can be read, that is counted."""
+    """The first readable time. If there are values but none is readable, that is counted."""
     given = [value for value in values if value is not None and value != ""]
     for value in given:
         if time := utc(value):
@@ -47,7 +47,7 @@ def first_time(values: Iterable[Any], warnings: Counter[str]) -> datetime | None
 
 
 def finite(number: float | None, warnings: Counter[str]) -> float | None:
-    """The number, unless it is NaN or infinite: that is counted, and no number."""
+    """The number; None if it is NaN or infinite, which is counted."""
     if number is None or math.isfinite(number):
         return number
     warnings["numbers that are not finite"] += 1
@@ -55,10 +55,10 @@ def finite(number: float | None, warnings: Counter[str]) -> float | None:
 
 
 def text_id(value: str | int | None) -> str | None:
-    """A cluster's or subcluster's ID as text; None if it is not given."""
+    """The ID of a cluster or subcluster as text; None if it is not given."""
     return None if value is None or value == "" else str(value)
 
 
 def as_keywords(keywords: Iterable[dict[str, Any] | str]) -> list[dict[str, Any]]:
-    """Keywords in the one form `{term, score}`; a bare term has no score."""
+    """Keywords in the form `{term, score}`; a bare term gets no score."""
     return [{"term": word, "score": None} if isinstance(word, str) else word for word in keywords]
