@@ -1,4 +1,4 @@
-"""Merging an add-node batch into a user's graph."""
+"""Merges an add-node batch into a user's graph."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from graphnode.rules.rows import (
 )
 from graphnode.text import excerpt
 
-#: What the type of an edge may be; any other word is none.
+#: The types of an edge. Any other text counts as no type.
 EDGE_TYPES = ("hard", "insight")
 
-#: Digits that the largest integer ID has.
+#: The digits of the largest integer ID.
 MAX_DIGITS = 10
 
 
 def merge_batch(stored: MergeTarget, batch: AddNodeBatch, *, user_id: str) -> tuple[GraphChanges, Warnings]:
-    """What a batch changes in a user's graph, and what of the batch was left out, counted.
+    """What a batch changes in a user's graph, and counts of what was left out.
 
-    - An original ID that is stored keeps its integer ID and may move cluster; a new one gets the next integer, in
-      the batch's order. In the row of a stored node None, [] and {} mean: keep what is stored.
-    - A cluster that is not stored is made; one that its last node left is emptied, and its subclusters with it.
-      A node that moved is no longer a member of the subclusters of other clusters.
-    - An edge that is stored keeps its direction, and its type unless the batch gives one. One to an unknown node, from
-      a node to itself, or repeated in the batch is left out.
-    - A stored edge of a node that moved is intra-cluster if both ends now share a cluster.
-    - Skipped results and results with an error change nothing; the latter are counted.
+    - A stored node keeps its integer ID and may move to another cluster. A new node gets the next integer, in the
+      batch's order. In the row of a stored node, None, [] and {} mean: keep the stored value.
+    - A cluster that is not stored is new. A cluster that loses its last node is emptied, and so are its subclusters.
+      A node that moved leaves the subclusters of other clusters.
+    - A stored edge keeps its direction, and its type unless the batch gives one. An edge to an unknown node, from a
+      node to itself, or repeated in the batch is left out.
+    - A stored edge of a node that moved is intra-cluster if both ends are now in one cluster.
+    - Items that are skipped or have an error change nothing; those with an error are counted.
 
     Parameters:
-      stored: the user's graph as it is.
+      stored: the user's graph before the merge.
       batch: the AI server's batch.
       user_id: whose graph it is; the batch's IDs may start with it.
 
-    Raises WrongOwner when the batch names another user.
+    Raises WrongOwner if the batch names another user.
     """
     if batch.user_id and batch.user_id != user_id:
         raise WrongOwner(
@@ -52,18 +52,18 @@ def merge_batch(stored: MergeTarget, batch: AddNodeBatch, *, user_id: str) -> tu
             log="the add-node batch is of another user than the result",
         )
     warnings: Counter[str] = Counter()
-    results = _usable(batch.results, warnings)
-    names = _cluster_names(stored, results)
-    nodes = _nodes(stored, results, names, user_id, warnings)
+    items = _usable(batch.results, warnings)
+    names = _cluster_names(stored, items)
+    nodes = _nodes(stored, items, names, user_id, warnings)
     cluster_of = _clusters_after(stored, nodes.values())
     moved = {node.id for node in stored.nodes.values() if cluster_of[node.id] != node.cluster_id}
     emptied = _emptied_clusters(stored, moved, cluster_of)
     subclusters, emptied_subclusters = _subclusters(stored, moved, cluster_of, emptied)
-    edges = _edges(stored, results, nodes, user_id, warnings)
+    edges = _edges(stored, items, nodes, user_id, warnings)
     changes = GraphChanges(
         nodes=list(nodes.values()),
         edges=[*edges.values(), *_edges_of_moved_nodes(stored, moved, cluster_of, edges)],
-        clusters=_new_clusters(stored, results, names, cluster_of),
+        clusters=_new_clusters(stored, items, names, cluster_of),
         emptied_clusters=emptied,
         subclusters=subclusters,
         emptied_subclusters=emptied_subclusters,
@@ -71,22 +71,22 @@ def merge_batch(stored: MergeTarget, batch: AddNodeBatch, *, user_id: str) -> tu
     return changes, dict(warnings)
 
 
-def _usable(results: list[AddNodeItem], warnings: Counter[str]) -> list[AddNodeItem]:
+def _usable(items: list[AddNodeItem], warnings: Counter[str]) -> list[AddNodeItem]:
     usable = []
-    for result in results:
-        if result.error:
+    for item in items:
+        if item.error:
             warnings["sources with an error"] += 1
-        elif not result.skipped:
-            usable.append(result)
+        elif not item.skipped:
+            usable.append(item)
     return usable
 
 
-def _cluster_names(stored: MergeTarget, results: list[AddNodeItem]) -> dict[str, str]:
-    """Names by cluster ID: the stored one, else the one that describes the cluster, else the one its nodes give."""
+def _cluster_names(stored: MergeTarget, items: list[AddNodeItem]) -> dict[str, str]:
+    """Names by cluster ID: the stored name, else that of the assigned cluster, else that of its nodes."""
     names = {cluster.id: cluster.name for cluster in stored.clusters.values() if cluster.name}
-    assigned = [result.assigned_cluster for result in results if result.assigned_cluster]
+    assigned = [item.assigned_cluster for item in items if item.assigned_cluster]
     given = [(cluster.cluster_id, cluster.name) for cluster in assigned]
-    given += [(node.cluster_id, node.cluster_name) for result in results for node in result.nodes]
+    given += [(node.cluster_id, node.cluster_name) for item in items for node in item.nodes]
     for raw_id, name in given:
         cluster_id = text_id(raw_id)
         if cluster_id is not None and name:
@@ -96,17 +96,17 @@ def _cluster_names(stored: MergeTarget, results: list[AddNodeItem]) -> dict[str,
 
 def _nodes(
     stored: MergeTarget,
-    results: list[AddNodeItem],
+    items: list[AddNodeItem],
     names: Mapping[str, str],
     user_id: str,
     warnings: Counter[str],
 ) -> dict[str, NodeRow]:
-    """The batch's nodes by original ID. For one that comes twice, what the later one gives goes on top."""
+    """The batch's nodes by original ID. Of a repeated node, later values replace earlier ones."""
     rows: dict[str, NodeRow] = {}
     ids = {orig_id: node.id for orig_id, node in stored.nodes.items()}
     next_id = 1 + max(ids.values(), default=-1)
-    for result in results:
-        for node in result.nodes:
+    for item in items:
+        for node in item.nodes:
             orig_id = original_id(node.orig_id or node.id or "", user_id=user_id)
             if not orig_id:
                 warnings["nodes without an ID"] += 1
@@ -117,23 +117,23 @@ def _nodes(
             if orig_id not in ids:
                 ids[orig_id] = next_id
                 next_id += 1
-            row = _node(node, result, ids[orig_id], orig_id, names, warnings)
+            row = _node(node, item, ids[orig_id], orig_id, names, warnings)
             if orig_id in stored.nodes:
-                # The type that is stored may say more: a file's raw format.
+                # The stored type may be more exact: a file's raw format.
                 row = row._replace(source_type=None)
-            rows[orig_id] = _on_top(row, rows[orig_id]) if orig_id in rows else row
+            rows[orig_id] = _updated(row, rows[orig_id]) if orig_id in rows else row
     return rows
 
 
 def _node(
     node: AddNodeNode,
-    result: AddNodeItem,
+    item: AddNodeItem,
     node_id: int,
     orig_id: str,
     names: Mapping[str, str],
     warnings: Counter[str],
 ) -> NodeRow:
-    assigned = result.assigned_cluster or AssignedCluster()
+    assigned = item.assigned_cluster or AssignedCluster()
     assigned_id = text_id(assigned.cluster_id)
     cluster_id = text_id(node.cluster_id) or assigned_id
     return NodeRow(
@@ -142,7 +142,7 @@ def _node(
         cluster_id=cluster_id,
         cluster_name=names.get(cluster_id) if cluster_id else None,
         cluster_confidence=finite(assigned.confidence, warnings) if cluster_id and cluster_id == assigned_id else None,
-        source_type=_source_type(result),
+        source_type=_source_type(item),
         num_messages=node.num_messages if node.num_sections is None else node.num_sections,
         keywords=[],
         timestamp=first_time((node.timestamp, node.updated_at, node.created_at), warnings),
@@ -150,17 +150,17 @@ def _node(
     )
 
 
-def _source_type(result: AddNodeItem) -> str | None:
-    """What kind of source a result is of: the key that names it says so."""
-    if result.conversation_id:
+def _source_type(item: AddNodeItem) -> str | None:
+    """The type of the item's source, which follows from the ID that is given."""
+    if item.conversation_id:
         return "chat"
-    if result.note_id:
+    if item.note_id:
         return "markdown"
-    return "file" if result.file_id else None
+    return "file" if item.file_id else None
 
 
-def _on_top(row: NodeRow, earlier: NodeRow) -> NodeRow:
-    """One row of a node that comes twice. Of a cluster that it leaves, nothing stays."""
+def _updated(row: NodeRow, earlier: NodeRow) -> NodeRow:
+    """The earlier row of a repeated node with the values of the later; with another cluster, the old name goes too."""
     if row.cluster_id not in (None, earlier.cluster_id):
         earlier = earlier._replace(cluster_name=None, cluster_confidence=None)
     return NodeRow._make(old if new in (None, [], {}) else new for new, old in zip(row, earlier, strict=True))
@@ -176,14 +176,14 @@ def _clusters_after(stored: MergeTarget, nodes: Iterable[NodeRow]) -> dict[int, 
 
 def _new_clusters(
     stored: MergeTarget,
-    results: list[AddNodeItem],
+    items: list[AddNodeItem],
     names: Mapping[str, str],
     cluster_of: Mapping[int, str | None],
 ) -> list[ClusterRow]:
-    """The clusters that have nodes and are not stored, each as the first result that describes it does."""
+    """The clusters with nodes that are not stored. The first item that describes a cluster counts."""
     described: dict[str | None, AssignedCluster] = {}
-    for result in results:
-        if assigned := result.assigned_cluster:
+    for item in items:
+        if assigned := item.assigned_cluster:
             described.setdefault(text_id(assigned.cluster_id), assigned)
     rows = []
     for cluster_id, size in Counter(cluster_of.values()).items():
@@ -203,7 +203,7 @@ def _emptied_clusters(stored: MergeTarget, moved: set[int], cluster_of: Mapping[
 def _subclusters(
     stored: MergeTarget, moved: set[int], cluster_of: Mapping[int, str | None], emptied_clusters: list[str]
 ) -> tuple[list[SubclusterRow], list[str]]:
-    """The subclusters that lost members, and the IDs of those that lost all or their cluster."""
+    """The subclusters that lost members, and the IDs of those that lost all members or their cluster."""
     changed: list[SubclusterRow] = []
     emptied: list[str] = []
     for subcluster in stored.subclusters:
@@ -226,7 +226,7 @@ def _subclusters(
 
 def _edges(
     stored: MergeTarget,
-    results: list[AddNodeItem],
+    items: list[AddNodeItem],
     nodes: Mapping[str, NodeRow],
     user_id: str,
     warnings: Counter[str],
@@ -236,8 +236,8 @@ def _edges(
     ids = {orig_id: node.id for orig_id, node in stored.nodes.items()}
     ids.update((orig_id, node.id) for orig_id, node in nodes.items())
     rows: dict[tuple[int, int], EdgeRow] = {}
-    for result in results:
-        for edge in result.edges:
+    for item in items:
+        for edge in item.edges:
             source = _end(edge.source, ids, stored_ids, user_id)
             target = _end(edge.target, ids, stored_ids, user_id)
             if source is None or target is None:
@@ -263,7 +263,7 @@ def _edges_of_moved_nodes(
     cluster_of: Mapping[int, str | None],
     given: Mapping[tuple[int, int], EdgeRow],
 ) -> list[EdgeRow]:
-    """The stored edges whose ends have come into one cluster, or out of one; the batch's own say it themselves."""
+    """The stored edges of moved nodes, with `intra_cluster` set anew. Edges in the batch set it themselves."""
     return [
         EdgeRow(source, target, None, kind, cluster_of[source] is not None and cluster_of[source] == cluster_of[target])
         for (source, target), kind in stored.edges.items()
@@ -272,7 +272,7 @@ def _edges_of_moved_nodes(
 
 
 def _end(name: str | int, ids: Mapping[str, int], stored_ids: set[int], user_id: str) -> int | None:
-    """The integer ID of the node that an edge names, or None if there is no such node."""
+    """The integer ID of the node that an edge names; None if there is no such node."""
     if isinstance(name, str):
         node_id = ids.get(name)
         if node_id is None:

@@ -1,4 +1,4 @@
-"""Which embedding belongs to which node of a graph."""
+"""Matches embeddings with the nodes of a graph."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import cast
 from graphnode.contract.original_ids import original_id
 from graphnode.errors import InvalidDocument
 
-#: What a pgvector column holds: 16,000 numbers of four bytes each.
+#: The limits of a pgvector column: 16,000 numbers of four bytes each.
 MAX_WIDTH = 16_000
 MAX_FLOAT4 = 3.402_823_466e38
 
-#: The node ID of a conversation that is no node of the graph.
+#: Stands for the node ID of a conversation without a node.
 NO_NODE = -1
 
 
@@ -27,20 +27,20 @@ def match_embeddings(
     warnings: Counter[str],
     width_before: int | None = None,
 ) -> Iterator[tuple[int, list[float]]]:
-    """The embeddings of a graph's nodes as (node ID, embedding), as they come; what is left out is counted.
+    """Stream the embeddings of a graph's nodes as (node ID, embedding); what is left out is counted.
 
-    Left out are rows of no node, a node's second row, rows wider or narrower than the first, and rows with a value
-    that is missing or not finite. Nodes that end without an embedding are counted too.
+    Left out are rows without a node, a node's second row, rows of another width than the first, and rows with a value
+    that is missing or not finite. Nodes without an embedding are counted too.
 
     Parameters:
-      names: the original ID of each conversation of the features file.
+      names: the original ID of each conversation in the features document.
       rows: its embeddings; row i belongs to conversation i.
       node_ids: the graph's node IDs by original ID.
-      warnings: where it is counted, all of it when the last embedding has been taken.
-      width_before: how wide the user's embeddings were until now; others are warned of, for another model made them.
+      warnings: the counts; complete after the last embedding.
+      width_before: the width of the user's stored embeddings. Another width is counted: another model made them.
 
-    Raises InvalidDocument for a file with more or fewer rows than conversations, for with one missing somewhere every
-    later embedding would go to another's node; and for one too wide to store.
+    Raises InvalidDocument if there are more or fewer rows than conversations, since a missing row would shift all later
+    embeddings to wrong nodes; and if the embeddings are too wide to store.
     """
     owners = array("i", (node_ids.get(original_id(name or ""), NO_NODE) for name in names))
     done: set[int] = set()
@@ -71,7 +71,7 @@ def match_embeddings(
 
 
 def _storable(row: list[float | None]) -> bool:
-    """Whether each value is there and fits into four bytes. A sum is the cheapest way to find NaN."""
+    """Whether no value is missing and each fits into four bytes. A sum is the fastest way to find NaN."""
     if None in row:
         return False
     numbers = cast(list[float], row)

@@ -1,4 +1,4 @@
-"""From a graph document to the rows that replace a user's graph, without what contradicts itself."""
+"""Turns a graph document into the rows that replace a user's graph, without contradictions."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from graphnode.rules.rows import ClusterRow, EdgeRow, GraphRows, NodeRow, Subclu
 
 
 def clean_graph(document: GraphDocument) -> tuple[GraphRows, Warnings]:
-    """The rows of a graph, and what was left out or repaired, counted.
+    """The rows of a graph, and counts of what was left out or repaired.
 
-    - A node whose ID or original ID an earlier node has is left out.
-    - So is an edge to a node that does not exist, from a node to itself, or between two nodes that an earlier edge
-      connects, in either direction.
-    - Clusters are those the metadata describe and those that nodes alone name; one without nodes is left out.
-    - A subcluster loses members that do not exist. One without any, or of an unknown cluster, is left out.
-    - Sizes are counted here: the document's own are not trusted.
+    - A node with the ID or original ID of an earlier node is left out.
+    - An edge is left out if it names an unknown node, connects a node to itself, or connects two nodes that an earlier
+      edge connects, in either direction.
+    - Clusters come from the metadata and from the nodes. A cluster without nodes is left out.
+    - A subcluster loses unknown members. Without members, or in an unknown cluster, it is left out.
+    - Sizes are counted here: those in the document are not trusted.
     """
     warnings: Counter[str] = Counter()
     nodes = _nodes(document.nodes, document.clusters, warnings)
@@ -82,7 +82,7 @@ def _edges(edges: list[GraphEdge], cluster_of: dict[int, str | None], warnings: 
         if source == target:
             warnings["self-loops"] += 1
             continue
-        # Both IDs in one integer: of so many tuples, the garbage collector would make more work than all the rest.
+        # Both IDs in one integer: the garbage collector would spend more time on so many tuples than all the rest takes.
         pair = source << 32 | target if source < target else target << 32 | source
         if pair in connected:
             warnings["repeated edges"] += 1

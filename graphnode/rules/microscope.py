@@ -1,4 +1,4 @@
-"""What a microscope result is about, and what becomes of its document."""
+"""The status and the graphs of a microscope document."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from graphnode.contract.task_ids import Half, View
 def document_status(
     *, block: str | None, non_block: str | None, single: str | None
 ) -> Literal["COMPLETED", "FAILED", "PROCESSING"]:
-    """A document's status from the results it has had: COMPLETED, FAILED, or None for none yet.
+    """A document's status, from the statuses of its results: None for a result that has not come.
 
     Parameters:
-      block, non_block: the results of its halves, if it was sent twice.
-      single: its one result, if it was sent once.
+      block, non_block: of its halves, if it was sent in halves.
+      single: of its one result, if it was sent whole.
 
-    A document that was sent both ways is COMPLETED as soon as either way is.
+    A document that was sent both ways is COMPLETED as soon as one way is.
     """
     if single == "COMPLETED" or block == non_block == "COMPLETED":
         return "COMPLETED"
@@ -26,9 +26,9 @@ def document_status(
 
 
 def graph_keys(half: Half | None, standardized_s3_key: str | None, block_graph_s3_key: str | None) -> dict[View, str]:
-    """The S3 key of each view that a result brings.
+    """The S3 key of each view in a result.
 
-    A half brings its own view alone, and may name it in the other's field when its own is empty.
+    A half has only its own view. If its own field is empty, its key may be in the other half's field.
     """
     match half:
         case "block":

@@ -1,4 +1,4 @@
-"""What a user is told, and how it reads on the phone."""
+"""The text and data of a push, within FCM's limit."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ import msgspec
 from graphnode.contract.notifications import NOTICES, PushText
 from graphnode.text import printable
 
-#: The most bytes of a push's payload: FCM's limit of 4,096, less what it adds for APNs (`gcm.message_id`, `google.c.…`,
-#: `aps`). https://firebase.google.com/docs/cloud-messaging/concept-options
+#: The most bytes of a push's payload: FCM's limit of 4,096 without what it adds for APNs (`gcm.message_id`,
+#: `google.c.…`, `aps`). https://firebase.google.com/docs/cloud-messaging/concept-options
 LARGEST_PAYLOAD_BYTES = 4096 - 384
 
-#: Bytes that a body keeps, if it has them: before it gets shorter than that, the data does.
+#: The body is cut to this many bytes first; then the data is cut.
 LEAST_BODY_BYTES = 512
 
-#: Data that an app finds the notification by: never truncate.
+#: The data by which an app finds the notification. They are never cut.
 KEYS = ("type", "taskId", "notificationId")
 
 ELLIPSIS = "…"
 
-#: What belongs to the character before it: the joiner of emoji, and their skin tones. Marks have their categories.
+#: The joiner and the skin tones of emoji: like combining marks, they belong to the character before them.
 ZERO_WIDTH_JOINER = "\u200d"
 SKIN_TONES = range(0x1F3FB, 0x1F400)
 
 
 def push_text(event: str, payload: Mapping[str, Any]) -> PushText:
-    """Title and body of a pushed notification: of names in it, what is for the eye."""
+    """Title and body of a push; names in the body are made printable."""
     text = NOTICES[event].push
-    assert text, "what has no text is not pushed"  # noqa: S101
+    assert text, "a notification without a text is not pushed"  # noqa: S101
     shown = {name: printable(value) if isinstance(value, str) else value for name, value in payload.items()}
     return text._replace(body=text.body.format_map(shown))
 
 
 def push_data(event: str, notification_id: str, payload: Mapping[str, Any]) -> dict[str, str]:
-    """The push's data: strings only, with `type` and `taskId` always (the contract). What is no string becomes JSON."""
+    """The data of a push: strings, always with `type` and `taskId` (the contract). Other values become JSON."""
     values = {
         key: value if isinstance(value, str) else msgspec.json.encode(value).decode()
         for key, value in payload.items()
@@ -47,9 +47,9 @@ def push_data(event: str, notification_id: str, payload: Mapping[str, Any]) -> d
 
 
 def truncate_to_fcm_limit(text: PushText, data: Mapping[str, str]) -> tuple[PushText, dict[str, str]]:
-    """Text and data within FCM's limit: the body is truncate, and the longest data where that is not enough.
+    """Text and data within FCM's limit: the body is cut first; if that is not enough, the longest data.
 
-    The app finds the whole by the notification's ID.
+    The app finds the whole text by the notification's ID.
     """
     room = LARGEST_PAYLOAD_BYTES - len(msgspec.json.encode({"title": text.title, "body": "", **data}))
     least = min(_size(text.body), LEAST_BODY_BYTES)
@@ -63,7 +63,7 @@ def truncate_to_fcm_limit(text: PushText, data: Mapping[str, str]) -> tuple[Push
 
 
 def truncate(text: str, *, max_bytes: int) -> str:
-    """The text, cut to so many bytes of JSON: between two characters as a reader sees them, with an ellipsis."""
+    """The text, cut to `max_bytes` of JSON with an ellipsis. Characters that a reader sees as one are not split."""
     if _size(text) <= max_bytes:
         return text
     room, end = max_bytes - _size(ELLIPSIS), 0
@@ -80,5 +80,5 @@ def _belong_together(left: str, right: str) -> bool:
 
 
 def _size(text: str) -> int:
-    """Bytes as JSON, without the quotes."""
+    """The size in bytes as JSON, without the quotes."""
     return len(msgspec.json.encode(text)) - 2

@@ -1,4 +1,4 @@
-"""What becomes of a notification after FCM has answered, or when it has waited too long: decided without any I/O."""
+"""Decides the outcome of a push from FCM's answers and the notification's age."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-#: The most seconds that a Retry-After is heeded for. FCM asks for minutes; a proxy may say anything.
+#: The longest Retry-After that is respected, in seconds. FCM asks for minutes; a proxy may ask for anything.
 LONGEST_RETRY_AFTER_S = 86_400.0
 
 
 class PushStatus(StrEnum):
-    """How far the push of a notification is."""
+    """The status of a notification's push."""
 
     PENDING = "PENDING"
     SENDING = "SENDING"
@@ -24,15 +24,15 @@ class PushStatus(StrEnum):
 
 
 class PushReport(NamedTuple):
-    """What FCM answered for each of a user's devices.
+    """FCM's answers for a user's devices.
 
     Parameters:
-      reached: how many devices FCM took the push for.
+      reached: the number of devices for which FCM accepted the push.
       gone: the tokens of devices that FCM no longer knows.
-      refused: by token, why FCM will never take this push.
-      later: by token, why FCM did not take it now.
-      retry_after_s: seconds for which FCM asks to be left alone.
-      outage: why FCM does not accept our credentials, if it does not.
+      refused: by token, why FCM will never accept this push.
+      later: by token, why FCM did not accept it now.
+      retry_after_s: FCM's Retry-After, in seconds.
+      outage: why FCM does not accept our credentials; None: it does.
     """
 
     reached: int = 0
@@ -44,14 +44,14 @@ class PushReport(NamedTuple):
 
 
 class PushOutcome(NamedTuple):
-    """What a notification's row says after an attempt.
+    """The outcome of an attempt to push a notification, as its row stores it.
 
     Parameters:
-      status: how far the push is.
-      error: why it is no further.
-      retry_in_s: seconds until the next attempt; None when there is none.
-      remaining: the devices that the next attempt is for; None for all that the user has by then.
-      is_attempt: whether FCM looked at it. An attempt that our credentials failed is none.
+      status: the new status.
+      error: why the push is not complete.
+      retry_in_s: seconds until the next attempt; None: there is no other attempt.
+      remaining: the tokens for the next attempt; None: all devices that the user has then.
+      is_attempt: whether it counts as an attempt. It does not if FCM refused our credentials.
     """
 
     status: PushStatus
@@ -66,12 +66,12 @@ NO_DEVICE = PushOutcome(PushStatus.SKIPPED, "the user has no device")
 
 
 def push_outcome(report: PushReport, *, was_sent: bool, backoff_s: float) -> PushOutcome:
-    """What FCM's answers mean for the row: one device reached is SENT, and only the others are tried again.
+    """The outcome that follows from FCM's answers. One reached device makes it SENT; only the others are tried again.
 
     Parameters:
       report: the answers.
       was_sent: whether an earlier attempt reached a device.
-      backoff_s: seconds until the next attempt, if FCM does not ask for more.
+      backoff_s: the back-off in seconds, used if Retry-After is shorter.
     """
     reached = was_sent or report.reached > 0
     retry_in_s = max(backoff_s, report.retry_after_s)
@@ -91,12 +91,12 @@ def push_outcome(report: PushReport, *, was_sent: bool, backoff_s: float) -> Pus
 def outcome_if_too_old(
     *, created_at: datetime, now: datetime, max_age_s: float, attempts: int, error: str | None, was_sent: bool
 ) -> PushOutcome | None:
-    """How a notification ends that is no news any more; None while it is.
+    """The final outcome of a notification older than its maximum age; None if it is not.
 
     Parameters:
-      max_age_s: seconds for which it is news.
-      attempts: how often FCM was asked before.
-      error: why the last attempt was not the last.
+      max_age_s: the maximum age in seconds.
+      attempts: the number of attempts before.
+      error: the error of the last attempt.
       was_sent: whether a device was reached.
     """
     if now - created_at <= timedelta(seconds=max_age_s):
@@ -110,12 +110,12 @@ def outcome_if_too_old(
 
 
 def without_fcm_message(error: str | None) -> str | None:
-    """Why a push is no further, without FCM's own words after its code: they may quote the push."""
+    """The error with FCM's code but without its message, which may quote the push."""
     return re.sub(r"\b([A-Z][A-Z_]+): .*", r"\1", error, count=1, flags=re.DOTALL) if error else None
 
 
 def retry_after_s(header: str | None, *, now: datetime) -> float:
-    """Seconds that a Retry-After header asks for, as a number or as a date, a day at most; 0 when it says nothing.
+    """Seconds in a Retry-After header, a number or a date; at most a day, and 0 if it cannot be read.
 
     https://www.rfc-editor.org/rfc/rfc9110.html#name-retry-after
     """

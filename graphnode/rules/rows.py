@@ -1,6 +1,6 @@
-"""The rows that rules decide on and storage writes: one tuple a table, its fields named as the table's columns.
+"""The rows that rules make and storage writes: one tuple for each table, with the table's columns as fields.
 
-The user is not a field: every row of one decision belongs to the same user, whom storage adds.
+There is no user_id: all rows of one decision belong to one user, and storage adds it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class SubclusterRow(NamedTuple):
 
 
 class GraphRows(NamedTuple):
-    """A whole graph, as one user's rows."""
+    """The rows of one user's whole graph."""
 
     nodes: list[NodeRow]
     edges: list[EdgeRow]
@@ -68,14 +68,14 @@ class GraphRows(NamedTuple):
 
 
 class StoredNode(NamedTuple):
-    """What an add-node merge must know of a node that is stored."""
+    """The part of a stored node that an add-node merge needs."""
 
     id: int
     cluster_id: str | None
 
 
 class MergeTarget(NamedTuple):
-    """What an add-node merge must know of the user's graph. A user without a graph has an empty one."""
+    """The part of a user's graph that an add-node merge needs. Empty for a user without a graph."""
 
     nodes: dict[str, StoredNode]
     """By original ID."""
@@ -86,17 +86,17 @@ class MergeTarget(NamedTuple):
 
 
 class GraphChanges(NamedTuple):
-    """What an add-node merge changes. Storage applies it, recounts the graph and sets the clusters' sizes."""
+    """The changes of an add-node merge. Storage applies them, then counts the graph and the clusters' sizes."""
 
     nodes: list[NodeRow]
-    """New ones, and stored ones with their new values; the primary key decides which."""
+    """New nodes, and stored nodes with new values: the primary key tells which."""
     edges: list[EdgeRow]
-    """To insert, or to update where (source, target) is stored."""
+    """To update if (source, target) is stored, else to insert."""
     clusters: list[ClusterRow]
-    """New ones, and stored ones with new values."""
+    """New clusters."""
     emptied_clusters: list[str]
     subclusters: list[SubclusterRow]
-    """Stored ones that lost members (moved to another cluster), with their new values."""
+    """Stored subclusters that lost members to another cluster, with their new values."""
     emptied_subclusters: list[str]
 
 

@@ -1,4 +1,4 @@
-"""From a summary document to the row that replaces a user's summary, its totals recounted."""
+"""Turns a summary document into the row that replaces a user's summary."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from graphnode.contract.documents import SummaryDocument
 from graphnode.contract.values import utc
 from graphnode.rules.rows import SummaryRow
 
-#: The total that a source type counts for. Any other type is a file's: `file`, or a raw format such as `pdf`.
+#: The total in which a source type counts. Every other type is a file: `file`, or a raw format such as `pdf`.
 _TOTALS = {
     None: "total_conversations",
     "": "total_conversations",
@@ -22,11 +22,11 @@ _TOTALS = {
 
 
 def summary_row(document: SummaryDocument, source_types: Mapping[str | None, int]) -> SummaryRow:
-    """The row of a summary, its totals recounted.
+    """The row of a summary, with totals counted from the graph.
 
     Parameters:
       document: the AI server's summary.
-      source_types: how many nodes of each source type the user's graph has; None is a node without one.
+      source_types: the number of nodes of each source type in the user's graph; None: nodes without a source type.
     """
     return SummaryRow(
         overview={**msgspec.to_builtins(document.overview), **totals(source_types)},
@@ -40,7 +40,7 @@ def summary_row(document: SummaryDocument, source_types: Mapping[str | None, int
 
 
 def totals(source_types: Mapping[str | None, int]) -> dict[str, int]:
-    """The overview's total of source nodes and its four totals by kind of source."""
+    """The five totals of the overview: all source nodes, and by kind of source."""
     counts = {"total_conversations": 0, "total_notes": 0, "total_notions": 0, "total_files": 0}
     for source_type, nodes in source_types.items():
         counts[_TOTALS.get(source_type and source_type.lower(), "total_files")] += nodes
