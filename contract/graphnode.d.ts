@@ -1,18 +1,18 @@
 /**
- * What travels between GraphNode's API server, its AI server and its worker.
+ * The messages, documents and notifications of GraphNode's API server, AI server and worker.
  *
- * Written by `graphnode contract export` from the JSON Schemas beside it. Those say more: lengths, ranges, and what is
- * required only beside something else. The keys of a message of the AI server may be spelt in camelCase or in
- * snake_case; here each has the one name that is used most.
+ * Written by `graphnode contract export` from the JSON Schemas beside it. These say more: lengths, ranges, and fields
+ * that are required only with others. Keys in a message of the AI server may be in camelCase or snake_case; here each
+ * key has its most frequent spelling.
  */
 
 /** Means the same as leaving the field out. */
 export type NotGiven = null | "";
 
-/** A number that was written as a text. */
+/** A number written as a text. */
 export type NumberText = `${number}`;
 
-/** A boolean that was written as a number or as a text. */
+/** A boolean written as a number or as a text. */
 export type BooleanText = 0 | 1 | "0" | "1" | "true" | "false";
 
 /** Make a graph of everything a user has. */
@@ -41,7 +41,7 @@ export interface GraphGenerationRequestPayload {
 
 /** Make a graph of everything a user has. */
 export interface GraphGenerationRequestMessage {
-  /** What kind of message it is. */
+  /** The type of the message. */
   taskType: "GRAPH_GENERATION_REQUEST";
   /** The correlation ID, unique per task. */
   taskId: string;
@@ -66,7 +66,7 @@ export interface GraphSummaryRequestPayload {
 
 /** Summarize a user's graph. */
 export interface GraphSummaryRequestMessage {
-  /** What kind of message it is. */
+  /** The type of the message. */
   taskType: "GRAPH_SUMMARY_REQUEST";
   /** The correlation ID, unique per task. */
   taskId: string;
@@ -91,7 +91,7 @@ export interface AddNodeRequestPayload {
 
 /** Place new sources in a user's graph. */
 export interface AddNodeRequestMessage {
-  /** What kind of message it is. */
+  /** The type of the message. */
   taskType: "ADD_NODE_REQUEST";
   /** The correlation ID, unique per task. */
   taskId: string;
@@ -126,7 +126,7 @@ export interface MicroscopeIngestRequestPayload {
 
 /** Analyze a file. */
 export interface MicroscopeIngestRequestMessage {
-  /** What kind of message it is. */
+  /** The type of the message. */
   taskType: "MICROSCOPE_INGEST_REQUEST";
   /** The correlation ID, unique per task. */
   taskId: string;
@@ -157,7 +157,7 @@ export interface MicroscopeIngestFromNodeRequestPayload {
 
 /** Analyze a note or a conversation that is a node of the user's graph. */
 export interface MicroscopeIngestFromNodeRequestMessage {
-  /** What kind of message it is. */
+  /** The type of the message. */
   taskType: "MICROSCOPE_INGEST_FROM_NODE_REQUEST";
   /** The correlation ID, unique per task. */
   taskId: string;
@@ -186,11 +186,11 @@ export interface GraphGenerationResultPayload {
 
 /** The AI server made a graph of everything a user has, or failed to. */
 export interface GraphGenerationResultMessage {
-  /** What kind of message it is. */
+  /** The type of the message. */
   taskType: "GRAPH_GENERATION_RESULT";
   /** The correlation ID, unique per task. */
   taskId: string;
-  /** When the producer sent it: ISO 8601. Without a zone it is UTC. Not given, it is SQS's SentTimestamp. */
+  /** When the producer sent it: ISO 8601. Without a zone it is UTC. If it is not given, it is SQS's SentTimestamp. */
   timestamp?: string | NotGiven;
   payload: GraphGenerationResultPayload;
 }
@@ -209,11 +209,11 @@ export interface GraphGenerationProgressPayload {
 
 /** How far the AI server is with a graph. */
 export interface GraphGenerationProgressMessage {
-  /** What kind of message it is. */
+  /** The type of the message. */
   taskType: "GRAPH_GENERATION_PROGRESS";
   /** The correlation ID, unique per task. */
   taskId: string;
-  /** When the producer sent it: ISO 8601. Without a zone it is UTC. Not given, it is SQS's SentTimestamp. */
+  /** When the producer sent it: ISO 8601. Without a zone it is UTC. If it is not given, it is SQS's SentTimestamp. */
   timestamp?: string | NotGiven;
   payload: GraphGenerationProgressPayload;
 }
@@ -232,11 +232,11 @@ export interface GraphSummaryResultPayload {
 
 /** The AI server summarized a user's graph, or failed to. */
 export interface GraphSummaryResultMessage {
-  /** What kind of message it is. */
+  /** The type of the message. */
   taskType: "GRAPH_SUMMARY_RESULT";
   /** The correlation ID, unique per task. */
   taskId: string;
-  /** When the producer sent it: ISO 8601. Without a zone it is UTC. Not given, it is SQS's SentTimestamp. */
+  /** When the producer sent it: ISO 8601. Without a zone it is UTC. If it is not given, it is SQS's SentTimestamp. */
   timestamp?: string | NotGiven;
   payload: GraphSummaryResultPayload;
 }
@@ -255,11 +255,11 @@ export interface AddNodeResultPayload {
 
 /** The AI server placed new sources in a user's graph; `error` beside COMPLETED is a partial failure. */
 export interface AddNodeResultMessage {
-  /** What kind of message it is. */
+  /** The type of the message. */
   taskType: "ADD_NODE_RESULT";
   /** The correlation ID, unique per task. */
   taskId: string;
-  /** When the producer sent it: ISO 8601. Without a zone it is UTC. Not given, it is SQS's SentTimestamp. */
+  /** When the producer sent it: ISO 8601. Without a zone it is UTC. If it is not given, it is SQS's SentTimestamp. */
   timestamp?: string | NotGiven;
   payload: AddNodeResultPayload;
 }
@@ -292,22 +292,22 @@ export interface MicroscopeIngestResultPayload {
 
 /** The AI server analyzed one document, or failed to. */
 export interface MicroscopeIngestResultMessage {
-  /** What kind of message it is. */
+  /** The type of the message. */
   taskType: "MICROSCOPE_INGEST_RESULT";
   /** The correlation ID, unique per task. */
   taskId: string;
-  /** When the producer sent it: ISO 8601. Without a zone it is UTC. Not given, it is SQS's SentTimestamp. */
+  /** When the producer sent it: ISO 8601. Without a zone it is UTC. If it is not given, it is SQS's SentTimestamp. */
   timestamp?: string | NotGiven;
   payload: MicroscopeIngestResultPayload;
 }
 
 /** The AI server analyzed one document, or failed to. */
 export interface MicroscopeIngestFromNodeResultMessage {
-  /** What kind of message it is. */
+  /** The type of the message. */
   taskType: "MICROSCOPE_INGEST_FROM_NODE_RESULT";
   /** The correlation ID, unique per task. */
   taskId: string;
-  /** When the producer sent it: ISO 8601. Without a zone it is UTC. Not given, it is SQS's SentTimestamp. */
+  /** When the producer sent it: ISO 8601. Without a zone it is UTC. If it is not given, it is SQS's SentTimestamp. */
   timestamp?: string | NotGiven;
   payload: MicroscopeIngestResultPayload;
 }
@@ -348,7 +348,7 @@ export interface GraphFile {
   metadata?: GraphMetadata | NotGiven;
 }
 
-/** How the graph was made. All but `clusters` is stored as it comes. */
+/** How the graph was made. Everything but `clusters` is stored unchanged. */
 export interface GraphMetadata {
   /** The clusters by their ID. */
   clusters?: Record<string, GraphCluster | NotGiven> | null | "" | false | 0 | [] | Record<string, never>;

@@ -82,7 +82,7 @@ def _edges(edges: list[GraphEdge], cluster_of: dict[int, str | None], warnings: 
         if source == target:
             warnings["self-loops"] += 1
             continue
-        # Both IDs in one integer: the garbage collector would spend more time on so many tuples than all the rest takes.
+        # Both IDs in one integer: the garbage collector would need more time for so many tuples than all the rest.
         pair = source << 32 | target if source < target else target << 32 | source
         if pair in connected:
             warnings["repeated edges"] += 1

@@ -1,1 +1,1 @@
-"""The message contract as files that other languages read: JSON Schemas, an AsyncAPI document, TypeScript types."""
+"""The message contract as files for other languages: JSON Schemas, an AsyncAPI document, TypeScript types."""

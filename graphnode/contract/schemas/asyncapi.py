@@ -9,7 +9,7 @@ from graphnode.contract.envelopes import NOTIFICATION_QUEUE, ROUTES
 from graphnode.contract.requests import REQUESTS
 from graphnode.contract.schemas.structs import summary
 
-#: What the notification queue carries, as Dramatiq 2 encodes a message (`dramatiq.Message.encode`).
+#: A message on the notification queue, as Dramatiq 2 encodes it (`dramatiq.Message.encode`).
 DRAMATIQ_MESSAGE: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -17,7 +17,7 @@ DRAMATIQ_MESSAGE: dict[str, Any] = {
         "actor_name": {"description": "The actor that handles it.", "const": "deliver_notification"},
         "args": {"description": "Always empty.", "type": "array", "maxItems": 0},
         "kwargs": {
-            "description": "What the actor is called with.",
+            "description": "The actor's arguments.",
             "type": "object",
             "properties": {"notification_id": {"description": "The row's ID: a ULID.", "type": "string"}},
             "required": ["notification_id"],
@@ -31,7 +31,7 @@ DRAMATIQ_MESSAGE: dict[str, Any] = {
 
 
 def asyncapi() -> dict[str, Any]:
-    """The document. The messages' schemas are the files beside it."""
+    """The AsyncAPI document. The schemas of the messages are the files beside it."""
     requests = {name: _message(name, summary(kind)) for name, kind in REQUESTS.items()}
     results = {task_type: _message(task_type, summary(route.payload)) for task_type, route in ROUTES.items()}
     return {
@@ -41,9 +41,9 @@ def asyncapi() -> dict[str, Any]:
             "version": __version__,
             "description": (
                 "The three SQS queues between GraphNode's API server, its AI server and this worker. They are standard "
-                "queues: a message can arrive more than once, and in any order. The names of the queues are a "
-                "deployment's own: the worker finds their URLs in its environment. Field by field, a message's schema "
-                "is a JSON Schema (2020-12) in `schemas/messages/`."
+                "queues: a message can arrive more than once, and in any order. Each deployment names its queues: the "
+                "worker finds their URLs in its environment. Each message has a JSON Schema (2020-12) in "
+                "`schemas/messages/`."
             ),
             "license": {"name": "Apache-2.0"},
         },
@@ -60,23 +60,25 @@ def asyncapi() -> dict[str, Any]:
             "requests": _channel("SQS_REQUEST_QUEUE_URL", "From the API server to the AI server.", requests),
             "results": _channel(
                 "SQS_RESULT_QUEUE_URL",
-                "From the AI server to the worker. What the worker can never handle goes to the queue's dead-letter "
+                "From the AI server to the worker. A message that the worker can never handle goes to the dead-letter "
                 "queue, byte for byte, with the reason in its message attributes.",
                 results,
             ),
             "notifications": _channel(
                 "SQS_NOTIFICATION_QUEUE_URL",
-                "From the worker to itself, in Dramatiq's encoding: nobody else is meant to read or write it. What a "
-                "user is told is a row of the table `notifications`; this only says which row to push now. For who "
-                "reads those rows, `schemas/notifications/` has their payloads.",
+                "From the worker to itself, in Dramatiq's encoding: nothing else reads or writes it. A notification is "
+                "a row of the table `notifications`; a message here only says which row to push now. The payloads of "
+                "these rows are in `schemas/notifications/`.",
                 {"deliver_notification": {"$ref": "#/components/messages/deliver_notification"}},
             ),
         },
         "operations": {
-            "request": _operation("send", "requests", "Ask the AI server for something. The API server does."),
-            "takeResult": _operation("receive", "results", "Take what the AI server made. The worker does."),
-            "announceNotification": _operation("send", "notifications", "Say that a row is to be pushed."),
-            "pushNotification": _operation("receive", "notifications", "Push that row to its user's phones."),
+            "request": _operation("send", "requests", "The API server sends a request to the AI server."),
+            "takeResult": _operation("receive", "results", "The worker receives a result of the AI server."),
+            "announceNotification": _operation("send", "notifications", "The worker sends the ID of a row to push."),
+            "pushNotification": _operation(
+                "receive", "notifications", "The worker pushes the row to its user's devices."
+            ),
         },
         "components": {
             "messages": {
@@ -109,7 +111,7 @@ def _message(task_type: str, description: str) -> dict[str, Any]:
 
 def _channel(variable: str, description: str, messages: dict[str, Any]) -> dict[str, Any]:
     return {
-        # The address is the deployment's.
+        # Each deployment has its own address.
         "address": None,
         "title": variable,
         "description": description,

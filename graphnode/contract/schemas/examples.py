@@ -76,7 +76,7 @@ _MESSAGES = [
     _message(
         "GRAPH_SUMMARY_RESULT",
         "task_summary",
-        {"userId": "ada", "status": "FAILED", "error": "The graph has no clusters to sum up."},
+        {"userId": "ada", "status": "FAILED", "error": "The graph has no clusters to summarize."},
     ),
     _message(
         "ADD_NODE_RESULT",
@@ -243,7 +243,7 @@ _NOTIFICATIONS: dict[str, dict[str, Any]] = {
         "timestamp": "2026-05-24T08:02:08.793892+00:00",
     },
     "GRAPH_SUMMARY_COMPLETED": {"taskId": _TASK, "detailLevel": "standard"},
-    "GRAPH_SUMMARY_FAILED": {"taskId": _TASK, "error": "The graph has no clusters to sum up."},
+    "GRAPH_SUMMARY_FAILED": {"taskId": _TASK, "error": "The graph has no clusters to summarize."},
     "ADD_CONVERSATION_COMPLETED": {"taskId": _TASK, "nodeCount": 3, "edgeCount": 5, "error": None},
     "ADD_CONVERSATION_FAILED": {"taskId": _TASK, "error": "The AI server gave no reason."},
     "MICROSCOPE_DOCUMENT_COMPLETED": {
@@ -269,7 +269,7 @@ _NOTIFICATIONS: dict[str, dict[str, Any]] = {
     },
 }
 
-#: By the path of the schema. Where a type of result has no documents of its own, `graphnode deliver` sends its example.
+#: By the path of the schema. `graphnode deliver` sends the example of a result that has no documents.
 EXAMPLES: dict[str, Any] = {
     **{f"messages/{message['taskType']}": message for message in _MESSAGES},
     **{f"documents/{name}": example for name, example in _DOCUMENTS.items()},
@@ -278,10 +278,10 @@ EXAMPLES: dict[str, Any] = {
 
 
 def example_of(path: str) -> Any:
-    """The example of a message, document or notification. Raises DeclarationError when there is none.
+    """The example of a message, document or notification. Raises DeclarationError if it has none.
 
     Parameters:
-      path: of its schema.
+      path: the path of its schema.
     """
     if path not in EXAMPLES:
         raise DeclarationError(f"graphnode/contract/schemas/examples.py has no example of {path}: write one there.")

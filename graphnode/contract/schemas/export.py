@@ -1,4 +1,4 @@
-"""Writes the contract's files, and says which of them are out of date."""
+"""Writes the contract's files, and finds those that are out of date."""
 
 from __future__ import annotations
 
@@ -22,10 +22,7 @@ def contract_files() -> dict[str, str]:
 
 
 def export(directory: Path) -> list[str]:
-    """Write the files that differ from those in a directory, and remove schemas that are none any more.
-
-    Returns the paths of what was changed.
-    """
+    """Update the files in a directory, and delete schemas that no longer exist. Returns the changed paths."""
     files = contract_files()
     changed = outdated(directory)
     for path in changed:
@@ -39,7 +36,7 @@ def export(directory: Path) -> list[str]:
 
 
 def outdated(directory: Path) -> list[str]:
-    """The paths of the files in a directory that are not as they should be: old, missing or superfluous."""
+    """The paths of the files in a directory that are old, missing or superfluous."""
     files = contract_files()
     there = {file.relative_to(directory).as_posix() for file in (directory / "schemas").rglob("*.json")}
     differing = [

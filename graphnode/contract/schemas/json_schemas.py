@@ -1,6 +1,6 @@
 """JSON Schemas (2020-12) of every message, document and notification.
 
-They are those of the types, and what the decoders ask beyond the types. What a schema takes, the worker takes.
+They come from the types, and from what the decoders require beyond the types. The worker accepts what a schema accepts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from graphnode.contract.spellings import spellings
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-#: ISO 8601: a date, if need be with a time, and that with a zone; 29 February in leap years alone.
+#: ISO 8601: a date, with an optional time and zone; 29 February only in leap years.
 _LEAP_YEAR = "([0-9]{2}(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)"
 _DAY = "((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))"
 _CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9]"
@@ -34,8 +34,8 @@ TIMESTAMP = (
     rf"([T ]{_CLOCK}(:[0-5][0-9](\.[0-9]{{1,9}})?)?(Z|[+-]{_CLOCK})?)?$"
 )
 
-#: What an envelope's own fields are, and what they mean.
-TASK_TYPE = "What kind of message it is."
+#: The fields of the envelope itself.
+TASK_TYPE = "The type of the message."
 TASK_ID: Schema = {
     "description": "The correlation ID, unique per task.",
     "type": "string",
@@ -44,7 +44,7 @@ TASK_ID: Schema = {
 }
 SENT_AT = "When the producer sent it: ISO 8601. Without a zone it is UTC."
 
-#: No text of an envelope, at whatever depth, holds U+0000.
+#: No text of an envelope, at any depth, holds U+0000.
 _WITHOUT_NUL: Schema = {"type": "string", "pattern": "^[^\\u0000]*$"}
 STORABLE: Schema = {
     "description": "No text in it holds U+0000, which PostgreSQL cannot store.",
@@ -58,7 +58,7 @@ STORABLE: Schema = {
     ],
 }
 
-#: What is read as no object, or no array, where one is expected: what is false to Python.
+#: Where an object or array is expected, these count as missing: they are false in Python.
 FALSE: list[Any] = [None, "", False, 0, [], {}]
 
 
@@ -78,7 +78,7 @@ def schemas() -> dict[str, Schema]:
 
 
 def request(kind: type[RequestPayload]) -> Schema:
-    """What the API server sends. There is one spelling of it, and a value has its type."""
+    """A message of the API server, in one spelling and with strict types."""
     structs = Structs(strict=True)
     envelope = {
         "type": "object",
@@ -94,17 +94,17 @@ def request(kind: type[RequestPayload]) -> Schema:
 
 
 def result(task_type: str, kind: type[Payload]) -> Schema:
-    """What the AI server sends: an envelope in either spelling, its payload read as liberally as the worker does."""
+    """A message of the AI server, as tolerant as the worker reads it."""
     structs = Structs(strict=False)
     reference = structs.add(kind)
     payload = structs.defs[kind.__name__]
-    asked = [_given(name) for name in payload.pop("required", [])]
+    rules = [_given(name) for name in payload.pop("required", [])]
     if issubclass(kind, ResultPayload) and kind.required_when_completed:
         completed = {"required": ["status"], "properties": {"status": {"const": "COMPLETED"}}}
-        asked.append({"if": completed, "then": _given(kind.required_when_completed)})
-    payload |= {"properties": _spelt(payload["properties"], at=reference["$ref"], structs=structs), "allOf": asked}
+        rules.append({"if": completed, "then": _given(kind.required_when_completed)})
+    payload |= {"properties": _spelt(payload["properties"], at=reference["$ref"], structs=structs), "allOf": rules}
     structs.defs["Given"], structs.defs["Storable"] = SHARED["Given"], STORABLE
-    timestamp = {"description": f"{SENT_AT} Not given, it is SQS's SentTimestamp.", "type": "string"}
+    timestamp = {"description": f"{SENT_AT} If it is not given, it is SQS's SentTimestamp.", "type": "string"}
     fields = {
         "task_type": {"description": TASK_TYPE, "const": task_type},
         "task_id": TASK_ID,
@@ -120,13 +120,13 @@ def result(task_type: str, kind: type[Payload]) -> Schema:
 
 
 def graph() -> Schema:
-    """The graph document, with the clusters that its metadata describe."""
+    """The graph document, with the clusters in its metadata."""
     structs = Structs(strict=False)
     reference, cluster = structs.add(GraphFile), structs.add(GraphCluster)
     described = {"type": "object", "additionalProperties": {"anyOf": [cluster, structs.shared("NotGiven")]}}
     structs.defs["GraphMetadata"] = {
         "title": "GraphMetadata",
-        "description": "How the graph was made. All but `clusters` is stored as it comes.",
+        "description": "How the graph was made. Everything but `clusters` is stored unchanged.",
         "type": "object",
         "properties": {
             "clusters": {"description": "The clusters by their ID.", "anyOf": [described, {"enum": FALSE}]},
@@ -140,12 +140,12 @@ def graph() -> Schema:
 
 
 def features() -> Schema:
-    """The features document. It is streamed: what is no array where one is expected holds no numbers."""
+    """The features document. It is streamed, so any value that is not an array counts as an empty one."""
     structs = Structs(strict=False)
     reference = structs.add(FeaturesFile)
     properties = structs.defs["FeaturesFile"]["properties"]
     described, [rows, _] = properties["embeddings"]["description"], properties["embeddings"]["anyOf"]
-    no_rows = {"description": "Whatever is no array has no rows.", "not": {"type": "array"}}
+    no_rows = {"description": "Anything but an array has no rows.", "not": {"type": "array"}}
     rows["items"] = {"anyOf": [rows["items"], {"enum": FALSE}]}
     properties["embeddings"] = {"description": described, "anyOf": [rows, no_rows]}
     return _whole("documents/features", summary(FeaturesFile), reference, structs)
@@ -158,13 +158,13 @@ def summary_document() -> Schema:
 
 
 def add_node_batch() -> Schema:
-    """The batch of new sources."""
+    """The add-node batch."""
     structs = Structs(strict=False)
     return _whole("documents/add-node-batch", summary(AddNodeBatch), structs.add(AddNodeBatch), structs)
 
 
 def microscope_standardized() -> Schema:
-    """The chunks of a microscope document, or its one chunk."""
+    """The standardized document of the microscope: chunks, or one chunk."""
     structs = Structs(strict=False)
     chunk = structs.add(Chunk)
     either = {"anyOf": [{"type": "array", "items": chunk}, chunk]}
@@ -172,7 +172,7 @@ def microscope_standardized() -> Schema:
 
 
 def microscope_block_graph() -> Schema:
-    """The block graph, bare or inside `block_graph`; a block may be named by `id`."""
+    """The block graph, bare or inside `block_graph`; a block may have `id` for `block_id`."""
     structs = Structs(strict=False)
     reference = structs.add(BlockGraph)
     block = structs.defs["Block"]
@@ -192,7 +192,7 @@ def microscope_block_graph() -> Schema:
 
 
 def notification(kind: type[Notice]) -> Schema:
-    """The payload of a notification: what the app is told, and by which task."""
+    """The payload of a notification, with the task ID."""
     structs = Structs(strict=True)
     reference = structs.add(kind)
     payload = structs.defs[kind.__name__]
@@ -202,7 +202,7 @@ def notification(kind: type[Notice]) -> Schema:
 
 
 def _whole(path: str, description: str, schema: Schema, structs: Structs) -> Schema:
-    """A schema that stands alone."""
+    """A complete schema, with the definitions it needs."""
     return {
         "$schema": DIALECT,
         "$id": f"urn:graphnode:{path.replace('/', ':')}",
@@ -215,10 +215,11 @@ def _whole(path: str, description: str, schema: Schema, structs: Structs) -> Sch
 
 
 def _spelt(fields: Schema, *, at: str, structs: Structs) -> Schema:
-    """Fields by their name in snake_case, under each name that they may bear: null and "" stand for "not given".
+    """The fields under each of their spellings; null and "" mean "not given".
 
     Parameters:
-      at: where the properties are, for what is said of a field under its usual name alone.
+      fields: by name, in snake_case.
+      at: where the properties are: further spellings refer to the first.
     """
     spelt: Schema = {}
     for name, schema in fields.items():
@@ -232,5 +233,5 @@ def _spelt(fields: Schema, *, at: str, structs: Structs) -> Schema:
 
 
 def _given(name: str) -> Schema:
-    """Asks that a field is given, under one of its names."""
+    """Requires a field, in any spelling."""
     return {"anyOf": [{"required": [each], "properties": {each: ref("Given")}} for each in spellings(name)]}

@@ -1,7 +1,7 @@
-"""From a struct to the JSON Schema of all that is read as it.
+"""Makes the JSON Schema of everything that decodes to a struct.
 
-The decoders of what the AI server sends are not strict (msgspec's lax mode): a number may come as a text, and what is
-absent, null or "" was not given. https://jcristharif.com/msgspec/usage.html#strict-vs-lax-mode
+The AI server's documents and payloads are decoded in msgspec's lax mode: a number may be a text. A missing field, null
+and "" mean "not given". https://jcristharif.com/msgspec/usage.html#strict-vs-lax-mode
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Schema = dict[str, Any]
 
 REF = "#/$defs/{name}"
 
-#: What lax mode takes beside the types, and what several schemas name.
+#: Definitions that several schemas use: most are values that lax mode accepts beyond the types.
 SHARED: dict[str, Schema] = {
-    "Given": {"description": "What counts as a value.", "not": {"enum": [None, ""]}},
+    "Given": {"description": "Any value that counts as given.", "not": {"enum": [None, ""]}},
     "NotGiven": {"description": "Means the same as leaving the field out.", "enum": [None, ""]},
     "NullText": {"description": "null, written as a text.", "type": "string", "pattern": "^[nN][uU][lL][lL]$"},
     "BooleanText": {
@@ -37,16 +37,16 @@ SHARED: dict[str, Schema] = {
 
 
 def ref(name: str) -> Schema:
-    """A reference to one of the document's own definitions."""
+    """A reference to a definition in the same document."""
     return {"$ref": REF.format(name=name)}
 
 
 class Structs:
-    """Makes schemas of what is read as a struct.
+    """Makes the schemas of structs, and collects their definitions.
 
     Parameters:
-      strict: whether a value must have its type.
-      defs: the definitions that the schemas made so far refer to; they grow with each.
+      strict: whether a value must have its type exactly.
+      defs: the definitions of all schemas made so far.
     """
 
     def __init__(self, *, strict: bool) -> None:
@@ -54,23 +54,23 @@ class Structs:
         self.defs: dict[str, Schema] = {}
 
     def add(self, kind: type[msgspec.Struct]) -> Schema:
-        """A reference to the schema of a struct, which is defined with all that it holds."""
+        """Define a struct and the structs in it. Returns a reference to its schema."""
         _, components = msgspec.json.schema_components([kind], ref_template=REF)
         for name, component in components.items():
             self.defs[name] = self._object(component, getattr(sys.modules[kind.__module__], name))
         return ref(kind.__name__)
 
     def shared(self, name: str) -> Schema:
-        """A reference to one of the shared definitions."""
+        """Define one of the shared definitions. Returns a reference to it."""
         self.defs[name] = SHARED[name]
         return ref(name)
 
     def value(self, schema: Schema, *, optional: bool = False) -> Schema:
-        """The schema of what is read as a value.
+        """The schema of everything that decodes to a value.
 
         Parameters:
-          schema: that of its type.
-          optional: whether it may be left out, and so be null or "".
+          schema: the schema of its type.
+          optional: whether it may be missing, and so be null or "" too.
         """
         alternatives = schema.get("anyOf", [schema])
         kinds = {alternative.get("type") for alternative in alternatives}
@@ -94,10 +94,10 @@ class Structs:
             for name, field in schema["properties"].items()
         }
         made = {**schema, "description": summary(kind), "properties": properties}
-        return {word: said for word, said in made.items() if said != []}
+        return {keyword: value for keyword, value in made.items() if value != []}
 
     def _inside(self, schema: Schema) -> Schema:
-        """The schema without its default, and with what it holds made lenient."""
+        """The schema without its default, and with the schemas inside it made lenient."""
         inside = {name: value for name, value in schema.items() if name != "default"}
         if isinstance(inside.get("items"), dict):
             inside["items"] = self.value(inside["items"])
@@ -108,7 +108,7 @@ class Structs:
         return {name: value for name, value in inside.items() if (name, value) != ("items", {})}
 
     def _texts(self, schema: Schema) -> list[Schema]:
-        """How a value may be written as a text."""
+        """The schemas of the texts in which a value may be written."""
         match schema.get("type"):
             case "integer" | "number":
                 name, text = number_text(schema)
@@ -125,10 +125,10 @@ def number_text(schema: Schema) -> tuple[str, Schema]:
     """The name and the schema of a number within bounds, written as a text.
 
     Parameters:
-      schema: of the number; a bound, if there is one, is an integer, and the lower one is at most 0.
+      schema: the schema of the number. Bounds are integers, and the lower bound is at most 0.
     """
     is_integer = schema["type"] == "integer"
-    # Beside an upper bound exponents are left out: a pattern cannot tell which ones stay below it.
+    # With an upper bound there are no exponents: a pattern cannot tell which of them stay below the bound.
     least, most = schema.get("minimum"), schema.get("maximum")
     fraction, exponent = (r"(\.0+)?", "") if is_integer else (r"(\.[0-9]+)?", "([eE][+-]?[0-9]{1,2})?")
     unlimited = f"(0|[1-9][0-9]*){fraction}{exponent}"
@@ -145,7 +145,7 @@ def number_text(schema: Schema) -> tuple[str, Schema]:
 
 
 def _digits_below(limit: int) -> str:
-    """A pattern of the integers from 0 to below a positive limit, without leading zeros."""
+    """A pattern of the integers from 0 up to a positive limit, which is excluded; without leading zeros."""
     digits = str(limit)
     shorter = ["0"] if len(digits) > 1 else []
     if len(digits) > 1:
@@ -160,15 +160,15 @@ def _digits_below(limit: int) -> str:
 
 
 def summary(kind: type) -> str:
-    """What a class is, from the first paragraph of its docstring."""
+    """The first paragraph of a class's docstring."""
     return " ".join(inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0].split())
 
 
 @cache
 def descriptions(kind: type[msgspec.Struct]) -> dict[str, str]:
-    """What the texts below a struct's fields say, by the name that the field has on the wire.
+    """The docstrings below a struct's fields, by the field's name on the wire.
 
-    Raises DeclarationError when a field has none.
+    Raises DeclarationError if a field has none.
     """
     texts: dict[str, str] = {}
     for each in reversed(kind.__mro__):
@@ -181,7 +181,7 @@ def descriptions(kind: type[msgspec.Struct]) -> dict[str, str]:
 
 
 def _texts_below_fields(kind: type) -> dict[str, str]:
-    """They are no part of a class at run time: its source has them."""
+    """The docstrings below the fields of one class. Python drops them: they are read from the source."""
     texts = {}
     for definition in ast.parse(inspect.getsource(kind)).body:
         for field, below in pairwise(definition.body if isinstance(definition, ast.ClassDef) else ()):

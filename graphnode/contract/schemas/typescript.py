@@ -1,4 +1,4 @@
-"""TypeScript types of what the schemas describe."""
+"""TypeScript types from the schemas."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ WIDTH = 120
 
 HEAD = """\
 /**
- * What travels between GraphNode's API server, its AI server and its worker.
+ * The messages, documents and notifications of GraphNode's API server, AI server and worker.
  *
- * Written by `graphnode contract export` from the JSON Schemas beside it. Those say more: lengths, ranges, and what is
- * required only beside something else. The keys of a message of the AI server may be spelt in camelCase or in
- * snake_case; here each has the one name that is used most.
+ * Written by `graphnode contract export` from the JSON Schemas beside it. These say more: lengths, ranges, and fields
+ * that are required only with others. Keys in a message of the AI server may be in camelCase or snake_case; here each
+ * key has its most frequent spelling.
  */
 
 /** Means the same as leaving the field out. */
 export type NotGiven = null | "";
 
-/** A number that was written as a text. */
+/** A number written as a text. */
 export type NumberText = `${number}`;
 
-/** A boolean that was written as a number or as a text. */
+/** A boolean written as a number or as a text. */
 export type BooleanText = 0 | 1 | "0" | "1" | "true" | "false";
 """
 
-#: How definitions that are no objects are written.
+#: The types of definitions that are not objects.
 SHORT = {"NotGiven": "NotGiven", "NullText": '"null"', "BooleanText": "BooleanText"}
 
-#: How the names of what is in each room of the schemas end: of the whole, and of what it is made of.
+#: The ending of a type's name, by directory: for the whole, and for its parts.
 ENDINGS = {"messages": ("Message", "Payload"), "documents": ("Document", ""), "notifications": ("Notification", "")}
 
 
 def typescript(schemas: Mapping[str, Schema]) -> str:
-    """The types as the text of a declaration file.
+    """The text of a declaration file.
 
     Parameters:
-      schemas: the schemas by their path.
+      schemas: by path.
     """
     types: dict[str, str] = {}
     for path, schema in schemas.items():
-        room, _, name = path.partition("/")
-        _, ending = ENDINGS[room]
+        directory, _, name = path.partition("/")
+        _, ending = ENDINGS[directory]
         for part, definition in schema["$defs"].items():
             if definition.get("type") == "object":
                 types[f"{part}{ending}"] = _declaration(f"{part}{ending}", definition, ending)
-        whole = _row(name, schema) if room == "notifications" else schema
-        # What a document is made of may have its name: then it is the document.
+        whole = _row(name, schema) if directory == "notifications" else schema
+        # A part may have the name of its document: then the part is the document.
         types.setdefault(type_name(path), _declaration(type_name(path), whole, ending))
     unions = {
         "RequestMessage": [path for path in schemas if path.endswith("_REQUEST")],
@@ -66,14 +66,14 @@ def typescript(schemas: Mapping[str, Schema]) -> str:
 
 
 def type_name(path: str) -> str:
-    """The name of the type of a whole message, document or notification, by the path of its schema."""
-    room, _, name = path.partition("/")
+    """The type name of a message, document or notification, from the path of its schema."""
+    directory, _, name = path.partition("/")
     words = name.replace("-", "_").lower().split("_")
-    return "".join(word.capitalize() for word in words) + ENDINGS[room][0]
+    return "".join(word.capitalize() for word in words) + ENDINGS[directory][0]
 
 
 def _row(event: str, payload: Schema) -> Schema:
-    """What tells notifications apart: their row has a type, and the type says which payload."""
+    """A row of `notifications`: its type tells which payload it has."""
     properties = {"type": {"const": event}, "payload": {"$ref": payload["$ref"]}}
     return {"description": payload["description"], "properties": properties, "required": list(properties)}
 
@@ -99,11 +99,11 @@ def _declaration(name: str, schema: Schema, ending: str) -> str:
 
 
 def _required(schema: Schema) -> Iterator[str]:
-    """The fields that must be given, by their usual name."""
+    """The required fields, in their usual spelling."""
     yield from schema.get("required", ())
-    for asked in schema.get("allOf", ()):
-        if "anyOf" in asked:
-            yield asked["anyOf"][0]["required"][0]
+    for rule in schema.get("allOf", ()):
+        if "anyOf" in rule:
+            yield rule["anyOf"][0]["required"][0]
 
 
 def _type(schema: Schema, ending: str) -> str:
@@ -134,7 +134,7 @@ def _type(schema: Schema, ending: str) -> str:
 
 
 def _union(kinds: list[Schema], ending: str) -> str:
-    """One of several types. What is only ruled out (`not`) has no name in TypeScript."""
+    """A union of types. A schema with `not` cannot be written in TypeScript: it is left out."""
     return " | ".join(dict.fromkeys(_type(kind, ending) for kind in kinds if "not" not in kind))
 
 
