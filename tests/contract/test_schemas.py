@@ -43,7 +43,7 @@ def test_the_files_are_up_to_date() -> None:
     assert outdated(CONTRACT) == [], "run `graphnode contract export contract`, and commit what it changes"
 
 
-def test_an_export_changes_what_differs_and_nothing_else(tmp_path: Path) -> None:
+def test_an_export_changes_only_what_differs(tmp_path: Path) -> None:
     export(tmp_path)
     (tmp_path / "asyncapi.json").write_text("{}")
     (tmp_path / "schemas/messages/ADD_NODE_RESULT.json").unlink()
@@ -63,7 +63,7 @@ def test_an_export_changes_what_differs_and_nothing_else(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("path", SCHEMAS)
-def test_every_schema_is_one_and_its_example_is_taken(path: str) -> None:
+def test_every_schema_is_valid_and_accepts_its_example(path: str) -> None:
     schema = SCHEMAS[path]
     jsonschema_rs.meta.validate(schema)
 
@@ -77,7 +77,7 @@ def test_there_is_an_example_of_everything() -> None:
     assert EXAMPLES.keys() == SCHEMAS.keys()
 
 
-def test_what_has_no_example_says_where_to_write_it() -> None:
+def test_the_error_for_a_missing_example_says_where_to_write_it() -> None:
     with pytest.raises(DeclarationError) as caught:
         example_of("messages/VIDEO_RESULT")
 
@@ -92,7 +92,7 @@ class Silent(Notice, frozen=True, kw_only=True):
     untold: str
 
 
-def test_a_field_that_nobody_describes_is_named() -> None:
+def test_the_error_for_a_missing_description_names_the_field() -> None:
     with pytest.raises(DeclarationError) as caught:
         descriptions(Silent)
 
@@ -112,7 +112,7 @@ def fields_in(schema: Schema) -> Iterator[tuple[str, Schema]]:
 
 
 @pytest.mark.parametrize("path", SCHEMAS)
-def test_a_schema_takes_what_the_worker_takes_and_nothing_else(path: str) -> None:
+def test_a_schema_accepts_exactly_what_the_worker_accepts(path: str) -> None:
     validator = jsonschema_rs.validator_for(SCHEMAS[path])
     differing = [
         Differing(taken, why, json.dumps(value, ensure_ascii=False))
@@ -140,7 +140,7 @@ def test_a_number_in_a_text_has_the_bounds_of_the_number(
     assert jsonschema_rs.is_valid(text, written) == jsonschema_rs.is_valid(schema, number)
 
 
-def test_the_notification_queue_carries_what_the_document_says_it_does() -> None:
+def test_a_message_on_the_notification_queue_matches_its_schema() -> None:
     message = dramatiq.Message[None](
         queue_name=NOTIFICATION_QUEUE,
         actor_name="deliver_notification",

@@ -38,7 +38,7 @@ def test_the_asyncapi_parser_finds_no_fault() -> None:
     assert [line for line in found if not line.startswith("information asyncapi-latest-version")] == []
 
 
-def test_ajv_says_of_every_drawn_value_what_the_worker_says() -> None:
+def test_ajv_agrees_with_the_worker_on_every_drawn_value() -> None:
     values = {
         path: [
             value

@@ -197,7 +197,7 @@ def test_an_invalid_field_is_named_with_what_was_expected_and_found(
     assert str(raised.value) == reason
 
 
-def test_a_long_value_is_not_repeated_whole_in_the_reason(graph: dict[str, Any]) -> None:
+def test_a_long_value_is_shortened_in_the_reason(graph: dict[str, Any]) -> None:
     graph["nodes"][0]["orig_id"] = "x" * (MAX_ID_LENGTH + 1)
 
     with pytest.raises(InvalidDocument, match=rf'length <= {MAX_ID_LENGTH}, got "x+…') as raised:
@@ -223,12 +223,12 @@ def test_a_long_value_is_not_repeated_whole_in_the_reason(graph: dict[str, Any])
         (b'{"nodes": [], "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deep"),
     ],
 )
-def test_what_is_no_document_is_refused_with_the_byte_or_the_kind(raw: bytes, reason: str) -> None:
+def test_other_bytes_are_refused_with_the_place_or_the_kind(raw: bytes, reason: str) -> None:
     with pytest.raises(InvalidDocument, match=re.escape(reason)):
         decode_graph(raw)
 
 
-def test_nul_is_taken_out_and_counted_but_not_an_escaped_backslash(graph: dict[str, Any]) -> None:
+def test_nul_is_removed_and_counted_but_not_an_escaped_backslash(graph: dict[str, Any]) -> None:
     graph["nodes"][0]["cluster_name"] = "a\x00b"
     graph["nodes"][1]["cluster_name"] = r"\u0000 in C"
     graph["metadata"]["clusters"] = {"c\x00": {"name": "\\\x00"}}
@@ -243,7 +243,7 @@ def test_nul_is_taken_out_and_counted_but_not_an_escaped_backslash(graph: dict[s
 
 
 @given(st.text(alphabet=st.sampled_from('\\u0\x00"d8a😀\ud800\udc00'), max_size=12))
-def test_any_text_is_decoded_without_nul_and_broken_characters(text: str) -> None:
+def test_any_text_is_decoded_without_nul_and_lone_surrogates(text: str) -> None:
     raw = json.dumps({"nodes": [{"id": 0, "orig_id": "a", "cluster_name": text}]}).encode()
 
     name = decode_graph(raw).nodes[0].cluster_name
@@ -290,13 +290,13 @@ def test_a_number_that_is_not_finite_is_none_and_counted(number: str) -> None:
     assert warnings == {"numbers that are not finite": 2}
 
 
-def test_a_number_that_only_looks_infinite_stays() -> None:
+def test_a_large_finite_number_stays() -> None:
     raw = b'{"nodes": [{"id": 0, "orig_id": "a", "metadata": {"x": [1e308, 0.1e308, NaN]}}]}'
 
     assert decode_graph(raw).nodes[0].metadata == {"x": [1e308, 0.1e308, None]}
 
 
-def test_where_a_number_is_required_one_that_is_not_finite_is_named_as_not_given() -> None:
+def test_a_required_number_that_is_not_finite_is_reported_as_not_given() -> None:
     with pytest.raises(InvalidDocument, match=r"nodes\[0\]\.id: required, but not given"):
         decode_graph(b'{"nodes": [{"id": NaN, "orig_id": "a"}]}')
 
@@ -314,13 +314,13 @@ def test_an_integer_over_64_bits_is_refused_by_its_path(graph: dict[str, Any], p
         decode_graph(encoded(graph))
 
 
-def test_an_integer_over_64_bits_that_is_only_shown_is_kept(graph: dict[str, Any]) -> None:
+def test_an_integer_over_64_bits_is_kept_where_it_is_only_displayed(graph: dict[str, Any]) -> None:
     graph["nodes"][1]["metadata"] = {"bytes": 2**80}
 
     assert decode_graph(encoded(graph)).nodes[1].metadata == {"bytes": 2**80}
 
 
-def test_of_a_key_that_an_object_has_twice_the_last_one_counts() -> None:
+def test_the_last_of_two_equal_keys_counts() -> None:
     raw = b'{"nodes": [], "nodes": [{"id": 7, "id": 8, "orig_id": "a", "metadata": {"x": 1, "x": 2}}]}'
 
     (node,) = decode_graph(raw).nodes
@@ -336,13 +336,13 @@ FEATURES = {
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(FEATURES)))
-def test_features_are_read_whatever_comes_first(order: tuple[str, ...]) -> None:
+def test_features_are_read_in_any_order_of_keys(order: tuple[str, ...]) -> None:
     raw = json.dumps({name: FEATURES[name] for name in order}).encode()
 
     assert names_and_rows(raw) == (["conv-1", None, None], [[0.5, None, 0.25], [1.0, -0.002, 3.0], []])
 
 
-def test_features_are_read_no_further_than_needed_when_conversations_come_first() -> None:
+def test_reading_stops_after_the_conversations() -> None:
     raw = json.dumps(FEATURES).encode()
     source = io.BytesIO(raw + b"," * 10_000_000)
 
@@ -351,7 +351,7 @@ def test_features_are_read_no_further_than_needed_when_conversations_come_first(
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 1 << 20])
-def test_numbers_that_are_none_in_features_are_missing_wherever_a_chunk_ends(size: int) -> None:
+def test_nan_in_features_is_missing_wherever_a_chunk_ends(size: int) -> None:
     class Chunks:
         def __init__(self, raw: bytes) -> None:
             self._source = io.BytesIO(raw)
@@ -366,7 +366,7 @@ def test_numbers_that_are_none_in_features_are_missing_wherever_a_chunk_ends(siz
 
 
 @pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
-def test_words_that_are_no_numbers_do_no_harm_beside_the_rows(word: str) -> None:
+def test_nan_beside_the_rows_does_no_harm(word: str) -> None:
     raw = (
         '{"conversations": [{"orig_id": "a\\u0000b", "keywords": [{"term": "x", "score": %s}]}],'
         ' "embeddings": [[0.5]], "metadata": {"silhouette": %s}}'
@@ -390,12 +390,12 @@ def test_words_that_are_no_numbers_do_no_harm_beside_the_rows(word: str) -> None
         (b'{"conversations": [{"orig_id": "\xff"}], "embeddings": []}', "not JSON"),
     ],
 )
-def test_what_is_no_features_document_is_refused_with_its_place(raw: bytes, problem: str) -> None:
+def test_other_documents_are_refused_as_features_with_the_place(raw: bytes, problem: str) -> None:
     with pytest.raises(InvalidDocument, match=re.escape(problem)):
         names_and_rows(raw)
 
 
-def test_a_summary_keeps_what_it_says(summary: dict[str, Any]) -> None:
+def test_a_summary_keeps_its_fields(summary: dict[str, Any]) -> None:
     document = decode_summary(encoded(summary))
 
     assert document.overview.summary_text == "주로 여행"
@@ -406,12 +406,12 @@ def test_a_summary_keeps_what_it_says(summary: dict[str, Any]) -> None:
     assert document.detail_level == "standard"
 
 
-def test_a_document_without_an_overview_is_no_summary() -> None:
+def test_a_summary_needs_an_overview() -> None:
     with pytest.raises(InvalidDocument, match=r"^overview: required, but not given$"):
         decode_summary(b'{"clusters": [], "overview": null}')
 
 
-def test_a_refusal_is_short_and_can_be_printed() -> None:
+def test_an_error_is_short_and_printable() -> None:
     document = {"nodes": [], "metadata": {"clusters": {"\x1b[31m\u202e" * 1000: 7}}}
 
     with pytest.raises(InvalidDocument) as raised:
@@ -440,7 +440,7 @@ def test_a_features_document_that_would_fill_the_memory_is_refused(raw: bytes, p
         list(read_conversations(io.BytesIO(raw)))
 
 
-def test_what_is_nested_in_conversations_and_rows_is_left_out_of_them() -> None:
+def test_nested_values_in_conversations_and_rows_are_left_out() -> None:
     raw = encoded(
         {
             "conversations": [{"keywords": [{"orig_id": "no"}], "orig_id": "a", "more": {"orig_id": "no"}}, {}],
@@ -451,13 +451,13 @@ def test_what_is_nested_in_conversations_and_rows_is_left_out_of_them() -> None:
     assert names_and_rows(raw) == (["a", None], [[1.0, 0.5], [], []])
 
 
-def test_a_name_that_no_node_can_have_is_none() -> None:
+def test_an_id_that_no_node_can_have_is_none() -> None:
     raw = encoded({"conversations": [{"orig_id": "x" * (MAX_ID_LENGTH + 1)}, {"orig_id": ["a"]}, {"orig_id": 7}]})
 
     assert list(read_conversations(io.BytesIO(raw))) == [None, None, "7"]
 
 
-def test_there_may_be_so_many_conversations_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_conversations_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "MOST_CONVERSATIONS", 3)
 
     assert len(list(read_conversations(io.BytesIO(encoded({"conversations": [{}] * 3}))))) == 3
@@ -497,7 +497,7 @@ def test_an_add_node_batch_is_read_in_camel_case() -> None:
     assert result.skipped is False
 
 
-def test_chunks_come_as_an_array_or_as_one_chunk() -> None:
+def test_chunks_are_an_array_or_one_chunk() -> None:
     chunk = {"nodes": [{"name": "TCP", "source_chunk_id": 0}], "edges": [{"start": "TCP", "target": "IP"}]}
 
     assert decode_chunks(encoded(chunk)) == decode_chunks(encoded([chunk]))
@@ -505,13 +505,13 @@ def test_chunks_come_as_an_array_or_as_one_chunk() -> None:
     assert decode_chunks(b"[]") == []
 
 
-def test_a_document_without_nodes_is_no_chunk() -> None:
+def test_a_chunk_needs_nodes() -> None:
     with pytest.raises(InvalidDocument, match=r"^\[1\]\.nodes: required, but not given$"):
         decode_chunks(b'[{"nodes": []}, {"blocks": []}]')
 
 
 @pytest.mark.parametrize("name", ["block_id", "id"])
-def test_a_block_graph_is_the_same_bare_or_wrapped_and_by_either_name_of_its_blocks(name: str) -> None:
+def test_a_block_graph_is_bare_or_wrapped_and_blocks_have_either_id(name: str) -> None:
     graph = {
         "blocks": [{name: "b1", "title": "소개", "turn_range": [0, 4], "micro_graph": {"nodes": [{}]}}],
         "edges": [{"source": "b1", "target": "b2", "type": "FOLLOWS", "confidence": 0.5}],
@@ -527,7 +527,7 @@ def test_a_block_graph_is_the_same_bare_or_wrapped_and_by_either_name_of_its_blo
     assert document.paths == [["b1", "b2"]]
 
 
-def test_a_fault_inside_a_wrapped_block_graph_is_named_from_the_root() -> None:
+def test_a_fault_in_a_wrapped_block_graph_has_its_path_from_the_root() -> None:
     with pytest.raises(InvalidDocument) as raised:
         decode_block_graph(b'{"block_graph": {"blocks": [{}, {"turn_range": [1]}]}}')
 

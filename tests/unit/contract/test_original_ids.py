@@ -37,7 +37,7 @@ user_ids = st.text(alphabet="abc-_1", min_size=1)
         ("", ""),
     ],
 )
-def test_what_the_ai_server_adds_is_taken_off(raw: str, expected: str) -> None:
+def test_the_ai_servers_prefixes_are_removed(raw: str, expected: str) -> None:
     assert original_id(raw) == expected
 
 
@@ -53,7 +53,7 @@ def test_what_the_ai_server_adds_is_taken_off(raw: str, expected: str) -> None:
         ("user_1_user_1_x", "user_1_x"),
     ],
 )
-def test_the_user_is_taken_off_first(raw: str, expected: str) -> None:
+def test_the_user_is_removed_first(raw: str, expected: str) -> None:
     assert original_id(raw, user_id="user_1") == expected
 
 

@@ -136,7 +136,7 @@ WIRE: dict[str, tuple[AnyRequest, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", WIRE)
-def test_a_request_is_spelt_as_the_contract_spells_it(name: str) -> None:
+def test_a_request_has_the_spelling_of_the_contract(name: str) -> None:
     payload, wire = WIRE[name]
 
     body = message_of("t1", payload).body
@@ -195,12 +195,12 @@ def test_a_microscope_tasks_id_names_its_user_and_every_one_is_new(kind: type[Re
         (MicroscopeIngestRequest(user_id="ada", s3_key="k", group_id="w", metadata={"x": object()}), "object"),
     ],
 )
-def test_what_is_not_the_contracts_is_refused_by_its_field(payload: AnyRequest, told: str) -> None:
+def test_an_invalid_request_is_refused_with_its_field(payload: AnyRequest, told: str) -> None:
     with pytest.raises(InvalidRequest, match=told):
         validated(payload)
 
 
-def test_fewer_clusters_at_most_than_at_least_are_refused() -> None:
+def test_more_min_clusters_than_max_clusters_are_refused() -> None:
     with pytest.raises(InvalidRequest, match="minClusters is 5, more than maxClusters, 3"):
         GraphGenerationRequest(user_id="ada", s3_key="k", min_clusters=5, max_clusters=3)
 
@@ -215,7 +215,7 @@ def test_fewer_clusters_at_most_than_at_least_are_refused() -> None:
         ("t", AddNodeRequest(user_id="ada", s3_key="k" * (1 << 20)), "put large values into S3"),
     ],
 )
-def test_what_cannot_be_a_message_is_refused(task_id: str, payload: AnyRequest, told: str) -> None:
+def test_a_request_that_cannot_be_a_message_is_refused(task_id: str, payload: AnyRequest, told: str) -> None:
     with pytest.raises(InvalidRequest, match=told):
         message_of(task_id, payload)
 
@@ -225,20 +225,20 @@ def test_a_process_that_makes_requests_gets_no_worker() -> None:
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "set()\n"
 
 
-def test_the_objects_that_a_request_names_are_known() -> None:
+def test_a_request_names_its_s3_keys() -> None:
     assert WIRE["graph"][0].s3_keys == ["in/", "a", "b"]
     assert WIRE["summary"][0].s3_keys == ["g", "v"]
     assert WIRE["microscope from node"][0].s3_keys == []
 
 
-def test_a_surrogate_where_one_of_few_words_is_expected_is_refused() -> None:
+def test_a_surrogate_in_an_enum_is_refused() -> None:
     payload = MicroscopeIngestRequest(user_id="u", s3_key="k", group_id="g", ingest_mode="\ud800")  # type: ignore[arg-type]
 
     with pytest.raises(InvalidRequest, match="MICROSCOPE_INGEST_REQUEST"):
         validated(payload)
 
 
-def test_numbers_of_clusters_that_are_texts_are_refused_by_their_field() -> None:
+def test_cluster_numbers_that_are_texts_are_refused_with_their_field() -> None:
     payload = GraphGenerationRequest(user_id="u", s3_key="k", min_clusters="b", max_clusters="a")  # type: ignore[arg-type]
 
     with pytest.raises(InvalidRequest, match="minClusters"):

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from graphnode.contract.requests import REQUESTS
-from graphnode.contract.timeouts import PATTERN, TYPES, duration_text, task_timeouts
+from graphnode.contract.timeouts import PATTERN, duration_text, task_timeouts
 
 NOON = datetime(2026, 5, 24, 12, tzinfo=UTC)
 
@@ -40,12 +40,3 @@ def test_invalid_settings(text: str) -> None:
 )
 def test_a_duration_is_shown_in_its_largest_whole_unit(span: timedelta, text: str) -> None:
     assert duration_text(span) == text
-
-
-@pytest.mark.parametrize("name", TYPES)
-def test_an_overdue_task_ends_as_if_the_ai_server_had_failed_when_its_time_was_over(name: str) -> None:
-    envelope = overdue_result("t1", f"{name}_RESULT", "ada", NOON, timeout=timedelta(hours=2))
-
-    assert (envelope.timestamp, envelope.no_news_since) == (NOON + timedelta(hours=2), NOON)
-    assert (envelope.payload.status, envelope.payload.error) == ("FAILED", "There was no result within 2 h.")
-    assert envelope.payload.s3_keys == []

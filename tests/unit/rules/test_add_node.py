@@ -127,7 +127,7 @@ def test_a_merged_graph_is_sound(batch: dict[str, Any]) -> None:
 
 
 @given(batches)
-def test_a_batch_merged_twice_changes_nothing_more(batch: dict[str, Any]) -> None:
+def test_a_second_merge_of_a_batch_changes_nothing(batch: dict[str, Any]) -> None:
     stored = small_graph()
     once = applied(stored, merge_batch(stored, batch_of(*batch["results"]), user_id=USER)[0])
 
@@ -137,7 +137,7 @@ def test_a_batch_merged_twice_changes_nothing_more(batch: dict[str, Any]) -> Non
     assert applied(once, twice) == once
 
 
-def test_a_new_node_gets_the_next_integer_and_its_sources_kind(stored: MergeTarget) -> None:
+def test_a_new_node_gets_the_next_integer_and_its_source_type(stored: MergeTarget) -> None:
     changes, warnings = merge_batch(
         stored,
         batch_of(
@@ -181,7 +181,7 @@ def test_the_first_node_of_a_graph_is_number_zero() -> None:
     assert [row.id for row in changes.nodes] == [0]
 
 
-def test_a_stored_node_keeps_its_integer_and_all_that_the_batch_does_not_give(stored: MergeTarget) -> None:
+def test_a_stored_node_keeps_its_integer_and_values_missing_in_the_batch(stored: MergeTarget) -> None:
     changes, _ = merge_batch(
         stored, batch_of({"fileId": "a", "nodes": [{"id": f"{USER}_a", "numMessages": 9}]}), user_id=USER
     )
@@ -190,7 +190,7 @@ def test_a_stored_node_keeps_its_integer_and_all_that_the_batch_does_not_give(st
     assert changes._replace(nodes=[]) == NO_CHANGES
 
 
-def test_a_node_that_comes_twice_is_one_row_with_what_came_last(stored: MergeTarget) -> None:
+def test_a_repeated_node_is_one_row_with_the_last_values(stored: MergeTarget) -> None:
     changes, _ = merge_batch(
         stored,
         batch_of(
@@ -203,7 +203,7 @@ def test_a_node_that_comes_twice_is_one_row_with_what_came_last(stored: MergeTar
     assert [(row.id, row.orig_id, row.cluster_id, row.num_messages) for row in changes.nodes] == [(8, "n", "c2", 1)]
 
 
-def test_a_node_that_comes_twice_keeps_nothing_of_the_cluster_it_leaves(stored: MergeTarget) -> None:
+def test_a_repeated_node_keeps_nothing_of_its_first_cluster(stored: MergeTarget) -> None:
     sure = {"clusterId": "new", "name": "Baking", "confidence": 0.9}
     changes, _ = merge_batch(
         stored,
@@ -218,7 +218,7 @@ def test_a_node_that_comes_twice_keeps_nothing_of_the_cluster_it_leaves(stored: 
     assert (row.cluster_id, row.cluster_name, row.cluster_confidence) == ("nameless", None, None)
 
 
-def test_a_confidence_in_no_cluster_says_nothing_of_a_nodes_own(stored: MergeTarget) -> None:
+def test_a_confidence_without_a_cluster_is_not_the_nodes(stored: MergeTarget) -> None:
     unplaced = {"noteId": "a", "nodes": [{"origId": "a"}], "assignedCluster": {"clusterId": None, "confidence": 0.1}}
 
     changes, _ = merge_batch(stored, batch_of(unplaced), user_id=USER)
@@ -288,7 +288,7 @@ def test_a_node_that_moves_leaves_the_subclusters_of_its_old_cluster(stored: Mer
     assert changes.emptied_clusters == []
 
 
-def test_a_cluster_that_its_last_node_left_is_emptied_with_its_subclusters(stored: MergeTarget) -> None:
+def test_a_cluster_that_loses_its_last_node_is_emptied_with_its_subclusters(stored: MergeTarget) -> None:
     changes, _ = merge_batch(stored, batch_of({"nodes": [{"origId": "c", "clusterId": "c1"}]}), user_id=USER)
 
     assert changes.emptied_clusters == ["c2"]
@@ -306,7 +306,7 @@ def test_an_edge_may_name_a_stored_node_in_each_way(stored: MergeTarget, name: s
     assert warnings == {}
 
 
-def test_an_edge_may_name_a_node_of_a_later_result(stored: MergeTarget) -> None:
+def test_an_edge_may_name_a_node_of_a_later_item(stored: MergeTarget) -> None:
     changes, _ = merge_batch(
         stored,
         batch_of(
@@ -328,7 +328,7 @@ def test_an_original_id_made_of_digits_comes_before_an_integer_id(stored: MergeT
     assert [(edge.source, edge.target) for edge in changes.edges] == [(20, 0)]
 
 
-def test_the_integer_of_a_node_that_the_batch_makes_names_nothing(stored: MergeTarget) -> None:
+def test_an_edge_cannot_name_a_new_node_by_its_integer(stored: MergeTarget) -> None:
     changes, warnings = merge_batch(
         stored, batch_of({"nodes": [{"origId": "n"}], "edges": [{"source": 8, "target": "a"}]}), user_id=USER
     )
@@ -360,13 +360,13 @@ def test_a_stored_edge_keeps_its_type_unless_the_batch_gives_one(
     assert changes.edges == [EdgeRow(0, 3, None, kept, True)]
 
 
-def test_stored_edges_of_a_node_that_moves_are_intra_cluster_if_their_ends_now_share_one(stored: MergeTarget) -> None:
+def test_stored_edges_of_a_moved_node_are_intra_cluster_if_both_ends_share_one(stored: MergeTarget) -> None:
     changes, _ = merge_batch(stored, batch_of({"nodes": [{"origId": "a", "clusterId": "c2"}]}), user_id=USER)
 
     assert changes.edges == [EdgeRow(0, 3, None, "hard", False), EdgeRow(7, 0, None, "insight", True)]
 
 
-def test_edges_that_cannot_be_are_left_out_and_counted(stored: MergeTarget) -> None:
+def test_invalid_edges_are_left_out_and_counted(stored: MergeTarget) -> None:
     changes, warnings = merge_batch(
         stored,
         batch_of(
@@ -396,7 +396,7 @@ def test_edges_that_cannot_be_are_left_out_and_counted(stored: MergeTarget) -> N
     }
 
 
-def test_skipped_results_and_errors_change_nothing_and_errors_are_counted(stored: MergeTarget) -> None:
+def test_skipped_and_failed_items_change_nothing_and_failed_ones_are_counted(stored: MergeTarget) -> None:
     result = {"nodes": [{"origId": "n", "clusterId": "c9"}], "edges": [{"source": "a", "target": "c"}]}
 
     changes, warnings = merge_batch(
@@ -423,7 +423,7 @@ def test_a_batch_of_another_user_is_refused(stored: MergeTarget) -> None:
     assert merge_batch(stored, batch_of(user_id=USER), user_id=USER) == (NO_CHANGES, {})
 
 
-def test_a_node_whose_id_is_too_long_for_its_index_is_left_out_and_counted(stored: MergeTarget) -> None:
+def test_a_node_with_an_id_too_long_for_its_index_is_left_out_and_counted(stored: MergeTarget) -> None:
     too_long = "x" * (MAX_ID_LENGTH + 1)
     raw = json.dumps({"results": [{"noteId": "n", "nodes": [{"origId": too_long}, {"id": f"{USER}_new"}]}]}).encode()
 

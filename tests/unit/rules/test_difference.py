@@ -10,7 +10,7 @@ from graphnode.rules.difference import difference
 
 
 @given(st.lists(st.integers(), unique=True), st.lists(st.integers(), unique=True))
-def test_what_is_stored_less_the_stale_and_with_the_fresh_is_what_is_wanted(
+def test_stored_rows_without_stale_and_with_fresh_ones_are_the_wanted_rows(
     stored: list[int], wanted: list[int]
 ) -> None:
     found = difference([(number,) for number in stored], [(number,) for number in wanted])
@@ -20,13 +20,13 @@ def test_what_is_stored_less_the_stale_and_with_the_fresh_is_what_is_wanted(
     assert (found.share == 0) is (set(stored) == set(wanted))
 
 
-def test_a_row_that_changed_is_stale_as_it_was_and_fresh_as_it_is() -> None:
+def test_a_changed_row_is_stale_with_its_old_values_and_fresh_with_its_new() -> None:
     found = difference([("a", 1), ("b", 2)], [("b", 3), ("a", 1)])
 
     assert (found.stale, found.fresh, found.share) == ([("b", 2)], [("b", 3)], 0.5)
 
 
-def test_nothing_changes_in_nothing() -> None:
+def test_without_rows_nothing_changes() -> None:
     assert difference([], []).share == 0
 
 
@@ -34,7 +34,7 @@ def test_nothing_changes_in_nothing() -> None:
     ("before", "after"),
     [([1], [True]), ([1], [1.0]), ({"a": 0}, {"a": False}), ([1, 2], [2, 1])],
 )
-def test_json_that_reads_otherwise_is_another_row(before: Any, after: Any) -> None:
+def test_json_with_other_text_is_another_row(before: Any, after: Any) -> None:
     assert difference([("a", before)], [("a", after)]).fresh == [("a", after)]
 
 

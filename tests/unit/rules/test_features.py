@@ -34,7 +34,7 @@ def test_each_row_goes_to_the_node_of_its_conversation() -> None:
     assert warnings == {}
 
 
-def test_what_does_not_fit_is_left_out_and_counted() -> None:
+def test_invalid_rows_are_left_out_and_counted() -> None:
     embeddings, warnings = matched(
         [
             ("gone", [9.0, 9.0]),
@@ -62,7 +62,7 @@ def test_what_does_not_fit_is_left_out_and_counted() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", "c", "src0_c", "d"]), st.lists(numbers, max_size=3))))
-def test_what_comes_out_can_be_stored(features: Features) -> None:
+def test_every_embedding_can_be_stored(features: Features) -> None:
     node_ids = {"a": 0, "b": 1, "c": 2}
 
     embeddings, warnings = matched(features, node_ids)
@@ -82,20 +82,20 @@ def test_a_file_with_more_or_fewer_rows_than_conversations_is_refused(rows: int,
         list(match_embeddings(["a", "b"], [[0.1]] * rows, {"a": 0, "b": 1}, warnings=Counter()))
 
 
-def test_the_widest_embedding_that_can_be_stored_is() -> None:
+def test_the_widest_embedding_is_accepted() -> None:
     assert len(matched([("a", [0.0] * MAX_WIDTH)], {"a": 0})[0]) == 1
 
 
-def test_a_file_too_wide_to_store_is_refused() -> None:
+def test_a_wider_embedding_is_refused() -> None:
     with pytest.raises(InvalidDocument, match=r"embeddings\[0\]: 16001 numbers, and 16000 can be stored"):
         matched([("a", [0.0] * (MAX_WIDTH + 1))], {"a": 0})
 
 
-def test_a_file_without_rows_leaves_every_node_without() -> None:
+def test_without_rows_every_node_has_no_embedding() -> None:
     assert matched([], {"a": 0}) == ([], {"nodes without an embedding": 1})
 
 
-def test_embeddings_of_another_width_than_those_before_are_warned_of() -> None:
+def test_another_width_than_before_is_a_warning() -> None:
     _, warnings = matched([("a", [1.0, 2.0])], {"a": 0}, width_before=384)
 
     assert warnings == {"embeddings are 2 wide, and were 384": 1}
@@ -106,7 +106,5 @@ def test_embeddings_of_another_width_than_those_before_are_warned_of() -> None:
     [([("a", [1.0, 2.0])], 2), ([("a", [1.0, 2.0])], None), ([("b", [1.0])], 384)],
     ids=["the same", "none before", "none stored"],
 )
-def test_embeddings_of_the_same_width_or_without_any_before_are_no_warning(
-    features: Features, before: int | None
-) -> None:
+def test_the_same_width_or_none_before_is_no_warning(features: Features, before: int | None) -> None:
     assert not any("wide" in warning for warning in matched(features, {"a": 0}, width_before=before)[1])

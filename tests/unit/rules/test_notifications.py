@@ -45,7 +45,7 @@ WORKSPACE = {"taskId": "t-1", "workspaceName": "Brot", "completedCount": 3, "fai
         ),
     ],
 )
-def test_titles_and_bodies_are_the_contracts(
+def test_titles_and_bodies_are_those_of_the_contract(
     notice: type[Notice], payload: dict[str, Any], title: str, body: str
 ) -> None:
     text = push_text(notice.event, payload)
@@ -60,7 +60,7 @@ def test_progress_and_documents_are_not_pushed() -> None:
     assert unpushed == {GraphProgress, DocumentCompleted, DocumentFailed}
 
 
-def test_data_is_strings_only_with_type_and_task() -> None:
+def test_data_are_strings_with_type_and_task() -> None:
     payload = {"taskId": "t-1", "nodeCount": 12, "summaryIncluded": True, "ratio": 0.5, "themes": ["a"], "error": None}
 
     assert push_data(GraphCompleted.event, "01K", payload) == {
@@ -79,13 +79,13 @@ def size(text: PushText, data: dict[str, str]) -> int:
     return len(json.dumps({**text._asdict(), **data}, ensure_ascii=False, separators=(",", ":")).encode())
 
 
-class TestFitted:
-    def test_what_fits_stays_as_it_is(self) -> None:
+class TestTruncateToFcmLimit:
+    def test_small_pushes_are_unchanged(self) -> None:
         text, data = PushText("Title", "Body"), {"type": "T", "taskId": "t-1"}
 
         assert truncate_to_fcm_limit(text, data) == (text, data)
 
-    def test_a_long_body_is_shortened_to_the_limit(self) -> None:
+    def test_a_long_body_is_cut_to_the_limit(self) -> None:
         text, data = PushText("Title", "Wissen " * 2000), {"type": "T", "taskId": "t-1", "nodeCount": "3"}
 
         short, same = truncate_to_fcm_limit(text, data)
@@ -110,7 +110,7 @@ class TestFitted:
         assert shorter["workspaceName"].endswith("…")
 
     @given(st.text(max_size=3000), st.dictionaries(st.sampled_from("abc"), st.text(max_size=3000)))
-    def test_whatever_it_is_it_fits_and_is_the_beginning(self, body: str, values: dict[str, str]) -> None:
+    def test_any_push_fits_and_keeps_the_beginning(self, body: str, values: dict[str, str]) -> None:
         data = {"type": "T", "taskId": "t-1", "notificationId": "01K", **values}
 
         short, shorter = truncate_to_fcm_limit(PushText("Title", body * 5), data)
@@ -120,7 +120,7 @@ class TestFitted:
         assert all(data[key].startswith(value.removesuffix("…")) for key, value in shorter.items())
 
 
-class TestShortened:
+class TestTruncate:
     @pytest.mark.parametrize(
         ("text", "max_bytes", "expected"),
         [
@@ -138,7 +138,7 @@ class TestShortened:
         assert truncate(text, max_bytes=max_bytes) == expected
 
 
-def test_a_name_in_a_push_is_what_is_for_the_eye_and_whole_in_its_data() -> None:
+def test_a_name_is_printable_in_the_body_and_whole_in_the_data() -> None:
     name = "Brot\u202e\x1b[2J\x00\n </b>\u2066"
 
     text = push_text("MICROSCOPE_WORKSPACE_COMPLETED", {**WORKSPACE, "workspaceName": name})

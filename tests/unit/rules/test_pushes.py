@@ -54,7 +54,7 @@ def test_fcms_answers_decide_the_outcome(report: PushReport, was_sent: bool, exp
     st.dictionaries(st.text(min_size=1), st.text(min_size=1), max_size=3),
     st.booleans(),
 )
-def test_a_device_that_may_still_be_reached_is_never_given_up(
+def test_a_device_that_may_still_be_reached_is_tried_again(
     reached: int, later: dict[str, str], refused: dict[str, str], was_sent: bool
 ) -> None:
     outcome = push_outcome(PushReport(reached, [], refused, later), was_sent=was_sent, backoff_s=5)
@@ -86,7 +86,7 @@ def test_a_push_tried_until_its_max_age_has_failed_with_the_last_reason() -> Non
     assert outcome_after(24.1, attempts=9, error="busy") == failed
 
 
-def test_devices_that_were_not_reached_in_time_leave_the_push_sent() -> None:
+def test_a_push_that_reached_one_device_stays_sent_when_too_old() -> None:
     assert outcome_after(24.1, attempts=9, error="1 left", sent=True) == PushOutcome(PushStatus.SENT, "1 left")
 
 

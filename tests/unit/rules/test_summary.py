@@ -28,7 +28,7 @@ from graphnode.rules.summary import summary_row, totals
         ("Chat", "total_conversations"),
     ],
 )
-def test_each_source_type_counts_for_one_total(source_type: str | None, total: str) -> None:
+def test_each_source_type_counts_in_one_total(source_type: str | None, total: str) -> None:
     counted = {name for name, nodes in totals({source_type: 2}).items() if nodes}
 
     assert counted == {total, "total_source_nodes"}
@@ -42,7 +42,7 @@ def test_the_four_totals_add_up_to_all_nodes(source_types: dict[str | None, int]
     assert sum(counted.values()) == 2 * sum(source_types.values())
 
 
-def test_the_servers_totals_give_way_to_the_counted_ones() -> None:
+def test_counted_totals_replace_the_ai_servers() -> None:
     document: dict[str, Any] = {
         "overview": {
             "total_source_nodes": 99,
@@ -73,7 +73,7 @@ def test_the_servers_totals_give_way_to_the_counted_ones() -> None:
     assert json.loads(json.dumps(row[:5], allow_nan=False))
 
 
-def test_an_unreadable_time_costs_no_more_than_itself() -> None:
+def test_an_unreadable_time_is_left_out_alone() -> None:
     row = summary_row(SummaryDocument(SummaryOverview(), generated_at="soon", detail_level=""), {})
 
     assert row.generated_at is None
