@@ -1,4 +1,4 @@
-// Prints what AsyncAPI's own parser finds in the document: nothing, if all is well.
+// Prints the problems that AsyncAPI's own parser finds in the document.
 import { readFile } from "node:fs/promises";
 import { Parser } from "@asyncapi/parser";
 

@@ -1,4 +1,4 @@
-// How an API server may use the types; what they must refuse is marked so.
+// How an API server may use the types. Lines that tsc must refuse are marked.
 import type {
   GraphDocument,
   GraphGenerationRequestMessage,
@@ -26,13 +26,13 @@ export const incomplete: RequestMessage = { ...request, payload: { userId: "ada"
 // @ts-expect-error A status is COMPLETED or FAILED.
 export const status: GraphGenerationResultMessage["payload"]["status"] = "DONE";
 
-export function told(notification: Notification): string {
+export function text(notification: Notification): string {
   switch (notification.type) {
     case "GRAPH_GENERATION_COMPLETED":
       return `${notification.payload.nodeCount.toFixed()} nodes`;
     case "GRAPH_GENERATION_FAILED":
     case "GRAPH_SUMMARY_FAILED":
-      // @ts-expect-error What has failed has no nodes.
+      // @ts-expect-error A failure has no nodes.
       return notification.payload.error ?? notification.payload.nodeCount;
     default:
       return notification.payload.taskId;

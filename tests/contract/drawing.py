@@ -1,4 +1,4 @@
-"""Draws values that a schema takes, and changes them anywhere."""
+"""Draws random values that a schema accepts, and changes them at random places."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from graphnode.contract.schemas.structs import Schema
 
-#: Values that are near a bound of something, or look like something else.
+#: Values near a bound, or that look like another type.
 ODD: list[Any] = [
     *(None, "", True, False),
     *(0, 1, -1, 2, 3, 0.5, -0.5, 12.5, 99.5, 100, 100.5, 101, 1779303731),
@@ -25,7 +25,7 @@ ODD: list[Any] = [
     *([], {}, [1], ["a"], [None], [""], [1, 2], ["1", 2], [1, 2, 3], [[]], [{}], {"a": None}, {"id": 1}, {"nodes": []}),
 ]
 
-#: Those without U+0000.
+#: The values without U+0000.
 STORABLE = [odd for odd in ODD if r"\x00" not in repr(odd)]
 
 
@@ -36,16 +36,16 @@ def _fewest_is_more_than_most(request: Any) -> bool:
     return False
 
 
-#: What the worker refuses and no JSON Schema can: it compares two fields.
-UNSAYABLE: dict[str, Callable[[Any], bool]] = {"messages/GRAPH_GENERATION_REQUEST": _fewest_is_more_than_most}
+#: Values that the worker refuses but no JSON Schema can refuse: it compares two fields.
+INEXPRESSIBLE: dict[str, Callable[[Any], bool]] = {"messages/GRAPH_GENERATION_REQUEST": _fewest_is_more_than_most}
 
 
 class Drawing:
-    """Values that a schema takes, for the most part: what it asks with `if` and `not` is left to luck.
+    """Draws values that a schema mostly accepts: `if` and `not` are ignored.
 
     Parameters:
       schema: the whole schema.
-      random: where all choices come from.
+      random: makes all choices.
     """
 
     def __init__(self, schema: Schema, random: Random) -> None:
@@ -53,11 +53,11 @@ class Drawing:
         self.random = random
 
     def value(self) -> Any:
-        """A value."""
+        """A drawn value."""
         return self._value(self.schema)
 
     def changed(self, value: Any) -> Any:
-        """The value with one thing or two changed in it."""
+        """A copy of the value with one or two changes."""
         value = copy.deepcopy(value)
         for _ in range(self.random.choice((1, 1, 1, 2))):
             value = self._change(value)
@@ -121,7 +121,7 @@ class Drawing:
         return dict(items)
 
     def _fields(self, schema: Schema) -> list[list[str]]:
-        """The names of each field: those that refer to another are further spellings of it."""
+        """The spellings of each field: a property that refers to another is a spelling of it."""
         fields: dict[str, list[str]] = {}
         for name, field in schema["properties"].items():
             usual = field["$ref"].rpartition("/properties/")[2] if "/properties/" in field.get("$ref", "") else name
@@ -148,7 +148,7 @@ class Drawing:
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Everything in a value, as (object or array, key)."""
+    """All places in a value, as (object or array, key)."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
         yield value, key
@@ -158,10 +158,10 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
 def drawn(
     path: str, schema: Schema, is_valid: Callable[[Any], bool], random: Random, *, each: int
 ) -> Iterator[tuple[Any, bool]]:
-    """So many values that the schema takes, and as many that it refuses; and which it is.
+    """Values and whether the schema accepts each: `each` of them accepted, and as many refused.
 
     Parameters:
-      is_valid: whether the schema takes a value.
+      is_valid: whether the schema accepts a value.
     """
     drawing = Drawing(schema, random)
     left = {True: each, False: each}
@@ -170,6 +170,6 @@ def drawn(
         if random.random() < 0.5:
             value = drawing.changed(value)
         taken = is_valid(value)
-        if left[taken] and not (path in UNSAYABLE and UNSAYABLE[path](value)):
+        if left[taken] and not (path in INEXPRESSIBLE and INEXPRESSIBLE[path](value)):
             left[taken] -= 1
             yield value, taken

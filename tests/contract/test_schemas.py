@@ -1,4 +1,4 @@
-"""The contract's files are true: what a schema takes the worker takes, and what it refuses the worker refuses."""
+"""The contract's files are true: the worker accepts what a schema accepts, and refuses what it refuses."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ SCHEMAS = schemas()
 
 
 class Differing(NamedTuple):
-    """What the schema says one thing of, and the worker another."""
+    """A value on which the schema and the worker disagree."""
 
-    schema_takes_it: bool
+    accepted_by_schema: bool
     refusal: str | None
     value: str
 

@@ -1,4 +1,4 @@
-"""The contract's files pass the tools of those who read them. `make contract` installs these."""
+"""The contract's files pass the tools of other languages. `make contract` installs these."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = [
 
 
 def output_of(*command: str | Path, given: str = "") -> str:
-    """What a program in the check's directory prints; that it ends well is part of the test."""
+    """The output of a program in the check's directory, which must succeed."""
     ended = subprocess.run(command, cwd=CHECK, input=given, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout

@@ -1,4 +1,4 @@
-"""What the worker's own decoders say of a message, document or notification."""
+"""Whether the worker's own decoders accept a message, document or notification."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class TaskOfNotification(msgspec.Struct, rename="camel"):
 
 
 def refusal(path: str, value: Any) -> str | None:
-    """Why the worker refuses what is said to be of a schema; None if it takes it."""
+    """Why the worker refuses a value; None if it accepts it."""
     room, _, name = path.partition("/")
     raw = msgspec.json.encode(value)
     try:

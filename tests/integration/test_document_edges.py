@@ -1,4 +1,4 @@
-"""Documents at their edges: PostgreSQL never sees what it would refuse, whatever the AI server wrote."""
+"""Documents with extreme values: whatever the AI server writes, PostgreSQL gets only what it can store."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ CLUSTER = st.sampled_from(["c1", "c2", 1, "1"]) | TEXT | NUMBER
 
 
 def record(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """An object with some of these fields, each as drawn or not given."""
+    """An object with some of these fields, each drawn or not given."""
     given_or_not = {name: values | st.sampled_from([None, ""]) for name, values in fields.items()}
     return st.fixed_dictionaries({}, optional=given_or_not)
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from graphnode.contract.documents import (
     AddNodeBatch,
     BlockGraph,
@@ -69,8 +71,8 @@ def schemas() -> dict[str, Schema]:
         **{f"messages/{task_type}": result(task_type, route.payload) for task_type, route in ROUTES.items()},
         "documents/graph": graph(),
         "documents/features": features(),
-        "documents/summary": summary_document(),
-        "documents/add-node-batch": add_node_batch(),
+        "documents/summary": document("summary", SummaryDocument),
+        "documents/add-node-batch": document("add-node-batch", AddNodeBatch),
         "documents/microscope-standardized": microscope_standardized(),
         "documents/microscope-block-graph": microscope_block_graph(),
         **{f"notifications/{kind.event}": notification(kind) for kind in NOTICES.values()},
@@ -151,16 +153,10 @@ def features() -> Schema:
     return _whole("documents/features", summary(FeaturesFile), reference, structs)
 
 
-def summary_document() -> Schema:
-    """The summary document."""
+def document(name: str, kind: type[msgspec.Struct]) -> Schema:
+    """A document that is decoded to a struct, with no further rules."""
     structs = Structs(strict=False)
-    return _whole("documents/summary", summary(SummaryDocument), structs.add(SummaryDocument), structs)
-
-
-def add_node_batch() -> Schema:
-    """The add-node batch."""
-    structs = Structs(strict=False)
-    return _whole("documents/add-node-batch", summary(AddNodeBatch), structs.add(AddNodeBatch), structs)
+    return _whole(f"documents/{name}", summary(kind), structs.add(kind), structs)
 
 
 def microscope_standardized() -> Schema:

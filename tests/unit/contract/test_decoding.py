@@ -48,8 +48,8 @@ def field_names() -> list[str]:
     return sorted({name for struct in structs for name in struct.__struct_encode_fields__})
 
 
-#: JSON made of the contract's own field names, so that it gets far enough to be wrong deep inside.
-documents_gone_wrong = st.recursive(
+#: JSON with the contract's field names, so that its faults are also deep inside.
+faulty_documents = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(""),
     lambda inner: (
         st.lists(inner, max_size=4)
@@ -248,7 +248,7 @@ def test_any_text_is_decoded_without_nul_and_lone_surrogates(text: str) -> None:
 
     name = decode_graph(raw).nodes[0].cluster_name
 
-    # What a pair of escaped halves means is for JSON to say; a half on its own becomes U+FFFD.
+    # JSON decodes an escaped surrogate pair; a lone surrogate becomes U+FFFD.
     meant = json.loads(json.dumps(text)).replace("\x00", "")
     if "\x00" not in text:
         assert name == re.sub("[\ud800-\udfff]", "\ufffd", meant)
@@ -265,7 +265,7 @@ def test_broken_characters_are_counted(graph: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("decode", DECODERS)
-@given(document=documents_gone_wrong)
+@given(document=faulty_documents)
 def test_any_json_is_decoded_or_refused_as_an_invalid_document(decode: Callable[[bytes], Any], document: Any) -> None:
     with contextlib.suppress(InvalidDocument):
         decode(json.dumps(document).encode())

@@ -1,4 +1,4 @@
-"""Documents that are made to take time and memory: what they cost grows no faster than their size.
+"""Bombs: documents made to take much time or memory. Their cost is at most proportional to their size.
 
 Each is decoded in a process of its own with a limit on its address space. Time is bounded by the time-out of the run:
 what is quadratic takes hours at this size.
@@ -13,10 +13,10 @@ from typing import NamedTuple
 #: Megabytes of a bomb.
 SIZE_MB = 1
 
-#: The most bytes of memory that a byte of a document may take, whatever is in it: JSON's smallest objects take 24.
+#: The most bytes of memory for each byte of a document. The smallest JSON objects take 24.
 MOST_MEMORY_PER_BYTE = 40
 
-#: Decodes each bomb in a fork, and prints its name, the decoder's, what it came to, and the megabytes that it took.
+#: Decodes each bomb in a fork. Prints the bomb, the decoder, the outcome, and the megabytes used.
 PROGRAM = r"""
 import io, os, resource, sys
 from datetime import UTC, datetime
@@ -73,7 +73,7 @@ for decoder, decode in decoders.items():
 
 
 class Cost(NamedTuple):
-    """What a bomb came to, and the megabytes that it took."""
+    """The outcome of a bomb, and the megabytes it used."""
 
     bomb: str
     decoder: str

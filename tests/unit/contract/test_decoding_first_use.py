@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-#: Makes the types anew again and again, and has eight threads use them at once.
+#: Makes the types again and again; each time, eight threads use them at once.
 PROGRAM = """
 import importlib, sys, threading
 from graphnode.clients import fcm_answers
@@ -43,5 +43,5 @@ for _ in range(150):
 
 
 def test_many_threads_may_be_the_first_to_decode() -> None:
-    # A crash shows its stack, and so which of the uses it was.
+    # A crash prints its stack, which shows the use that caused it.
     subprocess.run([sys.executable, "-X", "faulthandler", "-c", PROGRAM], check=True, timeout=120)

@@ -15,7 +15,7 @@ from graphnode.contract.spellings import spellings
 
 SENT_AT = datetime(2026, 5, 24, 8, 0, tzinfo=UTC)
 
-#: A value of each field, by its name in snake_case. A field that is not here has one in the contract's example.
+#: A value for each field. For a field that is not here, the example of its type has one.
 EVERY_FIELD: dict[str, Any] = {
     "user_id": "u-1",
     "status": "COMPLETED",

@@ -1,4 +1,4 @@
-"""Requests on the wire: each field of the contract's table, spelt as there, and none that was not given."""
+"""Requests on the wire have the contract's fields and spellings, and no field that was not given."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from graphnode.contract.task_ids import parse_task_id
 from graphnode.errors import InvalidRequest, MisplacedRequest
 from graphnode.sqs.queues import LARGEST_MESSAGE_BYTES
 
-#: Each type with all its fields, and with those alone that are required; and their wire forms.
+#: Each type with all its fields, and with only the required ones; and their wire forms.
 WIRE: dict[str, tuple[AnyRequest, dict[str, Any]]] = {
     "graph": (
         GraphGenerationRequest(
@@ -157,7 +157,7 @@ def test_a_request_on_the_result_queue_is_a_dead_letter(name: str) -> None:
 
 
 def test_every_request_type_has_its_payload_and_the_result_that_ends_it() -> None:
-    assert set(RequestPayload.__subclasses__()) == set(REQUESTS.values()), "AnyRequest lists them all"
+    assert set(RequestPayload.__subclasses__()) == set(REQUESTS.values()), "add it to AnyRequest"
     assert {kind.task_type for kind in REQUESTS.values()} <= {route.task_type for route in ROUTES.values()}
 
 

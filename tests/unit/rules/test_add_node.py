@@ -25,7 +25,7 @@ from graphnode.rules.rows import (
 USER = "user_1"
 NO_CHANGES = GraphChanges([], [], [], [], [], [])
 
-#: Names that an edge may use: original IDs with and without what the AI server adds, integers, digits, nonsense.
+#: Names that an edge may use: original IDs with and without prefixes, integers, digits, nonsense.
 ends = st.sampled_from(
     ["a", "src0_a", f"{USER}_a", f"{USER}_src1_b", "b", "new", f"{USER}_new", "7", 7, "0", 0, 3, "99", 99, "", "?"]
 )
