@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -243,3 +244,12 @@ def test_cluster_numbers_that_are_texts_are_refused_with_their_field() -> None:
 
     with pytest.raises(InvalidRequest, match="minClusters"):
         validated(payload)
+
+
+def test_the_old_module_name_still_works_and_warns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "graphnode.request_payloads", raising=False)
+
+    with pytest.warns(DeprecationWarning, match=r"now graphnode\.contract\.requests"):
+        old = importlib.import_module("graphnode.request_payloads")
+
+    assert old.GraphGenerationRequest is GraphGenerationRequest
