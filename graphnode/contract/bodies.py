@@ -9,9 +9,17 @@ from typing import Any, NamedTuple, get_args
 import dramatiq
 import msgspec
 
-from graphnode.contract.envelopes import LONGEST_TASK_ID, RESULT_QUEUE, ROUTES, Envelope, Payload, Status
+from graphnode.contract.envelopes import (
+    LONGEST_TASK_ID,
+    RESULT_QUEUE,
+    ROUTES,
+    Envelope,
+    Payload,
+    Status,
+    camel_case,
+    field_name,
+)
 from graphnode.contract.requests import REQUESTS
-from graphnode.contract.spellings import camel_case, field_name
 from graphnode.errors import InvalidEnvelope, MisplacedRequest, UnknownTaskType
 from graphnode.text import LONGEST_PROBLEM, excerpt
 

@@ -62,9 +62,7 @@ def decode_graph(raw: bytes, *, warnings: Warnings | None = None) -> GraphDocume
         subclusters=file.subclusters,
         metadata=metadata,
         clusters={
-            cluster_id: _converted(
-                cluster, GraphCluster, at=f"metadata.clusters.{excerpt(cluster_id)}", log_at="metadata.clusters[…]"
-            )
+            cluster_id: _converted(cluster, GraphCluster, at="metadata.clusters", key=cluster_id)
             for cluster_id, cluster in clusters.items()
             if cluster is not None and cluster != ""
         },
@@ -176,12 +174,12 @@ def _malformed(problem: str, text: bytes) -> InvalidDocument:
     return InvalidDocument(f"{said}, near {surroundings!r}", log=said)
 
 
-def _converted(value: Any, kind: type[T], *, at: str = "", log_at: str | None = None) -> T:
+def _converted(value: Any, kind: type[T], *, at: str = "", key: str | None = None) -> T:
     """Convert a parsed value to its type. If that fails, delete its null and "" fields and try again.
 
     Parameters:
       at: the value's path in the document.
-      log_at: the path for logs, if `at` quotes a name from the document.
+      key: a key below that path that the AI server chose. Logs do not quote it.
 
     Raises InvalidDocument.
     """
@@ -193,7 +191,7 @@ def _converted(value: Any, kind: type[T], *, at: str = "", log_at: str | None = 
     try:
         return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise _explained(str(error), value, at, log_at=log_at) from None
+        raise _explained(str(error), value, at, key=key) from None
 
 
 def _drop_not_given(value: Any, levels: int) -> None:
@@ -208,14 +206,15 @@ def _drop_not_given(value: Any, levels: int) -> None:
         _drop_not_given(item, levels - 1)
 
 
-def _explained(problem: str, document: Any, at: str, *, log_at: str | None = None) -> InvalidDocument:
+def _explained(problem: str, document: Any, at: str, *, key: str | None = None) -> InvalidDocument:
     """The error for msgspec's problem: the path, what was expected there and what was found."""
     problem, _, path = problem.partition(" - at `$")
     path = path.removesuffix("`")
     value = document
     for name, index in re.findall(r"\.([^.\[]+)|\[(\d+)\]", path):
         value = value[name] if name else value[int(index)]
-    place, log_place = (f"{start}{path}" if start else path.removeprefix(".") for start in (at, log_at or at))
+    starts = (at, at) if key is None else (f"{at}.{excerpt(key)}", f"{at}[…]")
+    place, log_place = (f"{start}{path}" if start else path.removeprefix(".") for start in starts)
     if missing := re.fullmatch("Object missing required field `(.+)`", problem):
         said = f".{missing[1]}: required, but not given"
         return InvalidDocument(f"{place}{said}".removeprefix("."), log=f"{log_place}{said}".removeprefix("."))

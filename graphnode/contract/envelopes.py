@@ -5,13 +5,14 @@ A new task type is one payload class here, one line in ROUTES, and one actor mod
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta
 
-from graphnode.contract.spellings import camel_case
 from graphnode.contract.values import MAX_INTEGER
 
 #: The Dramatiq queue for the AI server's envelopes.
@@ -30,6 +31,21 @@ LONGEST_TASK_ID = 400
 
 #: In seconds, about thirty years. It rules out "inf", which no column holds.
 LONGEST_ETA_S = 1_000_000_000
+
+#: Other names of a payload's field, all in snake_case.
+ALIASES = {"workspace_id": "group_id"}
+
+#: Fields that the AI server writes in snake_case instead of camelCase.
+SNAKE_CASED = frozenset(
+    {
+        "chunks_count",
+        "schema_name",
+        "ingest_stats",
+        "standardized_s3_key",
+        "block_graph_s3_key",
+        "images_s3_prefix",
+    }
+)
 
 Text = Annotated[str, Meta(min_length=1)]
 Id = Annotated[str, Meta(min_length=1, max_length=LONGEST_ID)]
@@ -192,3 +208,23 @@ class Envelope(msgspec.Struct, Generic[P_co], frozen=True, kw_only=True):
     payload: P_co
     attempt: int
     no_news_since: datetime | None = None
+
+
+def spellings(name: str) -> list[str]:
+    """Every name of a field on the wire; the first is the AI server's."""
+    names = [name, *(alias for alias, field in ALIASES.items() if field == name)]
+    usual = [each if each in SNAKE_CASED else camel_case(each) for each in names]
+    return list(dict.fromkeys([*usual, *map(camel_case, names), *names]))
+
+
+@lru_cache(maxsize=1024)
+def field_name(key: str) -> str:
+    """The field that a key of an envelope or payload means, in snake_case."""
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).lower()
+    return ALIASES.get(name, name)
+
+
+def camel_case(name: str) -> str:
+    """A name in snake_case, written in camelCase."""
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from graphnode.contract import documents, envelopes, spellings
+from graphnode.contract import documents, envelopes
 from graphnode.contract.requests import REQUESTS
 from graphnode.operations.dead_letters import files
 from graphnode.sqs import queues
@@ -49,7 +49,7 @@ def _field_names() -> list[str]:
     structs = [kind for module in modules for kind in vars(module).values() if isinstance(kind, msgspec.StructMeta)]
     structs += REQUESTS.values()
     names = {name for struct in structs for name in (*struct.__struct_encode_fields__, *struct.__struct_fields__)}
-    spelt = {spelling for name in names for spelling in spellings.spellings(name)}
+    spelt = {spelling for name in names for spelling in envelopes.spellings(name)}
     return sorted({*names, *spelt, "taskType", "taskId", "clusters", "block_graph", "embeddings", "notification_id"})
 
 

@@ -20,7 +20,7 @@ from graphnode.actors import effects
 from graphnode.actors.graph_generation import graph_generation
 from graphnode.broker import SQSBroker
 from graphnode.clients import s3 as s3_client
-from graphnode.contract import envelopes
+from graphnode.contract.bodies import ids_of_body, to_message
 from graphnode.contract.envelopes import RESULT_QUEUE
 from graphnode.contract.schemas.examples import example_of
 from graphnode.settings import Settings, read_settings
@@ -125,7 +125,7 @@ def path(storage: None, query: Query, stub: StubServer, monkeypatch: pytest.Monk
             s3.objects[f"{name}.json"] = Object(json.dumps(example_of(f"documents/{name}")).encode())
         options = Options(
             queues={
-                RESULT_QUEUE: Queue(url=url, decode=envelopes.to_message, ids_of_body=envelopes.peek),
+                RESULT_QUEUE: Queue(url=url, decode=to_message, ids_of_body=ids_of_body),
             },
             region="eu-central-1",
             endpoint_url=stub.url,

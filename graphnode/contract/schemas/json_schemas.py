@@ -18,12 +18,11 @@ from graphnode.contract.documents import (
     GraphFile,
     SummaryDocument,
 )
-from graphnode.contract.envelopes import LONGEST_TASK_ID, ROUTES, Payload, ResultPayload
+from graphnode.contract.envelopes import LONGEST_TASK_ID, ROUTES, Payload, ResultPayload, spellings
 from graphnode.contract.notifications import NOTICES, Notice
 from graphnode.contract.requests import REQUESTS, RequestPayload
 from graphnode.contract.schemas.examples import example_of
 from graphnode.contract.schemas.structs import SHARED, Schema, Structs, ref, summary
-from graphnode.contract.spellings import spellings
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -9,10 +9,9 @@ import dramatiq
 import msgspec
 
 from graphnode.contract.bodies import ids_of_body
-from graphnode.contract.envelopes import LONGEST_TASK_ID
+from graphnode.contract.envelopes import LONGEST_TASK_ID, spellings
 from graphnode.contract.object_keys import check_keys
 from graphnode.contract.requests import REQUESTS, AnyRequest, problem_of
-from graphnode.contract.spellings import spellings
 from graphnode.contract.values import utc
 from graphnode.errors import ForbiddenKey, InvalidEnvelope, InvalidRequest, UnknownTaskType
 from graphnode.text import LONGEST_PROBLEM, excerpt

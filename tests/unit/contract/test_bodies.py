@@ -15,9 +15,9 @@ from graphnode.contract.envelopes import (
     GraphGenerationProgress,
     GraphGenerationResult,
     MicroscopeIngestResult,
+    field_name,
 )
 from graphnode.contract.requests import REQUESTS
-from graphnode.contract.spellings import field_name
 from graphnode.errors import InvalidEnvelope, MisplacedRequest, PermanentError, UnknownTaskType
 
 SENT_AT = datetime(2026, 5, 24, 8, 0, tzinfo=UTC)

@@ -9,9 +9,8 @@ import msgspec
 import pytest
 
 from graphnode.contract.bodies import to_message
-from graphnode.contract.envelopes import ROUTES, Envelope, MicroscopeIngestResult
+from graphnode.contract.envelopes import ROUTES, Envelope, MicroscopeIngestResult, spellings
 from graphnode.contract.schemas.examples import example_of
-from graphnode.contract.spellings import spellings
 
 SENT_AT = datetime(2026, 5, 24, 8, 0, tzinfo=UTC)
 
