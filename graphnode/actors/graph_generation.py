@@ -76,10 +76,26 @@ def store(effects: Effects[GraphGenerationResult], documents: Documents) -> None
     graphs.replace_graph(user_id, rows, source_timestamp=timestamp)
     if documents.features:
         node_ids = {node.orig_id: node.id for node in rows.nodes}
-        store_features(user_id, features, node_ids, warnings, width_before=width_before)
-    if summary:
-        row = summary_row(summary, Counter(node.source_type for node in rows.nodes))
-        summaries.replace_summary(user_id, row, source_timestamp=envelope.timestamp)
+        store_features(user_id, documents.features, node_ids, effects.warnings, width_before=width_before)
+    if documents.summary:
+        summary = summary_row(documents.summary, Counter(node.source_type for node in rows.nodes))
+        summaries.replace_summary(user_id, summary, source_timestamp=timestamp)
+    effects.finish()
+    effects.notify(
+        GraphCompleted(
+            node_count=len(rows.nodes),
+            edge_count=len(rows.edges),
+            cluster_count=len(rows.clusters),
+            summary_included=documents.summary is not None,
+        )
+    )
+
+
+def fail(effects: Effects[GraphGenerationResult]) -> None:
+    """Keep the graph that the user has, if any, and say that there is no new one."""
+    graphs.generation_failed(effects.user_id)
+    effects.finish()
+    effects.notify(GraphFailed(error=effects.payload.error_text))
 
 
 def read_features(key: str | None, warnings: Counter[str]) -> Features | None:

@@ -13,7 +13,6 @@ from graphnode.contract.decoding import decode_summary
 from graphnode.contract.documents import SummaryDocument
 from graphnode.contract.envelopes import RESULT_QUEUE, Envelope, GraphSummaryResult
 from graphnode.contract.notifications import SummaryCompleted, SummaryFailed
-from graphnode.contract.repairs import Warnings
 from graphnode.rules.summary import summary_row
 from graphnode.storage import graphs, summaries
 
@@ -33,26 +32,12 @@ def fetch(envelope: Envelope[GraphSummaryResult], warnings: Counter[str]) -> Sum
 
 def store(effects: Effects[GraphSummaryResult], summary: SummaryDocument) -> None:
     """Replace the old summary. The stored nodes are counted anew: the AI server's totals are not trusted."""
-    row = recount(summary, graphs.source_types(effects.user_id))
+    row = summary_row(summary, graphs.source_types(effects.user_id))
     if not summaries.replace_summary(effects.user_id, row, source_timestamp=effects.envelope.timestamp):
         effects.supersede("a newer summary is stored")
         return
-    if is_repeated(envelope, user_id=result.user_id):
-        return
-
-    assert result.summary_s3_key, "the envelope's decoder requires it"  # noqa: S101
-    warnings: Warnings = {}
-    summary = decode_summary(read_document(result.summary_s3_key), warnings=warnings)
-
-    with effects_of(envelope, user_id=result.user_id) as effects:
-        if effects.repeated:
-            return
-        row = summary_row(summary, graphs.source_types(result.user_id))
-        if not summaries.replace_summary(result.user_id, row, source_timestamp=envelope.timestamp):
-            effects.supersede("a newer summary is stored")
-            return
-        effects.finish(warnings=warnings)
-        effects.notify(SummaryCompleted(detail_level=row.detail_level))
+    effects.finish()
+    effects.notify(SummaryCompleted(detail_level=row.detail_level))
 
 
 def fail(effects: Effects[GraphSummaryResult]) -> None:

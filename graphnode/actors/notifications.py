@@ -60,8 +60,8 @@ def deliver_notification(notification_id: NotificationId) -> None:
         log.warning("push took longer than its claim: the row is another worker's", **fields)
 
 
-def give_up(notification: Notification) -> PushOutcome | None:
-    """How the push of a notification ends that is no news any more."""
+def give_up(notification: NotificationRecord) -> PushOutcome | None:
+    """How a push ends without another try, because its notification is too old; None when it is not."""
     return outcome_if_too_old(
         created_at=notification.created_at,
         now=datetime.now(UTC),
@@ -72,8 +72,8 @@ def give_up(notification: Notification) -> PushOutcome | None:
     )
 
 
-def push(notification: Notification) -> PushOutcome:
-    """Push to the user's devices, or to those of them that earlier attempts have not reached."""
+def push(notification: NotificationRecord) -> PushOutcome:
+    """Push to the user's devices that earlier attempts have not reached."""
     if not firebase().has_credentials:
         return NO_CREDENTIALS
     devices = notifications.devices(notification.user_id)

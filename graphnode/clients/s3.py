@@ -65,7 +65,13 @@ def client() -> S3Client:
 
 
 def check_keys(keys: Iterable[str], *, user_id: str) -> None:
-    """Raise ForbiddenKey if a message of a user may not name one of the keys, whether or not it is read."""
+    """Check that a user's message may name these keys. Also the keys that are not read: the task's row keeps them.
+
+    Parameters:
+      user_id: whose the message is.
+
+    Raises ForbiddenKey.
+    """
     object_keys.check_keys(keys, allowed=settings().s3_allowed_prefixes, user_id=user_id)
 
 

@@ -21,6 +21,9 @@ RESULT_QUEUE = "results"
 #: The Dramatiq queue for the worker's own messages.
 NOTIFICATION_QUEUE = "notifications"
 
+#: The queue for requests to the AI server. The worker does not consume it.
+REQUEST_QUEUE = "requests"
+
 #: The error text of a failure for which the AI server gave none (the contract).
 NO_ERROR_GIVEN = "The AI server gave no reason."
 

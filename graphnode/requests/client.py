@@ -159,10 +159,10 @@ class Requests:
             raise outcome
         return outcome
 
-    def _publish(self, made: Sequence[RequestMessage]) -> dict[Key, bool | GraphNodeError]:
-        """Publish what nobody has; whether each was published here, or why it could not be."""
-        published: dict[Key, bool | GraphNodeError] = {}
-        for batch in _batches(made):
+    def _publish(self, made: Sequence[RequestMessage]) -> dict[TaskKey, bool | GraphNodeError]:
+        """Publish what is not published yet; returns for each task whether it was published here, or its error."""
+        published: dict[TaskKey, bool | GraphNodeError] = {}
+        for batch in batches_of(made, size=lambda task: len(task.body.encode())):
             try:
                 published |= self._publish_batch(batch)
             except Exception as raised:
@@ -172,9 +172,9 @@ class Requests:
                     return dict.fromkeys(map(_key, made), error) | published
         return published
 
-    def _publish_batch(self, batch: Sequence[RequestMessage]) -> dict[Key, bool | GraphNodeError]:
-        published: dict[Key, bool | GraphNodeError] = {_key(task): False for task in batch}
-        # Whoever publishes the same task at the same time waits for the lock, and finds it published.
+    def _publish_batch(self, batch: Sequence[RequestMessage]) -> dict[TaskKey, bool | GraphNodeError]:
+        published: dict[TaskKey, bool | GraphNodeError] = {_key(task): False for task in batch}
+        # Another caller with the same task waits for the lock, and then finds it published.
         with transaction():
             states = tasks.lock_requests(published)
             sent = [task for task in batch if states.get(_key(task)) == RequestState.WAITING]
@@ -189,8 +189,8 @@ class Requests:
                 published[_key(task)] = _given_up(task, refusal)
         return published
 
-    def _send(self, batch: Sequence[RequestMessage]) -> dict[Key, NotPublished]:
-        """Put requests on the queue; why SQS did not take those that it did not."""
+    def _send(self, batch: Sequence[RequestMessage]) -> dict[TaskKey, NotPublished]:
+        """Send requests to the queue; returns an error for each that SQS did not accept."""
         entries: list[SendMessageBatchRequestEntryTypeDef] = [
             {"Id": str(index), "MessageBody": task.body} for index, task in enumerate(batch)
         ]
@@ -236,7 +236,7 @@ def sqs_client(known: RequestSettings) -> SQSClient:
 
 
 def _registered(request: Request) -> list[RequestMessage] | GraphNodeError:
-    """The messages of a request, one for each of its tasks, whose rows are written; or why they are not."""
+    """Write the rows of a request's tasks; returns their messages, or the error."""
     try:
         payload = validated(request.payload)
         check_name(request.workspace_name or "")
@@ -252,9 +252,9 @@ def _registered(request: Request) -> list[RequestMessage] | GraphNodeError:
 
 
 def _outcome(
-    made: Sequence[RequestMessage], published: Mapping[Key, bool | GraphNodeError]
+    made: Sequence[RequestMessage], published: Mapping[TaskKey, bool | GraphNodeError]
 ) -> Requested | GraphNodeError:
-    """What became of a request whose tasks are registered."""
+    """The outcome of a request whose tasks are registered, or the first error."""
     results = [published[_key(task)] for task in made]
     for result in results:
         if isinstance(result, GraphNodeError):
@@ -293,7 +293,7 @@ def _refuse_while_running(task: RequestMessage, request: Request) -> None:
 
 
 def _given_up(task: RequestMessage, refusal: NotPublished) -> GraphNodeError | Literal[False]:
-    """End a task that could not be published as one that has FAILED, and say why; False if somebody has published it.
+    """End an unpublished task as FAILED; returns its error, or False if another caller has published it.
 
     The user gets no notification: the caller gets the error.
     """
@@ -317,7 +317,7 @@ def _given_up(task: RequestMessage, refusal: NotPublished) -> GraphNodeError | L
 
 
 def _fail_document(task: RequestMessage, error: str) -> None:
-    """End a document; and its workspace, which waits for nothing else, is as complete as it gets."""
+    """End a document as FAILED, and its workspace if this was its last open document."""
     document = parse_task_id(task.task_id)
     recorded = microscope.record_result(
         document.document_id,
@@ -344,19 +344,5 @@ def _not_published(task: RequestMessage, why: str) -> NotPublished:
     return NotPublished(f"{task.payload.request_type} {task.task_id} was not put on the request queue: {why}")
 
 
-def _key(message: RequestMessage) -> Key:
-    return Key(message.task_id, message.payload.task_type)
-
-
-def _batches(made: Sequence[RequestMessage]) -> Iterator[list[RequestMessage]]:
-    """As many tasks at a time as one SendMessageBatch takes: ten, and 1 MiB together."""
-    batch: list[RequestMessage] = []
-    size = 0
-    for task in made:
-        size += len(task.body.encode())
-        if batch and (len(batch) == BATCH or size > LARGEST_MESSAGE_BYTES):
-            yield batch
-            batch, size = [], len(task.body.encode())
-        batch.append(task)
-    if batch:
-        yield batch
+def _key(message: RequestMessage) -> TaskKey:
+    return TaskKey(message.task_id, message.payload.task_type)

@@ -291,7 +291,7 @@ def embedding_width(user_id: str) -> int | None:
 
 @is_step("graph")
 def load_for_merge(user_id: str) -> MergeTarget:
-    """The user's graph as an add-node merge needs it."""
+    """The part of the user's graph that an add-node merge needs."""
     return MergeTarget(
         nodes={
             orig_id: StoredNode(*node)

@@ -201,8 +201,8 @@ def claim_push(notification_id: str) -> NotificationRecord | None:
 
 
 @is_step("settle")
-def settle_push(claimed: Notification, settled: PushOutcome) -> bool:
-    """Write how an attempt went; whether it was still this claim's to tell."""
+def settle_push(claimed: NotificationRecord, settled: PushOutcome) -> bool:
+    """Store the outcome of a claimed push; False if the claim was lost to another worker."""
     next_at = None if settled.retry_in_s is None else _from_now(settled.retry_in_s)
     is_open = (NotificationRecord.push_status == PushStatus.SENDING) | NotificationRecord.remaining_tokens.is_null(
         False

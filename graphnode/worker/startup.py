@@ -16,8 +16,7 @@ from dramatiq import Worker
 
 from graphnode.broker import SQSBroker
 from graphnode.clients import fcm, s3
-from graphnode.contract.bodies import ids_of_body, to_message
-from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
+from graphnode.contract.envelopes import RESULT_QUEUE
 from graphnode.errors import AwsOutage, DatabaseOutage, OutageError, ServiceBusy, sorted_error
 from graphnode.settings import read_log_settings, settings
 from graphnode.sqs.outages import PROBE_MAX_S, Outages
@@ -66,23 +65,8 @@ def worker_broker(*, check: Callable[[], None]) -> SQSBroker:
     return broker
 
 
-def broker_options() -> Options:
-    """The broker's options, from the settings."""
-    known = settings()
-    return Options(
-        queues={
-            RESULT_QUEUE: Queue(url=known.sqs_result_queue_url, decode=to_message, describe=ids_of_body),
-            # Pushes wait for FCM, results do not wait for pushes.
-            NOTIFICATION_QUEUE: Queue(url=known.sqs_notification_queue_url, thread_share=0.5),
-        },
-        region=known.aws_region,
-        endpoint_url=known.aws_endpoint_url,
-        visibility_s=known.visibility_timeout,
-        poll_wait_s=known.poll_wait,
-        poll_grace_s=known.poll_grace,
-        max_attempts=known.max_attempts,
-        message_attributes=traces.CARRIER if traces.are_wanted(os.environ) else (),
-    )
+def prepare_process(broker: SQSBroker, worker: Worker, check: Callable[[], None]) -> None:
+    """Prepare a worker process. Waits for services that are away.
 
     Raises DeclarationError, SettingsError or SchemaError for what an operator must mend.
     """

@@ -139,5 +139,5 @@ def sweep_up_overdue() -> TaskKey | None:
     task = tasks.claim_overdue(timeouts)
     if task is None:
         return None
-    broker.actors[ROUTES[task.task_type].actor].fn(overdue(*task, timeout=timeouts[task.task_type]))
-    return Key(task.task_id, task.task_type)
+    broker.actors[ROUTES[task.task_type].actor].fn(overdue_result(*task, timeout=timeouts[task.task_type]))
+    return TaskKey(task.task_id, task.task_type)

@@ -92,7 +92,7 @@ def work(play: Play) -> None:
         for (notification_id,) in database.database.execute_sql("SELECT id FROM notifications").fetchall():
             if claimed := notifications.claim_push(notification_id):
                 notifications.settle_push(claimed, PushOutcome(PushStatus(claimed.push_status)))
-    workers.remove("w")
+    workers.remove_process("w")
 
 
 def is_denied(play: Play) -> bool:

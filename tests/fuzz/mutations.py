@@ -11,7 +11,7 @@ import msgspec
 
 from graphnode.contract import documents, envelopes
 from graphnode.contract.requests import REQUESTS
-from graphnode.operations.dead_letters import files
+from graphnode.operations.dead_letters import letter_files
 from graphnode.sqs import queues
 
 #: A placeholder for one of RAW_TOKENS, which `json` cannot write.
@@ -55,7 +55,7 @@ def _field_names() -> list[str]:
 
 FIELD_NAMES = _field_names()
 
-#: Types of tasks.
+#: All task types.
 TASK_TYPES = sorted({*envelopes.ROUTES, *REQUESTS})
 
 

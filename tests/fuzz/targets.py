@@ -32,7 +32,7 @@ from graphnode.contract.decoding import (
     read_embeddings,
 )
 from graphnode.contract.documents import MAX_ID_LENGTH, FeaturesFile, GraphDocument
-from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE, Envelope
+from graphnode.contract.envelopes import NOTIFICATION_QUEUE, REQUEST_QUEUE, RESULT_QUEUE, Envelope
 from graphnode.contract.repairs import Warnings
 from graphnode.contract.requests import AnyRequest, halves_of, message_of, validated
 from graphnode.contract.task_ids import parse_task_id
@@ -71,7 +71,7 @@ USER = "ada"
 #: The most bytes of an unpacked document.
 UNPACKED_LIMIT = 1 << 16
 
-#: A graph that add-node batches are merged into.
+#: The stored graph that add-node batches are merged into.
 STORED = MergeTarget(
     nodes={"conv-1": StoredNode(0, "cluster_1"), "note-1": StoredNode(1, "cluster_1"), "uf-1": StoredNode(2, None)},
     edges={(0, 1): "hard"},
@@ -229,7 +229,7 @@ def asking(data: bytes) -> None:
         return
     halves = fields.get("in_halves") is True
 
-    def ask() -> list[asked.Asked]:
+    def ask() -> list[request_decoding.ReceivedRequest]:
         payload = validated(made)
         messages = halves_of(task_id, payload) if halves else [message_of(task_id, payload)]
         return [request_decoding.read(message.body, sent_at=NOON)._replace(sent_at=NOON) for message in messages]

@@ -297,7 +297,7 @@ class TestStoreEmbeddings:
 @pytest.mark.usefixtures("connected")
 class TestLoadForMerge:
     @pytest.mark.usefixtures("stored_graph")
-    def test_says_what_is_stored(self) -> None:
+    def test_returns_what_is_stored(self) -> None:
         assert graphs.load_for_merge("ada") == MergeTarget(
             nodes={
                 "conv-tea": StoredNode(0, "c1"),

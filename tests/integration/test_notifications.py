@@ -287,7 +287,7 @@ class TestPush:
         assert notifications.claim_push(written)
         assert stored(written).push_attempts == 2
 
-    def test_an_attempt_that_was_none_is_not_counted(self, written: str) -> None:
+    def test_an_attempt_without_a_push_is_not_counted(self, written: str) -> None:
         settle(written, PushOutcome(PushStatus.PENDING, "no access", retry_in_s=30, is_attempt=False))
 
         assert stored(written).push_attempts == 0

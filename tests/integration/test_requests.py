@@ -89,9 +89,9 @@ def finish(task_id: str, status: TaskStatus, *, task_type: str = "GRAPH_GENERATI
         tasks.finish(task_id, task_type, user_id="ada", status=status, attempts=1, error="why")
 
 
-def not_taken(batch: list[RequestMessage]) -> dict[Key, NotPublished]:
-    """What `_send` says when SQS does not answer."""
-    return {Key(task.task_id, task.payload.task_type): NotPublished("no answer") for task in batch}
+def not_taken(batch: list[RequestMessage]) -> dict[TaskKey, NotPublished]:
+    """What `_send` returns when SQS does not answer."""
+    return {TaskKey(task.task_id, task.payload.task_type): NotPublished("no answer") for task in batch}
 
 
 class TestAGraph:

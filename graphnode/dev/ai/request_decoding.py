@@ -30,7 +30,7 @@ class ReceivedRequest(NamedTuple):
 
 
 def to_message(body: str, *, message_id: str, sent_at: datetime, receive_count: int) -> dramatiq.Message[None]:
-    """Turn an SQS message's body into a Dramatiq message; parameters as in `contract.bodies.to_message`.
+    """Decode an SQS message's body to a Dramatiq message. Parameters as in `graphnode.contract.bodies.to_message`.
 
     Raises InvalidEnvelope or UnknownTaskType.
     """
@@ -66,10 +66,10 @@ def read(body: str, *, sent_at: datetime) -> ReceivedRequest:
         raise InvalidEnvelope(f"taskId: expected a text of 1 to {LONGEST_TASK_ID} characters")
     if task_type not in REQUESTS:
         raise UnknownTaskType(
-            f"taskType is {excerpt(task_type or '')}: it is no request (known: {', '.join(REQUESTS)})"
+            f"taskType is {excerpt(task_type or '')}: it is not a request (known: {', '.join(REQUESTS)})"
         )
     payload = _payload(envelope.get("payload"), REQUESTS[task_type])
-    return Asked(task_id, utc(envelope.get("timestamp")) or sent_at, payload)
+    return ReceivedRequest(task_id, utc(envelope.get("timestamp")) or sent_at, payload)
 
 
 def _payload(fields: Any, kind: type[AnyRequest]) -> AnyRequest:

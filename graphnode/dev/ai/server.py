@@ -20,6 +20,7 @@ import structlog
 from dramatiq.middleware import TimeLimit
 
 from graphnode.broker import SQSBroker
+from graphnode.clients.aws import Aws
 from graphnode.contract.bodies import ids_of_body
 from graphnode.dev.ai.answers import UNANSWERABLE, Answer, answer
 from graphnode.dev.ai.fault_injection import (
@@ -208,7 +209,7 @@ def broker_of(known: AiSettings, *, probe: Callable[[], None]) -> SQSBroker:
     """
     options = Options(
         queues={
-            REQUEST_QUEUE: Queue(url=known.sqs_request_queue_url, decode=to_message, describe=ids_of_body),
+            REQUEST_QUEUE: Queue(url=known.sqs_request_queue_url, decode=to_message, ids_of_body=ids_of_body),
         },
         region=known.aws_region,
         endpoint_url=known.aws_endpoint_url,

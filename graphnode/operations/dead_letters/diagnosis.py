@@ -56,8 +56,8 @@ class NamedObject(msgspec.Struct, frozen=True):
     state: str
 
 
-def look_for(s3: S3Client, outline: BodySummary, *, bucket: str | None) -> list[Found]:
-    """Ask S3 for the objects that a letter names.
+def look_up_objects(s3: S3Client, body: BodySummary, *, bucket: str | None) -> list[NamedObject]:
+    """Ask S3 for the objects that a body names.
 
     Parameters:
       bucket: the payload bucket; None if it is unknown.

@@ -150,16 +150,18 @@ def infer_reason(letter: Letter, queue: str) -> tuple[str, str]:
     return UNEXPLAINED, "it was put here without a reason"
 
 
-def outline_of(body: str, queue: str) -> BodySummary:
-    """What a body names, as far as it can be read."""
+def summarize(body: str, queue: str) -> BodySummary:
+    """The IDs and the type in a body, as far as it can be decoded."""
     if queue != NOTIFICATION_QUEUE:
         return summarize_body(body)
     try:
         message = dramatiq_messages.read(body)
     except InvalidMessage:
         return BodySummary()
-    named = message.kwargs.get("notification_id")
-    return BodySummary(task_type=message.actor_name, notification_id=named if isinstance(named, str) else None)
+    notification_id = message.kwargs.get("notification_id")
+    return BodySummary(
+        task_type=message.actor_name, notification_id=notification_id if isinstance(notification_id, str) else None
+    )
 
 
 def sender_attributes(letter: Letter) -> dict[str, MessageAttributeValueOutputTypeDef]:

@@ -15,7 +15,7 @@ from graphnode.contract.requests import (
     MicroscopeIngestFromNodeRequest,
     MicroscopeIngestRequest,
 )
-from graphnode.dev.ai.asked import ACTOR, read, to_message
+from graphnode.dev.ai.request_decoding import ACTOR, read, to_message
 from graphnode.errors import GraphNodeError, InvalidEnvelope, UnknownTaskType
 
 SENT = datetime(2026, 5, 24, 8, 2, tzinfo=UTC)

@@ -150,7 +150,7 @@ def undated(body: str) -> Any:
 
 
 def decoded(body: str) -> Envelope[Any]:
-    """What the worker reads; raises if that is a dead letter."""
+    """The message as the worker decodes it; raises if it would be a dead letter."""
     found: Envelope[Any] = to_message(body, message_id="m", sent_at=NOW, receive_count=1).args[0]
     return found
 
