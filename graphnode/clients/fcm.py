@@ -157,8 +157,8 @@ class Firebase:
         try:
             batch = messaging.send_each_for_multicast(_message(tokens, push), app=self._app)
         except exceptions.FirebaseError as error:
-            # One call failed in a way that firebase-admin does not expect, such as a refusing token endpoint. It does not
-            # return the other devices' answers then.
+            # One call failed in a way that firebase-admin does not expect, such as a refusing token endpoint. Then it
+            # does not return the other devices' answers.
             return [classify_answer(error)] * len(tokens)
         return [classify_answer(answer.exception) if answer.exception else None for answer in batch.responses]
 

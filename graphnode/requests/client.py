@@ -35,8 +35,8 @@ from graphnode.errors import (
     GraphNodeError,
     NotPublished,
     OutageError,
+    classify_error,
     one_line,
-    sorted_error,
 )
 from graphnode.settings import RequestSettings, read_settings
 from graphnode.sqs.queues import batches_of
@@ -166,7 +166,7 @@ class Requests:
             try:
                 published |= self._publish_batch(batch)
             except Exception as raised:
-                error = sorted_error(raised)
+                error = classify_error(raised)
                 published |= dict.fromkeys(map(_key, batch), error)
                 if isinstance(error, OutageError):
                     return dict.fromkeys(map(_key, made), error) | published
@@ -197,7 +197,7 @@ class Requests:
         try:
             answer = self._sqs.send_message_batch(QueueUrl=self._queue_url, Entries=entries)
         except Exception as raised:
-            return {_key(task): _not_published(task, one_line(sorted_error(raised))) for task in batch}
+            return {_key(task): _not_published(task, one_line(classify_error(raised))) for task in batch}
         refusals = [(batch[int(entry["Id"])], entry) for entry in answer.get("Failed", [])]
         return {
             _key(task): _not_published(task, f"{entry['Code']}: {entry.get('Message', 'no reason given')}")
@@ -247,7 +247,7 @@ def _registered(request: Request) -> list[RequestMessage] | GraphNodeError:
                 if tasks.register(*_key(task), user_id=task.user_id, s3_keys=payload.s3_keys):
                     _note_request(task, request)
     except Exception as raised:
-        return sorted_error(raised)
+        return classify_error(raised)
     return made
 
 
@@ -312,7 +312,7 @@ def _given_up(task: RequestMessage, refusal: NotPublished) -> GraphNodeError | L
                     _fail_document(task, str(refusal))
     except Exception as raised:
         # The task stays PENDING until its timeout: that matters more than the refusal by SQS.
-        return sorted_error(raised)
+        return classify_error(raised)
     return refusal
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import dramatiq
 import structlog
 
-from graphnode.errors import GraphNodeError, PermanentError, log_text, sorted_error
+from graphnode.errors import GraphNodeError, PermanentError, classify_error, log_text
 from graphnode.sqs import dead_letter, dramatiq_messages
 from graphnode.sqs.deliveries import Delivery, InFlight, State, batch_to_ask_for
 from graphnode.sqs.heartbeat import STUCK_AFTER_S
@@ -305,7 +305,7 @@ class SQSConsumer(dramatiq.Consumer):
             with step("envelope"):
                 decoded = self._decode(message["Body"], metadata)
         except Exception as error:
-            verdict = self._undecodable(message["Body"], metadata, sorted_error(error))
+            verdict = self._undecodable(message["Body"], metadata, classify_error(error))
             decoded = dramatiq.Message(
                 queue_name=self.queue_name,
                 actor_name="",

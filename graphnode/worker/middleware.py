@@ -26,8 +26,8 @@ from graphnode.errors import (
     Postponed,
     TransientError,
     Unexpected,
+    classify_error,
     log_text,
-    sorted_error,
 )
 from graphnode.settings import settings
 from graphnode.sqs.consumer import SQSConsumer
@@ -276,7 +276,7 @@ class Verdicts(Middleware):
                 self._close(message)
             return
         message.fail()
-        error = sorted_error(exception)
+        error = classify_error(exception)
         attempt = message.receive_count
         if isinstance(error, TransientError) and not isinstance(error, Interrupted):
             try:
@@ -284,7 +284,7 @@ class Verdicts(Middleware):
             except Exception as raised:
                 # The failure cannot be counted. If the database is away, that is an outage. If not, the receive count
                 # stands for the number of failures.
-                ledger_error = sorted_error(raised)
+                ledger_error = classify_error(raised)
                 error = ledger_error if isinstance(ledger_error, OutageError) else error
         policy = broker.options.retry
         message.verdict = policy.decide(error, attempt=attempt)

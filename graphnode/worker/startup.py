@@ -17,7 +17,7 @@ from dramatiq import Worker
 from graphnode.broker import SQSBroker
 from graphnode.clients import fcm, s3
 from graphnode.contract.envelopes import RESULT_QUEUE
-from graphnode.errors import AwsOutage, DatabaseOutage, OutageError, ServiceBusy, sorted_error
+from graphnode.errors import AwsOutage, DatabaseOutage, OutageError, ServiceBusy, classify_error
 from graphnode.settings import read_log_settings, settings
 from graphnode.sqs.outages import PROBE_MAX_S, Outages
 from graphnode.sqs.queues import visible_messages
@@ -102,7 +102,7 @@ def wait_for(step: Callable[[], None]) -> None:
             try:
                 step()
             except Exception as raised:
-                error = sorted_error(raised)
+                error = classify_error(raised)
                 if not isinstance(error, OutageError | ServiceBusy):
                     raise error from None
                 if not failing:

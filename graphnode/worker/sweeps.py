@@ -12,7 +12,7 @@ import structlog
 from dramatiq import Broker, Middleware, Worker
 
 from graphnode.broker import SQSBroker
-from graphnode.errors import OutageError, sorted_error
+from graphnode.errors import OutageError, classify_error
 from graphnode.settings import settings
 
 log = structlog.get_logger("graphnode.sweeps")
@@ -88,7 +88,7 @@ class Sweeps(Middleware):
         try:
             sweep.run(broker)
         except Exception as raised:
-            error = sorted_error(raised)
+            error = classify_error(raised)
             if isinstance(error, OutageError):
                 broker.outages.begin(error, since=began)
             elif sweep.name not in self._failing:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from dramatiq import Broker, Message, MessageProxy, Middleware, Worker
 
-from graphnode.errors import log_text, sorted_error
+from graphnode.errors import classify_error, log_text
 from graphnode.sqs import dramatiq_messages
 from graphnode.sqs.deliveries import Delivery
 from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Nack, Park, Retry
@@ -146,7 +146,7 @@ class Traces(Middleware):
         context.detach(self._running.token)
         span.set_attribute("graphnode.verdict", VERDICTS[type(message.verdict)])
         if exception is not None:
-            error = sorted_error(exception)
+            error = classify_error(exception)
             span.set_attribute("error.type", error.reason)
             span.set_status(self._trace.StatusCode.ERROR, error.log_text)
         span.end()

@@ -13,7 +13,7 @@ from hypothesis import event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
-from graphnode.errors import TransientError, WrongOwner, sorted_error
+from graphnode.errors import TransientError, WrongOwner, classify_error
 from graphnode.storage.database import connection, database
 from tests.any_order import api_server
 from tests.any_order.delivery import Crash, bench, deliver, sweep_up_overdue
@@ -252,7 +252,7 @@ def is_refused(message: Message, attempt: int, *, start: Barrier) -> bool:
         except WrongOwner:
             return True
         except Exception as error:
-            if not isinstance(sorted_error(error), TransientError):
+            if not isinstance(classify_error(error), TransientError):
                 raise
         else:
             return False

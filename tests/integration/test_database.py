@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from graphnode.errors import DatabaseConflict, DatabaseOutage, SettingsError, WrongOwner, sorted_error
+from graphnode.errors import DatabaseConflict, DatabaseOutage, SettingsError, WrongOwner, classify_error
 from graphnode.storage import database as database_module
 from graphnode.storage.database import (
     close_database,
@@ -168,7 +168,7 @@ class TestUserTransaction:
             error = threads.submit(second).exception(WAIT_S)
 
         assert error is not None
-        assert isinstance(sorted_error(error), DatabaseConflict)
+        assert isinstance(classify_error(error), DatabaseConflict)
 
     def test_a_connection_lost_inside_is_an_outage_and_does_not_go_back_to_the_pool(self, query: Query) -> None:
         pids = []
@@ -183,7 +183,7 @@ class TestUserTransaction:
         with pytest.raises(peewee.OperationalError) as lost:
             lose_the_connection()
 
-        assert isinstance(sorted_error(lost.value), DatabaseOutage)
+        assert isinstance(classify_error(lost.value), DatabaseOutage)
         assert "already closed" not in str(lost.value), "the rollback hides why the connection was lost"
         with user_transaction("ada"):
             assert backend_pid() not in pids
@@ -303,7 +303,7 @@ class TestOpenDatabase:
             probe()
         close_database()
 
-        assert isinstance(sorted_error(refused.value), DatabaseOutage)
+        assert isinstance(classify_error(refused.value), DatabaseOutage)
 
 
 #: Text that PostgreSQL can store: everything except NUL and lone surrogates.

@@ -20,7 +20,7 @@ import pytest
 postgres_module = pytest.importorskip("graphnode.dev.postgres")
 
 from graphnode.dev.postgres import EmbeddedPostgres, PostgresError, start_postgres  # noqa: E402
-from graphnode.errors import DatabaseOutage, sorted_error  # noqa: E402
+from graphnode.errors import DatabaseOutage, classify_error  # noqa: E402
 from graphnode.storage.database import close_database, connection, database, open_database, probe  # noqa: E402
 
 WAIT_S = 20
@@ -81,7 +81,7 @@ def test_an_outage_cuts_connections_and_keeps_port_and_data(server: EmbeddedPost
     server.stop()
     with pytest.raises(Exception, match="refused") as refused:
         probe()
-    assert isinstance(sorted_error(refused.value), DatabaseOutage)
+    assert isinstance(classify_error(refused.value), DatabaseOutage)
 
     server.start()
     assert server.url == url

@@ -387,8 +387,8 @@ MUTANTS = (
         name="sweep-overtakes-results",
         what="a sweep ends tasks whose results wait on the queue",
         file="graphnode/actors/overdue.py",
-        old="if task is None or (ended == 0 and visible_messages(broker.client, broker.options.queues[RESULT_QUEUE].url)):",
-        new="if task is None:",
+        old=" or (ended == 0 and visible_messages(broker.client, broker.options.queues[RESULT_QUEUE].url)):",
+        new=":",
         checks=("tests/integration/test_overdue_tasks.py",),
     ),
     # Notifications: one for each effect, none for a rollback.

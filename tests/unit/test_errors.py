@@ -12,7 +12,7 @@ from botocore.exceptions import (
 from dramatiq.middleware import Shutdown, TimeLimitExceeded
 
 from graphnode import errors
-from graphnode.errors import sorted_error
+from graphnode.errors import classify_error
 
 
 def client_error(code: str, status: int) -> ClientError:
@@ -71,26 +71,26 @@ class ServerSays(psycopg2.OperationalError):
 def test_every_exception_gets_the_class_that_says_what_happens_next(
     error: BaseException, expected: type[errors.GraphNodeError]
 ) -> None:
-    assert type(sorted_error(error)) is expected
+    assert type(classify_error(error)) is expected
 
 
 def test_the_cause_inside_a_wrapping_exception_decides() -> None:
     wrapper = peewee.OperationalError("wrapped")
     wrapper.__cause__ = ServerSays("57P01")
 
-    assert isinstance(sorted_error(wrapper), errors.DatabaseOutage)
+    assert isinstance(classify_error(wrapper), errors.DatabaseOutage)
 
 
 def test_our_own_exceptions_come_back_as_they_are() -> None:
     error = errors.WrongOwner("task t-1 belongs to u-1")
 
-    assert sorted_error(error) is error
+    assert classify_error(error) is error
 
 
 def test_an_error_that_nobody_foresaw_keeps_its_origin_for_the_stack() -> None:
     origin = ZeroDivisionError("division by zero")
 
-    found = sorted_error(origin)
+    found = classify_error(origin)
 
     assert found.__cause__ is origin
     assert str(found) == "ZeroDivisionError: division by zero"
@@ -101,7 +101,7 @@ def test_an_error_without_a_text_says_what_its_class_says() -> None:
 
 
 def test_a_text_of_several_lines_is_shown_on_one() -> None:
-    assert "text of two lines" in str(sorted_error(ServerSays("40P01")))
+    assert "text of two lines" in str(classify_error(ServerSays("40P01")))
 
 
 def test_reasons_are_unique_codes() -> None:

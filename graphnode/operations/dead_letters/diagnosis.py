@@ -25,7 +25,7 @@ from graphnode.contract.envelopes import (
     MicroscopeIngestResult,
 )
 from graphnode.contract.task_ids import parse_task_id
-from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectNotFound, one_line, sorted_error
+from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectNotFound, classify_error, one_line
 from graphnode.operations.dead_letters.letters import Letter
 from graphnode.rules.microscope import graph_keys
 
@@ -90,7 +90,7 @@ def diagnose(s3: S3Client, letter: Letter, *, bucket: str, largest_bytes: int) -
                 raise InvalidDocument(f"s3://{bucket}/{key}: {fault}") from None
             decoded.append(key)
     except Exception as raised:
-        error = sorted_error(raised)
+        error = classify_error(raised)
         return Diagnosis(error.reason, str(error))
     if not decoded:
         return Diagnosis(None, "The envelope is as the contract says, and needs no document.")

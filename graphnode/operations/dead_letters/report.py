@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from graphnode.contract.envelopes import RESULT_QUEUE, ROUTES
-from graphnode.errors import sorted_error
+from graphnode.errors import classify_error
 from graphnode.operations.dead_letters.advice import UNEXPLAINED, advice
 from graphnode.operations.dead_letters.diagnosis import Diagnosis, NamedObject, diagnose, look_up_objects
 from graphnode.operations.dead_letters.letters import Letter, LetterInfo, letter_info, summarize
@@ -102,7 +102,7 @@ def _stories(info: LetterInfo) -> tuple[list[Story], str | None]:
             task_id = row.payload.get("taskId") if row else None
         return (find_stories(task_id) if task_id else []), None
     except Exception as raised:
-        error = sorted_error(raised)
+        error = classify_error(raised)
         if error.reason == "UNEXPECTED":
             raise
         return [], str(error)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from graphlib import TopologicalSorter
 from typing import NamedTuple
 
-from graphnode.errors import one_line, sorted_error
+from graphnode.errors import one_line
 from graphnode.operations.doctor.findings import Finding, Severity, broken, unchecked, worst
 
 #: Seconds that a check may take.
@@ -62,7 +62,7 @@ def _run(checks: Sequence[Check], found: dict[str, list[Finding]], *, timeout_s:
         try:
             answers[check.name] = check.run()
         except Exception as raised:
-            answers[check.name] = [broken(check.name, f"cannot be checked: {one_line(sorted_error(raised))}")]
+            answers[check.name] = [broken(check.name, f"cannot be checked: {one_line(classify_error(raised))}")]
 
     # Daemons: a check that hangs in a library must not keep the program from ending.
     threads = [threading.Thread(target=run, args=(check,), name=check.name, daemon=True) for check in checks]

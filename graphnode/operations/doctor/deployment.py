@@ -10,7 +10,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from graphnode.clients.aws import QUICK, Aws
-from graphnode.errors import OutageError, sorted_error
+from graphnode.errors import OutageError, classify_error
 from graphnode.operations.doctor import (
     aws_answers,
     bucket_check,
@@ -50,7 +50,7 @@ def examine_deployment(
         try:
             open_database(values["database_url"], max_connections=CONNECTIONS)
         except Exception as error:
-            faults.append(f"DATABASE_URL: {sorted_error(error)}")
+            faults.append(f"DATABASE_URL: {classify_error(error)}")
             del values["database_url"]
     try:
         checks = _checks(values, faults, given, processes=processes, threads=threads)
@@ -140,7 +140,7 @@ def _skews(values: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str,
         try:
             found["the database"] = database_check.ask_skew()
         except Exception as error:
-            if not isinstance(sorted_error(error), OutageError):
+            if not isinstance(classify_error(error), OutageError):
                 raise
     return found
 

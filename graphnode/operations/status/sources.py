@@ -11,7 +11,7 @@ import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 from peewee import PeeweeException
 
-from graphnode.errors import GraphNodeError, Unexpected, sorted_error
+from graphnode.errors import GraphNodeError, Unexpected, classify_error
 from graphnode.settings import QUEUE_URLS
 from graphnode.storage import activity, workers
 from graphnode.storage.activity import EndedTasks, OpenTasks, Throughput, WaitingNotifications
@@ -258,7 +258,7 @@ def _tried(what: str, read: Callable[[], Read], unseen: list[str]) -> Read | Non
 
 def _expected(raised: Exception) -> GraphNodeError:
     """The error of AWS or PostgreSQL. Raises any other: it is a fault of this program."""
-    error = sorted_error(raised)
+    error = classify_error(raised)
     if isinstance(error, Unexpected) and not isinstance(raised, BotoCoreError | ClientError | PeeweeException):
         raise raised
     return error

@@ -22,7 +22,7 @@ from graphnode.errors import (
     InvalidDocument,
     ServiceBusy,
     SettingsError,
-    sorted_error,
+    classify_error,
 )
 from graphnode.sqs.deliveries import Delivery
 from graphnode.sqs.outages import Outages
@@ -122,7 +122,7 @@ def unforeseen() -> GraphNodeError:
         except KeyError as error:
             raise ValueError(text) from error
     except ValueError as error:
-        return sorted_error(error)
+        return classify_error(error)
 
 
 def test_a_dead_letter_is_reported_with_its_task_and_without_what_it_quotes(
@@ -184,7 +184,7 @@ def test_an_error_that_nobody_foresaw_is_reported_at_once_with_a_stack_that_has_
 
 
 def test_what_postgresql_says_of_a_row_is_not_reported(sentry: SentryServer) -> None:
-    error = sorted_error(psycopg2.ProgrammingError(f"DETAIL: Key (name)=({SECRET})"))
+    error = classify_error(psycopg2.ProgrammingError(f"DETAIL: Key (name)=({SECRET})"))
 
     error_reports.report_failure(error, actor="add_node", attempt=1, task=TASK)
     error_reports.close_reports()

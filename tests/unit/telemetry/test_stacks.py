@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from graphnode.errors import GraphNodeError, InvalidDocument, sorted_error
+from graphnode.errors import GraphNodeError, InvalidDocument, classify_error
 from graphnode.telemetry import stacks
 from graphnode.telemetry.stacks import stack_of
 
@@ -19,7 +19,7 @@ def raised(error: BaseException) -> BaseException:
 
 @pytest.mark.parametrize("error", [InvalidDocument("a user's words"), KeyError("a user's words")])
 def test_a_stack_has_frames_and_types_and_no_errors_text(error: BaseException) -> None:
-    stack = stack_of(sorted_error(raised(error)))
+    stack = stack_of(classify_error(raised(error)))
 
     assert stack
     assert stack.index("builtins.ValueError") < stack.index(type(error).__name__)

@@ -92,7 +92,8 @@ def test_a_route_to_an_actor_that_does_not_exist(declare: Declare) -> None:
     (fault,) = faults_of_routes(routes, declare(add_node))
 
     assert fault == (
-        "graphnode/contract/envelopes.py: ROUTES['X_RESULT'] names the actor 'nobody', which no module of graphnode/actors "
+        "graphnode/contract/envelopes.py: ROUTES['X_RESULT'] names the actor 'nobody', which no module of "
+        "graphnode/actors "
         "declares (they declare add_node). Add graphnode/actors/nobody.py with "
         '@dramatiq.actor(actor_name="nobody", queue_name=RESULT_QUEUE), or mend the name.'
     )
@@ -132,7 +133,8 @@ def test_an_actor_that_does_not_take_what_it_is_sent(function: Callable[..., Non
 
     assert fault.startswith(
         f"{__name__}: the actor 'add_node' must take one argument: "
-        f"`def {function.__name__}(envelope: Envelope[AddNodeResult]) -> None`, for ROUTES in graphnode/contract/envelopes.py "
+        f"`def {function.__name__}(envelope: Envelope[AddNodeResult]) -> None`, for ROUTES in "
+        "graphnode/contract/envelopes.py "
         f"sends it AddNodeResult. It is declared as `def {function.__name__}("
     )
 
