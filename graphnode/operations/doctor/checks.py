@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from graphlib import TopologicalSorter
 from typing import NamedTuple
 
-from graphnode.errors import one_line
+from graphnode.errors import classify_error, one_line
 from graphnode.operations.doctor.findings import Finding, Severity, broken, unchecked, worst
 
 #: Seconds that a check may take.
