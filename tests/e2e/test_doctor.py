@@ -364,7 +364,7 @@ class TestFirebase:
 class TestCommand:
     @pytest.fixture
     def run(self, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
-        """Run the command in this environment alone. Returns its exit code and its output."""
+        """Run the command in this environment alone. Returns its exit code and its standard output."""
 
         def run(environment: Environment, *arguments: str) -> tuple[int, str]:
             for name in [*environment, "GRAPHNODE_TYPO"]:
@@ -373,7 +373,7 @@ class TestCommand:
                 monkeypatch.setenv(name, value)
             ended = CliRunner().invoke(doctor, arguments)
             assert ended.exception is None or isinstance(ended.exception, SystemExit)
-            return ended.exit_code, ended.output
+            return ended.exit_code, ended.stdout
 
         return run
 

@@ -79,7 +79,7 @@ def test_a_database_that_needs_a_newer_worker_asks_for_it(refusal: Refusal, empt
 
     said = refusal(DATABASE_URL=empty_database_url)
 
-    assert "does not know 9999_of_tomorrow and would have to know 9999_of_tomorrow at least: deploy the newer" in said
+    assert "does not know 9999_of_tomorrow, and must know 9999_of_tomorrow at least: deploy the newer" in said
 
 
 def test_a_queue_without_a_dead_letter_queue_is_refused(refusal: Refusal, ai: AiServer) -> None:
