@@ -79,7 +79,7 @@ def prefixes(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         ("microscope", "task_microscope_file_ada_01J9ZZZZZZZZZZZZZZZZZZZZZB", {"groupId": "w-eve"}),
     ],
 )
-def test_a_result_for_what_is_someone_elses_is_refused_and_changes_nothing(
+def test_a_result_for_another_users_task_or_document_is_refused_and_changes_nothing(
     kind: str, task_id: str, changes: dict[str, Any], status: str, play: Play, snapshot: Callable[[], Snapshot]
 ) -> None:
     before = snapshot()
@@ -91,7 +91,7 @@ def test_a_result_for_what_is_someone_elses_is_refused_and_changes_nothing(
 
 
 @pytest.mark.usefixtures("ada")
-def test_progress_of_someone_elses_task_is_refused_and_changes_nothing(
+def test_progress_of_another_users_task_is_refused_and_changes_nothing(
     play: Play, snapshot: Callable[[], Snapshot]
 ) -> None:
     before = snapshot()
@@ -117,7 +117,7 @@ def test_progress_of_someone_elses_task_is_refused_and_changes_nothing(
         ("microscope-from-node", "imagesS3Prefix"),
     ],
 )
-def test_a_key_that_is_none_or_another_users_is_refused_in_every_field_and_changes_nothing(
+def test_an_invalid_or_foreign_key_is_refused_in_every_field_and_changes_nothing(
     kind: str,
     field: str,
     status: str,
@@ -139,7 +139,7 @@ def test_a_key_that_is_none_or_another_users_is_refused_in_every_field_and_chang
     assert snapshot() == before
 
 
-def test_all_that_the_ai_server_writes_below_the_users_own_prefixes_is_taken(
+def test_every_result_with_keys_below_the_users_own_prefixes_is_stored(
     play: Play, prefixes: Callable[[str], None]
 ) -> None:
     prefixes(PER_USER)
@@ -153,7 +153,7 @@ def test_all_that_the_ai_server_writes_below_the_users_own_prefixes_is_taken(
         assert set(database.execute_sql("SELECT DISTINCT status FROM tasks")) == {("COMPLETED",), ("PROGRESS",)}
 
 
-def test_a_bucket_that_a_result_names_is_not_looked_at(play: Play, in_this_process: Bench) -> None:
+def test_a_bucket_that_a_result_names_is_not_read(play: Play, in_this_process: Bench) -> None:
     buckets: list[str] = []
     answer = in_this_process.get_object
 

@@ -106,7 +106,7 @@ def is_denied(play: Play) -> bool:
     return False
 
 
-def test_the_worker_may_do_all_of_its_work_and_uses_each_right(
+def test_the_worker_has_each_right_it_needs_and_uses_each_right_it_has(
     play: Play, administer: Execute, database_url: str
 ) -> None:
     assert not is_denied(play)
@@ -131,7 +131,7 @@ def test_a_worker_that_lacks_a_right_does_not_start(storage: None, administer: E
         schema.check_rights()
 
 
-def test_the_grants_are_those_that_the_doctor_looks_for() -> None:
+def test_the_grants_are_those_that_the_doctor_checks() -> None:
     granted = re.findall(r"^GRANT (.+) ON (\w+) TO graphnode_worker;", GRANTS, re.MULTILINE)
 
     assert {table: tuple(rights.split(", ")) for rights, table in granted} == WORKER_RIGHTS
@@ -155,7 +155,7 @@ def test_the_grants_are_those_that_the_doctor_looks_for() -> None:
         "SET ROLE graphnode_operator",
     ],
 )
-def test_whoever_gets_hold_of_a_worker_cannot(statement: str, database_url: str) -> None:
+def test_the_workers_role_is_denied(statement: str, database_url: str) -> None:
     with closing(psycopg2.connect(database_url)) as session, session.cursor() as cursor:
         cursor.execute("SET SESSION AUTHORIZATION graphnode_worker")
         with pytest.raises(errors.InsufficientPrivilege):

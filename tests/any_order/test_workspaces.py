@@ -55,7 +55,7 @@ def test_a_workspace_completes_with_its_last_document_and_not_before(add_documen
     assert completions() == [(1, 1)]
 
 
-def test_it_completes_once_when_its_last_two_documents_end_at_the_same_time(
+def test_a_workspace_completes_once_when_its_last_two_documents_end_at_the_same_time(
     add_document: Callable[[str], None],
 ) -> None:
     add_document(FIRST)
@@ -72,7 +72,7 @@ def test_it_completes_once_when_its_last_two_documents_end_at_the_same_time(
     assert completions() == [(2, 0)]
 
 
-def test_it_completes_once_when_a_document_ends_twice(add_document: Callable[[str], None]) -> None:
+def test_a_workspace_completes_once_when_a_document_ends_twice(add_document: Callable[[str], None]) -> None:
     add_document(FIRST)
 
     for attempt in (1, 2, 3):
@@ -81,7 +81,9 @@ def test_it_completes_once_when_a_document_ends_twice(add_document: Callable[[st
     assert completions() == [(1, 0)]
 
 
-def test_it_completes_again_when_a_failed_document_completes_after_all(add_document: Callable[[str], None]) -> None:
+def test_a_workspace_completes_again_when_a_failed_document_completes_later(
+    add_document: Callable[[str], None],
+) -> None:
     add_document(FIRST)
     deliver(result(FIRST, "FAILED"), attempt=1)
     assert completions() == [(0, 1)]
@@ -92,7 +94,7 @@ def test_it_completes_again_when_a_failed_document_completes_after_all(add_docum
     assert completions() == [(0, 1), (1, 0)]
 
 
-def test_it_completes_again_with_a_document_that_was_added_after_its_completion(
+def test_a_workspace_completes_again_with_a_document_that_was_added_after_its_completion(
     add_document: Callable[[str], None],
 ) -> None:
     add_document(FIRST)
@@ -108,7 +110,7 @@ def test_it_completes_again_with_a_document_that_was_added_after_its_completion(
 @pytest.mark.parametrize(
     "named", [{"userId": "eve"}, {"groupId": "w-eve"}], ids=["their document", "another's workspace"]
 )
-def test_nothing_is_stored_of_a_result_that_names_what_is_someone_elses(
+def test_a_result_that_names_another_users_document_or_workspace_stores_nothing(
     add_document: Callable[[str], None], named: dict[str, str]
 ) -> None:
     add_document(FIRST)

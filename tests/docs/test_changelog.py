@@ -21,7 +21,7 @@ def test_the_newest_entry_is_this_version() -> None:
     assert next(iter(ENTRIES)) == __version__, "begin the entry of this version in CHANGELOG.md"
 
 
-def test_the_wheel_that_is_kept_is_the_release_before() -> None:
+def test_the_kept_wheel_is_the_previous_release() -> None:
     assert [*ENTRIES][1] == previous_release.VERSION, (
         f"CHANGELOG.md has {[*ENTRIES][1]} before {__version__}, and tests/releases has {previous_release.VERSION}: "
         "`make keep-release` keeps the wheel of a version when it is released (docs/release.md)"
@@ -33,7 +33,7 @@ def test_an_entry_says_what_operators_must_do(version: str) -> None:
     assert re.search(r"^\*\*Operators:\*\* \S", ENTRIES[version], re.MULTILINE)
 
 
-def test_the_newest_entry_names_the_migrations_that_come_with_it() -> None:
+def test_the_newest_entry_names_its_new_migrations() -> None:
     new = {path.stem for path in schema.MIGRATIONS.glob("[0-9]*.py")} - previous_release.migrations().keys()
 
     assert new == set(re.findall(r"`(\d{4}_\w+)`", ENTRIES[__version__]))

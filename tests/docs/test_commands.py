@@ -38,9 +38,9 @@ RUN_BY = {
     "dramatiq graphnode.actors": "e2e/test_results.py",
     "graphnode ai": "e2e/test_ai.py",
     "graphnode demo": f"{STACK}::test_the_demo_is_as_it_should_be",
-    "graphnode dev": f"{STACK}::test_dev_keeps_its_database_stops_in_time_and_runs_once_in_a_directory",
-    "graphnode status --watch": "integration/test_status.py",
-    "graphnode worker": "e2e/test_logs.py::test_nothing_planted_is_logged_and_every_line_is_an_event",
+    "graphnode dev": f"{STACK}::test_dev_keeps_its_data_stops_in_time_and_runs_once_in_a_directory",
+    "graphnode status --watch": "integration/test_activity.py",
+    "graphnode worker": "e2e/test_logs.py::test_no_secret_is_logged_and_every_line_is_an_event",
     "promtool": "deploy/test_alerts.py::test_promtool_finds_the_alerts_right",
 }
 
@@ -113,7 +113,7 @@ def nothing_begins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("command", sorted(set(COMMANDS)), ids=ids)
-def test_a_command_can_be_typed_as_it_stands_there(command: Command) -> None:
+def test_a_command_can_be_typed_as_shown(command: Command) -> None:
     try:
         check(command.words, whole=command.typed)
     except Unfit as error:
@@ -121,7 +121,7 @@ def test_a_command_can_be_typed_as_it_stands_there(command: Command) -> None:
 
 
 @pytest.mark.parametrize("command", sorted({c for c in COMMANDS if c.typed}), ids=ids)
-def test_a_command_to_be_typed_is_run_by_a_test_or_says_what_it_needs(command: Command) -> None:
+def test_a_typed_command_is_run_by_a_test_or_says_what_it_needs(command: Command) -> None:
     line = " ".join(command.words)
     if command.words[0] in ("aws", "docker"):
         wanted = "AWS" if command.words[0] == "aws" else "Docker"
@@ -139,21 +139,21 @@ def test_a_command_to_be_typed_is_run_by_a_test_or_says_what_it_needs(command: C
     )
 
 
-def test_each_command_of_graphnode_is_shown_somewhere_as_it_is_typed_and_so_it_is_run() -> None:
+def test_each_command_of_graphnode_is_shown_as_typed_in_a_document_and_so_it_is_run() -> None:
     shown = {leaf(command.words) for command in COMMANDS if command.words[0] == "graphnode" and command.typed}
 
     assert set(leaves(cli.commands, "graphnode")) - {leaf(known.split()) for known in RUN_BY} <= shown
 
 
 @pytest.mark.parametrize("proof", RUN_BY.values())
-def test_who_is_said_to_run_a_command_is_there(proof: str) -> None:
+def test_each_test_that_is_said_to_run_a_command_exists(proof: str) -> None:
     file, _, name = proof.partition("::")
 
     assert (PROJECT / "tests" / file).exists()
     assert not name or name in names_in(file)
 
 
-def test_nothing_is_said_of_commands_that_no_document_has() -> None:
+def test_run_by_and_not_run_name_only_commands_that_a_document_has() -> None:
     lines = {" ".join(command.words) for command in COMMANDS} | {f"make {name}" for name in targets()}
 
     assert {known for known in (*RUN_BY, *NOT_RUN) if not any(line.startswith(known) for line in lines)} == set()
@@ -168,8 +168,8 @@ VARIABLE = re.compile(
 @pytest.mark.parametrize(
     "code", sorted({c for c in CODES if VARIABLE.match(c.text)}), ids=lambda c: f"{c.document.name}:{c.line}: {c.text}"
 )
-def test_a_variable_that_is_named_is_one(code: Code) -> None:
-    known = {environment_name(field) for field in FIELDS} | OTHER_VARIABLES
+def test_a_named_variable_exists(code: Code) -> None:
+    known = {environment_name(field.name) for field in msgspec.structs.fields(Settings)} | OTHER_VARIABLES
 
     assert code.text.partition("=")[0] in known, "no setting, and none of OTHER_VARIABLES in this file"
 
@@ -394,7 +394,7 @@ def check_packages(packages: Sequence[str]) -> None:
             raise Unfit(f"there is no extra {' '.join(unknown)}")
 
 
-def test_a_command_that_is_wrong_is_found() -> None:
+def test_a_wrong_command_is_detected() -> None:
     wrong = [
         "graphnode dlq redrive --reson X",
         "graphnode dlq redriv",
@@ -427,7 +427,7 @@ def test_a_command_that_is_wrong_is_found() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
-def test_each_target_of_make_is_documented_here() -> None:
+def test_each_target_of_make_has_its_line_in_make_help() -> None:
     """`make help` is the reference; here only that no target lacks its line."""
     phony = re.findall(r"^\.PHONY: (.+)$", (PROJECT / "Makefile").read_text(), re.MULTILINE)
 

@@ -60,7 +60,7 @@ def test_the_comparison_defines_each_reference_once_and_uses_it() -> None:
     assert sorted(defined) == sorted(used)
 
 
-def test_the_readme_says_of_each_what_the_comparison_says() -> None:
+def test_the_readmes_table_agrees_with_the_comparison() -> None:
     short, whole = rows(README), rows(DOCUMENT)
 
     assert len(short) > 10
@@ -68,7 +68,7 @@ def test_the_readme_says_of_each_what_the_comparison_says() -> None:
         assert verdicts == [VERDICT.match(cell)[0] for cell in whole[what]], what  # type: ignore[index]
 
 
-def test_the_versions_that_are_compared_are_those_that_were_measured() -> None:
+def test_the_compared_versions_are_the_measured_ones() -> None:
     pinned = (ROOT / "locks" / "worker.txt").read_text()
     ours = re.search(r"^dramatiq-sqs==(\S+)", pinned, re.MULTILINE)
 

@@ -45,7 +45,7 @@ def test_the_document_has_each_type(task_type: str) -> None:
     )
 
 
-def test_the_document_has_its_rules() -> None:
+def test_the_documents_rules_are_found() -> None:
     assert len(RULES) > 60
 
 

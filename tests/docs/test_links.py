@@ -28,7 +28,7 @@ IN_CODE = re.compile(r"(?<![\w/])(?:docs|deploy|contract)/[\w-]+\.(?:md|json|yml
 
 
 @pytest.mark.parametrize("path", paths(), ids=lambda path: str(path.relative_to(PROJECT)))
-def test_a_document_says_first_what_it_is(path: Path) -> None:
+def test_a_document_begins_with_a_title_and_its_purpose(path: Path) -> None:
     title, *rest = path.read_text(encoding="utf-8").splitlines()
 
     assert title.startswith("# ")
@@ -54,7 +54,7 @@ def leads_somewhere(link: Link) -> bool:
 
 
 @pytest.mark.parametrize("path", paths(), ids=lambda path: str(path.relative_to(PROJECT)))
-def test_each_path_that_is_named_is_there(path: Path) -> None:
+def test_each_named_path_exists(path: Path) -> None:
     named = {code.text.partition("::")[0]: code.line for code in document(path).codes}
 
     assert {name: line for name, line in named.items() if is_lost(name, directory=path.parent)} == {}
@@ -68,7 +68,7 @@ def is_lost(name: str, *, directory: Path) -> bool:
 
 
 @pytest.mark.parametrize("name", ["graphnode/gone.py", "docs/gone.md", "gone/", "storage/gone.py", "deploy/gone.yml"])
-def test_a_path_that_is_gone_is_found(name: str) -> None:
+def test_a_missing_path_is_detected(name: str) -> None:
     assert is_lost(name, directory=PROJECT)
 
 
@@ -80,7 +80,7 @@ def test_each_page_is_in_the_index() -> None:
     assert pages <= told, "docs/README.md lists every page"
 
 
-def test_links_in_code_and_in_what_is_deployed_lead_somewhere() -> None:
+def test_links_in_code_and_deployment_files_lead_somewhere() -> None:
     lost = []
     for pattern in ("graphnode/**/*.py", "deploy/*", "Makefile", "Dockerfile", "docker-compose.yml"):
         for path in PROJECT.glob(pattern):
@@ -100,7 +100,7 @@ def lost_in(path: Path) -> list[str]:
     return lost
 
 
-def test_links_that_lead_nowhere_are_found(tmp_path: Path) -> None:
+def test_links_that_lead_nowhere_are_detected(tmp_path: Path) -> None:
     (tmp_path / "other.md").write_text("# Other\n\n## A `place` in it\n")
     written = tmp_path / "some.md"
     written.write_text(

@@ -37,7 +37,7 @@ def test_each_chapter_answers_the_four_questions_in_their_order(chapter: Chapter
     assert re.search(r"`graphnode [^`]+`\s+says\s", chapter.text.partition("**Over:**")[2])
 
 
-def test_each_command_that_is_named_is_one_that_is_run() -> None:
+def test_each_named_command_is_also_run() -> None:
     run = [command.line for chapter in CHAPTERS.values() for step in chapter.steps for command in step]
     named = re.findall(r"`(graphnode [^`]+)`", DOCUMENT.read_text(encoding="utf-8"))
 

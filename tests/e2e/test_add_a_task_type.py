@@ -176,7 +176,7 @@ def test_a_task_type_takes_fewer_than_forty_lines_its_test_included() -> None:
     assert len("".join(blocks).splitlines()) < FEWER_LINES_THAN
 
 
-def test_the_code_is_as_lint_wants_it(run: Run) -> None:
+def test_the_code_passes_the_linters(run: Run) -> None:
     changed = sorted({step.path for step in steps() if step.path.endswith(".py")})
 
     run("-m", "ruff", "check", "--no-cache", *changed)
@@ -192,7 +192,7 @@ def test_its_own_test_and_those_of_all_types_pass(copy: Path, run: Run) -> None:
     run("-m", "pytest", "-q", "-p", "no:cacheprovider", *ASKING)
 
 
-def test_a_step_that_is_missing_is_told_in_the_documents_words(run: Run) -> None:
+def test_a_missing_step_is_reported_in_the_documents_words(run: Run) -> None:
     (refusal,) = shown("worker")
 
     said = run("-c", WITHOUT_ROUTE)
@@ -200,7 +200,7 @@ def test_a_step_that_is_missing_is_told_in_the_documents_words(run: Run) -> None
     assert refusal.says == f"the worker does not start: {said}"
 
 
-def test_a_worker_with_the_new_type_handles_it_and_refuses_what_is_none(
+def test_a_worker_with_the_new_type_handles_its_results_and_refuses_an_invalid_one(
     copy: Path, run: Run, ai: AiServer, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(copy)

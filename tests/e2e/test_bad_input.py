@@ -19,7 +19,7 @@ def by_body(letters: list[QueuedLetter]) -> dict[str, dict[str, str]]:
     return {letter.body: letter.attributes for letter in letters}
 
 
-def test_every_bad_message_is_a_dead_letter_with_its_reason_and_the_good_ones_go_on(shared_ai: AiServer) -> None:
+def test_every_bad_message_is_a_dead_letter_with_its_reason_and_good_ones_are_handled(shared_ai: AiServer) -> None:
     bad = {
         "not JSON at all — ü": "INVALID_ENVELOPE",
         "[1, 2, 3]": "INVALID_ENVELOPE",
@@ -54,7 +54,7 @@ def test_every_bad_message_is_a_dead_letter_with_its_reason_and_the_good_ones_go
     ],
     ids=["not JSON", "wrong shape", "wrong field"],
 )
-def test_an_invalid_document_is_a_dead_letter_that_names_the_place(
+def test_an_invalid_document_is_a_dead_letter_that_names_the_fault(
     shared_ai: AiServer, document: bytes, error: str
 ) -> None:
     result = shared_ai.send(shared_ai.result("graph", documents={"resultS3Key": document}))
@@ -68,7 +68,7 @@ def test_an_invalid_document_is_a_dead_letter_that_names_the_place(
     assert shared_ai.rows("SELECT * FROM graphs") == []
 
 
-def test_a_document_that_does_not_come_is_tried_again_until_the_attempts_are_used_up(
+def test_a_missing_document_is_tried_again_until_the_attempts_are_used_up(
     ai: AiServer, start_worker: StartWorker
 ) -> None:
     start_worker(GRAPHNODE_MAX_ATTEMPTS="2")
@@ -103,7 +103,7 @@ def test_a_document_over_the_size_limit_is_not_read(ai: AiServer, start_worker: 
     assert "the limit is 1024 (GRAPHNODE_MAX_DOCUMENT_BYTES)" in letter.attributes["error"]
 
 
-def test_a_result_for_someone_elses_task_stores_nothing(shared_ai: AiServer) -> None:
+def test_a_result_for_another_users_task_stores_nothing(shared_ai: AiServer) -> None:
     shared_ai.execute(
         "INSERT INTO tasks (task_id, task_type, user_id, status)"
         " VALUES ('t-1', 'GRAPH_GENERATION_RESULT', 'eve', 'PENDING')"
@@ -117,7 +117,7 @@ def test_a_result_for_someone_elses_task_stores_nothing(shared_ai: AiServer) -> 
     assert shared_ai.rows("SELECT status FROM tasks") == [("PENDING",)]
 
 
-def test_a_microscope_result_of_nobody_is_refused(shared_ai: AiServer) -> None:
+def test_a_microscope_result_without_a_user_is_refused(shared_ai: AiServer) -> None:
     shared_ai.send_envelope("MICROSCOPE_INGEST_RESULT", "whose", {"status": "FAILED", "groupId": "ws-1"})
 
     (letter,) = shared_ai.dead_letters(1)
@@ -126,7 +126,7 @@ def test_a_microscope_result_of_nobody_is_refused(shared_ai: AiServer) -> None:
     assert shared_ai.rows("SELECT * FROM microscope_documents") == []
 
 
-def test_a_forged_message_on_the_notification_queue_reaches_no_actor_and_the_queue_goes_on(
+def test_a_forged_message_on_the_notification_queue_reaches_no_actor_and_delays_no_other(
     shared_ai: AiServer,
 ) -> None:
     message: dict[str, Any] = {
@@ -160,7 +160,7 @@ def test_a_forged_message_on_the_notification_queue_reaches_no_actor_and_the_que
     shared_ai.wait_until("SELECT 1 FROM notifications WHERE push_status = 'SKIPPED'")
 
 
-def test_a_message_of_dramatiqs_own_on_the_result_queue_reaches_no_actor(shared_ai: AiServer) -> None:
+def test_dramatiqs_own_message_on_the_result_queue_reaches_no_actor(shared_ai: AiServer) -> None:
     message = deliver_notification.message(notification_id="n-1")
     forged = [json.dumps(message.asdict()), b64encode(message.encode()).decode()]
 

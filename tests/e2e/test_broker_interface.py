@@ -68,7 +68,7 @@ def test_no_attribute_of_the_parent_is_missing(broker: SQSBroker, monkeypatch: p
     assert [name for name in names - {"get_results_backend"} if not hasattr(broker, name)] == []
 
 
-def test_a_queue_that_nobody_declared_is_not_created(broker: SQSBroker) -> None:
+def test_an_undeclared_queue_is_not_created(broker: SQSBroker) -> None:
     with pytest.raises(dramatiq.QueueNotFound):
         broker.consume("other")
     with pytest.raises(dramatiq.QueueNotFound):

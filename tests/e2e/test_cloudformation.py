@@ -130,7 +130,7 @@ def test_the_queues_behave_as_those_of_development(deployed: dict[str, str]) -> 
         assert behaviour(sqs, dead_letter_url(sqs, deployed[name])) == behaviour(sqs, dead_letter_url(sqs, url))
 
 
-def test_the_doctor_finds_nothing_to_mend(deployed: dict[str, str]) -> None:
+def test_the_doctor_finds_no_fault(deployed: dict[str, str]) -> None:
     sqs, region = sqs_client(deployed), deployed["AWS_REGION"]
     findings = check_request_queue(sqs, "request", deployed["SQS_REQUEST_QUEUE_URL"], region=region)
     findings += check_bucket(s3_client(deployed), deployed["S3_PAYLOAD_BUCKET"], region=region)
@@ -141,7 +141,7 @@ def test_the_doctor_finds_nothing_to_mend(deployed: dict[str, str]) -> None:
     assert not [found for found in findings if found.severity > 0]
 
 
-def test_the_bucket_is_private_and_encrypted_and_wants_tls(deployed: dict[str, str]) -> None:
+def test_the_bucket_is_private_and_encrypted_and_requires_tls(deployed: dict[str, str]) -> None:
     s3, bucket = s3_client(deployed), deployed["S3_PAYLOAD_BUCKET"]
 
     assert set(s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"].values()) == {True}
@@ -152,7 +152,7 @@ def test_the_bucket_is_private_and_encrypted_and_wants_tls(deployed: dict[str, s
     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 
 
-def test_all_but_what_localstack_does_not_have_is_deployed(
+def test_every_resource_that_localstack_supports_is_deployed(
     deployed: dict[str, str], cloudformation: CloudFormationClient
 ) -> None:
     resources = cloudformation.describe_stack_resources(StackName=STACK)["StackResources"]

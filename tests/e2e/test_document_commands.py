@@ -111,7 +111,7 @@ def alike(lines: tuple[str, ...]) -> str:
 
 
 @pytest.mark.parametrize("name", TYPED)
-def test_what_a_document_shows_as_typed_works(
+def test_each_command_that_a_document_shows_works(
     name: str, shared_ai: AiServer, place: Path, words: dict[str, str], terminal: Terminal
 ) -> None:
     for command in TYPED[name]:

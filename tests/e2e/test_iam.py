@@ -23,7 +23,7 @@ def policy(ai: AiServer) -> Policy:
     return Policy("iam-worker", {**words, "REGION": region, "ACCOUNT": account, "BUCKET": ai.bucket})
 
 
-def test_a_workers_calls_are_what_its_policy_allows(
+def test_a_worker_makes_only_calls_that_its_policy_allows_and_uses_each_grant(
     ai: AiServer, policy: Policy, start_worker: StartWorker, tmp_path: Path
 ) -> None:
     calls = tmp_path / "calls"

@@ -112,7 +112,7 @@ def send_all_kinds(ai: AiServer) -> int:
 
 @pytest.mark.usefixtures("picky_database")
 @pytest.mark.parametrize("level", ["info", "debug"])
-def test_nothing_planted_is_logged_and_every_line_is_an_event(ai: AiServer, fcm: FcmServer, level: str) -> None:
+def test_no_secret_is_logged_and_every_line_is_an_event(ai: AiServer, fcm: FcmServer, level: str) -> None:
     url = urlsplit(ai.environment["DATABASE_URL"])
     environment = {
         **SETTINGS,

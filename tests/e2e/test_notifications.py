@@ -83,7 +83,7 @@ def test_a_kill_at_any_point_loses_no_notification_and_repeats_at_most_what_fcm_
     assert sorted(set(tags)) == sorted(owners)
 
 
-def test_while_fcm_is_away_nothing_is_lost_and_afterwards_all_are_sent_once(
+def test_while_fcm_is_away_no_notification_is_lost_and_afterwards_each_is_sent_once(
     ai: AiServer, start_worker: StartWorker, fcm: FcmServer
 ) -> None:
     is_away = threading.Event()
@@ -101,7 +101,7 @@ def test_while_fcm_is_away_nothing_is_lost_and_afterwards_all_are_sent_once(
     assert outcomes.dead_letters(ai.sqs, dead_letters) == []
 
 
-def test_results_go_on_while_every_push_hangs(ai: AiServer, start_worker: StartWorker, fcm: FcmServer) -> None:
+def test_results_are_handled_while_every_push_hangs(ai: AiServer, start_worker: StartWorker, fcm: FcmServer) -> None:
     ended = threading.Event()
 
     def hang(_: dict[str, Any]) -> Answer:

@@ -119,7 +119,7 @@ def observed(
     return Observed(worker, metrics_port, health_port, collector)
 
 
-def test_two_processes_tell_what_they_did_in_metrics_and_traces_and_a_suspended_one_is_not_alive(
+def test_two_processes_report_metrics_and_traces_and_a_suspended_one_fails_liveness(
     ai: AiServer, observed: Observed
 ) -> None:
     assert observed.health("/ready", ok=True).problems == []

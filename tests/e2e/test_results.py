@@ -46,14 +46,14 @@ def test_a_failed_generation_keeps_the_graph_and_tells_the_user(ai: AiServer) ->
     assert notifications(ai) == ["GRAPH_GENERATION_COMPLETED", "GRAPH_GENERATION_FAILED"]
 
 
-def test_a_failed_generation_of_a_user_without_a_graph_leaves_none(ai: AiServer) -> None:
+def test_a_failed_generation_of_a_user_without_a_graph_creates_no_graph(ai: AiServer) -> None:
     task = ai.ended(ai.send(ai.result("graph", status="FAILED")))
 
     assert task.error == "The AI server gave no reason."
     assert ai.rows("SELECT status, node_count FROM graphs") == [("NOT_CREATED", 0)]
 
 
-def test_a_missing_features_file_costs_a_warning_and_not_the_graph(ai: AiServer) -> None:
+def test_a_missing_features_file_causes_a_warning_and_the_graph_is_stored(ai: AiServer) -> None:
     result = ai.result("graph")
     for key in [key for key in result.documents if "features" in key]:
         del result.documents[key]
@@ -65,7 +65,7 @@ def test_a_missing_features_file_costs_a_warning_and_not_the_graph(ai: AiServer)
     assert ai.rows("SELECT node_count FROM graphs") == [(36,)]
 
 
-def test_an_invalid_summary_file_costs_a_warning_and_not_the_graph(ai: AiServer) -> None:
+def test_an_invalid_summary_file_causes_a_warning_and_the_graph_is_stored(ai: AiServer) -> None:
     result = ai.result("graph")
     (key,) = [key for key in result.documents if "summary" in key]
     result.documents[key] = b'{"overview": 7}'
@@ -94,14 +94,14 @@ def test_embeddings_of_another_width_are_stored_with_a_warning(ai: AiServer) -> 
 
 
 @pytest.mark.parametrize("name", ["graph", "summary", "add-node", "microscope"])
-def test_text_beside_completed_is_kept_and_the_result_is_a_success(ai: AiServer, name: str) -> None:
+def test_an_error_beside_completed_is_kept_and_the_result_is_a_success(ai: AiServer, name: str) -> None:
     task = ai.ended(ai.send(ai.result(name, error="Two of five sources could not be read.")))
 
     assert (task.status, task.error) == ("COMPLETED", "Two of five sources could not be read.")
     assert not any(told.endswith("_FAILED") for told in notifications(ai))
 
 
-def test_progress_is_stored_and_told_without_a_push(ai: AiServer) -> None:
+def test_progress_is_stored_with_a_notification_but_without_a_push(ai: AiServer) -> None:
     extra = {"currentStage": "clustering", "progressPercent": 40}
     ai.send(ai.result("progress", task_id="t-1", extra=extra))
 
@@ -111,7 +111,7 @@ def test_progress_is_stored_and_told_without_a_push(ai: AiServer) -> None:
     assert ai.rows("SELECT type, push_status FROM notifications") == [("GRAPH_GENERATION_PROGRESS_UPDATED", "SKIPPED")]
 
 
-def test_a_summary_replaces_the_one_before(ai: AiServer) -> None:
+def test_a_summary_replaces_the_previous_one(ai: AiServer) -> None:
     ai.ended(ai.send(ai.result("graph")))
 
     task = ai.ended(ai.send(ai.result("summary")))
@@ -135,14 +135,14 @@ def test_new_nodes_are_merged_into_the_graph(ai: AiServer) -> None:
     assert ai.rows(told) == [(3, 9)]
 
 
-def test_nodes_added_for_a_user_without_a_graph_make_one(ai: AiServer) -> None:
+def test_new_nodes_of_a_user_without_a_graph_create_one(ai: AiServer) -> None:
     task = ai.ended(ai.send(ai.result("add-node", user_id="new_user")))
 
     assert task.status == "COMPLETED"
     assert ai.rows("SELECT status, node_count FROM graphs WHERE user_id = 'new_user'") == [("UPDATED", 4)]
 
 
-def test_a_failed_add_node_gives_the_status_back(ai: AiServer) -> None:
+def test_a_failed_add_node_restores_the_graphs_status(ai: AiServer) -> None:
     ai.ended(ai.send(ai.result("graph")))
     ai.execute("UPDATE graphs SET status = 'UPDATING', status_before = 'CREATED'")
 
@@ -153,7 +153,7 @@ def test_a_failed_add_node_gives_the_status_back(ai: AiServer) -> None:
 
 
 @pytest.mark.parametrize("order", [("block", "nonblock"), ("nonblock", "block")])
-def test_a_document_sent_in_halves_is_done_with_the_second_one(ai: AiServer, order: tuple[str, str]) -> None:
+def test_a_document_sent_in_halves_is_complete_with_the_second_one(ai: AiServer, order: tuple[str, str]) -> None:
     document_id = "task_microscope_file_ada_01J9ZZZZZZZZZZZZZZZZZZZZZZ"
     first, second = (ai.result("microscope", task_id=document_id, half=half, group_id="ws-1") for half in order)
 
@@ -190,7 +190,7 @@ def test_a_workspace_is_complete_when_its_last_document_has_ended(ai: AiServer) 
     assert payload["workspaceName"] == "Brot"
 
 
-def test_a_microscope_result_names_its_user_in_the_task_id_alone(ai: AiServer) -> None:
+def test_a_microscope_result_may_name_its_user_in_the_task_id_alone(ai: AiServer) -> None:
     result = ai.result("microscope", user_id="ada_of_london", group_id="ws-1", extra={"userId": None})
 
     ai.ended(ai.send(result))
@@ -222,7 +222,7 @@ def test_an_older_graph_does_not_replace_a_newer_one(ai: AiServer) -> None:
     assert notifications(ai) == ["GRAPH_GENERATION_COMPLETED"]
 
 
-def test_a_failed_task_may_still_complete_but_not_the_other_way_round(ai: AiServer) -> None:
+def test_a_failed_task_can_complete_but_a_completed_one_cannot_fail(ai: AiServer) -> None:
     failed = ai.send(ai.result("graph", task_id="t-1", status="FAILED", error="no"))
     assert ai.ended(failed).status == "FAILED"
 
@@ -235,7 +235,7 @@ def test_a_failed_task_may_still_complete_but_not_the_other_way_round(ai: AiServ
     assert ai.rows("SELECT status FROM graphs") == [("CREATED",)]
 
 
-def test_results_of_many_users_keep_apart(ai: AiServer) -> None:
+def test_results_of_many_users_are_kept_apart(ai: AiServer) -> None:
     users = [f"user-{number}" for number in range(12)]
 
     results = [ai.send(ai.result("graph", user_id=user)) for user in users]

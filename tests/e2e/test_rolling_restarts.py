@@ -37,7 +37,9 @@ class Stream(threading.Thread):
             self.sent += 1
 
 
-def test_twenty_rolling_restarts_delay_no_message_and_double_none(ai: AiServer, start_worker: StartWorker) -> None:
+def test_twenty_rolling_restarts_delay_no_message_and_handle_none_twice(
+    ai: AiServer, start_worker: StartWorker
+) -> None:
     workers = [start_worker(), start_worker()]
     logs = [worker.log for worker in workers]
     stream = Stream(ai)

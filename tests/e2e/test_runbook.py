@@ -304,7 +304,7 @@ def test_there_is_a_situation_for_each_chapter() -> None:
 
 
 @pytest.mark.parametrize("title", ALERTS)
-def test_what_is_typed_at_an_alert_says_what_is_wrong_and_then_that_it_is_over(
+def test_the_commands_for_an_alert_show_the_fault_and_then_its_end(
     title: str, ai: AiServer, fcm: FcmServer, monkeypatch: pytest.MonkeyPatch, typist: Typist, tmp_path: Path
 ) -> None:
     chapter = CHAPTERS[title]
@@ -312,7 +312,7 @@ def test_what_is_typed_at_an_alert_says_what_is_wrong_and_then_that_it_is_over(
 
 
 @pytest.mark.parametrize("title", LETTERS)
-def test_what_is_typed_at_a_dead_letter_explains_it_and_then_it_is_gone(
+def test_the_commands_for_a_dead_letter_explain_it_and_then_remove_it(
     title: str, shared_ai: AiServer, fcm: FcmServer, monkeypatch: pytest.MonkeyPatch, typist: Typist, tmp_path: Path
 ) -> None:
     chapter = CHAPTERS[title]

@@ -37,7 +37,7 @@ def refusal(stack_env: dict[str, str]) -> Refusal:
     return start
 
 
-def test_all_faults_of_the_settings_are_told_at_once_and_without_a_stack(refusal: Refusal) -> None:
+def test_all_faults_of_the_settings_are_reported_at_once_and_without_a_stack(refusal: Refusal) -> None:
     said = refusal(DATABASE_URL="mysql://ada:hunter2@db/x", GRAPHNODE_MAX_ATTEMPTS="many", SQS_RESULT_QUEUE_URL="")
 
     assert "the worker does not start: 3 settings are wrong:\n" in said
@@ -48,7 +48,7 @@ def test_all_faults_of_the_settings_are_told_at_once_and_without_a_stack(refusal
     assert "Traceback" not in said
 
 
-def test_an_actor_that_gets_no_message_is_told_before_all_else(refusal: Refusal) -> None:
+def test_an_actor_that_gets_no_message_is_reported_before_any_other_fault(refusal: Refusal) -> None:
     said = refusal(actors="tests.e2e.misdeclared_actors", DATABASE_URL="")
 
     assert "the worker does not start: 1 declaration is wrong:\n" in said
@@ -66,11 +66,13 @@ def test_malformed_firebase_credentials_are_refused_and_not_shown(refusal: Refus
     assert "Traceback" not in said
 
 
-def test_a_database_without_a_schema_is_told_what_to_run(refusal: Refusal, empty_database_url: str) -> None:
+def test_a_worker_on_a_database_without_a_schema_says_what_to_run(refusal: Refusal, empty_database_url: str) -> None:
     assert "The database has no schema yet: run `graphnode migrate`." in refusal(DATABASE_URL=empty_database_url)
 
 
-def test_a_database_that_needs_a_newer_worker_asks_for_it(refusal: Refusal, empty_database_url: str) -> None:
+def test_a_worker_that_is_too_old_for_the_schema_asks_for_a_newer_one(
+    refusal: Refusal, empty_database_url: str
+) -> None:
     bring_up_to_date(empty_database_url)
     with closing(psycopg2.connect(empty_database_url)) as connection, connection, connection.cursor() as cursor:
         cursor.execute(
@@ -93,7 +95,7 @@ def turn_away_one_client(url: SplitResult) -> None:
         server.accept()[0].close()
 
 
-def test_a_worker_waits_for_a_database_that_is_not_there_yet(stack_env: dict[str, str], open_path: Path) -> None:
+def test_a_worker_waits_for_a_database_that_is_not_running_yet(stack_env: dict[str, str], open_path: Path) -> None:
     with start_postgres(open_path / "data") as postgres:
         bring_up_to_date(postgres.url)
         postgres.stop()

@@ -36,7 +36,7 @@ def test_a_message_that_runs_for_five_visibility_timeouts_is_handled_once(
     assert not any("visibility ran out" in worker.log.text() for worker in workers)
 
 
-def test_a_killed_workers_messages_are_back_within_the_visibility_timeout(
+def test_a_killed_workers_messages_are_delivered_again_within_the_visibility_timeout(
     ai: AiServer, start_worker: StartWorker
 ) -> None:
     worker = start_worker(threads=2, GRAPHNODE_VISIBILITY_TIMEOUT=SHORT_VISIBILITY)
@@ -107,7 +107,7 @@ def test_a_long_outage_with_thousands_of_messages_and_native_redrive_after_five_
     assert outcomes.dead_letters(ai.sqs, ai.dead_letter_queue) == []
 
 
-def test_an_outage_of_the_database_makes_no_dead_letter_and_heals_by_itself_unready_but_alive(
+def test_a_worker_survives_a_database_outage_alive_but_not_ready_and_makes_no_dead_letter(
     ai: AiServer, stack_env: dict[str, str], open_path: Path, health_port: int
 ) -> None:
     with start_postgres(open_path / "data") as postgres:

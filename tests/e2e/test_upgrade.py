@@ -264,7 +264,9 @@ def test_the_previous_release_says_that_it_can_work_with_the_schema(upgrade: Upg
     assert "this version works with it" in upgrade.migrate_old()
 
 
-def test_a_contract_waits_for_the_previous_release_and_keeps_it_out_then(upgrade: Upgrade, next_release: Path) -> None:
+def test_a_contracting_migration_waits_for_the_previous_release_and_then_locks_it_out(
+    upgrade: Upgrade, next_release: Path
+) -> None:
     shutil.copy(NEXT_RELEASE / "9004_without_eta.py", next_release)
 
     with pytest.raises(SchemaError, match=rf"9004_without_eta removes .*\({previous_release.VERSION}\)"):

@@ -29,9 +29,7 @@ class Documents:
         self.done[body] += 1
 
 
-def test_big_documents_wait_their_turn_in_hand_kept_alive_and_small_ones_go_by(
-    start: StartWorker, stub: StubServer
-) -> None:
+def test_big_documents_wait_parked_and_kept_alive_while_small_ones_pass(start: StartWorker, stub: StubServer) -> None:
     documents = Documents()
     worker = start(documents.handle, threads=4, visibility_s=VISIBILITY_S)
     big = [f"big {number}" for number in range(8)]
@@ -53,7 +51,7 @@ def test_big_documents_wait_their_turn_in_hand_kept_alive_and_small_ones_go_by(
     assert stub.messages(f"{worker.queue}-dlq") == []
 
 
-def test_a_stop_gives_back_what_waits_for_its_turn(start: StartWorker, stub: StubServer) -> None:
+def test_a_stop_gives_back_a_message_that_is_parked_for_memory(start: StartWorker, stub: StubServer) -> None:
     documents = Documents()
     worker = start(documents.handle, threads=4)
     stub.fill(worker.queue, ["big 1", "big 2"])
@@ -68,9 +66,7 @@ def test_a_stop_gives_back_what_waits_for_its_turn(start: StartWorker, stub: Stu
     assert len(documents.done) == 1
 
 
-def test_a_message_that_is_lost_before_it_could_be_held_leaves_its_room_to_others(
-    start: StartWorker, stub: StubServer
-) -> None:
+def test_a_message_that_is_lost_before_it_is_parked_frees_its_memory(start: StartWorker, stub: StubServer) -> None:
     running, go_on = threading.Event(), threading.Event()
     done: list[str] = []
 

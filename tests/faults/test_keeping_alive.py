@@ -56,7 +56,7 @@ def test_waiting_messages_are_kept_alive_too(start: StartWorker, stub: StubServe
     assert len(handled) == 43
 
 
-def test_a_running_message_that_is_lost_is_still_deleted_and_the_loss_is_told(
+def test_a_running_message_that_is_lost_is_still_deleted_and_the_loss_is_logged(
     start: StartWorker, stub: StubServer
 ) -> None:
     release = threading.Event()
@@ -71,7 +71,7 @@ def test_a_running_message_that_is_lost_is_still_deleted_and_the_loss_is_told(
 
 
 @pytest.mark.parametrize("error", [InvalidDocument("nodes[3].id: …"), ServiceBusy("throttled")])
-def test_a_running_message_that_is_lost_and_then_fails_is_left_to_who_has_it(
+def test_a_running_message_that_is_lost_and_then_fails_is_left_to_the_other_worker(
     start: StartWorker, stub: StubServer, error: GraphNodeError
 ) -> None:
     release = threading.Event()

@@ -39,28 +39,26 @@ def test_an_enqueued_message_is_on_its_queue(own_messages: SQSBroker, stub: Stub
     assert len(stub.messages("own")) == 1
 
 
-def test_a_delay_over_the_limit_of_sqs_is_refused_by_name(own_messages: SQSBroker, stub: StubServer) -> None:
+def test_a_delay_over_the_limit_of_sqs_is_refused(own_messages: SQSBroker, stub: StubServer) -> None:
     with pytest.raises(MessageDelayTooLong, match=r"901 s is over SQS's limit of 900 s \(15 minutes\)"):
         own_messages.enqueue(message("own"), delay=901_000)
 
     assert stub.messages("own") == []
 
 
-def test_a_message_over_the_limit_of_sqs_is_refused_by_name(own_messages: SQSBroker, stub: StubServer) -> None:
+def test_a_message_over_the_limit_of_sqs_is_refused(own_messages: SQSBroker, stub: StubServer) -> None:
     with pytest.raises(MessageTooLarge, match="over SQS's limit of 1 MiB"):
         own_messages.enqueue(message("own", "x" * 1024 * 1024))
 
     assert stub.messages("own") == []
 
 
-def test_nothing_can_be_enqueued_on_a_queue_of_another_systems_messages(own_messages: SQSBroker) -> None:
+def test_no_message_can_be_enqueued_on_another_systems_queue(own_messages: SQSBroker) -> None:
     with pytest.raises(ValueError, match="carries another system's messages"):
         own_messages.enqueue(message("foreign"))
 
 
-def test_a_native_redrive_that_comes_too_early_is_warned_of_with_its_figures(
-    start: StartWorker, stub: StubServer
-) -> None:
+def test_a_native_redrive_that_comes_too_early_is_logged_with_both_counts(start: StartWorker, stub: StubServer) -> None:
     with capture_logs() as lines:
         start(lambda _body: None, retry=RetryPolicy(max_attempts=20))
 
@@ -84,7 +82,7 @@ def test_an_actor_over_its_time_limit_is_interrupted_and_tried_again(start: Star
     wait_until(lambda: len(attempts) == 2 and not stub.messages(worker.queue), "the second attempt")
 
 
-def test_an_actor_that_ignores_its_time_limit_is_told_with_its_stack_and_its_message_goes_to_another_worker(
+def test_an_actor_that_ignores_its_time_limit_is_logged_with_its_stack_and_its_message_goes_to_another_worker(
     start: StartWorker, stub: StubServer
 ) -> None:
     attempts: list[str] = []

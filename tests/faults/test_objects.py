@@ -66,13 +66,13 @@ def test_an_empty_document_is_empty(s3: S3Stub) -> None:
     assert read_document("a") == b""
 
 
-def test_a_document_that_is_not_there_may_still_come(s3: S3Stub) -> None:
+def test_a_missing_document_may_still_come(s3: S3Stub) -> None:
     with pytest.raises(ObjectNotFound, match=r"s3://payloads/a does not exist \(yet\)"):
         read_document("a")
 
 
 @pytest.mark.parametrize("breaks_at", [[1], [CHUNK_BYTES - 1], [CHUNK_BYTES], [CHUNK_BYTES + 1, 2 * CHUNK_BYTES]])
-def test_a_read_goes_on_at_the_byte_where_its_connection_broke(s3: S3Stub, breaks_at: list[int]) -> None:
+def test_a_read_resumes_at_the_byte_where_its_connection_broke(s3: S3Stub, breaks_at: list[int]) -> None:
     s3.objects["a"] = Object(BODY, breaks_at=list(breaks_at))
 
     assert read_document("a") == BODY
@@ -81,21 +81,21 @@ def test_a_read_goes_on_at_the_byte_where_its_connection_broke(s3: S3Stub, break
     assert all(given.startswith("bytes=") for given in resumed)
 
 
-def test_a_connection_that_always_breaks_at_the_same_byte_is_given_up(s3: S3Stub) -> None:
+def test_a_read_whose_connection_always_breaks_at_the_same_byte_fails(s3: S3Stub) -> None:
     s3.objects["a"] = Object(BODY, breaks_at=[CHUNK_BYTES] * 20)
 
     with pytest.raises(ServiceBusy, match=rf"breaks off at byte {CHUNK_BYTES} of {len(BODY)}"):
         read_document("a")
 
 
-def test_what_was_overwritten_half_way_is_not_mixed_with_what_took_its_place(s3: S3Stub) -> None:
+def test_a_document_that_is_overwritten_half_way_is_not_mixed_with_the_new_one(s3: S3Stub) -> None:
     s3.objects["a"] = Object(BODY, breaks_at=[CHUNK_BYTES], replaced_by=BODY[::-1])
 
     with pytest.raises(ObjectChanged, match="was overwritten while it was read"):
         read_document("a")
 
 
-def test_what_was_overwritten_between_two_readings_is_not_taken_for_the_same(s3: S3Stub) -> None:
+def test_a_document_that_is_overwritten_between_two_readings_is_not_read_on(s3: S3Stub) -> None:
     s3.objects["a"] = Object(BODY)
     with open_features("a") as first:
         etag = first.etag
@@ -107,9 +107,7 @@ def test_what_was_overwritten_between_two_readings_is_not_taken_for_the_same(s3:
         pass
 
 
-def test_rows_of_features_that_were_overwritten_are_not_given_to_the_names_of_the_file_before(
-    s3: S3Stub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_embeddings_of_an_overwritten_features_file_are_not_stored(s3: S3Stub, monkeypatch: pytest.MonkeyPatch) -> None:
     stored: list[Any] = []
     monkeypatch.setattr(graphs, "store_embeddings", lambda _user_id, rows: stored.extend(rows))
     s3.objects["a"] = Object(b'{"conversations": [{"orig_id": "tea"}, {"orig_id": "rust"}], "embeddings": [[1], [2]]}')
@@ -136,14 +134,14 @@ def test_a_gzipped_document_is_unpacked(s3: S3Stub) -> None:
     assert read_document("a") == BODY
 
 
-def test_the_limit_is_on_the_unpacked_size(s3: S3Stub) -> None:
+def test_the_limit_applies_to_the_unpacked_size(s3: S3Stub) -> None:
     s3.objects["bomb"] = Object(gzip.compress(bytes(LIMIT + 1)), encoding="gzip")
 
     with pytest.raises(DocumentTooLarge, match=rf"over {LIMIT} bytes, unpacked.*GRAPHNODE_MAX_FEATURES_BYTES"):
         read_all("bomb")
 
 
-def test_memory_is_asked_for_before_a_document_is_read_and_more_when_it_unpacks_to_more(
+def test_memory_is_claimed_before_a_document_is_read_and_again_if_it_unpacks_to_more(
     s3: S3Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
@@ -159,7 +157,7 @@ def test_memory_is_asked_for_before_a_document_is_read_and_more_when_it_unpacks_
     assert asked == [len(packed) * GZIP_RATIO, 2 * CHUNK_BYTES, LIMIT]
 
 
-def test_arrays_and_objects_count_as_what_they_take_however_short_they_are_written(
+def test_arrays_and_objects_count_with_the_memory_they_take_however_short_their_text(
     s3: S3Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
@@ -176,14 +174,14 @@ def test_arrays_and_objects_count_as_what_they_take_however_short_they_are_writt
 
 
 @pytest.mark.parametrize("body", [BODY, gzip.compress(BODY)[:-500], gzip.compress(BODY)[:-2] + b"xx"])
-def test_what_says_that_it_is_gzip_and_is_not_is_refused(s3: S3Stub, body: bytes) -> None:
+def test_a_body_that_is_not_the_gzip_it_claims_to_be_is_refused(s3: S3Stub, body: bytes) -> None:
     s3.objects["a"] = Object(body, encoding="gzip")
 
     with pytest.raises(InvalidDocument, match="Content-Encoding is gzip, its bytes are not"):
         read_document("a")
 
 
-def test_features_are_read_as_they_come(s3: S3Stub) -> None:
+def test_features_can_be_read_in_pieces(s3: S3Stub) -> None:
     s3.objects["a"] = Object(BODY)
 
     with open_features("a") as document:

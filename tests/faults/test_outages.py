@@ -25,7 +25,7 @@ class Database:
         self.handled.append(body)
 
 
-def test_an_outage_many_visibilities_long_uses_up_no_receives_and_makes_no_dead_letter(
+def test_an_outage_of_many_visibility_timeouts_uses_up_no_receives_and_makes_no_dead_letter(
     start: StartWorker, stub: StubServer
 ) -> None:
     database = Database()
@@ -62,7 +62,7 @@ def test_nothing_is_polled_while_a_service_is_away(start: StartWorker, stub: Stu
     wait_until(lambda: sorted(database.handled) == ["first", "second"], "both messages")
 
 
-def test_a_flapping_service_makes_no_storm(start: StartWorker, stub: StubServer) -> None:
+def test_a_flapping_service_floods_neither_the_logs_nor_the_service(start: StartWorker, stub: StubServer) -> None:
     database = Database()
     # The probe always says that the service is back; the handlers know better.
     worker = start(database.store, threads=4)
@@ -80,7 +80,7 @@ def test_a_flapping_service_makes_no_storm(start: StartWorker, stub: StubServer)
     assert max(pauses) > 2 * pauses[0] or max(pauses) > 1
 
 
-def test_a_stop_during_an_outage_gives_back_what_was_held(start: StartWorker, stub: StubServer) -> None:
+def test_a_stop_during_an_outage_gives_back_the_parked_messages(start: StartWorker, stub: StubServer) -> None:
     database = Database()
     # A poll that is left behind could be given what the stop gives back.
     worker = start(database.store, visibility_s=600, poll_wait_s=1, poll_grace_s=10)
@@ -94,7 +94,7 @@ def test_a_stop_during_an_outage_gives_back_what_was_held(start: StartWorker, st
     assert message["visible"]
 
 
-def test_a_message_that_itself_brings_the_service_down_does_not_stall_the_others(
+def test_a_poison_message_that_brings_the_service_down_does_not_stall_the_others(
     start: StartWorker, stub: StubServer
 ) -> None:
     handled: list[str] = []

@@ -31,7 +31,7 @@ def test_a_message_is_handled_as_soon_as_it_arrives_in_a_long_poll(start: StartW
     assert handled.wait(5)
 
 
-def test_a_slow_message_holds_up_no_others(start: StartWorker, stub: StubServer) -> None:
+def test_a_slow_message_delays_no_others(start: StartWorker, stub: StubServer) -> None:
     release = threading.Event()
     handled: list[str] = []
 
@@ -67,7 +67,7 @@ def test_no_more_is_fetched_than_the_threads_can_take_soon(start: StartWorker, s
     assert len(in_flight) == 3
 
 
-def test_a_poll_that_fails_is_told_once_and_tried_until_it_works(start: StartWorker, stub: StubServer) -> None:
+def test_a_failing_poll_is_logged_once_and_repeated_until_it_works(start: StartWorker, stub: StubServer) -> None:
     handled = threading.Event()
     stub.order(faults=[{"action": "ReceiveMessage", "kind": "server_error", "times": 2}])
 
@@ -81,7 +81,7 @@ def test_a_poll_that_fails_is_told_once_and_tried_until_it_works(start: StartWor
     assert told == ["polling failed, trying again until it works", "polling works again"]
 
 
-def test_a_dropped_connection_loses_nothing(start: StartWorker, stub: StubServer) -> None:
+def test_a_dropped_connection_loses_no_message(start: StartWorker, stub: StubServer) -> None:
     handled = threading.Event()
     stub.order(faults=[{"action": "ReceiveMessage", "kind": "drop"}])
 
@@ -91,7 +91,7 @@ def test_a_dropped_connection_loses_nothing(start: StartWorker, stub: StubServer
     assert handled.wait(20)
 
 
-def test_what_cannot_be_decoded_goes_to_the_dead_letter_queue_and_the_rest_goes_on(
+def test_an_undecodable_body_becomes_a_dead_letter_and_the_other_messages_are_handled(
     start: StartWorker, stub: StubServer
 ) -> None:
     handled: list[str] = []
@@ -106,9 +106,7 @@ def test_what_cannot_be_decoded_goes_to_the_dead_letter_queue_and_the_rest_goes_
     wait_until(lambda: not stub.messages(worker.queue), "an empty queue")
 
 
-def test_a_fault_in_a_decoder_costs_its_own_message_a_back_off_and_no_other(
-    start: StartWorker, stub: StubServer
-) -> None:
+def test_a_fault_in_a_decoder_delays_its_own_message_and_no_other(start: StartWorker, stub: StubServer) -> None:
     handled: list[str] = []
     worker = start(handled.append)
     stub.fill(worker.queue, ["faulty"])

@@ -42,7 +42,7 @@ def test_deletions_that_fail_are_tried_again(
     assert sorted(handled) == sorted(f"m {number}" for number in range(10))
 
 
-def test_a_transient_error_brings_the_message_back_by_its_visibility(start: StartWorker, stub: StubServer) -> None:
+def test_a_transient_error_returns_the_message_by_its_visibility_timeout(start: StartWorker, stub: StubServer) -> None:
     attempts: list[float] = []
 
     def handle(_body: str) -> None:
@@ -59,7 +59,7 @@ def test_a_transient_error_brings_the_message_back_by_its_visibility(start: Star
     assert all(later - earlier > 0.9 for earlier, later in pairwise(attempts))
 
 
-def test_attempts_that_are_used_up_make_a_dead_letter(start: StartWorker, stub: StubServer) -> None:
+def test_the_last_failed_attempt_makes_a_dead_letter(start: StartWorker, stub: StubServer) -> None:
     def handle(_body: str) -> None:
         raise ServiceBusy("throttled")
 
@@ -127,7 +127,7 @@ def test_a_duplicate_delivery_is_settled_like_the_first(start: StartWorker, stub
     wait_until(lambda: len(handled) == 2 and not stub.messages(worker.queue), "both deliveries")
 
 
-def test_nothing_waits_in_memory_when_the_worker_has_stopped(
+def test_no_verdict_is_left_in_memory_when_the_worker_has_stopped(
     start: StartWorker, stub: StubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Only the stop is a reason to send it.

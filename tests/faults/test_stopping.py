@@ -20,7 +20,7 @@ def test_no_poll_starts_once_a_stop_has_begun(start: StartWorker, stub: StubServ
     assert stub.calls("ReceiveMessage") == 1
 
 
-def test_what_the_poll_in_progress_brings_goes_back_at_once(start: StartWorker, stub: StubServer) -> None:
+def test_messages_of_the_poll_in_progress_go_back_at_once(start: StartWorker, stub: StubServer) -> None:
     handled: list[str] = []
     worker = start(handled.append, poll_grace_s=10)
     wait_until(lambda: stub.calls("ReceiveMessage"), "the first poll")

@@ -79,7 +79,7 @@ MUTANTS = (
         new="            else:\n                self._settlement.settle(delivery, Ack())\n"
         "                self._ready.put(delivery)\n\n    def _delivery",
         checks=(
-            "tests/faults/test_settling.py::test_a_transient_error_brings_the_message_back_by_its_visibility",
+            "tests/faults/test_settling.py::test_a_transient_error_returns_the_message_by_its_visibility_timeout",
             "tests/faults/test_stopping.py::test_an_actor_that_outlasts_the_shutdown_timeout_is_interrupted_and_its_message_goes_back",
         ),
     ),
@@ -113,7 +113,7 @@ MUTANTS = (
         file="graphnode/sqs/consumer.py",
         old="        self.release_unstarted()\n        self._settlement.close()\n",
         new="        self.release_unstarted()\n",
-        checks=("tests/faults/test_settling.py::test_nothing_waits_in_memory_when_the_worker_has_stopped",),
+        checks=("tests/faults/test_settling.py::test_no_verdict_is_left_in_memory_when_the_worker_has_stopped",),
     ),
     Mutant(
         name="lost-message-settled",
@@ -122,7 +122,7 @@ MUTANTS = (
         old="if message.lost and not isinstance(verdict, Ack | Park):",
         new="if False:",
         checks=(
-            "tests/faults/test_keeping_alive.py::test_a_running_message_that_is_lost_and_then_fails_is_left_to_who_has_it",
+            "tests/faults/test_keeping_alive.py::test_a_running_message_that_is_lost_and_then_fails_is_left_to_the_other_worker",
         ),
     ),
     # Dead letters.
@@ -282,7 +282,7 @@ MUTANTS = (
         file="graphnode/sqs/consumer.py",
         old="        for take in (self._parked.popleft, self._ready.get_nowait):\n",
         new="        for take in (self._ready.get_nowait,):\n",
-        checks=("tests/faults/test_outages.py::test_a_stop_during_an_outage_gives_back_what_was_held",),
+        checks=("tests/faults/test_outages.py::test_a_stop_during_an_outage_gives_back_the_parked_messages",),
     ),
     # One effect.
     Mutant(

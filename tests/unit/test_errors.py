@@ -81,13 +81,13 @@ def test_the_cause_inside_a_wrapping_exception_decides() -> None:
     assert isinstance(classify_error(wrapper), errors.DatabaseOutage)
 
 
-def test_our_own_exceptions_come_back_as_they_are() -> None:
+def test_our_own_exceptions_are_returned_unchanged() -> None:
     error = errors.WrongOwner("task t-1 belongs to u-1")
 
     assert classify_error(error) is error
 
 
-def test_an_error_that_nobody_foresaw_keeps_its_origin_for_the_stack() -> None:
+def test_an_unexpected_error_keeps_its_cause_for_the_stack() -> None:
     origin = ZeroDivisionError("division by zero")
 
     found = classify_error(origin)
@@ -96,7 +96,7 @@ def test_an_error_that_nobody_foresaw_keeps_its_origin_for_the_stack() -> None:
     assert str(found) == "ZeroDivisionError: division by zero"
 
 
-def test_an_error_without_a_text_says_what_its_class_says() -> None:
+def test_an_error_without_a_text_takes_its_classs_docstring() -> None:
     assert str(errors.TimeLimit()) == "The actor ran over its time limit."
 
 

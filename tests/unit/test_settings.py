@@ -36,7 +36,7 @@ def test_own_settings_carry_the_prefix_and_are_converted() -> None:
     assert environment_name("database_url") == "DATABASE_URL"
 
 
-def test_all_faults_are_reported_at_once_each_with_its_name_its_value_and_what_is_expected() -> None:
+def test_all_faults_are_reported_at_once_each_with_its_name_and_the_given_and_expected_value() -> None:
     text = faults_of({**COMPLETE, "AWS_REGION": "", "GRAPHNODE_MAX_ATTEMPTS": "eight", "S3_PAYLOAD_BUCKET": "Not OK"})
 
     assert text.startswith("3 settings are wrong:")
@@ -59,12 +59,12 @@ def test_a_setting_out_of_its_range_is_refused() -> None:
     )
 
 
-def test_a_malformed_timeout_is_refused_with_examples() -> None:
+def test_an_invalid_timeout_is_refused_with_examples() -> None:
     text = faults_of({**COMPLETE, "GRAPHNODE_TASK_TIMEOUT": "2 hours"})
     assert "GRAPHNODE_TASK_TIMEOUT is '2 hours'; expected a duration such as 2h, 90m or 1d" in text
 
 
-def test_a_process_that_makes_requests_needs_fewer_settings_and_may_have_others_of_its_own() -> None:
+def test_a_process_that_makes_requests_needs_only_their_settings_and_may_have_its_own() -> None:
     needed = {"SQS_REQUEST_QUEUE_URL": COMPLETE["SQS_RESULT_QUEUE_URL"], "GRAPHNODE_OF_ITS_OWN": "1"}
     given = {name: COMPLETE[name] for name in ("DATABASE_URL", "AWS_REGION")}
 
@@ -74,7 +74,7 @@ def test_a_process_that_makes_requests_needs_fewer_settings_and_may_have_others_
         read_settings(given, RequestSettings)
 
 
-def test_an_unknown_variable_with_our_prefix_is_a_fault() -> None:
+def test_a_misspelt_graphnode_setting_is_refused() -> None:
     assert "GRAPHNODE_MAX_ATEMPTS is not a setting" in faults_of({**COMPLETE, "GRAPHNODE_MAX_ATEMPTS": "3"})
 
 

@@ -19,7 +19,7 @@ def sources() -> str:
     return "\n".join(path.read_text() for path in PACKAGE.rglob("*.py") if path.name != "steps.py")
 
 
-def test_subscribers_are_around_a_step_the_last_one_nearest_to_it_and_see_its_error() -> None:
+def test_subscribers_wrap_a_step_in_their_order_and_see_its_error() -> None:
     seen = []
 
     def subscriber(who: str) -> steps.Around:
@@ -41,11 +41,11 @@ def test_subscribers_are_around_a_step_the_last_one_nearest_to_it_and_see_its_er
     assert seen == ["one before fetch", "two before fetch", "two broke", "one broke"]
 
 
-def test_a_step_without_subscribers_makes_nothing() -> None:
+def test_a_step_without_subscribers_creates_nothing() -> None:
     assert step("fetch") is step("store")
 
 
-def test_a_function_that_is_a_step_is_one_at_each_call_and_gives_what_it_gives() -> None:
+def test_each_call_of_a_step_function_is_a_step_and_returns_its_result() -> None:
     seen = []
 
     @contextmanager
@@ -66,7 +66,7 @@ def test_a_function_that_is_a_step_is_one_at_each_call_and_gives_what_it_gives()
     assert seen == ["in it", "before graph", "in it", "after graph"]
 
 
-def test_notes_reach_those_who_subscribed_until_they_have_gone() -> None:
+def test_notes_reach_subscribers_until_they_unsubscribe() -> None:
     taken: list[tuple[str, float, dict[str, str]]] = []
     with subscribed(count=lambda *said: taken.append(said)):
         count_event("received", 3, queue="results")
@@ -76,11 +76,11 @@ def test_notes_reach_those_who_subscribed_until_they_have_gone() -> None:
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_each_named_step_is_taken_somewhere(name: str, sources: str) -> None:
+def test_each_named_step_is_used_in_the_code(name: str, sources: str) -> None:
     assert f'step("{name}")' in sources
 
 
-def test_events_are_counted_with_their_declared_names_and_labels() -> None:
+def test_notes_have_the_declared_names_and_labels() -> None:
     calls = [
         node
         for path in PACKAGE.rglob("*.py")

@@ -31,7 +31,9 @@ def seconds(value: float | None) -> str:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-def test_a_kill_at_any_point_leaves_one_effect_and_the_message_is_back(kills: Kills, scenario: Scenario) -> None:
+def test_a_kill_at_any_point_leaves_one_effect_and_the_message_is_delivered_again(
+    kills: Kills, scenario: Scenario
+) -> None:
     findings = kills.findings(scenario)
 
     print(f"\n{HEAD}")  # noqa: T201
@@ -40,5 +42,5 @@ def test_a_kill_at_any_point_leaves_one_effect_and_the_message_is_back(kills: Ki
     assert [line(finding) for finding in findings if finding.faults] == []
 
 
-def test_every_step_of_the_code_is_on_one_of_these_ways(passed: set[str]) -> None:
+def test_every_step_of_the_code_is_passed_by_a_scenario(passed: set[str]) -> None:
     assert set(STEPS) - passed == set()

@@ -34,13 +34,13 @@ def test_claims_are_granted_up_to_the_memory_and_then_wait_for_their_turn() -> N
     assert [admission.has_granted(claim) for claim in (third, fourth)] == [True, True]
 
 
-def test_so_many_claims_are_granted_at_a_time_however_small_they_are() -> None:
+def test_the_number_of_granted_claims_is_limited_however_small_they_are() -> None:
     admission = Admission(memory_bytes=100, most=2)
 
     assert [is_taken(Claim(admission), "a", 1) for _ in range(3)] == [True, True, False]
 
 
-def test_what_needs_more_than_all_the_memory_is_let_through_alone() -> None:
+def test_a_claim_over_all_the_memory_is_granted_alone() -> None:
     admission = Admission(memory_bytes=100, most=10)
     small, huge = Claim(admission), Claim(admission)
     assert is_taken(small, "a", 1)
@@ -52,14 +52,14 @@ def test_what_needs_more_than_all_the_memory_is_let_through_alone() -> None:
     assert not is_taken(Claim(admission), "c", 1)
 
 
-def test_a_document_that_is_opened_again_takes_no_more() -> None:
+def test_a_document_that_is_opened_again_takes_no_more_memory() -> None:
     admission = Admission(memory_bytes=100, most=10)
     claim = Claim(admission)
 
     assert all(is_taken(claim, "the same", 60) for _ in range(3))
 
 
-def test_a_claim_that_grows_goes_on_if_there_is_room_and_else_gives_up_all_it_has_until_its_turn() -> None:
+def test_a_growing_claim_continues_if_there_is_room_or_returns_all_its_memory_until_its_turn() -> None:
     admission = Admission(memory_bytes=100, most=10)
     first, second, third = (Claim(admission) for _ in range(3))
     assert is_taken(first, "a", 50)
@@ -81,7 +81,7 @@ def test_a_claim_that_grows_goes_on_if_there_is_room_and_else_gives_up_all_it_ha
     most=st.integers(1, 4),
     choose=st.randoms(use_true_random=False),
 )
-def test_every_message_is_done_in_the_end_and_the_memory_is_never_passed(
+def test_every_message_finishes_and_the_memory_limit_is_never_exceeded(
     messages: list[list[int]], memory_bytes: int, most: int, choose: Callable[..., object]
 ) -> None:
     admission = Admission(memory_bytes=memory_bytes, most=most)
@@ -109,7 +109,7 @@ def test_every_message_is_done_in_the_end_and_the_memory_is_never_passed(
         assert startable or not claims, "a deadlock"
 
 
-def test_small_documents_and_those_outside_a_worker_pass_freely(make_delivery: MakeDelivery) -> None:
+def test_small_documents_and_those_outside_a_worker_need_no_claim(make_delivery: MakeDelivery) -> None:
     admit("outside", 1 << 40)
     control = booted_control()
     big, small = make_delivery(), make_delivery()
@@ -122,7 +122,7 @@ def test_small_documents_and_those_outside_a_worker_pass_freely(make_delivery: M
         admit_stream("another big one", 2 * SMALL_BYTES)
 
 
-def test_a_message_keeps_its_turn_while_it_is_held_and_gives_it_back_when_it_is_settled(
+def test_a_parked_message_keeps_its_claim_until_it_is_settled(
     make_delivery: MakeDelivery,
 ) -> None:
     control = booted_control()

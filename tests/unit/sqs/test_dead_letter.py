@@ -37,7 +37,7 @@ def test_a_dead_letter_says_why_when_and_where() -> None:
     }
 
 
-def test_what_the_body_does_not_tell_is_left_out() -> None:
+def test_a_task_id_and_type_that_the_body_lacks_are_left_out() -> None:
     assert {"task_id", "task_type"}.isdisjoint(letter(task_id=None, task_type=None))
 
 
@@ -52,7 +52,7 @@ def test_a_body_at_the_size_limit_goes_without_attributes() -> None:
     assert letter("x" * LARGEST_MESSAGE_BYTES) == {}
 
 
-def test_a_body_near_the_limit_keeps_the_most_telling_attributes() -> None:
+def test_a_body_near_the_limit_keeps_the_most_important_attributes() -> None:
     made = letter("x" * (LARGEST_MESSAGE_BYTES - 40))
 
     assert list(made) == ["reason"]
@@ -63,7 +63,7 @@ def test_characters_that_sqs_refuses_are_replaced() -> None:
 
 
 @given(st.text(), st.text(), st.integers(min_value=0, max_value=300))
-def test_letters_stay_within_the_limits_of_sqs(error: str, task_id: str, room: int) -> None:
+def test_a_dead_letter_stays_within_the_limits_of_sqs(error: str, task_id: str, room: int) -> None:
     body = "x" * (LARGEST_MESSAGE_BYTES - room)
     made = letter(body, error=error, task_id=task_id)
 

@@ -17,7 +17,7 @@ from graphnode.sqs.deliveries import (
 from tests.unit.conftest import MakeDelivery
 
 
-def test_idle_threads_are_room() -> None:
+def test_one_message_is_fetched_for_each_idle_thread() -> None:
     assert room(threads=8, running=3, waiting=0, in_flight=3, parked=0, handled_per_s=0) == 5
 
 
@@ -25,20 +25,20 @@ def test_slow_messages_are_not_fetched_ahead() -> None:
     assert room(threads=8, running=8, waiting=0, in_flight=8, parked=0, handled_per_s=0.5) == 0
 
 
-def test_fast_messages_are_fetched_ahead_of_the_threads() -> None:
+def test_fast_messages_are_fetched_ahead() -> None:
     assert room(threads=8, running=8, waiting=0, in_flight=8, parked=0, handled_per_s=100) == 20
 
 
-def test_what_waits_already_takes_room() -> None:
+def test_waiting_messages_take_room() -> None:
     assert room(threads=8, running=0, waiting=8, in_flight=8, parked=0, handled_per_s=0) == 0
 
 
-def test_messages_that_are_held_stop_the_intake_only_when_they_are_very_many() -> None:
+def test_only_very_many_parked_messages_stop_the_polls() -> None:
     assert room(threads=8, running=1, waiting=0, in_flight=1, parked=MOST_PARKED * 8 - 1, handled_per_s=0) == 7
     assert room(threads=8, running=1, waiting=0, in_flight=1, parked=MOST_PARKED * 8, handled_per_s=0) == 0
 
 
-def test_messages_that_cannot_be_deleted_stop_the_intake() -> None:
+def test_messages_that_cannot_be_deleted_stop_the_polls() -> None:
     assert room(threads=8, running=0, waiting=0, in_flight=MOST_IN_FLIGHT * 8, parked=0, handled_per_s=1000) == 0
 
 
@@ -68,7 +68,7 @@ def test_a_poll_asks_for_a_full_batch_or_for_what_idle_threads_can_take(free: in
     assert batch_to_ask_for(free, waiting=waiting) == asked
 
 
-def test_messages_in_hand_take_room_until_they_are_removed(make_delivery: MakeDelivery) -> None:
+def test_messages_in_flight_take_room_until_they_are_removed(make_delivery: MakeDelivery) -> None:
     in_flight = InFlight(threads=2)
     running, waiting = make_delivery(), make_delivery()
 
@@ -88,18 +88,18 @@ def test_messages_in_hand_take_room_until_they_are_removed(make_delivery: MakeDe
     ("threads", "share", "taken", "expected"),
     [(8, 0.5, 0, 4), (8, 0.5, 3, 1), (8, 0.5, 4, 0), (8, 0.5, 6, 0), (3, 0.5, 0, 1), (1, 0.5, 0, 1), (1, 0.5, 1, 0)],
 )
-def test_a_queue_with_a_share_of_the_threads_has_room_for_no_more(
+def test_a_queue_takes_no_more_than_its_share_of_the_threads(
     threads: int, share: float, taken: int, expected: int
 ) -> None:
     assert room_in_share(threads=threads, share=share, taken=taken) == expected
 
 
 @given(threads=st.integers(1, 64), taken=st.integers(0, 1000))
-def test_a_queue_that_may_have_all_threads_is_bound_by_what_is_in_hand_alone(threads: int, taken: int) -> None:
+def test_a_queue_with_a_full_share_is_bounded_only_by_the_messages_in_flight(threads: int, taken: int) -> None:
     assert room_in_share(threads=threads, share=1, taken=taken) == MOST_IN_FLIGHT * threads
 
 
-def test_slow_messages_of_one_queue_leave_the_other_its_threads(make_delivery: MakeDelivery) -> None:
+def test_slow_messages_of_one_queue_leave_threads_to_the_other(make_delivery: MakeDelivery) -> None:
     in_flight = InFlight(threads=8)
     pushes = [make_delivery(queue_url="https://sqs/notifications") for _ in range(4)]
     in_flight.add(pushes)
@@ -113,7 +113,7 @@ def test_slow_messages_of_one_queue_leave_the_other_its_threads(make_delivery: M
         assert not in_flight.has_waiting("https://sqs/results")
 
 
-def test_a_backlog_of_fast_messages_does_not_keep_the_other_queues_away(make_delivery: MakeDelivery) -> None:
+def test_a_backlog_of_one_queue_does_not_stop_the_polls_of_another(make_delivery: MakeDelivery) -> None:
     in_flight = InFlight(threads=2)
     for _ in range(200):
         in_flight.add([done := make_delivery()])
@@ -130,7 +130,7 @@ def test_a_backlog_of_fast_messages_does_not_keep_the_other_queues_away(make_del
         assert in_flight.room("https://sqs/notifications", thread_share=0.5) == 1
 
 
-def test_messages_that_are_only_being_deleted_take_no_share(make_delivery: MakeDelivery) -> None:
+def test_messages_that_wait_for_their_deletion_take_no_share(make_delivery: MakeDelivery) -> None:
     in_flight = InFlight(threads=2)
     pushed = make_delivery(queue_url="https://sqs/notifications")
     in_flight.add([pushed])

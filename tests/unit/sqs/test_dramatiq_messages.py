@@ -96,7 +96,9 @@ def test_a_forged_message_reaches_no_actor(changes: dict[str, Any]) -> None:
     ],
     ids=lambda body: body[:20],
 )
-def test_what_is_no_message_is_refused_and_not_run(body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_is_no_message_is_refused_and_not_run(
+    body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
 
     with pytest.raises(InvalidMessage):
@@ -107,19 +109,19 @@ def test_what_is_no_message_is_refused_and_not_run(body: str, tmp_path: Path, mo
 
 @settings(max_examples=20)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner), max_leaves=5))
-def test_no_option_that_a_worker_would_obey_comes_with_a_message(value: Any) -> None:
+def test_options_that_a_worker_would_obey_are_removed(value: Any) -> None:
     names = ("throws", "time_limit", "max_retries", "on_success", "on_failure", "pipe_target", "log_fields", "trace")
 
     assert read(forged(options=dict.fromkeys(names, value))).options == {}
 
 
-def test_the_result_queue_takes_no_message_of_dramatiqs_own() -> None:
+def test_the_result_queue_refuses_dramatiqs_own_messages() -> None:
     for body in (forged(), json.dumps(deliver_notification.message(notification_id="n-1").asdict())):
         with pytest.raises(PermanentError):
             to_message(body, message_id="m", sent_at=None, receive_count=1)  # type: ignore[arg-type]
 
 
-def test_nothing_is_unpickled_or_evaluated_anywhere() -> None:
+def test_no_module_unpickles_or_evaluates_data() -> None:
     assert isinstance(dramatiq.get_encoder(), dramatiq.JSONEncoder)
     running = re.compile(
         r"\b(pickle|cPickle|dill|marshal|shelve|jsonpickle)\b|(?<![\w.])(eval|exec)\(|yaml\.(unsafe_)?load\("

@@ -48,7 +48,7 @@ def extended(sqs: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("state", [State.WAITING, State.RUNNING, State.PARKED, State.DELETING])
-def test_whatever_its_state_a_message_is_extended_before_half_of_its_visibility_is_gone(
+def test_a_message_in_any_state_is_extended_before_half_of_its_visibility_is_gone(
     state: State, make_delivery: MakeDelivery
 ) -> None:
     delivery = make_delivery(visibility_s=60)
@@ -58,7 +58,7 @@ def test_whatever_its_state_a_message_is_extended_before_half_of_its_visibility_
     assert due([delivery], now=delivery.received + 25, visibility_s=60) == [delivery]
 
 
-def test_what_is_on_its_way_back_is_not_extended(make_delivery: MakeDelivery) -> None:
+def test_a_message_on_its_way_back_to_the_queue_is_not_extended(make_delivery: MakeDelivery) -> None:
     delivery = make_delivery()
     delivery.state = State.SETTLING
 
@@ -75,7 +75,7 @@ def test_no_extension_goes_beyond_twelve_hours_from_the_receipt(make_delivery: M
     assert due([delivery], now=near_the_end, visibility_s=60) == []
 
 
-def test_a_beat_extends_in_batches_of_ten_by_queue(
+def test_a_beat_extends_each_queues_messages_in_batches_of_ten(
     heartbeat: Heartbeat, in_flight: InFlight, sqs: Any, make_delivery: MakeDelivery
 ) -> None:
     deliveries = [make_delivery(visibility_s=30) for _ in range(12)]
@@ -89,7 +89,7 @@ def test_a_beat_extends_in_batches_of_ten_by_queue(
     assert all(delivery.is_ours(delivery.received + 55) for delivery in deliveries)
 
 
-def test_an_entry_that_sqs_refuses_is_someone_elses_now(
+def test_a_message_whose_extension_sqs_refuses_is_lost(
     heartbeat: Heartbeat, in_flight: InFlight, sqs: Any, make_delivery: MakeDelivery
 ) -> None:
     kept, gone = make_delivery(visibility_s=30), make_delivery(visibility_s=30)
@@ -104,7 +104,7 @@ def test_an_entry_that_sqs_refuses_is_someone_elses_now(
     assert (kept.lost, gone.lost) == (False, True)
 
 
-def test_a_fault_of_sqs_itself_loses_nothing_and_is_tried_again(
+def test_an_extension_that_sqs_fails_to_make_is_tried_again_and_loses_no_message(
     heartbeat: Heartbeat, in_flight: InFlight, sqs: Any, make_delivery: MakeDelivery
 ) -> None:
     delivery = make_delivery(visibility_s=30)

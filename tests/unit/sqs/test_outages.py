@@ -55,7 +55,7 @@ def test_an_outage_closes_the_gate_until_a_probe_succeeds(gate: Outages, service
     assert gate.wait_until_open(5)
 
 
-def test_an_outage_is_told_once_when_it_begins_and_once_when_it_ends(gate: Outages, service: Service) -> None:
+def test_an_outage_is_logged_once_when_it_begins_and_once_when_it_ends(gate: Outages, service: Service) -> None:
     with capture_logs() as lines:
         for _ in range(20):
             gate.begin(DatabaseOutage("connection refused"))

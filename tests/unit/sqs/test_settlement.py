@@ -88,7 +88,7 @@ def test_ten_messages_are_deleted_by_one_call(
     assert len(in_flight) == 0
 
 
-def test_closing_settles_what_waits(settle: Settlement, sqs: Queues, make_delivery: MakeDelivery) -> None:
+def test_closing_settles_the_waiting_verdicts(settle: Settlement, sqs: Queues, make_delivery: MakeDelivery) -> None:
     delivery = make_delivery()
 
     settle.settle(delivery, Ack())
@@ -97,7 +97,7 @@ def test_closing_settles_what_waits(settle: Settlement, sqs: Queues, make_delive
     assert sqs.deleted == [delivery.receipt_handle]
 
 
-def test_a_failed_message_gets_its_backoff_and_a_released_one_none(
+def test_a_retry_sets_its_back_off_and_a_nack_sets_zero(
     settle: Settlement, sqs: Queues, make_delivery: MakeDelivery
 ) -> None:
     failed, released = make_delivery(), make_delivery()
@@ -110,7 +110,7 @@ def test_a_failed_message_gets_its_backoff_and_a_released_one_none(
     assert sqs.deleted == []
 
 
-def test_a_back_off_waits_for_the_extension_that_is_under_way(
+def test_a_back_off_waits_for_the_extension_in_progress(
     settle: Settlement, sqs: Queues, in_flight: InFlight, make_delivery: MakeDelivery
 ) -> None:
     delivery = make_delivery()
@@ -143,7 +143,7 @@ def test_a_dead_letter_is_sent_byte_for_byte_before_the_original_is_deleted(
     ]
 
 
-def test_a_message_whose_dead_letter_cannot_be_sent_stays(
+def test_a_message_whose_dead_letter_cannot_be_sent_is_not_deleted(
     settle: Settlement, sqs: Queues, in_flight: InFlight, make_delivery: MakeDelivery
 ) -> None:
     delivery = make_delivery()
@@ -157,9 +157,7 @@ def test_a_message_whose_dead_letter_cannot_be_sent_stays(
     assert delivery not in in_flight
 
 
-def test_only_the_entries_that_failed_are_deleted_again(
-    settle: Settlement, sqs: Queues, make_delivery: MakeDelivery
-) -> None:
+def test_only_failed_deletions_are_tried_again(settle: Settlement, sqs: Queues, make_delivery: MakeDelivery) -> None:
     first, second = make_delivery(), make_delivery()
     sqs.delete_failures = [
         lambda entries: {
@@ -176,7 +174,7 @@ def test_only_the_entries_that_failed_are_deleted_again(
     assert len(sqs.deleted) == 1
 
 
-def test_a_receipt_handle_that_is_gone_is_not_tried_again(
+def test_a_deletion_with_an_invalid_receipt_handle_is_not_tried_again(
     settle: Settlement, sqs: Queues, in_flight: InFlight, make_delivery: MakeDelivery
 ) -> None:
     delivery = make_delivery()
@@ -192,7 +190,7 @@ def test_a_receipt_handle_that_is_gone_is_not_tried_again(
     assert len(in_flight) == 0
 
 
-def test_a_deletion_that_goes_on_failing_ends_with_the_visibility(
+def test_a_failing_deletion_is_tried_only_while_the_visibility_lasts(
     settle: Settlement, sqs: Queues, in_flight: InFlight, make_delivery: MakeDelivery
 ) -> None:
     delivery = make_delivery(visibility_s=0)
@@ -210,7 +208,7 @@ def test_a_deletion_that_goes_on_failing_ends_with_the_visibility(
     assert len(in_flight) == 0
 
 
-def test_a_lost_message_is_left_alone(
+def test_an_abandoned_message_is_left_alone(
     settle: Settlement, sqs: Queues, in_flight: InFlight, make_delivery: MakeDelivery
 ) -> None:
     delivery = make_delivery()

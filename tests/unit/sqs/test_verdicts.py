@@ -37,18 +37,18 @@ def test_an_outage_never_makes_a_dead_letter(attempt: int) -> None:
 
 
 @given(st.integers(min_value=1, max_value=10_000))
-def test_what_a_stop_interrupts_goes_back_at_once_and_is_no_failure(attempt: int) -> None:
+def test_a_message_that_a_stop_interrupts_goes_back_at_once_at_any_attempt(attempt: int) -> None:
     assert POLICY.decide(Interrupted(), attempt=attempt) == Nack()
 
 
 @given(st.integers(min_value=1, max_value=10**9), st.integers())
-def test_a_backoff_stays_within_its_ceiling(attempt: int, seed: int) -> None:
+def test_a_back_off_stays_within_its_ceiling(attempt: int, seed: int) -> None:
     seconds = POLICY.backoff(attempt, jitter=random.Random(seed))
 
     assert 1 <= seconds <= min(900, 5 * 2 ** min(attempt - 1, 30))
 
 
-def test_backoffs_grow_and_spread_out() -> None:
+def test_back_offs_grow_and_spread_out() -> None:
     jitter = random.Random(1)
     means = [sum(POLICY.backoff(attempt, jitter=jitter) for _ in range(500)) / 500 for attempt in (1, 3, 5, 7)]
 

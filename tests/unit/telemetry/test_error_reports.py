@@ -125,7 +125,7 @@ def unforeseen() -> GraphNodeError:
         return classify_error(error)
 
 
-def test_a_dead_letter_is_reported_with_its_task_and_without_what_it_quotes(
+def test_a_dead_letter_is_reported_with_its_task_but_without_the_quoted_value(
     sentry: SentryServer, broker: SQSBroker, delivery: Delivery
 ) -> None:
     error = InvalidDocument(f"nodes[1].id: expected int, got {SECRET}", log="nodes[1].id: expected int")
@@ -162,7 +162,7 @@ def test_a_transient_error_is_reported_when_the_attempts_are_used_up(
     assert report["contexts"]["task"]["attempt"] == 2
 
 
-def test_an_error_that_nobody_foresaw_is_reported_at_once_with_a_stack_that_has_no_values(
+def test_an_unexpected_error_is_reported_at_once_with_a_stack_without_values(
     sentry: SentryServer, broker: SQSBroker, delivery: Delivery
 ) -> None:
     error = unforeseen().__cause__
@@ -183,8 +183,8 @@ def test_an_error_that_nobody_foresaw_is_reported_at_once_with_a_stack_that_has_
     assert SECRET not in sentry.envelopes[0]
 
 
-def test_what_postgresql_says_of_a_row_is_not_reported(sentry: SentryServer) -> None:
-    error = classify_error(psycopg2.ProgrammingError(f"DETAIL: Key (name)=({SECRET})"))
+def test_a_row_that_postgresql_quotes_is_not_reported(sentry: SentryServer) -> None:
+    error = sorted_error(psycopg2.ProgrammingError(f"DETAIL: Key (name)=({SECRET})"))
 
     error_reports.report_failure(error, actor="add_node", attempt=1, task=TASK)
     error_reports.close_reports()
@@ -193,7 +193,7 @@ def test_what_postgresql_says_of_a_row_is_not_reported(sentry: SentryServer) -> 
     assert SECRET not in sentry.envelopes[0]
 
 
-def test_an_outage_is_reported_by_its_service(sentry: SentryServer) -> None:
+def test_an_outage_is_reported_with_its_service(sentry: SentryServer) -> None:
     error_reports.report_outage(AwsOutage(f"AWS cannot be reached: {SECRET}", log="AWS cannot be reached"))
     error_reports.close_reports()
 
@@ -202,7 +202,7 @@ def test_an_outage_is_reported_by_its_service(sentry: SentryServer) -> None:
     assert SECRET not in sentry.envelopes[0]
 
 
-def test_a_storm_of_one_kind_is_ten_reports_and_hides_no_other_kind(sentry: SentryServer) -> None:
+def test_reports_of_one_kind_are_limited_to_ten_and_hide_no_other_kind(sentry: SentryServer) -> None:
     for _ in range(30):
         error_reports.report_failure(ServiceBusy("busy"), actor="add_node", attempt=8, task=TASK)
     error_reports.report_failure(InvalidDocument("bad"), actor="add_node", attempt=1, task=TASK)
@@ -212,7 +212,7 @@ def test_a_storm_of_one_kind_is_ten_reports_and_hides_no_other_kind(sentry: Sent
     assert (reasons.count("SERVICE_BUSY"), reasons.count("INVALID_DOCUMENT")) == (10, 1)
 
 
-def test_what_others_give_the_sdk_is_not_sent(sentry: SentryServer) -> None:
+def test_data_that_other_code_gives_the_sdk_is_not_sent(sentry: SentryServer) -> None:
     sentry_sdk.add_breadcrumb(message=SECRET)
     sentry_sdk.set_user({"id": SECRET})
     sentry_sdk.set_extra("body", SECRET)
@@ -250,7 +250,7 @@ def test_a_dsn_without_the_sdk_is_refused_and_says_what_to_install(monkeypatch: 
         error_reports.open_reports("https://key@sentry.example/1")
 
 
-def test_a_dsn_that_is_none_is_refused_and_not_shown() -> None:
+def test_an_invalid_dsn_is_refused_and_not_shown() -> None:
     with pytest.raises(SettingsError) as caught:
         error_reports.open_reports("https://hunter2@sentry.example/")
 

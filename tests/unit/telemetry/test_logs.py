@@ -48,7 +48,7 @@ def lines(written: io.StringIO) -> Lines:
     return lambda: [json.loads(line) for line in written.getvalue().splitlines()]
 
 
-def test_an_event_is_one_json_object_a_line(lines: Lines) -> None:
+def test_an_event_is_one_line_of_json(lines: Lines) -> None:
     structlog.get_logger("graphnode.test").info("done\nand over", task_id="t-1", seconds=0.5, name="교토")
 
     (line,) = lines()
@@ -64,13 +64,13 @@ def test_an_event_is_one_json_object_a_line(lines: Lines) -> None:
 
 
 @pytest.mark.parametrize("value", ["half a pair: \ud800", {1, 2}, object(), {(1, 2): 3}])
-def test_no_value_keeps_a_line_from_being_written(value: object, lines: Lines) -> None:
+def test_a_line_is_written_whatever_its_values_are(value: object, lines: Lines) -> None:
     structlog.get_logger("graphnode.test").info("odd", value=value)
 
     assert [line["event"] for line in lines()] == ["odd"]
 
 
-def test_libraries_write_in_the_same_form_and_exceptions_have_a_stack_without_their_text(lines: Lines) -> None:
+def test_libraries_log_in_the_same_form_and_exceptions_have_a_stack_without_their_text(lines: Lines) -> None:
     try:
         try:
             raise KeyError("the user's secret")
@@ -94,7 +94,7 @@ def test_libraries_write_in_the_same_form_and_exceptions_have_a_stack_without_th
 @pytest.mark.parametrize(
     "name", ["botocore.endpoint", "peewee", "urllib3.connectionpool", "google.auth", "graphnode.actors.add_node"]
 )
-def test_libraries_below_a_warning_are_not_heard_at_any_level(
+def test_libraries_log_only_warnings_and_worse_at_any_level(
     name: str, written: io.StringIO, request: pytest.FixtureRequest
 ) -> None:
     # What google-auth does when it is used before logs are configured.
@@ -107,7 +107,7 @@ def test_libraries_below_a_warning_are_not_heard_at_any_level(
     assert [line["event"] for line in lines()] == ["heard"]
 
 
-def test_a_storm_is_told_ten_times_for_each_reason_and_then_counted(lines: Lines) -> None:
+def test_a_repeated_line_is_logged_ten_times_for_each_reason_and_then_counted(lines: Lines) -> None:
     log = structlog.get_logger("graphnode.test")
     for _ in range(25):
         log.error("dead letter", reason="INVALID_DOCUMENT")
@@ -124,7 +124,7 @@ def test_a_storm_is_told_ten_times_for_each_reason_and_then_counted(lines: Lines
     assert (told["of"], told["reason"], told["lines"]) == ("dead letter", "INVALID_DOCUMENT", 15)
 
 
-def test_a_librarys_storm_is_one_kind_whatever_its_arguments_are(lines: Lines) -> None:
+def test_a_librarys_repeated_line_is_one_kind_whatever_its_arguments_are(lines: Lines) -> None:
     for number in range(12):
         logging.getLogger("a.library").warning("failed %d", number)
 
@@ -133,7 +133,7 @@ def test_a_librarys_storm_is_one_kind_whatever_its_arguments_are(lines: Lines) -
     assert [line["event"] for line in lines()][-2:] == ["failed 9", "left out"]
 
 
-def test_on_a_terminal_a_line_is_readable(written: io.StringIO) -> None:
+def test_a_line_on_a_terminal_is_readable(written: io.StringIO) -> None:
     configure_logs(LogSettings(log_format="console"))
 
     structlog.get_logger("graphnode.test").info("done", task_id="t-1")
@@ -146,7 +146,7 @@ OBEYED = "ada\x1b[2J\x1b]0;title\x07\x9b31m\x85\r\n2026-11-25T00:00:00Z [info] f
 
 
 @pytest.mark.parametrize("log_format", ["console", "json"])
-def test_a_name_from_outside_is_one_line_and_nothing_that_a_terminal_obeys(
+def test_a_value_from_outside_neither_breaks_a_line_nor_controls_a_terminal(
     written: io.StringIO, log_format: Literal["console", "json"]
 ) -> None:
     configure_logs(LogSettings(log_format=log_format))
@@ -161,7 +161,7 @@ def test_a_name_from_outside_is_one_line_and_nothing_that_a_terminal_obeys(
         assert json.loads(text)["task_id"] == OBEYED
 
 
-def test_how_logs_look_is_read_even_where_other_settings_are_wrong() -> None:
+def test_log_settings_are_read_even_if_other_settings_are_wrong() -> None:
     environment = {"GRAPHNODE_LOG_FORMAT": "console", "GRAPHNODE_LOG_LEVEL": "loud", "AWS_REGION": "nowhere"}
 
     assert read_log_settings(environment) == LogSettings(log_format="console", log_level="info")
@@ -191,7 +191,7 @@ def raised(call: Callable[[], object]) -> GraphNodeError:
         ),
     ],
 )
-def test_a_bad_envelope_is_quoted_to_operators_and_not_in_logs(body: str, said: str) -> None:
+def test_an_invalid_envelope_is_quoted_to_operators_but_not_in_logs(body: str, said: str) -> None:
     now = datetime.now(UTC)
     error = raised(lambda: to_message(body, message_id="m", sent_at=now, receive_count=1))
 
@@ -210,7 +210,7 @@ def test_a_bad_envelope_is_quoted_to_operators_and_not_in_logs(body: str, said: 
         ),
     ],
 )
-def test_a_bad_document_is_quoted_to_operators_and_not_in_logs(document: bytes, said: str) -> None:
+def test_an_invalid_document_is_quoted_to_operators_but_not_in_logs(document: bytes, said: str) -> None:
     error = raised(lambda: decode_graph(document))
 
     assert "SECRET" in str(error)
@@ -234,7 +234,7 @@ def test_a_bad_document_is_quoted_to_operators_and_not_in_logs(document: bytes, 
         ),
     ],
 )
-def test_a_librarys_own_words_are_not_in_logs(error: Exception, said: str) -> None:
+def test_the_text_of_a_librarys_error_is_not_in_logs(error: Exception, said: str) -> None:
     assert log_text(error) == said
 
 
@@ -254,7 +254,7 @@ def logged_events() -> set[tuple[str, str]]:
     }
 
 
-def test_the_document_lists_every_event_that_is_logged_and_no_other() -> None:
+def test_the_document_lists_every_logged_event_and_no_other() -> None:
     document = (PROJECT / "docs/logs.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| `(.+?)` \| (\w+) \|", document, re.MULTILINE)
 

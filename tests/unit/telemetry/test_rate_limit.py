@@ -10,7 +10,7 @@ def storm() -> RateLimiter[str]:
     return RateLimiter(most=3, window_s=10)
 
 
-def test_the_first_lines_of_each_kind_are_told_and_the_others_counted(storm: RateLimiter[str]) -> None:
+def test_the_first_lines_of_each_kind_are_admitted_and_the_others_counted(storm: RateLimiter[str]) -> None:
     told = [storm.admits(kind, now=0) for kind in "aaaaabaa"]
 
     assert told == [True, True, True, False, False, True, False, False]
@@ -19,7 +19,7 @@ def test_the_first_lines_of_each_kind_are_told_and_the_others_counted(storm: Rat
     assert storm.ended(now=20) == []
 
 
-def test_after_a_window_the_first_line_is_told_again(storm: RateLimiter[str]) -> None:
+def test_a_line_is_admitted_again_after_its_window(storm: RateLimiter[str]) -> None:
     for _ in range(5):
         storm.admits("a", now=0)
     storm.ended(now=10)
@@ -27,7 +27,7 @@ def test_after_a_window_the_first_line_is_told_again(storm: RateLimiter[str]) ->
     assert storm.admits("a", now=10)
 
 
-def test_windows_end_each_at_its_own_time(storm: RateLimiter[str]) -> None:
+def test_each_kind_has_a_window_of_its_own(storm: RateLimiter[str]) -> None:
     for kind, now in (("a", 0.0), ("b", 5.0)):
         for _ in range(4):
             storm.admits(kind, now=now)
@@ -36,7 +36,7 @@ def test_windows_end_each_at_its_own_time(storm: RateLimiter[str]) -> None:
     assert storm.ended(now=15) == [Suppressed("b", 1)]
 
 
-def test_kinds_that_have_ended_take_no_memory(storm: RateLimiter[str]) -> None:
+def test_ended_windows_take_no_memory(storm: RateLimiter[str]) -> None:
     for number in range(100):
         storm.admits(str(number), now=number)
         storm.ended(now=number)
@@ -44,7 +44,7 @@ def test_kinds_that_have_ended_take_no_memory(storm: RateLimiter[str]) -> None:
     assert len(storm._windows) <= 10
 
 
-def test_at_the_end_of_all_time_everything_is_told(storm: RateLimiter[str]) -> None:
+def test_every_window_has_ended_at_infinity(storm: RateLimiter[str]) -> None:
     for _ in range(4):
         storm.admits("a", now=0)
 

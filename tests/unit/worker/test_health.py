@@ -61,7 +61,7 @@ def broker(database_is_back: threading.Event) -> SQSBroker:
     )
 
 
-def test_a_worker_whose_threads_all_beat_is_alive_and_ready() -> None:
+def test_a_worker_whose_threads_all_give_signs_of_life_is_alive_and_ready() -> None:
     assert liveness([report(), report(pid=8)], now=101.0).ok
     assert readiness([report(), report(pid=8)], now=101.0).ok
 
@@ -78,11 +78,11 @@ def test_one_stuck_thread_of_one_process_fails_liveness_and_is_named(thread: str
     assert problem.endswith("has been stuck for 90 s")
 
 
-def test_a_thread_may_be_silent_for_as_long_as_it_said() -> None:
+def test_a_thread_may_be_silent_for_as_long_as_it_announced() -> None:
     assert liveness([report(poller=21.0)], now=101.0).ok
 
 
-def test_a_process_that_reports_no_more_is_not_alive() -> None:
+def test_a_process_that_stops_reporting_is_not_alive() -> None:
     assert liveness([report(at=100.0)], now=100.0 + SILENT_S).ok
     found = liveness([report(at=100.0)], now=100.0 + SILENT_S + 1)
     assert found.problems == [f"process 7: no report for {SILENT_S + 1:.0f} s"]
@@ -96,7 +96,7 @@ def test_a_process_that_takes_no_messages_is_alive_but_not_ready(state: str) -> 
     assert readiness(reports, now=101.0).problems == [f"process 8: {state}"]
 
 
-def test_without_any_process_nothing_is_ready() -> None:
+def test_a_worker_without_a_process_is_not_ready() -> None:
     assert not readiness([], now=1.0).ok
 
 
@@ -116,7 +116,7 @@ def test_an_outage_is_reported_while_it_lasts(broker: SQSBroker, database_is_bac
     assert reports.report(broker).state == "stopping"
 
 
-def test_a_thread_that_ends_is_not_stuck() -> None:
+def test_a_thread_that_has_ended_counts_no_longer() -> None:
     def run() -> None:
         alive(within_s=5.0)
         assert last_signs()["mayfly"].within_s == 5.0
@@ -129,7 +129,7 @@ def test_a_thread_that_ends_is_not_stuck() -> None:
     assert "mayfly" not in last_signs()
 
 
-def test_reports_are_read_as_they_were_written_and_those_of_ended_processes_forgotten(tmp_path: Path) -> None:
+def test_reports_are_read_as_written_and_those_of_ended_processes_are_removed(tmp_path: Path) -> None:
     # Linux has no process of so high a number.
     ours, ended = report(pid=os.getpid()), report(pid=4194305)
     write(tmp_path, ours)
@@ -141,7 +141,7 @@ def test_reports_are_read_as_they_were_written_and_those_of_ended_processes_forg
     assert read(tmp_path) == [ours]
 
 
-def test_whoever_asks_over_http_gets_the_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_liveness_and_readiness_are_answered_over_http(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(health, "directory", lambda: tmp_path)
     write(tmp_path, report(at=0.0))
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:

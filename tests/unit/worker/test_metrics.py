@@ -57,7 +57,7 @@ def test_an_attempt_is_counted_by_actor_and_outcome(
     assert registry.get_sample_value("graphnode_message_age_seconds_count", {"queue": "results"}) == 1
 
 
-def test_each_kind_of_verdict_is_an_outcome() -> None:
+def test_each_kind_of_verdict_has_an_outcome() -> None:
     assert set(OUTCOMES) == {*Verdict.__args__, type(None)}
 
 
@@ -77,14 +77,14 @@ def test_each_note_has_a_metric(instruments: Instruments, registry: CollectorReg
         before = after
 
 
-def test_an_outage_is_seen_while_it_lasts(instruments: Instruments, registry: CollectorRegistry) -> None:
-    count_event("outage", 1, service="PostgreSQL")
+def test_the_outage_gauge_is_set_while_an_outage_lasts(instruments: Instruments, registry: CollectorRegistry) -> None:
+    note("outage", 1, service="PostgreSQL")
     assert registry.get_sample_value("graphnode_outage_active", {"service": "PostgreSQL"}) == 1
     count_event("outage", 0, service="PostgreSQL")
     assert registry.get_sample_value("graphnode_outage_active", {"service": "PostgreSQL"}) == 0
 
 
-def test_what_is_no_longer_in_hand_is_counted_as_none(
+def test_a_message_that_is_no_longer_in_flight_is_not_counted(
     instruments: Instruments, registry: CollectorRegistry, result: Delivery
 ) -> None:
     running = {"queue": "results", "state": "running"}
@@ -95,7 +95,7 @@ def test_what_is_no_longer_in_hand_is_counted_as_none(
     assert registry.get_sample_value("graphnode_messages_in_hand", running) == 0
 
 
-def test_names_have_units_and_labels_are_bounded_and_no_id_gets_through(
+def test_metric_names_have_units_and_labels_are_bounded_and_no_id_is_exported(
     instruments: Instruments, registry: CollectorRegistry, result: Delivery
 ) -> None:
     instruments.handled(result)
@@ -122,7 +122,7 @@ def test_the_first_dead_letter_of_a_reason_is_an_increase(
         assert registry.get_sample_value("graphnode_dead_letters_total", {"reason": reason}) == 0
 
 
-def test_gauges_of_processes_that_have_ended_are_forgotten_and_counters_stay(tmp_path: Path) -> None:
+def test_gauges_of_ended_processes_are_removed_and_counters_stay(tmp_path: Path) -> None:
     # Linux has no process of so high a number.
     for name in ("gauge_livesum_4194305.db", "gauge_livesum_1.db", "counter_4194305.db"):
         (tmp_path / name).touch()

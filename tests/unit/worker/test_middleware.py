@@ -42,7 +42,7 @@ def broker(database_is_back: threading.Event) -> SQSBroker:
     )
 
 
-def test_a_handler_that_returns_has_its_message_deleted(broker: SQSBroker, make_delivery: MakeDelivery) -> None:
+def test_a_message_is_acked_when_its_handler_returns(broker: SQSBroker, make_delivery: MakeDelivery) -> None:
     delivery = make_delivery()
 
     broker.emit_after("process_message", delivery, result=None)
@@ -60,7 +60,7 @@ def test_a_permanent_error_makes_a_dead_letter(broker: SQSBroker, make_delivery:
     assert delivery.failed
 
 
-def test_a_dead_letter_is_noted_with_what_it_says_and_does_not_depend_on_that(
+def test_a_dead_letter_is_recorded_in_the_ledger_and_stays_one_if_that_fails(
     broker: SQSBroker, make_delivery: MakeDelivery
 ) -> None:
     noted: list[DeadLetter] = []
@@ -80,7 +80,7 @@ def test_a_dead_letter_is_noted_with_what_it_says_and_does_not_depend_on_that(
 
 
 @pytest.mark.parametrize("error", [ServiceBusy("busy"), TimeLimitExceeded(), ZeroDivisionError()])
-def test_a_transient_error_is_tried_again_until_its_attempts_are_used_up(
+def test_a_transient_error_is_tried_again_until_the_attempts_are_used_up(
     error: BaseException, broker: SQSBroker, make_delivery: MakeDelivery
 ) -> None:
     delivery = make_delivery()
@@ -107,7 +107,7 @@ def test_neither_deliveries_nor_outages_nor_stops_use_up_attempts(
     assert isinstance(delivery.verdict, Retry)
 
 
-def test_a_failure_that_cannot_be_counted_because_of_an_outage_is_held(
+def test_a_failure_that_an_outage_keeps_from_being_counted_parks_the_message(
     broker: SQSBroker, make_delivery: MakeDelivery
 ) -> None:
     class AwayLedger(MemoryLedger):
@@ -124,7 +124,7 @@ def test_a_failure_that_cannot_be_counted_because_of_an_outage_is_held(
     assert broker.outages.closed
 
 
-def test_an_outage_closes_the_intake_and_the_message_is_held_whatever_its_attempt(
+def test_an_outage_stops_the_polls_and_parks_the_message_at_any_attempt(
     broker: SQSBroker, make_delivery: MakeDelivery
 ) -> None:
     delivery = make_delivery(receive_count=99)
@@ -173,7 +173,7 @@ def test_nothing_is_started_once_a_stop_has_begun(broker: SQSBroker, make_delive
     assert delivery.verdict == Nack()
 
 
-def test_in_an_outage_a_message_goes_back_once_and_is_held_after_that(
+def test_during_an_outage_a_message_goes_back_once_and_is_parked_after_that(
     broker: SQSBroker, make_delivery: MakeDelivery
 ) -> None:
     fresh, returned = make_delivery(receive_count=1), make_delivery(receive_count=2)
@@ -187,7 +187,7 @@ def test_in_an_outage_a_message_goes_back_once_and_is_held_after_that(
     assert returned.verdict == Park()
 
 
-def test_a_failure_is_told_once_with_its_reason_and_only_the_unforeseen_with_a_stack(
+def test_a_failure_is_logged_once_with_its_reason_and_only_an_unexpected_one_with_a_stack(
     broker: SQSBroker, make_delivery: MakeDelivery
 ) -> None:
     with pytest.raises(ZeroDivisionError) as unexpected:
@@ -222,7 +222,7 @@ def test_a_worker_that_must_not_start_ends_with_one_plain_line(broker: SQSBroker
     ]
 
 
-def test_a_message_without_room_goes_back_once_for_another_machine_and_waits_in_hand_after_that(
+def test_a_message_that_must_wait_for_memory_goes_back_once_and_is_parked_after_that(
     broker: SQSBroker, make_delivery: MakeDelivery
 ) -> None:
     first, second = make_delivery(receive_count=1), make_delivery(receive_count=2)
@@ -238,7 +238,7 @@ def test_a_message_without_room_goes_back_once_for_another_machine_and_waits_in_
     assert second.verdict.until()
 
 
-def test_the_verdict_falls_after_the_time_limit_is_lifted() -> None:
+def test_the_verdict_is_decided_after_the_time_limit_is_lifted() -> None:
     order = [
         type(middleware).__name__
         for middleware in worker_middleware(

@@ -57,7 +57,7 @@ def stop(registry: Registry, broker: SQSBroker) -> None:
     registry.after_worker_shutdown(broker, worker)
 
 
-def test_it_says_what_the_process_has_in_hand_and_what_became_of_its_messages(
+def test_the_row_counts_the_messages_in_flight_and_the_verdicts(
     registry: Registry, broker: SQSBroker, rows: Rows, make_delivery: MakeDelivery
 ) -> None:
     waiting, running = make_delivery(), make_delivery()
@@ -78,7 +78,9 @@ def test_it_says_what_the_process_has_in_hand_and_what_became_of_its_messages(
     assert (row.outage_service, row.outage_since) == (None, None)
 
 
-def test_it_says_which_service_is_away_and_since_when(registry: Registry, broker: SQSBroker, rows: Rows) -> None:
+def test_the_row_names_the_service_that_is_away_and_since_when(
+    registry: Registry, broker: SQSBroker, rows: Rows
+) -> None:
     since = datetime.now(UTC)
     broker.outages.ongoing = Ongoing("AWS", since)
 
@@ -88,7 +90,7 @@ def test_it_says_which_service_is_away_and_since_when(registry: Registry, broker
     assert (row.outage_service, row.outage_since) == ("AWS", since)
 
 
-def test_a_stop_takes_the_row_away_and_no_later_note_brings_it_back(
+def test_a_stop_removes_the_row_and_no_later_write_restores_it(
     registry: Registry, broker: SQSBroker, rows: Rows
 ) -> None:
     registry.write_row(broker)
@@ -99,7 +101,7 @@ def test_a_stop_takes_the_row_away_and_no_later_note_brings_it_back(
     assert rows.rows == {}
 
 
-def test_a_database_that_cannot_be_written_holds_up_no_message_and_no_stop(
+def test_a_database_that_is_away_delays_neither_a_message_nor_a_stop(
     registry: Registry, broker: SQSBroker, make_delivery: MakeDelivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, let_go = threading.Event(), threading.Event()

@@ -54,17 +54,17 @@ def of_none() -> None: ...
 def of_unseen(envelope: Envelope[Payload]) -> None: ...
 
 
-def test_what_the_worker_declares_fits_together() -> None:
+def test_the_workers_own_declarations_have_no_fault() -> None:
     route_checks.check(actors.broker.actors, refused=actors.refused)
 
 
-def test_an_actor_that_takes_what_it_is_sent_has_no_fault(declare: Declare) -> None:
+def test_an_actor_that_accepts_its_payload_has_no_fault(declare: Declare) -> None:
     declared = declare(add_node)
 
     assert list(faults_of_routes(ROUTES, declared)) == list(faults_of_actors(ROUTES, declared)) == []
 
 
-def test_a_payload_without_a_line_in_the_routing_table() -> None:
+def test_a_payload_without_a_route_is_a_fault() -> None:
     (fault,) = faults_of_payloads(ROUTES, [AddNodeResult, GraphSummaryResult])
 
     assert fault == (
@@ -73,7 +73,7 @@ def test_a_payload_without_a_line_in_the_routing_table() -> None:
     )
 
 
-def test_a_payload_that_the_end_of_an_overdue_task_could_not_have() -> None:
+def test_a_payload_that_an_overdue_task_cannot_fill_is_a_fault() -> None:
     class Demanding(ResultPayload, frozen=True, kw_only=True):
         user_id: Id
         topic: str
@@ -86,7 +86,7 @@ def test_a_payload_that_the_end_of_an_overdue_task_could_not_have() -> None:
     assert "Give it a default" in fault
 
 
-def test_a_route_to_an_actor_that_does_not_exist(declare: Declare) -> None:
+def test_a_route_to_an_actor_that_does_not_exist_is_a_fault(declare: Declare) -> None:
     routes = {**ROUTES, "X_RESULT": Route(GraphSummaryResult, "nobody", "X_RESULT")}
 
     (fault,) = faults_of_routes(routes, declare(add_node))
@@ -100,7 +100,7 @@ def test_a_route_to_an_actor_that_does_not_exist(declare: Declare) -> None:
 
 
 @pytest.mark.parametrize("under", ["ADD_NODE", "X_PROGRESS"])
-def test_a_route_whose_task_no_result_ends(under: str, declare: Declare) -> None:
+def test_a_route_whose_task_no_result_ends_is_a_fault(under: str, declare: Declare) -> None:
     routes = {**ROUTES, "X_PROGRESS": Route(GraphGenerationProgress, "add_node", under)}
 
     (fault,) = faults_of_routes(routes, declare(add_node))
@@ -110,7 +110,7 @@ def test_a_route_whose_task_no_result_ends(under: str, declare: Declare) -> None
     )
 
 
-def test_an_actor_that_no_route_names(declare: Declare) -> None:
+def test_an_actor_that_no_route_names_is_a_fault(declare: Declare) -> None:
     (fault,) = faults_of_actors({}, declare(add_node))
 
     assert fault == (
@@ -119,7 +119,7 @@ def test_an_actor_that_no_route_names(declare: Declare) -> None:
     )
 
 
-def test_an_actor_on_dramatiqs_own_default_queue(declare: Declare) -> None:
+def test_an_actor_on_dramatiqs_default_queue_is_a_fault(declare: Declare) -> None:
     (fault,) = faults_of_actors(ROUTES, declare(add_node, queue_name="default"))
 
     assert fault == (
@@ -128,7 +128,7 @@ def test_an_actor_on_dramatiqs_own_default_queue(declare: Declare) -> None:
 
 
 @pytest.mark.parametrize("function", [of_another, without_type, of_its_payload, of_two, of_none])
-def test_an_actor_that_does_not_take_what_it_is_sent(function: Callable[..., None], declare: Declare) -> None:
+def test_an_actor_that_does_not_accept_its_payload_is_a_fault(function: Callable[..., None], declare: Declare) -> None:
     (fault,) = faults_of_actors(ROUTES, declare(function))
 
     assert fault.startswith(
@@ -139,13 +139,13 @@ def test_an_actor_that_does_not_take_what_it_is_sent(function: Callable[..., Non
     )
 
 
-def test_an_actor_whose_types_are_not_seen_when_it_runs(declare: Declare) -> None:
+def test_an_actor_whose_types_are_imported_only_for_type_checking_is_a_fault(declare: Declare) -> None:
     (fault,) = faults_of_actors(ROUTES, declare(of_unseen))
 
     assert "its signature cannot be read: name 'Payload' is not defined. Import it" in fault
 
 
-def test_two_actors_of_one_name(declare: Declare) -> None:
+def test_two_actors_of_one_name_are_a_fault(declare: Declare) -> None:
     declared = declare(add_node)
     with pytest.raises(ValueError, match="already registered") as caught:
         dramatiq.actor(broker=declared["add_node"].broker, actor_name="add_node", queue_name=RESULT_QUEUE)(of_another)
@@ -160,7 +160,7 @@ def test_two_actors_of_one_name(declare: Declare) -> None:
     )
 
 
-def test_all_faults_are_told_at_once() -> None:
+def test_all_faults_are_reported_at_once() -> None:
     with pytest.raises(DeclarationError, match=rf"^{len(envelopes.ROUTES)} declarations are wrong:\n") as refusal:
         route_checks.check({}, refused={})
 

@@ -41,7 +41,7 @@ def seen() -> dict[str, float]:
     return found
 
 
-def test_threads_take_turns_often_and_what_was_imported_is_no_garbage(seen: dict[str, float]) -> None:
+def test_threads_switch_often_and_imported_objects_are_not_collected(seen: dict[str, float]) -> None:
     assert seen["switch"] < 0.005
     assert seen["frozen"] > 0
 
@@ -49,5 +49,5 @@ def test_threads_take_turns_often_and_what_was_imported_is_no_garbage(seen: dict
 @pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="only glibc keeps freed memory so, and can be told not to"
 )
-def test_large_blocks_go_back_to_the_system_in_every_thread(seen: dict[str, float]) -> None:
+def test_freed_large_blocks_go_back_to_the_system_in_every_thread(seen: dict[str, float]) -> None:
     assert seen["kept"] < 10_000_000

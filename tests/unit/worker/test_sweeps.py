@@ -57,7 +57,7 @@ def raising(errors: list[Exception | None]) -> Run:
     return run
 
 
-def test_sweeps_run_again_and_again_until_the_worker_stops(broker: Any) -> None:
+def test_sweeps_repeat_until_the_worker_stops(broker: Any) -> None:
     rounds = threading.Semaphore(0)
     sweeps = Sweeps([Sweep("first", releasing(rounds)), Sweep("second", releasing(rounds))], interval_s=0.01)
     worker: Any = None
@@ -72,7 +72,7 @@ def test_sweeps_run_again_and_again_until_the_worker_stops(broker: Any) -> None:
 
 
 @pytest.mark.parametrize("reason", ["stopping", "outage"])
-def test_nothing_is_swept_during_an_outage_or_a_stop(broker: Any, reason: str) -> None:
+def test_no_sweep_runs_during_an_outage_or_a_stop(broker: Any, reason: str) -> None:
     swept: list[str] = []
     sweeps = Sweeps([Sweep("any", lambda _: swept.append("any"))], interval_s=0.001)
     worker: Any = None
@@ -86,7 +86,7 @@ def test_nothing_is_swept_during_an_outage_or_a_stop(broker: Any, reason: str) -
     assert swept == []
 
 
-def test_a_sweep_for_outages_runs_at_the_start_and_during_an_outage(broker: Any) -> None:
+def test_a_sweep_declared_for_outages_runs_during_an_outage(broker: Any) -> None:
     rounds = threading.Semaphore(0)
     others: list[str] = []
     sweeps = Sweeps(
@@ -103,7 +103,7 @@ def test_a_sweep_for_outages_runs_at_the_start_and_during_an_outage(broker: Any)
     assert others == []
 
 
-def test_a_service_that_a_sweep_finds_away_is_an_outage(broker: Any) -> None:
+def test_a_sweep_that_finds_a_service_away_begins_an_outage(broker: Any) -> None:
     sweeps = Sweeps([], interval_s=1)
 
     with capture_logs() as lines:
@@ -113,7 +113,7 @@ def test_a_service_that_a_sweep_finds_away_is_an_outage(broker: Any) -> None:
     assert lines == []
 
 
-def test_a_sweep_that_goes_on_failing_is_told_once_and_once_that_it_works_again(broker: Any) -> None:
+def test_a_failing_sweep_is_logged_once_and_its_recovery_once(broker: Any) -> None:
     sweeps = Sweeps([], interval_s=1)
     sweep = Sweep("any", raising([KeyError("x"), KeyError("x"), None, None]))
 

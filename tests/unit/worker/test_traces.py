@@ -72,7 +72,7 @@ def root_of(found: tuple[ReadableSpan, ...]) -> ReadableSpan:
     return root
 
 
-def test_an_attempt_is_a_span_from_its_receipt_on_and_its_steps_are_spans_in_it(
+def test_an_attempt_is_a_span_that_begins_at_its_receipt_and_contains_its_steps(
     traces: Traces, spans: InMemorySpanExporter, result: Callable[..., Delivery]
 ) -> None:
     delivery = result()
@@ -96,7 +96,7 @@ def test_an_attempt_is_a_span_from_its_receipt_on_and_its_steps_are_spans_in_it(
     assert root.attributes["graphnode.verdict"] == "done"
 
 
-def test_it_goes_on_with_the_producers_trace(
+def test_an_attempt_continues_the_producers_trace(
     traces: Traces, spans: InMemorySpanExporter, result: Callable[..., Delivery]
 ) -> None:
     delivery = result(attributes={"traceparent": PRODUCER})
@@ -109,7 +109,7 @@ def test_it_goes_on_with_the_producers_trace(
     assert delivery.trace_id == PRODUCER.split("-")[1]
 
 
-def test_what_the_producer_does_not_sample_makes_no_spans(
+def test_a_message_that_its_producer_does_not_sample_makes_no_spans(
     traces: Traces, spans: InMemorySpanExporter, result: Callable[..., Delivery]
 ) -> None:
     handle(traces, result(attributes={"traceparent": UNSAMPLED}))
@@ -117,9 +117,7 @@ def test_what_the_producer_does_not_sample_makes_no_spans(
     assert spans.get_finished_spans() == ()
 
 
-def test_all_messages_of_a_task_are_in_one_trace_and_those_of_another_are_not(
-    traces: Traces, result: Callable[..., Delivery]
-) -> None:
+def test_messages_share_a_trace_if_they_share_a_task(traces: Traces, result: Callable[..., Delivery]) -> None:
     first, again, other = result(), result(), result("task-8")
     for delivery in (first, again, other):
         handle(traces, delivery)
@@ -127,7 +125,7 @@ def test_all_messages_of_a_task_are_in_one_trace_and_those_of_another_are_not(
     assert first.trace_id == again.trace_id != other.trace_id
 
 
-def test_a_notifications_message_goes_on_with_the_trace_that_it_was_made_in(
+def test_a_push_continues_the_trace_of_its_result(
     traces: Traces, spans: InMemorySpanExporter, result: Callable[..., Delivery], make_delivery: MakeDelivery
 ) -> None:
     broker: Any = None
@@ -143,7 +141,7 @@ def test_a_notifications_message_goes_on_with_the_trace_that_it_was_made_in(
     assert "trace" not in swept.options
 
 
-def test_the_trace_is_named_in_log_lines(traces: Traces, result: Callable[..., Delivery]) -> None:
+def test_log_lines_carry_the_trace_id(traces: Traces, result: Callable[..., Delivery]) -> None:
     delivery = result()
     traces.before_process_message(None, delivery)  # type: ignore[arg-type]
 
@@ -152,7 +150,7 @@ def test_the_trace_is_named_in_log_lines(traces: Traces, result: Callable[..., D
     traces.after_process_message(None, delivery)  # type: ignore[arg-type]
 
 
-def test_an_error_is_on_the_span_with_its_reason(
+def test_the_span_of_a_failed_attempt_carries_the_reason(
     traces: Traces, spans: InMemorySpanExporter, result: Callable[..., Delivery]
 ) -> None:
     handle(traces, result(), error=InvalidDocument("nodes[3].id: expected int"))
@@ -164,7 +162,7 @@ def test_an_error_is_on_the_span_with_its_reason(
     assert root.attributes["graphnode.verdict"] == "dead"
 
 
-def test_the_step_that_failed_says_so_without_the_error_s_text(
+def test_the_span_of_a_failed_step_is_an_error_without_the_errors_text(
     traces: Traces, spans: InMemorySpanExporter, result: Callable[..., Delivery]
 ) -> None:
     delivery = result()
@@ -178,7 +176,7 @@ def test_the_step_that_failed_says_so_without_the_error_s_text(
     assert not any("diary" in span.to_json() for span in failed)
 
 
-def test_steps_outside_of_any_message_make_no_spans(traces: Traces, spans: InMemorySpanExporter) -> None:
+def test_steps_outside_a_message_make_no_spans(traces: Traces, spans: InMemorySpanExporter) -> None:
     with step("extend"):
         pass
 
