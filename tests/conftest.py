@@ -1,4 +1,4 @@
-"""PostgreSQL and a stub of SQS for the tests: one server and one migrated database a run, emptied after each test."""
+"""PostgreSQL and a stub of SQS: one server and one migrated database for a run. Each test leaves the database empty."""
 
 from __future__ import annotations
 
@@ -19,29 +19,26 @@ from benchmarks.sqs_stub import StubServer
 from graphnode.storage.database import close_database, open_database
 from graphnode.storage.schema import migrate
 
-# The same examples in every run, so that a change fails for what it changes; every night others, and more.
+# Every run tries the same examples, so that a failure comes from a change. Each night tries other and more examples.
 settings.register_profile("normal", deadline=None, derandomize=True, print_blob=True)
 settings.register_profile("nightly", deadline=None, max_examples=1000, print_blob=True)
-# For `make mutants`: that it fails is all that is asked for, not the smallest example.
+# For `make mutants`: it needs a failure, not the smallest example.
 settings.register_profile("unshrunk", settings.get_profile("normal"), phases=[Phase.explicit, Phase.generate])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "normal"))
 
-# A terminal may name a development stack's file for all commands; the tests have stacks of their own.
-os.environ.pop("GRAPHNODE_ENV_FILE", None)
-
-#: What is shipped for deployments: the roles of the database among them.
+#: The deployment files, among them the database's roles.
 DEPLOY = Path(__file__).parents[1] / "deploy"
 
-#: Connections that a test's pool may have.
+#: The most connections of a test's pool.
 POOL_SIZE = 8
 
-#: Empties every table but the history of migrations. Of little, DELETE is a hundred times faster than TRUNCATE.
+#: Empties every table except the history of migrations. With few rows, DELETE is a hundred times faster than TRUNCATE.
 EMPTY = """
 DO $$
 DECLARE name text;
 BEGIN
     SET LOCAL lock_timeout = '10s';
-    -- What PostgreSQL last saw in these tables was another test's: by that, it would read all edges for each node.
+    -- PostgreSQL's statistics are of another test: with them, it would read all edges for each node.
     SET LOCAL enable_seqscan = off;
     FOR name IN
         SELECT tablename FROM pg_tables WHERE schemaname = current_schema AND tablename <> 'schema_migration'
@@ -54,7 +51,7 @@ END $$
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """The URL of a server to make databases in: that of DATABASE_URL, or an embedded one."""
+    """The URL of a server to create databases on: DATABASE_URL, or an embedded server's."""
     if given := os.environ.get("DATABASE_URL"):
         yield given
         return
@@ -66,41 +63,41 @@ def postgres() -> Iterator[str]:
 
 @pytest.fixture
 def open_path() -> Iterator[Path]:
-    """A directory that PostgreSQL's user may get into; pytest's own are shut again whenever another run starts."""
+    """A directory that PostgreSQL's user may enter. It may not enter those of pytest, whose every run closes them."""
     with tempfile.TemporaryDirectory(prefix="graphnode-test-", ignore_cleanup_errors=True) as made:
         yield Path(made).resolve()
 
 
 @pytest.fixture(scope="session")
 def migrated_database_url(postgres: str) -> Iterator[str]:
-    """The URL of a database of the run's own, with the newest schema."""
+    """The URL of this run's database, with the newest schema."""
     with migrated_database(postgres) as url:
         yield url
 
 
 @pytest.fixture
 def database_url(migrated_database_url: str) -> Iterator[str]:
-    """The URL of a database with the newest schema and no rows; whoever uses it has gone when the test ends."""
+    """The URL of a database with the newest schema and no rows. At the test's end nobody may use it any more."""
     yield migrated_database_url
     empty_database(migrated_database_url)
 
 
 @pytest.fixture
 def empty_database_url(postgres: str) -> Iterator[str]:
-    """The URL of a database of the test's own, without a schema."""
+    """The URL of a database of this test alone, without a schema."""
     with new_database(postgres) as url:
         yield url
 
 
 @pytest.fixture
 def storage_role() -> str | None:
-    """In which role of deploy/postgres-roles.sql the storage is opened; None: as somebody who may do anything."""
+    """The role of deploy/postgres-roles.sql that opens the storage. None: a superuser."""
     return None
 
 
 @pytest.fixture
 def storage(database_url: str, storage_role: str | None) -> Iterator[None]:
-    """The storage, open on a database with the newest schema and no rows."""
+    """Opens the storage on a database with the newest schema and no rows."""
     open_database(in_role(database_url, storage_role) if storage_role else database_url, max_connections=POOL_SIZE)
     yield
     close_database()
@@ -108,14 +105,14 @@ def storage(database_url: str, storage_role: str | None) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def stub_server() -> Iterator[StubServer]:
-    """One stub a run."""
+    """One stub of SQS for a run."""
     with StubServer() as server:
         yield server
 
 
 @pytest.fixture
 def aws_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials that no stub looks at, and boto3 does not do without."""
+    """Credentials that boto3 requires and no stub checks."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
 
@@ -129,10 +126,10 @@ def stub(stub_server: StubServer, aws_credentials: None) -> StubServer:
 
 @contextmanager
 def new_database(server_url: str, *, template: str = "template1") -> Iterator[str]:
-    """A database on this server, for as long as the block runs; its URL.
+    """The URL of a new database on this server. It is dropped after the block.
 
     Parameters:
-      template: the name of the database that it is a copy of; without one, it has no schema.
+      template: the name of the database to copy; by default one without a schema.
     """
     name = f"graphnode_test_{uuid4().hex}"
     statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
@@ -145,7 +142,7 @@ def new_database(server_url: str, *, template: str = "template1") -> Iterator[st
 
 @contextmanager
 def migrated_database(server_url: str) -> Iterator[str]:
-    """A database as deploy/ would have it: the roles are there, and the owner has migrated it; its URL."""
+    """The URL of a database as deploy/ makes it: with the roles, and migrated by the owner."""
     with new_database(server_url) as url:
         execute(url, (DEPLOY / "postgres-roles.sql").read_text())
         open_database(in_role(url, "graphnode_owner"), max_connections=1)
@@ -156,16 +153,17 @@ def migrated_database(server_url: str) -> Iterator[str]:
 
 
 def in_role(url: str, role: str) -> str:
-    """The URL at which an administrator may do what this role may, and no more."""
+    """The URL at which an administrator has only the rights of this role."""
     return urlsplit(url)._replace(query=f"options=-c%20role%3D{role}").geturl()
 
 
 def empty_database(url: str) -> None:
-    """Take the rows out of every table."""
+    """Delete the rows of every table."""
     execute(url, EMPTY)
 
 
 def execute(url: str, statement: str | sql.Composed) -> None:
+    """Run a statement outside a transaction."""
     with closing(psycopg2.connect(url)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:

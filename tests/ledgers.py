@@ -1,4 +1,4 @@
-"""Ledgers of failures for tests that run the worker's middleware without a database."""
+"""A ledger of failures for tests that run the worker's middleware without a database."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class MemoryLedger:
         self.failures = Counter[str]()
 
     def count(self, delivery: Delivery, error: GraphNodeError) -> int:
-        """How often the message has failed by now."""
+        """Count a failure; how often the message has failed by now."""
         self.failures[delivery.message_id] += 1
         return self.failures[delivery.message_id]
 
     def clear(self, delivery: Delivery) -> None:
-        """Keep the count: tests read it."""
+        """Do nothing: tests read the count."""
 
     def give_up(self, delivery: Delivery, dead: DeadLetter, error: GraphNodeError) -> None:
-        """Keep the count: tests read it."""
+        """Do nothing: tests read the count."""

@@ -1,4 +1,4 @@
-"""The release before this version, as it was shipped: its wheel, which `make keep-release` renews."""
+"""The previous release as it was shipped: its wheel, which `make keep-release` replaces."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 (WHEEL,) = (Path(__file__).parent / "releases").glob("*.whl")
 
-#: As graphnode.__version__ has it.
+#: Its version, in the form of graphnode.__version__.
 VERSION = WHEEL.name.split("-")[1]
 
 _PLACE = "graphnode/storage/migrations/"
 
 
 def migrations() -> dict[str, str]:
-    """Its migrations: the text of each file, by name."""
+    """The text of each of its migrations, by name."""
     with zipfile.ZipFile(WHEEL) as wheel:
         return {
             Path(name).stem: wheel.read(name).decode()
@@ -24,6 +24,6 @@ def migrations() -> dict[str, str]:
 
 
 def unpack(directory: Path) -> None:
-    """Unpack it, to be run from this directory."""
+    """Unpack it into this directory, to run it from there."""
     with zipfile.ZipFile(WHEEL) as wheel:
         wheel.extractall(directory)

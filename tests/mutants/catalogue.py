@@ -341,7 +341,7 @@ MUTANTS = (
         file="graphnode/clients/s3.py",
         old='{"IfMatch": self.etag, "Range":',
         new='{"Range":',
-        checks=("tests/faults/test_objects.py",),
+        checks=("tests/faults/test_s3.py",),
     ),
     Mutant(
         name="features-etag-off",
@@ -349,7 +349,7 @@ MUTANTS = (
         file="graphnode/actors/graph_generation.py",
         old="open_features(features.key, etag=features.etag)",
         new="open_features(features.key)",
-        checks=("tests/faults/test_objects.py",),
+        checks=("tests/faults/test_s3.py",),
     ),
     Mutant(
         name="forgotten-user-comes-back",

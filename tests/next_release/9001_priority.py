@@ -1,4 +1,4 @@
-"""Expand: a priority for each task, and notes on them. Workers of the release before know nothing of either."""
+"""Expand: a priority and notes for tasks. Workers of the previous release know neither."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contract: the column goes that no code reads or writes since the release whose newest migration is FLOOR."""
+"""Contract: drop the column that no code has used since the release whose newest migration is FLOOR."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ MakeGraph = Callable[..., StoredGraph]
 
 @pytest.fixture
 def make_delivery() -> MakeDelivery:
-    """Deliveries as a poll would make them."""
+    """Makes deliveries as a poll does."""
     made = 0
 
     def make(**changes: Any) -> Delivery:
@@ -41,7 +41,7 @@ def make_delivery() -> MakeDelivery:
 
 @pytest.fixture(scope="session")
 def make_graph() -> MakeGraph:
-    """Graphs as they are read: clusters of uneven sizes, nodes near their cluster's mean, edges to the nearest ones."""
+    """Makes graphs as they are read: clusters of uneven sizes, each node with edges to its nearest nodes."""
 
     def make(nodes: int, clusters: int, *, without_cluster: int = 0, edges_each: int = 3) -> StoredGraph:
         random = np.random.default_rng(7)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import UTC, datetime
+
 import peewee
 import psycopg2
 import pytest
@@ -12,7 +15,9 @@ from botocore.exceptions import (
 from dramatiq.middleware import Shutdown, TimeLimitExceeded
 
 from graphnode import errors
-from graphnode.errors import classify_error
+from graphnode.contract.decoding import decode_graph
+from graphnode.contract.envelopes import to_message
+from graphnode.errors import GraphNodeError, log_text, sorted_error
 
 
 def client_error(code: str, status: int) -> ClientError:
@@ -23,7 +28,7 @@ def client_error(code: str, status: int) -> ClientError:
 
 
 class ServerSays(psycopg2.OperationalError):
-    """psycopg2 sets `pgcode` in C; a subclass can say it too."""
+    """An error with this SQLSTATE. psycopg2 sets `pgcode` in C; a subclass can override it."""
 
     def __init__(self, code: str | None) -> None:
         super().__init__("text\n  of two lines")
@@ -112,3 +117,74 @@ def test_reasons_are_unique_codes() -> None:
 
     assert len(reasons) == len(set(reasons))
     assert all(reason == reason.upper() for reason in reasons)
+
+
+def raised(call: Callable[[], object]) -> GraphNodeError:
+    with pytest.raises(GraphNodeError) as caught:
+        call()
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("SECRET", "the body is not JSON (JSON is malformed: invalid character (byte 0))"),
+        ('["SECRET"]', "the body is not a JSON object"),
+        ('{"taskType": "SECRET"}', "no actor handles this taskType"),
+        ('{"taskType": ["SECRET"]}', "taskType: expected a text"),
+        (
+            '{"taskType": "ADD_NODE_RESULT", "taskId": "t", "timestamp": "SECRET", "payload": {}}',
+            "timestamp: expected ISO 8601 or null",
+        ),
+        ('{"taskType": "ADD_NODE_RESULT", "taskId": "t", "payload": "SECRET"}', "payload: expected an object"),
+        (
+            '{"taskType": "ADD_NODE_RESULT", "taskId": "t", "payload": {"userId": "u", "status": "SECRET"}}',
+            "payload.status: Expected COMPLETED or FAILED",
+        ),
+    ],
+)
+def test_an_invalid_envelope_is_quoted_to_operators_but_not_in_logs(body: str, said: str) -> None:
+    now = datetime.now(UTC)
+    error = raised(lambda: to_message(body, message_id="m", sent_at=now, receive_count=1))
+
+    assert log_text(error) == said
+    assert "SECRET" in str(error) or body.startswith('{"taskType": ["')
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        (b'{"nodes": [{"id": "SECRET", "orig_id": "a"}]}', "nodes[0].id: expected int"),
+        (b'{"nodes": [SECRET]}', "not JSON: invalid character (byte 11)"),
+        (
+            b'{"nodes": [], "edges": [], "metadata": {"clusters": {"SECRET": 1}}}',
+            "metadata.clusters[…]: expected object",
+        ),
+    ],
+)
+def test_an_invalid_document_is_quoted_to_operators_but_not_in_logs(document: bytes, said: str) -> None:
+    error = raised(lambda: decode_graph(document))
+
+    assert "SECRET" in str(error)
+    assert log_text(error) == said
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("SECRET"), "ValueError"),
+        (
+            EndpointConnectionError(endpoint_url="https://s3/bucket/SECRET"),
+            "AWS cannot be reached (EndpointConnectionError)",
+        ),
+        (
+            ClientError(
+                {"Error": {"Code": "AccessDenied", "Message": "SECRET"}, "ResponseMetadata": {"HTTPStatusCode": 403}},  # type: ignore[typeddict-item]
+                "GetObject",
+            ),
+            "GetObject was refused (AccessDenied, HTTP 403)",
+        ),
+    ],
+)
+def test_the_text_of_a_librarys_error_is_not_in_logs(error: Exception, said: str) -> None:
+    assert log_text(error) == said

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from graphnode.errors import SettingsError
-from graphnode.settings import RequestSettings, Settings, environment_name, read_settings
+from graphnode.settings import LogSettings, environment_name, read_log_settings, read_request_settings, read_settings
 
 COMPLETE = {
     "DATABASE_URL": "postgresql://graphnode:hunter2@db:5432/graphnode",
@@ -83,4 +83,10 @@ def test_an_empty_optional_setting_counts_as_not_set() -> None:
 
 
 def test_settings_do_not_show_their_values() -> None:
-    assert "hunter2" not in repr(read_settings(COMPLETE, Settings))
+    assert "hunter2" not in repr(read_settings(COMPLETE))
+
+
+def test_log_settings_are_read_even_if_other_settings_are_wrong() -> None:
+    environment = {"GRAPHNODE_LOG_FORMAT": "console", "GRAPHNODE_LOG_LEVEL": "loud", "AWS_REGION": "nowhere"}
+
+    assert read_log_settings(environment) == LogSettings(log_format="console", log_level="info")

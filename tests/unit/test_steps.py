@@ -15,7 +15,7 @@ PACKAGE = Path(steps.__file__).parent
 
 @pytest.fixture(scope="module")
 def sources() -> str:
-    """All the package's code but that which declares the names."""
+    """The package's source code, without the module that declares the names."""
     return "\n".join(path.read_text() for path in PACKAGE.rglob("*.py") if path.name != "steps.py")
 
 
@@ -56,14 +56,14 @@ def test_each_call_of_a_step_function_is_a_step_and_returns_its_result() -> None
 
     @is_step("graph")
     def double(number: int) -> int:
-        seen.append("in it")
+        seen.append("inside")
         return 2 * number
 
     assert double(2) == 4
     with subscribed(around=around):
         assert double(3) == 6
 
-    assert seen == ["in it", "before graph", "in it", "after graph"]
+    assert seen == ["inside", "before graph", "inside", "after graph"]
 
 
 def test_notes_reach_subscribers_until_they_unsubscribe() -> None:

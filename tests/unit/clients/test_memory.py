@@ -2,15 +2,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.clients.memory import SMALL_BYTES, Admission, Claim, admit, admit_stream
+from graphnode.clients.memory import Admission, Claim
 from graphnode.errors import Postponed
-from graphnode.sqs.verdicts import Ack, Park
-from graphnode.worker.middleware import AdmissionControl
-from tests.unit.conftest import MakeDelivery
 
 
 def is_taken(claim: Claim, name: str, size: int) -> bool:
@@ -89,7 +85,7 @@ def test_every_message_finishes_and_the_memory_limit_is_never_exceeded(
     at_work: dict[int, int] = {}
     startable = set(claims)
 
-    # A worker with a thread for each message, which takes one step of one message at a time.
+    # A worker with a thread for each message, of which one at a time takes a step.
     while claims:
         number = choose.choice(sorted(startable))  # type: ignore[attr-defined]
         step = at_work.get(number, 0)
@@ -100,54 +96,10 @@ def test_every_message_finishes_and_the_memory_limit_is_never_exceeded(
             at_work[number] = step + 1
         else:
             at_work.pop(number, None)
-        held = {n: sum(messages[n][:step]) for n, step in at_work.items()}
-        assert sum(held.values()) <= memory_bytes or len(held) == 1
-        assert len(held) <= most
+        claimed = {n: sum(messages[n][:step]) for n, step in at_work.items()}
+        assert sum(claimed.values()) <= memory_bytes or len(claimed) == 1
+        assert len(claimed) <= most
         startable = {
             n for n, claim in claims.items() if n in at_work or not claim.needed or admission.has_granted(claim)
         }
-        assert startable or not claims, "a deadlock"
-
-
-def test_small_documents_and_those_outside_a_worker_need_no_claim(make_delivery: MakeDelivery) -> None:
-    admit("outside", 1 << 40)
-    control = booted_control()
-    big, small = make_delivery(), make_delivery()
-
-    control.before_process_message(None, big)  # type: ignore[arg-type]
-    admit("big", 2 * SMALL_BYTES)
-    control.before_process_message(None, small)  # type: ignore[arg-type]
-    admit("small", SMALL_BYTES)
-    with pytest.raises(Postponed):
-        admit_stream("another big one", 2 * SMALL_BYTES)
-
-
-def test_a_parked_message_keeps_its_claim_until_it_is_settled(
-    make_delivery: MakeDelivery,
-) -> None:
-    control = booted_control()
-    first, second = make_delivery(), make_delivery()
-    control.before_process_message(None, first)  # type: ignore[arg-type]
-    admit("big", 2 * SMALL_BYTES)
-    control.before_process_message(None, second)  # type: ignore[arg-type]
-    with pytest.raises(Postponed) as postponed:
-        admit("big", 2 * SMALL_BYTES)
-
-    second.verdict = Park(postponed.value.until)
-    control.after_process_message(None, second, exception=postponed.value)  # type: ignore[arg-type]
-    assert not second.verdict.until()
-
-    first.verdict = Ack()
-    control.after_process_message(None, first)  # type: ignore[arg-type]
-    assert second.verdict.until()
-
-
-def booted_control() -> AdmissionControl:
-    """For a worker of 8 threads, of which one may work on big documents."""
-
-    class Worker:
-        worker_threads = 8
-
-    control = AdmissionControl(1 << 30)
-    control.before_worker_boot(None, Worker())  # type: ignore[arg-type]
-    return control
+        assert startable or not claims, "deadlock: every message waits for another one"

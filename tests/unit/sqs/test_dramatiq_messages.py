@@ -1,4 +1,4 @@
-"""Dramatiq's own messages: those that the worker sent itself, and those that somebody forged."""
+"""Dramatiq's own messages: a message that the worker sent is decoded, a forged one is refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read(body: str) -> dramatiq.Message[None]:
 
 
 def forged(**changes: Any) -> str:
-    """The worker's own message, changed."""
+    """The body of the worker's own message with these changes."""
     message = deliver_notification.message(notification_id="n-1").asdict() | changes
     return b64encode(json.dumps(message).encode()).decode()
 

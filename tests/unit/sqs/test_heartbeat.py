@@ -13,7 +13,7 @@ from tests.unit.conftest import MakeDelivery
 
 
 class Recorder(BaseClient):
-    """The one call of SQS that a heartbeat makes."""
+    """The one SQS call that a heartbeat makes, for a mock to imitate."""
 
     def change_message_visibility_batch(self, **_: Any) -> dict[str, Any]:
         raise NotImplementedError
@@ -21,7 +21,7 @@ class Recorder(BaseClient):
 
 @pytest.fixture
 def sqs() -> Any:
-    """SQS: extends everything, unless told otherwise."""
+    """A mock of SQS that extends every message, unless the test sets other answers."""
     client = create_autospec(Recorder, instance=True)
     client.change_message_visibility_batch.side_effect = lambda **call: {
         "Successful": [{"Id": entry["Id"]} for entry in call["Entries"]]
@@ -40,6 +40,7 @@ def heartbeat(sqs: Any, in_flight: InFlight) -> Heartbeat:
 
 
 def extended(sqs: Any) -> list[str]:
+    """The receipt handles of all extensions, in their order."""
     return [
         entry["ReceiptHandle"]
         for call in sqs.change_message_visibility_batch.call_args_list

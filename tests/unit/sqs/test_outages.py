@@ -12,7 +12,7 @@ from graphnode.sqs.outages import Outages
 
 
 class Service:
-    """A service that is away until it is told to come back."""
+    """A service that is away until `back` is set."""
 
     def __init__(self) -> None:
         self.back = threading.Event()
@@ -63,8 +63,8 @@ def test_an_outage_is_logged_once_when_it_begins_and_once_when_it_ends(gate: Out
         service.back.set()
         assert gate.wait_until_open(5)
 
-    told = [(line["log_level"], line["event"]) for line in lines if line["log_level"] != "debug"]
-    assert told == [
+    logged = [(line["log_level"], line["event"]) for line in lines if line["log_level"] != "debug"]
+    assert logged == [
         ("error", "outage began: no messages are taken"),
         ("warning", "outage over: taking messages"),
     ]

@@ -15,7 +15,7 @@ from tests.unit.conftest import MakeDelivery
 
 
 class Queues:
-    """SQS as a settlement sees it: what was deleted, put back and sent; each call may be told to fail."""
+    """SQS as a settlement sees it: keeps what was deleted, given back and sent. A test can make its calls fail."""
 
     def __init__(self) -> None:
         self.deleted: list[str] = []

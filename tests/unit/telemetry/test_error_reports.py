@@ -1,4 +1,4 @@
-"""Reports are sent to a local server that takes envelopes as Sentry does."""
+"""Error reports, sent to a local server that accepts envelopes as Sentry does."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TASK = {"task_id": "t-1", "task_type": "GRAPH_GENERATION_RESULT", "user_id": "ad
 
 
 class SentryServer(ThreadingHTTPServer):
-    """Takes reports."""
+    """A local Sentry that keeps the envelopes it receives."""
 
     daemon_threads = True
 
@@ -50,22 +50,22 @@ class SentryServer(ThreadingHTTPServer):
 
     @property
     def dsn(self) -> str:
-        """Where it is."""
+        """Its DSN, for `SENTRY_DSN`."""
         return f"http://key@127.0.0.1:{self.server_address[1]}/1"
 
     @property
     def reports(self) -> list[dict[str, Any]]:
-        """The events of all envelopes: after its head, an item's head and the item."""
+        """The event of each envelope: the line after the envelope's head and the item's head."""
         return [json.loads(envelope.splitlines()[2]) for envelope in self.envelopes]
 
 
 class EnvelopeHandler(BaseHTTPRequestHandler):
-    """https://develop.sentry.dev/sdk/data-model/envelopes/"""
+    """Accepts envelopes: https://develop.sentry.dev/sdk/data-model/envelopes/"""
 
     server: SentryServer
 
     def do_POST(self) -> None:
-        """Take an envelope."""
+        """Keep an envelope."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         body = gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
         if self.path == "/api/1/envelope/":
@@ -75,12 +75,12 @@ class EnvelopeHandler(BaseHTTPRequestHandler):
         self.wfile.write(b"{}")
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Say nothing."""
+        """Keep the test's output clean."""
 
 
 @pytest.fixture
 def sentry(monkeypatch: pytest.MonkeyPatch) -> Iterator[SentryServer]:
-    """Reports go to this server."""
+    """The server that reports go to."""
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(error_reports, "_limiter", RateLimiter())
@@ -97,7 +97,7 @@ def sentry(monkeypatch: pytest.MonkeyPatch) -> Iterator[SentryServer]:
 
 @pytest.fixture
 def broker() -> SQSBroker:
-    """A broker whose middleware is called by hand; a message has two attempts."""
+    """A broker whose middleware the test calls. A message has two attempts."""
     return SQSBroker(
         lambda: Options(queues={}, region="eu-central-1", retry=RetryPolicy(max_attempts=2)),
         outages=Outages({DatabaseOutage.service: lambda: None}),
@@ -113,8 +113,8 @@ def delivery(make_delivery: MakeDelivery) -> Delivery:
     return made
 
 
-def unforeseen() -> GraphNodeError:
-    """An error that nobody foresaw, with a user's text in its own and in a variable."""
+def unexpected_error() -> GraphNodeError:
+    """An unexpected error, with a user's text in its message and in a local variable."""
     text = SECRET
     try:
         try:
@@ -165,7 +165,7 @@ def test_a_transient_error_is_reported_when_the_attempts_are_used_up(
 def test_an_unexpected_error_is_reported_at_once_with_a_stack_without_values(
     sentry: SentryServer, broker: SQSBroker, delivery: Delivery
 ) -> None:
-    error = unforeseen().__cause__
+    error = unexpected_error().__cause__
     assert error is not None
 
     broker.emit_after("process_message", delivery, exception=error)
@@ -179,7 +179,7 @@ def test_an_unexpected_error_is_reported_at_once_with_a_stack_without_values(
         ("Unexpected", "ValueError"),
     ]
     (frame,) = values[0]["stacktrace"]["frames"]
-    assert (frame["function"], frame["context_line"]) == ("unforeseen", "raise KeyError(text)")
+    assert (frame["function"], frame["context_line"]) == ("unexpected_error", "raise KeyError(text)")
     assert SECRET not in sentry.envelopes[0]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from graphnode.broker import SQSBroker
 from graphnode.errors import DatabaseOutage
-from graphnode.sqs.liveness import LifeSign, alive, ended, last_signs
+from graphnode.sqs.liveness import LifeSign
 from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import Options
 from graphnode.worker import health
@@ -48,7 +48,7 @@ def database_is_back() -> Iterator[threading.Event]:
 
 @pytest.fixture
 def broker(database_is_back: threading.Event) -> SQSBroker:
-    """A broker that never speaks to SQS; its database is away until the event."""
+    """A broker that never calls SQS. Its database is away until `database_is_back` is set."""
 
     def probe() -> None:
         if not database_is_back.is_set():
@@ -116,21 +116,8 @@ def test_an_outage_is_reported_while_it_lasts(broker: SQSBroker, database_is_bac
     assert reports.report(broker).state == "stopping"
 
 
-def test_a_thread_that_has_ended_counts_no_longer() -> None:
-    def run() -> None:
-        alive(within_s=5.0)
-        assert last_signs()["mayfly"].within_s == 5.0
-        ended()
-
-    thread = threading.Thread(target=run, name="mayfly")
-    thread.start()
-    thread.join()
-
-    assert "mayfly" not in last_signs()
-
-
 def test_reports_are_read_as_written_and_those_of_ended_processes_are_removed(tmp_path: Path) -> None:
-    # Linux has no process of so high a number.
+    # No process of Linux has such a high ID.
     ours, ended = report(pid=os.getpid()), report(pid=4194305)
     write(tmp_path, ours)
     write(tmp_path, ended)

@@ -17,7 +17,7 @@ from graphnode.storage.notifications import OpenPushes
 from graphnode.worker.metrics import OUTCOMES, Instruments, forget_ended_processes
 from tests.unit.conftest import MakeDelivery
 
-#: The labels that a metric may have: each has few values, whatever is sent.
+#: The labels that a metric may have. Each has few values, whatever messages arrive.
 BOUNDED = {"queue", "state", "actor", "outcome", "step", "reason", "service", "status"}
 
 
@@ -123,7 +123,7 @@ def test_the_first_dead_letter_of_a_reason_is_an_increase(
 
 
 def test_gauges_of_ended_processes_are_removed_and_counters_stay(tmp_path: Path) -> None:
-    # Linux has no process of so high a number.
+    # No process of Linux has such a high ID.
     for name in ("gauge_livesum_4194305.db", "gauge_livesum_1.db", "counter_4194305.db"):
         (tmp_path / name).touch()
 

@@ -9,13 +9,21 @@ from dramatiq.middleware import Shutdown, SkipMessage, TimeLimit, TimeLimitExcee
 from structlog.testing import capture_logs
 
 from graphnode.broker import SQSBroker
+from graphnode.clients.memory import SMALL_BYTES, admit, admit_stream
 from graphnode.errors import DatabaseOutage, GraphNodeError, Postponed, ServiceBusy, SettingsError, WrongOwner
 from graphnode.sqs.deliveries import Delivery, State
 from graphnode.sqs.heartbeat import due
 from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import Options
 from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Nack, Park, Retry, RetryPolicy
-from graphnode.worker.middleware import HardLimit, Preparation, StartCheck, Verdicts, worker_middleware
+from graphnode.worker.middleware import (
+    AdmissionControl,
+    HardLimit,
+    Preparation,
+    StartCheck,
+    Verdicts,
+    worker_middleware,
+)
 from tests.ledgers import MemoryLedger
 from tests.unit.conftest import MakeDelivery
 
@@ -29,7 +37,7 @@ def database_is_back() -> Iterator[threading.Event]:
 
 @pytest.fixture
 def broker(database_is_back: threading.Event) -> SQSBroker:
-    """A broker whose middleware is called by hand; it never speaks to SQS."""
+    """A broker whose middleware the test calls. It never calls SQS."""
 
     def probe() -> None:
         if not database_is_back.is_set():
@@ -40,6 +48,18 @@ def broker(database_is_back: threading.Event) -> SQSBroker:
         outages=Outages({DatabaseOutage.service: probe}),
         middleware=[StartCheck(), Verdicts(MemoryLedger())],
     )
+
+
+@pytest.fixture
+def control() -> AdmissionControl:
+    """The admission control of a worker with 8 threads, of which one may work on big documents."""
+
+    class Worker:
+        worker_threads = 8
+
+    made = AdmissionControl(1 << 30)
+    made.before_worker_boot(None, Worker())  # type: ignore[arg-type]
+    return made
 
 
 def test_a_message_is_acked_when_its_handler_returns(broker: SQSBroker, make_delivery: MakeDelivery) -> None:
@@ -63,11 +83,11 @@ def test_a_permanent_error_makes_a_dead_letter(broker: SQSBroker, make_delivery:
 def test_a_dead_letter_is_recorded_in_the_ledger_and_stays_one_if_that_fails(
     broker: SQSBroker, make_delivery: MakeDelivery
 ) -> None:
-    noted: list[DeadLetter] = []
+    recorded: list[DeadLetter] = []
 
     class AwayLedger(MemoryLedger):
         def give_up(self, delivery: Delivery, dead: DeadLetter, error: GraphNodeError) -> None:
-            noted.append(dead)
+            recorded.append(dead)
             raise DatabaseOutage("connection refused")
 
     (verdicts,) = (middleware for middleware in broker.middleware if isinstance(middleware, Verdicts))
@@ -76,7 +96,7 @@ def test_a_dead_letter_is_recorded_in_the_ledger_and_stays_one_if_that_fails(
 
     broker.emit_after("process_message", delivery, exception=WrongOwner("task t belongs to u"))
 
-    assert noted == [delivery.verdict] == [DeadLetter("WRONG_OWNER", "task t belongs to u", 1)]
+    assert recorded == [delivery.verdict] == [DeadLetter("WRONG_OWNER", "task t belongs to u", 1)]
 
 
 @pytest.mark.parametrize("error", [ServiceBusy("busy"), TimeLimitExceeded(), ZeroDivisionError()])
@@ -190,21 +210,21 @@ def test_during_an_outage_a_message_goes_back_once_and_is_parked_after_that(
 def test_a_failure_is_logged_once_with_its_reason_and_only_an_unexpected_one_with_a_stack(
     broker: SQSBroker, make_delivery: MakeDelivery
 ) -> None:
-    with pytest.raises(ZeroDivisionError) as unexpected:
+    with pytest.raises(ZeroDivisionError) as raised:
         _ = 1 / 0
 
     with capture_logs() as lines:
         broker.emit_after("process_message", make_delivery(), exception=ServiceBusy("throttled"))
-        broker.emit_after("process_message", make_delivery(), exception=unexpected.value)
+        broker.emit_after("process_message", make_delivery(), exception=raised.value)
 
-    foreseen, unforeseen = lines
-    assert (foreseen["event"], foreseen["reason"], foreseen["error"]) == (
+    expected, unexpected = lines
+    assert (expected["event"], expected["reason"], expected["error"]) == (
         "failed, will be tried again",
         "SERVICE_BUSY",
         "throttled",
     )
-    assert "stack" not in foreseen
-    assert "ZeroDivisionError" in unforeseen["stack"]
+    assert "stack" not in expected
+    assert "ZeroDivisionError" in unexpected["stack"]
 
 
 def test_a_worker_that_must_not_start_ends_with_one_plain_line(broker: SQSBroker) -> None:
@@ -268,3 +288,36 @@ def test_a_message_whose_actor_ignores_its_time_limit_is_no_longer_kept_alive(
 
     assert (stuck.lost, fresh.lost) == (True, False)
     assert due([stuck, fresh], now=stuck.received + 0.9, visibility_s=1) == [fresh]
+
+
+def test_small_documents_and_those_outside_a_worker_need_no_claim(
+    control: AdmissionControl, make_delivery: MakeDelivery
+) -> None:
+    admit("outside", 1 << 40)
+    big, small = make_delivery(), make_delivery()
+
+    control.before_process_message(None, big)  # type: ignore[arg-type]
+    admit("big", 2 * SMALL_BYTES)
+    control.before_process_message(None, small)  # type: ignore[arg-type]
+    admit("small", SMALL_BYTES)
+    with pytest.raises(Postponed):
+        admit_stream("another big one", 2 * SMALL_BYTES)
+
+
+def test_a_parked_message_keeps_its_claim_until_it_is_settled(
+    control: AdmissionControl, make_delivery: MakeDelivery
+) -> None:
+    first, second = make_delivery(), make_delivery()
+    control.before_process_message(None, first)  # type: ignore[arg-type]
+    admit("big", 2 * SMALL_BYTES)
+    control.before_process_message(None, second)  # type: ignore[arg-type]
+    with pytest.raises(Postponed) as postponed:
+        admit("big", 2 * SMALL_BYTES)
+
+    second.verdict = Park(postponed.value.until)
+    control.after_process_message(None, second, exception=postponed.value)  # type: ignore[arg-type]
+    assert not second.verdict.until()
+
+    first.verdict = Ack()
+    control.after_process_message(None, first)  # type: ignore[arg-type]
+    assert second.verdict.until()

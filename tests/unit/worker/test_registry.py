@@ -23,7 +23,7 @@ PATIENCE_S = 20.0
 
 
 class Rows:
-    """The table `workers`, as far as one process knows it."""
+    """Stands in for the table `workers`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.rows: dict[str, WorkerRecord] = {}
@@ -104,25 +104,25 @@ def test_a_stop_removes_the_row_and_no_later_write_restores_it(
 def test_a_database_that_is_away_delays_neither_a_message_nor_a_stop(
     registry: Registry, broker: SQSBroker, make_delivery: MakeDelivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun, let_go = threading.Event(), threading.Event()
+    writing, unblock = threading.Event(), threading.Event()
 
-    def hang(_: WorkerRecord) -> None:
-        begun.set()
-        let_go.wait(PATIENCE_S)
+    def hang(_: Seen) -> None:
+        writing.set()
+        unblock.wait(PATIENCE_S)
 
     def fail(_: str) -> None:
         raise psycopg2.OperationalError("away")
 
-    monkeypatch.setattr(workers, "save_process", hang)
-    monkeypatch.setattr(workers, "remove_process", fail)
-    noting = threading.Thread(target=registry.write_row, args=(broker,))
-    noting.start()
-    assert begun.wait(PATIENCE_S)
+    monkeypatch.setattr(workers, "note", hang)
+    monkeypatch.setattr(workers, "remove", fail)
+    writer = threading.Thread(target=registry.write_row, args=(broker,))
+    writer.start()
+    assert writing.wait(PATIENCE_S)
 
     registry.after_ack(broker, make_delivery())
-    let_go.set()
+    unblock.set()
     with capture_logs() as lines:
         stop(registry, broker)
 
-    noting.join(PATIENCE_S)
+    writer.join(PATIENCE_S)
     assert [line["event"] for line in lines] == ["not removed from the workers"]

@@ -1,4 +1,4 @@
-"""What is forgotten when a task type is added is said in one place, and what to do about it."""
+"""Each step that is forgotten when a task type is added is reported, with what to do about it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Declare = Callable[..., dict[str, dramatiq.Actor[Any, Any]]]
 
 @pytest.fixture
 def declare() -> Declare:
-    """Declares one actor on a broker of its own; all of that broker's actors."""
+    """Declares an actor on a new broker; returns all actors of that broker."""
 
     def make(function: Callable[..., None], *, queue_name: str = RESULT_QUEUE) -> dict[str, dramatiq.Actor[Any, Any]]:
         broker = StubBroker()
@@ -50,8 +50,8 @@ def of_another(envelope: Envelope[GraphSummaryResult]) -> None: ...
 def without_type(envelope) -> None: ...  # type: ignore[no-untyped-def]
 def of_its_payload(result: AddNodeResult) -> None: ...
 def of_two(envelope: Envelope[AddNodeResult], user_id: str) -> None: ...
-def of_none() -> None: ...
-def of_unseen(envelope: Envelope[Payload]) -> None: ...
+def without_argument() -> None: ...
+def of_a_type_that_is_not_imported(envelope: Envelope[Payload]) -> None: ...
 
 
 def test_the_workers_own_declarations_have_no_fault() -> None:
@@ -92,9 +92,8 @@ def test_a_route_to_an_actor_that_does_not_exist_is_a_fault(declare: Declare) ->
     (fault,) = faults_of_routes(routes, declare(add_node))
 
     assert fault == (
-        "graphnode/contract/envelopes.py: ROUTES['X_RESULT'] names the actor 'nobody', which no module of "
-        "graphnode/actors "
-        "declares (they declare add_node). Add graphnode/actors/nobody.py with "
+        "graphnode/contract/envelopes.py: ROUTES['X_RESULT'] names the actor 'nobody', "
+        "which no module of graphnode/actors declares (they declare add_node). Add graphnode/actors/nobody.py with "
         '@dramatiq.actor(actor_name="nobody", queue_name=RESULT_QUEUE), or mend the name.'
     )
 
@@ -127,20 +126,20 @@ def test_an_actor_on_dramatiqs_default_queue_is_a_fault(declare: Declare) -> Non
     )
 
 
-@pytest.mark.parametrize("function", [of_another, without_type, of_its_payload, of_two, of_none])
+@pytest.mark.parametrize("function", [of_another, without_type, of_its_payload, of_two, without_argument])
 def test_an_actor_that_does_not_accept_its_payload_is_a_fault(function: Callable[..., None], declare: Declare) -> None:
     (fault,) = faults_of_actors(ROUTES, declare(function))
 
     assert fault.startswith(
         f"{__name__}: the actor 'add_node' must take one argument: "
-        f"`def {function.__name__}(envelope: Envelope[AddNodeResult]) -> None`, for ROUTES in "
-        "graphnode/contract/envelopes.py "
-        f"sends it AddNodeResult. It is declared as `def {function.__name__}("
+        f"`def {function.__name__}(envelope: Envelope[AddNodeResult]) -> None`, "
+        f"for ROUTES in graphnode/contract/envelopes.py sends it AddNodeResult. "
+        f"It is declared as `def {function.__name__}("
     )
 
 
 def test_an_actor_whose_types_are_imported_only_for_type_checking_is_a_fault(declare: Declare) -> None:
-    (fault,) = faults_of_actors(ROUTES, declare(of_unseen))
+    (fault,) = faults_of_actors(ROUTES, declare(of_a_type_that_is_not_imported))
 
     assert "its signature cannot be read: name 'Payload' is not defined. Import it" in fault
 

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-#: What a worker process does, and then four threads that each use a large block of memory twice, one after the other:
-#: by the second time, glibc would keep it.
+#: Prepares the process as a worker does. Then four threads, one after the other, use a large block of memory twice:
+#: without the preparation, glibc would keep the second one.
 PROGRAM = """
 import gc, json, os, sys, threading
 from pathlib import Path
@@ -34,20 +34,20 @@ print(json.dumps({"kept": resident() - before, "switch": sys.getswitchinterval()
 
 
 @pytest.fixture(scope="module")
-def seen() -> dict[str, float]:
-    """What the program saw; a process of its own, for these are settings of a process."""
+def measured() -> dict[str, float]:
+    """What the program measured, in a process of its own: the settings apply to a whole process."""
     ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(ended.stdout)
     return found
 
 
-def test_threads_switch_often_and_imported_objects_are_not_collected(seen: dict[str, float]) -> None:
-    assert seen["switch"] < 0.005
-    assert seen["frozen"] > 0
+def test_threads_switch_often_and_imported_objects_are_not_collected(measured: dict[str, float]) -> None:
+    assert measured["switch"] < 0.005
+    assert measured["frozen"] > 0
 
 
 @pytest.mark.skipif(
-    platform.libc_ver()[0] != "glibc", reason="only glibc keeps freed memory so, and can be told not to"
+    platform.libc_ver()[0] != "glibc", reason="only glibc keeps freed memory and has a setting against it"
 )
-def test_freed_large_blocks_go_back_to_the_system_in_every_thread(seen: dict[str, float]) -> None:
-    assert seen["kept"] < 10_000_000
+def test_freed_large_blocks_go_back_to_the_system_in_every_thread(measured: dict[str, float]) -> None:
+    assert measured["kept"] < 10_000_000

@@ -23,7 +23,7 @@ class Outages:
 
 
 class Broker:
-    """As much of the broker as sweeps look at; it counts their checks."""
+    """The part of the broker that sweeps use. It counts how often they check for a stop."""
 
     def __init__(self) -> None:
         self.outages = Outages()
@@ -43,12 +43,12 @@ def broker() -> Any:
 
 
 def releasing(rounds: threading.Semaphore) -> Run:
-    """A sweep that counts its rounds."""
+    """A sweep that counts its rounds in the semaphore."""
     return lambda _broker: rounds.release()
 
 
 def raising(errors: list[Exception | None]) -> Run:
-    """A sweep that raises these errors, one after the other."""
+    """A sweep whose rounds raise these errors, one each. A round with None succeeds."""
 
     def run(_broker: Any) -> None:
         if error := errors.pop(0):

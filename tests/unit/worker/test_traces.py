@@ -22,7 +22,7 @@ from graphnode.worker import traces as module
 from graphnode.worker.traces import Traces, are_wanted, provider_by_task
 from tests.unit.conftest import MakeDelivery
 
-#: A producer's span that is sampled, as https://www.w3.org/TR/trace-context/ shows it.
+#: A producer's sampled span, from the examples of https://www.w3.org/TR/trace-context/, and the same one unsampled.
 PRODUCER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 UNSAMPLED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 
@@ -46,7 +46,7 @@ def traces(spans: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @pytest.fixture
 def result(make_delivery: MakeDelivery) -> Callable[..., Delivery]:
-    """Results of a task, as they were delivered."""
+    """Makes deliveries of a task's result."""
 
     def make(task_id: str = "task-7", **changes: Any) -> Delivery:
         delivery = make_delivery(**changes)
@@ -58,7 +58,7 @@ def result(make_delivery: MakeDelivery) -> Callable[..., Delivery]:
 
 
 def handle(traces: Traces, delivery: Delivery, *, error: Exception | None = None) -> None:
-    """Handle a message as a worker thread does."""
+    """Handle a message as a worker thread does, in two steps."""
     broker: Any = None
     traces.before_process_message(broker, delivery)
     with step("transaction"), step("commit"):
