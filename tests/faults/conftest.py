@@ -1,4 +1,4 @@
-"""The broker with real threads, in this process, against the SQS stub: a queue of its own for each test."""
+"""A worker with real threads in this process, on the stub of SQS. Each test has its own queue."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from graphnode.sqs.verdicts import RetryPolicy
 from graphnode.worker.middleware import worker_middleware
 from tests.ledgers import MemoryLedger
 
-#: Seconds to wait for what must come.
+#: The longest wait for a condition, in seconds.
 PATIENCE_S = 20.0
 
-#: What an actor does with a message's body.
+#: Handles a message's body.
 Handler = Callable[[str], None]
 
 
 def wait_until(look: Callable[[], Any], what: str) -> Any:
-    """Look until there is something to see."""
+    """What `look` returns, as soon as that is true. Fails after PATIENCE_S."""
     deadline = time.monotonic() + PATIENCE_S
     while not (found := look()):
-        assert time.monotonic() < deadline, f"waited {PATIENCE_S:.0f} s in vain for {what}"
+        assert time.monotonic() < deadline, f"waited {PATIENCE_S:.0f} s for {what}"
         time.sleep(0.01)
     return found
 
 
 class RunningWorker:
-    """A worker in this process, and its queue on the stub."""
+    """A worker in this process, with one queue on the stub and probes that the test controls."""
 
     def __init__(
         self, stub: StubServer, handler: Handler, ledger: MemoryLedger, *, queue: str, threads: int, **options: Any
@@ -79,17 +79,17 @@ class RunningWorker:
             raise ConnectionError("still away")
 
     def stop(self) -> None:
-        """Stop it as `dramatiq` does at SIGTERM."""
+        """Stop the worker as `dramatiq` does at SIGTERM."""
         if not self._stopped:
             self._stopped = True
             self.worker.stop()
             self.broker.close()
-            # A probe that is under way would go on asking through all the tests that follow.
+            # It ends a running probe, which would otherwise go on during the next tests.
             self.service_is_back = True
 
 
 def decode(body: str, *, message_id: str, sent_at: Any, receive_count: int) -> dramatiq.Message[None]:
-    """Any body is a message for the one actor, but for those that begin with `bad`."""
+    """A message for the one actor. A body that begins with `bad` is invalid; with `faulty`, the decoder fails."""
     if body.startswith("faulty"):
         raise OverflowError("a fault in the decoder")
     if body.startswith("bad"):
@@ -104,7 +104,7 @@ StartWorker = Callable[..., RunningWorker]
 
 @pytest.fixture
 def start(stub: StubServer) -> Iterator[StartWorker]:
-    """Starts workers on the test's queue; they stop with the test."""
+    """Starts workers on the test's queue. They stop when the test ends."""
     queue, ledger = f"q-{uuid4().hex}", MemoryLedger()
     with ExitStack() as running:
 

@@ -1,4 +1,4 @@
-"""An S3 that breaks: one bucket of objects, whose connections end where a test says."""
+"""A stub of S3 with fault injection: one bucket, whose connections break at the bytes that a test sets."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from threading import Thread
 
 @dataclass
 class Object:
-    """An object, and what goes wrong with it.
+    """An object, and the faults of reading it.
 
     Parameters:
       body: its bytes as they are stored.
       encoding: its Content-Encoding.
-      breaks_at: at which bytes a connection ends, one after the other.
-      replaced_by: what takes its place at the first break.
+      breaks_at: the byte at which each connection breaks, in the order of the connections.
+      replaced_by: the body that overwrites it at the first break.
+      requests: the Range header of each request so far.
     """
 
     body: bytes
@@ -34,7 +35,7 @@ class Object:
 
 
 class S3Stub(ThreadingHTTPServer):
-    """The server. `objects` are by key."""
+    """The server. `objects` has the bucket's objects by their keys."""
 
     daemon_threads = True
 
@@ -43,11 +44,11 @@ class S3Stub(ThreadingHTTPServer):
         self.objects: dict[str, Object] = {}
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing of clients that read no further."""
+        """Ignore clients that stop reading."""
 
     @property
     def url(self) -> str:
-        """Its endpoint."""
+        """Its endpoint URL."""
         return f"http://127.0.0.1:{self.server_port}"
 
 
@@ -57,7 +58,7 @@ class Handler(BaseHTTPRequestHandler):
     server: S3Stub
 
     def do_GET(self) -> None:
-        """Send the object, from the byte that is asked for, to the byte where it breaks."""
+        """Send the object, from the requested byte to the byte at which it breaks."""
         key = self.path.split("?")[0].split("/", 2)[2]
         found = self.server.objects.get(key)
         if found is None:
@@ -92,12 +93,12 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Keep the test's output clean."""
 
 
 @contextmanager
 def running_stub() -> Iterator[S3Stub]:
-    """The stub, for as long as the block runs."""
+    """A running stub. It stops after the block."""
     with S3Stub() as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()

@@ -12,7 +12,7 @@ VISIBILITY_S = 2
 
 
 class Documents:
-    """Handles big and small documents; the big ones take until `go_on` is set."""
+    """Handles big and small documents. A big one blocks until `go_on` is set."""
 
     def __init__(self) -> None:
         self.go_on = threading.Event()
@@ -38,7 +38,7 @@ def test_big_documents_wait_parked_and_kept_alive_while_small_ones_pass(start: S
 
     small = [f"small {number}" for number in range(20)]
     stub.fill(worker.queue, small)
-    wait_until(lambda: len(documents.done) == len(small), "the small ones")
+    wait_until(lambda: len(documents.done) == len(small), "the small documents")
     assert documents.at_work == 1
     most_received = max(message["receive_count"] for message in stub.messages(worker.queue))
     documents.go_on.set()
@@ -46,7 +46,7 @@ def test_big_documents_wait_parked_and_kept_alive_while_small_ones_pass(start: S
     wait_until(lambda: not stub.messages(worker.queue), "the queue to be drained")
     assert documents.done == Counter(big + small)
     assert documents.most_at_work == 1
-    # Once it was given back, for another machine.
+    # It was given back once, for another machine.
     assert most_received <= 2
     assert stub.messages(f"{worker.queue}-dlq") == []
 
@@ -56,11 +56,14 @@ def test_a_stop_gives_back_a_message_that_is_parked_for_memory(start: StartWorke
     worker = start(documents.handle, threads=4)
     stub.fill(worker.queue, ["big 1", "big 2"])
     wait_until(
-        lambda: sorted(message["receive_count"] for message in stub.messages(worker.queue))[-1] == 2, "one to be held"
+        lambda: sorted(message["receive_count"] for message in stub.messages(worker.queue))[-1] == 2, "one to be parked"
     )
+    stop = threading.Thread(target=worker.stop)
+    stop.start()
 
-    threading.Timer(0.2, documents.go_on.set).start()
-    worker.stop()
+    wait_until(lambda: any(message["visible"] for message in stub.messages(worker.queue)), "the parked one to be back")
+    documents.go_on.set()
+    stop.join(20)
 
     assert [message["visible"] for message in stub.messages(worker.queue)] == [True]
     assert len(documents.done) == 1

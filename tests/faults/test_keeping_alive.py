@@ -11,7 +11,7 @@ from graphnode.errors import GraphNodeError, InvalidDocument, ServiceBusy
 from graphnode.sqs.deliveries import Delivery, State
 from tests.faults.conftest import StartWorker, wait_until
 
-#: Seconds; the heartbeat beats every fifth of a second then.
+#: Seconds. The heartbeat then beats every 0.2 s.
 VISIBILITY_S = 2
 
 
@@ -41,7 +41,7 @@ def test_waiting_messages_are_kept_alive_too(start: StartWorker, stub: StubServe
         release.wait(30)
 
     worker = start(handle, threads=1, visibility_s=VISIBILITY_S)
-    # Handled fast, they make the worker fetch ahead.
+    # Fast messages make the worker fetch ahead.
     release.set()
     stub.fill(worker.queue, [f"fast {number}" for number in range(40)])
     wait_until(lambda: len(handled) == 40, "the fast messages")
@@ -65,7 +65,7 @@ def test_a_running_message_that_is_lost_is_still_deleted_and_the_loss_is_logged(
 
     with capture_logs() as lines:
         stub.fill(worker.queue, ["lost"])
-        wait_until(lambda: any("message lost" in line["event"] for line in lines), "the loss to be told")
+        wait_until(lambda: any("message lost" in line["event"] for line in lines), "the loss to be logged")
         release.set()
         wait_until(lambda: stub.calls("DeleteMessageBatch"), "the deletion to be tried")
 
@@ -89,7 +89,7 @@ def test_a_running_message_that_is_lost_and_then_fails_is_left_to_the_other_work
     (delivery,) = wait_until(running, "the message to run")
     delivery.lost = True
     release.set()
-    wait_until(lambda: not worker.broker.in_flight.snapshot(), "the message to be let go of")
+    wait_until(lambda: not worker.broker.in_flight.snapshot(), "the message to be abandoned")
 
     assert stub.messages(f"{worker.queue}-dlq") == []
     assert [message["visible"] for message in stub.messages(worker.queue)] == [False]

@@ -19,7 +19,7 @@ from tests.faults.conftest import StartWorker, wait_until
 
 @pytest.fixture
 def own_messages(stub: StubServer) -> SQSBroker:
-    """A broker with a queue that carries Dramatiq's own messages, and one that does not."""
+    """A broker with a queue of Dramatiq's own messages and a queue of another system's messages."""
     queues = {
         "own": Queue(url=stub.queue_url("own")),
         "foreign": Queue(url=stub.queue_url("foreign"), decode=lambda *_, **__: None),  # type: ignore[arg-type]
@@ -75,7 +75,7 @@ def test_an_actor_over_its_time_limit_is_interrupted_and_tried_again(start: Star
         while len(attempts) == 1:
             time.sleep(0.01)
 
-    # Both limits are looked at once a second: twice the limit is to come a second after the interruption at the latest.
+    # Both limits are checked once a second. The hard limit, twice this one, must come after the interruption.
     worker = start(handle, time_limit=2000)
     stub.fill(worker.queue, ["endless"])
 
@@ -93,7 +93,7 @@ def test_an_actor_that_ignores_its_time_limit_is_logged_with_its_stack_and_its_m
             try:
                 done.wait(0.01)
             except TimeLimitExceeded:
-                attempts.append("interrupted in vain")
+                attempts.append("interruption ignored")
 
     def handle(body: str) -> None:
         attempts.append(body)
@@ -103,11 +103,11 @@ def test_an_actor_that_ignores_its_time_limit_is_logged_with_its_stack_and_its_m
     first = start(handle, threads=1, time_limit=500, visibility_s=2)
     with capture_logs() as lines:
         stub.fill(first.queue, ["stuck"])
-        wait_until(lambda: any("ignores its time limit" in line["event"] for line in lines), "the report")
+        wait_until(lambda: any("ignores its time limit" in line["event"] for line in lines), "the log line")
         start(handle, threads=1, visibility_s=2)
         wait_until(lambda: len(attempts) == 3 and not stub.messages(first.queue), "the other worker")
     done.set()
 
-    assert attempts == ["stuck", "interrupted in vain", "stuck"]
+    assert attempts == ["stuck", "interruption ignored", "stuck"]
     (report,) = (line for line in lines if "ignores its time limit" in line["event"])
     assert "swallow_the_interruption" in report["stack"]

@@ -13,7 +13,7 @@ VISIBILITY_S = 2
 
 
 class Database:
-    """What a handler needs; it can be away."""
+    """The service that a handler needs. It is away while `is_away` is set."""
 
     def __init__(self) -> None:
         self.is_away = False
@@ -51,7 +51,7 @@ def test_nothing_is_polled_while_a_service_is_away(start: StartWorker, stub: Stu
     worker.service_is_back, database.is_away = False, True
     stub.fill(worker.queue, ["first"])
     wait_until(lambda: worker.broker.outages.closed, "the outage to be seen")
-    # By then the poll that was in progress when the gate closed is over.
+    # After four probes, the poll that was in progress when the outage began has ended.
     wait_until(lambda: len(worker.probes) >= 4, "four probes")
 
     stub.fill(worker.queue, ["second"])
@@ -64,13 +64,13 @@ def test_nothing_is_polled_while_a_service_is_away(start: StartWorker, stub: Stu
 
 def test_a_flapping_service_floods_neither_the_logs_nor_the_service(start: StartWorker, stub: StubServer) -> None:
     database = Database()
-    # The probe always says that the service is back; the handlers know better.
+    # The probes always succeed, and the handlers still fail.
     worker = start(database.store, threads=4)
     database.is_away = True
     stub.fill(worker.queue, [f"m {number}" for number in range(20)])
 
     with capture_logs() as lines:
-        wait_until(lambda: len(worker.probes) >= 4, "four recoveries that were none")
+        wait_until(lambda: len(worker.probes) >= 4, "four false recoveries")
         database.is_away = False
         wait_until(lambda: len(database.handled) == 20, "all to be handled")
 
@@ -82,10 +82,10 @@ def test_a_flapping_service_floods_neither_the_logs_nor_the_service(start: Start
 
 def test_a_stop_during_an_outage_gives_back_the_parked_messages(start: StartWorker, stub: StubServer) -> None:
     database = Database()
-    # A poll that is left behind could be given what the stop gives back.
+    # The stop waits for its polls: a poll left behind could receive the message that the stop gives back.
     worker = start(database.store, visibility_s=600, poll_wait_s=1, poll_grace_s=10)
     worker.service_is_back, database.is_away = False, True
-    stub.fill(worker.queue, ["held"])
+    stub.fill(worker.queue, ["parked"])
     wait_until(lambda: worker.broker.outages.closed, "the outage to be seen")
 
     worker.stop()
@@ -104,10 +104,10 @@ def test_a_poison_message_that_brings_the_service_down_does_not_stall_the_others
             raise DatabaseOutage("server closed the connection unexpectedly")
         handled.append(body)
 
-    # The probe finds the service well each time: only this message loses it.
+    # The probe succeeds each time: only this message loses the service.
     worker = start(handle, threads=4, retry=RetryPolicy(max_attempts=3, backoff_min_s=60, backoff_max_s=60))
     stub.fill(worker.queue, ["poison", *(f"m {number}" for number in range(100))])
 
     wait_until(lambda: len(handled) == 100, "the others")
-    wait_until(lambda: len(stub.messages(worker.queue)) == 1, "the poison alone to be left")
+    wait_until(lambda: len(stub.messages(worker.queue)) == 1, "only the poison message to be left")
     assert stub.messages(f"{worker.queue}-dlq") == []

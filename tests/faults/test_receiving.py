@@ -1,22 +1,33 @@
 from __future__ import annotations
 
 import threading
-import time
 
+import pytest
 from structlog.testing import capture_logs
 
 from benchmarks.sqs_stub import StubServer
+from graphnode.sqs.consumer import SQSConsumer
+from graphnode.sqs.deliveries import Delivery
 from tests.faults.conftest import StartWorker, wait_until
 
 
 def test_an_idle_worker_makes_one_long_poll_whatever_dramatiqs_own_timeout(
-    start: StartWorker, stub: StubServer
+    start: StartWorker, stub: StubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    timeouts = threading.Semaphore(0)
+    take_next = SQSConsumer.__next__
+
+    def count_timeouts(consumer: SQSConsumer) -> Delivery | None:
+        found = take_next(consumer)
+        timeouts.release()
+        return found
+
+    monkeypatch.setattr(SQSConsumer, "__next__", count_timeouts)
     start(lambda _body: None)
     wait_until(lambda: stub.calls("ReceiveMessage"), "the first poll")
 
-    # Dramatiq's threads look up every 250 ms: a poll that were cut to that would have been followed by others.
-    time.sleep(1.5)
+    # Dramatiq waits 250 ms for a message: a poll that ended with this wait would be followed by others.
+    assert all(timeouts.acquire(timeout=20) for _ in range(6))
 
     assert stub.calls("ReceiveMessage") == 1
 
@@ -75,10 +86,10 @@ def test_a_failing_poll_is_logged_once_and_repeated_until_it_works(start: StartW
         worker = start(lambda _body: handled.set())
         stub.fill(worker.queue, ["hello"])
         assert handled.wait(20)
-        wait_until(lambda: any(line["event"] == "polling works again" for line in lines), "the good news")
+        wait_until(lambda: any(line["event"] == "polling works again" for line in lines), "the recovery to be logged")
 
-    told = [line["event"] for line in lines if "poll" in line["event"]]
-    assert told == ["polling failed, trying again until it works", "polling works again"]
+    logged = [line["event"] for line in lines if "poll" in line["event"]]
+    assert logged == ["polling failed, trying again until it works", "polling works again"]
 
 
 def test_a_dropped_connection_loses_no_message(start: StartWorker, stub: StubServer) -> None:
@@ -102,7 +113,7 @@ def test_an_undecodable_body_becomes_a_dead_letter_and_the_other_messages_are_ha
     (letter,) = wait_until(lambda: stub.messages(f"{worker.queue}-dlq"), "the dead letter")
     assert letter["body"] == "bad  body\n"
     assert letter["attributes"]["reason"] == "INVALID_ENVELOPE"
-    wait_until(lambda: sorted(handled) == ["good 1", "good 2"], "the good ones")
+    wait_until(lambda: sorted(handled) == ["good 1", "good 2"], "the good messages")
     wait_until(lambda: not stub.messages(worker.queue), "an empty queue")
 
 

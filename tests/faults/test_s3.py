@@ -1,4 +1,4 @@
-"""Reading documents from an S3 that breaks."""
+"""Documents are read from a stub of S3 whose connections break."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.faults.s3_stub import Object, S3Stub, running_stub
 
 LIMIT = 4 * CHUNK_BYTES
 
-#: More than two chunks, and nothing that a mistake could repeat.
+#: More than two chunks of random bytes, so that a wrong offset always gives other bytes.
 BODY = random.Random(7).randbytes(2 * CHUNK_BYTES + 12_345)
 
 
@@ -32,7 +32,7 @@ def server() -> Iterator[S3Stub]:
 
 @pytest.fixture
 def s3(server: S3Stub, aws_credentials: None, monkeypatch: pytest.MonkeyPatch) -> S3Stub:
-    """An S3 without objects, and this process's settings for it."""
+    """An empty bucket, with the settings to read it."""
     queue = "https://sqs.eu-central-1.amazonaws.com/123456789012/q"
     known = read_settings(
         {

@@ -55,7 +55,7 @@ def test_a_transient_error_returns_the_message_by_its_visibility_timeout(start: 
 
     wait_until(lambda: len(attempts) == 3 and not stub.messages(worker.queue), "the third attempt")
     assert stub.calls("SendMessage") == 0
-    # A back-off of one second: never at once.
+    # The back-off is one second.
     assert all(later - earlier > 0.9 for earlier, later in pairwise(attempts))
 
 
@@ -78,7 +78,7 @@ def test_a_dead_letter_that_cannot_be_sent_leaves_the_message_on_its_queue(
     def handle(_body: str) -> None:
         raise InvalidDocument("nodes[3].id: …")
 
-    # The client tries three times by itself.
+    # SQS refuses once: boto3 does not repeat a refused call.
     stub.order(faults=[{"action": "SendMessage", "kind": "denied", "times": 1}])
     worker = start(handle, visibility_s=2)
     stub.fill(worker.queue, ["stays"])
@@ -105,7 +105,7 @@ def test_a_fault_in_a_middleware_does_not_delete_a_message_that_failed(
     handled: list[str] = []
 
     class Broken(dramatiq.Middleware):
-        """Swallows the first verdict, as a fault in the hook that gives it would."""
+        """Removes the first verdict, as a fault in the middleware that gives it would."""
 
         def before_ack(self, _broker: dramatiq.Broker, message: Any) -> None:
             if len(handled) == 1:
@@ -130,7 +130,7 @@ def test_a_duplicate_delivery_is_settled_like_the_first(start: StartWorker, stub
 def test_no_verdict_is_left_in_memory_when_the_worker_has_stopped(
     start: StartWorker, stub: StubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Only the stop is a reason to send it.
+    # Without the stop, the verdict would wait for a minute.
     monkeypatch.setattr(settlement, "GATHER_S", 60)
     handled = threading.Event()
     worker = start(lambda _body: handled.set())
