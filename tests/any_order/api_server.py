@@ -1,4 +1,4 @@
-"""What the API server writes while the worker works: requests that are under way, and documents that will come."""
+"""The API server's writes while the worker works: requests in progress, tasks, and documents of workspaces."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from tests.chaos.model.state import Document, Workspace
 
 
 def request(user_id: str, *, under_way: str) -> None:
-    """Note that a graph (CREATING) or new nodes (UPDATING) were asked for, as `graphnode.requests` does."""
+    """Store a request for a graph (CREATING) or for new nodes (UPDATING), as `graphnode.requests` does."""
     with user_transaction(user_id):
         {"CREATING": graphs.request_graph, "UPDATING": graphs.request_add_node}[under_way](user_id)
 
 
 def register_task(task_id: str, task_type: str, *, user_id: str) -> None:
-    """Make a task's row, unless a result of it was faster, as `graphnode.requests` does."""
+    """Insert a task's row, unless its result was faster, as `graphnode.requests` does."""
     with suppress(TaskHasFailed, WrongOwner), user_transaction(user_id):
         tasks.register(task_id, task_type, user_id=user_id, s3_keys=[])
 
 
 def let_time_pass(task_id: str, task_type: str) -> None:
-    """Let nobody have heard of a task for a day."""
+    """Make the task's last news a day older."""
     _execute(
         """
         UPDATE tasks SET updated_at = updated_at - interval '1 day'
@@ -36,7 +36,7 @@ def let_time_pass(task_id: str, task_type: str) -> None:
 
 
 def add_document(document: Document, workspace: Workspace) -> None:
-    """Put a document into a workspace of its user, and make what is missing of both."""
+    """Put a document into a workspace of its user. Insert each of the two rows that is missing."""
     _execute(
         """
         INSERT INTO microscope_workspaces (id, user_id, name) VALUES (%(workspace_id)s, %(user_id)s, %(name)s)

@@ -1,4 +1,4 @@
-"""The worker in this process: real rules and a real database, with a bucket and a queue that are dicts and lists."""
+"""The worker in this process: with real rules and a real database, and with a bucket and a queue in memory."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tests.chaos.model.state import Message
 
 NOW = datetime(2026, 5, 24, 12, tzinfo=UTC)
 
-#: What every table holds: its rows as PostgreSQL writes them.
+#: The rows of every table, as PostgreSQL's text.
 Snapshot = dict[str, list[str]]
 
-#: Plays a packaged result of a kind: the documents are in the bucket, changes are made to its payload.
+#: Delivers a packaged result of a kind, with its documents in the bucket and these changes of its payload.
 Play = Callable[..., None]
 
 
 @pytest.fixture
 def in_this_process(storage: None, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """What surrounds the worker: the documents it finds, the notifications it puts on their queue."""
+    """The worker's surroundings: the documents that it finds, and the notifications that it enqueues."""
     set_up(monkeypatch)
     return bench
 

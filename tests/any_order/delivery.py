@@ -1,7 +1,7 @@
-"""Messages on the worker's own way, in this process: decoded, handled, stored. S3 and the queue are replaced.
+"""Deliveries in this process, through the worker's own code: decoded, handled, stored. S3 and the queue are replaced.
 
-A delivery can be made to crash at any of its steps: before a read from S3, a statement, a COPY or a commit, after a
-commit, before a notification is put on its queue.
+A delivery can crash at any of its steps: before a read from S3, a statement, a COPY or a commit, after a commit, and
+before a notification is enqueued.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from graphnode.storage.database import database
 from graphnode.storage.tasks import TaskKey
 from tests.chaos.model.state import Message
 
-#: What `objects.py` must know of a deployment.
+#: The settings that `graphnode.clients.s3` reads.
 SETTINGS = Settings(
     database_url="postgresql://unused@localhost/unused",
     aws_region="eu-central-1",
@@ -39,11 +39,11 @@ SETTINGS = Settings(
 
 
 class Crash(BaseException):
-    """The process ends here. Nothing that handles errors may handle it."""
+    """The process ends here. It is no Exception, so that no error handling catches it."""
 
 
 class Bench:
-    """The worker's surroundings, and the crash that is set."""
+    """The worker's surroundings, and the step at which it crashes."""
 
     def __init__(self) -> None:
         self.clear()
@@ -57,7 +57,7 @@ class Bench:
         self._steps_left: int | None = None
 
     def step(self) -> None:
-        """Note that a step begins, which may be the one that never does."""
+        """Begin a step, or crash instead."""
         if self._steps_left is not None:
             self._steps_left -= 1
             if self._steps_left == 0:
@@ -66,38 +66,38 @@ class Bench:
 
     @contextmanager
     def crashing(self, at: int) -> Iterator[None]:
-        """Have the nth step of the block not begin."""
+        """Crash in place of the block's nth step."""
         self._steps_left, self.committed = at, False
         try:
             yield
         finally:
             self._steps_left = None
 
-    # What boto3's client does for `objects.py`.
+    # boto3's S3 client.
 
     def get_object(self, *, Bucket: str, Key: str, **_conditions: str) -> dict[str, Any]:  # noqa: N803
-        """An object, or S3's own error."""
+        """The object, or S3's error if it is missing."""
         self.step()
         if Key not in self.documents:
             raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
         content = json.dumps(self.documents[Key]).encode()
         return {"ContentLength": len(content), "ETag": '"one"', "Body": io.BytesIO(content)}
 
-    # What the broker does for `deliver_notification.send`.
+    # The broker, for `deliver_notification.send`.
 
     def enqueue(self, message: dramatiq.Message[Any], *, delay: int | None = None) -> dramatiq.Message[Any]:
-        """Keep which notification it is about."""
+        """Keep the ID of the message's notification."""
         self.step()
         self.enqueued.append(message.kwargs["notification_id"])
         return message
 
 
-#: The test's surroundings. A state machine takes no fixtures.
+#: The surroundings of every test here. It is global because a state machine takes no fixtures.
 bench = Bench()
 
 
 def set_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the worker work here: with a bucket and a queue of this process, and with steps that are counted."""
+    """Give the worker the bench's bucket and queue, and count its steps."""
     bench.clear()
     monkeypatch.setattr(s3, "client", lambda: bench)
     monkeypatch.setattr(s3, "settings", lambda: SETTINGS)
@@ -107,7 +107,7 @@ def set_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def counted(call: Callable[..., Any]) -> Callable[..., Any]:
-    """The call, as a step. Each statement and each COPY takes a cursor of its own."""
+    """The same call as a step. It is for cursors: each statement and each COPY opens one."""
 
     def run(*arguments: Any, **options: Any) -> Any:
         bench.step()
@@ -117,7 +117,7 @@ def counted(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def counted_commit(commit: Callable[[], None]) -> Callable[[], None]:
-    """The commit, with a step behind it; the one before it is its statement's."""
+    """The same commit, followed by a step. The step before it is that of its own statement."""
 
     def run() -> None:
         commit()
@@ -133,8 +133,8 @@ def deliver(message: Message, *, attempt: int) -> None:
     broker.actors[decoded.actor_name].fn(*decoded.args)
 
 
-def sweep_up_overdue() -> TaskKey | None:
-    """End one task without news as a sweep does; the one, or none."""
+def sweep_up_overdue() -> Key | None:
+    """End one overdue task as a sweep does. Its key, or None if no task is overdue."""
     timeouts = task_timeouts("2h")
     task = tasks.claim_overdue(timeouts)
     if task is None:

@@ -1,4 +1,4 @@
-"""The tables as they are stored, read on the worker's own connection."""
+"""The stored tables, read on the worker's own connection."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from tests.chaos.model.tables import Tables
 
 
 def stored_tables() -> Tables:
-    """The rows of each table, in the order in which the model has its own."""
+    """The rows of each table, in the model's order."""
     with connection():
         return tables.read_tables(database.execute_sql)
 
 
 def faults() -> dict[str, list[Any]]:
-    """What is wrong in the tables by themselves."""
+    """The faults of the tables that need no model: wrong counts and broken references."""
     with connection():
         return tables.faults(database.execute_sql)
 
 
 def pending_pushes() -> set[str]:
-    """The IDs of the notifications that nobody has pushed."""
+    """The IDs of the notifications whose push is pending."""
     with connection():
         rows = database.execute_sql("SELECT id FROM notifications WHERE push_status = 'PENDING'")
         return {notification_id for (notification_id,) in rows}

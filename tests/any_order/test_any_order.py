@@ -1,4 +1,4 @@
-"""Order and duplicates: whatever arrives in whatever order, however often, the tables are as the contract says."""
+"""After any messages in any order, also repeated, at once and with crashes, the tables are as the contract says."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ from tests.chaos.model.state import Document, Message, State, Task, Workspace
 from tests.chaos.model.tables import differences
 from tests.conftest import EMPTY
 
-#: Sequences of messages that are tried: every night many, in every run some.
+#: Sequences of messages to try: more at night than in an ordinary run.
 SEQUENCES = {"nightly": 500}.get(settings.get_current_profile_name(), 50)
 
-#: Steps of a sequence at most.
+#: The most steps of a sequence.
 STEPS = 40
 
-#: Steps of a delivery at which it may crash: a graph with all that belongs to it has 25.
+#: The steps at which a delivery may crash: that of a graph with features and a summary has 25.
 CRASHES = st.integers(1, 25)
 
-#: Tries of a message whose transaction PostgreSQL ends: one that it waits for is over by then.
+#: The most tries of a message whose transaction PostgreSQL aborts: by then the other transaction is over.
 MAX_TRIES = 8
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """Sends messages, and delivers them: late, again, at once, with a crash. The model says what must be stored."""
+    """Sends messages and delivers them: late, again, at once, with a crash. The model says what must be stored."""
 
     sent: Bundle[Message] = Bundle("sent")
 
@@ -134,7 +134,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.state.tasks.setdefault(key, Task(*key, user_id, registered=True))
 
     @rule(user_id=users, number=st.integers(1, 3))
-    def sweep_up_a_task_without_news(self, user_id: str, number: int) -> None:
+    def sweep_an_overdue_task(self, user_id: str, number: int) -> None:
         key = f"task_graph_{user_id}_{number}", "GRAPH_GENERATION_RESULT"
         api_server.let_time_pass(*key)
         taken = sweep_up_overdue()
@@ -163,16 +163,16 @@ class AnyOrder(RuleBasedStateMachine):
         assert not faults()
 
     def upload_and_deliver(self, message: Message) -> None:
-        """Do what the AI server does, and then the worker."""
+        """Do the AI server's part, and then the worker's."""
         bench.documents |= message.documents
         self.deliver(message)
 
     def deliver(self, message: Message) -> None:
-        """Deliver a message alone; what it stores to be pushed is on its way afterwards."""
+        """Deliver a message alone. Afterwards each new pending push is enqueued."""
         attempt = self.count_delivery(message)
         expected = self.expected(message, attempt)
         if expected is None:
-            event("refused: another user's")
+            event("refused: of another user")
             with pytest.raises(WrongOwner):
                 deliver(message, attempt=attempt)
             return
@@ -183,7 +183,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.state = expected
 
     def deliver_with_a_crash_and_again(self, message: Message, at: int) -> None:
-        """Deliver a message whose nth step never begins: before the commit nothing has happened, after it all has."""
+        """Crash at the nth step of a delivery, and deliver again. Only a commit before the crash has an effect."""
         attempt = self.count_delivery(message)
         expected = self.expected(message, attempt)
         if expected is None:
@@ -198,14 +198,14 @@ class AnyOrder(RuleBasedStateMachine):
                 self.state = expected
             else:
                 event("crash before the commit")
-                assert bench.enqueued == enqueued, "what is not committed is not told"
+                assert bench.enqueued == enqueued, "a notification was enqueued without a commit"
         else:
             self.state = expected
         self.tables_are_the_models()
         self.deliver(message)
 
     def deliver_at_once(self, one: Message, other: Message) -> None:
-        """Deliver two messages from two threads: the effect is that of one after the other, in either order."""
+        """Deliver two messages from two threads. The effect is that of both in one of the two orders."""
         both = [(one, self.count_delivery(one)), (other, self.count_delivery(other))]
         in_order = self.one_after_the_other(both)
         in_reverse = self.one_after_the_other(both[::-1])
@@ -226,14 +226,14 @@ class AnyOrder(RuleBasedStateMachine):
         return self.deliveries[body]
 
     def expected(self, message: Message, attempt: int) -> State | None:
-        """What the model makes of a message; None when it refuses it."""
+        """The model's state after a message; None if the model refuses the message."""
         try:
             return model.after(self.state, message, attempt=attempt)
         except Refused:
             return None
 
     def one_after_the_other(self, deliveries: list[tuple[Message, int]]) -> tuple[State, int]:
-        """What the model makes of messages in this order, and how many of them it refuses."""
+        """The model's state after these messages, and how many of them it refuses."""
         state, refused = self.state, 0
         for message, attempt in deliveries:
             try:
@@ -244,7 +244,7 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 def is_refused(message: Message, attempt: int, *, start: Barrier) -> bool:
-    """Deliver a message as soon as all are ready, again while PostgreSQL says so; whether it is another user's."""
+    """Deliver a message when all threads are ready, and again after a transient error. True if it has a wrong owner."""
     start.wait()
     for _ in range(MAX_TRIES):
         try:
@@ -256,19 +256,19 @@ def is_refused(message: Message, attempt: int, *, start: Barrier) -> bool:
                 raise
         else:
             return False
-    raise AssertionError(f"PostgreSQL refused the message {MAX_TRIES} times")
+    raise AssertionError(f"the message failed {MAX_TRIES} times with a transient error")
 
 
 def kind_of_step(before: State, after: State) -> str:
-    """What a delivery did, for the statistics."""
+    """What a delivery did, for Hypothesis's statistics."""
     if before == after:
-        return "no effect: a repeat, or older"
+        return "no effect: repeated or older"
     ended = [task for key, task in after.tasks.items() if before.tasks.get(key) != task]
-    told = list(after.notifications.values())[len(before.notifications) :]
-    return " and ".join([*(f"{task.task_type} {task.status}" for task in ended), *(row.type for row in told[1:])])
+    notified = list(after.notifications.values())[len(before.notifications) :]
+    return " and ".join([*(f"{task.task_type} {task.status}" for task in ended), *(row.type for row in notified[1:])])
 
 
 @pytest.mark.usefixtures("in_this_process")
 class TestEveryTableIsAsTheContractSaysAfterAnySequenceOfMessages(AnyOrder.TestCase):  # type: ignore[valid-type,misc]
-    # One failure is enough to shrink: a sequence is slow, and its failures are mostly of one cause.
+    # Report one failure only: shrinking a sequence is slow, and most failures have one cause.
     settings = settings(max_examples=SEQUENCES, stateful_step_count=STEPS, report_multiple_bugs=False)

@@ -1,4 +1,4 @@
-"""Whoever can write to the result queue reaches no other user's data, and no other object than a result may name."""
+"""A forged result reaches neither another user's data nor a forbidden object in S3."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tests.chaos.model.state import Message
 NOW = datetime(2026, 5, 24, 12, tzinfo=UTC)
 DOCUMENT = "task_microscope_file_ada_01J9ZZZZZZZZZZZZZZZZZZZZZA"
 
-#: Below which the packaged results of a user are.
-ROOMS = ("graph", "summary", "add_node", "microscope_file", "microscope_node")
-PER_USER = ",".join(f"{room}/{{user_id}}/" for room in ROOMS)
+#: The top-level prefixes of the packaged results' keys.
+PREFIXES = ("graph", "summary", "add_node", "microscope_file", "microscope_node")
+PER_USER = ",".join(f"{prefix}/{{user_id}}/" for prefix in PREFIXES)
 
-#: Keys that no result of ada may name, and why.
+#: Keys that no result of ada may name, and what the error says.
 FORBIDDEN = {
     "graph/ada/../eve/graph.json": "has a segment",
     "s3://other-bucket/graph/ada/graph.json": "is a URL",
@@ -35,7 +35,7 @@ FORBIDDEN = {
     "elsewhere/ada/graph.json": "GRAPHNODE_S3_ALLOWED_PREFIXES",
 }
 
-#: What a careless statement would execute, end a quotation with, or take for a placeholder, an escape or a pattern.
+#: SQL injections: statements, ends of quotations, placeholders, escapes and patterns.
 SQL = (
     "'; DROP TABLE tasks; --\"$$\\');DELETE FROM graphs;\\. %s %(x)s {0} E'\\\\x27 \\N /* */ \u2019 \uff07; "
     "COPY tasks TO PROGRAM 'id'"
@@ -44,7 +44,7 @@ SQL = (
 
 @pytest.fixture
 def ada(play: Play) -> None:
-    """A user who has one of everything."""
+    """Stores one result of every kind for the user ada."""
     play("graph", task_id="task_graph_ada_1")
     play("summary", task_id="task_summary_ada_1")
     play("add-node", task_id="task_add_node_ada_1")
@@ -75,7 +75,7 @@ def prefixes(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         ("microscope", f"{DOCUMENT}_block", {}),
         ("microscope-from-node", DOCUMENT, {}),
         ("microscope", "task_microscope_file_eve_01J9ZZZZZZZZZZZZZZZZZZZZZA", {"groupId": "w-ada"}),
-        # Nobody knows this task yet, but its ID says whose it will be.
+        # The task is unknown, but its ID names its user.
         ("microscope", "task_microscope_file_ada_01J9ZZZZZZZZZZZZZZZZZZZZZB", {"groupId": "w-eve"}),
     ],
 )
@@ -128,7 +128,7 @@ def test_an_invalid_or_foreign_key_is_refused_in_every_field_and_changes_nothing
 ) -> None:
     prefixes(PER_USER)
     before = snapshot()
-    # The packaged result has the key in the contract's own spelling, which is not always this one.
+    # The packaged result has the key in one spelling only, which is removed.
     others = {"summary_s3_key": "summaryS3Key", "blockGraphS3Key": "block_graph_s3_key"}
 
     for key, fault in FORBIDDEN.items():
@@ -146,7 +146,7 @@ def test_every_result_with_keys_below_the_users_own_prefixes_is_stored(
     for kind in samples.KINDS:
         changes = {"currentStage": "clustering"} if kind == "progress" else {}
         play(kind, **changes)
-    # The task ID alone names the user.
+    # Only the task ID names the user.
     play("microscope", task_id=DOCUMENT, userId=None)
 
     with connection():
@@ -171,7 +171,7 @@ def test_a_bucket_that_a_result_names_is_not_read(play: Play, in_this_process: B
 
 
 def poisoned(value: Any, *, but: str) -> Any:
-    """The same, with SQL behind every text but one."""
+    """The same document with SQL appended to every text except `but`."""
     match value:
         case str():
             return value if value == but else value + SQL

@@ -1,4 +1,4 @@
-"""The worker's role in PostgreSQL has each right that the worker uses, and no other."""
+"""The worker's role in PostgreSQL has exactly the rights that the worker uses."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PROCESS = WorkerRecord(
     dead=0,
 )
 
-#: A statement as somebody who may do anything.
+#: Runs a statement as a superuser.
 Execute = Callable[[str], None]
 
 GRANTS = (DEPLOY / "postgres-grants.sql").read_text()
@@ -59,12 +59,12 @@ def administer(database_url: str) -> Iterator[Execute]:
 
 @pytest.fixture
 def storage_role() -> str:
-    """Of the worker."""
+    """The worker's role."""
     return "graphnode_worker"
 
 
 def work(play: Play) -> None:
-    """Do all that a worker does with its database."""
+    """Do everything that a worker does with its database."""
     schema.check_schema()
     database.probe()
     workers.save_process(PROCESS)
@@ -96,7 +96,7 @@ def work(play: Play) -> None:
 
 
 def is_denied(play: Play) -> bool:
-    """Whether the worker may not do all of its work."""
+    """Whether the worker lacks a right for its work."""
     try:
         work(play)
     except (peewee.ProgrammingError, errors.InsufficientPrivilege) as error:

@@ -1,4 +1,4 @@
-"""A workspace is complete once, and once more when something of it ends anew; and it is its user's alone."""
+"""A workspace completes once, and again when another of its documents ends. No other user's result changes it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def result(task_id: str, status: str = "COMPLETED", **payload: Any) -> Message:
 
 
 def completions() -> list[tuple[int, int]]:
-    """How many documents had passed, and how many failed, at each completion that was told."""
+    """The numbers of completed and failed documents in each notification of a completion."""
     with connection():
         rows = database.execute_sql(
             "SELECT payload FROM notifications WHERE type = 'MICROSCOPE_WORKSPACE_COMPLETED' ORDER BY created_at"
@@ -40,7 +40,7 @@ def completions() -> list[tuple[int, int]]:
 
 @pytest.fixture
 def add_document(in_this_process: object) -> Callable[[str], None]:
-    """Have the API server put a document into Ada's workspace."""
+    """Puts a document into ada's workspace, as the API server does."""
     return lambda document_id: api_server.add_document(Document(document_id, "w1", "ada", "PENDING"), WORKSPACE)
 
 
@@ -108,7 +108,7 @@ def test_a_workspace_completes_again_with_a_document_that_was_added_after_its_co
 
 
 @pytest.mark.parametrize(
-    "named", [{"userId": "eve"}, {"groupId": "w-eve"}], ids=["their document", "another's workspace"]
+    "named", [{"userId": "eve"}, {"groupId": "w-eve"}], ids=["another user's result", "another user's workspace"]
 )
 def test_a_result_that_names_another_users_document_or_workspace_stores_nothing(
     add_document: Callable[[str], None], named: dict[str, str]

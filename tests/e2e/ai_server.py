@@ -1,4 +1,4 @@
-"""The AI server and the operator, as the end-to-end tests play them: send a result, see what became of it."""
+"""Plays the AI server and the operator in the end-to-end tests: sends results, and reads what the worker did."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: A row for each transaction that waits for a user's lock, in the test's database: others may be on the same server.
+#: A row for each transaction that waits for a user's lock in the test's database; the server may have others.
 WAITING = (
     "SELECT 1 FROM pg_locks JOIN pg_database ON oid = database AND datname = current_database()"
     " WHERE locktype = 'advisory' AND NOT granted"
 )
 
-#: Seconds to wait for what must come. Generous: a busy machine is slow, and a test that passes does not wait.
+#: The longest wait for a condition, in seconds. It is generous: only a failing test waits so long.
 PATIENCE_S = 60.0
 
 
 class AiServer:
-    """Sends results to a test's stack, and looks at its database and queues."""
+    """Sends results to a test's stack, and reads its database and queues."""
 
     def __init__(self, environment: Mapping[str, str], sqs: SQSClient, s3: S3Client) -> None:
         self.environment = environment
@@ -54,24 +54,24 @@ class AiServer:
         return sources + [dead_letter_url(self.sqs, source) for source in sources]
 
     def result(self, name: str, *, user_id: str = "ada", **options: Any) -> Result:
-        """A result with the documents that come with the project."""
+        """A result with the packaged documents."""
         kind = samples.KINDS[name]
         documents = samples.packaged_documents(kind, user_id=user_id, half=options.get("half"))
         return samples.result_of(kind, user_id=user_id, **{"documents": documents, **options})
 
     def send(self, result: Result) -> Result:
-        """Put its documents and its envelope where they belong."""
+        """Upload the result's documents, and send its envelope to the result queue."""
         samples.send(result, sqs=self.sqs, s3=self.s3, queue_url=self.result_queue, bucket=self.bucket)
         return result
 
     def put_documents(self, result: Result) -> None:
-        """Put what a result names into the bucket."""
+        """Upload the documents that a result names."""
         for key, content in result.documents.items():
             self.s3.put_object(Bucket=self.bucket, Key=key, Body=content)
 
     def put_letter(self, result: Result, *, reason: str, error: str) -> None:
-        """Put a result on the dead-letter queue, as a worker does after eight attempts."""
-        said = attributes(
+        """Send a result to the dead-letter queue, as a worker does after eight attempts."""
+        message_attributes = attributes(
             result.body,
             reason=reason,
             error=error,
@@ -81,20 +81,22 @@ class AiServer:
             failed_at=datetime.now(UTC),
             worker="vm:12",
         )
-        self.sqs.send_message(QueueUrl=self.dead_letter_queue, MessageBody=result.body, MessageAttributes=said)
+        self.sqs.send_message(
+            QueueUrl=self.dead_letter_queue, MessageBody=result.body, MessageAttributes=message_attributes
+        )
 
     def send_body(self, body: str) -> None:
-        """Put any body on the result queue."""
+        """Send any body to the result queue."""
         self.sqs.send_message(QueueUrl=self.result_queue, MessageBody=body)
 
     def send_envelope(self, task_type: str, task_id: str, payload: Mapping[str, Any], **fields: Any) -> str:
-        """Put an envelope on the result queue; its body."""
+        """Send an envelope to the result queue. Returns its body."""
         body = json.dumps({"taskType": task_type, "taskId": task_id, "payload": payload, **fields})
         self.send_body(body)
         return body
 
     def send_progress(self, *, tasks: int) -> None:
-        """Put a progress message of each of so many tasks, of a few users, on the result queue."""
+        """Send a progress message for each of this many tasks of 50 users."""
         payload = {"currentStage": "clustering", "progressPercent": 1}
         bodies = [
             json.dumps(
@@ -118,13 +120,13 @@ class AiServer:
             return outcomes.rows(connection, query, **values)
 
     def execute(self, statement: str, *values: Any) -> None:
-        """Change the database behind the worker's back, as the API server may."""
+        """Change the database directly, as the API server may."""
         with psycopg2.connect(self.environment["DATABASE_URL"]) as connection, connection.cursor() as cursor:
             cursor.execute(statement, values)
         connection.close()
 
-    def ended(self, result: Result) -> TaskRow:
-        """The task's row, once it has ended."""
+    def ended(self, result: Result) -> Task:
+        """The task's row, as soon as the task has ended."""
         with outcomes.reading(self.environment["DATABASE_URL"]) as connection:
 
             def look() -> TaskRow | None:
@@ -133,8 +135,8 @@ class AiServer:
 
             return found(outcomes.wait_for(look, timeout_s=PATIENCE_S), f"task {result.task_id} to end")
 
-    def dead_letters(self, count: int) -> list[QueuedLetter]:
-        """The dead letters of the result queue, once there are so many."""
+    def dead_letters(self, count: int) -> list[DeadLetter]:
+        """The dead letters of the result queue, as soon as there are this many."""
 
         def look() -> list[QueuedLetter] | None:
             letters = outcomes.dead_letters(self.sqs, self.dead_letter_queue)
@@ -143,7 +145,7 @@ class AiServer:
         return found(outcomes.wait_for(look, timeout_s=PATIENCE_S), f"{count} dead letters")
 
     def wait_until(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
-        """The rows of a query, once it has any."""
+        """The rows of a query, as soon as it has any."""
         look = lambda: self.rows(query, **values) or None  # noqa: E731
         return found(outcomes.wait_for(look, timeout_s=PATIENCE_S), query)
 
@@ -161,34 +163,34 @@ class AiServer:
 
     @contextmanager
     def locked_user(self, user_id: str) -> Iterator[None]:
-        """Hold a user's lock, so that their messages stay running."""
+        """Hold a user's lock during the block, so that their messages keep running."""
         with closing(psycopg2.connect(self.environment["DATABASE_URL"])) as connection:
             connection.cursor().execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (user_id,))
             yield
 
     def terminate(self, worker: Worker) -> None:
-        """Send SIGTERM, as an orchestrator does."""
+        """Send SIGTERM to a worker, as an orchestrator does."""
         os.kill(worker.pid, signal.SIGTERM)
 
     def wait_until_ended(self, worker: Worker) -> int:
-        """The exit code of a worker, once it has one."""
+        """The exit code of a worker, as soon as it has ended."""
         return found(outcomes.wait_for(worker.returncode, timeout_s=PATIENCE_S), "the worker to end")
 
-    def wait_until_in_hand(self, count: int) -> None:
-        """Wait until workers hold so many messages of the result queue."""
+    def wait_until_in_flight(self, count: int) -> None:
+        """Wait until this many messages of the result queue are in flight."""
 
         def look() -> bool | None:
-            return self.in_hand() == count or None
+            return self.in_flight() == count or None
 
-        found(outcomes.wait_for(look, timeout_s=PATIENCE_S), f"{count} messages in hand")
+        found(outcomes.wait_for(look, timeout_s=PATIENCE_S), f"{count} messages in flight")
 
     def arn(self, queue_url: str) -> str:
         """A queue's ARN."""
         answer = self.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])
         return answer["Attributes"]["QueueArn"]
 
-    def in_hand(self) -> int:
-        """How many messages of the result queue are in hand."""
+    def in_flight(self) -> int:
+        """How many messages of the result queue are in flight."""
         answer = self.sqs.get_queue_attributes(
             QueueUrl=self.result_queue, AttributeNames=["ApproximateNumberOfMessagesNotVisible"]
         )
@@ -196,6 +198,6 @@ class AiServer:
 
 
 def found(value: T | None, what: str) -> T:
-    """What was waited for. Raises AssertionError when it did not come."""
-    assert value is not None, f"waited {PATIENCE_S:.0f} s in vain for {what}"
+    """The value of a wait. Fails if the wait ended without one."""
+    assert value is not None, f"waited {PATIENCE_S:.0f} s for {what}"
     return value

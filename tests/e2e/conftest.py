@@ -1,4 +1,4 @@
-"""SQS, S3 and real workers for the tests: one LocalStack a run; queues, a bucket and a database for each test."""
+"""SQS, S3 and real workers: one LocalStack for a run, and queues, a bucket and an empty database for each test."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
-#: Starts a worker on the test's stack, own settings on top of SETTINGS: `start_worker(GRAPHNODE_MAX_ATTEMPTS="2")`.
+#: Starts a worker on the test's stack with SETTINGS and these settings: `start_worker(GRAPHNODE_MAX_ATTEMPTS="2")`.
 StartWorker = Callable[..., Worker]
 
-#: Settings that make a worker's stop, and its retries, quick.
+#: Settings for quick stops and retries.
 SETTINGS = {
     "GRAPHNODE_POLL_WAIT": "1",
     "GRAPHNODE_POLL_GRACE": "2",
@@ -40,22 +40,22 @@ WORKERS = pytest.StashKey[list[Service]]()
 
 
 class OthersLocalStack(LocalStack):
-    """A running LocalStack that whoever started it will end.
+    """A LocalStack that somebody else has started and will stop.
 
     Parameters:
-      port: where it listens on the loopback address.
+      port: its port on the loopback address.
     """
 
     def __init__(self, port: int) -> None:
         self.port = port
 
     def stop(self) -> None:
-        """Leave it as it is."""
+        """Leave it running."""
 
 
 @pytest.fixture(scope="session")
 def localstack() -> Iterator[LocalStack]:
-    """The LocalStack at LOCALSTACK_PORT, or one of this run's own."""
+    """The LocalStack at LOCALSTACK_PORT, or a new one for this run."""
     if port := os.environ.get("LOCALSTACK_PORT"):
         yield OthersLocalStack(int(port))
         return
@@ -66,12 +66,12 @@ def localstack() -> Iterator[LocalStack]:
 
 @pytest.fixture
 def stack_env(localstack: LocalStack, database_url: str) -> dict[str, str]:
-    """The environment of a worker: fresh queues and a fresh bucket, and a database with the newest schema."""
+    """The environment of a worker: new queues, a new bucket, and a database with the newest schema."""
     return fresh_environment(localstack, database_url)
 
 
 def fresh_environment(localstack: LocalStack, database_url: str) -> dict[str, str]:
-    """The environment of a worker on this database, with queues and a bucket that are made here."""
+    """The environment of a worker on this database. Creates its queues and its bucket."""
     prefix = f"test-{uuid4().hex}"
     environment = environment_of(localstack, database_url=database_url, prefix=prefix)
     definition = runpy.run_path(str(HOOK))
@@ -81,7 +81,7 @@ def fresh_environment(localstack: LocalStack, database_url: str) -> dict[str, st
 
 
 def as_worker(environment: dict[str, str]) -> dict[str, str]:
-    """The same for the worker, which may do with the database what deploy/postgres-grants.sql lets it."""
+    """The same environment with the database rights that deploy/postgres-grants.sql gives the worker."""
     return {**environment, "DATABASE_URL": in_role(environment["DATABASE_URL"], "graphnode_worker")}
 
 
@@ -112,19 +112,19 @@ def _free_port() -> int:
 
 @pytest.fixture
 def health_port() -> int:
-    """A port for a worker to serve its health on."""
+    """A free port for a worker's health."""
     return _free_port()
 
 
 @pytest.fixture
 def metrics_port() -> int:
-    """A port for a worker to serve its metrics on."""
+    """A free port for a worker's metrics."""
     return _free_port()
 
 
 @pytest.fixture(scope="session")
 def stopping() -> Iterator[ThreadPoolExecutor]:
-    """Where workers of tests that are over take the two seconds that their stop needs."""
+    """Threads that stop the workers of ended tests: a stop takes two seconds, and the next test need not wait."""
     with ThreadPoolExecutor() as executor:
         yield executor
 
@@ -133,7 +133,7 @@ def stopping() -> Iterator[ThreadPoolExecutor]:
 def start_worker(
     stack_env: dict[str, str], stopping: ThreadPoolExecutor, request: pytest.FixtureRequest
 ) -> Iterator[StartWorker]:
-    """Starts workers on the test's stack and waits until they take messages. After the test they stop."""
+    """Starts workers on the test's stack, and waits until they take messages. They stop after the test."""
     workers: list[Service] = []
     request.node.stash[WORKERS] = workers
 
@@ -151,13 +151,13 @@ def start_worker(
 
 @pytest.fixture
 def worker(start_worker: StartWorker) -> Worker:
-    """A worker on the test's stack, which takes messages."""
+    """A running worker on the test's stack."""
     return start_worker()
 
 
 @pytest.fixture(scope="session")
 def shared_stack(localstack: LocalStack, postgres: str) -> Iterator[tuple[dict[str, str], Worker]]:
-    """A stack and a worker on it, for all tests that need no more of a worker than that it works."""
+    """A stack and a worker with the ordinary settings, for all tests that need no other worker."""
     with migrated_database(postgres) as url:
         environment = fresh_environment(localstack, url)
         with Worker({**SETTINGS, **as_worker(environment)}) as worker:
@@ -167,7 +167,7 @@ def shared_stack(localstack: LocalStack, postgres: str) -> Iterator[tuple[dict[s
 
 @pytest.fixture
 def shared_ai(shared_stack: tuple[dict[str, str], Worker], request: pytest.FixtureRequest) -> Iterator[AiServer]:
-    """The AI server and the operator of the shared stack, which has no rows and no messages."""
+    """The AI server and the operator of the shared stack, which begins each test without rows and messages."""
     environment, worker = shared_stack
     request.node.stash[WORKERS] = [worker]
     ai = AiServer(environment, sqs_client(environment), s3_client(environment))
@@ -182,7 +182,7 @@ def shared_ai(shared_stack: tuple[dict[str, str], Worker], request: pytest.Fixtu
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the logs of a failed test's workers."""
+    """Add the logs of its workers to the report of a failed test."""
     report = yield
     if report.failed:
         for worker in item.stash.get(WORKERS, []):

@@ -1,6 +1,6 @@
-"""The worker's actors, in processes that kill themselves on a notification's way: at each of these points once.
+"""The worker's actors with fault injection: processes kill themselves while they handle a notification.
 
-A user named after a point is the one whose notification dies there.
+Each point kills once. It kills for the user who has the point's name.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["broker"]
 
 
 def die_at(point: str, user_id: str) -> None:
-    """End this process as a machine that loses its power does, if nobody has died there before."""
+    """Kill this process as a power failure does, unless another one was killed at this point before."""
     if user_id == point:
         try:
             Path(os.environ["DOOMED_MARKS"], point).touch(exist_ok=False)
@@ -37,14 +37,14 @@ def die_at(point: str, user_id: str) -> None:
 
 
 def write_and_die(**row: Any) -> str | None:
-    """Write the row in the handler's transaction, which does not get to its commit."""
+    """Write the row, and die before the transaction's commit."""
     written = write(**row)
     die_at(BEFORE_COMMIT, row["user_id"])
     return written
 
 
 def enqueue_and_die(notification_id: str) -> None:
-    """Die on either side of the enqueuing."""
+    """Enqueue the notification; die before or after it."""
     with connection():
         user_id = NotificationRecord.get_by_id(notification_id).user_id
     die_at(BEFORE_ENQUEUE, user_id)
@@ -52,8 +52,8 @@ def enqueue_and_die(notification_id: str) -> None:
     die_at(AFTER_ENQUEUE, user_id)
 
 
-def die_and_settle(claimed: NotificationRecord, settled: Any) -> bool:
-    """Die when FCM has answered and the row does not say so yet."""
+def die_and_settle(claimed: Notification, settled: Any) -> bool:
+    """Die after FCM's answer, before it is stored."""
     die_at(BEFORE_SENT, claimed.user_id)
     return settle_push(claimed, settled)
 

@@ -1,4 +1,4 @@
-"""`graphnode worker` with a fault: a summary that is said to be unforeseen raises an error with all of its text."""
+"""`graphnode worker` with fault injection: a summary that contains UNEXPECTED raises an error that quotes it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ decode_summary = decoding.decode_summary
 
 
 def fail_to_decode(raw: bytes, *, warnings: Warnings | None = None) -> SummaryDocument:
-    """Decode, or raise what nobody foresaw."""
-    if b"UNFORESEEN" in raw:
+    """Decode a summary, or raise an unexpected error."""
+    if b"UNEXPECTED" in raw:
         raise ValueError(raw.decode())
     return decode_summary(raw, warnings=warnings)
 

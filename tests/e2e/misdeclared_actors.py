@@ -1,4 +1,4 @@
-"""The worker's actors, and one to which the routing table sends nothing."""
+"""The worker's actors, and one without a route."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ __all__ = ["broker"]
 
 @dramatiq.actor(actor_name="forgotten", queue_name=RESULT_QUEUE)
 def forgotten() -> None:
-    """Be declared."""
+    """Never called."""

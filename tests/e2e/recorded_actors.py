@@ -1,4 +1,4 @@
-"""The worker's actors, in processes that write down each call that they make of AWS."""
+"""The worker's actors, in processes that record their calls to AWS in a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ make_call = BaseClient._make_api_call  # type: ignore[attr-defined]
 
 
 def record_call(client: Any, operation: str, parameters: dict[str, Any]) -> Any:
-    """Write a line, and make the call."""
+    """Record a call, and make it."""
     model = client.meta.service_model
     of_queue = parameters.get("QueueUrl") or parameters.get("QueueName", "")
     of_bucket = "/".join(filter(None, (parameters.get("Bucket"), parameters.get("Key"))))

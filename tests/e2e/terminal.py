@@ -1,4 +1,4 @@
-"""Where `graphnode` is typed: in the test's own process, which takes a tenth of the time."""
+"""Runs commands of `graphnode` in the test's own process, which takes a tenth of the time of a new one."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class Terminal:
     """Runs commands.
 
     Parameters:
-      patch: changes the process for the length of a command.
-      captured: what commands print.
+      patch: changes the process during a command.
+      captured: the output of commands.
     """
 
     def __init__(self, patch: pytest.MonkeyPatch, captured: pytest.CaptureFixture[str]) -> None:
         self.patch, self.captured = patch, captured
 
     def run(self, arguments: Sequence[str]) -> tuple[int, str]:
-        """Run `graphnode` as its script does, with somebody who says yes; its exit code, and all that it printed."""
+        """Run `graphnode`, and answer its question with yes. Its exit code and its whole output."""
         with self.patch.context() as patch:
             patch.setattr(sys, "argv", list(arguments))
             patch.setattr(sys, "stdin", StringIO("y\n"))
@@ -44,17 +44,17 @@ class Terminal:
 
 @contextmanager
 def health_of(directory: Path, patch: pytest.MonkeyPatch, *, stuck: tuple[str, float] | None = None) -> Iterator[None]:
-    """Have a worker process on this machine that tells of its health.
+    """During the block, a worker process on this machine reports its health.
 
     Parameters:
-      directory: where it reports.
-      stuck: one of its threads, and for how many seconds it has been stuck.
+      directory: the directory of its reports.
+      stuck: the name of a stuck thread, and for how many seconds it has been stuck.
     """
     name, seconds = stuck or ("poller-results-0", 0)
-    # It reports once, and must not have fallen silent by the time it is asked.
+    # It reports only once: a time in the future keeps the report valid for the whole block.
     at = time.monotonic() + PATIENCE_S
-    beats = {name: LifeSign(at - seconds, within_s=60)}
-    health.write(directory, health.Report(pid=12, at=at, state="taking", last_signs=beats))
+    signs = {name: LifeSign(at - seconds, within_s=60)}
+    health.write(directory, health.Report(pid=12, at=at, state="taking", last_signs=signs))
     with patch.context() as patched, ThreadingHTTPServer(("127.0.0.1", 0), health.Handler) as server:
         patched.setattr(health, "directory", lambda: directory)
         patched.setenv("GRAPHNODE_HEALTH_PORT", str(server.server_address[1]))

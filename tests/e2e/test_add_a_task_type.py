@@ -1,4 +1,4 @@
-"""docs/add-a-task-type.md is followed to the letter, in a copy of the repository, and such a message is sent."""
+"""docs/add-a-task-type.md is applied to a copy of the repository, word by word; a worker then handles the new type."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ PROJECT = Path(__file__).parents[2]
 
 DOCUMENT = PROJECT / "docs" / "add-a-task-type.md"
 
-#: What the document and the design promise.
+#: The document promises that a task type takes fewer lines than this.
 FEWER_LINES_THAN = 40
 
-#: A sentence that ends with a colon, and the block that follows it.
+#: A sentence that says where a block belongs, and the block.
 STEP = re.compile(
     r"^(?P<how>New file|In|At the end of) `(?P<path>[^`]+)`"
     r"(?:, (?P<side>above|below) the line that begins with (?P<ticks>`+)(?P<anchor>.+?)(?P=ticks))?"
@@ -35,8 +35,8 @@ STEP = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 
-#: The document's own test, and those that ask something of each type.
-ASKING = (
+#: The document's own test, and the tests that check each type.
+TYPE_CHECKS = (
     "tests/e2e/test_results.py::test_a_user_is_told_when_the_search_is_ready",
     "tests/unit/worker/test_route_checks.py",
     "tests/unit/contract/test_envelopes.py::test_every_field_of_every_type_is_read_in_either_spelling",
@@ -51,10 +51,10 @@ ASKING = (
 )
 
 
-#: The command line, as the environment's own is of the checkout.
+#: The command `graphnode` of the copy. The environment's own one is that of the checkout.
 GRAPHNODE = ("-c", "from graphnode.cli import main; main()")
 
-#: Says what the worker would say of a forgotten second step.
+#: Prints the worker's message about a forgotten second step.
 WITHOUT_ROUTE = """
 from graphnode import actors
 from graphnode.contract import envelopes
@@ -70,11 +70,11 @@ except DeclarationError as error:
 
 
 class Step(NamedTuple):
-    """A block of the document, and where it says that it belongs.
+    """A block of the document, and its place in the code.
 
     Parameters:
-      side: of the anchor; None: at the end of a file, or the whole of a new one.
-      apart: whether two blank lines are between the block and what was there.
+      side: above or below the line that begins with the anchor. None: at the end of a file, or a whole new file.
+      apart: whether two blank lines separate the block from the code beside it.
     """
 
     path: str
@@ -84,7 +84,7 @@ class Step(NamedTuple):
     block: str
 
     def apply(self, root: Path) -> None:
-        """Change the file, below this directory, if nobody has yet who followed the document."""
+        """Change the file below this directory, unless the block is there already."""
         file = root / self.path
         before = file.read_text(encoding="utf-8") if file.exists() else ""
         if self.block in before:
@@ -110,11 +110,11 @@ def steps() -> list[Step]:
 
 
 class Shown(NamedTuple):
-    """A command of `graphnode` that the document has, and what it shows of it.
+    """A command of `graphnode` in the document, and the output that it shows.
 
     Parameters:
-      words: behind `graphnode`.
-      says: with IDs and comments left out.
+      words: the arguments.
+      says: the output, with ULID for each ID.
     """
 
     words: list[str]
@@ -122,24 +122,24 @@ class Shown(NamedTuple):
 
 
 def shown(command: str) -> list[Shown]:
-    """What the document shows of a command, in its order."""
+    """The document's uses of a command, in their order."""
     pattern = rf"^\$ \.venv/bin/graphnode ({command}\b.*)\n((?:(?!\$ |```).*\n)*)"
     typed = re.findall(pattern, DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
     return [Shown(shlex.split(words, comments=True), without_ids(says)) for words, says in typed]
 
 
 def without_ids(text: str) -> str:
-    """The text with one ULID in the place of each."""
+    """The text with the word ULID for each ULID."""
     return re.sub(r"\b[0-9A-HJKMNP-TV-Z]{26}\b|(?<=_)[0-9A-HJKMNP-TV-Z]{26}", "ULID", text)
 
 
-#: Runs Python in the copy; what it says. Fails unless it ends with this code.
+#: Runs Python in the copy, and returns its output. Fails unless it ends with the given exit code.
 Run = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the repository to which the document was applied."""
+    """A copy of the repository with the document's changes."""
     root = tmp_path_factory.mktemp("copy") / "project"
     shutil.copytree(PROJECT, root, ignore=LEFT_OUT)
     for step in steps():
@@ -149,9 +149,9 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(copy: Path, postgres: str, localstack: LocalStack) -> Run:
-    """Runs Python in the copy, on servers that run already."""
+    """Runs Python in the copy, on the tests' own servers."""
     environment = {
-        # How much of a copy is covered says nothing.
+        # The coverage of a copy is of no use.
         **{name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
         "PYTHONPATH": str(copy),
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
@@ -189,7 +189,7 @@ def test_its_own_test_and_those_of_all_types_pass(copy: Path, run: Run) -> None:
         (copy / "contract" / path).unlink(missing_ok=True)
 
     assert run(*GRAPHNODE, *export.words) == export.says
-    run("-m", "pytest", "-q", "-p", "no:cacheprovider", *ASKING)
+    run("-m", "pytest", "-q", "-p", "no:cacheprovider", *TYPE_CHECKS)
 
 
 def test_a_missing_step_is_reported_in_the_documents_words(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""What is wrong ends where it should, with a reason, and holds nothing else up."""
+"""Bad messages and documents become dead letters with a reason, and delay no others."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_a_forged_message_on_the_notification_queue_reaches_no_actor_and_delays_
     changed: list[dict[str, Any]] = [
         {},
         {"actor_name": {}},
-        # Acknowledged on the other queue, it would come back for ever.
+        # A message for the other queue: acknowledged there, it would be delivered again for ever.
         {"actor_name": "deliver_notification", "kwargs": {"notification_id": "n-1"}},
         {"actor_name": "deliver_notification", "queue_name": "notifications", "kwargs": {"notification_id": 1}},
     ]

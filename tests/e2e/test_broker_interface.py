@@ -1,4 +1,4 @@
-"""All that `SQSBroker` inherits works on real queues: nothing of `dramatiq_sqs` is left that fails when called."""
+"""Everything that `SQSBroker` inherits from `dramatiq_sqs` works on real queues."""
 
 from __future__ import annotations
 

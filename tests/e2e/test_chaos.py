@@ -1,4 +1,4 @@
-"""A minute of chaos: real workers, every kind of fault, and tables, pushes and dead letters as they must be."""
+"""A minute of fault injection on real workers leaves the tables, pushes and dead letters that the model expects."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def test_nothing_is_lost_doubled_or_wrong_after_a_minute_of_faults(seed: int) ->
     assert line["sent"] > SHORT.results
     assert line["pushes"] > 0
     assert line["dead_letters"] > 0
-    # Which kinds come is up to the schedule, and on a slow machine to how long restarts take.
+    # Which faults happen depends on the schedule, and on how long restarts take on this machine.
     assert line["faults"]

@@ -1,7 +1,7 @@
-"""The template for AWS, deployed into LocalStack as `aws cloudformation deploy` does: a worker on what it makes.
+"""The CloudFormation template, deployed into LocalStack as `aws cloudformation deploy` does, and a worker on its stack.
 
-LocalStack without an account has no ECS and no Application Auto Scaling: of these the template is only linted, and
-compared with what was simulated (tests/deploy/test_cloudformation.py).
+LocalStack without an account has no ECS and no Application Auto Scaling. tests/deploy/test_cloudformation.py lints
+these parts of the template, and compares them with the simulated scaling.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 TEMPLATE = Path(__file__).parents[2] / "deploy/cloudformation.yml"
 STACK = "graphnode"
 
-#: What the template's service needs of an account, which LocalStack does not look at.
+#: The template's parameters. LocalStack does not check them.
 PARAMETERS = {
     "Image": "graphnode-worker:1",
     "Subnets": "subnet-1,subnet-2",
@@ -44,7 +44,7 @@ PARAMETERS = {
     "MinTasks": "0",
 }
 
-#: Where the template's outputs are in a worker's environment.
+#: The variable in a worker's environment for each output of the template.
 VARIABLES = {
     "RequestQueueUrl": "SQS_REQUEST_QUEUE_URL",
     "ResultQueueUrl": "SQS_RESULT_QUEUE_URL",
@@ -53,7 +53,7 @@ VARIABLES = {
 }
 QUEUES = ("SQS_REQUEST_QUEUE_URL", "SQS_RESULT_QUEUE_URL", "SQS_NOTIFICATION_QUEUE_URL")
 
-#: What makes a queue behave as it does.
+#: The attributes that decide how a queue behaves.
 COMPARED: tuple[QueueAttributeNameType, ...] = (
     "VisibilityTimeout",
     "MessageRetentionPeriod",
@@ -65,7 +65,7 @@ COMPARED: tuple[QueueAttributeNameType, ...] = (
 
 @pytest.fixture(scope="module")
 def account() -> Iterator[LocalStack]:
-    """A LocalStack of this module's own: the others' has no CloudFormation, which takes long to load."""
+    """A LocalStack for this module alone: the shared one has no CloudFormation, which takes long to load."""
     with LocalStack("cloudformation", "iam", "cloudwatch", "logs", "sts", "scheduler") as server:
         server.wait_until_ready()
         yield server
@@ -79,12 +79,12 @@ def cloudformation(account: LocalStack) -> CloudFormationClient:
 
 @pytest.fixture(scope="module")
 def deployed(account: LocalStack, cloudformation: CloudFormationClient) -> dict[str, str]:
-    """The environment of a worker on the stack's queues and bucket; without a database."""
+    """The environment of a worker on the stack's queues and bucket, without a database."""
     cloudformation.create_change_set(
         StackName=STACK,
         ChangeSetName="first",
         ChangeSetType="CREATE",
-        # LocalStack takes a list of what is no string for one string.
+        # LocalStack reads a list of any type but strings as one string.
         TemplateBody=re.sub(r"List<AWS::EC2::\w+::Id>", "CommaDelimitedList", TEMPLATE.read_text(encoding="utf-8")),
         Capabilities=["CAPABILITY_IAM"],
         Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in PARAMETERS.items()],
@@ -100,7 +100,7 @@ def deployed(account: LocalStack, cloudformation: CloudFormationClient) -> dict[
 
 
 def behaviour(sqs: SQSClient, url: str) -> dict[str, Any]:
-    """What the attributes of a queue say that it does."""
+    """The attributes that decide how this queue behaves, with its maxReceiveCount."""
     attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
     redrive = json.loads(attributes.get("RedrivePolicy", "{}"))
     return {"maxReceiveCount": redrive.get("maxReceiveCount")} | {name: attributes[name] for name in COMPARED}

@@ -1,4 +1,4 @@
-"""Two processes of eight threads at the same messages: one effect and one notification each."""
+"""Two processes of eight threads handle the same messages: each has one effect and one notification."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from graphnode.dev.samples import Result
     from tests.e2e.conftest import StartWorker
 
-#: How often each message is put on the queue.
+#: How often each message is sent.
 COPIES = 8
 
-#: Messages that one call to SQS takes.
+#: The most messages of one call to SQS.
 BATCH = 10
 
-#: Why a message may be tried again here: PostgreSQL ended its transaction.
+#: The reasons for which a message may be tried again here: PostgreSQL aborted its transaction.
 HARMLESS = {"DATABASE_CONFLICT"}
 
 
 def batch(user_id: str, number: int) -> dict[str, bytes]:
-    """An add-node batch: two sources that all batches have, in an order that alternates, and one of its own."""
+    """An add-node batch: two sources that all batches share, in alternating order, and one of its own."""
     first, second = ("both-1", "both-2")[:: 1 if number % 2 else -1]
     own = f"own-{number}"
     cluster = {"clusterId": "cluster_new", "isNewCluster": True, "name": "New", "confidence": 0.5}
@@ -53,7 +53,7 @@ def batch(user_id: str, number: int) -> dict[str, bytes]:
 
 
 def registered_document(ai: AiServer, kind: str, *, user_id: str) -> str:
-    """A document that the API server has put into the user's workspace."""
+    """The ID of a new document in the user's workspace, inserted as the API server does."""
     document_id = f"task_microscope_{kind}_{user_id}_{ULID()}"
     ai.execute(
         "INSERT INTO microscope_workspaces (id, user_id) VALUES (%s, %s) ON CONFLICT DO NOTHING",
@@ -67,7 +67,7 @@ def registered_document(ai: AiServer, kind: str, *, user_id: str) -> str:
 
 
 def twenty_results(ai: AiServer) -> list[Result]:
-    """Results of all types, most of them for users who have several at once."""
+    """Twenty results of all types, most of them for users with several results."""
     new_nodes = [ai.result("add-node", documents=batch("ada", number)) for number in range(6)]
     new_nodes += [ai.result("add-node", user_id="bob", documents=batch("bob", number)) for number in range(2)]
     progress = [ai.result("progress", extra={"currentStage": "clustering", "progressPercent": 40}) for _ in range(2)]
@@ -89,8 +89,8 @@ def twenty_results(ai: AiServer) -> list[Result]:
     ]
 
 
-#: What users are told of these twenty.
-TOLD = {
+#: The expected notifications of these twenty, by type.
+NOTIFIED = {
     "ADD_CONVERSATION_COMPLETED": 8,
     "ADD_CONVERSATION_FAILED": 1,
     "GRAPH_GENERATION_COMPLETED": 1,
@@ -104,14 +104,14 @@ TOLD = {
 
 
 def upload(ai: AiServer, results: list[Result]) -> None:
-    """Put the documents of results into S3."""
+    """Upload the documents of results."""
     for result in results:
         for key, content in result.documents.items():
             ai.s3.put_object(Bucket=ai.bucket, Key=key, Body=content)
 
 
 def send_copies(ai: AiServer, results: list[Result]) -> None:
-    """Put many copies of each result on the queue, in no order."""
+    """Send COPIES copies of each result in a random order."""
     upload(ai, results)
     bodies = [result.body for result in results] * COPIES
     random.Random(0).shuffle(bodies)
@@ -122,7 +122,7 @@ def send_copies(ai: AiServer, results: list[Result]) -> None:
 
 
 def retries(worker: Worker) -> Counter[str]:
-    """How often messages were tried again, by the reason."""
+    """How often messages were tried again, by reason."""
     return Counter(re.findall(r"failed, will be tried again .*\breason=(\w+)", worker.log.text()))
 
 
@@ -145,14 +145,14 @@ def test_the_same_twenty_messages_eight_times_at_once_have_one_effect_and_one_no
     ended = ai.rows("SELECT task_id, status FROM tasks WHERE task_id = ANY(%(ids)s)", ids=task_ids)
     assert Counter(status for _, status in ended) == {"COMPLETED": 15, "FAILED": 3, "PROGRESS": 2}
     told = ai.rows("SELECT type FROM notifications WHERE payload ->> 'taskId' = ANY(%(ids)s)", ids=task_ids)
-    assert Counter(type_ for (type_,) in told) == TOLD
+    assert Counter(type_ for (type_,) in told) == NOTIFIED
     pushed = ai.rows("SELECT DISTINCT push_status, push_attempts FROM notifications WHERE push_error <> 'stored only'")
     assert pushed == [("SKIPPED", 1)]
     graphs_are_whole(ai)
 
 
 def graphs_are_whole(ai: AiServer) -> None:
-    """Whichever batch came first, each source is one node, and each pair one edge."""
+    """Check the graphs: in any order of the batches, each source is one node, and each pair is one edge."""
     assert ai.rows("SELECT user_id, status, node_count, edge_count FROM graphs ORDER BY user_id") == [
         ("ada", "UPDATED", 36 + 2 + 6, 67 + 1 + 6),
         ("bob", "UPDATED", 2 + 2, 1 + 2),
@@ -177,7 +177,7 @@ def test_a_workspace_whose_last_two_documents_end_in_two_processes_at_once_compl
 
     with ai.locked_user("ada"):
         send_copies(ai, results)
-        # A process has eight threads: more wait, so both processes are at it.
+        # A process has eight threads: if more wait, both processes handle these messages.
         ai.wait_until(f"{WAITING} HAVING count(*) > 8")
     ai.wait_until_drained()
 

@@ -1,6 +1,6 @@
-"""What documents show as typed works: each command of `graphnode`, in a stack with a user's data and a dead letter.
+"""Each command of `graphnode` that a document shows is run, in a stack with a user's data and a dead letter.
 
-What else a command must be is in tests/docs/test_commands.py.
+tests/docs/test_commands.py checks the other commands.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from tests.docs.pages import PROJECT, RUN, Command, document, paths
 from tests.e2e.ai_server import AiServer
 from tests.e2e.terminal import Terminal, health_of
 
-#: Documents whose commands need situations of their own: test_runbook.py and test_add_a_task_type.py make them.
+#: Documents whose commands need other situations: test_runbook.py and test_add_a_task_type.py run them.
 OWN = ("runbook.md", "add-a-task-type.md")
 
-#: By document, in their order.
+#: The commands of each document, in their order.
 TYPED = {
     str(path.relative_to(PROJECT)): commands
     for path in paths()
@@ -29,7 +29,7 @@ TYPED = {
     and (commands := [one for one in document(path).commands if one.typed and RUN.match(" ".join(one.words))])
 }
 
-#: What is given as `--env-file`.
+#: The values of `--env-file`.
 ENVIRONMENT_FILES = {
     one.words[one.words.index("--env-file") + 1]
     for typed in TYPED.values()
@@ -37,17 +37,17 @@ ENVIRONMENT_FILES = {
     if "--env-file" in one.words
 }
 
-#: Whom documents call by name.
+#: The users that documents name.
 USERS = ("ada", "demo-user")
 
-#: Commands whose exit code says what they have found: there are no credentials of Firebase, which is a warning.
+#: The exit codes of commands that warn: the stack has no Firebase credentials.
 WARNS = {"doctor": 1}
 
-#: The AI server, which nobody plays, has nothing open any more: a request that is made anew is no second one.
+#: Ends all open tasks. Nobody plays the AI server here, and the next request must not be a second one.
 GIVE_UP = "UPDATE tasks SET status = 'FAILED', finished_at = now() WHERE finished_at IS NULL"
 
-#: Commands of which the document must have what they print: word by word, but for numbers and the queues' names, or by
-#: the labels of the lines.
+#: Commands whose output the document must show: word by word, word by word with other numbers and queue names, or only
+#: with the same labels.
 VERBATIM = ("--help",)
 COUNTING = [("dlq", name) for name in ("redrive", "export", "import")]
 LABELLED = ("doctor", "settings", "status")
@@ -56,7 +56,7 @@ LABEL = re.compile(r"^(?:[✓!✗-] )?([A-Za-z][\w -]*?)(?:  |$)", re.MULTILINE)
 
 @pytest.fixture
 def place(tmp_path: Path, shared_ai: AiServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A directory with what commands are given, where the environment is the stack's."""
+    """A working directory with the files that commands read, and with the stack's environment."""
     (tmp_path / "chats").mkdir()
     (tmp_path / "chats" / "a.md").write_text("Rye bread wants a sourdough.")
     (tmp_path / "docs").mkdir()
@@ -66,8 +66,8 @@ def place(tmp_path: Path, shared_ai: AiServer, monkeypatch: pytest.MonkeyPatch) 
     for name in ENVIRONMENT_FILES:
         (tmp_path / name).write_text(env_text(shared_ai.environment))
     monkeypatch.chdir(tmp_path)
-    # LocalStack has one server: a poll need not wait for the others.
-    monkeypatch.setattr(reader, "WAIT_S", 0)
+    # LocalStack is one server: a short poll finds every message.
+    monkeypatch.setattr(reading, "WAIT_S", 0)
     with health_of(tmp_path, monkeypatch):
         yield tmp_path
     shared_ai.sqs.purge_queue(QueueUrl=shared_ai.environment["SQS_REQUEST_QUEUE_URL"])
@@ -75,7 +75,7 @@ def place(tmp_path: Path, shared_ai: AiServer, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def words(shared_ai: AiServer) -> dict[str, str]:
-    """What is typed for the words in capitals: of a user with a graph."""
+    """The values for the words in capitals. The users have a graph."""
     for user in USERS:
         stored = shared_ai.ended(shared_ai.send(shared_ai.result("graph", user_id=user)))
         assert stored.status == "COMPLETED"
@@ -84,7 +84,7 @@ def words(shared_ai: AiServer) -> dict[str, str]:
 
 
 def put_letter(ai: AiServer) -> str:
-    """Have a result on the dead-letter queue, which may be there from the command before; its task's ID."""
+    """The task ID of a dead letter: of one that is there already, or of a new one."""
     found = outcomes.dead_letters(ai.sqs, ai.dead_letter_queue)
     if found:
         return found[0].attributes["task_id"]
@@ -100,12 +100,12 @@ def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 
 
 def filled(command: Command, words: dict[str, str]) -> list[str]:
-    """A command with what is typed for its words in capitals, and for the task that the document's own stack had."""
+    """The words of a command, with values for those in capitals and for the task ID of the document's example."""
     return [words.get(word, re.sub(r"^task_\w+$", words["ID"], word)) for word in command.words]
 
 
 def alike(lines: tuple[str, ...]) -> str:
-    """What finds a document's lines with other numbers, and on queues of other names."""
+    """A pattern for a document's lines with other numbers and other queue names."""
     shown = re.escape("\n".join(line for line in lines if line))
     return re.sub(r"\d+", r"\\d+", shown).replace("graphnode\\-", r"\S+-")
 
@@ -115,7 +115,7 @@ def test_each_command_that_a_document_shows_works(
     name: str, shared_ai: AiServer, place: Path, words: dict[str, str], terminal: Terminal
 ) -> None:
     for command in TYPED[name]:
-        # What was exported and deleted comes back by its import.
+        # An import brings back the exported letter itself.
         is_of_letters = command.words[1] == "dlq" and command.words[2] != "import"
         letter = {"ID": put_letter(shared_ai)} if is_of_letters else {}
         code, output = terminal.run(filled(command, {**words, **letter}))

@@ -1,4 +1,4 @@
-"""Each call that a real worker makes of AWS is allowed by its policy, and all that is allowed is called."""
+"""A worker's IAM policy allows each call that a real worker makes to AWS, and a worker uses each grant."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.e2e.conftest import StartWorker
 
 @pytest.fixture
 def policy(ai: AiServer) -> Policy:
-    """The worker's, for the test's queues and bucket."""
+    """The worker's policy for the test's queues and bucket."""
     urls = {"RESULTS": ai.result_queue, "NOTIFICATIONS": ai.notification_queue}
     urls |= {f"{name}_DLQ": dead_letter_url(ai.sqs, url) for name, url in urls.items()}
     *_, region, account, _ = ai.arn(ai.result_queue).split(":")
@@ -46,6 +46,6 @@ def test_a_worker_makes_only_calls_that_its_policy_allows_and_uses_each_grant(
         allowing = policy.grants_for(action_of(service, operation), arn)
         assert allowing, f"the policy does not allow {operation} of {arn}"
         used |= allowing
-    # Not each action of each queue: nothing delays a notification here.
+    # Each action and each resource is used, but not each action on each queue: nothing here delays a notification.
     for of_grant in (itemgetter(0), itemgetter(1)):
         assert set(map(of_grant, used)) == set(map(of_grant, policy.grants))

@@ -1,4 +1,4 @@
-"""What a worker logs while all kinds of messages succeed and fail: its events, and nothing of what must stay secret."""
+"""A worker's logs have every line as an event and no secret, while all kinds of messages succeed and fail."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from graphnode.dev.worker import READY, Service
 from tests.e2e.ai_server import AiServer
 from tests.e2e.conftest import SETTINGS
 
-#: Stands in everything that must not be logged.
+#: Part of every value that must not be logged.
 PLANTED = "PLANTED-SECRET"
 
-#: A Sentry that is away, behind a key that is a secret: the worker must do without it.
+#: The DSN of a Sentry that is away. Its key is a secret.
 DSN = f"http://{PLANTED}@127.0.0.1:9/1"
 
 
@@ -29,7 +29,7 @@ REFUSED_ID = 2_000_000_000
 
 @pytest.fixture
 def picky_database(ai: AiServer) -> Iterator[None]:
-    """The database refuses a node of this ID; PostgreSQL's error has the whole row in it."""
+    """The database refuses a node with REFUSED_ID. PostgreSQL's error quotes the whole row."""
     ai.execute(f"ALTER TABLE graph_nodes ADD CONSTRAINT picky CHECK (id < {REFUSED_ID})")
     yield
     ai.execute("ALTER TABLE graph_nodes DROP CONSTRAINT picky")
@@ -43,7 +43,7 @@ def fcm() -> Iterator[FcmServer]:
 
 
 def planted(value: Any) -> Any:
-    """A document with the secret in every text but those that are IDs, times and types."""
+    """A document with the secret in every text that is no ID, time or type."""
     match value:
         case dict():
             return {name: item if _is_kept(name) else planted(item) for name, item in value.items()}
@@ -59,7 +59,7 @@ def _is_kept(name: str) -> bool:
 
 
 def send_all_kinds(ai: AiServer) -> int:
-    """Send what succeeds, what is refused at once, and what fails until it is given up; how many of them are dead."""
+    """Send messages that succeed, permanent errors and transient errors. Returns the number of dead letters."""
     for name, kind in KINDS.items():
         documents = {
             field: json.dumps(planted(json.loads(document))).encode()
@@ -95,8 +95,8 @@ def send_all_kinds(ai: AiServer) -> int:
     missing = {"userId": "ada", "status": "COMPLETED", "resultS3Key": f"in/{PLANTED}.pdf.json"}
     ai.send_envelope("GRAPH_GENERATION_RESULT", "never-there", missing)
     # See faulty_worker.py.
-    ai.send(ai.result("summary", documents={"summaryS3Key": f"UNFORESEEN {PLANTED}".encode()}))
-    # PostgreSQL refuses the row, and quotes it.
+    ai.send(ai.result("summary", documents={"summaryS3Key": f"UNEXPECTED {PLANTED}".encode()}))
+    # See `picky_database`.
     node = {
         "id": REFUSED_ID,
         "orig_id": "a",
@@ -136,7 +136,7 @@ def test_no_secret_is_logged_and_every_line_is_an_event(ai: AiServer, fcm: FcmSe
         assert worker.stop() == 0
         log = worker.log.text()
 
-    # The secrets were there to be told.
+    # The secrets were there: operators see one.
     assert any(PLANTED in letter.attributes["error"] for letter in letters)
     assert {letter.attributes["reason"] for letter in letters} == {
         "DATABASE_CONFLICT",
@@ -150,8 +150,8 @@ def test_no_secret_is_logged_and_every_line_is_an_event(ai: AiServer, fcm: FcmSe
     assert [line for line in lines if not line.keys() >= {"event", "level", "logger", "timestamp"}] == []
     assert [line for line in lines if PLANTED in json.dumps(line)] == []
     assert fcm.credentials_json.split("\\n")[1] not in log
-    unforeseen = next(line for line in lines if line.get("reason") == "UNEXPECTED")
-    assert "in fail_to_decode" in unforeseen["stack"]
+    unexpected = next(line for line in lines if line.get("reason") == "UNEXPECTED")
+    assert "in fail_to_decode" in unexpected["stack"]
     dead = next(line for line in lines if (line["event"], line.get("reason")) == ("dead letter", "OBJECT_NOT_FOUND"))
     assert (dead["task_id"], dead["task_type"], dead["user_id"], dead["actor"]) == (
         "never-there",
@@ -159,6 +159,6 @@ def test_no_secret_is_logged_and_every_line_is_an_event(ai: AiServer, fcm: FcmSe
         "ada",
         "graph_generation",
     )
-    # urllib3 tells that Sentry is away.
+    # urllib3 logs that Sentry is away.
     assert {line["logger"].partition(".")[0] for line in lines} == {"dramatiq", "graphnode", "urllib3"}
     assert "dramatiq.MainProcess" in {line["logger"] for line in lines}

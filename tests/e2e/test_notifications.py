@@ -1,4 +1,4 @@
-"""Every user is told once: through kills, and while FCM is slow or away; and results do not wait for it."""
+"""Each notification is sent once, also after kills and while FCM is away; results never wait for FCM."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.e2e.doomed_actors import AFTER_ENQUEUE, BEFORE_COMMIT, BEFORE_ENQUEUE
 
 RESULTS = 200
 
-#: Lets the time pass after which a sweep takes what was claimed or enqueued, and the claim has ended.
+#: Makes all notifications due for the sweep, and ends their claims, as if five minutes had passed.
 PASS_TIME = (
     "UPDATE notifications SET due_at = due_at - interval '5 minutes', retry_at = retry_at - interval '5 minutes',"
     " claimed_at = claimed_at - interval '5 minutes'"
@@ -35,7 +35,7 @@ def fcm() -> Iterator[FcmServer]:
 
 
 def fail_graphs(ai: AiServer, users: list[str]) -> None:
-    """Give each user a device, and have the AI server fail for them: the cheapest result that is pushed."""
+    """Give each user a device and a FAILED result: the cheapest result with a push."""
     for user in users:
         ai.execute("INSERT INTO device_tokens (token, user_id) VALUES (%s, %s)", f"phone of {user}", user)
     for user in users:
@@ -76,7 +76,7 @@ def test_a_kill_at_any_point_loses_no_notification_and_repeats_at_most_what_fcm_
         BEFORE_COMMIT: 1,
         BEFORE_ENQUEUE: 1,
         AFTER_ENQUEUE: 1,
-        # The one edge: FCM knows no idempotency key. Both have the same tag, so that the phone shows one.
+        # FCM has no idempotency key. Both pushes have the same tag, so that the phone shows one.
         BEFORE_SENT: 2,
     }
     tags = [message["android"]["notification"]["tag"] for message in fcm.messages]

@@ -1,4 +1,4 @@
-"""What a worker of two processes tells of itself: metrics, and health."""
+"""A worker of two processes reports its metrics, its traces and its health."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ PRODUCER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 class Collector(ThreadingHTTPServer):
-    """Takes spans by OTLP."""
+    """Receives spans by OTLP."""
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
         super().__init__(("127.0.0.1", 0), TakeSpans)
 
     def trace(self, task_id: str) -> dict[str, Span]:
-        """The spans, by name, of the trace in which a task's result was handled; none until it has all its pushes."""
+        """The spans, by name, of the trace in which a task's result was handled. Empty until the push is in it."""
         spans = list(self.spans)
         of_task = {span.trace_id for span in spans if any(a.value.string_value == task_id for a in span.attributes)}
         found = {span.name: span for span in spans if span.trace_id in of_task}
@@ -60,11 +60,11 @@ class TakeSpans(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """A test's output is its own."""
+        """Keep the test's output clean."""
 
 
 class Observed(NamedTuple):
-    """A worker, and where it is observed."""
+    """A worker, the ports of its metrics and its health, and the collector of its traces."""
 
     worker: Worker
     metrics_port: int
@@ -84,7 +84,7 @@ class Observed(NamedTuple):
         )
 
     def health(self, path: str, *, ok: bool) -> Health:
-        """What it answers, once that is as expected."""
+        """The worker's health, as soon as it is as expected."""
 
         def look() -> Health | None:
             health = ask(self.health_port, path=path)

@@ -1,4 +1,4 @@
-"""Each type of result, from the AI server's send to what is stored and told."""
+"""Each type of result, from the AI server's message to the stored rows and the notification."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.e2e.ai_server import AiServer
 
 @pytest.fixture
 def ai(shared_ai: AiServer) -> AiServer:
-    """The shared stack's: no test here needs a worker of its own."""
+    """That of the shared stack: no test here needs another worker."""
     return shared_ai
 
 

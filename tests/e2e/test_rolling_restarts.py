@@ -1,4 +1,4 @@
-"""Restarts under a steady stream: nothing waits for a visibility timeout, nothing is handled twice."""
+"""Restarts under a steady stream of messages: none waits for a visibility timeout, none is handled twice."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ RESTARTS = 20
 #: Seconds between two messages of the stream.
 PAUSE_S = 0.1
 
-#: Seconds that a message may wait beyond its handling, which takes milliseconds.
+#: The longest wait of a message, in seconds. Handling it takes milliseconds.
 MOST_WAIT_S = 5.0
 
 
 class Stream(threading.Thread):
-    """Sends a progress message of a new task every tenth of a second until told to end."""
+    """Sends a progress message of a new task every tenth of a second, until `ended` is set."""
 
     def __init__(self, ai: AiServer) -> None:
         super().__init__(daemon=True)
@@ -68,7 +68,7 @@ def test_a_second_sigterm_stops_at_once(ai: AiServer, start_worker: StartWorker)
     worker = start_worker(threads=1, GRAPHNODE_SHUTDOWN_TIMEOUT="600", GRAPHNODE_VISIBILITY_TIMEOUT="4")
     with ai.locked_user("ada"):
         result = ai.send(ai.result("graph"))
-        ai.wait_until_in_hand(1)
+        ai.wait_until_in_flight(1)
         ai.terminate(worker)
         ai.wait_for_log(worker, "Shutting down")
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Every command of docs/runbook.md, typed in the situation that its chapter is for: it says what the runbook shows."""
+"""Every command of docs/runbook.md is run in its chapter's situation, and prints what the runbook shows."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tests.e2e.terminal import Terminal, health_of
 
 CHAPTERS = chapters()
 
-#: Commands that change nothing: whoever waits types them again.
+#: Commands that change nothing. They are repeated until their output is as expected.
 READ_ONLY = re.compile(r"graphnode (status|doctor|health|task|dlq (list|show))\b")
 
-#: Seconds for which that is done.
+#: The longest wait for that output, in seconds.
 PATIENCE_S = 30.0
 
-#: A worker process as it says itself that it is there; and its outage, if it is in one.
+#: The registry's row of a worker process. The parameter is the service whose outage it waits for, or None.
 WORKER = """
 INSERT INTO workers (id, host, pid, version, threads, interval_s, started_at, seen_at, in_hand, running,
                      outage_service, outage_since, handled, retried, dead)
@@ -46,7 +46,7 @@ INSERT INTO task_attempts (task_id, task_type, user_id, attempt, reason, error, 
 VALUES (%s, %s, 'ada', 8, %s, 'as it says', true, 'graphnode.storage.graphs:271 store_embeddings')
 """
 
-#: Errors of letters whose reason has one that is looked for.
+#: The error texts of dead letters whose chapter shows one.
 ERRORS = {
     "DOCUMENT_TOO_LARGE": "s3://b/k has 9 bytes; the limit is 8 (GRAPHNODE_MAX_DOCUMENT_BYTES)",
     "REFUSED_BY_DATABASE": "PostgreSQL refuses the embeddings: expected 3 dimensions, not 4",
@@ -54,13 +54,14 @@ ERRORS = {
 
 
 class Scene:
-    """The stack on which a chapter is played.
+    """The stack on which a chapter's commands are run.
 
     Parameters:
-      chapter: which one.
-      patch: changes the environment of the commands; undone after the test.
-      fcm: what the environment has for FCM.
-      directory: an empty one.
+      chapter: the chapter.
+      ai: the AI server and the operator of the stack.
+      patch: changes the environment of the commands until the test ends.
+      fcm: the stack's FCM.
+      directory: an empty directory.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Scene:
             patch.setenv(name, value)
 
     def letter(self, reason: str, *, with_documents: bool = True) -> Result:
-        """Put a letter on the dead-letter queue as a worker does; its result is one that is stored if it comes anew."""
+        """Send a result to the dead-letter queue as a worker does. After a redrive it can be stored."""
         result = self.ai.result("graph")
         if with_documents:
             self.ai.put_documents(result)
@@ -79,7 +80,7 @@ class Scene:
         return result
 
     def message_id(self, queue_url: str) -> str:
-        """The ID of the one letter on a dead-letter queue, once it is there."""
+        """The message ID of the one letter on a dead-letter queue, as soon as it is there."""
 
         def look() -> str | None:
             found = self.ai.sqs.receive_message(QueueUrl=queue_url, VisibilityTimeout=0).get("Messages")
@@ -90,7 +91,7 @@ class Scene:
         return message_id
 
 
-#: Prepares each step of a chapter in turn, and yields what stands for the words in capitals of its commands.
+#: Prepares each step of a chapter, and yields the values for the words in capitals in the step's commands.
 Situation = Callable[[Scene], Iterator[dict[str, str]]]
 
 
@@ -116,7 +117,7 @@ def results_stuck(scene: Scene) -> Iterator[dict[str, str]]:
 
 def outage(scene: Scene) -> Iterator[dict[str, str]]:
     with scene.patch.context() as patch:
-        # Port 1 is tcpmux: nobody listens there.
+        # Nothing listens on port 1.
         patch.setenv("DATABASE_URL", "postgresql://me@127.0.0.1:1/db")
         yield {}
     scene.ai.execute(WORKER, "AWS")
@@ -136,7 +137,7 @@ def notifications_stuck(scene: Scene) -> Iterator[dict[str, str]]:
 
 
 def mended(scene: Scene, *, reason: str = "") -> Iterator[dict[str, str]]:
-    """What was wrong is mended by the time it is put back."""
+    """The cause is gone when the message is redriven."""
     reason = reason or scene.chapter.title
     result = scene.letter(reason)
     scene.ai.execute(ATTEMPT, result.task_id, result.task_type, reason)
@@ -214,7 +215,7 @@ def unexplained(scene: Scene) -> Iterator[dict[str, str]]:
     yield {"TASK": result.task_id}
 
 
-#: The alerts that need no worker: what these say is in the database.
+#: The alerts. They need no worker: their state is in the database and the queues.
 ALERTS: dict[str, Situation] = {
     "Results late": results_late,
     "Results stuck": results_stuck,
@@ -222,7 +223,7 @@ ALERTS: dict[str, Situation] = {
     "Notifications stuck": notifications_stuck,
 }
 
-#: Dead letters, beside a worker that takes what is put back.
+#: The dead letters. A worker handles what is redriven.
 LETTERS: dict[str, Situation] = {
     "Dead letters": dead_letters,
     **dict.fromkeys(ADVICE, mended),
@@ -239,31 +240,31 @@ LETTERS: dict[str, Situation] = {
 
 @pytest.fixture(autouse=True)
 def no_waits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """LocalStack has one server: a poll need not wait for the others. What is exported goes with the test."""
-    monkeypatch.setattr(reader, "WAIT_S", 0)
+    """Poll only briefly, which is enough for LocalStack's one server. Exported files go into the test's directory."""
+    monkeypatch.setattr(reading, "WAIT_S", 0)
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def fcm() -> Iterator[FcmServer]:
-    """Accepts our credentials, and no device."""
+    """An FCM that accepts the credentials and refuses every device."""
     with FcmServer() as server:
         server.answer = lambda _: fcm_stub.INVALID_TOKEN
         yield server
 
 
 def pattern_of(says: list[str], words: Mapping[str, str]) -> re.Pattern[str]:
-    """What finds these lines in an output that is put on one line: `…` is anything, words in capitals are filled in."""
+    """A pattern for these lines, joined by spaces: `…` stands for anything, and words in capitals have their values."""
     filled = [re.sub(r"\b[A-Z]+\b", lambda word: words.get(word[0], word[0]), line) for line in says]
     parts = [part for line in filled for part in " ".join(line.split()).split("…")]
     return re.compile(".*?".join(re.escape(part.strip()) for part in parts))
 
 
 class Typist(Terminal):
-    """Types the runbook's commands."""
+    """Runs the runbook's commands."""
 
     def play(self, chapter: Chapter, scenes: Iterator[dict[str, str]]) -> None:
-        """Type all commands of a chapter."""
+        """Run all commands of a chapter, step by step."""
         for step in chapter.steps:
             words = next(scenes, None)
             assert words is not None, f"no situation is prepared for: {step[0].line}"
@@ -272,7 +273,7 @@ class Typist(Terminal):
         assert next(scenes, None) is None, "a situation is prepared for no command"
 
     def type(self, command: Command, words: Mapping[str, str]) -> None:
-        """Type a command; one that changes nothing again, until it says what it must."""
+        """Run a command, and check its exit code and output. A read-only one is repeated until they are as expected."""
         arguments = [self.fill(word, words) for word in shlex.split(command.line)]
         wanted = pattern_of(command.says, words)
 
@@ -287,7 +288,7 @@ class Typist(Terminal):
 
     @staticmethod
     def fill(word: str, words: Mapping[str, str]) -> str:
-        """What is typed for a word of a command line; those in capitals but reasons must be known."""
+        """The value for a word of a command. Fails for an unknown word in capitals that is no reason."""
         if word in words:
             return words[word]
         assert not re.fullmatch(r"[A-Z][A-Z_]+", word) or word in ADVICE, f"no situation says what {word} is"

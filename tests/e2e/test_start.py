@@ -1,4 +1,4 @@
-"""A worker that must not start says why, and what to do; one that can wait, waits."""
+"""A worker that must not start says why, and what to do. A worker without its database waits for it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Refusal = Callable[..., str]
 
 @pytest.fixture
 def refusal(stack_env: dict[str, str]) -> Refusal:
-    """What a worker says that does not start in this environment, or with these actors."""
+    """Starts a worker with these changes of its environment; returns the message with which it refuses."""
 
     def start(*, actors: str = "graphnode.actors", **changes: str) -> str:
         environment = {**SETTINGS, **stack_env, **changes}
@@ -89,7 +89,7 @@ def test_a_queue_without_a_dead_letter_queue_is_refused(refusal: Refusal, ai: Ai
 
 
 def turn_away_one_client(url: SplitResult) -> None:
-    """Be a server that closes its first connection, and gone."""
+    """Listen for one connection, close it, and stop listening."""
     with socket.create_server((url.hostname or "", url.port or 0)) as server:
         server.settimeout(PATIENCE_S)
         server.accept()[0].close()
@@ -100,7 +100,8 @@ def test_a_worker_waits_for_a_database_that_is_not_running_yet(stack_env: dict[s
         bring_up_to_date(postgres.url)
         postgres.stop()
         with Worker({**SETTINGS, **stack_env, "DATABASE_URL": postgres.url}) as worker:
-            # Its own word for it comes late: Dramatiq passes on what a worker says once it is ready, or after 30 s.
+            # A connection shows that the worker has begun. Its log line comes later: Dramatiq forwards the output of a
+            # process when it is ready, or after 30 s.
             turn_away_one_client(urlsplit(postgres.url))
             postgres.start()
             worker.wait_until_ready()

@@ -1,4 +1,4 @@
-"""Stops, kills and outages: nothing lost, nothing twice, no dead letter."""
+"""Stops, kills and outages lose no message, handle none twice and make no dead letter."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from graphnode.worker.health import Health, ask
 from tests.e2e.ai_server import PATIENCE_S, WAITING, AiServer, found
 from tests.e2e.conftest import SETTINGS, StartWorker
 
-#: Seconds; the shortest that leaves the heartbeat time to beat.
+#: Seconds after which a killed worker's messages are delivered again.
 SHORT_VISIBILITY = "4"
 
-#: Messages that lie on the queue while an outage lasts.
+#: The number of waiting messages during an outage.
 BACKLOG = 3000
 
 
@@ -42,7 +42,7 @@ def test_a_killed_workers_messages_are_delivered_again_within_the_visibility_tim
     worker = start_worker(threads=2, GRAPHNODE_VISIBILITY_TIMEOUT=SHORT_VISIBILITY)
     with ai.locked_user("ada"):
         results = [ai.send(ai.result("graph")) for _ in range(5)]
-        ai.wait_until_in_hand(2)
+        ai.wait_until_in_flight(2)
         for process in [*psutil.Process(worker.pid).children(), psutil.Process(worker.pid)]:
             process.kill()
     start_worker(GRAPHNODE_VISIBILITY_TIMEOUT=SHORT_VISIBILITY)
@@ -58,7 +58,7 @@ def test_a_sigterm_lets_running_messages_finish_and_leaves_the_others_to_the_nex
     worker = start_worker(threads=1, GRAPHNODE_SHUTDOWN_TIMEOUT="60", GRAPHNODE_VISIBILITY_TIMEOUT="600")
     with ai.locked_user("ada"):
         running = ai.send(ai.result("graph"))
-        ai.wait_until_in_hand(1)
+        ai.wait_until_in_flight(1)
         waiting = ai.send(ai.result("graph", user_id="eve"))
         ai.terminate(worker)
         ai.wait_for_log(worker, "Shutting down")
@@ -66,7 +66,7 @@ def test_a_sigterm_lets_running_messages_finish_and_leaves_the_others_to_the_nex
     assert ai.ended(running).status == "COMPLETED"
     assert ai.wait_until_ended(worker) == 0
     start_worker()
-    # With a visibility of ten minutes it would not come in time, had the first worker kept it.
+    # If the first worker had kept it, it would be invisible for ten minutes.
     assert ai.ended(waiting).status == "COMPLETED"
 
 

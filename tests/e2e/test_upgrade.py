@@ -1,7 +1,7 @@
-"""An upgrade under load: the previous release's workers go on, and start again, while and after the schema is changed.
+"""An upgrade under load: the previous release's workers keep working, and restart, during and after the migration.
 
-The previous release is its wheel (tests/releases). The schema is brought to this version's, and on to that of a release
-to come, with each kind of change that there is (tests/next_release).
+The previous release runs from its wheel (tests/releases). The schema is migrated to this version's, and further to that
+of a future release, which has each kind of change (tests/next_release).
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ from tests.e2e.conftest import SETTINGS, as_worker, fresh_environment
 
 NEXT_RELEASE = Path(__file__).parents[1] / "next_release"
 
-#: A message of a worker that was killed is back after this. The row of such a worker is taken for one for three sweeps.
+#: The messages of a killed worker are delivered again after 4 s. Its row counts as a running worker for three sweeps.
 QUICK = {**SETTINGS, "GRAPHNODE_VISIBILITY_TIMEOUT": "4", "GRAPHNODE_SWEEP_INTERVAL": "0.5"}
 
-#: Runs what is no code of ours, and so has no part in our coverage.
+#: Runs the previous release's code without measuring coverage.
 PYTHON = ("env", "-u", "COVERAGE_PROCESS_START", "-u", "COVERAGE_PROCESS_CONFIG", sys.executable)
 
-#: Results that are handled before the upgrade begins, and after it.
+#: The number of results that are handled before the upgrade, and after each of its steps.
 ENOUGH = 20
 
 #: Seconds between two results.
 PAUSE_S = 0.05
 
-#: A log line of a failure, whoever's.
+#: A log line of a fault, in the format of any process.
 FAULT = re.compile(r"^.*(?:\[(?:warning|error|critical) *\]|Traceback|ERROR|CRITICAL).*$", re.MULTILINE)
 
 
-#: What is told once for each task of a type, in this state.
-TOLD = {
+#: The type of the one notification for each task of a type in this state.
+NOTIFIED = {
     ("GRAPH_GENERATION_RESULT", "COMPLETED"): "GRAPH_GENERATION_COMPLETED",
     ("GRAPH_GENERATION_RESULT", "PROGRESS"): "GRAPH_GENERATION_PROGRESS_UPDATED",
     ("GRAPH_SUMMARY_RESULT", "COMPLETED"): "GRAPH_SUMMARY_COMPLETED",
@@ -63,9 +63,9 @@ TOLD = {
 
 
 class Load(threading.Thread):
-    """Sends results of all types, round after round, until told to end.
+    """Sends results of all types, round after round, until `ended` is set.
 
-    Each is a user's of its own, so that none is superseded; nodes are added to the one graph that there is before.
+    Each result has a new user, so that none is superseded. New nodes go into the graph of the first result.
     """
 
     ROUND = ("graph", "progress", "summary", "add-node", "block", "nonblock", "microscope-from-node")
@@ -74,7 +74,7 @@ class Load(threading.Thread):
         super().__init__(daemon=True)
         self.ai = ai
         self.ended = threading.Event()
-        #: The state in which each task's row should be at the end, by its key.
+        #: The expected state of each task at the end, by its key.
         self.expected: dict[tuple[str, str], str] = {}
 
     def run(self) -> None:
@@ -91,7 +91,7 @@ class Load(threading.Thread):
                     self.send(name, user_id="ada" if name == "add-node" else f"{name}-{number}")
 
     def send(self, name: str, **options: str) -> Result:
-        """Send a result of a kind, and remember what comes of it."""
+        """Send a result of a kind, and keep its task's expected state."""
         if name == "progress":
             stage = {"currentStage": "clustering", "progressPercent": 40}
             result = self.ai.send(self.ai.result(name, extra=stage, **options))
@@ -103,18 +103,20 @@ class Load(threading.Thread):
 
 
 class Upgrade:
-    """What an upgrade is made of.
+    """The steps of an upgrade, and what they left.
 
     Parameters:
-      code: where the previous release is unpacked.
+      ai: the AI server and the operator of the stack.
+      code: the directory of the unpacked previous release.
     """
 
     def __init__(self, ai: AiServer, code: Path) -> None:
         self.ai = ai
         self.old = {"PYTHONPATH": str(code), "PYTHONSAFEPATH": "1"}
         self.services: list[Service] = []
-        self.told: list[str] = []
-        #: The versions of the processes that there were at a time.
+        #: The lines that the migration printed.
+        self.printed: list[str] = []
+        #: The versions of the running processes, before and after the upgrade.
         self.versions: list[set[str]] = []
         self.load = Load(ai)
 
@@ -132,48 +134,48 @@ class Upgrade:
         return self.services[-1]
 
     def migrate_old(self) -> str:
-        """Run `graphnode migrate` of the previous release; what it says."""
+        """Run `graphnode migrate` of the previous release; returns its output."""
         command = [*PYTHON, "-c", "from graphnode.cli import main; main()", "migrate"]
         environment = {**os.environ, **self.old, "DATABASE_URL": self.owner}
         ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         return ran.stdout
 
     def migrate(self) -> list[str]:
-        """Bring the schema to the newest state, as this version does."""
+        """Migrate the schema with this version; the applied migrations."""
         open_database(self.owner, max_connections=1)
         try:
-            return schema.migrate(tell=self.told.append)
+            return schema.migrate(tell=self.printed.append)
         finally:
             close_database()
 
     @property
     def owner(self) -> str:
-        """The URL of whoever migrates."""
+        """The database URL of the role that migrates."""
         return in_role(self.ai.environment["DATABASE_URL"], "graphnode_owner")
 
     def wait_for_results(self, count: int) -> None:
-        """Wait until so many more results were handled."""
+        """Wait until this many more results are stored."""
         ended = "SELECT count(*) FROM tasks WHERE status = 'COMPLETED'"
         ((before,),) = self.ai.rows(ended)
         self.ai.wait_until(f"{ended} HAVING count(*) >= %(enough)s", enough=before + count)
 
     def look_at_versions(self) -> None:
-        """Note whose processes are there."""
+        """Keep the versions of the processes that run now."""
         self.versions.append({version for (version,) in self.ai.rows("SELECT version FROM workers")})
 
     def stop(self) -> None:
-        """Stop all workers, at once."""
+        """Stop all workers at the same time."""
         with ThreadPoolExecutor() as threads:
             list(threads.map(Service.stop, self.services))
 
     def logs(self) -> str:
-        """All that the workers have logged."""
+        """The logs of all workers."""
         return "\n".join(service.log.text() for service in self.services)
 
 
 @pytest.fixture(scope="module")
 def next_release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The migrations of a release to come: this version's, and those of tests/next_release but for the contract."""
+    """The migrations of a future release: this version's, and tests/next_release without the contracting one."""
     directory = tmp_path_factory.mktemp("next") / "migrations"
     shutil.copytree(schema.MIGRATIONS, directory)
     for file in NEXT_RELEASE.glob("900[1-3]*.py"):
@@ -187,7 +189,7 @@ def next_release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def upgrade(
     localstack: LocalStack, postgres: str, next_release: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Upgrade]:
-    """An upgrade, done: with two old workers, one stopped and one killed on the way, and with a new one at the end."""
+    """A finished upgrade: of two old workers one was stopped and one killed, and a new one was started at the end."""
     code = tmp_path_factory.mktemp("previous")
     previous_release.unpack(code)
     with new_database(postgres) as url, ExitStack() as ending:
@@ -229,7 +231,7 @@ def test_the_schema_was_changed_while_the_previous_release_worked(upgrade: Upgra
 
     assert __version__ != previous_release.VERSION
     assert upgrade.versions == [{previous_release.VERSION}, {previous_release.VERSION, __version__}]
-    applied = [line.split()[1].rstrip(":") for line in upgrade.told if line.startswith("applied")]
+    applied = [line.split()[1].rstrip(":") for line in upgrade.printed if line.startswith("applied")]
     new = sorted(path.stem for path in schema.MIGRATIONS.glob("[0-9]*.py"))
     assert applied == [name for name in new if name not in previous_release.migrations()]
     assert applied[-3:] == ["9001_priority", "9002_priority_index", "9003_priority_filled"]
@@ -243,7 +245,7 @@ def test_each_result_was_applied_once(upgrade: Upgrade) -> None:
     assert {(task, kind): status for task, kind, status in tasks} == expected
     told = dict(ai.rows("SELECT type, count(*) FROM notifications GROUP BY type"))
     ends = Counter((kind, status) for (_, kind), status in expected.items())
-    assert {name: told[name] for name in TOLD.values()} == {name: ends[end] for end, name in TOLD.items()}
+    assert {name: told[name] for name in NOTIFIED.values()} == {name: ends[end] for end, name in NOTIFIED.items()}
 
 
 def test_no_message_failed_and_none_became_a_dead_letter(upgrade: Upgrade) -> None:

@@ -1,4 +1,4 @@
-"""All the kills of a run, made in several deployments side by side."""
+"""All kills of a run, made in several deployments at the same time."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from tests.e2e.kill_points.scenarios import SCENARIOS, SEED, SENT_AT, Scenario
 from tests.e2e.kill_points.slot import Finding, Slot, Undisturbed, between_steps
 from tests.e2e.kill_points.victim import Point
 
-#: Deployments side by side: most of the time of each goes by until a message is visible again.
+#: The number of deployments. Each spends most of its time waiting until a message is visible again.
 SLOTS = 6
 
-#: Whether to kill at both edges of every step, instead of once between any two: that takes twice as long.
+#: Whether to kill at both edges of every step, instead of once between two steps. It takes twice as long.
 EVERY_EDGE = os.environ.get("KILL_POINTS") == "all"
 
 
 class Kills:
-    """The kills of a run: each scenario is watched once, and then killed at each of its points.
+    """The kills of a run. Each scenario runs once without a kill, and then once for each of its points.
 
     Parameters:
-      slots: where.
+      slots: the deployments.
     """
 
     def __init__(self, slots: list[Slot]) -> None:
@@ -50,7 +50,7 @@ class Kills:
         self._killed: dict[Scenario, list[Future[Finding]]] = {}
 
     def watched(self, scenario: Scenario) -> Undisturbed:
-        """What a handling comes to that nobody disturbs."""
+        """The result of a scenario without a kill."""
         return self._watched[scenario].result()
 
     def start(self) -> None:
@@ -62,11 +62,11 @@ class Kills:
             self._killed[scenario] = [self._threads.submit(self._kill, scenario, point) for point in points]
 
     def findings(self, scenario: Scenario) -> list[Finding]:
-        """What the kills on a scenario's way came to, once all are made."""
+        """The findings of all kills in a scenario, as soon as all are made."""
         return [kill.result() for kill in self._killed[scenario]]
 
     def end(self) -> None:
-        """Make no more kills."""
+        """Cancel the kills that have not begun."""
         self._threads.shutdown(cancel_futures=True)
 
     def _watch(self, scenario: Scenario) -> Undisturbed:
@@ -88,7 +88,7 @@ class Kills:
 
 @pytest.fixture(scope="session")
 def seeded_database(postgres: str) -> Iterator[str]:
-    """The name of a database with the newest schema and a user who has a graph; nobody is connected to it."""
+    """The name of a database with the newest schema and one user with a graph. It has no connections."""
     with new_database(postgres) as url:
         open_database(url, max_connections=1)
         migrate()
@@ -104,7 +104,7 @@ def seeded_database(postgres: str) -> Iterator[str]:
 def kills(
     localstack: LocalStack, postgres: str, seeded_database: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Kills]:
-    """All the kills, which go on while the first are looked at."""
+    """All kills. They continue while the tests check the first ones."""
     logs: Path = tmp_path_factory.mktemp("kill-points")
     with ExitStack() as running:
         fcm = running.enter_context(FcmServer())
@@ -122,5 +122,5 @@ def kills(
 
 @pytest.fixture(scope="session")
 def passed(kills: Kills) -> set[str]:
-    """The steps that were passed by any of the handlings."""
+    """The steps that at least one scenario passes."""
     return set(chain.from_iterable(kills.watched(scenario).passed for scenario in SCENARIOS))

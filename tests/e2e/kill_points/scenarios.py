@@ -1,4 +1,4 @@
-"""What is on its way when a process is killed: a message for each handler, and what makes each of the other steps."""
+"""The messages whose handling is killed: one for each handler, and those that need the remaining steps."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from graphnode.dev.samples import KINDS, Result
 from tests.e2e.ai_server import AiServer
 from tests.e2e.kill_points.victim import Point
 
-#: The user whose graph others are given.
+#: The user whose graph is copied to other users.
 SEED = "seed-user"
 
 #: When the AI server sent each result.
 SENT_AT = datetime(2026, 5, 24, 8, 2, 8, tzinfo=UTC)
 
-#: A time-sorted ID, the same for every user's document.
+#: The ULID in every task ID.
 ULID = "01JZZZZZZZZZZZZZZZZZZZZZZZ"
 
 GRAPH_TABLES = ("graphs", "graph_clusters", "graph_nodes", "graph_edges", "graph_subclusters", "node_embeddings")
 
-#: The threads that have no message of their own.
+#: The thread that works for no single message.
 HEARTBEAT = "heartbeat"
 
-#: Keeps a message from coming to its end, until it is left.
+#: Sends a result, and keeps it from being finished during the block.
 Obstacle = Callable[[AiServer, Result], AbstractContextManager[object]]
 
 
 def nothing(ai: AiServer, result: Result) -> AbstractContextManager[object]:
-    """No obstacle: the result is sent."""
+    """No obstacle."""
     ai.send(result)
     return nullcontext()
 
 
 @contextmanager
 def no_document(ai: AiServer, result: Result) -> Iterator[None]:
-    """The document comes late."""
+    """The documents are uploaded after the block."""
     ai.send_body(result.body)
     yield
     for key, content in result.documents.items():
@@ -48,7 +48,7 @@ def no_document(ai: AiServer, result: Result) -> Iterator[None]:
 
 @contextmanager
 def locked_user(ai: AiServer, result: Result) -> Iterator[None]:
-    """Other work on the user takes long."""
+    """The user's lock is held during the block."""
     with ai.locked_user(user_of(result)):
         ai.send(result)
         yield
@@ -56,16 +56,16 @@ def locked_user(ai: AiServer, result: Result) -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class Scenario:
-    """A message's way to be killed on.
+    """A message whose handling is killed at each of its points.
 
     Parameters:
-      name: as the table calls it.
-      kind: the result, by its short name.
-      way: whose steps count: those of the results' or the notifications' queue, or a thread's.
-      options: of the result.
-      prepare: what the API server has done before.
+      name: its name in the table of findings.
+      kind: the result's short name.
+      way: the queue or the thread whose steps are killed.
+      options: options of the result.
+      prepare: does what the API server has done before.
       obstacle: sends the result.
-      until: the last point that is passed before the obstacle goes; None: there is none.
+      until: the last point before the obstacle is removed. None: there is no obstacle.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Scenario:
     until: Point | None = None
 
     def result(self, ai: AiServer, user_id: str) -> Result:
-        """The result of this user."""
+        """The scenario's result for this user."""
         options = dict(self.options)
         task_id = f"{KINDS[self.kind].task_id}_{user_id}_{ULID}"
         if self.kind.startswith("microscope"):
@@ -89,12 +89,12 @@ class Scenario:
 
 
 def user_of(result: Result) -> str:
-    """The user in a task's ID."""
+    """The user in the task ID."""
     return result.task_id.removesuffix(f"_{ULID}").rpartition("_")[2]
 
 
 def with_graph(ai: AiServer, user_id: str) -> None:
-    """Give the user a graph."""
+    """Copy SEED's graph to the user."""
     for table in GRAPH_TABLES:
         ai.execute(
             f"INSERT INTO {table} SELECT (jsonb_populate_record(NULL::{table}, replace(to_jsonb(seed)::text,"  # noqa: S608
@@ -104,7 +104,7 @@ def with_graph(ai: AiServer, user_id: str) -> None:
 
 
 def with_document(ai: AiServer, user_id: str) -> None:
-    """Register the one document of a workspace, as a file and as a node."""
+    """Insert a workspace for the user's document."""
     ai.execute("INSERT INTO microscope_workspaces (id, user_id, name) VALUES (%s, %s, 'Rye')", f"ws-{user_id}", user_id)
 
 

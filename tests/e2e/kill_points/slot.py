@@ -1,4 +1,4 @@
-"""A deployment of its own on which one process at a time is killed, and what is found afterwards."""
+"""A deployment in which one process at a time is killed, and the findings afterwards."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from tests.e2e.ai_server import AiServer
 from tests.e2e.kill_points.scenarios import HEARTBEAT, Scenario
 from tests.e2e.kill_points.victim import Point, Victim
 
-#: Seconds for which a message in hand is hidden from others.
+#: The visibility timeout in seconds.
 VISIBILITY_S = 3
 
-#: Seconds beyond that in which a process that is ready has the message back: a poll, on a machine that is busy.
+#: Seconds after the visibility timeout within which a ready process must receive the message, on a busy machine too.
 LENIENCE_S = 5.0
 
-#: Seconds to wait for what must come; many processes start at a time.
+#: The longest wait for a condition, in seconds. Many processes start at the same time.
 PATIENCE_S = 120.0
 
-#: Seconds between two looks at what has become of a message.
+#: Seconds between two checks of a condition.
 LOOK_S = 0.3
 
 SETTINGS = {
@@ -40,30 +40,30 @@ SETTINGS = {
     "GRAPHNODE_SWEEP_INTERVAL": "0.5",
 }
 
-#: Lets the time pass after which a sweep takes what was claimed or enqueued, and the claim has ended.
+#: Makes a user's notifications due for the sweep, and ends their claims, as if five minutes had passed.
 PASS_TIME = (
     "UPDATE notifications SET due_at = due_at - interval '5 minutes', retry_at = retry_at - interval '5 minutes',"
     " claimed_at = claimed_at - interval '5 minutes' WHERE user_id = %s"
 )
 
-#: What depends on how often a message was delivered.
+#: Columns that depend on the number of deliveries.
 ATTEMPTS = frozenset({"attempt", "attempts", "push_attempts"})
 
-#: What a row has for an ID where the database or the worker made it.
+#: An ID that the worker generated.
 MADE_HERE = re.compile(r"\b01[0-9A-HJKMNP-TV-Z]{24}\b")
 
 _numbers = count()
 
 
 class Undisturbed(NamedTuple):
-    """What a handling comes to that nobody disturbs.
+    """The result of a scenario without a kill.
 
     Parameters:
-      points: what is passed on the scenario's way, in order.
-      passed: all steps that are passed, whoever's way they are on.
-      rows: the rows that it leaves.
-      pushes: how often FCM took each notification.
-      dead_letters: how many.
+      points: the points that the scenario's queue or thread passes, in order.
+      passed: all steps that any queue or thread passes.
+      rows: the stored rows, by table.
+      pushes: how often FCM accepted each notification.
+      dead_letters: the number of dead letters.
     """
 
     points: list[Point]
@@ -74,13 +74,13 @@ class Undisturbed(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """What a kill came to.
+    """The result of a scenario with a kill.
 
     Parameters:
-      ready_after_s: seconds from the kill until the next process took messages.
-      back_after_s: seconds from the kill until it had the message; None: that did not come back.
-      pushes: how often FCM took each notification.
-      faults: what should not be.
+      ready_after_s: seconds from the kill until the next process is ready.
+      back_after_s: seconds from the kill until it receives the message. None: the message is not delivered again.
+      pushes: how often FCM accepted each notification.
+      faults: the differences from what must be.
     """
 
     scenario: str
@@ -92,12 +92,12 @@ class Finding(NamedTuple):
 
 
 class Slot:
-    """A deployment of its own, and the process that works for it.
+    """A deployment, and its one worker process.
 
     Parameters:
       environment: its queues, its bucket and its database.
-      fcm: where pushes go.
-      log: where its processes write.
+      fcm: receives the pushes.
+      log: the log file of its processes.
     """
 
     def __init__(self, environment: dict[str, str], fcm: FcmServer, log: Path) -> None:
@@ -111,7 +111,7 @@ class Slot:
         self._began = datetime.now(UTC)
 
     def watch(self, scenario: Scenario) -> Undisturbed:
-        """Have a message handled that nobody disturbs."""
+        """Run a scenario without a kill."""
         process = self._at_rest(None)
         result, user_id = self._prepare(scenario)
         with scenario.obstacle(self.ai, result):
@@ -123,7 +123,7 @@ class Slot:
         points = [point for point in everything if point.way == scenario.way]
         if scenario.until:
             points = points[: points.index(scenario.until) + 1]
-        # The polls after the one that brought the message are on nobody's way.
+        # The later polls belong to no message.
         points = [point for point in points if point.step != "receive" or point.number == 1]
         return Undisturbed(
             points,
@@ -134,7 +134,7 @@ class Slot:
         )
 
     def kill(self, scenario: Scenario, point: Point, expected: Undisturbed) -> Finding:
-        """Have the process killed at a point, and the next one see to what it leaves."""
+        """Run a scenario, kill the process at a point, and have the next process finish."""
         process = self._at_rest(point)
         result, user_id = self._prepare(scenario)
         with scenario.obstacle(self.ai, result):
@@ -151,7 +151,7 @@ class Slot:
 
         def is_over() -> bool:
             nonlocal time_has_passed
-            # SQS's counts are approximate: a message that is just becoming visible can be in none of them.
+            # SQS's counts are approximate: a message that just becomes visible may be missing in all of them.
             if (point != deletion and deletion not in successor.passed()) or not self._are_empty():
                 return False
             if self._are_told(user_id):
@@ -170,7 +170,7 @@ class Slot:
         back_at = successor.passed().get(Point(way, "receive", "after", 1))
         rows, pushes, letters = self._rows(user_id), self._pushes(user_id), self._new_letters()
 
-        # The one edge at which a push is repeated: FCM may have taken it, and its row does not say so yet.
+        # A push may be repeated if the kill came after FCM accepted it and before its row was updated.
         asked = Point(NOTIFICATION_QUEUE, "push", "before", 1) in before
         settled = Point(NOTIFICATION_QUEUE, "settle", "after", 1) in before or str(point) == "after settle"
         repeated = asked and not settled
@@ -180,10 +180,10 @@ class Slot:
         if len(pushes) != len(expected.pushes):
             faults.append(f"{len(pushes)} notifications pushed, expected {len(expected.pushes)}")
         if scenario.until and not rows["task_attempts"]:
-            # The failure was not noted before the kill, and after it there was none.
+            # The kill came before the failure was recorded, and the next process had no failure.
             rows["task_attempts"] = expected.rows["task_attempts"]
         faults += differences(rows, expected.rows)
-        # The dead letter may be there, and its message not yet deleted.
+        # If the kill came between sending the dead letter and deleting the message, the letter is sent twice.
         sent = expected.dead_letters and (
             Point(way, "dead_letter", "after", 1) in before or str(point) == "after dead_letter"
         )
@@ -191,7 +191,7 @@ class Slot:
             faults.append(f"dead letters: {letters}, expected {expected.dead_letters}")
         if point.step == "delete" and point.edge == "after":
             if back_at is not None:
-                faults.append("delivered again, though it was deleted")
+                faults.append("delivered again after its deletion")
         elif back_at is None:
             faults.append("not delivered again")
         elif back_at > max(killed_at + VISIBILITY_S, successor.ready_at or 0) + LENIENCE_S:
@@ -216,7 +216,7 @@ class Slot:
         return Victim(self._environment, self.log)
 
     def _at_rest(self, target: Point | None) -> Victim:
-        """A process that has nothing to do, and is killed at this point."""
+        """An idle process that will kill itself at this point."""
         if self._process is None or not self._process.is_running():
             self._process = self._new_process()
         process = self._process
@@ -235,20 +235,20 @@ class Slot:
         deadline = time.monotonic() + PATIENCE_S
         while not is_so():
             if time.monotonic() > deadline:
-                raise TimeoutError(f"waited {PATIENCE_S:.0f} s in vain for {what}")
+                raise TimeoutError(f"waited {PATIENCE_S:.0f} s for {what}")
             process = self._process
             assert process is not None
             was_running = process.is_running()
-            # Of one that has ended, too: its last words may be what is waited for.
+            # Read the reports of an ended process too: the last ones may fulfil the condition.
             process.listen(timeout_s=LOOK_S)
             if not was_running and not is_so():
-                raise RuntimeError(f"the process ended while it was waited for {what}: {self.log.read_text()[-3000:]}")
+                raise RuntimeError(f"the process ended during the wait for {what}: {self.log.read_text()[-3000:]}")
 
     def _is_over(self, user_id: str) -> bool:
         return self._are_empty() and self._are_told(user_id)
 
     def _are_empty(self) -> bool:
-        """Results first: a result that is done with has put its notifications on their queue."""
+        """Whether the result queue and then the notification queue are empty: results enqueue notifications."""
         return all(outcomes.is_empty(self.ai.sqs, url) for url in self._queues[:2])
 
     def _are_told(self, user_id: str) -> bool:
@@ -261,7 +261,7 @@ class Slot:
         return [taken[one] for (one,) in self.ai.rows(query, user_id=user_id)]
 
     def _new_letters(self) -> int:
-        """How many dead letters there are since the last look."""
+        """The number of new dead letters since the last call."""
         name = "ApproximateNumberOfMessages"
         before, self._letters = self._letters, 0
         for url in self._queues[2:]:
@@ -270,14 +270,14 @@ class Slot:
         return self._letters - before
 
     def _rows(self, user_id: str) -> dict[str, list[str]]:
-        """Every row of every table that has something of this user, as it would be whoever they were and whenever."""
+        """The user's rows of every table, without user names, times and generated IDs."""
         found = {}
         tables = self.ai.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
         for (table,) in tables:
             query = f"SELECT to_jsonb(t) FROM {table} AS t WHERE t::text LIKE %(like)s"  # noqa: S608
             rows = self.ai.rows(query, like=f"%{user_id}%")
             written = sorted(self._written(table, row, user_id) for (row,) in rows)
-            # A failure may be counted once more.
+            # The kill may have repeated a failure.
             found[table] = sorted(set(written)) if table == "task_attempts" else written
         return found
 
@@ -289,7 +289,7 @@ class Slot:
         return MADE_HERE.sub("ULID", written)
 
     def _lasting(self, value: Any) -> Any:
-        """A value, or `now` for a time since the run began."""
+        """The value, or `now` for a time after the run began."""
         if isinstance(value, str):
             with suppress(ValueError):
                 at = datetime.fromisoformat(value)
@@ -299,12 +299,12 @@ class Slot:
 
 
 def between_steps(points: list[Point]) -> list[Point]:
-    """One point between any two steps: the begin of a step comes right after the end, or the begin, of another one."""
+    """One point between any two steps: the first one, and the end of each step."""
     return [point for index, point in enumerate(points) if index == 0 or point.edge == "after"]
 
 
 def differences(found: dict[str, list[str]], expected: dict[str, list[str]]) -> list[str]:
-    """Rows that should not be there, and rows that are missing."""
+    """A line for each unexpected row, each missing row and each wrong count."""
     lines = []
     for table in sorted(found.keys() | expected.keys()):
         got, wanted = found.get(table, []), expected.get(table, [])

@@ -1,7 +1,6 @@
-"""A process is killed once at every point between two steps of a message's way: one effect, and the message is back.
+"""A process is killed once between any two steps of a message's handling: one effect, and the message is redelivered.
 
-The points are those that an undisturbed handling passes: a new step is among them by itself. `-s` shows all that was
-found.
+The points come from a handling without a kill, so a new step is included at once. `-s` prints all findings.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from tests.e2e.kill_points.conftest import Kills
 from tests.e2e.kill_points.scenarios import SCENARIOS, Scenario
 from tests.e2e.kill_points.slot import Finding
 
-#: The table's head. Seconds count from the kill; the message cannot be back before the next process is ready.
+#: The table's head. Seconds are counted from the kill. No message is back before the next process is ready.
 HEAD = f"{'handler':<28}{'killed':<24}{'next ready':>11}{'back':>8}  {'pushed':<8}effect"
 
 
 def line(finding: Finding) -> str:
-    """A finding as a line of the table."""
+    """A finding as a row of the table."""
     pushes = ", ".join(map(str, finding.pushes)) or "-"
     said = "; ".join(finding.faults) or "once"
     times = f"{seconds(finding.ready_after_s):>11}{seconds(finding.back_after_s):>8}"
@@ -26,7 +25,7 @@ def line(finding: Finding) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """A time as it stands in the table."""
+    """A time as the table shows it."""
     return "not" if value is None else f"{value:.1f} s"
 
 

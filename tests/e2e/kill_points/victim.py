@@ -1,7 +1,7 @@
-"""A worker process that tells which steps it passes, and kills itself at the one that it is told.
+"""A worker process that reports the steps it passes, and kills itself at a given point.
 
 The process is Dramatiq's own `worker_process`, forked as the `dramatiq` command forks it. Its parent is a fork server
-that has imported everything already: most of what a start of the whole command takes is the same two hundred times.
+that has imported everything: two hundred processes start, and the imports are most of a start's time.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from graphnode.steps import Step, subscribe
 #: Threads of each process: one for each of the two queues.
 THREADS = 2
 
-#: The thread that looks for what is due, every now and then: on no message's way.
+#: The thread of the sweeps, which works for no single message.
 SWEEPS = "sweeps"
 
-# What the first client imports is there before the fork as well. It connects to nothing.
+# The first client imports modules: do it before the fork. It does not connect.
 boto3.session.Session(region_name="us-east-1").client("sqs")
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -46,13 +46,13 @@ FORKS.set_forkserver_preload(["pytest", __name__])
 
 
 class Point(NamedTuple):
-    """A point of a message's way.
+    """A point in the handling of a message.
 
     Parameters:
-      way: the queue whose message is on its way, or the thread that has none: `heartbeat`.
+      way: the queue of the message, or the thread if it works for no single message: `heartbeat`.
       step: the step.
-      edge: whether it is about to begin or has just ended.
-      number: 1 for the first time that the step is taken, and so on.
+      edge: whether the step is about to begin or has just ended.
+      number: 1 for the first time of the step, and so on.
     """
 
     way: str
@@ -65,7 +65,7 @@ class Point(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """A process has passed a point, at this time of the machine's monotonic clock; or was killed there."""
+    """A process has passed a point, or was killed there, at this time of the machine's monotonic clock."""
 
     point: Point
     at: float
@@ -79,7 +79,7 @@ class Ready(NamedTuple):
 
 
 class Armed(NamedTuple):
-    """The process counts from here on, and dies at this point, if any."""
+    """The process has reset its counts, and will kill itself at this point, if any."""
 
     target: Point | None
 
@@ -88,10 +88,10 @@ Report = Passed | Ready | Armed
 
 
 class Killer(Middleware):
-    """Follows the steps of a process.
+    """Reports the steps of a process, and kills it at the target.
 
     Parameters:
-      pipe: where reports go and targets come from.
+      pipe: sends reports and receives targets.
     """
 
     def __init__(self, pipe: Connection[Any, Any]) -> None:
@@ -102,7 +102,7 @@ class Killer(Middleware):
         self._here = threading.local()
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
-        """A worker thread is on the way of this queue's message until it has another."""
+        """Count this thread's next steps for the message's queue."""
         self._here.way = message.queue_name
 
     @contextmanager
@@ -113,13 +113,13 @@ class Killer(Middleware):
         try:
             yield
         finally:
-            # A poll that brought nothing is on no message's way.
+            # An empty poll belongs to no message.
             if step != "receive" or self._here.brought:
                 self._pass(step, "after")
 
-    def count(self, event: str, amount: float, labels: dict[str, str]) -> None:
-        """Note that a poll has brought something."""
-        if event == "received":
+    def take(self, note: str, amount: float, labels: dict[str, str]) -> None:
+        """Keep whether the poll received messages."""
+        if note == "received":
             self._here.brought = amount > 0
 
     def _way(self) -> str:
@@ -138,17 +138,17 @@ class Killer(Middleware):
             if point == self._target:
                 self.pipe.send(Passed(point, time.monotonic(), killed=True))
                 os.kill(os.getpid(), signal.SIGKILL)
-            # Nobody has to know how often a poll brought nothing.
+            # Empty polls are not reported.
             if point.number == 1 or (step, edge) != ("receive", "before"):
                 self.pipe.send(Passed(point, time.monotonic()))
 
     def set(self) -> None:
-        """Tell that the process has started: it is the event that Dramatiq's main process waits for."""
+        """Report that the process has started. This object is the event that Dramatiq's main process waits for."""
         with self._lock:
             self.pipe.send(Ready(time.monotonic()))
 
     def hear(self) -> None:
-        """Take targets, as long as somebody sends them."""
+        """Receive targets until the pipe is closed; then kill the process."""
         while True:
             try:
                 target = self.pipe.recv()
@@ -161,7 +161,7 @@ class Killer(Middleware):
 
 
 def work(environment: dict[str, str], log: str, pipe: Connection[Any, Any]) -> None:
-    """Be a worker process until killed."""
+    """Run a worker process until it is killed."""
     os.environ.clear()
     os.environ.update(environment)
     output = Path(log).open("a", buffering=1)  # noqa: SIM115  (open as long as the process lives)
@@ -176,16 +176,16 @@ def work(environment: dict[str, str], log: str, pipe: Connection[Any, Any]) -> N
 
 
 class Victim:
-    """A worker process, as the test holds it.
+    """A worker process, seen from the test.
 
     Parameters:
-      environment: the deployment's names, and own settings.
-      log: where it writes.
+      environment: the deployment's environment and settings.
+      log: its log file.
     """
 
     def __init__(self, environment: dict[str, str], log: Path) -> None:
         self.reports: list[Report] = []
-        #: When it began to take messages.
+        #: When it was ready, in monotonic seconds.
         self.ready_at: float | None = None
         self._pipe, theirs = FORKS.Pipe()
         whole = worker_environment(environment, inherited=os.environ)
@@ -194,7 +194,7 @@ class Victim:
         theirs.close()
 
     def listen(self, *, timeout_s: float) -> list[Report]:
-        """What it has reported since the last look; wait for something if there is nothing yet."""
+        """Its new reports. Waits for the first one up to the timeout."""
         new: list[Report] = []
         try:
             while self._pipe.poll(0 if new else timeout_s):
@@ -203,13 +203,13 @@ class Victim:
                 if isinstance(report, Ready):
                     self.ready_at = report.at
         except (EOFError, ConnectionResetError):
-            # It has ended: what was not waited for is not to come.
+            # The process has ended: no more reports come.
             self._process.join()
         self.reports += new
         return new
 
     def arm(self, target: Point | None) -> None:
-        """Have it count from here on, and die at this point."""
+        """Reset its counts, and have it kill itself at this point."""
         self.reports.clear()
         self._pipe.send(target)
 
@@ -218,15 +218,15 @@ class Victim:
         return self._process.exitcode is None
 
     def passed(self) -> dict[Point, float]:
-        """When it has passed each point, since it was armed; the one at which it was killed is not passed."""
+        """When it passed each point since it was armed. The point of its kill is not included."""
         return {report.point: report.at for report in self.reports if isinstance(report, Passed) and not report.killed}
 
     def killed_at(self) -> float | None:
-        """When it was killed at its point."""
+        """When it was killed at its point; None if it was not."""
         return next((report.at for report in self.reports if isinstance(report, Passed) and report.killed), None)
 
     def is_armed(self) -> bool:
-        """Whether it has heard what it was told last."""
+        """Whether it has received its last target."""
         return any(isinstance(report, Armed) for report in self.reports)
 
     def end(self) -> None:
