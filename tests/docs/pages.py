@@ -1,4 +1,4 @@
-"""The project's documents as tests read them: headings, links, commands, and what is named as code."""
+"""Reads the project's documents for the tests: their headings, links, commands and inline code."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from mdit_py_plugins.anchors import anchors_plugin
 
 PROJECT = Path(__file__).parents[2]
 
-#: Where Markdown is data, or somebody else's.
+#: Directories whose Markdown files are data or belong to other projects.
 NO_DOCUMENTS = {"corpus", "node_modules", "build", "dist"}
 
-#: The languages of blocks in which commands are: typed after `$ `, or a line each.
+#: The languages of blocks with commands: after `$ `, or one in each line.
 CONSOLE = "console"
 SCRIPTS = ("sh", "bash")
 
-#: What a command begins with, where a text names one.
+#: The first words of commands that a sentence names.
 PROGRAMS = ("make", "graphnode", "python", "docker", "aws", "dramatiq", "pip", "promtool", "npm", "git", "uv")
 
-#: What is between two commands of a line.
+#: Separators of two commands in a line.
 BETWEEN = ("&&", "|")
 
-#: A variable that is set for a command, before it.
+#: A variable that is set in front of a command.
 ASSIGNMENT = re.compile(r"[A-Z_]+=\S+")
 
-#: What a chapter says of its commands where they need more than this machine.
+#: Where a chapter says that its commands need more than this machine.
 NEEDS = re.compile(r"\b(?i:needs?|with) (AWS|Docker)\b")
 
-#: What is run as it is typed, by tests/e2e: in the situations of docs/runbook.md, and in a stack with data in it. The
-#: others go on until they are stopped.
+#: Commands that tests/e2e runs as shown: in the situations of docs/runbook.md, and in a stack with data. The other
+#: commands run until they are stopped.
 RUN = re.compile(r"graphnode (?!(?:dev|demo|worker)\b|ai$|ai (?!--help)|status --watch)")
 
 
 class Link(NamedTuple):
-    """A link, or a picture.
+    """A link or a picture.
 
     Parameters:
-      target: where it leads, as it is written.
+      target: its target, as written.
     """
 
     document: Path
@@ -53,7 +53,7 @@ class Link(NamedTuple):
 
 
 class Code(NamedTuple):
-    """What a text names as code."""
+    """Inline code."""
 
     document: Path
     line: int
@@ -61,13 +61,13 @@ class Code(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A command that a document has.
+    """A command in a document.
 
     Parameters:
-      words: the command, without variables before it and the environment's path.
-      typed: whether it is there to be typed: in a block. If not it is named, and may lack arguments.
-      needs: what its chapter, or the document's beginning, says that is needed: AWS, Docker.
-      says: the lines that follow it in its block.
+      words: the command, without the variables in front of it and without `.venv/bin/`.
+      typed: whether it is in a block, to be typed. If not, a sentence names it, and it may lack arguments.
+      needs: AWS or Docker, if its chapter or the document's first chapter says so.
+      says: the lines below it in its block.
     """
 
     document: Path
@@ -85,8 +85,8 @@ class Document(NamedTuple):
     """A document.
 
     Parameters:
-      anchors: what a link to a place in it may end with.
-      codes: what its texts name as code, blocks aside.
+      anchors: the fragments that a link to it may have.
+      codes: its inline code.
     """
 
     path: Path
@@ -97,7 +97,7 @@ class Document(NamedTuple):
 
 
 def paths() -> list[Path]:
-    """All documents of the project."""
+    """The paths of all documents of the project."""
     found = []
     for directory, directories, files in os.walk(PROJECT):
         directories[:] = [name for name in directories if name[0] != "." and name not in NO_DOCUMENTS]
@@ -107,7 +107,7 @@ def paths() -> list[Path]:
 
 @cache
 def document(path: Path) -> Document:
-    """A document that was read."""
+    """The document, read once."""
     markdown = MarkdownIt("commonmark").enable("table").use(anchors_plugin, max_level=6)
     text = path.read_text(encoding="utf-8")
     tokens = markdown.parse(text)
@@ -129,7 +129,7 @@ def document(path: Path) -> Document:
 
 
 def _with_lines(tokens: list[Token]) -> Iterator[tuple[Token, int]]:
-    """The tokens with the line on which each begins; a cell of a table is on its row's."""
+    """The tokens with their first lines. A cell of a table has the line of its row."""
     line = 1
     for token in tokens:
         line = token.map[0] + 1 if token.map else line
@@ -137,7 +137,7 @@ def _with_lines(tokens: list[Token]) -> Iterator[tuple[Token, int]]:
 
 
 def _chapters(tokens: list[Token], text: str) -> Iterator[tuple[int, str]]:
-    """The line on which each chapter begins, and its text; the first is the document's beginning."""
+    """The first line and the text of each chapter."""
     lines = text.splitlines()
     begins = [token.map[0] for token in tokens if token.type == "heading_open" and token.map]
     for begin, end in zip(begins, [*begins[1:], len(lines)], strict=True):
@@ -165,11 +165,11 @@ def _named(path: Path, line: int, code: str, needs: frozenset[str]) -> Iterator[
 
 
 def _commands(line: str) -> Iterator[tuple[str, ...]]:
-    """The commands of a line; a comment may follow."""
+    """The commands of a line, which may end with a comment."""
     try:
         words = shlex.split(line, comments=True)
     except ValueError:
-        # An apostrophe: a sentence, no command.
+        # An apostrophe: this is a sentence.
         return
     while words:
         end = next((at for at, word in enumerate(words) if word in BETWEEN), len(words))

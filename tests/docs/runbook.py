@@ -1,4 +1,4 @@
-"""docs/runbook.md as tests read it: its chapters, the commands in each, and what these must say."""
+"""Reads docs/runbook.md for the tests: its chapters, their commands, and the expected outputs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "runbook.md"
 
-#: What every chapter answers, in this order.
+#: The questions that every chapter answers, in this order.
 QUESTIONS = ("Wrong", "Data", "Do", "Over")
 
-#: Where commands are: in a console block, or in a sentence with what the command says.
+#: Commands: in a console block, or in a sentence "`command` says `output`".
 PLACES = re.compile(
     r"^```console\n(?P<block>.*?)^```$|`(?P<line>graphnode [^`]+)`\s+says\s+`(?P<says>[^`]+)`", re.MULTILINE | re.DOTALL
 )
@@ -21,7 +21,7 @@ EXIT_CODE = re.compile(r"# exit code (\d)$")
 
 
 class Command(NamedTuple):
-    """A command line, with what must be found in its output, in this order; `…` stands for anything."""
+    """A command, with the texts that its output must contain, in this order. `…` stands for anything."""
 
     line: str
     exit_code: int
@@ -29,10 +29,10 @@ class Command(NamedTuple):
 
 
 class Chapter(NamedTuple):
-    """An alert's chapter, or a reason's.
+    """The chapter of an alert or of a reason.
 
     Parameters:
-      steps: the commands that are typed in one go, step by step.
+      steps: the commands of each step.
     """
 
     title: str
@@ -48,7 +48,7 @@ def chapters() -> dict[str, Chapter]:
 
 
 def anchor(title: str) -> str:
-    """What a link to a chapter ends with."""
+    """The fragment of a link to a chapter."""
     return title.lower().replace(" ", "-")
 
 

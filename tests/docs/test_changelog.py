@@ -1,4 +1,4 @@
-"""CHANGELOG.md keeps up with the version, and tells operators what they must do."""
+"""CHANGELOG.md has an entry for this version, and each entry says what operators must do."""
 
 from __future__ import annotations
 

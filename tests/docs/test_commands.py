@@ -1,7 +1,7 @@
-"""Every command that a document has: it can be typed as it stands there, and something runs it.
+"""Every command in a document can be typed as shown, and a test runs it.
 
-What is typed with `graphnode` is run by tests/e2e, in docs/runbook.md's situations and in a stack with data in it
-(tests/e2e/test_document_commands.py). Here each is parsed by its program's own parser, and then does not begin.
+tests/e2e runs the commands of `graphnode`: in the situations of docs/runbook.md, and in a stack with data
+(tests/e2e/test_document_commands.py). The tests here only parse each command, with its program's own parser.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COMMANDS = [command for path in paths() for command in document(path).commands]
 
 STACK = "e2e/test_development_stack.py"
 
-#: Which test runs a command that goes on until it is stopped, or needs a machine of its own: by how it begins.
+#: The tests of commands that run until they are stopped, or that need a stack of their own, by the command's begin.
 RUN_BY = {
     "dramatiq graphnode.actors": "e2e/test_results.py",
     "graphnode ai": "e2e/test_ai.py",
@@ -44,32 +44,32 @@ RUN_BY = {
     "promtool": "deploy/test_alerts.py::test_promtool_finds_the_alerts_right",
 }
 
-#: What no test runs, and why. Each is parsed all the same, as everything is.
+#: Commands that no test runs, and why. They are parsed like all others.
 NOT_RUN = {
-    "make test": "it is what runs the tests, and .ci/run calls it",
+    "make test": "it runs the tests, and .ci/run calls it",
     "make lint": ".ci/run calls it before the tests",
-    "make install": "the tests run in what it has made",
-    "make demo": "graphnode demo, which is run",
-    "make dev": "graphnode dev, which is run",
-    "make chaos": "ten minutes; e2e/test_chaos.py has one of them",
-    "make contract": "npm's registry, and the tests in tests/contract, which are run",
-    "make fuzz": "an hour; tools/test_fuzz.py feeds the same targets",
-    "make mutants": "ten minutes; tools/test_mutants.py has small ones",
-    "make audit": "PyPI",
-    "make lock": "PyPI; and it changes the repository",
+    "make install": "it has installed what the tests run in",
+    "make demo": "a test runs graphnode demo",
+    "make dev": "a test runs graphnode dev",
+    "make chaos": "ten minutes; e2e/test_chaos.py runs for one minute",
+    "make contract": "it needs npm's registry; the tests in tests/contract are run",
+    "make fuzz": "an hour; tools/test_fuzz_corpus.py runs the same targets",
+    "make mutants": "ten minutes; tools/test_mutants.py runs small ones",
+    "make audit": "it needs PyPI",
+    "make lock": "it needs PyPI, and changes the repository",
     "make format": "it changes the repository",
-    "make clean": "it would remove what the tests run in",
-    "make image-check": "root, PyPI, and minutes",
-    "make release-check": "PyPI, and minutes",
-    "python -m benchmarks.": "minutes each; their figures' arithmetic is tested",
-    "python -m tests.chaos": "as make chaos",
-    "python -m tests.fuzz": "as make fuzz",
-    "python -m tests.mutants": "as make mutants",
-    "python -m pytest": "it is what runs the tests",
-    "pip install": "PyPI; make install and make release-check do it",
+    "make clean": "it would remove the tests' environment",
+    "make image-check": "it needs root, PyPI and minutes",
+    "make release-check": "it needs PyPI and minutes",
+    "python -m benchmarks.": "minutes each; their arithmetic is tested",
+    "python -m tests.chaos": "see make chaos",
+    "python -m tests.fuzz": "see make fuzz",
+    "python -m tests.mutants": "see make mutants",
+    "python -m pytest": "it runs the tests",
+    "pip install": "it needs PyPI; make install and make release-check do it",
 }
 
-#: Variables that documents name and no setting is: whose they are.
+#: Variables in documents that are no settings of the worker.
 OTHER_VARIABLES = {
     *OTHERS,
     "CHAOS_MINUTES",  # make's
@@ -89,11 +89,11 @@ OTHER_VARIABLES = {
 
 
 class Parsed(BaseException):
-    """A program has taken its arguments, and would begin now."""
+    """A program has parsed its arguments, and would begin now."""
 
 
-class Unfit(Exception):
-    """A command that cannot be typed as it stands there."""
+class InvalidCommand(Exception):
+    """A command cannot be typed as shown."""
 
 
 def ids(command: Command) -> str:
@@ -102,7 +102,7 @@ def ids(command: Command) -> str:
 
 @pytest.fixture(autouse=True)
 def nothing_begins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Programs end when they have parsed their arguments."""
+    """Programs stop after parsing their arguments."""
     parse = argparse.ArgumentParser.parse_args
 
     def parse_and_end(*arguments: Any, **options: Any) -> None:
@@ -116,7 +116,7 @@ def nothing_begins(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_command_can_be_typed_as_shown(command: Command) -> None:
     try:
         check(command.words, whole=command.typed)
-    except Unfit as error:
+    except InvalidCommand as error:
         pytest.fail(f"{command}\n{error}")
 
 
@@ -127,15 +127,15 @@ def test_a_typed_command_is_run_by_a_test_or_says_what_it_needs(command: Command
         wanted = "AWS" if command.words[0] == "aws" else "Docker"
         assert wanted in command.needs, f"{command}\nHave its chapter say that it needs {wanted}."
         return
-    held = (
+    is_covered = (
         RUN.match(line)
         or any(line.startswith(known) for known in (*RUN_BY, *NOT_RUN))
         or command.needs & {"AWS", "Docker"}
         or command.words[0] in ("export", "cd")
     )
-    assert held, (
-        f"{command}\nNo test runs it: name the one that does (RUN_BY in this file), or what keeps it from being run "
-        "(NOT_RUN), or have its chapter say that it needs AWS or Docker."
+    assert is_covered, (
+        f"{command}\nNo test runs it. Name its test in RUN_BY of this file, or the reason in NOT_RUN, or have its chapter "
+        "say that it needs AWS or Docker."
     )
 
 
@@ -171,11 +171,11 @@ VARIABLE = re.compile(
 def test_a_named_variable_exists(code: Code) -> None:
     known = {environment_name(field.name) for field in msgspec.structs.fields(Settings)} | OTHER_VARIABLES
 
-    assert code.text.partition("=")[0] in known, "no setting, and none of OTHER_VARIABLES in this file"
+    assert code.text.partition("=")[0] in known, "neither a setting nor in OTHER_VARIABLES of this file"
 
 
 def check(words: Sequence[str], *, whole: bool) -> None:
-    """See that a program takes its arguments. Raises Unfit."""
+    """Check that a program accepts its arguments. Raises InvalidCommand."""
     match words:
         case ["graphnode", *arguments]:
             check_click(cli.commands, "graphnode", arguments, whole=whole)
@@ -208,44 +208,44 @@ def check(words: Sequence[str], *, whole: bool) -> None:
         case ["git", "clone" | "switch" | "rebase" | "push", *_] | ["cd", _]:
             pass
         case _:
-            raise Unfit("nobody knows this program: teach `check` in this file to parse it")
+            raise InvalidCommand("unknown program: have `check` in this file parse it")
 
 
 def check_click(command: click.Command, name: str, arguments: Sequence[str], *, whole: bool) -> None:
-    """A click program. What is only named in a text may lack arguments, and have no values."""
+    """Check a click program. A command that a sentence only names may lack arguments and values."""
     chosen, rest = resolve(command, arguments)
     if not whole:
         known = {name for parameter in chosen.params for name in parameter.opts} | {"--help", "-h"}
         takes_any = chosen.context_settings.get("ignore_unknown_options")
         if not takes_any and (unknown := [one for one in rest if one.startswith("-") and one not in known]):
-            raise Unfit(f"no option {' '.join(unknown)} of {chosen.name}")
+            raise InvalidCommand(f"no option {' '.join(unknown)} of {chosen.name}")
         return
     try:
-        # A command keeps what it has from the program's own context, such as `-h`: other tests ask it for help.
+        # Commands inherit settings such as `-h` from the program's context, and keep them for the next test.
         program = click.Context(command, info_name=name, **command.context_settings)
         chosen.make_context(chosen.name or name, list(rest), parent=program)
     except click.exceptions.Exit:
         pass
     except click.BadParameter as error:
-        # Files are their reader's.
+        # The reader has the file.
         if "does not exist" not in error.message:
-            raise Unfit(error.format_message()) from None
+            raise InvalidCommand(error.format_message()) from None
     except click.UsageError as error:
-        raise Unfit(error.format_message()) from None
+        raise InvalidCommand(error.format_message()) from None
 
 
 def resolve(command: click.Command, arguments: Sequence[str]) -> tuple[click.Command, Sequence[str]]:
-    """The command that these arguments choose, and those that are left."""
+    """The command that the arguments select, and its own arguments."""
     while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
         found = command.commands.get(arguments[0])
         if found is None:
-            raise Unfit(f"no command {arguments[0]}")
+            raise InvalidCommand(f"no command {arguments[0]}")
         command, arguments = found, arguments[1:]
     return command, arguments
 
 
 def leaf(words: Sequence[str]) -> str:
-    """The name of the command that is chosen, as it is typed."""
+    """The full name of the selected command."""
     command, names = cli.commands, ["graphnode"]
     for word in words[1:]:
         if not isinstance(command, click.Group) or word not in command.commands:
@@ -264,7 +264,7 @@ def leaves(command: click.Command, name: str) -> Iterator[str]:
 
 
 def targets() -> set[str]:
-    """What `make` can make."""
+    """The targets of the Makefile."""
     return set(re.findall(r"^([a-z-]+):.*##", (PROJECT / "Makefile").read_text(), re.MULTILINE))
 
 
@@ -273,13 +273,17 @@ def check_make(arguments: Sequence[str]) -> None:
     for argument in arguments:
         name, assigned, _ = argument.partition("=")
         if assigned and not re.search(rf"\$\({name}\b|\$\(if \$\({name}\)|^{name} \?=", makefile, re.MULTILINE):
-            raise Unfit(f"the Makefile does not use {name}")
+            raise InvalidCommand(f"the Makefile does not use {name}")
         if not assigned and name not in targets():
-            raise Unfit(f"the Makefile has no target {name}")
-    recipe = subprocess.run(["make", "--dry-run", *arguments], cwd=PROJECT, capture_output=True, text=True)
+            raise InvalidCommand(f"the Makefile has no target {name}")
+    recipe = subprocess.run(
+        ["make", "--dry-run", "--assume-old=.venv/.installed", *arguments], cwd=PROJECT, capture_output=True, text=True
+    )
     if recipe.returncode:
-        raise Unfit(recipe.stderr)
-    for module, rest in re.findall(r"-m ((?:chaos|fuzz|mutants|graphnode)\b[\w.]*)([^|;\n]*)", recipe.stdout):
+        raise InvalidCommand(recipe.stderr)
+    for module, rest in re.findall(
+        r"-m ((?:tests\.(?:chaos|fuzz|mutants)|graphnode)\b[\w.]*)([^|;\n]*)", recipe.stdout
+    ):
         check_module(module, rest.split())
 
 
@@ -289,16 +293,16 @@ def check_pytest(arguments: Sequence[str]) -> None:
 
 def check_files(names: Sequence[str]) -> None:
     if missing := [name for name in names if not (PROJECT / name).exists()]:
-        raise Unfit(f"there is no {' '.join(missing)}")
+        raise InvalidCommand(f"there is no {' '.join(missing)}")
 
 
 def check_module(name: str, arguments: Sequence[str]) -> None:
-    """A program of this project, which parses its arguments with argparse or click."""
+    """Check a program of this project, which uses argparse or click."""
     try:
         package = importlib.import_module(name)
         module = importlib.import_module(f"{name}.__main__") if hasattr(package, "__path__") else package
     except ModuleNotFoundError as error:
-        raise Unfit(str(error)) from None
+        raise InvalidCommand(str(error)) from None
     main = module.main
     if isinstance(main, click.Command):
         check_click(main, name, arguments, whole=True)
@@ -307,14 +311,14 @@ def check_module(name: str, arguments: Sequence[str]) -> None:
         patch.setattr(sys, "argv", [name, *arguments])
         if not {"argparse", "option_parser"} & vars(module).keys():
             if arguments:
-                raise Unfit(f"{name} takes no arguments")
+                raise InvalidCommand(f"{name} takes no arguments")
             return
         try:
             main()
         except Parsed:
             pass
         except SystemExit:
-            raise Unfit(f"{name} does not take {' '.join(arguments)}") from None
+            raise InvalidCommand(f"{name} does not take {' '.join(arguments)}") from None
 
 
 def check_dramatiq(arguments: Sequence[str]) -> None:
@@ -325,31 +329,31 @@ def check_dramatiq(arguments: Sequence[str]) -> None:
     except Parsed:
         pass
     except SystemExit:
-        raise Unfit("dramatiq does not take these arguments") from None
+        raise InvalidCommand("dramatiq does not take these arguments") from None
 
 
 def check_docker(arguments: Sequence[str], *, whole: bool) -> None:
-    """Services, profiles and stages are there; what a container is to run is a command of ours."""
+    """Check that services, profiles and stages exist, and the command that a container runs."""
     if arguments[0] == "build":
         stages = {stage.name for stage in stages_of(PROJECT / "Dockerfile")}
         if "--target" in arguments and arguments[arguments.index("--target") + 1] not in stages:
-            raise Unfit("the Dockerfile has no such stage")
+            raise InvalidCommand("the Dockerfile has no such stage")
     if arguments[0] != "compose":
         return
     services = YAML(typ="safe").load(PROJECT / "docker-compose.yml")["services"]
     profiles = {profile for service in services.values() for profile in service.get("profiles", [])}
     if "--profile" in arguments and arguments[arguments.index("--profile") + 1] not in profiles:
-        raise Unfit("docker-compose.yml has no such profile")
+        raise InvalidCommand("docker-compose.yml has no such profile")
     if "exec" in arguments or "run" in arguments:
         at = next((at for at, word in enumerate(arguments) if word in services), None)
         if at is None:
-            raise Unfit("docker-compose.yml has no such service")
+            raise InvalidCommand("docker-compose.yml has no such service")
         if rest := arguments[at + 1 :]:
             check(rest, whole=whole)
 
 
 def check_aws(service: str, operation: str, arguments: Sequence[str]) -> None:
-    """The operation is one of AWS's API, and so are its parameters; `deploy` is the AWS CLI's own."""
+    """Check an operation and its parameters against AWS's API. `deploy` exists only in the AWS CLI."""
     options = [one for one in arguments if one.startswith("--")]
     if (service, operation) == ("cloudformation", "deploy"):
         known = {"--stack-name", "--template-file", "--capabilities", "--parameter-overrides"}
@@ -360,15 +364,15 @@ def check_aws(service: str, operation: str, arguments: Sequence[str]) -> None:
         model = botocore.session.get_session().get_service_model(service)
         operations = {xform_name(name, "-"): name for name in model.operation_names}
         if operation not in operations:
-            raise Unfit(f"AWS's {service} has no {operation}")
+            raise InvalidCommand(f"AWS's {service} has no {operation}")
         shape = model.operation_model(operations[operation]).input_shape
         known = {f"--{xform_name(name, '-')}" for name in (shape.members if shape else ())}
     if unknown := set(options) - known - {"--query", "--output", "--region"}:
-        raise Unfit(f"aws {service} {operation} has no {' '.join(sorted(unknown))}")
+        raise InvalidCommand(f"aws {service} {operation} has no {' '.join(sorted(unknown))}")
 
 
 def check_parameters(arguments: Sequence[str]) -> None:
-    """The parameters of a deployment are the template's, and none that it wants lacks."""
+    """Check that a deployment has only parameters of the template, and all that have no default."""
     template = re.search(r"^Parameters:\n(.*?)^\S", (PROJECT / "deploy/cloudformation.yml").read_text(), re.M | re.S)
     assert template
     wants = {
@@ -377,9 +381,9 @@ def check_parameters(arguments: Sequence[str]) -> None:
     }
     given = {one.partition("=")[0] for one in arguments[arguments.index("--parameter-overrides") + 1 :] if "=" in one}
     if wrong := given - wants.keys():
-        raise Unfit(f"the template has no parameter {' '.join(sorted(wrong))}")
+        raise InvalidCommand(f"the template has no parameter {' '.join(sorted(wrong))}")
     if lacking := {name for name, has_default in wants.items() if not has_default} - given:
-        raise Unfit(f"the template wants {' '.join(sorted(lacking))}")
+        raise InvalidCommand(f"the template wants {' '.join(sorted(lacking))}")
     check_files([arguments[arguments.index("--template-file") + 1]])
 
 
@@ -389,9 +393,9 @@ def check_packages(packages: Sequence[str]) -> None:
     for package in packages:
         found = re.fullmatch(r"graphnode-worker(?:\[([\w,]+)\])?", package)
         if not found:
-            raise Unfit(f"{package} is not this project")
+            raise InvalidCommand(f"{package} is not this project")
         if unknown := set((found[1] or "").split(",")) - {"", *config["options.extras_require"]}:
-            raise Unfit(f"there is no extra {' '.join(unknown)}")
+            raise InvalidCommand(f"there is no extra {' '.join(unknown)}")
 
 
 def test_a_wrong_command_is_detected() -> None:
@@ -421,14 +425,13 @@ def test_a_wrong_command_is_detected() -> None:
     for line in wrong:
         try:
             check(line.split(), whole=True)
-        except Unfit:
+        except InvalidCommand:
             found.append(line)
     assert found == wrong
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 def test_each_target_of_make_has_its_line_in_make_help() -> None:
-    """`make help` is the reference; here only that no target lacks its line."""
     phony = re.findall(r"^\.PHONY: (.+)$", (PROJECT / "Makefile").read_text(), re.MULTILINE)
 
     assert {name for line in phony for name in line.split()} == targets()

@@ -1,4 +1,4 @@
-"""docs/comparison.md says nothing without a source, and README's short table says the same."""
+"""docs/comparison.md has a source for each statement, and README's short table agrees with it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "comparison.md").read_text()
 README = (ROOT / "README.md").read_text()
 
-#: The columns of each table that compares.
+#: The columns of each comparing table.
 COMPARED = ["this worker", "dramatiq_sqs", "sqs-consumer", "Celery on SQS", "Lambda"]
 
-#: What a cell may begin with.
+#: The first word of a cell.
 VERDICT = re.compile(r"(yes|no|partly|yours)\b")
 
-#: A link, to a place or by a reference; the reference's name is the first group.
+#: A link with a target or a reference. The first group is the reference's name.
 LINK = re.compile(r"\]\([^)]+\)|(?:\]\[|\[)([^\]\[]+)\](?![\[(:])")
 
 REFERENCE = re.compile(r"^\[([^\]]+)\]: (\S+)$", re.MULTILINE)
 
 
 def rows(text: str) -> dict[str, list[str]]:
-    """The rows of all tables that compare: what is compared, and a cell for each column."""
+    """The rows of all comparing tables: the compared property, and a cell for each column."""
     found: dict[str, list[str]] = {}
     columns: list[str] = []
     for line in text.splitlines():

@@ -1,4 +1,4 @@
-"""docs/contract.md is true as far as its proofs go: each rule has one, and each proof is a test that there is."""
+"""Each rule of docs/contract.md has a proof, and each proof is an existing test."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ PROOFS = sorted({proof for _, proofs in RULES for proof in re.findall(r"`([^`]+)
 
 @cache
 def names_in(file: str) -> set[str]:
-    """The tests of a file, those of a class as `Class::test`."""
+    """The names of a file's tests. Those in a class are `Class::test`."""
     names = set()
     for node in ast.parse((TESTS / file).read_text()).body:
         match node:
             case ast.FunctionDef(name=name):
                 names.add(name)
             case ast.ClassDef(name=name, body=body):
-                # A state machine is a class without tests of its own.
+                # The class of a state machine inherits its test.
                 names |= {name} | {f"{name}::{method.name}" for method in body if isinstance(method, ast.FunctionDef)}
     return names
 

@@ -1,4 +1,4 @@
-"""Every link of a document leads to a file and a place in it; every path that is named is there."""
+"""Every link of a document leads to an existing place, and every named path exists."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import pytest
 
 from tests.docs.pages import PROJECT, Link, document, paths
 
-#: A path: in a directory, and of a file with an ending or of a directory; a pattern of such, a key in S3 with a
-#: placeholder, and a URL are none.
+#: A path below a directory, to a file with one of these endings or to a directory. Patterns, URLs and S3 keys with
+#: placeholders do not match.
 PATH = re.compile(r"\.?[A-Za-z][\w.-]*/(?:[\w.-]+/)*(?:[\w-]+\.(?:cfg|js|json|md|py|sql|svg|toml|ts|txt|yml))?")
 
-#: What a path may be seen from, beside the project and the document's own directory.
+#: Directories that a path may start in, besides the project's and the document's own.
 PLACES = ("graphnode", "tests", "contract", "deploy")
 
-#: What begins like a path and is a key in S3, or what a program makes.
+#: Begins of S3 keys, and of files that a program creates.
 NO_PATHS = re.compile(r"(?:ai/known|graph|summary|input|inputs|results|requests|chats|postgres|\.graphnode|\.fuzz)/")
 
-#: What whoever follows a document makes.
+#: Files that the reader of a document creates.
 MADE = {"graphnode/actors/search_index.py"}
 
-#: Links in files that are no Markdown.
+#: Links in files other than Markdown.
 IN_CODE = re.compile(r"(?<![\w/])(?:docs|deploy|contract)/[\w-]+\.(?:md|json|yml|sql)(?:#[\w-]+)?")
 
 
@@ -32,7 +32,7 @@ def test_a_document_begins_with_a_title_and_its_purpose(path: Path) -> None:
     title, *rest = path.read_text(encoding="utf-8").splitlines()
 
     assert title.startswith("# ")
-    assert re.match(r"[A-Z`\[*]", rest[1]), "what it is for stands in the lines below its title"
+    assert re.match(r"[A-Z`\[*]", rest[1]), "the lines below the title must say what the document is for"
 
 
 @pytest.mark.parametrize("path", paths(), ids=lambda path: str(path.relative_to(PROJECT)))
@@ -43,7 +43,7 @@ def test_each_link_leads_somewhere(path: Path) -> None:
 
 
 def leads_somewhere(link: Link) -> bool:
-    """Whether a link has its file and the place in it. Of those to the outside nobody is asked: they must be HTTPS."""
+    """Whether a link's file and the place in it exist. External links are not opened, but must be HTTPS."""
     parts = urlsplit(link.target)
     if parts.scheme or parts.netloc:
         return parts.scheme == "https" and "." in (parts.hostname or "")
@@ -61,7 +61,7 @@ def test_each_named_path_exists(path: Path) -> None:
 
 
 def is_lost(name: str, *, directory: Path) -> bool:
-    """Whether this is a path, and nothing is there."""
+    """Whether this is a path to a missing file."""
     places = (PROJECT, directory, *(PROJECT / place for place in PLACES))
     is_path = PATH.fullmatch(name) and not NO_PATHS.match(name) and name not in MADE
     return bool(is_path) and not any((place / name).exists() for place in places)
@@ -74,10 +74,10 @@ def test_a_missing_path_is_detected(name: str) -> None:
 
 def test_each_page_is_in_the_index() -> None:
     index = PROJECT / "docs" / "README.md"
-    told = {(index.parent / link.target.partition("#")[0]).resolve() for link in document(index).links}
+    listed = {(index.parent / link.target.partition("#")[0]).resolve() for link in document(index).links}
     pages = {*index.parent.glob("*.md"), PROJECT / "contract" / "README.md"} - {index}
 
-    assert pages <= told, "docs/README.md lists every page"
+    assert pages <= listed, "docs/README.md lists every page"
 
 
 def test_links_in_code_and_deployment_files_lead_somewhere() -> None:
@@ -90,7 +90,7 @@ def test_links_in_code_and_deployment_files_lead_somewhere() -> None:
 
 
 def lost_in(path: Path) -> list[str]:
-    """The documents' places that a file names and that are not there."""
+    """The links of a file that lead to missing places."""
     lost = []
     for found in IN_CODE.findall(path.read_text(encoding="utf-8")):
         name, _, fragment = found.partition("#")

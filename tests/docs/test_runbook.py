@@ -1,4 +1,4 @@
-"""docs/runbook.md has a chapter for each alert and each reason, and each answers what somebody woken asks."""
+"""docs/runbook.md has a chapter for each alert and each reason, and each chapter answers the four questions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_each_chapter_answers_the_four_questions_in_their_order(chapter: Chapter
 
     assert tuple(asked) == QUESTIONS
     assert all(command.says for step in chapter.steps for command in step)
-    # The last question's answer is a command, too.
+    # The answer to the last question is a command too.
     assert re.search(r"`graphnode [^`]+`\s+says\s", chapter.text.partition("**Over:**")[2])
 
 
