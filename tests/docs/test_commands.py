@@ -134,8 +134,8 @@ def test_a_typed_command_is_run_by_a_test_or_says_what_it_needs(command: Command
         or command.words[0] in ("export", "cd")
     )
     assert is_covered, (
-        f"{command}\nNo test runs it. Name its test in RUN_BY of this file, or the reason in NOT_RUN, or have its chapter "
-        "say that it needs AWS or Docker."
+        f"{command}\nNo test runs it. Name its test in RUN_BY of this file, or the reason in NOT_RUN, "
+        "or have its chapter say that it needs AWS or Docker."
     )
 
 
