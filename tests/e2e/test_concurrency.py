@@ -144,8 +144,8 @@ def test_the_same_twenty_messages_eight_times_at_once_have_one_effect_and_one_no
     assert outcomes.dead_letters(ai.sqs, ai.dead_letter_queue) == []
     ended = ai.rows("SELECT task_id, status FROM tasks WHERE task_id = ANY(%(ids)s)", ids=task_ids)
     assert Counter(status for _, status in ended) == {"COMPLETED": 15, "FAILED": 3, "PROGRESS": 2}
-    told = ai.rows("SELECT type FROM notifications WHERE payload ->> 'taskId' = ANY(%(ids)s)", ids=task_ids)
-    assert Counter(type_ for (type_,) in told) == NOTIFIED
+    notified = ai.rows("SELECT type FROM notifications WHERE payload ->> 'taskId' = ANY(%(ids)s)", ids=task_ids)
+    assert Counter(type_ for (type_,) in notified) == NOTIFIED
     pushed = ai.rows("SELECT DISTINCT push_status, push_attempts FROM notifications WHERE push_error <> 'stored only'")
     assert pushed == [("SKIPPED", 1)]
     graphs_are_whole(ai)
@@ -181,7 +181,7 @@ def test_a_workspace_whose_last_two_documents_end_in_two_processes_at_once_compl
         ai.wait_until(f"{WAITING} HAVING count(*) > 8")
     ai.wait_until_drained()
 
-    told = ai.rows("SELECT payload FROM notifications WHERE type = 'MICROSCOPE_WORKSPACE_COMPLETED'")
-    assert [(payload["completedCount"], payload["failedCount"]) for (payload,) in told] == [(2, 0)]
+    completions = ai.rows("SELECT payload FROM notifications WHERE type = 'MICROSCOPE_WORKSPACE_COMPLETED'")
+    assert [(payload["completedCount"], payload["failedCount"]) for (payload,) in completions] == [(2, 0)]
     assert ai.rows("SELECT count(*) FROM notifications WHERE type = 'MICROSCOPE_DOCUMENT_COMPLETED'") == [(2,)]
     assert retries(worker).keys() <= HARMLESS

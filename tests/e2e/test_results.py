@@ -98,7 +98,7 @@ def test_an_error_beside_completed_is_kept_and_the_result_is_a_success(ai: AiSer
     task = ai.ended(ai.send(ai.result(name, error="Two of five sources could not be read.")))
 
     assert (task.status, task.error) == ("COMPLETED", "Two of five sources could not be read.")
-    assert not any(told.endswith("_FAILED") for told in notifications(ai))
+    assert not any(name.endswith("_FAILED") for name in notifications(ai))
 
 
 def test_progress_is_stored_with_a_notification_but_without_a_push(ai: AiServer) -> None:
@@ -131,8 +131,8 @@ def test_new_nodes_are_merged_into_the_graph(ai: AiServer) -> None:
     counted = "SELECT (SELECT count(*) FROM graph_nodes), (SELECT count(*) FROM graph_edges)"
     assert ai.rows(counted) == [(39, 76)]
     assert ai.rows("SELECT cluster_id FROM graph_nodes WHERE id = 12") == [("cluster_3",)]
-    told = "SELECT payload -> 'nodeCount', payload -> 'edgeCount' FROM notifications WHERE type LIKE 'ADD%%'"
-    assert ai.rows(told) == [(3, 9)]
+    counts = "SELECT payload -> 'nodeCount', payload -> 'edgeCount' FROM notifications WHERE type LIKE 'ADD%%'"
+    assert ai.rows(counts) == [(3, 9)]
 
 
 def test_new_nodes_of_a_user_without_a_graph_create_one(ai: AiServer) -> None:
@@ -183,9 +183,7 @@ def test_a_workspace_is_complete_when_its_last_document_has_ended(ai: AiServer) 
     assert ai.rows("SELECT completed_at FROM microscope_workspaces") == [(None,)]
 
     ai.ended(ai.send(ai.result("microscope-from-node", task_id=documents[1], status="FAILED", error="unreadable")))
-    told = ai.rows("SELECT payload FROM notifications WHERE type = 'MICROSCOPE_WORKSPACE_COMPLETED'")
-    assert len(told) == 1
-    payload = told[0][0]
+    ((payload,),) = ai.rows("SELECT payload FROM notifications WHERE type = 'MICROSCOPE_WORKSPACE_COMPLETED'")
     assert (payload["groupId"], payload["completedCount"], payload["failedCount"]) == ("ws-1", 1, 1)
     assert payload["workspaceName"] == "Brot"
 

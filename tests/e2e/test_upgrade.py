@@ -243,9 +243,9 @@ def test_each_result_was_applied_once(upgrade: Upgrade) -> None:
     assert len(expected) > 3 * ENOUGH
     tasks = ai.rows("SELECT task_id, task_type, status FROM tasks")
     assert {(task, kind): status for task, kind, status in tasks} == expected
-    told = dict(ai.rows("SELECT type, count(*) FROM notifications GROUP BY type"))
+    notified = dict(ai.rows("SELECT type, count(*) FROM notifications GROUP BY type"))
     ends = Counter((kind, status) for (_, kind), status in expected.items())
-    assert {name: told[name] for name in NOTIFIED.values()} == {name: ends[end] for end, name in NOTIFIED.items()}
+    assert {name: notified[name] for name in NOTIFIED.values()} == {name: ends[end] for end, name in NOTIFIED.items()}
 
 
 def test_no_message_failed_and_none_became_a_dead_letter(upgrade: Upgrade) -> None:
