@@ -3,7 +3,14 @@ from __future__ import annotations
 import pytest
 
 from graphnode.errors import SettingsError
-from graphnode.settings import LogSettings, environment_name, read_log_settings, read_request_settings, read_settings
+from graphnode.settings import (
+    LogSettings,
+    RequestSettings,
+    Settings,
+    environment_name,
+    read_log_settings,
+    read_settings,
+)
 
 COMPLETE = {
     "DATABASE_URL": "postgresql://graphnode:hunter2@db:5432/graphnode",

@@ -66,7 +66,7 @@ def test_each_call_of_a_step_function_is_a_step_and_returns_its_result() -> None
     assert seen == ["inside", "before graph", "inside", "after graph"]
 
 
-def test_notes_reach_subscribers_until_they_unsubscribe() -> None:
+def test_events_reach_subscribers_until_they_unsubscribe() -> None:
     taken: list[tuple[str, float, dict[str, str]]] = []
     with subscribed(count=lambda *said: taken.append(said)):
         count_event("received", 3, queue="results")

@@ -81,7 +81,7 @@ def test_the_back_off_after_failed_polls_grows_to_its_longest(failures: PollFail
 
 def test_each_failed_poll_is_counted_for_its_queue(failures: PollFailures) -> None:
     taken: list[tuple[str, float, dict[str, str]]] = []
-    with subscribed(take=lambda *counted: taken.append(counted)):
+    with subscribed(count=lambda *counted: taken.append(counted)):
         failures.backoff_after(ConnectionError("refused"))
         failures.backoff_after(ConnectionError("refused"))
 

@@ -68,7 +68,7 @@ def test_a_step_is_timed_even_when_it_fails(instruments: Instruments, registry: 
     assert registry.get_sample_value("graphnode_step_duration_seconds_count", {"step": "store"}) == 1
 
 
-def test_each_note_has_a_metric(instruments: Instruments, registry: CollectorRegistry) -> None:
+def test_each_event_has_a_metric(instruments: Instruments, registry: CollectorRegistry) -> None:
     before = generate_latest(registry)
     for name, labels in EVENTS.items():
         count_event(name, 3, **dict.fromkeys(labels, "some"))
