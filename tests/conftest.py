@@ -26,6 +26,9 @@ settings.register_profile("nightly", deadline=None, max_examples=1000, print_blo
 settings.register_profile("unshrunk", settings.get_profile("normal"), phases=[Phase.explicit, Phase.generate])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "normal"))
 
+# A terminal may name a development stack's file for all commands; the tests have stacks of their own.
+os.environ.pop("GRAPHNODE_ENV_FILE", None)
+
 #: The deployment files, among them the database's roles.
 DEPLOY = Path(__file__).parents[1] / "deploy"
 

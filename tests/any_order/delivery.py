@@ -133,7 +133,7 @@ def deliver(message: Message, *, attempt: int) -> None:
     broker.actors[decoded.actor_name].fn(*decoded.args)
 
 
-def sweep_up_overdue() -> Key | None:
+def sweep_up_overdue() -> TaskKey | None:
     """End one overdue task as a sweep does. Its key, or None if no task is overdue."""
     timeouts = task_timeouts("2h")
     task = tasks.claim_overdue(timeouts)

@@ -1,4 +1,4 @@
-"""Random results of the AI server. Users, tasks, sources and times are few, so that messages collide."""
+"""Random messages of the AI server with so few users, tasks, sources and times that they affect one another."""
 
 from __future__ import annotations
 
@@ -15,12 +15,9 @@ from tests.chaos.documents import ERRORS, Documents, Vocabulary, written
 from tests.chaos.model.state import Message
 from tests.chaos.traffic import snake_case
 
-#: One user's ID is the other's with `_` behind it, which also separates a user from an original ID.
+#: One user's ID is a prefix of the other's, followed by the separator of an original ID.
 USERS = ("ada", "ada_b")
 
-#: Original IDs of sources, by the field that names the source in an add-node batch.
-SOURCES = {"conversationId": ("c1", "c2", "c3"), "noteId": ("n1",), "fileId": ("uf-1",)}
-ORIG_IDS = [orig_id for orig_ids in SOURCES.values() for orig_id in orig_ids]
 CLUSTERS = ("x", "y", 3)
 FEW = Vocabulary(
     sources={"conversationId": ("c1", "c2", "c3"), "noteId": ("n1",), "fileId": ("uf-1",)},
@@ -33,169 +30,39 @@ FEW = Vocabulary(
     results=3,
 )
 
-#: Minutes after `START`: few, so that messages have equal times or overtake one another.
+#: Minutes after `START`. They are few, so that messages are equally old, or overtake one another.
 MINUTES = range(4)
 START = datetime(2026, 5, 24, 8, 0, tzinfo=UTC)
 
-#: Ends of document IDs: of documents that are sent whole, and of those that are sent in two halves.
+#: The ULIDs of microscope documents: the first kind is sent once, the second in two halves.
 WHOLE = ("01J9ZZZZZZZZZZZZZZZZZZZZZA", "01J9ZZZZZZZZZZZZZZZZZZZZZB")
 HALVED = ("01J9ZZZZZZZZZZZZZZZZZZZZZC", "01J9ZZZZZZZZZZZZZZZZZZZZZD")
 WORKSPACES = ("w1", "w2")
 
 users = st.sampled_from((*USERS[:1] * 3, *USERS))
 times = st.sampled_from(MINUTES).map(lambda minutes: START + timedelta(minutes=minutes))
-scores = st.sampled_from((0.0, 0.25, 1.0))
-clusters = st.none() | st.sampled_from(CLUSTERS)
-cluster_names = st.sampled_from((None, "", "Baking", "Travel"))
-
-#: The forms in which the AI server writes a time.
-WRITTEN: tuple[Callable[[datetime], str], ...] = (
-    lambda time: time.replace(tzinfo=None).isoformat(),
-    lambda time: time.isoformat().replace("+00:00", "Z"),
-    lambda time: time.astimezone(timezone(timedelta(hours=9))).isoformat(),
-)
-written_times = st.builds(lambda write, time: write(time), st.sampled_from(WRITTEN), times)
 
 
-def optional(**fields: st.SearchStrategy[Any]) -> dict[str, st.SearchStrategy[Any]]:
-    """Fields that may be absent, as keyword arguments."""
-    return fields
+class Drawn(Random):
+    """A source of randomness that Hypothesis controls, replays and shrinks."""
 
     def __init__(self, draw: st.DrawFn) -> None:
         super().__init__(0)
         self._draw = draw
 
-graph_nodes = st.fixed_dictionaries(
-    {
-        "id": st.integers(0, 6),
-        "orig_id": st.sampled_from(("c1", "src0_c2", "c3", "n1", "pdf_uf-1_report")),
-        "cluster_id": clusters,
-    },
-    optional=optional(
-        cluster_name=cluster_names.filter(bool),
-        cluster_confidence=scores,
-        source_type=st.sampled_from(("chat", "markdown", "notion", "pdf")),
-        num_messages=st.integers(0, 9),
-        keywords=st.just([{"term": "rye", "score": 0.5}]),
-        timestamp=written_times,
-        metadata=st.just({"pinned": True}),
-    ),
-)
-graph_edges = st.fixed_dictionaries(
-    {"source": st.integers(0, 7), "target": st.integers(0, 6)},
-    optional=optional(
-        weight=scores,
-        is_intra_cluster=st.booleans(),
-        confidence=st.sampled_from(("high", "low", 0.9)),
-        type=st.just(""),
-    ),
-)
-descriptions = st.fixed_dictionaries(
-    {}, optional=optional(name=cluster_names.filter(bool), description=st.just("…"), key_themes=st.just(["rye"]))
-)
-#: Names of an edge's end: the node's ID with the user (for `USER`), its original ID, or an integer, also as a text.
-ends: st.SearchStrategy[str | int] = st.sampled_from(
-    (*(f"USER_{orig_id}" for orig_id in ORIG_IDS), *ORIG_IDS, 0, 1, "1", "2", 9, "unknown")
-)
-add_node_edges = st.fixed_dictionaries(
-    {"source": ends, "target": ends},
-    optional=optional(weight=scores, type=st.sampled_from(("hard", "insight")), intraCluster=st.booleans()),
-)
+    def random(self) -> float:
+        """One of ten values: Hypothesis limits the entropy of an example. The simplest one omits optional fields."""
+        return 0.95 - self._draw(st.integers(0, 9)) / 10
 
-
-@st.composite
-def graph_documents(draw: st.DrawFn) -> dict[str, Any]:
-    """A graph. Each subcluster has all nodes of its cluster, and one that does not exist."""
-    nodes = draw(st.lists(graph_nodes, max_size=5, unique_by=(lambda node: node["id"], lambda node: node["orig_id"])))
-    described = draw(st.fixed_dictionaries({}, optional={str(cluster): descriptions for cluster in CLUSTERS}))
-    subclusters = [
-        {
-            "id": f"s{cluster}",
-            "cluster_id": cluster,
-            "node_ids": [*(node["id"] for node in nodes if node["cluster_id"] == cluster), 99],
-            "representative_node_id": draw(st.none() | st.integers(0, 6)),
-            "density": 0.5,
-            "size": 50,
-        }
-        for cluster in {node["cluster_id"]: None for node in nodes}
-        if cluster is not None and draw(st.booleans())
-    ]
-    return {
-        "nodes": nodes,
-        "edges": draw(st.lists(graph_edges, max_size=6)),
-        "subclusters": subclusters,
-        "metadata": {"generated_at": draw(st.none() | written_times), "total_nodes": 77, "clusters": described},
-    }
-
-
-@st.composite
-def feature_documents(draw: st.DrawFn) -> dict[str, Any]:
-    """Embeddings of some of the sources."""
-    orig_ids = draw(st.lists(st.sampled_from((*ORIG_IDS, "src1_c3")), max_size=3, unique_by=lambda name: name[-2:]))
-    return {
-        "conversations": [{"id": number, "orig_id": orig_id} for number, orig_id in enumerate(orig_ids)],
-        "embeddings": [[float(number), 0.5] for number, _ in enumerate(orig_ids)],
-    }
-
-
-summary_documents = st.fixed_dictionaries(
-    {
-        "overview": st.fixed_dictionaries(
-            {"summary_text": st.sampled_from(("Much baking.", "Much travel.")), "total_notes": st.just(99)}
-        ),
-        "detail_level": st.sampled_from(("brief", "detailed")),
-    },
-    optional=optional(generated_at=written_times),
-)
-
-
-@st.composite
-def add_node_results(draw: st.DrawFn, user_id: str) -> dict[str, Any]:
-    """The result of one source, with one or two nodes."""
-    kind = draw(st.sampled_from(tuple(SOURCES)))
-    orig_ids = draw(st.lists(st.sampled_from(SOURCES[kind]), min_size=1, max_size=2))
-    nodes = []
-    for orig_id in orig_ids:
-        node = {"id": f"{user_id}_{orig_id}", "clusterId": draw(clusters), "clusterName": draw(cluster_names)}
-        if draw(st.booleans()):
-            node["origId"] = orig_id
-        if draw(st.booleans()):
-            node |= {"numMessages": draw(st.integers(0, 9)), "timestamp": draw(st.none() | written_times)}
-        nodes.append(node)
-    assigned = st.fixed_dictionaries(
-        {"clusterId": clusters, "name": cluster_names},
-        optional=optional(confidence=scores, reasoning=st.just("Alike."), themes=st.just(["rye"])),
-    )
-    edges = [
-        {name: value.replace("USER", user_id) if isinstance(value, str) else value for name, value in edge.items()}
-        for edge in draw(st.lists(add_node_edges, max_size=3))
-    ]
-    outcome: dict[str, Any] = draw(st.sampled_from(({}, {}, {}, {"skipped": True}, {"error": "unreadable"})))
-    return {kind: orig_ids[0], "nodes": nodes, "edges": edges, "assignedCluster": draw(st.none() | assigned), **outcome}
-
-
-@st.composite
-def batches(draw: st.DrawFn, user_id: str) -> dict[str, Any]:
-    """A batch of new sources."""
-    return {"userId": user_id, "results": draw(st.lists(add_node_results(user_id), max_size=3))}
-
-
-chunk_documents = st.lists(
-    st.fixed_dictionaries({"nodes": st.lists(st.fixed_dictionaries({"name": st.sampled_from("ab")}), max_size=2)}),
-    min_size=1,
-    max_size=3,
-)
-block_documents = st.fixed_dictionaries(
-    {"blocks": st.lists(st.fixed_dictionaries({"id": st.just("b1"), "title": st.sampled_from("tu")}), max_size=2)}
-)
+    def getrandbits(self, k: int, /) -> int:
+        return self._draw(st.integers(0, 2**k - 1))
 
 
 class Draft:
-    """A message in progress: its payload, and the documents that its keys name.
+    """A message that is being made: its payload, and the documents for the payload's keys.
 
     Parameters:
-      draw: Hypothesis's function.
-      user_id: the user of the result.
+      user_id: the payload's user.
     """
 
     def __init__(self, draw: st.DrawFn, user_id: str) -> None:
@@ -206,7 +73,7 @@ class Draft:
         self.documents: dict[str, Any] = {}
 
     def add_document(self, field: str, document: Any) -> None:
-        """Add a document and its key. The key is a hash of the content: another document has another key."""
+        """Add a document. Its key is a digest of its content, so another document has another key."""
         key = f"{field}/{hashlib.sha256(json.dumps(document).encode()).hexdigest()[:12]}.json"
         self.payload[field] = key
         self.documents[key] = document
@@ -222,7 +89,7 @@ class Draft:
         self.add_document("summaryS3Key", self.make.summary(at=self.draw(times)))
 
     def end(self, *, failed_in: int = 3) -> bool:
-        """Draw how the task ended: one in `failed_in` FAILED. True if it COMPLETED."""
+        """Set the status; returns whether it is COMPLETED. One of `failed_in` tasks is FAILED."""
         failed = self.draw(st.integers(1, failed_in)) == failed_in
         self.payload["status"] = "FAILED" if failed else "COMPLETED"
         if failed:
@@ -230,7 +97,7 @@ class Draft:
         return not failed
 
     def message(self, task_type: str, task_id: str) -> Message:
-        """The message, with its payload in either spelling and its time in any form."""
+        """The message, with its payload in camelCase or snake_case, and its timestamp in any format or missing."""
         payload = self.payload
         if self.draw(st.booleans()):
             payload = {snake_case(name): value for name, value in payload.items()}
@@ -241,11 +108,6 @@ class Draft:
         elif self.draw(st.booleans()):
             body["timestamp"] = None
         return Message(body, sent_at, self.documents)
-
-
-def snake_case(name: str) -> str:
-    """The name in snake_case: `result_s3_key` for `resultS3Key`."""
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
 
 
 @st.composite
@@ -266,7 +128,7 @@ def graphs(draw: st.DrawFn, of: st.SearchStrategy[str] = users) -> Message:
 
 @st.composite
 def progress(draw: st.DrawFn, of: st.SearchStrategy[str] = users) -> Message:
-    """Progress of a graph generation."""
+    """The progress of a graph generation."""
     user_id = draw(of)
     draft = Draft(draw, user_id)
     draft.payload |= {
@@ -300,13 +162,13 @@ def new_nodes(draw: st.DrawFn, of: st.SearchStrategy[str] = users) -> Message:
 
 @st.composite
 def document_ids(draw: st.DrawFn, user_id: str) -> str:
-    """A microscope document's ID. Its ULID decides whether it is a file or a node."""
+    """A microscope document's ID. The ULID decides whether it is a file or a node."""
     ulid = draw(st.sampled_from((*WHOLE, *HALVED)))
     return f"task_microscope_{'file' if ulid[-1] in 'AC' else 'node'}_{user_id}_{ulid}"
 
 
 def workspace_of(user_id: str, number: str) -> str:
-    """The ID of a user's workspace."""
+    """The ID of one of a user's workspaces."""
     return f"{number}-{user_id}"
 
 
@@ -319,36 +181,28 @@ def microscope_results(draw: st.DrawFn, of: st.SearchStrategy[str] = users) -> M
     halves = ("_block", "_nonblock") if task_id.endswith(HALVED) else ("",)
     half = draw(st.sampled_from(halves))
     if draw(st.booleans()):
-        # Only the task ID names the user.
+        # The user is in the task ID as well.
         draft.payload["userId"] = draw(st.sampled_from((None, "")))
     workspace = draw(st.none() | st.sampled_from(WORKSPACES))
     draft.payload[draw(st.sampled_from(("groupId", "workspaceId")))] = workspace and workspace_of(user_id, workspace)
     draft.payload["sourceId"] = draw(st.sampled_from((None, "source-1", "source-2")))
     if draft.end(failed_in=2):
-        draft.payload["error"] = draw(st.sampled_from((None, "an image was unreadable")))
-        draft.payload["chunks_count"] = draw(st.none() | st.integers(0, 5))
-        draft.payload["schema_name"] = draw(st.none() | st.just("science"))
-        draft.payload["ingest_stats"] = draw(st.none() | st.just({"pages": 3}))
-        # A half's key may be in the other half's field.
-        own, other = ("standardized_s3_key", "block_graph_s3_key")[:: -1 if half == "_block" else 1]
-        if half != "_block" and draw(st.booleans()):
-            draft.add_document(draw(st.sampled_from((own, other) if half else (own,))), draw(chunk_documents))
-        if half != "_nonblock" and draw(st.booleans()):
-            name = draw(st.sampled_from((own, other))) if half else "block_graph_s3_key"
-            draft.add_document(name, draw(block_documents))
+        draft.payload |= draft.make.microscope_fields()
+        for field, content in draft.make.microscope(half):
+            draft.add_document(field, content)
     kind = "MICROSCOPE_INGEST_RESULT" if "_file_" in task_id else "MICROSCOPE_INGEST_FROM_NODE_RESULT"
     return draft.message(kind, task_id + half)
 
 
 KINDS = (graphs, progress, new_nodes, microscope_results, summaries)
 
-#: Any message that the AI server may send.
+#: All messages that the AI server may send.
 messages = st.one_of(*(kind() for kind in KINDS))
 
 
 @st.composite
 def rivals(draw: st.DrawFn) -> list[Message]:
-    """Two messages of one kind for one user. The one that was sent later comes first."""
+    """Two messages of one kind for one user, the newer one first."""
     user_id, kind = draw(users), draw(st.sampled_from(KINDS))
     both = [draw(kind(st.just(user_id))) for _ in range(2)]
     return sorted(both, key=lambda message: message.sent_at, reverse=True)
@@ -356,7 +210,7 @@ def rivals(draw: st.DrawFn) -> list[Message]:
 
 @st.composite
 def ends_and_late_progress(draw: st.DrawFn) -> list[Message]:
-    """The result of a graph generation, followed by progress of the same task."""
+    """The result of a graph generation, then progress of the same task."""
     user_id = draw(users)
     end, late = draw(graphs(st.just(user_id))), draw(progress(st.just(user_id)))
     return [end, late._replace(body={**late.body, "taskId": end.body["taskId"]})]
@@ -381,13 +235,13 @@ def graphs_and_moves(draw: st.DrawFn) -> list[Message]:
 
 
 def of_another_user(message: Message, *, user_id: str) -> Message:
-    """The same result with another user in its payload."""
+    """The same result for another user."""
     payload = {name: value for name, value in message.body["payload"].items() if name not in ("userId", "user_id")}
     return message._replace(body={**message.body, "payload": {**payload, "userId": user_id}})
 
 
 def in_workspace(message: Message, workspace_id: str) -> Message:
-    """The same result with another workspace in its payload."""
+    """The same result for another workspace."""
     payload: Mapping[str, Any] = message.body["payload"]
     others = {name: value for name, value in payload.items() if snake_case(name) not in ("group_id", "workspace_id")}
     return message._replace(body={**message.body, "payload": {**others, "group_id": workspace_id}})

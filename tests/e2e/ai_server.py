@@ -125,7 +125,7 @@ class AiServer:
             cursor.execute(statement, values)
         connection.close()
 
-    def ended(self, result: Result) -> Task:
+    def ended(self, result: Result) -> TaskRow:
         """The task's row, as soon as the task has ended."""
         with outcomes.reading(self.environment["DATABASE_URL"]) as connection:
 
@@ -135,7 +135,7 @@ class AiServer:
 
             return found(outcomes.wait_for(look, timeout_s=PATIENCE_S), f"task {result.task_id} to end")
 
-    def dead_letters(self, count: int) -> list[DeadLetter]:
+    def dead_letters(self, count: int) -> list[QueuedLetter]:
         """The dead letters of the result queue, as soon as there are this many."""
 
         def look() -> list[QueuedLetter] | None:

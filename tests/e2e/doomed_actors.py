@@ -52,7 +52,7 @@ def enqueue_and_die(notification_id: str) -> None:
     die_at(AFTER_ENQUEUE, user_id)
 
 
-def die_and_settle(claimed: Notification, settled: Any) -> bool:
+def die_and_settle(claimed: NotificationRecord, settled: Any) -> bool:
     """Die after FCM's answer, before it is stored."""
     die_at(BEFORE_SENT, claimed.user_id)
     return settle_push(claimed, settled)

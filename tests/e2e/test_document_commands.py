@@ -67,7 +67,7 @@ def place(tmp_path: Path, shared_ai: AiServer, monkeypatch: pytest.MonkeyPatch) 
         (tmp_path / name).write_text(env_text(shared_ai.environment))
     monkeypatch.chdir(tmp_path)
     # LocalStack is one server: a short poll finds every message.
-    monkeypatch.setattr(reading, "WAIT_S", 0)
+    monkeypatch.setattr(reader, "WAIT_S", 0)
     with health_of(tmp_path, monkeypatch):
         yield tmp_path
     shared_ai.sqs.purge_queue(QueueUrl=shared_ai.environment["SQS_REQUEST_QUEUE_URL"])

@@ -241,7 +241,7 @@ LETTERS: dict[str, Situation] = {
 @pytest.fixture(autouse=True)
 def no_waits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Poll only briefly, which is enough for LocalStack's one server. Exported files go into the test's directory."""
-    monkeypatch.setattr(reading, "WAIT_S", 0)
+    monkeypatch.setattr(reader, "WAIT_S", 0)
     monkeypatch.chdir(tmp_path)
 
 

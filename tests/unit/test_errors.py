@@ -15,9 +15,9 @@ from botocore.exceptions import (
 from dramatiq.middleware import Shutdown, TimeLimitExceeded
 
 from graphnode import errors
+from graphnode.contract.bodies import to_message
 from graphnode.contract.decoding import decode_graph
-from graphnode.contract.envelopes import to_message
-from graphnode.errors import GraphNodeError, log_text, sorted_error
+from graphnode.errors import GraphNodeError, classify_error, log_text
 
 
 def client_error(code: str, status: int) -> ClientError:

@@ -90,7 +90,7 @@ def test_an_empty_optional_setting_counts_as_not_set() -> None:
 
 
 def test_settings_do_not_show_their_values() -> None:
-    assert "hunter2" not in repr(read_settings(COMPLETE))
+    assert "hunter2" not in repr(read_settings(COMPLETE, Settings))
 
 
 def test_log_settings_are_read_even_if_other_settings_are_wrong() -> None:

@@ -80,7 +80,7 @@ def test_each_named_step_is_used_in_the_code(name: str, sources: str) -> None:
     assert f'step("{name}")' in sources
 
 
-def test_notes_have_the_declared_names_and_labels() -> None:
+def test_events_are_counted_with_their_declared_names_and_labels() -> None:
     calls = [
         node
         for path in PACKAGE.rglob("*.py")

@@ -117,9 +117,9 @@ class Killer(Middleware):
             if step != "receive" or self._here.brought:
                 self._pass(step, "after")
 
-    def take(self, note: str, amount: float, labels: dict[str, str]) -> None:
+    def count(self, event: str, amount: float, labels: dict[str, str]) -> None:
         """Keep whether the poll received messages."""
-        if note == "received":
+        if event == "received":
             self._here.brought = amount > 0
 
     def _way(self) -> str:

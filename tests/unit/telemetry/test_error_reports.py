@@ -184,7 +184,7 @@ def test_an_unexpected_error_is_reported_at_once_with_a_stack_without_values(
 
 
 def test_a_row_that_postgresql_quotes_is_not_reported(sentry: SentryServer) -> None:
-    error = sorted_error(psycopg2.ProgrammingError(f"DETAIL: Key (name)=({SECRET})"))
+    error = classify_error(psycopg2.ProgrammingError(f"DETAIL: Key (name)=({SECRET})"))
 
     error_reports.report_failure(error, actor="add_node", attempt=1, task=TASK)
     error_reports.close_reports()

@@ -78,7 +78,7 @@ def test_each_event_has_a_metric(instruments: Instruments, registry: CollectorRe
 
 
 def test_the_outage_gauge_is_set_while_an_outage_lasts(instruments: Instruments, registry: CollectorRegistry) -> None:
-    note("outage", 1, service="PostgreSQL")
+    count_event("outage", 1, service="PostgreSQL")
     assert registry.get_sample_value("graphnode_outage_active", {"service": "PostgreSQL"}) == 1
     count_event("outage", 0, service="PostgreSQL")
     assert registry.get_sample_value("graphnode_outage_active", {"service": "PostgreSQL"}) == 0

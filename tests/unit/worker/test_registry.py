@@ -106,15 +106,15 @@ def test_a_database_that_is_away_delays_neither_a_message_nor_a_stop(
 ) -> None:
     writing, unblock = threading.Event(), threading.Event()
 
-    def hang(_: Seen) -> None:
+    def hang(_: WorkerRecord) -> None:
         writing.set()
         unblock.wait(PATIENCE_S)
 
     def fail(_: str) -> None:
         raise psycopg2.OperationalError("away")
 
-    monkeypatch.setattr(workers, "note", hang)
-    monkeypatch.setattr(workers, "remove", fail)
+    monkeypatch.setattr(workers, "save_process", hang)
+    monkeypatch.setattr(workers, "remove_process", fail)
     writer = threading.Thread(target=registry.write_row, args=(broker,))
     writer.start()
     assert writing.wait(PATIENCE_S)
