@@ -179,7 +179,7 @@ SCENARIOS: dict[str, Callable[[Trial], str]] = {
 
 
 def main() -> None:
-    """Run all scenarios, and print what became of the messages."""
+    """Run all scenarios, and print what happened to the messages."""
     as_json = option_parser("compare", __doc__).parse_args().json
     with tempfile.TemporaryDirectory(prefix="graphnode-compare-") as scratch, LocalStack() as localstack:
         directory = Path(scratch)

@@ -1,4 +1,4 @@
-"""Dead letters: the original body, and message attributes that say why it is there."""
+"""A dead letter's message attributes: why the message is on the dead-letter queue."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 #: The longest error text that a dead letter carries, in characters.
 LONGEST_ERROR = 1024
 
-#: What stands at the end of a text that was shortened.
+#: The end of a shortened text.
 SHORTENED = " […]"
 
-#: The attributes, the most telling first: when a body leaves too little room, the last ones are left out.
+#: The attributes, the most important first: when a body leaves too little room, the last ones are left out.
 ATTRIBUTES = ("reason", "error", "task_id", "task_type", "attempt", "failed_at", "worker", "trace_id")
 
-#: Characters that SQS does not take in an attribute: all but those of XML 1.0.
+#: Characters that SQS does not accept in an attribute: all except those of XML 1.0.
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
 REFUSED_CHARACTERS = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -43,13 +43,13 @@ def attributes(
     Parameters:
       body: the original body; it is never shortened.
       reason: the error's reason code.
-      error: its text; shortened with a mark.
-      attempt: the delivery that failed, counted from 1.
-      task_id, task_type: None when the body does not tell.
+      error: its text; it is shortened if it is too long.
+      attempt: the number of the failed attempt, from 1.
+      task_id, task_type: None when the body names none.
       failed_at: when it failed.
-      worker: which process it failed in.
-      trace_id: of OpenTelemetry; None when nothing is traced.
-      largest_bytes: the most that the dead-letter queue takes.
+      worker: the process in which it failed.
+      trace_id: OpenTelemetry's; None without traces.
+      largest_bytes: the most bytes that the dead-letter queue accepts.
     """
     values = {
         "reason": reason,
@@ -73,5 +73,5 @@ def attributes(
 
 
 def shorten(text: str, longest: int) -> str:
-    """The text, cut to at most `longest` characters with a mark that something is missing."""
+    """The text, cut to at most `longest` characters; a mark says that something is missing."""
     return text if len(text) <= longest else text[: longest - len(SHORTENED)] + SHORTENED

@@ -1,12 +1,12 @@
-"""Whether a worker is alive, and whether it takes messages: over HTTP, for all processes of a `dramatiq` command.
+"""Health over HTTP: whether the worker processes of a `dramatiq` command are alive, and whether they take messages.
 
-Each worker process writes a report into a directory of its command, once a second. A process of its own, forked by
-Dramatiq, reads the reports and answers:
+Each process writes a report into the command's directory, once a second. A process that Dramatiq forks reads the
+reports and answers:
 
-- `/live`: 200, or 503 when a process reports no more, or when one of its pollers or its heartbeat is stuck.
+- `/live`: 200, or 503 when a process has stopped reporting, or when one of its pollers or its heartbeat is stuck.
 - `/ready`: 200, or 503 while a process is starting or stopping, or a service that it needs is away.
 
-An outage makes a worker unready, never dead: it heals by itself, and a restart would only cost what is in hand.
+An outage makes a worker unready, never dead: it heals by itself, and a restart would only lose the messages in flight.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from graphnode.errors import SettingsError, log_text
 from graphnode.settings import HealthSettings, read_settings
 from graphnode.sqs.liveness import LifeSign, is_running, last_signs
 
-#: Seconds between two reports of a process, and seconds without one after which it is stuck: swapping, or suspended.
+#: Seconds between two reports of a process, and seconds without a report after which it counts as stuck.
 REPORT_S = 1.0
 SILENT_S = 15.0
 
-#: Seconds that `ask` waits for its answer.
+#: Seconds that `ask` waits for an answer.
 ASK_TIMEOUT_S = 3.0
 
 log = structlog.get_logger("graphnode.health")
@@ -58,14 +58,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """The answer: whether it is well, and a line on each process that is not."""
+    """The answer: whether all is well, and a line for each problem."""
 
     ok: bool
     problems: list[str]
 
 
 def liveness(reports: Sequence[Report], *, now: float) -> Health:
-    """Whether all processes report, and all their threads go on."""
+    """Whether all processes report, and none of their threads is stuck."""
     problems = [
         f"process {report.pid}: no report for {now - report.at:.0f} s" for report in reports if is_silent(report, now)
     ]
@@ -88,17 +88,17 @@ def readiness(reports: Sequence[Report], *, now: float) -> Health:
 
 
 def is_silent(report: Report, now: float) -> bool:
-    """Whether a process should have reported long ago."""
+    """Whether a process has not reported for too long."""
     return now - report.at > SILENT_S
 
 
 def directory() -> Path:
-    """Where the processes of a `dramatiq` command meet, all of which it has started."""
+    """The directory that the processes of one `dramatiq` command share: they have the same parent."""
     return Path(tempfile.gettempdir(), f"graphnode-health-{os.getuid()}-{os.getppid()}")
 
 
 class HealthReports(Middleware):
-    """Writes the process's reports, and has Dramatiq fork the process that serves them, if it is given a port."""
+    """Writes the process's reports. With a port, Dramatiq forks the process that serves them."""
 
     def __init__(self) -> None:
         self._state = "starting"
@@ -107,21 +107,21 @@ class HealthReports(Middleware):
 
     @property
     def forks(self) -> list[Callable[[], int]]:
-        """The process that serves."""
+        """The process that serves health, for Dramatiq to fork."""
         return [serve] if port() else []
 
     def after_process_boot(self, broker: Broker) -> None:
-        """Begin to report: the start may wait long for services that are away."""
+        """Begin to report. The start may wait long for services that are away."""
         if port():
             self._thread = threading.Thread(target=self._run, args=(broker, directory()), name="health", daemon=True)
             self._thread.start()
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
-        """From here on the process takes messages."""
+        """Report that the process takes messages."""
         self._state = "taking"
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
-        """The end is no silence."""
+        """Remove the report: a process that has ended is not silent."""
         self._ended.set()
         if self._thread:
             self._thread.join(SILENT_S)
@@ -133,11 +133,11 @@ class HealthReports(Middleware):
             write(place, self.report(broker))
         (place / str(os.getpid())).unlink(missing_ok=True)
         with suppress(OSError):
-            # The last one can.
+            # Only the last process can.
             place.rmdir()
 
     def report(self, broker: SQSBroker) -> Report:
-        """The process as it is now."""
+        """The process's present report."""
         state = self._state
         if state == "taking" and broker.outages.closed:
             state = "waiting for a service that is away"
@@ -147,7 +147,7 @@ class HealthReports(Middleware):
 
 
 def port() -> int | None:
-    """The port to serve on; none when it is not set, or wrong: then the worker's own start says so."""
+    """The port to serve on. None when it is not set or wrong; the worker's start reports a wrong one."""
     try:
         return read_settings(os.environ, HealthSettings).health_port
     except SettingsError:
@@ -155,7 +155,7 @@ def port() -> int | None:
 
 
 def write(place: Path, report: Report) -> None:
-    """Put a report in its place, whole. Where the disk is full, the next one may find room."""
+    """Replace the process's report at once as a whole. On a full disk, the next report may succeed."""
     new = place / f".{report.pid}"
     try:
         new.write_bytes(msgspec.json.encode(report))
@@ -165,7 +165,7 @@ def write(place: Path, report: Report) -> None:
 
 
 def forget_ended_processes(place: Path) -> None:
-    """Remove what processes left that were killed: an earlier command may have had this one's number."""
+    """Remove the reports of killed processes: an earlier command may have had this one's process ID."""
     for file in place.glob("[0-9]*"):
         if not is_running(int(file.name)):
             file.unlink(missing_ok=True)
@@ -175,7 +175,7 @@ def read(place: Path) -> list[Report]:
     """The reports of the processes that have not ended."""
     found = []
     for file in sorted(place.glob("[0-9]*")):
-        # It may have ended since.
+        # The process may have ended meanwhile.
         with suppress(FileNotFoundError):
             found.append(msgspec.json.decode(file.read_bytes(), type=Report))
     return found
@@ -184,7 +184,7 @@ def read(place: Path) -> list[Report]:
 class Handler(BaseHTTPRequestHandler):
     """Answers `/live` and `/ready`."""
 
-    #: Seconds that a client may keep a thread waiting.
+    #: Seconds that a thread waits for a client.
     timeout = 5
 
     def do_GET(self) -> None:
@@ -202,11 +202,11 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """A question every few seconds is no event."""
+        """Log nothing: a request every few seconds is no event."""
 
 
 def serve() -> int:
-    """Serve until SIGTERM. Runs in a process of its own, forked by Dramatiq."""
+    """Serve until SIGTERM, in the process that Dramatiq forks."""
     number = port()
     assert number, "forked only with a port"  # noqa: S101
     try:
@@ -219,8 +219,8 @@ def serve() -> int:
 
 
 def ask(number: int, *, path: str) -> Health:
-    """What the worker on this machine answers."""
-    # Not by a proxy, whatever the environment says.
+    """The answer of the worker on this machine."""
+    # Without the environment's proxies.
     opener = build_opener(ProxyHandler({}))
     try:
         with opener.open(f"http://127.0.0.1:{number}{path}", timeout=ASK_TIMEOUT_S) as answer:

@@ -1,4 +1,4 @@
-"""What a task type is declared by: its payload, its line in the routing table, its actor. They must fit together."""
+"""Checks that each task type's payload, its line in the routing table and its actor fit together."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from graphnode.contract import envelopes
 from graphnode.contract.envelopes import RESULT_QUEUE, Envelope, Payload, ResultPayload, Route
 from graphnode.errors import DeclarationError
 
-#: All that a worker itself knows of a task that it ends because it is overdue (`envelopes.overdue`).
+#: The fields of the result that ends an overdue task (`actors/overdue.py`).
 KNOWN_WHEN_OVERDUE = frozenset({"status", "user_id"})
 
 Actors = Mapping[str, dramatiq.Actor[Any, Any]]
 
 
 def check(actors: Actors, *, refused: Mapping[str, str]) -> None:
-    """See that each result reaches an actor that takes it, and that nothing is declared in vain.
+    """Check that each result reaches an actor that accepts it, and that each declaration is used.
 
     Parameters:
-      actors: all of the broker's, by name.
-      refused: what Dramatiq said of the modules whose actors it did not declare.
+      actors: the broker's actors, by name.
+      refused: by module, why Dramatiq refused to declare its actors.
 
     Raises DeclarationError, which lists all faults.
     """
-    # An actor that was not declared would be missed as well: that is no second fault.
+    # A refused actor is missing from the routes, too: that is not a second fault.
     faults = list(faults_of_refused(refused, actors)) or [
         *faults_of_payloads(envelopes.ROUTES, payloads()),
         *faults_of_routes(envelopes.ROUTES, actors),
@@ -41,20 +41,20 @@ def check(actors: Actors, *, refused: Mapping[str, str]) -> None:
 
 
 def faults_of_refused(refused: Mapping[str, str], actors: Actors) -> Iterator[str]:
-    """What Dramatiq found wrong, and in which module; of a name that is taken, by which other one."""
+    """Why Dramatiq refused a module's actors; for a name that is taken, which other module has it."""
     for module, said in refused.items():
         others = [f", or that of {actor.fn.__module__}" for name, actor in actors.items() if repr(name) in said]
         yield f"{module}: {said} Mend its `@dramatiq.actor(…)`{''.join(others)}."
 
 
 def payloads() -> list[type[Payload]]:
-    """The payload classes of envelopes.py, without those that others are made from."""
+    """The payload classes of envelopes.py, without base classes."""
     declared = [kind for kind in vars(envelopes).values() if isinstance(kind, type) and issubclass(kind, Payload)]
     return [kind for kind in declared if not kind.__subclasses__()]
 
 
 def faults_of_payloads(routes: Mapping[str, Route], declared: Iterable[type[Payload]]) -> Iterator[str]:
-    """What is wrong with the payload classes."""
+    """The faults of payload classes."""
     routed = {route.payload for route in routes.values()}
     for kind in declared:
         if kind not in routed:
@@ -72,7 +72,7 @@ def faults_of_payloads(routes: Mapping[str, Route], declared: Iterable[type[Payl
 
 
 def faults_of_routes(routes: Mapping[str, Route], actors: Actors) -> Iterator[str]:
-    """What is wrong with the lines of the routing table."""
+    """The faults of lines of the routing table."""
     for task_type, route in routes.items():
         where = f"graphnode/contract/envelopes.py: ROUTES[{task_type!r}]"
         if route.actor not in actors:
@@ -91,7 +91,7 @@ def faults_of_routes(routes: Mapping[str, Route], actors: Actors) -> Iterator[st
 
 
 def faults_of_actors(routes: Mapping[str, Route], actors: Actors) -> Iterator[str]:
-    """What is wrong with the actors that the routing table names, and with those that it should name."""
+    """The faults of actors that the routing table names or should name."""
     routed = {route.actor: route.payload for route in routes.values()}
     for name, actor in actors.items():
         where = f"{actor.fn.__module__}: the actor {name!r}"
@@ -119,6 +119,6 @@ def faults_of_actors(routes: Mapping[str, Route], actors: Actors) -> Iterator[st
 
 
 def _takes(function: Any, payload: type[Payload]) -> bool:
-    """Whether a function takes one envelope of such a payload."""
+    """Whether a function takes one envelope with this payload."""
     parameters = list(inspect.signature(function).parameters.values())
     return len(parameters) == 1 and typing.get_type_hints(function).get(parameters[0].name) == Envelope[payload]  # type: ignore[valid-type]
