@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from graphnode.dev.env_file import ENV_FILE, read_env_file
 from graphnode.errors import SettingsError
+from graphnode.operations.env_file import ENV_FILE, read_env_file
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 

@@ -19,7 +19,7 @@ def settings(as_markdown: bool, env_file: Path | None) -> None:
 
     Exit code 1: a setting is missing or wrong. docs/settings.md says what each does, and when to change it.
     """
-    from graphnode.dev.env_file import read_env_file
+    from graphnode.operations.env_file import read_env_file
     from graphnode.operations.settings_guide import HEADINGS, markdown, shown_settings
     from graphnode.settings import Settings, environment_name, examine_settings
 

@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from graphnode.dev.env_file import env_text
 from graphnode.errors import GraphNodeError
+from graphnode.operations.env_file import env_text
 
 #: Where --keep has the database, below the directory that the stack is started in.
 DIRECTORY = Path(".graphnode")

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import pytest
 
-from graphnode.dev.env_file import env_text
 from graphnode.dev.localstack import LocalStack
+from graphnode.operations.env_file import env_text
 from tests.e2e.ai_server import AiServer
 from tests.e2e.conftest import StartWorker
 from tests.mutants.run import LEFT_OUT

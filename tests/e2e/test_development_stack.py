@@ -18,9 +18,9 @@ import pytest
 
 from graphnode.dev import localstack, outcomes
 from graphnode.dev.aws import dead_letter_url, s3_client, sqs_client
-from graphnode.dev.env_file import read_env_file
 from graphnode.dev.localstack import LocalStack
 from graphnode.dev.worker import Worker
+from graphnode.operations.env_file import read_env_file
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from graphnode.dev import outcomes
-from graphnode.dev.env_file import env_text
 from graphnode.operations.dead_letters import reader
+from graphnode.operations.env_file import env_text
 from tests.docs.pages import PROJECT, RUN, Command, document, paths
 from tests.e2e.ai_server import AiServer
 from tests.e2e.terminal import Terminal, health_of

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from graphnode.dev.env_file import read_env_file
 from graphnode.dev.ownership import NotOurs, owned_directory, owned_env_file, remove_left_behind
 from graphnode.errors import SettingsError
+from graphnode.operations.env_file import read_env_file
 
 ENVIRONMENT = {"DATABASE_URL": "postgresql://user:secret@host/db", "AWS_REGION": "us-east-1"}
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from graphnode.dev.env_file import env_text, read_env_file
 from graphnode.errors import SettingsError
+from graphnode.operations.env_file import env_text, read_env_file
 
 
 @pytest.fixture
