@@ -19,6 +19,7 @@ import dramatiq_sqs
 from dramatiq_sqs.broker import MAX_DELAY_SECONDS, MAX_MESSAGE_RETENTION_SECONDS
 from dramatiq_sqs.exceptions import MessageDelayTooLong, MessageTooLarge
 
+from graphnode.clients.aws import CallLimits
 from graphnode.sqs.consumer import SQSConsumer, Stop
 from graphnode.sqs.deliveries import InFlight
 from graphnode.sqs.heartbeat import Heartbeat
@@ -80,12 +81,12 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
 
     @cached_property
     def _client(self) -> SQSClient:
-        return self.options.sqs_client(read_timeout_s=CALL_TIMEOUT_S, attempts=3)
+        return self.options.aws.sqs(CallLimits(read_timeout_s=CALL_TIMEOUT_S))
 
     @cached_property
     def _settling(self) -> SQSClient:
         # One attempt a call: the next beat, or the next try, comes sooner than botocore's retry would.
-        return self.options.sqs_client(read_timeout_s=CALL_TIMEOUT_S, attempts=1)
+        return self.options.aws.sqs(CallLimits(read_timeout_s=CALL_TIMEOUT_S, attempts=1))
 
     def connect(self, *, threads: int) -> None:
         """Prepare to consume: find each queue's dead-letter queue, start the heartbeat.

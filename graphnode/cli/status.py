@@ -39,7 +39,7 @@ def status(watch: bool, as_json: bool, env_file: Path | None) -> None:
     has_database = "DATABASE_URL" in environment
     console = Console(highlight=False)
     with open_database(environment) if has_database else nullcontext():
-        aws = Aws.of_environment(environment, **QUICK)
+        aws = Aws.of_environment(environment, limits=QUICK)
         sources = Sources(
             environment, sqs=aws.sqs, cloudwatch=partial(aws.client, "cloudwatch"), has_database=has_database
         )

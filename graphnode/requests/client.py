@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from graphnode.clients.aws import Aws
+from graphnode.clients.aws import Aws, CallLimits
 from graphnode.contract.notifications import workspace_completed
 from graphnode.contract.requests import (
     AddNodeRequest,
@@ -48,10 +48,8 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
 
-#: Seconds. All tries together take less than the wait for a lock, so that a web server's call ends.
-CONNECT_TIMEOUT_S = 2
-READ_TIMEOUT_S = 5
-TRIES = 2
+#: All attempts together take less than the wait for a lock, so that a web server's call ends.
+LIMITS = CallLimits(connect_timeout_s=2, read_timeout_s=5, attempts=2)
 
 
 class Request(NamedTuple):
@@ -226,13 +224,7 @@ def open_requests(environment: Mapping[str, str] = os.environ, *, max_connection
 
 def sqs_client(known: RequestSettings) -> SQSClient:
     """An SQS client with short time-outs."""
-    return Aws(
-        region=known.aws_region,
-        endpoint_url=known.aws_endpoint_url,
-        connect_timeout_s=CONNECT_TIMEOUT_S,
-        read_timeout_s=READ_TIMEOUT_S,
-        attempts=TRIES,
-    ).sqs()
+    return Aws(region=known.aws_region, endpoint_url=known.aws_endpoint_url, limits=LIMITS).sqs()
 
 
 def _registered(request: Request) -> list[RequestMessage] | GraphNodeError:

@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from graphnode.clients.aws import Aws
+from graphnode.clients.aws import Aws, CallLimits
 from graphnode.errors import InvalidRequest
 from graphnode.settings import UploadSettings, read_settings
 from graphnode.text import LONGEST_PROBLEM, excerpt
+
+#: boto3's defaults: a slow line needs longer for a part of a file than a worker has for a call.
+LIMITS = CallLimits(connect_timeout_s=60, read_timeout_s=60, attempts=5)
 
 
 class Location(NamedTuple):
@@ -49,7 +52,7 @@ def upload(path: Path, *, prefix: str, tell: Callable[[str], None]) -> Location:
         raise InvalidRequest(f"There is no file or folder {path}")
     if not files:
         raise InvalidRequest(f"The folder {path} has no files")
-    s3 = Aws(region=known.aws_region, endpoint_url=known.aws_endpoint_url).s3()
+    s3 = Aws(region=known.aws_region, endpoint_url=known.aws_endpoint_url, limits=LIMITS).s3()
     for file in files:
         key = f"{prefix}/{file.relative_to(path.parent).as_posix()}"
         s3.upload_file(str(file), known.s3_payload_bucket, key)

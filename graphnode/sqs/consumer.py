@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import dramatiq
 import structlog
 
+from graphnode.clients.aws import CallLimits
 from graphnode.errors import GraphNodeError, PermanentError, classify_error, log_text
 from graphnode.sqs import dead_letter, dramatiq_messages
 from graphnode.sqs.deliveries import Delivery, InFlight, State, batch_to_ask_for
 from graphnode.sqs.heartbeat import STUCK_AFTER_S
-from graphnode.sqs.liveness import alive, ended
+from graphnode.sqs.liveness import report_alive, report_end
 from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import BATCH_ENTRIES, DeadLetterQueue, Options, SqsMetadata
 from graphnode.sqs.settlement import Settlement
@@ -125,7 +126,7 @@ class SQSConsumer(dramatiq.Consumer):
         # A poller may be silent for a poll, and then for the calls that settle what the poll brought.
         self._longest_silence_s = options.poll_wait_s + STUCK_AFTER_S
         # One attempt: SQS may have given messages to a failed poll, and another attempt would not bring them.
-        self._polling = options.sqs_client(read_timeout_s=options.poll_wait_s + POLL_MARGIN_S, attempts=1)
+        self._polling = options.aws.sqs(CallLimits(read_timeout_s=options.poll_wait_s + POLL_MARGIN_S, attempts=1))
         self._settlement = Settlement(
             client,
             queue_url=self.queue.url,
@@ -236,7 +237,7 @@ class SQSConsumer(dramatiq.Consumer):
                 self._backlog.set()
             else:
                 self._backlog.clear()
-        ended()
+        report_end()
 
     def _receive(self, wanted: int) -> list[MessageTypeDef]:
         """Poll once, and accept the messages that come."""
@@ -257,13 +258,13 @@ class SQSConsumer(dramatiq.Consumer):
     def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while not self._ending and (left := deadline - time.monotonic()) > 0:
-            alive(within_s=self._longest_silence_s)
+            report_alive(within_s=self._longest_silence_s)
             time.sleep(min(left, ATTENTION_S))
 
     def _wait_for_room(self, *, extra: bool) -> int:
         """Wait until a poll is due; how many messages it asks for. 0 at the end."""
         while not self._ending:
-            alive(within_s=self._longest_silence_s)
+            report_alive(within_s=self._longest_silence_s)
             if extra and not self._backlog.wait(ATTENTION_S):
                 continue
             if not self.outages.wait_until_open(ATTENTION_S):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import dramatiq
@@ -86,11 +87,10 @@ class Options:
     shutdown_timeout_s: float = 25.0
     message_attributes: Sequence[str] = ()
 
-    def sqs_client(self, *, read_timeout_s: float, attempts: int) -> SQSClient:
-        """An SQS client that gives a call up after this many seconds and attempts."""
-        return Aws(
-            region=self.region, endpoint_url=self.endpoint_url, read_timeout_s=read_timeout_s, attempts=attempts
-        ).sqs()
+    @cached_property
+    def aws(self) -> Aws:
+        """Makes the SQS clients."""
+        return Aws(region=self.region, endpoint_url=self.endpoint_url)
 
 
 class DeadLetterQueue(NamedTuple):

@@ -57,7 +57,7 @@ def fcm() -> Iterator[FcmServer]:
 @pytest.fixture(scope="module")
 def client(localstack: LocalStack) -> SQSClient:
     """One client for all tests of queues: making one takes longer than such a test."""
-    return Aws.of_environment(environment_of(localstack, database_url=""), **QUICK).sqs()
+    return Aws.of_environment(environment_of(localstack, database_url=""), limits=QUICK).sqs()
 
 
 class TestQueues:
@@ -156,7 +156,7 @@ class TestQueues:
 
         (found,) = [
             found
-            for found in self.check(environment, Aws.of_environment(environment, **QUICK).sqs())
+            for found in self.check(environment, Aws.of_environment(environment, limits=QUICK).sqs())
             if "rights" in found.subject
         ]
 
@@ -167,7 +167,7 @@ class TestQueues:
         environment = {"AWS_REGION": "eu-central-1", "AWS_ENDPOINT_URL": stub.url, RESULTS: stub.queue_url("doctored")}
         stub.order(faults=[{"action": "GetQueueAttributes", "kind": "denied"}])
 
-        found = only(self.check(environment, Aws.of_environment(environment, **QUICK).sqs()))
+        found = only(self.check(environment, Aws.of_environment(environment, limits=QUICK).sqs()))
 
         assert found.what == "not allowed: sqs:GetQueueAttributes"
         assert json.loads(found.mend)["Resource"].endswith(":doctored")
@@ -177,7 +177,9 @@ class TestQueues:
         environment = {"AWS_REGION": "eu-central-1", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
 
         found = only(
-            self.check(environment, Aws.of_environment(environment, **QUICK).sqs(), "http://127.0.0.1:1/000000000000/q")
+            self.check(
+                environment, Aws.of_environment(environment, limits=QUICK).sqs(), "http://127.0.0.1:1/000000000000/q"
+            )
         )
 
         assert found.what.startswith("AWS cannot be reached")
@@ -204,7 +206,7 @@ class TestQueues:
 
 class TestBucket:
     def test_does_not_exist(self, localstack: LocalStack) -> None:
-        s3 = Aws.of_environment(environment_of(localstack, database_url=""), **QUICK).s3()
+        s3 = Aws.of_environment(environment_of(localstack, database_url=""), limits=QUICK).s3()
 
         found = only(check_bucket(s3, "no-such-bucket-here", region="us-east-1"))
 
@@ -260,7 +262,7 @@ class TestDatabase:
         found = only(self.check(database_url))
 
         assert "does not know 9999_of_tomorrow" in found.what
-        assert found.mend == "deploy the newer worker"
+        assert found.mend == "deploy a version that knows 9999_of_tomorrow at least"
 
     def test_is_newer_and_compatible(self, database_url: str, unknown_migration: Callable[[str | None], None]) -> None:
         unknown_migration(None)

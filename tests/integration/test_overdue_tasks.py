@@ -59,7 +59,7 @@ def enqueued(storage: None, stub: StubServer, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(broker, "enqueue", enqueue)
     monkeypatch.setattr(broker, "options", options.broker_options())
-    monkeypatch.setattr(broker, "_client", broker.options.sqs_client(read_timeout_s=10, attempts=3))
+    monkeypatch.setattr(broker, "_client", broker.options.aws.sqs())
     return sent
 
 

@@ -113,7 +113,8 @@ def show(identity: str, names: tuple[str, ...], diagnose: bool, as_json: bool, e
     bucket = os.environ.get("S3_PAYLOAD_BUCKET")
     if diagnose and not bucket and any(queue.name == RESULT_QUEUE for queue, _ in found):
         raise SettingsError("S3_PAYLOAD_BUCKET is missing: --diagnose fetches the documents from there.")
-    s3, no_database = Aws.of_environment(os.environ).s3(), None
+    aws = Aws(region=os.environ["AWS_REGION"], endpoint_url=os.environ.get("AWS_ENDPOINT_URL") or None)
+    s3, no_database = aws.s3(), None
     with ExitStack() as stack:
         try:
             stack.enter_context(open_database(os.environ))
@@ -138,10 +139,7 @@ def show(identity: str, names: tuple[str, ...], diagnose: bool, as_json: bool, e
 
 def _largest_document() -> int:
     """The worker's size limit of a document, in bytes. A value that is no number counts as not set."""
-    from msgspec.structs import fields
-
-    from graphnode.settings import Settings
+    from graphnode.settings import FIELDS
 
     given = os.environ.get("GRAPHNODE_MAX_DOCUMENT_BYTES", "")
-    defaults = {field.name: field.default for field in fields(Settings)}
-    return int(given) if given.isdecimal() else int(defaults["max_document_bytes"])
+    return int(given) if given.isdecimal() else int(FIELDS["max_document_bytes"].default)

@@ -47,7 +47,7 @@ def open_queues(names: tuple[str, ...], env_file: Path | None) -> tuple[SQSClien
     os.environ.update(environment_of(env_file))
     if not os.environ.get("AWS_REGION"):
         raise SettingsError("AWS_REGION is missing: set it to an AWS region such as eu-central-1.")
-    sqs = Aws.of_environment(os.environ).sqs()
+    sqs = Aws(region=os.environ["AWS_REGION"], endpoint_url=os.environ.get("AWS_ENDPOINT_URL") or None).sqs()
     queues = {}
     for name in names or QUEUE_URLS:
         is_optional = name == REQUEST_QUEUE and name not in names

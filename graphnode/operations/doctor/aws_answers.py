@@ -38,7 +38,7 @@ REGION_OF_HOST = re.compile(r"^(?:sqs\.)?(?P<region>[a-z]{2,}(?:-[a-z]+)+-\d+)\.
 
 def find_credentials(environment: Mapping[str, str]) -> list[Finding]:
     """Findings on AWS credentials: of the environment, a profile, or the machine's role."""
-    found = Aws.of_environment(environment).session().get_credentials()
+    found = Aws.of_environment(environment).find_credentials()
     if found is None:
         return [
             broken(

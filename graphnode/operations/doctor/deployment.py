@@ -68,7 +68,7 @@ def _checks(
     threads: int | None,
 ) -> list[Check]:
     region = values.get("aws_region", "")
-    aws = Aws.of_environment(variables, **QUICK)
+    aws = Aws.of_environment(variables, limits=QUICK)
 
     def queue(subject: str, field: str, actions: tuple[str, ...]) -> Check:
         def check() -> list[Finding]:
@@ -128,7 +128,7 @@ def _missing(values: Mapping[str, Any], *fields: str) -> str:
 def _skews(values: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, timedelta]:
     """How far this machine's clock is ahead of each service's. Services that do not answer have their own checks."""
     found: dict[str, timedelta] = {}
-    aws = Aws.of_environment(variables, **QUICK)
+    aws = Aws.of_environment(variables, limits=QUICK)
     if values.get("aws_region"):
         if "s3_payload_bucket" in values:
             s3 = aws.s3()

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from graphnode.operations.doctor.aws_answers import code_of, is_denied, judge_refusal, queue_arn
 from graphnode.operations.doctor.findings import Finding, broken, command, fine, statement, unchecked, warning
-from graphnode.sqs.queues import LARGEST_MESSAGE_BYTES, SAFE_REDRIVE
+from graphnode.sqs.queues import LARGEST_MESSAGE_BYTES, SAFE_REDRIVE, queue_url
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -325,9 +325,8 @@ def _read_dead_letters(sqs: SQSClient, attributes: Mapping[str, str]) -> Redrive
     if "RedrivePolicy" not in attributes:
         return None
     arn: str = msgspec.json.decode(attributes["RedrivePolicy"])["deadLetterTargetArn"]
-    *_, account, name = arn.split(":")
     try:
-        url = sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
+        url = queue_url(sqs, arn)
         known = _attributes(sqs, url)
     except ClientError as error:
         return RedriveTarget(arn=arn, is_denied=is_denied(error))

@@ -13,6 +13,7 @@ from peewee import PeeweeException
 
 from graphnode.errors import GraphNodeError, Unexpected, classify_error
 from graphnode.settings import QUEUE_URLS
+from graphnode.sqs.queues import queue_url, visible_messages
 from graphnode.storage import activity, workers
 from graphnode.storage.activity import EndedTasks, OpenTasks, Throughput, WaitingNotifications
 from graphnode.storage.database import database, snapshot
@@ -161,12 +162,8 @@ class Sources:
     def _count_dead(self, sqs: SQSClient, policy: str) -> int:
         arn: str = msgspec.json.decode(policy)["deadLetterTargetArn"]
         if arn not in self._dead_letters:
-            *_, account, name = arn.split(":")
-            self._dead_letters[arn] = sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
-        answer = sqs.get_queue_attributes(
-            QueueUrl=self._dead_letters[arn], AttributeNames=["ApproximateNumberOfMessages"]
-        )
-        return int(answer["Attributes"]["ApproximateNumberOfMessages"])
+            self._dead_letters[arn] = queue_url(sqs, arn)
+        return visible_messages(sqs, self._dead_letters[arn])
 
     def _ages(self, names: list[str], unseen: list[str]) -> dict[str, float]:
         """The ages that CloudWatch knows. After a refusal it is not asked again: each call would take a second."""

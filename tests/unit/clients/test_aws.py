@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from graphnode.clients.aws import QUICK, Aws, CallLimits
+
+SECRET = "a-secret-access-key"
+
+ENVIRONMENT = {
+    "AWS_REGION": "eu-central-1",
+    "AWS_ENDPOINT_URL": "http://localhost:4566",
+    "AWS_ACCESS_KEY_ID": "of-the-environment",
+    "AWS_SECRET_ACCESS_KEY": SECRET,
+}
+
+
+@pytest.fixture(autouse=True)
+def another_account_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "of-the-process")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another-secret")
+
+
+def test_a_client_is_of_the_environment_that_is_given_not_of_this_process() -> None:
+    aws = Aws.of_environment(ENVIRONMENT)
+    credentials = aws.find_credentials()
+
+    assert (aws.sqs().meta.region_name, aws.sqs().meta.endpoint_url) == ("eu-central-1", "http://localhost:4566")
+    assert credentials
+    assert (credentials.access_key, credentials.secret_key) == ("of-the-environment", SECRET)
+
+
+def test_without_credentials_boto3_finds_those_of_this_process() -> None:
+    found = Aws(region="eu-central-1").find_credentials()
+
+    assert found
+    assert found.access_key == "of-the-process"
+
+
+def test_an_empty_variable_is_not_set() -> None:
+    assert Aws.of_environment({**ENVIRONMENT, "AWS_ENDPOINT_URL": ""}).endpoint_url is None
+
+
+def test_a_secret_is_not_in_the_text_of_what_holds_it() -> None:
+    assert SECRET not in repr(Aws.of_environment(ENVIRONMENT))
+
+
+def test_a_client_may_have_limits_of_its_own() -> None:
+    aws = Aws(region="eu-central-1", limits=QUICK)
+
+    own: Any = aws.sqs(CallLimits(read_timeout_s=25, attempts=2)).meta.config
+    common: Any = aws.s3().meta.config
+
+    assert (own.read_timeout, own.retries["total_max_attempts"]) == (25, 2)
+    assert (common.read_timeout, common.retries["total_max_attempts"]) == (6, 1)
+
+
+@pytest.mark.parametrize(("proxies", "used"), [(True, {"https": "http://proxy.test:3128"}), (False, {})])
+def test_a_proxy_of_the_environment_is_used_if_wanted(
+    proxies: bool, used: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("https_proxy", "http://proxy.test:3128")
+
+    s3 = Aws(region="eu-central-1", proxies=proxies).s3()
+
+    # botocore tells nobody else which proxies it will use.
+    assert s3._endpoint.http_session._proxy_config._proxies == used  # type: ignore[attr-defined]
