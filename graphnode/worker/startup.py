@@ -44,8 +44,10 @@ def worker_broker(*, check: Callable[[], None]) -> SQSBroker:
     """
     metrics = [Metrics()] if os.environ.get(SWITCH) else []
     registry = Registry()
-    sweeps.DECLARED.append(Sweep("workers", registry.write_row, in_outages=True))
-    sweeps.DECLARED.extend(Sweep("metrics", each.measure) for each in metrics)
+    own_sweeps = [
+        Sweep("workers", registry.write_row, in_outages=True),
+        *(Sweep("metrics", each.measure) for each in metrics),
+    ]
 
     def prepare(broker: SQSBroker, worker: Worker) -> None:
         prepare_process(broker, worker, check)
@@ -59,7 +61,7 @@ def worker_broker(*, check: Callable[[], None]) -> SQSBroker:
             HealthReports(),
             *worker_middleware(prepare=prepare, ledger=DatabaseLedger()),
             registry,
-            Sweeps(sweeps.DECLARED),
+            Sweeps(sweeps.DECLARED, own_sweeps),
         ],
     )
     return broker

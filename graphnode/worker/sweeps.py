@@ -17,7 +17,6 @@ from graphnode.settings import settings
 
 log = structlog.get_logger("graphnode.sweeps")
 
-
 Run = Callable[[SQSBroker], None]
 
 
@@ -53,13 +52,17 @@ class Sweeps(Middleware):
     """Runs the sweeps one after the other in a thread of their own, until a stop begins.
 
     Parameters:
-      sweeps: the sweeps. More may be declared until the worker boots.
+      declared: the sweeps that run first. More may be declared until the worker boots.
+      own: the sweeps that run after them.
       interval_s: seconds between two rounds; None: as the settings say. Each pause is up to half shorter or longer, so
         that processes that started together spread out.
     """
 
-    def __init__(self, sweeps: Sequence[Sweep], *, interval_s: float | None = None) -> None:
-        self.sweeps = sweeps
+    def __init__(
+        self, declared: Sequence[Sweep], own: Sequence[Sweep] = (), *, interval_s: float | None = None
+    ) -> None:
+        self.declared = declared
+        self.own = own
         self.interval_s = interval_s
         self._stopped = threading.Event()
         self._failing: set[str] = set()
@@ -74,11 +77,12 @@ class Sweeps(Middleware):
 
     def _run(self, broker: SQSBroker) -> None:
         interval_s = settings().sweep_interval if self.interval_s is None else self.interval_s
-        for sweep in self.sweeps:
+        sweeps = [*self.declared, *self.own]
+        for sweep in sweeps:
             if sweep.in_outages and not broker.stop.requested:
                 self.run(broker, sweep)
         while not self._stopped.wait(interval_s * random.uniform(0.5, 1.5)):  # noqa: S311
-            for sweep in self.sweeps:
+            for sweep in sweeps:
                 if not broker.stop.requested and (sweep.in_outages or not broker.outages.closed):
                     self.run(broker, sweep)
 
