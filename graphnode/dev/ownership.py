@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from graphnode.errors import GraphNodeError
+from graphnode.errors import GraphNodeError, SettingsError
 from graphnode.operations.env_file import env_text
 
 #: Where --keep has the database, below the directory that the stack is started in.
@@ -65,11 +65,14 @@ def remove_left_behind(path: Path) -> None:
 def owned_env_file(path: Path, environment: Mapping[str, str]) -> Iterator[None]:
     """Have the environment file there during the block, as a whole and for its owner's eyes only.
 
-    Raises NotOurs if there is one by now, and SettingsError for a value of several lines.
+    Raises NotOurs if there is one by now, SettingsError for a value of several lines, or if the file cannot be made.
     """
     text = f"{HEADER}{os.getpid()}\n{env_text(environment)}"
     # mkstemp makes a file that only its owner can read. A link, unlike a renaming, replaces no other stack's file.
-    descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise _unwritable(path, error) from None
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         try:
             _lock(file)
@@ -78,6 +81,8 @@ def owned_env_file(path: Path, environment: Mapping[str, str]) -> Iterator[None]
             os.link(part, path)
         except FileExistsError:
             raise _belongs_to_another(path) from None
+        except OSError as error:
+            raise _unwritable(path, error) from None
         finally:
             Path(part).unlink()
         try:
@@ -105,3 +110,7 @@ def _belongs_to_another(path: Path) -> NotOurs:
     return NotOurs(
         f"{path} belongs to another running stack (process {process}): stop it, or name another file by --env-file."
     )
+
+
+def _unwritable(path: Path, error: OSError) -> SettingsError:
+    return SettingsError(f"{path} cannot be made ({error.strerror}): name a file in another directory by --env-file.")

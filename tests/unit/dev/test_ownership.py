@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -42,6 +43,24 @@ def test_only_its_owner_can_read_it(path: Path) -> None:
 def test_a_value_of_several_lines_is_refused_and_nothing_is_left(path: Path, value: str) -> None:
     with pytest.raises(SettingsError, match="KEY has several lines"), owned_env_file(path, {"KEY": value}):
         pytest.fail("the file was written")
+
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("missing", ["os.link", "tempfile.mkstemp"])
+def test_a_disk_that_refuses_the_file_gets_a_plain_reason_and_nothing_is_left(
+    path: Path, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(missing, refuse)
+
+    with (
+        pytest.raises(SettingsError, match=r"stack\.env cannot be made \(Operation not permitted\): name a file"),
+        owned_env_file(path, ENVIRONMENT),
+    ):
+        pytest.fail("there is no file")
 
     assert list(path.parent.iterdir()) == []
 
