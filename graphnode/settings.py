@@ -184,7 +184,7 @@ class Settings(ProcessSettings, frozen=True, kw_only=True, rename=lambda name: O
     """How long a stop waits for a poll in progress. SQS may have given it messages already; without the wait they would
     be hidden for a whole visibility timeout.
 
-    Keep it at `GRAPHNODE_POLL_WAIT` or more. Whoever sends SIGTERM must wait longer than this and
+    Keep it at `GRAPHNODE_POLL_WAIT` or more. What sends SIGTERM must wait longer than this and
     `GRAPHNODE_SHUTDOWN_TIMEOUT` together before SIGKILL: ECS's `stopTimeout`, Compose's `stop_grace_period`.
     """
 

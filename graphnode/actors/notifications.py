@@ -51,7 +51,7 @@ def deliver_notification(notification_id: NotificationId) -> None:
     notification = notifications.claim_push(notification_id)
     if notification is None:
         return
-    outcome = give_up(notification) or push(notification)
+    outcome = outcome_if_expired(notification) or push(notification)
     fields = {"type": notification.type, "status": outcome.status, "reason": without_fcm_message(outcome.error)}
     if notifications.settle_push(notification, outcome):
         count_event("push_settled", status=outcome.status)
@@ -60,8 +60,8 @@ def deliver_notification(notification_id: NotificationId) -> None:
         log.warning("push took longer than its claim: the row is another worker's", **fields)
 
 
-def give_up(notification: NotificationRecord) -> PushOutcome | None:
-    """How a push ends without another try, because its notification is too old; None when it is not."""
+def outcome_if_expired(notification: NotificationRecord) -> PushOutcome | None:
+    """How the push ends without another attempt if its notification is too old; otherwise None."""
     return outcome_if_too_old(
         created_at=notification.created_at,
         now=datetime.now(UTC),

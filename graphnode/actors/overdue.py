@@ -17,6 +17,7 @@ from graphnode.worker.sweeps import sweep
 #: The most overdue tasks that a sweep ends, each in a transaction of its own.
 MOST_OVERDUE = 100
 
+# Alerts and filters of operators know this name.
 log = structlog.get_logger("graphnode.startup")
 
 

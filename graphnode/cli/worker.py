@@ -36,7 +36,10 @@ def worker(options: tuple[str, ...], env_file: Path | None) -> None:
 
 
 def _refuse_early() -> None:
-    """Raise the SettingsError or SchemaError that each worker process would log. A worker waits for a database."""
+    """Raise the SettingsError or SchemaError that each worker process would log. Without a database, return.
+
+    Each process checks again: what changes in between is refused there.
+    """
     from graphnode.settings import Settings, read_settings
     from graphnode.storage.schema import check_rights, check_schema
 

@@ -1,1 +1,1 @@
-"""The services beside SQS and PostgreSQL: S3, FCM, and the memory that their documents take."""
+"""Clients: AWS's and FCM's, what is read from S3, and the memory that it takes."""

@@ -184,7 +184,7 @@ class EmbeddedPostgres:
         if version.exists():
             if (found := version.read_text().strip()) != str(VERSION):
                 raise PostgresError(
-                    f"{self.data} was made by PostgreSQL {found}, this is {VERSION}: delete it to start anew."
+                    f"{self.data} was made by PostgreSQL {found}, this is {VERSION}: delete it to start again."
                 )
             return
         shutil.rmtree(self.data, ignore_errors=True)

@@ -263,7 +263,7 @@ def _edges_of_moved_nodes(
     cluster_of: Mapping[int, str | None],
     given: Mapping[tuple[int, int], EdgeRow],
 ) -> list[EdgeRow]:
-    """The stored edges of moved nodes, with `intra_cluster` set anew. Edges in the batch set it themselves."""
+    """The stored edges of moved nodes, with `intra_cluster` set again. Edges in the batch set it themselves."""
     return [
         EdgeRow(source, target, None, kind, cluster_of[source] is not None and cluster_of[source] == cluster_of[target])
         for (source, target), kind in stored.edges.items()

@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from graphnode.errors import log_text
 from graphnode.sqs.deliveries import Delivery, InFlight, State
-from graphnode.sqs.liveness import alive, ended
+from graphnode.sqs.liveness import report_alive, report_end
 from graphnode.sqs.queues import BATCH_ENTRIES
 from graphnode.steps import count_event, step
 
@@ -38,7 +38,7 @@ log = structlog.get_logger("graphnode.heartbeat")
 
 
 def due(deliveries: Iterable[Delivery], *, now: float, visibility_s: int) -> list[Delivery]:
-    """The messages to extend now: their visibility runs down, and they have no verdict yet."""
+    """The messages to extend now: their visibility runs down. Not those that are on their way back to the queue."""
     return [
         delivery
         for delivery in deliveries
@@ -75,14 +75,14 @@ class Heartbeat(threading.Thread):
 
     def run(self) -> None:
         """Beat until stopped."""
-        alive(within_s=self.longest_silence_s)
+        report_alive(within_s=self.longest_silence_s)
         while not self._stopped.wait(self.visibility_s / BEATS):
             try:
                 self.beat()
             except Exception as error:
                 log.error("heartbeat failed, trying again", error=log_text(error))
-            alive(within_s=self.longest_silence_s)
-        ended()
+            report_alive(within_s=self.longest_silence_s)
+        report_end()
 
     @property
     def longest_silence_s(self) -> float:
@@ -100,7 +100,7 @@ class Heartbeat(threading.Thread):
         for queue_url, group in groupby(candidates, key=lambda delivery: delivery.queue_url):
             deliveries = list(group)
             for start in range(0, len(deliveries), BATCH_ENTRIES):
-                alive(within_s=self.longest_silence_s)
+                report_alive(within_s=self.longest_silence_s)
                 batch = self._claim(deliveries[start : start + BATCH_ENTRIES])
                 try:
                     self._extend(queue_url, batch)

@@ -26,16 +26,16 @@ class LifeSign(NamedTuple):
 _signs: dict[str, LifeSign] = {}
 
 
-def alive(*, within_s: float) -> None:
-    """Note that this thread is alive, and will say so again within this many seconds. Cheap: call it often."""
+def report_alive(*, within_s: float) -> None:
+    """Report that this thread is alive, and will report again within this many seconds. Cheap: call it often."""
     name, now = threading.current_thread().name, time.monotonic()
     last = _signs.get(name)
     if last is None or now - last.at > OFTEN_S or last.within_s != within_s:
         _signs[name] = LifeSign(now, within_s)
 
 
-def ended() -> None:
-    """Note that this thread ends: its silence is no fault."""
+def report_end() -> None:
+    """Report that this thread ends: its silence is no fault."""
     _signs.pop(threading.current_thread().name, None)
 
 

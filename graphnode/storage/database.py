@@ -57,7 +57,7 @@ CONNECTION = {
 
 #: SET LOCAL ends with the transaction. UTC: in other time zones the first and last days of the calendar are outside the
 #: range of Python's datetime. Generic plans: foreign keys are checked at commit, two for each edge. In a full database
-#: PostgreSQL overestimates a generic plan and plans each check anew, which takes longer than the check.
+#: PostgreSQL overestimates a generic plan and plans each check again, which takes longer than the check.
 BEGIN = f"""
 SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS};
 SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS};

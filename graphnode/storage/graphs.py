@@ -246,7 +246,7 @@ def _update(user_id: str, rows: GraphRows, nodes: Difference[NodeRow], edges: Di
 
 
 def _forget_plans(rows: GraphRows) -> None:
-    """Make PostgreSQL plan its foreign key checks anew if the graph is large.
+    """Make PostgreSQL plan its foreign key checks again if the graph is large.
 
     A session keeps the plans that it made while the tables were small. With such a plan the check of each edge may read
     all nodes of the user, and 100,000 edges take minutes.
@@ -310,7 +310,7 @@ def apply_changes(user_id: str, changes: GraphChanges) -> GraphCounts:
     """Change the user's graph, or create one; its status is UPDATED.
 
     A missing value (None, "", [] or {}) of a node, edge or cluster leaves the stored value as it is. An exception: a
-    node that moves loses the name and confidence of its old cluster. Sizes and counts are computed anew.
+    node that moves loses the name and confidence of its old cluster. Sizes and counts are computed again.
 
     Returns the new size of the graph.
     """

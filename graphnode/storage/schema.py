@@ -165,8 +165,8 @@ def _compare(runner: Runner) -> _Comparison:
     floor = max(filter(None, applied.values()), default="")
     if floor and floor not in known:
         raise SchemaError(
-            f"The database is too new for this version ({__version__}). It does not know {', '.join(newer)}, and must "
-            f"know {floor} at least: deploy the newer worker."
+            f"The database is too new for this version ({__version__}), which does not know {', '.join(newer)}: "
+            f"deploy a version that knows {floor} at least."
         )
     return _Comparison(not applied, [name for name in known if name not in applied], newer)
 
@@ -176,7 +176,7 @@ def _apply(runner: Runner, name: str, *, tell: Callable[[str], None]) -> None:
     (migration,) = [migration for migration in runner.migrations() if migration.name == name]
     module = migration.load()
     is_atomic = getattr(module, "atomic", True)
-    left = "Nothing of it is left in the database" if is_atomic else "The next run continues from there"
+    left = "Nothing of it is left in the database" if is_atomic else "What it did stays, and the next run continues"
     if floor := getattr(module, "FLOOR", None):
         _refuse_while_in_use(name, floor)
     for pause_s in (*PAUSES_S, None):

@@ -6,7 +6,7 @@ reports and answers:
 - `/live`: 200, or 503 when a process has stopped reporting, or when one of its pollers or its heartbeat is stuck.
 - `/ready`: 200, or 503 while a process is starting or stopping, or a service that it needs is away.
 
-An outage makes a worker unready, never dead: it heals by itself, and a restart would only lose the messages in flight.
+An outage makes a worker unready, never dead: it heals by itself, and a restart would only delay the messages in flight.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
       pid: its process ID.
       at: when it said so (monotonic).
       state: `starting`, `taking`, `stopping`, or `waiting` while a service is away.
-      beats: its threads' last beats.
+      last_signs: its threads' last signs of life, by the thread's name.
     """
 
     pid: int
@@ -70,10 +70,10 @@ def liveness(reports: Sequence[Report], *, now: float) -> Health:
         f"process {report.pid}: no report for {now - report.at:.0f} s" for report in reports if is_silent(report, now)
     ]
     problems += [
-        f"process {report.pid}: {name} has been stuck for {report.at - beat.at:.0f} s"
+        f"process {report.pid}: {name} has been stuck for {report.at - sign.at:.0f} s"
         for report in reports
-        for name, beat in sorted(report.last_signs.items())
-        if report.at - beat.at > beat.within_s
+        for name, sign in sorted(report.last_signs.items())
+        if report.at - sign.at > sign.within_s
     ]
     return Health(not problems, problems)
 
@@ -111,7 +111,7 @@ class HealthReports(Middleware):
         return [serve] if port() else []
 
     def after_process_boot(self, broker: Broker) -> None:
-        """Begin to report. The start may wait long for services that are away."""
+        """Start to report. The worker's own start may wait long for services that are away."""
         if port():
             self._thread = threading.Thread(target=self._run, args=(broker, directory()), name="health", daemon=True)
             self._thread.start()

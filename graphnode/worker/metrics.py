@@ -61,7 +61,7 @@ COUNTERS = {
     "poll_failed": ("graphnode_poll_errors", "Polls that failed."),
     "extended": ("graphnode_visibility_extensions", "Visibilities that were extended."),
     "extension_failed": ("graphnode_visibility_extension_errors", "Visibilities that a failed call did not extend."),
-    "lost": ("graphnode_visibility_losses", "Messages whose visibility ran out in hand: another worker has them."),
+    "lost": ("graphnode_visibility_losses", "Messages whose visibility ran out in flight: another worker has them."),
     "delete_failed": ("graphnode_delete_errors", "Handled messages that a try did not delete."),
     "retried": ("graphnode_retries", "Failed attempts that will be tried again, by the error's reason code."),
     "dead_letter": ("graphnode_dead_letters", "Messages put on a dead-letter queue, by the error's reason code."),

@@ -177,7 +177,7 @@ class LogContext(Middleware):
         assert isinstance(message, Delivery)  # noqa: S101
         fields = message.options.get("log_fields")
         if fields is None:
-            # A message of ours. Only IDs: whoever can write to its queue may put anything into other arguments.
+            # A message of ours. Only IDs: others who can write to its queue may put anything into other arguments.
             fields = {name: value for name, value in message.kwargs.items() if name.endswith("_id")}
         structlog.contextvars.bind_contextvars(**fields, actor=message.actor_name, attempt=message.receive_count)
 

@@ -22,6 +22,7 @@ from graphnode.storage import workers
 from graphnode.storage.schema import newest_migration
 from graphnode.storage.workers import WorkerRecord
 
+# Alerts and filters of operators know this name.
 log = structlog.get_logger("graphnode.presence")
 
 

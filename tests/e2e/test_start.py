@@ -81,7 +81,7 @@ def test_a_worker_that_is_too_old_for_the_schema_asks_for_a_newer_one(
 
     said = refusal(DATABASE_URL=empty_database_url)
 
-    assert "does not know 9999_of_tomorrow, and must know 9999_of_tomorrow at least: deploy the newer" in said
+    assert "does not know 9999_of_tomorrow: deploy a version that knows 9999_of_tomorrow at least" in said
 
 
 def test_a_queue_without_a_dead_letter_queue_is_refused(refusal: Refusal, ai: AiServer) -> None:

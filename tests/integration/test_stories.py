@@ -73,7 +73,7 @@ def test_a_tasks_life_is_shown_in_order(run: CliRunner) -> None:
         "object",
         "object",
         "warning",
-        "told",
+        "notified",
         "push",
     ]
     assert max(map(len, result.output.splitlines())) <= 80

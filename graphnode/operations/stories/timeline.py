@@ -95,7 +95,7 @@ def _pushes(story: Story) -> Iterator[list[TimelineEntry]]:
             for name, value in one.payload.items()
             if name not in SHOWN_ELSEWHERE and value not in (None, "")
         )
-        yield [TimelineEntry(one.at, "told", f"{one.type}: {said}" if said else one.type)]
+        yield [TimelineEntry(one.at, "notified", f"{one.type}: {said}" if said else one.type)]
         yield [TimelineEntry(one.pushed_at or one.at, "push", _push_text(one))]
 
 

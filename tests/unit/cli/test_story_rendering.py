@@ -32,7 +32,7 @@ def test_a_task_is_shown_from_its_request_to_its_push() -> None:
         "00:00:10  result        COMPLETED at delivery 2\n"
         "          object        graph/ada/…/graph.json\n"
         "          warning       repeated edges: 1\n"
-        "00:00:10  told          GRAPH_GENERATION_COMPLETED: nodeCount 36, edgeCount 67,\n"
+        "00:00:10  notified      GRAPH_GENERATION_COMPLETED: nodeCount 36, edgeCount 67,\n"
         "                        summaryIncluded True\n"
         "00:00:12  push          SENT at attempt 2"
     )
