@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from benchmarks.documents import features_document, graph_document
 from benchmarks.pushes import Bench, wait_for
-from graphnode.dev.aws import s3_client
+from graphnode.dev.local_aws import s3_client
 from graphnode.dev.outcomes import reading, rows
 
 AT_ONCE = 8

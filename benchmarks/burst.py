@@ -19,9 +19,9 @@ from benchmarks.fcm_stub import FcmServer
 from benchmarks.output import option_parser, report, tell
 from benchmarks.servers import add_devices, keep_commit_times
 from benchmarks.traffic import Handled, Traffic, levels_of, percentile_ms, record_effects
+from graphnode.dev.child_processes import Worker
 from graphnode.dev.outcomes import reading, rows
 from graphnode.dev.stack import environment_of
-from graphnode.dev.worker import Worker
 from graphnode.storage.notifications import STORED_ONLY
 
 RATE, TIMES, BURST_S = 10, 50, 5

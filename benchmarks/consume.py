@@ -29,8 +29,8 @@ from benchmarks.local_server import LocalServer
 from benchmarks.output import option_parser, report, tell
 from benchmarks.servers import cpu_s, make_queues_and_bucket, send
 from benchmarks.sqs_stub import StubServer
-from graphnode.dev.aws import sqs_client
 from graphnode.dev.guard import GuardedProcess
+from graphnode.dev.local_aws import sqs_client
 from graphnode.dev.localstack import REGION, LocalStack
 from graphnode.dev.outcomes import is_empty
 

@@ -22,8 +22,8 @@ from benchmarks.output import option_parser, report, tell
 from benchmarks.pushes import Bench, wait_for
 from benchmarks.servers import keep_commit_times, running_servers
 from graphnode.dev import samples
-from graphnode.dev.aws import s3_client
-from graphnode.dev.worker import Worker
+from graphnode.dev.child_processes import Worker
+from graphnode.dev.local_aws import s3_client
 
 THREADS = 8
 

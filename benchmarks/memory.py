@@ -28,7 +28,7 @@ from benchmarks.latency import THREADS, running_bench
 from benchmarks.local_server import LocalServer
 from benchmarks.output import option_parser, report, tell
 from benchmarks.servers import running_postgres
-from graphnode.dev.worker import Worker
+from graphnode.dev.child_processes import Worker
 from graphnode.settings import Settings
 
 FEATURES_MB = (80, 400, 1600)

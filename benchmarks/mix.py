@@ -26,13 +26,13 @@ from benchmarks.output import tell
 from benchmarks.persist import store
 from benchmarks.servers import BATCH, cpu_s, make_queues_and_bucket, send
 from graphnode.dev import samples
-from graphnode.dev.aws import s3_client, sqs_client
+from graphnode.dev.child_processes import Worker
+from graphnode.dev.local_aws import s3_client, sqs_client
 from graphnode.dev.localstack import LocalStack
 from graphnode.dev.outcomes import reading, rows
 from graphnode.dev.postgres import EmbeddedPostgres
 from graphnode.dev.samples import KINDS
 from graphnode.dev.stack import environment_of
-from graphnode.dev.worker import Worker
 from graphnode.storage import database
 from graphnode.storage.graphs import PARTS, GraphRecord
 

@@ -17,12 +17,12 @@ from typing import Any
 from benchmarks import mix
 from benchmarks.output import option_parser, report, tell
 from benchmarks.traffic import QUEUES, Traffic, record_effects
-from graphnode.dev.aws import dead_letter_url
+from graphnode.dev.child_processes import Worker
+from graphnode.dev.local_aws import dead_letter_url
 from graphnode.dev.localstack import LocalStack
 from graphnode.dev.outcomes import reading, rows
 from graphnode.dev.postgres import EmbeddedPostgres
 from graphnode.dev.stack import environment_of
-from graphnode.dev.worker import Worker
 
 MESSAGES = 5_000
 PROCESSES, THREADS = 2, 8

@@ -21,11 +21,11 @@ from benchmarks import fcm_stub
 from benchmarks.fcm_stub import Answer, FcmServer
 from benchmarks.output import option_parser, report, tell
 from benchmarks.servers import add_devices, execute, make_queues_and_bucket, running_servers, send
-from graphnode.dev.aws import dead_letter_url, sqs_client
+from graphnode.dev.child_processes import Worker
+from graphnode.dev.local_aws import dead_letter_url, sqs_client
 from graphnode.dev.localstack import LocalStack
 from graphnode.dev.outcomes import dead_letters, reading, rows
 from graphnode.dev.stack import environment_of
-from graphnode.dev.worker import Worker
 
 RESULTS = 1000
 

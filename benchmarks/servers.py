@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import psycopg2
 
-from graphnode.dev.aws import s3_client, sqs_client
+from graphnode.dev.local_aws import s3_client, sqs_client
 from graphnode.dev.localstack import HOOK, LocalStack
 from graphnode.dev.postgres import EmbeddedPostgres, start_postgres
 from graphnode.dev.stack import bring_up_to_date

@@ -31,9 +31,9 @@ from benchmarks.output import option_parser, report, tell
 from benchmarks.servers import add_devices, keep_commit_times
 from benchmarks.slopes import Slope, slope
 from benchmarks.traffic import Handled, Traffic, levels_of, percentile_ms
+from graphnode.dev.child_processes import Worker
 from graphnode.dev.outcomes import reading, rows
 from graphnode.dev.stack import environment_of
-from graphnode.dev.worker import Worker
 
 MINUTES = 30.0
 SHARE_OF_CEILING = 0.7

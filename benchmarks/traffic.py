@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from benchmarks import mix
 from benchmarks.servers import batches, entries, execute
-from graphnode.dev.aws import dead_letter_url, sqs_client
+from graphnode.dev.local_aws import dead_letter_url, sqs_client
 from graphnode.dev.outcomes import dead_letters, reading, rows
 
 #: Seconds between two sends, and how many calls to SQS may run at once.

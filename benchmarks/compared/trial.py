@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.servers import send
-from graphnode.dev.aws import sqs_client
 from graphnode.dev.guard import GuardedProcess
+from graphnode.dev.local_aws import sqs_client
 from graphnode.dev.localstack import REGION, LocalStack
 
 if TYPE_CHECKING:

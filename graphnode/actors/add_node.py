@@ -13,7 +13,7 @@ from graphnode.contract.decoding import decode_add_node_batch
 from graphnode.contract.documents import AddNodeBatch
 from graphnode.contract.envelopes import RESULT_QUEUE, AddNodeResult, Envelope
 from graphnode.contract.notifications import NodesCompleted, NodesFailed
-from graphnode.rules.add_node import merge_batch
+from graphnode.rules.batch_merge import merge_batch
 from graphnode.storage import graphs
 
 

@@ -16,7 +16,7 @@ from graphnode.contract.envelopes import RESULT_QUEUE, Envelope, MicroscopeInges
 from graphnode.contract.notifications import DocumentCompleted, DocumentFailed, workspace_completed
 from graphnode.contract.task_ids import View, parse_task_id
 from graphnode.errors import InvalidEnvelope, WrongOwner
-from graphnode.rules.microscope import graph_keys
+from graphnode.rules.microscope_documents import graph_keys
 from graphnode.storage import microscope
 from graphnode.storage.microscope import DocumentStatus, Recorded
 

@@ -13,7 +13,7 @@ from graphnode.broker import SQSBroker
 from graphnode.clients.fcm import Push, firebase
 from graphnode.contract.envelopes import LONGEST_ID, NOTIFICATION_QUEUE
 from graphnode.errors import log_text
-from graphnode.rules.notifications import push_data, push_text, truncate_to_fcm_limit
+from graphnode.rules.push_texts import push_data, push_text, truncate_to_fcm_limit
 from graphnode.rules.pushes import (
     NO_CREDENTIALS,
     NO_DEVICE,

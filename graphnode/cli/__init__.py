@@ -10,16 +10,16 @@ from graphnode import __version__
 from graphnode.cli import (
     ai,
     contract,
-    database,
     dead_letters,
     development,
     doctor,
     health,
+    maintenance,
     requests,
     settings,
     show,
     status,
-    tasks,
+    task_story,
     worker,
 )
 from graphnode.cli.environment import file_hint
@@ -56,11 +56,11 @@ def commands() -> None:
 
 for command in (
     contract.contract,
-    database.migrate,
-    database.prune,
-    database.forget,
+    maintenance.migrate,
+    maintenance.prune,
+    maintenance.forget,
     requests.request,
-    tasks.task,
+    task_story.task,
     dead_letters.dlq,
     health.health,
     development.dev,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from graphnode.dev import outcomes, samples
-from graphnode.dev.aws import dead_letter_url, s3_client, sqs_client
+from graphnode.dev.local_aws import dead_letter_url, s3_client, sqs_client
 from graphnode.dev.outcomes import QueuedLetter, TaskRow
 from graphnode.settings import Settings, read_settings
 

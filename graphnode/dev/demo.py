@@ -28,11 +28,11 @@ from graphnode.contract.requests import (
     MicroscopeIngestRequest,
 )
 from graphnode.dev import outcomes
-from graphnode.dev.aws import dead_letter_url, s3_client, sqs_client
 from graphnode.dev.checklist import LABEL_WIDTH, Checklist
+from graphnode.dev.child_processes import StandIn, Worker
+from graphnode.dev.local_aws import dead_letter_url, s3_client, sqs_client
 from graphnode.dev.samples import DOCUMENTS_USER, ResultKind, result_of
 from graphnode.dev.stack import running_stack
-from graphnode.dev.worker import StandIn, Worker
 from graphnode.requests import Requested, Requests
 from graphnode.storage.database import close_database, open_database
 

@@ -14,10 +14,10 @@ from types import FrameType
 from typing import Never
 
 import graphnode.dev.ai
+from graphnode.dev.child_processes import Service, StandIn, Worker, WorkerError
 from graphnode.dev.localstack import LocalStack, LocalStackError
 from graphnode.dev.ownership import owned_directory, owned_env_file, remove_left_behind
 from graphnode.dev.stack import running_stack
-from graphnode.dev.worker import Service, StandIn, Worker, WorkerError
 from graphnode.operations.env_file import ENV_FILE
 
 #: Signals that ask for a stop: Ctrl-C, an operator or a supervisor, the end of the terminal.

@@ -17,8 +17,8 @@ from pathlib import Path
 from signal import SIGKILL
 from types import TracebackType
 
+from graphnode.dev.child_log import Log
 from graphnode.dev.guard import GuardedProcess
-from graphnode.dev.logs import Log
 from graphnode.errors import GraphNodeError
 
 HOST = "127.0.0.1"

@@ -10,7 +10,7 @@ from playhouse.postgres_ext import DateTimeTZField
 
 from graphnode.contract.task_ids import Half, View
 from graphnode.errors import WrongOwner
-from graphnode.rules.microscope import document_status
+from graphnode.rules.microscope_documents import document_status
 from graphnode.steps import is_step
 from graphnode.storage.database import JsonField, Record, connection
 

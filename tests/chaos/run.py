@@ -15,7 +15,7 @@ from typing import NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError
 
 from graphnode.dev import outcomes
-from graphnode.dev.aws import dead_letter_url
+from graphnode.dev.local_aws import dead_letter_url
 from tests.chaos import journal, report
 from tests.chaos.checker import Found, Letter, Notified, Verdict, check
 from tests.chaos.faults import injected

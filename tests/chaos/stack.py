@@ -14,7 +14,7 @@ import psycopg2
 from benchmarks.fcm_stub import DROPPED, INTERNAL, TAKEN, TAKEN_AND_DROPPED, UNAVAILABLE, UNREGISTERED, FcmServer
 from benchmarks.fcm_stub import Answer as FcmAnswer
 from benchmarks.fcm_stub import Message as FcmMessage
-from graphnode.dev.aws import s3_client, sqs_client
+from graphnode.dev.local_aws import s3_client, sqs_client
 from graphnode.dev.localstack import HOST, LocalStack
 from graphnode.dev.postgres import EmbeddedPostgres, start_postgres
 from graphnode.dev.stack import bring_up_to_date, environment_of

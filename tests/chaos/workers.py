@@ -14,8 +14,8 @@ from typing import Self
 
 import psutil
 
+from graphnode.dev.child_processes import READY, worker_environment
 from graphnode.dev.guard import GuardedProcess
-from graphnode.dev.worker import READY, worker_environment
 
 #: Seconds that a stopped worker has before it is killed.
 GRACE_S = 20.0

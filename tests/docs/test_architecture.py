@@ -181,6 +181,18 @@ def test_no_two_classes_have_one_name() -> None:
     assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}
 
 
+def test_two_modules_of_one_name_are_a_task_types_a_commands_or_the_notifications() -> None:
+    task_types = {module.stem for module in MODULES if module.parts[0] == "actors"}
+    places = defaultdict(list)
+    for module in MODULES:
+        is_command = module.parts[0] == "cli"
+        is_stand_in = module.parts[:2] == ("dev", "ai") and module.stem in task_types
+        if not (is_command or is_stand_in or module.stem in ("__init__", "notifications")):
+            places[module.stem].append(str(module))
+
+    assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}
+
+
 def test_each_unit_test_stands_in_the_room_of_its_module_and_begins_with_its_name() -> None:
     rooms = PROJECT / "tests" / "unit"
     lost = []

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import psycopg2
 
 from graphnode.dev import outcomes, samples
-from graphnode.dev.aws import dead_letter_url
+from graphnode.dev.child_processes import Worker
+from graphnode.dev.local_aws import dead_letter_url
 from graphnode.dev.outcomes import QueuedLetter, TaskRow
 from graphnode.dev.samples import Result
-from graphnode.dev.worker import Worker
 from graphnode.sqs.dead_letter import attributes
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from uuid import uuid4
 
 import pytest
 
-from graphnode.dev.aws import s3_client, sqs_client
+from graphnode.dev.child_processes import Service, Worker
+from graphnode.dev.local_aws import s3_client, sqs_client
 from graphnode.dev.localstack import HOOK, LocalStack
 from graphnode.dev.stack import environment_of
-from graphnode.dev.worker import Service, Worker
 from tests.conftest import empty_database, in_role, migrated_database
 from tests.e2e.ai_server import AiServer
 

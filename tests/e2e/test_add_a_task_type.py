@@ -42,7 +42,7 @@ TYPE_CHECKS = (
     "tests/unit/contract/test_envelopes.py::test_every_field_of_every_type_is_read_in_either_spelling",
     "tests/unit/contract/test_envelopes.py::test_every_type_of_the_routing_table_reaches_its_actor",
     "tests/unit/dev/test_samples.py",
-    "tests/unit/rules/test_notifications.py",
+    "tests/unit/rules/test_push_texts.py",
     "tests/unit/contract/test_requests.py",
     "tests/unit/contract/test_timeouts.py",
     "tests/docs/test_contract.py::test_the_document_has_each_type",

@@ -19,8 +19,8 @@ from graphnode.contract.requests import (
 from graphnode.dev import outcomes
 from graphnode.dev.ai.payload_bucket import PayloadBucket
 from graphnode.dev.ai.text_sources import UnreadableInput
-from graphnode.dev.aws import dead_letter_url
-from graphnode.dev.worker import StandIn
+from graphnode.dev.child_processes import StandIn
+from graphnode.dev.local_aws import dead_letter_url
 from graphnode.requests import Requested, Requests
 from graphnode.storage.database import close_database, open_database
 from tests.e2e.ai_server import PATIENCE_S, AiServer, found

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from graphnode.actors.notifications import deliver_notification
-from graphnode.dev.aws import dead_letter_url
+from graphnode.dev.local_aws import dead_letter_url
 from graphnode.dev.outcomes import QueuedLetter
 from tests.e2e.ai_server import AiServer
 from tests.e2e.conftest import StartWorker

@@ -17,10 +17,10 @@ from uuid import uuid4
 import boto3
 import pytest
 
-from graphnode.dev.aws import dead_letter_url, s3_client, sqs_client
+from graphnode.dev.child_processes import Worker
+from graphnode.dev.local_aws import dead_letter_url, s3_client, sqs_client
 from graphnode.dev.localstack import HOOK, LocalStack
 from graphnode.dev.stack import environment_of
-from graphnode.dev.worker import Worker
 from graphnode.operations.doctor.bucket_check import check_bucket
 from graphnode.operations.doctor.queue_check import CONSUMER_ACTIONS, SENDER_ACTIONS, check_queue, check_request_queue
 from tests.e2e.ai_server import AiServer

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ulid import ULID
 
 from graphnode.dev import outcomes
-from graphnode.dev.worker import Worker
+from graphnode.dev.child_processes import Worker
 from tests.e2e.ai_server import WAITING, AiServer
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 from graphnode.cli import commands
 from graphnode.cli.dead_letters.redrive import follow_move
 from graphnode.dev import outcomes
-from graphnode.dev.aws import sqs_client
+from graphnode.dev.local_aws import sqs_client
 from graphnode.operations.dead_letters import reader
 from graphnode.operations.dead_letters.letter_files import export_letters
 from graphnode.operations.dead_letters.letters import LetterFilter, count_by_reason
@@ -47,7 +47,7 @@ ODD_BODIES = [
 #: The redrive that is killed: it prints its progress after each batch.
 TO_BE_KILLED = """
 import os, sys
-from graphnode.dev.aws import sqs_client
+from graphnode.dev.local_aws import sqs_client
 from graphnode.operations.dead_letters import reader
 from graphnode.operations.dead_letters.letters import LetterFilter
 from graphnode.operations.dead_letters.reader import find_queue

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from graphnode.dev import localstack, outcomes
-from graphnode.dev.aws import dead_letter_url, s3_client, sqs_client
+from graphnode.dev.child_processes import Worker
+from graphnode.dev.local_aws import dead_letter_url, s3_client, sqs_client
 from graphnode.dev.localstack import LocalStack
-from graphnode.dev.worker import Worker
 from graphnode.operations.env_file import read_env_file
 
 if TYPE_CHECKING:

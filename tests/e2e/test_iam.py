@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from graphnode.dev.aws import dead_letter_url
+from graphnode.dev.local_aws import dead_letter_url
 from tests.deploy.iam import Policy, action_of
 from tests.e2e.ai_server import AiServer
 from tests.e2e.conftest import StartWorker

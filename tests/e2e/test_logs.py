@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from benchmarks.fcm_stub import FcmServer
+from graphnode.dev.child_processes import READY, Service
 from graphnode.dev.samples import KINDS, packaged_documents
-from graphnode.dev.worker import READY, Service
 from tests.e2e.ai_server import AiServer
 from tests.e2e.conftest import SETTINGS
 

@@ -13,7 +13,7 @@ import pytest
 from benchmarks import fcm_stub
 from benchmarks.fcm_stub import Answer, FcmServer
 from graphnode.dev import outcomes
-from graphnode.dev.aws import dead_letter_url
+from graphnode.dev.local_aws import dead_letter_url
 from tests.e2e.ai_server import PATIENCE_S, AiServer, found
 from tests.e2e.conftest import StartWorker
 from tests.e2e.doomed_actors import AFTER_ENQUEUE, BEFORE_COMMIT, BEFORE_ENQUEUE, BEFORE_SENT, POINTS

@@ -20,7 +20,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client.parser import text_string_to_metric_families
 
 from graphnode.dev import outcomes
-from graphnode.dev.worker import Worker
+from graphnode.dev.child_processes import Worker
 from graphnode.worker.health import Health, ask
 from tests.e2e.ai_server import PATIENCE_S, AiServer, found
 from tests.e2e.conftest import StartWorker

@@ -12,7 +12,7 @@ import pytest
 from benchmarks import fcm_stub
 from benchmarks.fcm_stub import FcmServer
 from graphnode.dev import outcomes
-from graphnode.dev.aws import dead_letter_url
+from graphnode.dev.local_aws import dead_letter_url
 from graphnode.dev.samples import Result
 from graphnode.operations.dead_letters import reader
 from graphnode.operations.dead_letters.advice import ADVICE

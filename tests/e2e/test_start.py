@@ -15,9 +15,9 @@ from urllib.parse import SplitResult, urlsplit
 import psycopg2
 import pytest
 
+from graphnode.dev.child_processes import DEPLOYMENT_PREFIXES, Worker, WorkerError
 from graphnode.dev.postgres import start_postgres
 from graphnode.dev.stack import bring_up_to_date
-from graphnode.dev.worker import DEPLOYMENT_PREFIXES, Worker, WorkerError
 from tests.e2e.ai_server import PATIENCE_S, AiServer
 from tests.e2e.conftest import SETTINGS
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import psutil
 
 from graphnode.dev import outcomes
+from graphnode.dev.child_processes import Worker
 from graphnode.dev.postgres import start_postgres
 from graphnode.dev.stack import bring_up_to_date
-from graphnode.dev.worker import Worker
 from graphnode.worker.health import Health, ask
 from tests.e2e.ai_server import PATIENCE_S, WAITING, AiServer, found
 from tests.e2e.conftest import SETTINGS, StartWorker

@@ -22,11 +22,11 @@ from pathlib import Path
 
 import pytest
 
-from graphnode.dev.aws import s3_client, sqs_client
+from graphnode.dev.child_processes import READY, Service, Worker, WorkerError
+from graphnode.dev.local_aws import s3_client, sqs_client
 from graphnode.dev.localstack import LocalStack
 from graphnode.dev.outcomes import dead_letters
 from graphnode.dev.samples import Result
-from graphnode.dev.worker import READY, Service, Worker, WorkerError
 from graphnode.errors import SchemaError
 from graphnode.storage import schema
 from graphnode.storage.database import close_database, open_database

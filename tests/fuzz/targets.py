@@ -53,7 +53,7 @@ from graphnode.errors import (
 from graphnode.operations.dead_letters.letter_files import LetterRecord, read_records
 from graphnode.operations.dead_letters.letters import Letter, letter_info, summarize
 from graphnode.requests.uploads import Location
-from graphnode.rules.add_node import merge_batch
+from graphnode.rules.batch_merge import merge_batch
 from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph
 from graphnode.rules.rows import ClusterRow, MergeTarget, StoredNode, SubclusterRow

@@ -25,7 +25,7 @@ from graphnode.contract.decoding import (
     read_embeddings,
 )
 from graphnode.errors import InvalidDocument
-from graphnode.rules.add_node import merge_batch
+from graphnode.rules.batch_merge import merge_batch
 from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph
 from graphnode.rules.summary import summary_row

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from graphnode import __version__, cli
-from graphnode.cli import database, requests
+from graphnode.cli import maintenance, requests
 from graphnode.requests import Requested
 
 #: Runs the command with arguments; returns its exit code (or last message), its output and its errors.
@@ -101,7 +101,7 @@ def test_a_bug_shows_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     def fail(_path: Path | None) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(database, "environment_of", fail)
+    monkeypatch.setattr(maintenance, "environment_of", fail)
     monkeypatch.setattr(sys, "argv", ["graphnode", "migrate"])
 
     with pytest.raises(ZeroDivisionError):
@@ -160,7 +160,7 @@ def test_a_command_that_needs_an_extra_names_it(
     def fail(_path: Path | None) -> None:
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
-    monkeypatch.setattr(database, "environment_of", fail)
+    monkeypatch.setattr(maintenance, "environment_of", fail)
 
     code, _, _ = run("migrate")
 

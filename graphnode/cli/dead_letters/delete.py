@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from graphnode.cli.dead_letters.options import queue_option
 from graphnode.cli.dead_letters.session import exit_if_stopped, find_by_id, interruptible, not_found, open_queues
+from graphnode.cli.dead_letters.shared_options import queue_option
 from graphnode.cli.environment import env_file_option, open_database
 from graphnode.text import printable
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from graphnode.cli.dead_letters.options import filter_options
 from graphnode.cli.dead_letters.session import Progress, exit_if_stopped, interruptible, open_queues
+from graphnode.cli.dead_letters.shared_options import filter_options
 from graphnode.cli.environment import FILE, env_file_option
 from graphnode.settings import QUEUE_URLS
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from graphnode.cli.dead_letters.options import filter_options, queue_option
 from graphnode.cli.dead_letters.session import (
     Progress,
     exit_if_stopped,
@@ -19,6 +18,7 @@ from graphnode.cli.dead_letters.session import (
     interruptible,
     open_queues,
 )
+from graphnode.cli.dead_letters.shared_options import filter_options, queue_option
 from graphnode.cli.environment import env_file_option, open_database
 from graphnode.contract.envelopes import RESULT_QUEUE
 from graphnode.errors import SettingsError

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from graphnode.cli.dead_letters.options import filter_options
 from graphnode.cli.dead_letters.session import Progress, exit_if_stopped, interruptible, open_queues
+from graphnode.cli.dead_letters.shared_options import filter_options
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

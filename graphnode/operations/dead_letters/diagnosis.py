@@ -27,7 +27,7 @@ from graphnode.contract.envelopes import (
 from graphnode.contract.task_ids import parse_task_id
 from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectNotFound, classify_error, one_line
 from graphnode.operations.dead_letters.letters import Letter
-from graphnode.rules.microscope import graph_keys
+from graphnode.rules.microscope_documents import graph_keys
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from benchmarks.fcm_stub import FcmServer
 from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
 from graphnode.dev import outcomes
-from graphnode.dev.aws import s3_client, sqs_client
+from graphnode.dev.local_aws import s3_client, sqs_client
 from tests.e2e.ai_server import AiServer
 from tests.e2e.kill_points.scenarios import HEARTBEAT, Scenario
 from tests.e2e.kill_points.victim import Point, Victim

@@ -29,7 +29,7 @@ from dramatiq.canteen import Canteen
 
 from graphnode.actors import broker
 from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
-from graphnode.dev.worker import worker_environment
+from graphnode.dev.child_processes import worker_environment
 from graphnode.steps import Step, subscribe
 
 #: Threads of each process: one for each of the two queues.

@@ -7,7 +7,7 @@ import msgspec
 from graphnode.contract.decoding import decode_add_node_batch, decode_graph
 from graphnode.dev.ai.placement import PlacedSource, Placement, place
 from graphnode.dev.ai.text_sources import TextSource
-from graphnode.rules.add_node import merge_batch
+from graphnode.rules.batch_merge import merge_batch
 from graphnode.rules.graph import clean_graph
 from graphnode.rules.rows import GraphChanges, MergeTarget, StoredNode
 from tests.unit.dev.ai.conftest import MakeSource

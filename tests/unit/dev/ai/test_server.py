@@ -40,11 +40,11 @@ from graphnode.dev.ai.payload_bucket import PayloadBucket
 from graphnode.dev.ai.request_decoding import ReceivedRequest
 from graphnode.dev.ai.server import AiServer
 from graphnode.dev.ai.text_sources import UnreadableInput
-from graphnode.dev.worker import STAND_IN_READY
+from graphnode.dev.child_processes import STAND_IN_READY
 from graphnode.errors import InvalidEnvelope, SettingsError
 from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph
-from graphnode.rules.microscope import graph_keys
+from graphnode.rules.microscope_documents import graph_keys
 from tests.unit.dev.ai.conftest import NOW, files
 
 USER = "ada_l"

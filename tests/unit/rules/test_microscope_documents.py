@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.rules.microscope import document_status, graph_keys
+from graphnode.rules.microscope_documents import document_status, graph_keys
 
 statuses = st.sampled_from([None, "COMPLETED", "FAILED"])
 

@@ -22,7 +22,7 @@ from graphnode.contract.notifications import (
     SummaryFailed,
     WorkspaceCompleted,
 )
-from graphnode.rules.notifications import LARGEST_PAYLOAD_BYTES, push_data, push_text, truncate, truncate_to_fcm_limit
+from graphnode.rules.push_texts import LARGEST_PAYLOAD_BYTES, push_data, push_text, truncate, truncate_to_fcm_limit
 
 COUNTS = {"taskId": "t-1", "nodeCount": 12, "edgeCount": 30}
 WORKSPACE = {"taskId": "t-1", "workspaceName": "Brot", "completedCount": 3, "failedCount": 1}

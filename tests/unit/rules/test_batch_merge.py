@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from graphnode.contract.decoding import decode_add_node_batch
 from graphnode.contract.documents import MAX_ID_LENGTH, AddNodeBatch
 from graphnode.errors import WrongOwner
-from graphnode.rules.add_node import merge_batch
+from graphnode.rules.batch_merge import merge_batch
 from graphnode.rules.rows import (
     ClusterRow,
     EdgeRow,

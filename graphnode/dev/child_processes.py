@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from graphnode.dev.child_log import Log
 from graphnode.dev.guard import GuardedProcess
-from graphnode.dev.logs import Log
 from graphnode.errors import GraphNodeError
 
 #: Dramatiq's log line when a worker process takes messages.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from graphnode.dev.logs import Log
+from graphnode.dev.child_log import Log
 
 
 @pytest.fixture

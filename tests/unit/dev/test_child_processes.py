@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from graphnode.dev.worker import worker_environment
+from graphnode.dev.child_processes import worker_environment
 
 
 def test_nothing_of_another_deployment_is_inherited() -> None:
