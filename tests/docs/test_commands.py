@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from configparser import ConfigParser
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ RUN_BY = {
 #: Commands that no test runs, and why. They are parsed like all others.
 NOT_RUN = {
     "make test": "it runs the tests, and .ci/run calls it",
+    "make coverage": "it runs the same tests as make test",
     "make lint": ".ci/run calls it before the tests",
     "make install": "it has installed what the tests run in",
     "make demo": "a test runs graphnode demo",
@@ -276,13 +278,18 @@ def check_make(arguments: Sequence[str]) -> None:
             raise InvalidCommand(f"the Makefile does not use {name}")
         if not assigned and name not in targets():
             raise InvalidCommand(f"the Makefile has no target {name}")
-    recipe = subprocess.run(["make", "--dry-run", *arguments], cwd=PROJECT, capture_output=True, text=True)
-    if recipe.returncode:
-        raise InvalidCommand(recipe.stderr)
-    for module, rest in re.findall(
-        r"-m ((?:tests\.(?:chaos|fuzz|mutants)|graphnode)\b[\w.]*)([^|;\n]*)", recipe.stdout
-    ):
+    modules = r"-m ((?:tests\.(?:chaos|fuzz|mutants)|graphnode)\b[\w.]*)([^|;\n]*)"
+    for module, rest in re.findall(modules, recipe(tuple(arguments))):
         check_module(module, rest.split())
+
+
+@cache
+def recipe(arguments: tuple[str, ...]) -> str:
+    """What make would run. Raises InvalidCommand."""
+    made = subprocess.run(["make", "--dry-run", *arguments], cwd=PROJECT, capture_output=True, text=True)
+    if made.returncode:
+        raise InvalidCommand(made.stderr)
+    return made.stdout
 
 
 def check_pytest(arguments: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -40,6 +41,13 @@ MOST_FILES = 28
 PATIENCE_S = 20.0
 
 
+@cache
+def package_file(filename: str) -> str | None:
+    """A file's path below the package; None for a file of a library. Cached: each call of any function asks."""
+    path = Path(filename)
+    return str(path.relative_to(PACKAGE)) if path.is_relative_to(PACKAGE) else None
+
+
 class MessagePath(list[str]):
     """The files that a message enters, and the calls into a room above the caller's. It profiles a worker's threads."""
 
@@ -52,7 +60,7 @@ class MessagePath(list[str]):
 
     def profile(self, frame: FrameType, event: str, _argument: Any) -> None:
         """Note a call of one of the package's functions."""
-        file = self._file(frame)
+        file = package_file(frame.f_code.co_filename)
         if event != "call" or file is None or self.committed.is_set():
             return
         # A poll begins before there is a message: its thread counts from the message's receipt on.
@@ -67,9 +75,9 @@ class MessagePath(list[str]):
             self.append(file)
         caller = frame.f_back
         # A decorator's frame, and the libraries', stand for whoever called them.
-        while caller and (self._file(caller) is None or caller.f_code.co_name == "stepped"):
+        while caller and (package_file(caller.f_code.co_filename) is None or caller.f_code.co_name == "stepped"):
             caller = caller.f_back
-        if caller and (above := self._file(caller)) and self._floor(file) > self._floor(above):
+        if caller and (above := package_file(caller.f_code.co_filename)) and self._floor(file) > self._floor(above):
             self.climbs.add(f"{above}:{caller.f_code.co_name} → {file}:{frame.f_code.co_name}")
 
     @contextmanager
@@ -81,11 +89,6 @@ class MessagePath(list[str]):
 
     def _floor(self, file: str) -> int:
         return self._floors[Path(file).parts[0].removesuffix(".py")]
-
-    @staticmethod
-    def _file(frame: FrameType) -> str | None:
-        path = Path(frame.f_code.co_filename)
-        return str(path.relative_to(PACKAGE)) if path.is_relative_to(PACKAGE) else None
 
     @staticmethod
     def _is_below(frame: FrameType | None, name: str) -> bool:
