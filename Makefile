@@ -100,8 +100,9 @@ install-tools: ## install what the tests and checks need: the extra test
 INSTALL = test -n "$(PYTHON)" || { echo "There is no Python 3.11 or newer on PATH: install one, or say make PYTHON=/path/to/python3."; exit 1; }; \
 	$(PYTHON) -I graphnode/dev/install_lock.py $(MAKE) --silent --no-print-directory
 
-# uv does not read pip's configuration: it gets pip's index here.
-UV = UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$($(PIP) config list | sed -n "s/.*\.index-url='\(.*\)'/\1/p" | head -n 1)}" .venv/bin/uv
+# uv does not read pip's configuration: it gets pip's index here. Unlike pip, it compiles only when told to; without that,
+# each start of a process compiles what it imports where PYTHONDONTWRITEBYTECODE is set.
+UV = UV_COMPILE_BYTECODE=1 UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$($(PIP) config list | sed -n "s/.*\.index-url='\(.*\)'/\1/p" | head -n 1)}" .venv/bin/uv
 PIP := .venv/bin/python -m pip --disable-pip-version-check
 
 # Without the list of what was installed, which has a line for each package.
