@@ -17,6 +17,7 @@ from graphnode.cli.dead_letters.session import (
     find_by_id,
     interruptible,
     open_queues,
+    own_aws,
 )
 from graphnode.cli.dead_letters.shared_options import filter_options, queue_option
 from graphnode.cli.environment import env_file_option, open_database
@@ -105,7 +106,6 @@ def show(identity: str, names: tuple[str, ...], diagnose: bool, as_json: bool, e
     import msgspec
 
     from graphnode.cli.dead_letters.rendering import letter_text
-    from graphnode.clients.aws import Aws
     from graphnode.operations.dead_letters.report import report_letter
 
     sqs, queues = open_queues(names, env_file)
@@ -113,8 +113,7 @@ def show(identity: str, names: tuple[str, ...], diagnose: bool, as_json: bool, e
     bucket = os.environ.get("S3_PAYLOAD_BUCKET")
     if diagnose and not bucket and any(queue.name == RESULT_QUEUE for queue, _ in found):
         raise SettingsError("S3_PAYLOAD_BUCKET is missing: --diagnose fetches the documents from there.")
-    aws = Aws(region=os.environ["AWS_REGION"], endpoint_url=os.environ.get("AWS_ENDPOINT_URL") or None)
-    s3, no_database = aws.s3(), None
+    s3, no_database = own_aws().s3(), None
     with ExitStack() as stack:
         try:
             stack.enter_context(open_database(os.environ))

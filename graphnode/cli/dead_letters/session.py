@@ -23,6 +23,7 @@ from graphnode.settings import QUEUE_URLS
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
+    from graphnode.clients.aws import Aws
     from graphnode.operations.dead_letters.letters import Letter
     from graphnode.operations.dead_letters.reader import LetterQueue
 
@@ -33,6 +34,13 @@ PROGRESS_S = 2.0
 INTERRUPTED = 130
 
 
+def own_aws() -> Aws:
+    """AWS of this process's environment, after `open_queues`. boto3 finds the credentials."""
+    from graphnode.clients.aws import Aws
+
+    return Aws(region=os.environ["AWS_REGION"], endpoint_url=os.environ.get("AWS_ENDPOINT_URL") or None)
+
+
 def open_queues(names: tuple[str, ...], env_file: Path | None) -> tuple[SQSClient, dict[str, LetterQueue]]:
     """An SQS client and the dead-letter queues, by name. Adds the file's values to this process's environment.
 
@@ -41,13 +49,12 @@ def open_queues(names: tuple[str, ...], env_file: Path | None) -> tuple[SQSClien
 
     Raises SettingsError.
     """
-    from graphnode.clients.aws import Aws
     from graphnode.operations.dead_letters.reader import find_queue
 
     os.environ.update(environment_of(env_file))
     if not os.environ.get("AWS_REGION"):
         raise SettingsError("AWS_REGION is missing: set it to an AWS region such as eu-central-1.")
-    sqs = Aws(region=os.environ["AWS_REGION"], endpoint_url=os.environ.get("AWS_ENDPOINT_URL") or None).sqs()
+    sqs = own_aws().sqs()
     queues = {}
     for name in names or QUEUE_URLS:
         is_optional = name == REQUEST_QUEUE and name not in names
