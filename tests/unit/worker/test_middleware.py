@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import dramatiq
 import pytest
@@ -26,13 +25,6 @@ from graphnode.worker.middleware import (
 )
 from tests.ledgers import MemoryLedger
 from tests.unit.conftest import MakeDelivery
-
-
-@pytest.fixture
-def database_is_back() -> Iterator[threading.Event]:
-    event = threading.Event()
-    yield event
-    event.set()
 
 
 @pytest.fixture
