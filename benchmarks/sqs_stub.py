@@ -36,11 +36,13 @@ FAULTS: dict[str, tuple[int, str] | None] = {
     "server_error": (500, "InternalError"),
     "unavailable": (503, "ServiceUnavailable"),
     "denied": (403, "AccessDeniedException"),
+    "over_limit": (403, "OverLimit"),
     "drop": None,
     "hang": None,
     "partial": None,
     "gone": None,
     "duplicate": None,
+    "odd_entry": None,
 }
 
 
@@ -238,6 +240,8 @@ class Stub:
         if taken and not self.first_receive:
             self.first_receive = time.monotonic()
         shown = [self._shown(message) for message in taken]
+        if fault == "odd_entry" and shown:
+            del shown[0]["Attributes"]
         return {"Messages": shown} if shown else {}
 
     @staticmethod

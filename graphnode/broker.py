@@ -22,7 +22,6 @@ from dramatiq_sqs.exceptions import MessageDelayTooLong, MessageTooLarge
 from graphnode.clients.aws import CallLimits
 from graphnode.sqs.consumer import SQSConsumer, Stop
 from graphnode.sqs.deliveries import InFlight
-from graphnode.sqs.heartbeat import Heartbeat
 from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import LARGEST_MESSAGE_BYTES, DeadLetterQueue, Options, find_dead_letters
 
@@ -63,7 +62,7 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
         self._configure = configure
         self._lock = threading.RLock()
         self._dead_letters: dict[str, DeadLetterQueue] = {}
-        self._heartbeat: Heartbeat | None = None
+        self._connected = False
         self.outages = outages
         self.stop = Stop()
         self.in_flight = InFlight(threads=1)
@@ -85,11 +84,11 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
 
     @cached_property
     def _settling(self) -> SQSClient:
-        # One attempt a call: the next beat, or the next try, comes sooner than botocore's retry would.
+        # One attempt a call: the settlement's next try comes sooner than botocore's retry would.
         return self.options.aws.sqs(CallLimits(read_timeout_s=CALL_TIMEOUT_S, attempts=1))
 
     def connect(self, *, threads: int) -> None:
-        """Prepare to consume: find each queue's dead-letter queue, start the heartbeat.
+        """Prepare to consume: find each queue's dead-letter queue.
 
         Parameters:
           threads: the worker threads of this process.
@@ -101,19 +100,18 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
                 self.client, self.options.queues[name].url, max_attempts=self.options.retry.max_attempts
             )
         self.in_flight = InFlight(threads=threads)
-        self._heartbeat = Heartbeat(self._settling, self.in_flight, visibility_s=self.options.visibility_s)
-        self._heartbeat.start()
+        self._connected = True
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 30_000) -> SQSConsumer:
         """Start to consume a queue, after `connect`.
 
         Parameters:
           queue_name: the Dramatiq queue.
-          prefetch: not used: the consumer fetches what the threads can take soon.
+          prefetch: not used: InFlight says how many messages are fetched.
           timeout: milliseconds that the consumer's `next` waits for a message.
         """
         self._ensure_queue(queue_name)
-        assert self._heartbeat, "SQSBroker.connect() comes first"  # noqa: S101
+        assert self._connected, "SQSBroker.connect() comes first"  # noqa: S101
         return SQSConsumer(
             queue_name,
             options=self.options,
@@ -169,11 +167,6 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
         for queue_name in self.queue_names:
             self.flush(queue_name)
 
-    def close(self) -> None:
-        """Stop the heartbeat, after the consumers."""
-        if self._heartbeat:
-            self._heartbeat.stop()
-
     def dead_letters(self, queue_name: str) -> DeadLetterQueue:
         """A queue's dead-letter queue, as its redrive policy names it. `connect` has looked it up."""
         return self._dead_letters[queue_name]
@@ -188,7 +181,7 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
 
     @property
     def visibility_timeout(self) -> int:  # type: ignore[override]
-        """Seconds that a received message stays hidden, until the heartbeat extends it."""
+        """Seconds that a received message stays hidden, until its settlement extends it."""
         return self.options.visibility_s
 
     @cached_property

@@ -11,7 +11,6 @@ only task and user IDs.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import ClassVar
 
 import botocore.exceptions as aws
@@ -241,17 +240,21 @@ class Interrupted(TransientError):
 
 
 class Postponed(GraphNodeError):
-    """This process has no memory yet for the message's big documents: the message waits for its turn.
-
-    Parameters:
-      until: says whether its turn has come.
-    """
+    """The message waits for its turn, without a thread. It has not failed."""
 
     reason = "POSTPONED"
 
-    def __init__(self, *, until: Callable[[], bool]) -> None:
-        super().__init__("no room yet for its big documents")
-        self.until = until
+
+class NoMemoryYet(Postponed):
+    """This process has no memory yet for the message's big documents."""
+
+    reason = "NO_MEMORY_YET"
+
+
+class UserLocked(Postponed):
+    """Another session holds the user's lock."""
+
+    reason = "USER_LOCKED"
 
 
 class OutageError(GraphNodeError):

@@ -189,7 +189,7 @@ class Settings(ProcessSettings, frozen=True, kw_only=True, rename=lambda name: O
     """
 
     shutdown_timeout: Annotated[
-        float, Meta(ge=0, le=900, description="0 to 900 seconds (how long a stop waits for running messages)")
+        float, Meta(ge=0, le=570, description="0 to 570 seconds (how long a stop waits for running messages)")
     ] = 25.0
     """How long a stop waits for running messages. After that they are interrupted and go back to their queue at once;
     no attempt is counted.

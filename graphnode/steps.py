@@ -50,6 +50,7 @@ Step = Literal[
 #: The events that are counted, and their labels' names. Labels have few values: never a user, a task or a message.
 EVENTS: dict[str, tuple[str, ...]] = {
     "received": ("queue",),
+    "deferred": ("queue",),
     "poll_failed": ("queue",),
     "extended": (),
     "extension_failed": (),

@@ -17,8 +17,8 @@ class MemoryLedger:
 
     def count(self, delivery: Delivery, error: GraphNodeError) -> int:
         """Count a failure; how often the message has failed by now."""
-        self.failures[delivery.message_id] += 1
-        return self.failures[delivery.message_id]
+        self.failures[delivery.sqs_id] += 1
+        return self.failures[delivery.sqs_id]
 
     def clear(self, delivery: Delivery) -> None:
         """Do nothing: tests read the count."""

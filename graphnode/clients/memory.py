@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from contextvars import ContextVar
 
-from graphnode.errors import Postponed
+from graphnode.errors import NoMemoryYet
 
 #: Documents up to this many bytes need no claim: eight of them at once are no burden.
 SMALL_BYTES = 1 << 20
@@ -40,10 +40,10 @@ class Claim:
         return sum(self._sizes.values())
 
     def take(self, name: str, size: int) -> None:
-        """Claim memory for a document, in bytes. Raises Postponed when the message's whole need is not free now."""
+        """Claim memory for a document, in bytes. Raises NoMemoryYet when the message's whole need is not free now."""
         self._sizes[name] = max(size, self._sizes.get(name, 0))
         if not self._admission.grants(self):
-            raise Postponed(until=lambda: self._admission.has_granted(self))
+            raise NoMemoryYet
 
 
 class Admission:
@@ -60,6 +60,7 @@ class Admission:
         self._lock = threading.Lock()
         self._granted: dict[Claim, int] = {}
         self._waiting: dict[Claim, None] = {}
+        self._called: set[Claim] = set()
 
     def grants(self, claim: Claim) -> bool:
         """Whether a claim has all that it needs. If not, it has nothing from now on, and waits for its turn."""
@@ -67,9 +68,11 @@ class Admission:
             if self._granted.pop(claim, None) is not None and self._fits(claim):
                 # It grows before those that wait: its message would waste its work otherwise.
                 self._granted[claim] = claim.needed
-            else:
-                self._waiting.setdefault(claim)
-                self._grant()
+                return True
+            self._waiting.setdefault(claim)
+            self._grant()
+            if claim in self._granted:
+                self._called.discard(claim)
             return claim in self._granted
 
     def end(self, claim: Claim) -> None:
@@ -77,16 +80,20 @@ class Admission:
         with self._lock:
             self._granted.pop(claim, None)
             self._waiting.pop(claim, None)
+            self._called.discard(claim)
             self._grant()
 
-    def has_granted(self, claim: Claim) -> bool:
-        """Whether a claim's turn has come."""
-        return claim in self._granted
+    def call(self) -> set[Claim]:
+        """The claims whose turn has come since the last call: their messages can start again."""
+        with self._lock:
+            called, self._called = self._called, set()
+            return called
 
     def _grant(self) -> None:
         while self._waiting and self._fits(first := next(iter(self._waiting))):
             del self._waiting[first]
             self._granted[first] = first.needed
+            self._called.add(first)
 
     def _fits(self, claim: Claim) -> bool:
         if not self._granted:
@@ -106,7 +113,7 @@ def admit(name: str, size: int) -> None:
       name: the object.
       size: its bytes, unpacked.
 
-    Raises Postponed when the message must wait for it.
+    Raises NoMemoryYet when the message must wait for it.
     """
     _take(name, size, size * MEMORY_PER_BYTE)
 

@@ -10,6 +10,7 @@ import dramatiq
 import msgspec
 
 from graphnode.contract.envelopes import (
+    LONGEST_ID,
     LONGEST_TASK_ID,
     RESULT_QUEUE,
     ROUTES,
@@ -20,11 +21,16 @@ from graphnode.contract.envelopes import (
     field_name,
 )
 from graphnode.contract.requests import REQUESTS
+from graphnode.contract.task_ids import parse_task_id
 from graphnode.errors import InvalidEnvelope, MisplacedRequest, UnknownTaskType
 from graphnode.text import LONGEST_PROBLEM, excerpt
 
 #: The most characters of a refused value that an error's text quotes.
 EXCERPT = 80
+
+# msgspec analyzes a type at its first use. If two threads do that at once, the process crashes.
+_raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_raw_string = msgspec.json.Decoder(str)
 
 #: No field has a name of more characters: longer keys are skipped.
 LONGEST_FIELD_NAME = 64
@@ -114,6 +120,35 @@ def ids_of_body(body: str) -> tuple[str | None, str | None]:
     """Task ID and task type of a body; None for what cannot be read."""
     found = summarize_body(body)
     return found.task_id, found.task_type
+
+
+def lane_of_body(body: str) -> str | None:
+    """The user whose graph a result belongs to, as far as its body names one: this user's results are handled in turn.
+
+    Only the names of fields are decoded, and the user's ID: quick, and small in memory, for any body. Never fails.
+    """
+    try:
+        fields = _raw_fields(body.removeprefix("\ufeff").encode())
+        named = _raw_fields(fields["payload"]) if "payload" in fields else {}
+        user_id, task_id = _raw_text(named.get("user_id")), _raw_text(fields.get("task_id"))
+        if user_id is None and task_id and len(task_id) <= LONGEST_TASK_ID:
+            user_id = parse_task_id(task_id).user_id
+        return user_id if user_id and len(user_id) <= LONGEST_ID else None
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+
+
+def _raw_fields(text: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
+    """An object's fields by name, undecoded. Raises msgspec's errors."""
+    return {
+        field_name(key): value
+        for key, value in reversed(_raw_object.decode(text).items())
+        if len(key) <= LONGEST_FIELD_NAME and bytes(value) not in (b"null", b'""')
+    }
+
+
+def _raw_text(value: msgspec.Raw | None) -> str | None:
+    return _raw_string.decode(value) if value is not None else None
 
 
 def _texts(value: Any) -> list[str]:

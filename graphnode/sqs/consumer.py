@@ -8,24 +8,22 @@ import re
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import structlog
+from botocore.exceptions import ClientError
 
 from graphnode.clients.aws import CallLimits
 from graphnode.errors import GraphNodeError, PermanentError, classify_error, log_text
 from graphnode.sqs import dead_letter, dramatiq_messages
-from graphnode.sqs.deliveries import Delivery, InFlight, State, batch_to_ask_for
-from graphnode.sqs.heartbeat import STUCK_AFTER_S
+from graphnode.sqs.deliveries import UNSTARTED, Delivery, InFlight
 from graphnode.sqs.liveness import report_alive, report_end
 from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import BATCH_ENTRIES, DeadLetterQueue, Options, SqsMetadata
-from graphnode.sqs.settlement import Settlement
+from graphnode.sqs.settlement import STUCK_AFTER_S, Settlement
 from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Nack, Park, Retry
 from graphnode.steps import count_event, step
 from graphnode.telemetry import error_reports
@@ -119,19 +117,21 @@ class SQSConsumer(dramatiq.Consumer):
         self.stop = stop
         self.timeout_s = timeout_s
         self.closed = False
-        self._ready: SimpleQueue[Delivery] = SimpleQueue()
-        self._parked: deque[Delivery] = deque()
-        self._asked = 0
+        self._undecoded = dramatiq.Message[None](
+            queue_name=queue_name, actor_name="", args=(), kwargs={}, options={}, message_id=""
+        )
         self._backlog = threading.Event()
         # A poller may be silent for a poll, and then for the calls that settle what the poll brought.
         self._longest_silence_s = options.poll_wait_s + STUCK_AFTER_S
         # One attempt: SQS may have given messages to a failed poll, and another attempt would not bring them.
         self._polling = options.aws.sqs(CallLimits(read_timeout_s=options.poll_wait_s + POLL_MARGIN_S, attempts=1))
-        self._settlement = Settlement(
+        in_flight.open(self.queue.url, thread_share=self.queue.thread_share)
+        self.settlement = Settlement(
             client,
             queue_url=self.queue.url,
             dead_letter_url=dead_letters.url,
             in_flight=in_flight,
+            visibility_s=options.visibility_s,
             letter=self._letter,
         )
         self._pollers = [
@@ -142,30 +142,23 @@ class SQSConsumer(dramatiq.Consumer):
             poller.start()
 
     def __next__(self) -> Delivery | None:
-        """The next message; None after the timeout or during an outage."""
-        if self.outages.closed:
-            self.outages.wait_until_open(self.timeout_s)
+        """The next message, decoded, once a thread is idle; None after the timeout or during an outage."""
+        self.requeue(self.in_flight.impatient(self.queue.url, closed=self.outages.closed))
+        if not self.outages.wait_until_open(self.timeout_s):
             return None
-        self._start_parked()
-        try:
-            return self._ready.get(timeout=self.timeout_s)
-        except Empty:
+        delivery = self.in_flight.take(self.queue.url, timeout_s=self.timeout_s)
+        if delivery is None:
             return None
-
-    def _start_parked(self) -> None:
-        """Start again, in order, the parked messages that nothing blocks any more, and those that are lost."""
-        for _ in range(len(self._parked)):
-            try:
-                delivery = self._parked.popleft()
-            except IndexError:
-                return
-            if delivery.lost or not isinstance(delivery.verdict, Park) or delivery.verdict.until():
-                delivery.verdict = None
-                delivery.failed = False
-                self.in_flight.move(delivery, State.WAITING)
-                self._ready.put(delivery)
-            else:
-                self._parked.append(delivery)
+        if not delivery.is_ours(time.monotonic()):
+            log.warning("not started: its visibility ran out, SQS delivers it again", message_id=delivery.sqs_id)
+            self.settlement.settle(delivery, Abandon())
+        elif self._ending:
+            self.settlement.settle(delivery, Nack())
+        elif self.outages.closed:
+            self.in_flight.park(delivery, 0.0)
+        elif self._is_decoded(delivery):
+            return delivery
+        return None
 
     def ack(self, message: dramatiq.MessageProxy) -> None:
         """Settle a message by its verdict. Without a verdict it is not deleted."""
@@ -173,18 +166,14 @@ class SQSConsumer(dramatiq.Consumer):
         verdict = message.verdict or Retry(UNDECIDED_BACKOFF_S)
         if isinstance(verdict, Park) and self.stop.requested:
             verdict = Nack()
-        if message.lost and not isinstance(verdict, Ack | Park):
+        if message.lost and not isinstance(verdict, Ack):
             # Another worker has it by now. Only a deletion can still help.
             verdict = Abandon()
         if isinstance(verdict, Park):
-            # A lost message, too: it is skipped at its next start, where middleware frees what it keeps for it.
-            self.in_flight.move(message, State.PARKED)
-            self._parked.append(message)
+            self.in_flight.park(message, verdict.after_s)
         else:
             with step("acknowledge"):
-                self._settlement.settle(message, verdict)
-        if not self.outages.closed:
-            self._start_parked()
+                self.settlement.settle(message, verdict)
 
     #: Dramatiq distinguishes success and failure; the verdict says more.
     nack = ack
@@ -193,16 +182,11 @@ class SQSConsumer(dramatiq.Consumer):
         """Give unstarted messages back to the queue, to be delivered again at once."""
         for message in messages:
             assert isinstance(message, Delivery)  # noqa: S101
-            self._settlement.settle(message, Nack())
+            self.settlement.settle(message, Nack())
 
     def release_unstarted(self) -> None:
-        """Give back the messages that wait here for a thread or for the end of an outage."""
-        for take in (self._parked.popleft, self._ready.get_nowait):
-            while True:
-                try:
-                    self.requeue([take()])
-                except (IndexError, Empty):
-                    break
+        """Give back all messages that no thread works on."""
+        self.requeue(each for each in self.in_flight.snapshot(self.queue.url) if each.state in UNSTARTED)
 
     def close(self) -> None:
         """Wait for the polls in progress during the poll grace, give back what they bring, and settle everything."""
@@ -216,7 +200,7 @@ class SQSConsumer(dramatiq.Consumer):
             if poller.is_alive():
                 log.info("poll left behind: what SQS gave it returns with its visibility", queue=self.queue_name)
         self.release_unstarted()
-        self._settlement.close()
+        self.settlement.close()
 
     @property
     def _ending(self) -> bool:
@@ -231,7 +215,7 @@ class SQSConsumer(dramatiq.Consumer):
                 self._pause(failures.backoff_after(error))
                 continue
             finally:
-                self._give_room_back(wanted)
+                self.in_flight.answered(self.queue.url, wanted)
             failures.end()
             if len(messages) == BATCH_ENTRIES:
                 self._backlog.set()
@@ -252,7 +236,12 @@ class SQSConsumer(dramatiq.Consumer):
             )
             messages = answer.get("Messages", [])
             count_event("received", len(messages), queue=self.queue_name)
-        self._accept(messages)
+        for message in messages:
+            try:
+                self._accept(message)
+            except Exception as error:
+                # One odd entry must not cost the others. It returns with its visibility.
+                log.error("received, but not understood", queue=self.queue_name, exc_info=error)
         return messages
 
     def _pause(self, seconds: float) -> None:
@@ -269,84 +258,63 @@ class SQSConsumer(dramatiq.Consumer):
                 continue
             if not self.outages.wait_until_open(ATTENTION_S):
                 continue
-            with self.in_flight.changed:
-                room = self.in_flight.room(self.queue.url, thread_share=self.queue.thread_share) - self._asked
-                wanted = batch_to_ask_for(room, waiting=self.in_flight.has_waiting(self.queue.url))
-                if wanted:
-                    self._asked += wanted
-                    return wanted
-                self.in_flight.changed.wait(ATTENTION_S)
+            if wanted := self.in_flight.ask(self.queue.url, timeout_s=ATTENTION_S):
+                return wanted
         return 0
 
-    def _give_room_back(self, asked: int) -> None:
-        with self.in_flight.changed:
-            self._asked -= asked
-
-    def _accept(self, messages: list[MessageTypeDef]) -> None:
-        """Hand received messages to the worker. A body that cannot be decoded is a dead letter at once."""
-        deliveries = [self._delivery(message) for message in messages]
-        self.in_flight.add(deliveries)
-        for delivery in deliveries:
-            if self._ending:
-                self._settlement.settle(delivery, Nack())
-            elif delivery.verdict:
-                self._settlement.settle(delivery, delivery.verdict)
-            else:
-                self._ready.put(delivery)
-
-    def _delivery(self, message: MessageTypeDef) -> Delivery:
-        attributes = message["Attributes"]
-        metadata = SqsMetadata(
-            message_id=message["MessageId"],
-            sent_at=datetime.fromtimestamp(int(attributes["SentTimestamp"]) / 1000, UTC),
-            receive_count=int(attributes["ApproximateReceiveCount"]),
-        )
-        verdict = None
-        try:
-            with step("envelope"):
-                decoded = self._decode(message["Body"], metadata)
-        except Exception as error:
-            verdict = self._undecodable(message["Body"], metadata, classify_error(error))
-            decoded = dramatiq.Message(
-                queue_name=self.queue_name,
-                actor_name="",
-                args=(),
-                kwargs={},
-                options={},
-                message_id=metadata.message_id,
-            )
+    def _accept(self, message: MessageTypeDef) -> None:
+        """Put a received message into its lane, or give it back for as long as it would wait there."""
+        attributes = message.get("Attributes", {})
         delivery = Delivery(
-            decoded,
+            self._undecoded,
             queue_url=self.queue.url,
             body=message["Body"],
+            sqs_id=message["MessageId"],
             receipt_handle=message["ReceiptHandle"],
-            receive_count=metadata.receive_count,
-            sent_at=metadata.sent_at,
+            receive_count=int(attributes.get("ApproximateReceiveCount", 1)),
+            sent_at=datetime.fromtimestamp(int(attributes.get("SentTimestamp", time.time() * 1000)) / 1000, UTC),
             visibility_s=self.options.visibility_s,
+            lane=self.queue.lane_of_body(message["Body"]),
             attributes={
                 name: found.get("StringValue", "") for name, found in message.get("MessageAttributes", {}).items()
             },
         )
-        delivery.verdict = verdict
-        return delivery
+        wait_s = self.in_flight.add(delivery)
+        if self._ending:
+            self.settlement.settle(delivery, Nack())
+        elif wait_s is not None:
+            count_event("deferred", queue=self.queue_name)
+            log.debug("behind a full lane: back to the queue", message_id=delivery.sqs_id, seconds=wait_s)
+            self.settlement.settle(delivery, Nack(wait_s))
 
-    def _decode(self, body: str, metadata: SqsMetadata) -> dramatiq.Message[None]:
+    def _is_decoded(self, delivery: Delivery) -> bool:
+        """Decode a message for its actor. If that fails, the message is settled."""
+        try:
+            with step("envelope"):
+                delivery.begin(self._decode(delivery))
+        except Exception as error:
+            self.settlement.settle(delivery, self._undecodable(delivery, classify_error(error)))
+            return False
+        return True
+
+    def _decode(self, delivery: Delivery) -> dramatiq.Message[None]:
         """Decode a body into a message for an actor of this queue. Raises PermanentError."""
         if self.queue.decode:
-            return self.queue.decode(body, **metadata._asdict())
-        return dramatiq_messages.decode(body, queue_name=self.queue_name, actors=self.actors)
+            metadata = SqsMetadata(delivery.sqs_id, delivery.sent_at, delivery.receive_count)
+            return self.queue.decode(delivery.body, **metadata._asdict())
+        return dramatiq_messages.decode(delivery.body, queue_name=self.queue_name, actors=self.actors)
 
-    def _undecodable(self, body: str, metadata: SqsMetadata, error: GraphNodeError) -> DeadLetter | Retry:
+    def _undecodable(self, delivery: Delivery, error: GraphNodeError) -> DeadLetter | Retry:
         """The verdict on a message whose body cannot be decoded."""
         # Task ID and type of the body, if they look like identifiers.
-        ids = zip(("task_id", "task_type"), self.queue.ids_of_body(body), strict=True)
+        ids = zip(("task_id", "task_type"), self.queue.ids_of_body(delivery.body), strict=True)
         task = {name: value for name, value in ids if value and IDENTIFIER.fullmatch(value)}
-        fields = {**task, "message_id": metadata.message_id, "reason": error.reason, "error": error.log_text}
-        error_reports.report_failure(error, actor=self.queue_name, attempt=metadata.receive_count, task=task)
+        fields = {**task, "message_id": delivery.sqs_id, "reason": error.reason, "error": error.log_text}
+        error_reports.report_failure(error, actor=self.queue_name, attempt=delivery.receive_count, task=task)
         if isinstance(error, PermanentError):
             log.error("dead letter", **fields)
-            return DeadLetter(error.reason, str(error), metadata.receive_count)
-        # A fault in a decoder must not stop the poller: it costs its own message a back-off.
+            return DeadLetter(error.reason, str(error), delivery.receive_count)
+        # A fault in a decoder must not stop the consumer: it costs its own message a back-off.
         log.error("failed to decode, will be tried again", **fields, exc_info=error)
         count_event("retried", reason=error.reason)
         return Retry(UNDECIDED_BACKOFF_S)
@@ -386,7 +354,11 @@ class PollFailures:
         self._since = self._since if self._count else time.monotonic()
         self._count += 1
         count_event("poll_failed", queue=self.queue_name)
-        if self._count == 1:
+        if is_over_limit(error):
+            # Others' messages in flight, or what went back for long: it passes, and polls would not help.
+            if self._count == 1:
+                log.warning("SQS gives no messages: the queue has 120,000 in flight", queue=self.queue_name)
+        elif self._count == 1:
             log.warning("polling failed, trying again until it works", queue=self.queue_name, error=log_text(error))
         elif not self._alarmed and time.monotonic() - self._since > ALARM_S:
             self._alarmed = True
@@ -399,3 +371,12 @@ class PollFailures:
         if self._count:
             log.warning("polling works again", queue=self.queue_name, failures=self._count)
             self._count, self._alarmed = 0, False
+
+
+def is_over_limit(error: Exception) -> bool:
+    """Whether SQS refuses a poll because too many of the queue's messages are in flight: 120,000, an SQS quota.
+
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html
+    """
+    code = error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else ""
+    return code.rpartition(".")[2] == "OverLimit"

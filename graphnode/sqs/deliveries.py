@@ -1,101 +1,170 @@
-"""The messages in flight: received from SQS by this process, and not settled yet."""
+"""The messages in flight: received from SQS by this process, and not settled yet. A message waits nowhere else."""
 
 from __future__ import annotations
 
+import heapq
+import itertools
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
 
 import dramatiq
 
+from graphnode.sqs.lanes import Lane
 from graphnode.sqs.queues import BATCH_ENTRIES
 from graphnode.sqs.verdicts import Verdict
 
-#: Messages are fetched ahead for this many seconds of the worker threads' work.
-LOOKAHEAD_S = 0.2
+#: Messages of a queue that are fetched ahead of the threads: two polls' worth, so that threads never wait for SQS. None
+#: while no thread gets on: they would wait here in vain.
+FETCHED_AHEAD = 2 * BATCH_ENTRIES
 
-#: The most messages that wait for a thread, as a multiple of the threads.
-MOST_WAITING = 4
+#: Seconds after which a first delivery that no thread takes goes back: another machine may have a thread for it.
+PATIENCE_S = 2.0
 
-#: The most messages in flight that are not parked, as a multiple of the threads. It binds while SQS fails to delete.
-MOST_IN_FLIGHT = 16
+#: Seconds after which a message that an outage has stopped goes back: the outage may be this machine's alone.
+PATIENCE_IN_OUTAGE_S = 180.0
 
-#: The most parked messages, as a multiple of the threads. More would let more small messages pass them, and withhold
-#: more messages from other machines.
-MOST_PARKED = 32
+#: Seconds without fetching ahead, after messages that were fetched ahead have waited in vain.
+SLOW_S = 30.0
 
-#: The handling rate is measured over this many finished messages.
-RATE_SAMPLE = 64
+#: The most messages in flight, and their most bytes.
+MOST_IN_FLIGHT = 2000
+MOST_BYTES = 24 << 20
+
+#: The share of both that messages behind another one of their lane may take. The rest is for other lanes.
+SHARE_OF_LANES = 0.5
 
 
 class State(Enum):
     """Where a message in flight is. The values are the metrics' labels."""
 
     WAITING = "waiting"
-    """For a thread."""
+    """For a thread, or behind another message of its lane."""
     RUNNING = "running"
     PARKED = "held"
-    """It waits without a thread for the end of an outage, or for memory for its documents."""
+    """It waits without a thread until nothing is in its way: an outage, a lock, or memory for its documents."""
     DELETING = "deleting"
     """Handled, and kept alive until SQS has deleted it."""
     SETTLING = "settling"
     """On its way back to the queue, and no longer kept alive."""
 
 
-#: The states of a message that has a thread or will take the next free one.
-TAKES_A_THREAD = frozenset({State.WAITING, State.RUNNING, State.PARKED})
+#: The states of a message that no thread works on or has worked on to the end.
+UNSTARTED = frozenset({State.WAITING, State.PARKED})
 
 
 class Delivery(dramatiq.MessageProxy):
-    """One delivery of one message: Dramatiq's message, and what SQS said of it.
+    """One delivery of one message. It is decoded only while a thread works on it: decoded, it takes far more memory.
 
     Parameters:
-      message: the decoded message.
+      undecoded: stands for the Dramatiq message until `begin`.
       queue_url: the SQS queue it came from.
       body: the SQS message's body, as received.
+      sqs_id: SQS's MessageId.
       receipt_handle: what settles this delivery.
-      receive_count: SQS's ApproximateReceiveCount: the attempt.
+      receive_count: SQS's ApproximateReceiveCount.
       sent_at: SQS's SentTimestamp.
       visibility_s: seconds it stays invisible to others, from now.
+      lane: the key of its lane; None: it shares nothing with other messages.
       attributes: those of its message attributes that the poll asked for.
     """
 
     def __init__(
         self,
-        message: dramatiq.Message[None],
+        undecoded: dramatiq.Message[None],
         *,
         queue_url: str,
         body: str,
+        sqs_id: str,
         receipt_handle: str,
         receive_count: int,
         sent_at: datetime,
         visibility_s: float,
+        lane: str | None = None,
         attributes: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(undecoded)
+        self._undecoded = undecoded
         self.queue_url = queue_url
         self.body = body
+        self.sqs_id = sqs_id
         self.receipt_handle = receipt_handle
         self.receive_count = receive_count
         self.sent_at = sent_at
         self.received = time.monotonic()
         self.invisible_until = self.received + visibility_s
+        self.lane_key = lane
+        self.attributes = attributes or {}
+        self.trace_id: str | None = None
         self.state = State.WAITING
         self.verdict: Verdict | None = None
         self.lost = False
-        self.was_parked = False
-        self.extending = False
+        #: When it was first and last handed to a thread; 0: never.
         self.started = 0.0
         self.thread_id: int | None = None
-        self.attributes = attributes or {}
-        self.trace_id: str | None = None
+        #: Since when it waits for nothing but a thread.
+        self.ready_since = math.inf
+        self.parked_since = math.inf
+        #: How often it was parked in a row, and whether by an outage.
+        self.parks = 0
+        self.met_outage = False
+        #: Whether it is parked until `InFlight.resume`, and whether that has come before it was parked.
+        self.awaits_resume = False
+        self.resumed = False
+
+    # Two deliveries are never the same one, whatever their messages are.
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
 
     def is_ours(self, now: float) -> bool:
         """Whether SQS still hides it from other workers."""
         return not self.lost and now < self.invisible_until
+
+    def begin(self, message: dramatiq.Message[None]) -> None:
+        """Take the decoded message, for the thread that works on it."""
+        self._message = message
+
+    def reset(self) -> None:
+        """Be as before the start: undecoded and without a verdict."""
+        self._message = self._undecoded
+        self.verdict, self.failed, self.thread_id = None, False, None
+
+
+def goes_back(delivery: Delivery, now: float, *, closed: bool) -> bool:
+    """Whether a message that no thread works on goes back to its queue, where another machine may take it.
+
+    Once: each further round would use up a receive. One behind a message of its own lane is blocked everywhere.
+
+    Parameters:
+      closed: whether the gate is closed, by an outage.
+    """
+    if delivery.met_outage:
+        return closed and delivery.receive_count <= 2 and now - delivery.parked_since > PATIENCE_IN_OUTAGE_S
+    if delivery.receive_count > 1:
+        return False
+    if delivery.awaits_resume:
+        return now - delivery.parked_since > PATIENCE_S
+    return now - (delivery.received if closed else delivery.ready_since) > PATIENCE_S
+
+
+class _Line:
+    """A queue's lanes: those with a message that waits for a thread alone, in order, and those that are parked."""
+
+    def __init__(self, lock: threading.RLock, *, thread_share: float) -> None:
+        self.thread_share = thread_share
+        self.lanes: dict[str, Lane] = {}
+        self.ready: deque[Lane] = deque()
+        self.parked: list[tuple[float, int, Lane]] = []
+        self.running = 0
+        self.asked = 0
+        self.slow_until = 0.0
+        #: Notified when there may be a message to take; when there may be room for more.
+        self.work = threading.Condition(lock)
+        self.room = threading.Condition(lock)
 
 
 class InFlight:
@@ -107,94 +176,238 @@ class InFlight:
 
     def __init__(self, *, threads: int) -> None:
         self.threads = threads
-        #: Notified at every change. Pollers wait on it for room.
-        self.changed = threading.Condition()
-        self._deliveries: dict[int, Delivery] = {}
-        self._finished: deque[float] = deque(maxlen=RATE_SAMPLE)
+        self._lock = threading.RLock()
+        self._lines: dict[str, _Line] = {}
+        self._deliveries: dict[Delivery, Lane] = {}
+        self._bytes = 0
+        self._running = 0
+        self._moved = -math.inf
+        self._order = itertools.count()
+
+    def open(self, queue_url: str, *, thread_share: float = 1.0) -> None:
+        """Begin with a queue, before its first message.
+
+        Parameters:
+          thread_share: the largest share of the threads that its messages may take, from 0 to 1; one thread always.
+        """
+        with self._lock:
+            self._lines.setdefault(queue_url, _Line(self._lock, thread_share=thread_share))
 
     def __len__(self) -> int:
         return len(self._deliveries)
 
-    def add(self, deliveries: Iterable[Delivery]) -> None:
-        """Add received messages."""
-        with self.changed:
-            for delivery in deliveries:
-                self._deliveries[id(delivery)] = delivery
-
-    def move(self, delivery: Delivery, state: State) -> None:
-        """Give a message another state."""
-        with self.changed:
-            if delivery.state is State.RUNNING and state is not State.RUNNING:
-                self._finished.append(time.monotonic())
-            delivery.state = state
-            self.changed.notify_all()
-
-    def remove(self, delivery: Delivery) -> None:
-        """Forget a message that is settled or abandoned."""
-        with self.changed:
-            self._deliveries.pop(id(delivery), None)
-            self.changed.notify_all()
-
     def __contains__(self, delivery: Delivery) -> bool:
-        return id(delivery) in self._deliveries
+        return delivery in self._deliveries
 
-    def snapshot(self) -> list[Delivery]:
-        """The messages in flight now."""
-        with self.changed:
-            return list(self._deliveries.values())
+    def snapshot(self, queue_url: str | None = None) -> list[Delivery]:
+        """The messages in flight, of one queue or all."""
+        with self._lock:
+            return [each for each in self._deliveries if queue_url in (None, each.queue_url)]
 
-    def has_waiting(self, queue_url: str) -> bool:
-        """Whether a message of this queue waits for a thread. The caller holds `changed`."""
-        return State.WAITING in self._states(queue_url)
+    def add(self, delivery: Delivery) -> int | None:
+        """Add a received message to its lane. If the lane has no room: the seconds for which the message goes back."""
+        now = time.monotonic()
+        with self._lock:
+            line = self._lines[delivery.queue_url]
+            lane = self._lane(line, delivery.lane_key, now)
+            crowded = (
+                len(self._deliveries) >= SHARE_OF_LANES * MOST_IN_FLIGHT or self._bytes >= SHARE_OF_LANES * MOST_BYTES
+            )
+            is_behind = not lane.is_empty
+            self._deliveries[delivery] = lane
+            self._bytes += len(delivery.body)
+            if is_behind and (crowded or not lane.has_room(delivery.receive_count)):
+                return lane.deferral(now, receive_count=delivery.receive_count)
+            if not is_behind:
+                lane.begin(now)
+            lane.waiting.append(delivery)
+            self._make_ready(line, lane, now)
+            return None
 
-    def room(self, queue_url: str, *, thread_share: float) -> int:
-        """How many more messages of a queue to fetch. The caller holds `changed`.
+    def take(self, queue_url: str, *, timeout_s: float) -> Delivery | None:
+        """The next message for an idle thread, whose message it is from then on; None after the timeout.
+
+        It may be lost already: look at `is_ours`.
+        """
+        deadline = time.monotonic() + timeout_s
+        with self._lock:
+            line = self._lines[queue_url]
+            while True:
+                now = time.monotonic()
+                self._end_parking(line, now)
+                if line.ready and self._idle(line) > 0:
+                    return self._start(line, line.ready.popleft(), now)
+                wake = min(deadline, line.parked[0][0]) if line.parked else deadline
+                if now >= deadline:
+                    return None
+                line.work.wait(wake - now)
+
+    def park(self, delivery: Delivery, after_s: float) -> None:
+        """Let a running message wait in its lane without a thread, undecoded.
 
         Parameters:
-          thread_share: the largest share of the threads that the queue's messages may take, from 0 to 1.
+          after_s: seconds until it may start again; infinity: until `resume`.
         """
-        states = [delivery.state for delivery in self._deliveries.values()]
-        found = room(
-            threads=self.threads,
-            running=states.count(State.RUNNING),
-            # A queue with a share has its own bound: a backlog of another queue does not stop its polls.
-            waiting=states.count(State.WAITING) if thread_share >= 1 else 0,
-            in_flight=len(states) - states.count(State.PARKED),
-            parked=states.count(State.PARKED),
-            handled_per_s=self._rate(),
-        )
-        taken = sum(state in TAKES_A_THREAD for state in self._states(queue_url))
-        return min(found, room_in_share(threads=self.threads, share=thread_share, taken=taken))
+        now = time.monotonic()
+        with self._lock:
+            if delivery not in self._deliveries:
+                return
+            line, lane = self._lines[delivery.queue_url], self._deliveries[delivery]
+            delivery.reset()
+            self._leave_thread(line, lane)
+            delivery.state, delivery.parked_since, delivery.parks = State.PARKED, now, delivery.parks + 1
+            delivery.awaits_resume = math.isinf(after_s) and not delivery.resumed
+            delivery.resumed = False
+            lane.waiting.appendleft(delivery)
+            if not delivery.awaits_resume and not math.isinf(after_s) and after_s > 0:
+                lane.parked_until = now + after_s
+                heapq.heappush(line.parked, (lane.parked_until, next(self._order), lane))
+                line.work.notify()
+            self._make_ready(line, lane, now)
 
-    def _states(self, queue_url: str) -> list[State]:
-        return [delivery.state for delivery in self._deliveries.values() if delivery.queue_url == queue_url]
+    def resume(self, delivery: Delivery) -> bool:
+        """Let a message that is parked until now start again. False when it is no longer in flight."""
+        with self._lock:
+            if delivery not in self._deliveries:
+                return False
+            if delivery.state is State.RUNNING:
+                delivery.resumed = True
+            elif delivery.awaits_resume:
+                delivery.awaits_resume = False
+                line, lane = self._lines[delivery.queue_url], self._deliveries[delivery]
+                self._make_ready(line, lane, time.monotonic())
+            return True
 
-    def _rate(self) -> float:
-        if len(self._finished) < 2:
-            return 0.0
-        return len(self._finished) / max(time.monotonic() - self._finished[0], 1e-6)
+    def leave(self, delivery: Delivery, state: State) -> None:
+        """Take a message out of its lane, on its way to be settled."""
+        with self._lock:
+            lane = self._deliveries.get(delivery)
+            if lane is not None:
+                self._leave_lane(delivery, lane)
+                delivery.state = state
 
+    def remove(self, delivery: Delivery) -> None:
+        """Forget a message that is settled, abandoned or lost."""
+        with self._lock:
+            lane = self._deliveries.pop(delivery, None)
+            if lane is not None:
+                self._bytes -= len(delivery.body)
+                self._leave_lane(delivery, lane)
+                self._offer_room(*self._lines.values())
 
-def room(*, threads: int, running: int, waiting: int, in_flight: int, parked: int, handled_per_s: float) -> int:
-    """How many more messages to fetch: one for each idle thread, and those that the threads will finish soon.
+    def impatient(self, queue_url: str, *, closed: bool) -> list[Delivery]:
+        """The messages of a queue that go back now, as `goes_back` says. Then none is fetched ahead for a while."""
+        now = time.monotonic()
+        with self._lock:
+            found = [
+                each
+                for each in self._deliveries
+                if each.queue_url == queue_url and each.state in UNSTARTED and goes_back(each, now, closed=closed)
+            ]
+            if not closed and any(math.isfinite(each.ready_since) for each in found):
+                self._lines[queue_url].slow_until = now + SLOW_S
+            return found
 
-    Fast messages are fetched ahead, so that threads never wait for SQS. Slow ones are not: a message must not wait here
-    while another machine is idle.
-    """
-    if parked >= MOST_PARKED * threads:
-        return 0
-    soon = threads - running + int(handled_per_s * LOOKAHEAD_S)
-    return max(0, min(min(soon, MOST_WAITING * threads) - waiting, MOST_IN_FLIGHT * threads - in_flight))
+    def ask(self, queue_url: str, *, timeout_s: float) -> int:
+        """How many messages a poll should ask for; 0 after the timeout. Follow it by `answered`."""
+        with self._lock:
+            line = self._lines[queue_url]
+            wanted = self._wanted(line)
+            if not wanted:
+                line.room.wait(timeout_s)
+                wanted = self._wanted(line)
+            line.asked += wanted
+            return wanted
 
+    def answered(self, queue_url: str, asked: int) -> None:
+        """Note that a poll that asked for that many messages has ended."""
+        with self._lock:
+            self._lines[queue_url].asked -= asked
 
-def room_in_share(*, threads: int, share: float, taken: int) -> int:
-    """How many more messages of a queue with a share of the threads may be in flight. A full share is no bound.
+    def _wanted(self, line: _Line) -> int:
+        if self._is_full():
+            return 0
+        now = time.monotonic()
+        ahead = FETCHED_AHEAD if now >= line.slow_until and now - self._moved < PATIENCE_S else 0
+        return batch_to_ask_for(self._idle(line) + ahead - len(line.ready) - line.asked, waiting=bool(line.ready))
 
-    They are not fetched ahead: in the threads' common buffer they would take more than their share.
-    """
-    if share >= 1:
-        return MOST_IN_FLIGHT * threads
-    return max(0, max(1, int(share * threads)) - taken)
+    def _is_full(self, share: float = 1.0) -> bool:
+        return len(self._deliveries) >= share * MOST_IN_FLIGHT or self._bytes >= share * MOST_BYTES
+
+    def _idle(self, line: _Line) -> int:
+        """The threads that could take a message of this queue now."""
+        share = self.threads if line.thread_share >= 1 else max(1, int(line.thread_share * self.threads))
+        return min(self.threads - self._running, share - line.running)
+
+    @staticmethod
+    def _lane(line: _Line, key: str | None, now: float) -> Lane:
+        if key is None:
+            return Lane(None, now)
+        if key not in line.lanes:
+            if len(line.lanes) >= MOST_IN_FLIGHT:
+                line.lanes = {key: lane for key, lane in line.lanes.items() if not lane.is_over(now)}
+            line.lanes[key] = Lane(key, now)
+        return line.lanes[key]
+
+    def _start(self, line: _Line, lane: Lane, now: float) -> Delivery:
+        lane.is_ready = False
+        lane.running = delivery = lane.waiting.popleft()
+        delivery.state, delivery.started, delivery.ready_since = State.RUNNING, now, math.inf
+        line.running += 1
+        self._running += 1
+        self._offer_room(line)
+        return delivery
+
+    def _make_ready(self, line: _Line, lane: Lane, now: float) -> None:
+        """Put a lane with a message that nothing blocks behind the others."""
+        if (
+            lane.is_ready
+            or lane.running
+            or not lane.waiting
+            or lane.waiting[0].awaits_resume
+            or lane.parked_until > now
+        ):
+            return
+        first = lane.waiting[0]
+        first.state = State.PARKED if first.met_outage else State.WAITING
+        first.ready_since = now
+        lane.is_ready = True
+        line.ready.append(lane)
+        line.work.notify()
+
+    def _end_parking(self, line: _Line, now: float) -> None:
+        while line.parked and line.parked[0][0] <= now:
+            self._make_ready(line, heapq.heappop(line.parked)[2], now)
+
+    def _leave_lane(self, delivery: Delivery, lane: Lane) -> None:
+        line, now = self._lines[delivery.queue_url], time.monotonic()
+        if lane.running is delivery:
+            self._leave_thread(line, lane)
+            lane.progress(now, started=delivery.started)
+            self._make_ready(line, lane, now)
+        elif delivery in lane.waiting:
+            if lane.waiting[0] is delivery:
+                lane.parked_until = 0.0
+                if lane.is_ready:
+                    lane.is_ready = False
+                    line.ready.remove(lane)
+            lane.waiting.remove(delivery)
+            self._make_ready(line, lane, now)
+
+    def _leave_thread(self, line: _Line, lane: Lane) -> None:
+        lane.running = None
+        line.running -= 1
+        self._running -= 1
+        self._moved = time.monotonic()
+        for other in self._lines.values():
+            if other.ready:
+                other.work.notify()
+        self._offer_room(*self._lines.values())
+
+    def _offer_room(self, *lines: _Line) -> None:
+        for line in lines:
+            if self._wanted(line):
+                line.room.notify()
 
 
 def batch_to_ask_for(room: int, *, waiting: bool) -> int:

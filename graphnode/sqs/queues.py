@@ -51,6 +51,8 @@ class Queue:
       decode: turns a body and the fields of its SqsMetadata (as keywords) into a Dramatiq message, or raises a
         PermanentError. None: the queue carries Dramatiq's own messages.
       ids_of_body: the task ID and the task type that a body names, for its dead letter.
+      lane_of_body: the key of a body's lane: messages with the same key are handled one at a time. It is read at the
+        receipt, before anything is decoded: quick, bounded, and never failing. None: a lane of its own.
       thread_share: the largest share of the worker threads that its messages may take, from 0 to 1; one thread always.
         The rest is for the other queues, however slow this one's messages are.
     """
@@ -58,6 +60,7 @@ class Queue:
     url: str
     decode: Callable[..., dramatiq.Message[None]] | None = None
     ids_of_body: Callable[[str], tuple[str | None, str | None]] = field(default=lambda _body: (None, None))
+    lane_of_body: Callable[[str], str | None] = field(default=lambda _body: None)
     thread_share: float = 1.0
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from graphnode.errors import GraphNodeError, Interrupted, OutageError, PermanentError, Postponed
+from graphnode.errors import GraphNodeError, Interrupted, NoMemoryYet, OutageError, PermanentError, Postponed
 
 #: SQS takes whole seconds; a back-off under one second would be none.
 SHORTEST_BACKOFF_S = 1
+
+#: Seconds that a blocked lane waits until it tries again: the first time, and the longest. Each try takes a thread.
+PARKED_MIN_S = 0.1
+PARKED_MAX_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,9 @@ class Retry:
 
 @dataclass(frozen=True)
 class Nack:
-    """Give the message back at once, unstarted or interrupted: visibility timeout 0."""
+    """Give the message back, unstarted or interrupted: visible to others after this many seconds. It has not failed."""
+
+    after_s: int = 0
 
 
 @dataclass(frozen=True)
@@ -40,13 +46,13 @@ class DeadLetter:
 
 @dataclass(frozen=True)
 class Park:
-    """Keep the message in flight without a thread, and start it again when nothing is in its way.
+    """Keep the message in flight without a thread. During an outage nothing starts.
 
     Parameters:
-      until: says whether nothing is in its way; an ongoing outage is looked at besides.
+      after_s: seconds until it may start again; infinity: until `InFlight.resume`.
     """
 
-    until: Callable[[], bool] = lambda: True
+    after_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -80,18 +86,24 @@ class RetryPolicy:
         ceiling = min(self.backoff_max_s, self.backoff_min_s * 2 ** min(attempt - 1, 30))
         return max(SHORTEST_BACKOFF_S, round((jitter or random).uniform(0, ceiling)))
 
-    def decide(self, error: GraphNodeError, *, attempt: int, jitter: random.Random | None = None) -> Verdict:
+    def decide(
+        self, error: GraphNodeError, *, attempt: int, parks: int = 0, jitter: random.Random | None = None
+    ) -> Verdict:
         """The verdict on a message whose handler raised this error.
 
         Parameters:
           attempt: how often the message has failed, this time included. It is not SQS's receive count, which also
             rises when a stop or an outage gives a message back unstarted.
+          parks: how often the message was parked just before.
         """
         match error:
             case OutageError():
                 return Park()
+            case NoMemoryYet():
+                return Park(math.inf)
             case Postponed():
-                return Park(error.until)
+                longest_s = min(PARKED_MAX_S, PARKED_MIN_S * 2 ** min(parks, 10))
+                return Park((jitter or random).uniform(longest_s / 2, longest_s))
             case Interrupted():
                 return Nack()
             case PermanentError():

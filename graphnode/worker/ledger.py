@@ -17,7 +17,7 @@ class DatabaseLedger:
     def count(self, delivery: Delivery, error: GraphNodeError) -> int:
         """Record a failure of a message; how often it has failed by now."""
         return failures.record_failure(
-            delivery.message_id,
+            delivery.sqs_id,
             reason=error.reason,
             error=str(error),
             stack=stack_of(error),
@@ -26,12 +26,12 @@ class DatabaseLedger:
 
     def clear(self, delivery: Delivery) -> None:
         """Forget the failures of a message that has succeeded."""
-        failures.clear_failures(delivery.message_id)
+        failures.clear_failures(delivery.sqs_id)
 
     def give_up(self, delivery: Delivery, dead: DeadLetter, error: GraphNodeError) -> None:
         """Record that a message becomes a dead letter, and forget its failures."""
         failures.record_dead_letter(
-            delivery.message_id,
+            delivery.sqs_id,
             attempt=dead.attempt,
             reason=dead.reason,
             error=dead.error,

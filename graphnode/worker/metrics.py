@@ -58,6 +58,7 @@ AGE_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14_400, 86
 #: The counter of each event of `steps.py`: its name, without `_total`, and its description.
 COUNTERS = {
     "received": ("graphnode_messages_received", "Messages that SQS delivered, repeats included."),
+    "deferred": ("graphnode_messages_deferred", "Messages that went back because too many of their user waited."),
     "poll_failed": ("graphnode_poll_errors", "Polls that failed."),
     "extended": ("graphnode_visibility_extensions", "Visibilities that were extended."),
     "extension_failed": ("graphnode_visibility_extension_errors", "Visibilities that a failed call did not extend."),

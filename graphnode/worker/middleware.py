@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import structlog
 from dramatiq import Broker, MessageProxy, Middleware, Worker
 from dramatiq.common import iter_queue
-from dramatiq.middleware import Shutdown, SkipMessage, TimeLimit
+from dramatiq.middleware import Shutdown, TimeLimit
 from dramatiq.threading import raise_thread_exception
 
 from graphnode.broker import SQSBroker
@@ -22,6 +22,7 @@ from graphnode.clients.memory import Admission, Claim, current_claim
 from graphnode.errors import (
     GraphNodeError,
     Interrupted,
+    NoMemoryYet,
     OutageError,
     Postponed,
     TransientError,
@@ -32,7 +33,7 @@ from graphnode.errors import (
 from graphnode.settings import settings
 from graphnode.sqs.consumer import SQSConsumer
 from graphnode.sqs.deliveries import Delivery, State
-from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Nack, Park, Retry
+from graphnode.sqs.verdicts import Ack, DeadLetter, Retry
 from graphnode.steps import count_event
 from graphnode.telemetry import error_reports
 from graphnode.telemetry.logs import log_suppressed_lines
@@ -143,21 +144,41 @@ class GracefulStop(Middleware):
 
 
 class ShutdownDeadline(Middleware):
-    """Interrupts the actors that still run after a stop's time-out. Their messages go back at once."""
+    """Interrupts the actors that still run after a stop's time-out. Their messages go back at once.
+
+    Parameters:
+      grace_s: seconds that an actor has to hear the interruption. After that its message goes back without it.
+    """
+
+    def __init__(self, *, grace_s: float = 5.0) -> None:
+        self.grace_s = grace_s
 
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         """Set the deadline."""
         assert isinstance(broker, SQSBroker)  # noqa: S101
-        timer = threading.Timer(broker.options.shutdown_timeout_s, self._interrupt, args=(broker,))
-        timer.daemon = True
-        timer.start()
+        self._after(broker.options.shutdown_timeout_s, self._interrupt, broker, worker)
 
-    @staticmethod
-    def _interrupt(broker: SQSBroker) -> None:
+    def _interrupt(self, broker: SQSBroker, worker: Worker) -> None:
         for delivery in broker.in_flight.snapshot():
             if delivery.state is State.RUNNING and delivery.thread_id is not None:
-                log.warning("interrupted: the stop cannot wait longer", message_id=delivery.message_id)
+                log.warning("interrupted: the stop cannot wait longer", message_id=delivery.sqs_id)
                 raise_thread_exception(delivery.thread_id, Shutdown)
+        self._after(self.grace_s, self._give_up, broker, worker)
+
+    @staticmethod
+    def _give_up(broker: SQSBroker, worker: Worker) -> None:
+        """Give back what does not hear the interruption: a thread in a system call. If it ends, its deletion counts."""
+        for delivery in broker.in_flight.snapshot():
+            if delivery.state is State.RUNNING:
+                log.error("does not hear the interruption: the message goes back", message_id=delivery.sqs_id)
+                delivery.lost = True
+                worker.consumers[delivery.queue_name].requeue_messages([delivery])
+
+    @staticmethod
+    def _after(seconds: float, call: Callable[..., None], *args: Any) -> None:
+        timer = threading.Timer(seconds, call, args)
+        timer.daemon = True
+        timer.start()
 
 
 class FinalReports(Middleware):
@@ -190,30 +211,10 @@ class LogContext(Middleware):
     after_skip_message = after_process_message
 
 
-class StartCheck(Middleware):
-    """Skips a message whose visibility is lost, and any message during a stop or an outage."""
-
-    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
-        """Skip the message, or mark it as running."""
-        assert isinstance(broker, SQSBroker)  # noqa: S101
-        assert isinstance(message, Delivery)  # noqa: S101
-        if not message.is_ours(time.monotonic()):
-            log.warning("not started: its visibility ran out, SQS delivers it again")
-            message.verdict = Abandon()
-            raise SkipMessage("visibility lost")
-        if broker.stop.requested:
-            message.verdict = Nack()
-            raise SkipMessage("stopping")
-        if broker.outages.closed:
-            # Back to the queue for another machine, once. Then it is parked: each further round would use up a receive.
-            message.verdict = Nack() if message.receive_count == 1 else Park()
-            raise SkipMessage("outage")
-        message.thread_id, message.started = threading.get_ident(), time.monotonic()
-        broker.in_flight.move(message, State.RUNNING)
-
-
 class AdmissionControl(Middleware):
-    """Gives each message its claim on memory for big documents, and takes it back when the message is settled.
+    """Gives each message its claim on memory for big documents, and takes it back when the message leaves its thread.
+
+    A message that waits for memory keeps its claim, and with it its place in the order.
 
     Parameters:
       memory_bytes: the bytes that all big documents of this process may take. None: as the settings say.
@@ -221,7 +222,7 @@ class AdmissionControl(Middleware):
 
     def __init__(self, memory_bytes: int | None = None) -> None:
         self.memory_bytes = memory_bytes
-        self._claims: dict[str, Claim] = {}
+        self._claims: dict[Delivery, Claim] = {}
         self._admission: Admission
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
@@ -230,24 +231,32 @@ class AdmissionControl(Middleware):
         self._admission = Admission(memory_bytes=memory, most=max(1, int(worker.worker_threads * BIG_DOCUMENTS_SHARE)))
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
-        """Set the message's claim for this thread. A parked message keeps the one that it had."""
+        """Set the message's claim for this thread."""
         assert isinstance(message, Delivery)  # noqa: S101
-        current_claim.set(self._claims.setdefault(message.receipt_handle, Claim(self._admission)))
+        current_claim.set(self._claims.setdefault(message, Claim(self._admission)))
 
     def after_process_message(
         self, broker: Broker, message: MessageProxy, *, result: Any = None, exception: BaseException | None = None
     ) -> None:
-        """End the claim, unless the message is parked."""
+        """End the claim, unless the message waits for memory. Start the messages again whose turn has come."""
+        assert isinstance(broker, SQSBroker)  # noqa: S101
         assert isinstance(message, Delivery)  # noqa: S101
         current_claim.set(None)
-        if isinstance(message.verdict, Park):
-            return
-        if claim := self._claims.pop(message.receipt_handle, None):
-            self._admission.end(claim)
+        if not isinstance(exception, NoMemoryYet):
+            self._end(message)
+        while called := self._admission.call():
+            for delivery in [each for each, claim in self._claims.items() if claim in called]:
+                if not broker.in_flight.resume(delivery):
+                    # It has gone back meanwhile.
+                    self._end(delivery)
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
-        """End the claim that the message may have from an earlier start."""
+        """End the claim."""
         self.after_process_message(broker, message)
+
+    def _end(self, message: Delivery) -> None:
+        if claim := self._claims.pop(message, None):
+            self._admission.end(claim)
 
 
 class Verdicts(Middleware):
@@ -287,17 +296,14 @@ class Verdicts(Middleware):
                 ledger_error = classify_error(raised)
                 error = ledger_error if isinstance(ledger_error, OutageError) else error
         policy = broker.options.retry
-        message.verdict = policy.decide(error, attempt=attempt)
+        message.verdict = policy.decide(error, attempt=attempt, parks=message.parks)
         if isinstance(error, OutageError):
-            if message.was_parked:
+            if message.met_outage:
                 # The service answered, and this message lost it again: it may be the cause. It makes room for others.
                 message.verdict = Retry(policy.backoff(attempt))
             else:
                 broker.outages.begin(error, since=message.started)
-                message.was_parked = True
-        elif isinstance(error, Postponed) and message.receive_count == 1:
-            # Another machine may have the memory now. The second time it waits here: each round uses up a receive.
-            message.verdict = Nack()
+                message.met_outage = True
         fields = {"reason": error.reason, "error": error.log_text}
         match message.verdict:
             case Retry(after_s):
@@ -309,6 +315,8 @@ class Verdicts(Middleware):
                 log.error("dead letter", **fields, **_stack(error))
                 self._report(message, error, attempt)
                 self._close(message, error)
+            case _ if isinstance(error, Postponed):
+                log.debug("waits for its turn", **fields)
             case _:
                 log.info("will be started again", **fields)
 
@@ -325,7 +333,7 @@ class Verdicts(Middleware):
             else:
                 self.ledger.clear(message)
         except Exception as raised:
-            log.debug("failures not closed", message_id=message.message_id, error=log_text(raised))
+            log.debug("failures not closed", message_id=message.sqs_id, error=log_text(raised))
 
 
 def _stack(error: GraphNodeError) -> dict[str, str | None]:
@@ -349,6 +357,11 @@ class HardLimit(Middleware):
         self.factor = factor
         self.interval_s = interval_s
 
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
+        """Note which thread works on the message."""
+        assert isinstance(message, Delivery)  # noqa: S101
+        message.thread_id = threading.get_ident()
+
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """Start to watch."""
         threading.Thread(target=self._watch, args=(broker,), name="hard-limit", daemon=True).start()
@@ -361,7 +374,7 @@ class HardLimit(Middleware):
     def check(self, broker: SQSBroker) -> None:
         """Abandon the messages that run over their hard limit."""
         for delivery in broker.in_flight.snapshot():
-            if delivery.state is State.RUNNING and not delivery.lost:
+            if delivery.state is State.RUNNING and delivery.thread_id is not None and not delivery.lost:
                 options = broker.get_actor(delivery.actor_name).options
                 limit_ms = options.get("time_limit", DEFAULT_TIME_LIMIT_MS)
                 if time.monotonic() - delivery.started > self.factor * limit_ms / 1000:
@@ -375,7 +388,7 @@ class HardLimit(Middleware):
         log.error(
             "actor ignores its time limit: the message is left to another worker",
             actor=delivery.actor_name,
-            message_id=delivery.message_id,
+            message_id=delivery.sqs_id,
             stack="".join(traceback.format_stack(frame)),
         )
 
@@ -395,7 +408,6 @@ def worker_middleware(
         GracefulStop(),
         FinalReports(),
         LogContext(),
-        StartCheck(),
         AdmissionControl(document_memory),
         Verdicts(ledger),
         ShutdownDeadline(),

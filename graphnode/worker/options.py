@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from graphnode.contract.bodies import ids_of_body, to_message
+from graphnode.contract.bodies import ids_of_body, lane_of_body, to_message
 from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
 from graphnode.settings import settings
 from graphnode.sqs.queues import Options, Queue
@@ -17,7 +17,12 @@ def broker_options() -> Options:
     known = settings()
     return Options(
         queues={
-            RESULT_QUEUE: Queue(url=known.sqs_result_queue_url, decode=to_message, ids_of_body=ids_of_body),
+            RESULT_QUEUE: Queue(
+                url=known.sqs_result_queue_url,
+                decode=to_message,
+                ids_of_body=ids_of_body,
+                lane_of_body=lane_of_body,
+            ),
             # Pushes wait for FCM. Results must not wait for pushes.
             NOTIFICATION_QUEUE: Queue(url=known.sqs_notification_queue_url, thread_share=0.5),
         },

@@ -180,7 +180,7 @@ def described(message: Delivery, *, queue: str) -> dict[str, str | int]:
         "messaging.operation.name": "process",
         "messaging.destination.name": queue,
         "aws.sqs.queue.url": message.queue_url,
-        "messaging.message.id": message.message_id,
+        "messaging.message.id": message.sqs_id,
         "messaging.message.body.size": len(message.body.encode()),
         "graphnode.actor": message.actor_name,
         "graphnode.attempt": message.receive_count,

@@ -50,12 +50,16 @@ class RunningWorker:
         middleware = options.pop("middleware", [])
         time_limit = options.pop("time_limit", 60_000)
         document_memory = options.pop("document_memory", 1 << 30)
+        lane_of_body = options.pop("lane_of_body", lambda _body: None)
         retry = RetryPolicy(max_attempts=3, backoff_min_s=1, backoff_max_s=1)
         known = {"visibility_s": 60, "poll_wait_s": 20, "poll_grace_s": 0.2, "retry": retry, **options}
         url = stub.queue_url(queue)
         self.broker = SQSBroker(
             lambda: Options(
-                queues={"work": Queue(url=url, decode=decode)}, region="eu", endpoint_url=stub.url, **known
+                queues={"work": Queue(url=url, decode=decode, lane_of_body=lane_of_body)},
+                region="eu",
+                endpoint_url=stub.url,
+                **known,
             ),
             outages=Outages({"PostgreSQL": self._probe, "AWS": self._probe}),
             middleware=[

@@ -29,6 +29,7 @@ def make_delivery() -> MakeDelivery:
         fields: dict[str, Any] = {
             "queue_url": "https://sqs/results",
             "body": f"body {made}",
+            "sqs_id": f"m-{made}",
             "receipt_handle": f"r-{made}",
             "receive_count": 1,
             "sent_at": datetime.now(UTC),

@@ -44,7 +44,6 @@ from graphnode.worker.middleware import (
     Preparation,
     ReceiveCounts,
     ShutdownDeadline,
-    StartCheck,
     Verdicts,
 )
 
@@ -225,7 +224,6 @@ def broker_of(known: AiSettings, *, probe: Callable[[], None]) -> SQSBroker:
             Preparation(lambda _broker, _worker: None),
             GracefulStop(),
             LogContext(),
-            StartCheck(),
             Verdicts(ReceiveCounts()),
             ShutdownDeadline(),
             HardLimit(),

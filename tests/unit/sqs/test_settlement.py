@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from graphnode.sqs import settlement
+from graphnode.sqs import heartbeat, settlement
 from graphnode.sqs.deliveries import InFlight
 from graphnode.sqs.settlement import Settlement
 from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Nack, Retry
@@ -15,29 +16,35 @@ from tests.unit.conftest import MakeDelivery
 
 
 class Queues:
-    """SQS as a settlement sees it: keeps what was deleted, given back and sent. A test can make its calls fail."""
+    """SQS as a settlement sees it: keeps what was deleted, hidden and sent. A test can make its calls fail or wait."""
 
     def __init__(self) -> None:
         self.deleted: list[str] = []
-        self.visibility: dict[str, int] = {}
+        self.visibility: list[tuple[str, int]] = []
         self.letters: list[tuple[str, Any]] = []
         self.calls: list[str] = []
-        self.delete_failures: list[Callable[[list[Any]], dict[str, Any]]] = []
+        self.failures: list[Callable[[list[Any]], dict[str, Any]]] = []
         self.letters_fail = False
         self.lock = threading.Lock()
+        self.go_on = threading.Event()
+        self.go_on.set()
 
     def delete_message_batch(self, *, QueueUrl: str, Entries: list[Any]) -> dict[str, Any]:  # noqa: N803
         with self.lock:
             self.calls.append(f"delete {len(Entries)}")
-            if self.delete_failures:
-                return self.delete_failures.pop(0)(Entries)
+            if self.failures:
+                return self.failures.pop(0)(Entries)
             self.deleted += [entry["ReceiptHandle"] for entry in Entries]
             return {"Successful": [{"Id": entry["Id"]} for entry in Entries]}
 
     def change_message_visibility_batch(self, *, QueueUrl: str, Entries: list[Any]) -> dict[str, Any]:  # noqa: N803
         with self.lock:
             self.calls.append(f"visibility {len(Entries)}")
-            self.visibility |= {entry["ReceiptHandle"]: entry["VisibilityTimeout"] for entry in Entries}
+        self.go_on.wait(20)
+        with self.lock:
+            if self.failures:
+                return self.failures.pop(0)(Entries)
+            self.visibility += [(entry["ReceiptHandle"], entry["VisibilityTimeout"]) for entry in Entries]
             return {}
 
     def send_message(self, *, QueueUrl: str, MessageBody: str, MessageAttributes: Any) -> dict[str, Any]:  # noqa: N803
@@ -56,28 +63,42 @@ def sqs() -> Queues:
 
 @pytest.fixture
 def in_flight() -> InFlight:
-    return InFlight(threads=8)
+    made = InFlight(threads=8)
+    made.open("https://sqs/results")
+    return made
 
 
 @pytest.fixture
 def settle(sqs: Any, in_flight: InFlight, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settlement]:
+    """The settlement of the results. It looks every 10 ms for what to extend."""
     monkeypatch.setattr(settlement, "RETRY_S", 0.01)
+    monkeypatch.setattr(heartbeat, "BEATS", 6000)
     made = Settlement(
         sqs,
         queue_url="https://sqs/results",
         dead_letter_url="https://sqs/results-dlq",
         in_flight=in_flight,
+        visibility_s=60,
         letter=lambda _delivery, dead: {"reason": {"DataType": "String", "StringValue": dead.reason}},
     )
     yield made
+    sqs.go_on.set()
     made.close()
+
+
+def wait_until(look: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 20
+    while not look():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
 
 
 def test_ten_messages_are_deleted_by_one_call(
     settle: Settlement, sqs: Queues, in_flight: InFlight, make_delivery: MakeDelivery
 ) -> None:
     deliveries = [make_delivery() for _ in range(10)]
-    in_flight.add(deliveries)
+    for delivery in deliveries:
+        in_flight.add(delivery)
 
     for delivery in deliveries:
         settle.settle(delivery, Ack())
@@ -97,36 +118,86 @@ def test_closing_settles_the_waiting_verdicts(settle: Settlement, sqs: Queues, m
     assert sqs.deleted == [delivery.receipt_handle]
 
 
-def test_a_retry_sets_its_back_off_and_a_nack_sets_zero(
+def test_a_retry_sets_its_back_off_and_a_nack_its_wait(
     settle: Settlement, sqs: Queues, make_delivery: MakeDelivery
 ) -> None:
-    failed, released = make_delivery(), make_delivery()
+    failed, released, deferred = make_delivery(), make_delivery(), make_delivery()
 
     settle.settle(failed, Retry(40))
     settle.settle(released, Nack())
+    settle.settle(deferred, Nack(70))
     settle.close()
 
-    assert sqs.visibility == {failed.receipt_handle: 40, released.receipt_handle: 0}
+    assert sqs.visibility == [(failed.receipt_handle, 40), (released.receipt_handle, 0), (deferred.receipt_handle, 70)]
     assert sqs.deleted == []
 
 
-def test_a_back_off_waits_for_the_extension_in_progress(
+def test_a_back_off_follows_the_extension_that_is_under_way(
     settle: Settlement, sqs: Queues, in_flight: InFlight, make_delivery: MakeDelivery
 ) -> None:
-    delivery = make_delivery()
-    delivery.extending = True
+    delivery = make_delivery(visibility_s=30)
+    sqs.go_on.clear()
+    in_flight.add(delivery)
+    wait_until(lambda: sqs.calls == ["visibility 1"])
+
     settle.settle(delivery, Retry(40))
     closing = threading.Thread(target=settle.close)
     closing.start()
     closing.join(0.5)
-    assert sqs.visibility == {}
-
-    with in_flight.changed:
-        delivery.extending = False
-        in_flight.changed.notify_all()
+    assert sqs.calls == ["visibility 1"]
+    sqs.go_on.set()
     closing.join(20)
 
-    assert sqs.visibility == {delivery.receipt_handle: 40}
+    assert sqs.visibility == [(delivery.receipt_handle, 60), (delivery.receipt_handle, 40)]
+
+
+def test_messages_are_extended_in_batches_of_ten(
+    settle: Settlement, sqs: Queues, in_flight: InFlight, make_delivery: MakeDelivery
+) -> None:
+    deliveries = [make_delivery(visibility_s=30) for _ in range(12)]
+    sqs.go_on.clear()
+    for delivery in deliveries:
+        in_flight.add(delivery)
+    sqs.go_on.set()
+
+    wait_until(lambda: all(each.is_ours(each.received + 55) for each in deliveries))
+    assert len(sqs.visibility) == 12
+    assert all(hidden_s == 60 for _, hidden_s in sqs.visibility)
+
+
+def test_a_message_whose_extension_sqs_refuses_is_lost_and_never_starts(
+    settle: Settlement, sqs: Queues, in_flight: InFlight, make_delivery: MakeDelivery
+) -> None:
+    waiting, running = make_delivery(), make_delivery()
+    in_flight.add(running)
+    assert in_flight.take("https://sqs/results", timeout_s=0) is running
+    in_flight.add(waiting)
+    sqs.failures = [
+        lambda entries: {
+            "Failed": [{"Id": entry["Id"], "Code": "ReceiptHandleIsInvalid", "SenderFault": True} for entry in entries]
+        }
+    ]
+    waiting.invisible_until = running.invisible_until = time.monotonic() + 30
+
+    wait_until(lambda: waiting.lost and running.lost)
+
+    assert waiting not in in_flight
+    assert running in in_flight
+
+
+def test_an_extension_that_sqs_fails_to_make_is_tried_again_and_loses_no_message(
+    settle: Settlement, sqs: Queues, in_flight: InFlight, make_delivery: MakeDelivery
+) -> None:
+    delivery = make_delivery(visibility_s=30)
+
+    def refuse(_entries: list[Any]) -> dict[str, Any]:
+        raise EndpointConnectionError(endpoint_url="https://sqs")
+
+    sqs.failures = [lambda _: {"Failed": [{"Id": "0", "SenderFault": False, "Code": "InternalError"}]}, refuse]
+    in_flight.add(delivery)
+
+    wait_until(lambda: delivery.is_ours(delivery.received + 55))
+    assert sqs.calls == ["visibility 1"] * 3
 
 
 def test_a_dead_letter_is_sent_byte_for_byte_before_the_original_is_deleted(
@@ -147,7 +218,7 @@ def test_a_message_whose_dead_letter_cannot_be_sent_is_not_deleted(
     settle: Settlement, sqs: Queues, in_flight: InFlight, make_delivery: MakeDelivery
 ) -> None:
     delivery = make_delivery()
-    in_flight.add([delivery])
+    in_flight.add(delivery)
     sqs.letters_fail = True
 
     settle.settle(delivery, DeadLetter("INVALID_DOCUMENT", "…", 1))
@@ -159,7 +230,7 @@ def test_a_message_whose_dead_letter_cannot_be_sent_is_not_deleted(
 
 def test_only_failed_deletions_are_tried_again(settle: Settlement, sqs: Queues, make_delivery: MakeDelivery) -> None:
     first, second = make_delivery(), make_delivery()
-    sqs.delete_failures = [
+    sqs.failures = [
         lambda entries: {
             "Successful": [{"Id": entries[0]["Id"]}],
             "Failed": [{"Id": entries[1]["Id"], "Code": "InternalError", "SenderFault": False}],
@@ -178,8 +249,8 @@ def test_a_deletion_with_an_invalid_receipt_handle_is_not_tried_again(
     settle: Settlement, sqs: Queues, in_flight: InFlight, make_delivery: MakeDelivery
 ) -> None:
     delivery = make_delivery()
-    in_flight.add([delivery])
-    sqs.delete_failures = [
+    in_flight.add(delivery)
+    sqs.failures = [
         lambda entries: {"Failed": [{"Id": entries[0]["Id"], "Code": "ReceiptHandleIsInvalid", "SenderFault": True}]}
     ]
 
@@ -194,12 +265,12 @@ def test_a_failing_deletion_is_tried_only_while_the_visibility_lasts(
     settle: Settlement, sqs: Queues, in_flight: InFlight, make_delivery: MakeDelivery
 ) -> None:
     delivery = make_delivery(visibility_s=0)
-    in_flight.add([delivery])
+    in_flight.add(delivery)
 
     def refuse(entries: list[Any]) -> dict[str, Any]:
         raise EndpointConnectionError(endpoint_url="https://sqs")
 
-    sqs.delete_failures = [refuse]
+    sqs.failures = [refuse]
 
     settle.settle(delivery, Ack())
     settle.close()
@@ -212,7 +283,7 @@ def test_an_abandoned_message_is_left_alone(
     settle: Settlement, sqs: Queues, in_flight: InFlight, make_delivery: MakeDelivery
 ) -> None:
     delivery = make_delivery()
-    in_flight.add([delivery])
+    in_flight.add(delivery)
 
     settle.settle(delivery, Abandon())
     settle.close()

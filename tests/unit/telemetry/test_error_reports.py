@@ -30,7 +30,7 @@ from graphnode.sqs.queues import Options
 from graphnode.sqs.verdicts import RetryPolicy
 from graphnode.telemetry import error_reports
 from graphnode.telemetry.rate_limit import RateLimiter
-from graphnode.worker.middleware import StartCheck, Verdicts
+from graphnode.worker.middleware import Verdicts
 from tests.ledgers import MemoryLedger
 from tests.unit.conftest import MakeDelivery
 
@@ -101,7 +101,7 @@ def broker() -> SQSBroker:
     return SQSBroker(
         lambda: Options(queues={}, region="eu-central-1", retry=RetryPolicy(max_attempts=2)),
         outages=Outages({DatabaseOutage.service: lambda: None}),
-        middleware=[StartCheck(), Verdicts(MemoryLedger())],
+        middleware=[Verdicts(MemoryLedger())],
     )
 
 

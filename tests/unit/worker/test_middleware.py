@@ -1,25 +1,33 @@
 from __future__ import annotations
 
+import math
 import threading
 
 import dramatiq
 import pytest
-from dramatiq.middleware import Shutdown, SkipMessage, TimeLimit, TimeLimitExceeded
+from dramatiq.middleware import Shutdown, TimeLimit, TimeLimitExceeded
 from structlog.testing import capture_logs
 
 from graphnode.broker import SQSBroker
 from graphnode.clients.memory import SMALL_BYTES, admit, admit_stream
-from graphnode.errors import DatabaseOutage, GraphNodeError, Postponed, ServiceBusy, SettingsError, WrongOwner
-from graphnode.sqs.deliveries import Delivery, State
+from graphnode.errors import (
+    DatabaseOutage,
+    GraphNodeError,
+    NoMemoryYet,
+    ServiceBusy,
+    SettingsError,
+    UserLocked,
+    WrongOwner,
+)
+from graphnode.sqs.deliveries import Delivery, InFlight
 from graphnode.sqs.heartbeat import due
 from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import Options
-from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Nack, Park, Retry, RetryPolicy
+from graphnode.sqs.verdicts import PARKED_MAX_S, PARKED_MIN_S, Ack, DeadLetter, Nack, Park, Retry, RetryPolicy
 from graphnode.worker.middleware import (
     AdmissionControl,
     HardLimit,
     Preparation,
-    StartCheck,
     Verdicts,
     worker_middleware,
 )
@@ -35,11 +43,14 @@ def broker(database_is_back: threading.Event) -> SQSBroker:
         if not database_is_back.is_set():
             raise ConnectionError("away")
 
-    return SQSBroker(
+    made = SQSBroker(
         lambda: Options(queues={}, region="eu-central-1", retry=RetryPolicy(max_attempts=3)),
         outages=Outages({DatabaseOutage.service: probe}),
-        middleware=[StartCheck(), Verdicts(MemoryLedger())],
+        middleware=[Verdicts(MemoryLedger())],
     )
+    made.in_flight = InFlight(threads=8)
+    made.in_flight.open("https://sqs/results")
+    return made
 
 
 @pytest.fixture
@@ -147,58 +158,6 @@ def test_an_outage_stops_the_polls_and_parks_the_message_at_any_attempt(
     assert broker.outages.closed
 
 
-def test_a_message_whose_visibility_ran_out_is_not_started(broker: SQSBroker, make_delivery: MakeDelivery) -> None:
-    delivery = make_delivery(visibility_s=0)
-
-    with pytest.raises(SkipMessage):
-        broker.emit_before("process_message", delivery)
-
-    assert delivery.verdict == Abandon()
-
-
-def test_a_message_that_the_heartbeat_lost_is_not_started(broker: SQSBroker, make_delivery: MakeDelivery) -> None:
-    delivery = make_delivery()
-    delivery.lost = True
-
-    with pytest.raises(SkipMessage):
-        broker.emit_before("process_message", delivery)
-
-    assert delivery.verdict == Abandon()
-
-
-def test_a_message_is_running_once_it_is_started(broker: SQSBroker, make_delivery: MakeDelivery) -> None:
-    delivery = make_delivery()
-
-    broker.emit_before("process_message", delivery)
-
-    assert delivery.state is State.RUNNING
-    assert delivery.thread_id == threading.get_ident()
-
-
-def test_nothing_is_started_once_a_stop_has_begun(broker: SQSBroker, make_delivery: MakeDelivery) -> None:
-    delivery = make_delivery()
-    broker.stop.request()
-
-    with pytest.raises(SkipMessage):
-        broker.emit_before("process_message", delivery)
-
-    assert delivery.verdict == Nack()
-
-
-def test_during_an_outage_a_message_goes_back_once_and_is_parked_after_that(
-    broker: SQSBroker, make_delivery: MakeDelivery
-) -> None:
-    fresh, returned = make_delivery(receive_count=1), make_delivery(receive_count=2)
-    broker.outages.begin(DatabaseOutage())
-
-    for delivery in (fresh, returned):
-        with pytest.raises(SkipMessage):
-            broker.emit_before("process_message", delivery)
-
-    assert fresh.verdict == Nack()
-    assert returned.verdict == Park()
-
-
 def test_a_failure_is_logged_once_with_its_reason_and_only_an_unexpected_one_with_a_stack(
     broker: SQSBroker, make_delivery: MakeDelivery
 ) -> None:
@@ -234,20 +193,30 @@ def test_a_worker_that_must_not_start_ends_with_one_plain_line(broker: SQSBroker
     ]
 
 
-def test_a_message_that_must_wait_for_memory_goes_back_once_and_is_parked_after_that(
+def test_a_message_that_must_wait_for_memory_is_parked_until_it_is_resumed(
     broker: SQSBroker, make_delivery: MakeDelivery
 ) -> None:
-    first, second = make_delivery(receive_count=1), make_delivery(receive_count=2)
-    turn_has_come = threading.Event()
+    delivery = make_delivery()
 
-    for delivery in (first, second):
-        broker.emit_after("process_message", delivery, exception=Postponed(until=turn_has_come.is_set))
+    broker.emit_after("process_message", delivery, exception=NoMemoryYet())
 
-    assert first.verdict == Nack()
-    assert isinstance(second.verdict, Park)
-    assert not second.verdict.until()
-    turn_has_come.set()
-    assert second.verdict.until()
+    assert delivery.verdict == Park(math.inf)
+
+
+def test_a_locked_user_parks_the_message_for_longer_and_longer_without_an_attempt_or_a_log_line(
+    broker: SQSBroker, make_delivery: MakeDelivery
+) -> None:
+    delivery, waits = make_delivery(receive_count=9), []
+
+    with capture_logs() as lines:
+        for delivery.parks in range(12):
+            broker.emit_after("process_message", delivery, exception=UserLocked())
+            assert isinstance(delivery.verdict, Park)
+            waits.append(delivery.verdict.after_s)
+
+    assert PARKED_MIN_S / 2 <= waits[0] <= PARKED_MIN_S
+    assert all(PARKED_MAX_S / 2 <= wait <= PARKED_MAX_S for wait in waits[6:])
+    assert {line["log_level"] for line in lines} == {"debug"}
 
 
 def test_the_verdict_is_decided_after_the_time_limit_is_lifted() -> None:
@@ -270,46 +239,82 @@ def test_a_message_whose_actor_ignores_its_time_limit_is_no_longer_kept_alive(
 ) -> None:
     broker.add_middleware(TimeLimit())
     dramatiq.actor(actor_name="work", queue_name="results", broker=broker, time_limit=1000)(lambda: None)
+    limit = HardLimit(factor=2.0)
     stuck, fresh = make_delivery(visibility_s=1), make_delivery(visibility_s=1)
-    broker.in_flight.add([stuck, fresh])
     for delivery, seconds_ago in ((stuck, 3), (fresh, 0)):
-        broker.emit_before("process_message", delivery)
+        broker.in_flight.add(delivery)
+        assert broker.in_flight.take(delivery.queue_url, timeout_s=0) is delivery
+        limit.before_process_message(broker, delivery)
         delivery.started -= seconds_ago
 
-    HardLimit(factor=2.0).check(broker)
+    limit.check(broker)
 
+    assert stuck.thread_id == threading.get_ident()
     assert (stuck.lost, fresh.lost) == (True, False)
     assert due([stuck, fresh], now=stuck.received + 0.9, visibility_s=1) == [fresh]
 
 
 def test_small_documents_and_those_outside_a_worker_need_no_claim(
-    control: AdmissionControl, make_delivery: MakeDelivery
+    control: AdmissionControl, broker: SQSBroker, make_delivery: MakeDelivery
 ) -> None:
     admit("outside", 1 << 40)
     big, small = make_delivery(), make_delivery()
 
-    control.before_process_message(None, big)  # type: ignore[arg-type]
+    control.before_process_message(broker, big)
     admit("big", 2 * SMALL_BYTES)
-    control.before_process_message(None, small)  # type: ignore[arg-type]
+    control.before_process_message(broker, small)
     admit("small", SMALL_BYTES)
-    with pytest.raises(Postponed):
+    with pytest.raises(NoMemoryYet):
         admit_stream("another big one", 2 * SMALL_BYTES)
 
 
-def test_a_parked_message_keeps_its_claim_until_it_is_settled(
-    control: AdmissionControl, make_delivery: MakeDelivery
-) -> None:
+@pytest.fixture
+def two_big(control: AdmissionControl, broker: SQSBroker, make_delivery: MakeDelivery) -> tuple[Delivery, Delivery]:
+    """Two running messages with big documents: the first has memory, the second is parked until it has."""
     first, second = make_delivery(), make_delivery()
-    control.before_process_message(None, first)  # type: ignore[arg-type]
+    for delivery in (first, second):
+        broker.in_flight.add(delivery)
+        broker.in_flight.take(delivery.queue_url, timeout_s=0)
+    control.before_process_message(broker, first)
     admit("big", 2 * SMALL_BYTES)
-    control.before_process_message(None, second)  # type: ignore[arg-type]
-    with pytest.raises(Postponed) as postponed:
+    control.before_process_message(broker, second)
+    with pytest.raises(NoMemoryYet) as waits:
         admit("big", 2 * SMALL_BYTES)
+    control.after_process_message(broker, second, exception=waits.value)
+    broker.in_flight.park(second, math.inf)
+    return first, second
 
-    second.verdict = Park(postponed.value.until)
-    control.after_process_message(None, second, exception=postponed.value)  # type: ignore[arg-type]
-    assert not second.verdict.until()
 
-    first.verdict = Ack()
-    control.after_process_message(None, first)  # type: ignore[arg-type]
-    assert second.verdict.until()
+def test_a_message_that_waits_for_memory_starts_when_another_has_ended(
+    control: AdmissionControl, broker: SQSBroker, two_big: tuple[Delivery, Delivery]
+) -> None:
+    first, second = two_big
+    assert broker.in_flight.take(second.queue_url, timeout_s=0) is None
+
+    control.after_process_message(broker, first)
+
+    assert broker.in_flight.take(second.queue_url, timeout_s=0) is second
+    control.before_process_message(broker, second)
+    admit("big", 2 * SMALL_BYTES)
+
+
+def test_a_message_that_a_lock_parks_gives_its_memory_to_the_next(
+    control: AdmissionControl, broker: SQSBroker, two_big: tuple[Delivery, Delivery]
+) -> None:
+    first, second = two_big
+
+    control.after_process_message(broker, first, exception=UserLocked())
+
+    assert broker.in_flight.take(second.queue_url, timeout_s=0) is second
+
+
+def test_a_message_that_has_gone_back_meanwhile_takes_no_memory(
+    control: AdmissionControl, broker: SQSBroker, two_big: tuple[Delivery, Delivery], make_delivery: MakeDelivery
+) -> None:
+    first, second = two_big
+    broker.in_flight.remove(second)
+
+    control.after_process_message(broker, first)
+
+    control.before_process_message(broker, make_delivery())
+    admit("big", 2 * SMALL_BYTES)

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from graphnode.broker import SQSBroker
-from graphnode.sqs.deliveries import InFlight, State
+from graphnode.sqs.deliveries import InFlight
 from graphnode.sqs.outages import Ongoing, Outages
 from graphnode.sqs.queues import Options
 from graphnode.sqs.verdicts import Ack, DeadLetter, Park, Retry, Verdict
@@ -40,6 +40,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Rows:
 def broker() -> SQSBroker:
     broker = SQSBroker(lambda: Options(queues={}, region="eu"), outages=Outages({}), middleware=[])
     broker.in_flight = InFlight(threads=4)
+    broker.in_flight.open("https://sqs/results")
     return broker
 
 
@@ -60,9 +61,9 @@ def stop(registry: Registry, broker: SQSBroker) -> None:
 def test_the_row_counts_the_messages_in_flight_and_the_verdicts(
     registry: Registry, broker: SQSBroker, rows: Rows, make_delivery: MakeDelivery
 ) -> None:
-    waiting, running = make_delivery(), make_delivery()
-    broker.in_flight.add([waiting, running])
-    broker.in_flight.move(running, State.RUNNING)
+    for _ in range(2):
+        broker.in_flight.add(make_delivery())
+    assert broker.in_flight.take("https://sqs/results", timeout_s=0)
     verdicts: list[Verdict] = [Ack(), Ack(), Ack(), Retry(5), Retry(5), DeadLetter("X", "x", 1), Park()]
     for verdict in verdicts:
         settled = make_delivery()

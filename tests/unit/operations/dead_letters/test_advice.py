@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphnode import errors
-from graphnode.errors import GraphNodeError, OutageError, Postponed
+from graphnode.errors import GraphNodeError, OutageError
 from graphnode.operations.dead_letters.advice import ADVICE, UNEXPLAINED, UNKNOWN, advice
 from graphnode.sqs.verdicts import DeadLetter, RetryPolicy
 
@@ -15,7 +15,7 @@ def classes(kind: type[GraphNodeError]) -> set[type[GraphNodeError]]:
 def test_every_reason_a_message_can_be_given_up_for_has_its_advice() -> None:
     policy = RetryPolicy(max_attempts=1)
     of_messages = classes(errors.PermanentError) | classes(errors.TransientError) | classes(OutageError)
-    verdicts = {kind.reason: policy.decide(kind(), attempt=1) for kind in of_messages - {Postponed}}
+    verdicts = {kind.reason: policy.decide(kind(), attempt=1) for kind in of_messages}
 
     assert set(ADVICE) == {reason for reason, verdict in verdicts.items() if isinstance(verdict, DeadLetter)} | {
         UNEXPLAINED
