@@ -279,12 +279,13 @@ class SQSConsumer(dramatiq.Consumer):
                 name: found.get("StringValue", "") for name, found in message.get("MessageAttributes", {}).items()
             },
         )
-        wait_s = self.in_flight.add(delivery)
+        wait_s = self.in_flight.add(delivery, closed=self.outages.closed)
         if self._ending:
             self.settlement.settle(delivery, Nack())
         elif wait_s is not None:
-            count_event("deferred", queue=self.queue_name)
-            log.debug("behind a full lane: back to the queue", message_id=delivery.sqs_id, seconds=wait_s)
+            if wait_s:
+                count_event("deferred", queue=self.queue_name)
+            log.debug("back to the queue unstarted", message_id=delivery.sqs_id, seconds=wait_s)
             self.settlement.settle(delivery, Nack(wait_s))
 
     def _is_decoded(self, delivery: Delivery) -> bool:

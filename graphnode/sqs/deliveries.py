@@ -31,6 +31,9 @@ PATIENCE_IN_OUTAGE_S = 180.0
 #: Seconds without fetching ahead, after messages that were fetched ahead have waited in vain.
 SLOW_S = 30.0
 
+#: Up to this receive count, a message of a poll that began too early goes back at once.
+MOST_LATE_RECEIVES = 3
+
 #: The most messages in flight, and their most bytes.
 MOST_IN_FLIGHT = 2000
 MOST_BYTES = 24 << 20
@@ -204,8 +207,14 @@ class InFlight:
         with self._lock:
             return [each for each in self._deliveries if queue_url in (None, each.queue_url)]
 
-    def add(self, delivery: Delivery) -> int | None:
-        """Add a received message to its lane. If the lane has no room: the seconds for which the message goes back."""
+    def add(self, delivery: Delivery, *, closed: bool = False) -> int | None:
+        """Add a received message to its lane; or the seconds for which it goes back.
+
+        It goes back if its lane has no room, and from a poll that began before the threads got slow or the gate closed.
+
+        Parameters:
+          closed: whether the gate is closed.
+        """
         now = time.monotonic()
         with self._lock:
             line = self._lines[delivery.queue_url]
@@ -216,6 +225,9 @@ class InFlight:
             is_behind = not lane.is_empty
             self._deliveries[delivery] = lane
             self._bytes += len(delivery.body)
+            is_late = closed or (now < line.slow_until and self._idle(line) <= 0)
+            if is_late and delivery.receive_count <= MOST_LATE_RECEIVES:
+                return 0
             if is_behind and (crowded or not lane.has_room(delivery.receive_count)):
                 return lane.deferral(now, receive_count=delivery.receive_count)
             if not is_behind:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.contract.bodies import ids_of_body, to_message
+from graphnode.contract.bodies import ids_of_body, lane_of_body, to_message
 from graphnode.contract.envelopes import (
     AddNodeResult,
     Envelope,
@@ -18,6 +19,7 @@ from graphnode.contract.envelopes import (
     field_name,
 )
 from graphnode.contract.requests import REQUESTS
+from graphnode.contract.task_ids import parse_task_id
 from graphnode.errors import InvalidEnvelope, MisplacedRequest, PermanentError, UnknownTaskType
 
 SENT_AT = datetime(2026, 5, 24, 8, 0, tzinfo=UTC)
@@ -250,3 +252,62 @@ def test_any_other_body_is_a_permanent_error(text: str) -> None:
 )
 def test_the_ids_of_a_body_are_found_as_far_as_it_has_them(text: str, expected: tuple[str | None, str | None]) -> None:
     assert ids_of_body(text) == expected
+
+
+@given(
+    user=st.one_of(st.none(), st.just(""), st.text(min_size=1, max_size=200)),
+    key=st.sampled_from(["userId", "user_id", "userID", "UserId", "USER_ID"]),
+    noise=st.dictionaries(st.text(max_size=8), st.one_of(st.none(), st.integers(), st.text(max_size=8)), max_size=4),
+    task_id=st.sampled_from(["t-1", "task_microscope_node_bob_01KT1AJS0YPC4C3805641TKH5E_block", "task_microscope_x"]),
+)
+def test_the_lane_is_the_user_that_the_decoder_reads(
+    user: str | None, key: str, noise: dict[str, Any], task_id: str
+) -> None:
+    text = json.dumps(
+        {"taskType": "MICROSCOPE_INGEST_RESULT", "taskId": task_id, "payload": {**noise, key: user, "status": "FAILED"}}
+    )
+    try:
+        envelope = decode(text)
+    except InvalidEnvelope:
+        # A user ID with U+0000, and noise that is no noise: the message has a lane of its own, or somebody's.
+        lane_of_body(text)
+        return
+
+    assert lane_of_body(text) == (envelope.payload.user_id or parse_task_id(envelope.task_id).user_id)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "no JSON",
+        "[]",
+        "[[],[]]",
+        "{}",
+        '{"payload": 1}',
+        '{"payload": {}}',
+        '{"payload": {"userId": 7}}',
+        '{"payload": {"userId": ["ada"]}}',
+        '{"payload": {"userId": ""}, "taskId": 7}',
+        '{"payload": {"userId": "' + "u" * 201 + '"}}',
+        '{"taskId": "' + "t" * 100_000 + '"}',
+        "\ud800",
+        "[" * 100_000,
+        '{"payload": ' + "[" * 100_000,
+    ],
+)
+def test_a_body_that_names_no_user_has_no_lane(text: str) -> None:
+    assert lane_of_body(text) is None
+
+
+def test_the_look_for_a_lane_decodes_nothing_else() -> None:
+    text = '{"payload": {"userId": "ada", "rest": [' + ",".join(["[]"] * 300_000) + "]}}"
+    tracemalloc.start()
+    try:
+        assert lane_of_body(text) == "ada"
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    # The body as bytes, and its payload once more. Decoded, it would take twenty times as much.
+    assert peak < 4 * len(text)
