@@ -219,16 +219,13 @@ class InFlight:
         with self._lock:
             line = self._lines[delivery.queue_url]
             lane = self._lane(line, delivery.lane_key, now)
-            crowded = (
-                len(self._deliveries) >= SHARE_OF_LANES * MOST_IN_FLIGHT or self._bytes >= SHARE_OF_LANES * MOST_BYTES
-            )
-            is_behind = not lane.is_empty
+            is_behind, is_crowded = not lane.is_empty, self._is_full(SHARE_OF_LANES)
             self._deliveries[delivery] = lane
             self._bytes += len(delivery.body)
             is_late = closed or (now < line.slow_until and self._idle(line) <= 0)
             if is_late and delivery.receive_count <= MOST_LATE_RECEIVES:
                 return 0
-            if is_behind and (crowded or not lane.has_room(delivery.receive_count)):
+            if is_behind and (is_crowded or not lane.has_room(delivery.receive_count)):
                 return lane.deferral(now, receive_count=delivery.receive_count)
             if not is_behind:
                 lane.begin(now)
@@ -372,15 +369,11 @@ class InFlight:
 
     def _make_ready(self, line: _Line, lane: Lane, now: float) -> None:
         """Put a lane with a message that nothing blocks behind the others."""
-        if (
-            lane.is_ready
-            or lane.running
-            or not lane.waiting
-            or lane.waiting[0].awaits_resume
-            or lane.parked_until > now
-        ):
+        if lane.is_ready or lane.running or not lane.waiting or lane.parked_until > now:
             return
         first = lane.waiting[0]
+        if first.awaits_resume:
+            return
         first.state = State.PARKED if first.met_outage else State.WAITING
         first.ready_since = now
         lane.is_ready = True
