@@ -216,5 +216,5 @@ def test_each_thread_of_a_worker_is_in_the_table() -> None:
             started |= set(re.findall(r'(?:Thread|super\(\)\.__init__)\(.*\bname=f?"([a-z-]+)[{"]', text))
     in_table = {name.removesuffix("…") for name, *_ in table("Processes and threads") for name in named(name)}
 
-    assert {"poller-", "heartbeat"} <= started
+    assert {"poller-", "settlement-"} <= started
     assert in_table == started
