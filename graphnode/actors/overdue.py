@@ -9,6 +9,7 @@ import structlog
 from graphnode.broker import SQSBroker
 from graphnode.contract.envelopes import RESULT_QUEUE, ROUTES, Envelope, ResultPayload
 from graphnode.contract.timeouts import duration_text, task_timeouts
+from graphnode.errors import UserLocked
 from graphnode.settings import settings
 from graphnode.sqs.queues import visible_messages
 from graphnode.storage import tasks
@@ -35,7 +36,11 @@ def end_overdue_tasks(broker: SQSBroker) -> None:
             return
         log.warning("task is overdue", task_id=task.task_id, task_type=task.task_type, user_id=task.user_id)
         actor = broker.get_actor(ROUTES[task.task_type].actor)
-        actor.fn(overdue_result(*task, timeout=timeouts[task.task_type]))
+        try:
+            actor.fn(overdue_result(*task, timeout=timeouts[task.task_type]))
+        except UserLocked:
+            # Another session works on this user, perhaps on this task. A later sweep looks again.
+            continue
 
 
 def overdue_result(

@@ -44,6 +44,9 @@ ATTENTION_S = 0.25
 #: Seconds that a stop takes after its last poll. They are part of the poll grace.
 TEARDOWN_S = 0.15
 
+#: Seconds between two looks for messages that wait here in vain.
+LOOK_S = 0.5
+
 #: Back-off in seconds of a message without a verdict: a fault in a middleware must not delete it.
 UNDECIDED_BACKOFF_S = 60
 
@@ -121,6 +124,7 @@ class SQSConsumer(dramatiq.Consumer):
             queue_name=queue_name, actor_name="", args=(), kwargs={}, options={}, message_id=""
         )
         self._backlog = threading.Event()
+        self._next_look = time.monotonic() + LOOK_S
         # A poller may be silent for a poll, and then for the calls that settle what the poll brought.
         self._longest_silence_s = options.poll_wait_s + STUCK_AFTER_S
         # One attempt: SQS may have given messages to a failed poll, and another attempt would not bring them.
@@ -143,7 +147,9 @@ class SQSConsumer(dramatiq.Consumer):
 
     def __next__(self) -> Delivery | None:
         """The next message, decoded, once a thread is idle; None after the timeout or during an outage."""
-        self.requeue(self.in_flight.impatient(self.queue.url, closed=self.outages.closed))
+        if time.monotonic() >= self._next_look:
+            self.requeue(self.in_flight.impatient(self.queue.url, closed=self.outages.closed))
+            self._next_look = time.monotonic() + LOOK_S
         if not self.outages.wait_until_open(self.timeout_s):
             return None
         delivery = self.in_flight.take(self.queue.url, timeout_s=self.timeout_s)
