@@ -168,7 +168,7 @@ def opened(url: str, *, warm_up: str) -> Iterator[None]:
     Parameters:
       warm_up: the user ID of that graph, far from the others in every index.
     """
-    database.open_database(url, max_connections=1)
+    database.open_database(url)
     store(graph_document(*WARM_UP_SIZE), user_id=warm_up)
     yield
     database.close_database()

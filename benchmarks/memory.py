@@ -103,7 +103,7 @@ def store(megabytes: int, endpoint: str, database_url: str) -> tuple[float, floa
         (decoded,) = to_message(json.dumps(envelope), message_id=task_id, sent_at=sent_at, receive_count=1).args
         graph_generation.fn(decoded)
 
-    open_database(database_url, max_connections=1)
+    open_database(database_url)
     with patch.object(broker, "enqueue", lambda message, **_: message):
         handle(f"warm-up-{megabytes}", "features/1")
         idle = memory_mb("VmRSS")

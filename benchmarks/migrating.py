@@ -20,7 +20,7 @@ import psycopg2
 
 from graphnode.dev.postgres import start_postgres
 from graphnode.storage import schema
-from graphnode.storage.database import BEGIN, close_database, open_database
+from graphnode.storage.database import SETTINGS, close_database, open_database
 
 NEXT_RELEASE = Path(__file__).parents[1] / "tests" / "next_release"
 
@@ -74,7 +74,7 @@ class Writers:
         with closing(psycopg2.connect(self.url)) as connection, connection.cursor() as cursor:
             while not self._ended.is_set():
                 began = time.monotonic()
-                cursor.execute(BEGIN)
+                cursor.execute(SETTINGS)
                 cursor.execute(self.write, {"task": f"new-{next(self._numbers)}"})
                 connection.commit()
                 self.took.append((time.monotonic(), time.monotonic() - began))
@@ -82,7 +82,7 @@ class Writers:
 
 def measure(url: str, *, rows: int, migrations: Path) -> None:
     """Fill the table, migrate it while others write, and print the times."""
-    open_database(url, max_connections=1)
+    open_database(url)
     schema.migrate()
     with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
         connection.autocommit = True

@@ -213,7 +213,7 @@ def look(session: connection, prefix: str, parts: Mapping[str, int]) -> Sample:
 
 def seed_users(database_url: str) -> None:
     """Store one graph, and copy it to each user of USER_IDS."""
-    database.open_database(database_url, max_connections=1)
+    database.open_database(database_url)
     store(graph_document(NODES, EDGES), user_id=TEMPLATE)
     database.close_database()
     with closing(psycopg2.connect(database_url)) as session:

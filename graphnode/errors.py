@@ -257,6 +257,12 @@ class UserLocked(Postponed):
     reason = "USER_LOCKED"
 
 
+class UserLocked(GraphNodeError):
+    """Another session holds the user's lock."""
+
+    reason = "USER_LOCKED"
+
+
 class OutageError(GraphNodeError):
     """A service that every message needs is away: receive no messages until it is back."""
 

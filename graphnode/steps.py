@@ -21,7 +21,7 @@ Step = Literal[
     "fetch",  # a document is read from S3
     "stream",  # a features document is read from S3 and decoded at the same time
     "decode",  # a document's bytes become its type
-    "connect",  # a thread gets a database connection, including its wait for one
+    "connect",  # a thread makes its database connection, or replaces it
     "transaction",  # from BEGIN to the end of the commit
     "lock",  # BEGIN, including the wait for the user's lock
     "store",  # all rows are read and written

@@ -101,7 +101,7 @@ def storage_role() -> str | None:
 @pytest.fixture
 def storage(database_url: str, storage_role: str | None) -> Iterator[None]:
     """Opens the storage on a database with the newest schema and no rows."""
-    open_database(in_role(database_url, storage_role) if storage_role else database_url, max_connections=POOL_SIZE)
+    open_database(in_role(database_url, storage_role) if storage_role else database_url)
     yield
     close_database()
 
@@ -148,7 +148,7 @@ def migrated_database(server_url: str) -> Iterator[str]:
     """The URL of a database as deploy/ makes it: with the roles, and migrated by the owner."""
     with new_database(server_url) as url:
         execute(url, (DEPLOY / "postgres-roles.sql").read_text())
-        open_database(in_role(url, "graphnode_owner"), max_connections=1)
+        open_database(in_role(url, "graphnode_owner"))
         migrate()
         close_database()
         execute(in_role(url, "graphnode_owner"), (DEPLOY / "postgres-grants.sql").read_text())

@@ -32,7 +32,7 @@ def open_database(environment: Mapping[str, str]) -> Iterator[None]:
     url = environment.get("DATABASE_URL")
     if not url:
         raise SettingsError("DATABASE_URL is missing: set it to postgresql://user:password@host:5432/database.")
-    open_database(url, max_connections=1)
+    open_database(url)
     try:
         yield
     finally:

@@ -203,7 +203,7 @@ def requests_of(env_file: Path | None) -> Iterator[Requests]:
     from graphnode.storage.schema import check_schema
 
     os.environ.update(environment_of(env_file))
-    with open_requests(os.environ, max_connections=1) as requests:
+    with open_requests(os.environ) as requests:
         check_schema()
         yield requests
 

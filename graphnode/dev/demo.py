@@ -253,7 +253,7 @@ def run(console: Console) -> bool:
 def run_steps(checklist: Checklist, environment: Mapping[str, str]) -> None:
     """Run all steps, or those before a failed one."""
     sqs = sqs_client(environment)
-    open_database(environment["DATABASE_URL"], max_connections=1)
+    open_database(environment["DATABASE_URL"])
     try:
         with outcomes.reading(environment["DATABASE_URL"]) as database:
             requests = Requests(sqs, queue_url=environment["SQS_REQUEST_QUEUE_URL"])

@@ -82,7 +82,7 @@ def environment_of(localstack: LocalStack, *, database_url: str, prefix: str = "
 
 def bring_up_to_date(database_url: str) -> list[str]:
     """Migrate a database to the newest schema; the names of the applied migrations. Raises SchemaError."""
-    open_database(database_url, max_connections=1)
+    open_database(database_url)
     try:
         return migrate()
     finally:

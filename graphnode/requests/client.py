@@ -32,16 +32,18 @@ from graphnode.contract.requests import (
 from graphnode.contract.task_ids import parse_task_id
 from graphnode.errors import (
     AlreadyRunning,
+    DatabaseConflict,
     GraphNodeError,
     NotPublished,
     OutageError,
+    UserLocked,
     classify_error,
     one_line,
 )
 from graphnode.settings import RequestSettings, read_settings
 from graphnode.sqs.queues import batches_of
 from graphnode.storage import graphs, microscope, notifications, tasks
-from graphnode.storage.database import close_database, open_database, transaction, user_transaction
+from graphnode.storage.database import LOCK_TIMEOUT_MS, close_database, open_database, transaction, user_transaction
 from graphnode.storage.tasks import FailureReason, RequestState, TaskKey
 
 if TYPE_CHECKING:
@@ -86,7 +88,7 @@ class Requested(NamedTuple):
 class Requests:
     """Makes requests. Each request is a task; a repeated task is published once.
 
-    The storage must be open (`graphnode.storage.database.open_database`), with a connection for each calling thread.
+    The storage must be open (`graphnode.storage.database.open_database`).
     Every method raises the errors of `many`.
 
     Parameters:
@@ -204,18 +206,15 @@ class Requests:
 
 
 @contextmanager
-def open_requests(environment: Mapping[str, str] = os.environ, *, max_connections: int = 10) -> Iterator[Requests]:
+def open_requests(environment: Mapping[str, str] = os.environ) -> Iterator[Requests]:
     """Requests for the environment's DATABASE_URL, AWS_REGION, SQS_REQUEST_QUEUE_URL and optional AWS_ENDPOINT_URL.
 
-    boto3 finds AWS's credentials. The storage is open within the block.
-
-    Parameters:
-      max_connections: the largest number of threads that make requests at the same time.
+    boto3 finds AWS's credentials. The storage is open within the block: each thread that makes requests connects.
 
     Raises SettingsError, which names every missing or malformed setting.
     """
     known = read_settings(environment, RequestSettings)
-    open_database(known.database_url, max_connections=max_connections)
+    open_database(known.database_url)
     try:
         yield Requests(sqs_client(known), queue_url=known.sqs_request_queue_url)
     finally:
@@ -227,6 +226,16 @@ def sqs_client(known: RequestSettings) -> SQSClient:
     return Aws(region=known.aws_region, endpoint_url=known.aws_endpoint_url, limits=LIMITS).sqs()
 
 
+@contextmanager
+def _user_transaction(user_id: str) -> Iterator[None]:
+    """A transaction under the user's lock, for which it waits. Raises DatabaseConflict if it waits in vain."""
+    try:
+        with user_transaction(user_id, wait_ms=LOCK_TIMEOUT_MS):
+            yield
+    except UserLocked as error:
+        raise DatabaseConflict(str(error)) from error
+
+
 def _registered(request: Request) -> list[RequestMessage] | GraphNodeError:
     """Write the rows of a request's tasks; returns their messages, or the error."""
     try:
@@ -234,7 +243,7 @@ def _registered(request: Request) -> list[RequestMessage] | GraphNodeError:
         check_name(request.workspace_name or "")
         task_id = request.task_id or new_task_id(type(payload), user_id=payload.user_id)
         made = halves_of(task_id, payload) if request.in_halves else [message_of(task_id, payload)]
-        with user_transaction(payload.user_id):
+        with _user_transaction(payload.user_id):
             for task in made:
                 if tasks.register(*_key(task), user_id=task.user_id, s3_keys=payload.s3_keys):
                     _note_request(task, request)
@@ -290,7 +299,7 @@ def _given_up(task: RequestMessage, refusal: NotPublished) -> GraphNodeError | L
     The user gets no notification: the caller gets the error.
     """
     try:
-        with user_transaction(task.user_id):
+        with _user_transaction(task.user_id):
             if not tasks.mark_not_published(_key(task), error=str(refusal)):
                 return False
             # While another task is running, the graph's status belongs to that one.

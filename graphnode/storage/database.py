@@ -1,101 +1,206 @@
-"""The connection pool, transactions under a user's lock, and COPY.
+"""The database: one connection a thread, transactions under a user's lock, and COPY.
 
 Dramatiq's time limit raises an exception in the actor's thread, at any line. So a clean-up may not have run: whoever
-takes a connection first closes one that an interruption may have left open in this thread.
+uses the thread's connection first closes one in which an interruption may have left a transaction open.
 """
 
 from __future__ import annotations
 
-import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
+from contextvars import ContextVar
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import peewee
 import psycopg2
-from playhouse.pool import PooledPostgresqlDatabase
-from psycopg2 import sql
-from psycopg2.extensions import parse_dsn
+from psycopg2 import errors, sql
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE, parse_dsn
 
-from graphnode.errors import DatabaseOutage, SettingsError
+from graphnode.errors import DatabaseOutage, SettingsError, UserLocked
 from graphnode.steps import step
+from graphnode.storage.connections import CONNECTION, QUICK_WAIT_S, Connection, connect, open_connections
+from graphnode.storage.watchdog import Watchdog
 
-#: Milliseconds for one statement. The longest is a COPY of the largest features file, streamed from S3.
+#: Milliseconds for one statement of a transaction. The longest is a COPY of the largest features file.
 STATEMENT_TIMEOUT_MS = 300_000
 
-#: Milliseconds to wait for a lock, usually the user's. After that the message is retried, and the thread is free.
+#: Milliseconds that a statement of a transaction waits for a lock.
 LOCK_TIMEOUT_MS = 15_000
 
 #: Milliseconds that a transaction may be idle. It releases the lock of a worker whose machine has died.
-IDLE_TIMEOUT_MS = 60_000
+IDLE_TIMEOUT_MS = 30_000
 
-#: Seconds to wait for a connection when all of the pool are in use.
-POOL_WAIT_S = 10
+#: Milliseconds to wait for the user's lock: whoever does not get it does something else meanwhile.
+USER_LOCK_WAIT_MS = 50
 
-#: Connections of a worker process in addition to one per thread: for the probe and the sweeps.
-SPARE_CONNECTIONS = 2
+#: Milliseconds for a statement outside a transaction, and for its wait for a lock. A migration holds a table for less.
+SINGLE_TIMEOUT_MS = 12_500
+SINGLE_LOCK_TIMEOUT_MS = 12_000
 
-#: Seconds after which a connection is replaced, so that the pool follows a database that has moved.
-CONNECTION_AGE_S = 900
+#: Seconds to wait for PostgreSQL's answer beyond its own time limit. The watchdog needs up to half a second more, so a
+#: connection whose far side is silent costs its thread less than 15 s.
+ANSWER_S = 1.5
+
+#: Seconds to wait for the answer to a statement of a transaction.
+TRANSACTION_WAIT_S = STATEMENT_TIMEOUT_MS / 1000 + ANSWER_S
 
 #: Bytes that a COPY buffers, in addition to one row.
 COPY_CHUNK_BYTES = 64 * 1024
 
-#: Defaults for libpq; parameters of the URL override them. They need no session state: they work behind PgBouncer.
-#: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
-CONNECTION = {
-    "application_name": "graphnode",
-    "client_encoding": "UTF8",
-    "connect_timeout": "5",  # s
-    "keepalives_idle": "30",  # s
-    "keepalives_interval": "10",  # s
-    "keepalives_count": "3",
-    "tcp_user_timeout": "30000",  # ms
-}
-
 #: SET LOCAL ends with the transaction. UTC: in other time zones the first and last days of the calendar are outside the
 #: range of Python's datetime. Generic plans: foreign keys are checked at commit, two for each edge. In a full database
 #: PostgreSQL overestimates a generic plan and plans each check again, which takes longer than the check.
-BEGIN = f"""
+SETTINGS = f"""
 SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS};
 SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS};
 SET LOCAL idle_in_transaction_session_timeout = {IDLE_TIMEOUT_MS};
 SET LOCAL timezone = 'UTC';
-SET LOCAL plan_cache_mode = force_generic_plan;
+SET LOCAL plan_cache_mode = force_generic_plan
 """
 
 #: The user's lock. PostgreSQL computes its key (64 bits), so that the API server can take the same lock.
-BEGIN_FOR_USER = f"{BEGIN} SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
+LOCK_USER = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
 
 
-class Pool(PooledPostgresqlDatabase):
-    """peewee's pool, which traces connects and commits as steps; a failed rollback does not hide its cause."""
+class Beginning(NamedTuple):
+    """Statements that begin a transaction, in one round trip.
+
+    Parameters:
+      statements: they wait for no lock but the user's.
+      parameters: their values.
+      wait_s: seconds to wait for the answer.
+    """
+
+    statements: str
+    parameters: Sequence[object] = ()
+    wait_s: float = SINGLE_TIMEOUT_MS / 1000
+
+
+READ_COMMITTED = Beginning(f"BEGIN ISOLATION LEVEL READ COMMITTED; {SETTINGS}")
+
+#: All statements see the same moment, and none writes.
+SNAPSHOT = Beginning(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {SETTINGS}")
+
+
+class Limits(NamedTuple):
+    """Time limits of a statement outside a transaction, in milliseconds; 0: unlimited."""
+
+    statement_ms: int = SINGLE_TIMEOUT_MS
+    lock_ms: int = SINGLE_LOCK_TIMEOUT_MS
+
+    def applied_to(self, statement: str) -> str:
+        """The statement with its limits. PostgreSQL runs several statements in one string as one transaction."""
+        limits = f"SET LOCAL statement_timeout = {self.statement_ms}; SET LOCAL lock_timeout = {self.lock_ms}"
+        return f"{limits}; {statement}"
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds to wait for the answer."""
+        return self.statement_ms / 1000 + ANSWER_S if self.statement_ms else float("inf")
+
+
+_limits: ContextVar[Limits | None] = ContextVar("limits", default=Limits())  # noqa: B039 # it is immutable
+
+
+class ThreadDatabase(peewee.PostgresqlDatabase):
+    """peewee's database, with a connection for each thread, which connects when it needs one.
+
+    Outside a transaction the connection is checked before each use, without a round trip, and replaced if necessary.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        # peewee connects under a process-wide lock, but threads share none of its connections.
+        self._lock = nullcontext()
+        #: Older connections are replaced before their next use; monotonic seconds.
+        self.made_since = float("-inf")
 
     def connect(self, reuse_if_open: bool = False) -> bool:
-        """Take a connection, or wait for one."""
+        """Connect this thread."""
         with step("connect"):
-            opened: bool = super().connect(reuse_if_open=reuse_if_open)  # type: ignore[no-untyped-call]
+            opened: bool = super().connect(reuse_if_open=reuse_if_open)
         return opened
+
+    def _connect(self) -> Connection:
+        watchdog.start()
+        return new_connection()
+
+    def execute_sql(self, sql: str, params: Any = None) -> Any:
+        """Run a statement; outside a transaction within the limits of `statement_limits`."""
+        if self.in_transaction():
+            return self._run(sql, params, wait_s=TRANSACTION_WAIT_S)
+        self.renew()
+        limits = _limits.get()
+        if limits is None:
+            return self._run(sql, params, wait_s=float("inf"))
+        return self._run(limits.applied_to(sql), params, wait_s=limits.wait_s)
+
+    def _run(self, statement: str, parameters: Any, *, wait_s: float) -> Any:
+        with self._waiting(wait_s):
+            return super().execute_sql(statement, parameters)  # type: ignore[no-untyped-call]
+
+    def _waiting(self, most_s: float) -> AbstractContextManager[None]:
+        connection: Connection = self.connection()  # type: ignore[no-untyped-call]
+        return connection.waiting(most_s)
+
+    def begin(self, beginning: Beginning = READ_COMMITTED) -> None:  # type: ignore[override]
+        """Begin a transaction. Raises UserLocked if the user's lock is not free in time."""
+        self.renew()
+        try:
+            self._run(beginning.statements, beginning.parameters, wait_s=beginning.wait_s)
+        except (peewee.PeeweeException, DatabaseOutage) as error:
+            self.rollback()
+            _raise_if_user_locked(error)
+            raise
 
     def commit(self) -> None:
         """Commit the transaction."""
-        with step("commit"):
+        with step("commit"), self._waiting(TRANSACTION_WAIT_S):
             super().commit()
 
     def rollback(self) -> None:
         """Roll back. A lost connection is rolled back already: the error that lost it must stay visible."""
-        with suppress(peewee.InterfaceError, peewee.OperationalError):
+        with (
+            suppress(peewee.InterfaceError, peewee.OperationalError, DatabaseOutage),
+            self._waiting(QUICK_WAIT_S),
+        ):
             super().rollback()
 
+    def renew(self) -> None:
+        """Connect this thread, or replace its connection if that cannot be used."""
+        connection: Connection | None = self._state.conn  # type: ignore[attr-defined]
+        if connection and not connection.is_usable(made_since=self.made_since):
+            self.abandon()
+        if self.is_closed():
+            self.connect()
 
-#: Opened by `open_database` in the process that uses it. It connects only in `connection` or a transaction.
-database: PooledPostgresqlDatabase = Pool(None, autoconnect=False)  # type: ignore[no-untyped-call]
+    def recover(self) -> None:
+        """Close this thread's connection if an interruption has left a transaction open."""
+        connection: Connection | None = self._state.conn  # type: ignore[attr-defined]
+        if self.in_transaction() or (connection and connection.get_transaction_status() != TRANSACTION_STATUS_IDLE):
+            self.abandon()
 
-# A thread has at most one connection. Its key in the pool is the thread: if an interruption loses a connection between
-# pool and thread, the thread's next connection replaces it, and the lost one does not count for ever.
-database.conn_key = lambda _connection: threading.get_ident()
+    def abandon(self) -> None:
+        """Close this thread's connection, if any; an open transaction is rolled back."""
+        while self.in_transaction():
+            self.pop_transaction()  # type: ignore[no-untyped-call]
+        if not self.is_closed():
+            self.close()
+
+
+#: Opened by `open_database` in the process that uses it.
+database = ThreadDatabase()
+
+
+def new_connection() -> Connection:
+    """A new connection to the database, in autocommit mode. The caller closes it."""
+    return connect(dbname=database.database, **database.connect_params)
+
+
+watchdog = Watchdog(new_connection)
 
 
 class Record(peewee.Model):
@@ -115,12 +220,11 @@ class JsonField(peewee.JSONField):
         super().__init__(dumps=lambda value: msgspec.json.encode(value).decode(), **options)
 
 
-def open_database(url: str, *, max_connections: int) -> None:
+def open_database(url: str) -> None:
     """Set the address of the database; the first use connects.
 
     Parameters:
       url: a libpq connection URL, `postgresql://...`; its parameters override `CONNECTION`.
-      max_connections: the most connections of this process. A thread has at most one.
 
     Raises:
       SettingsError: The URL is malformed, or names no database.
@@ -134,108 +238,126 @@ def open_database(url: str, *, max_connections: int) -> None:
     if not name:
         raise SettingsError("DATABASE_URL names no database (postgresql://user@host/database)")
     close_database()
-    database.init(
-        name,
-        max_connections=max_connections,
-        stale_timeout=CONNECTION_AGE_S,
-        timeout=POOL_WAIT_S,
-        **CONNECTION | parameters,
-    )
+    database.init(name, **CONNECTION | parameters)
 
 
 def close_database() -> None:
-    """Close every connection, and forget the address of the database."""
-    if not database.deferred:
-        _abandon_connection()
-        database.close_all()
+    """Close the connections of all threads, and forget the address of the database."""
+    database.abandon()
+    for connection in open_connections():
+        connection.close()
     database.connect_params.clear()
     database.init(None)
 
 
 def probe() -> None:
-    """Check over a new connection that the database answers and can be written.
+    """Check over a new connection that the database answers and can be written. Threads replace older connections.
 
-    Raises DatabaseOutage if it is read-only, and peewee's errors if it does not answer.
+    Raises:
+      DatabaseOutage: It is read-only, or stopped answering.
+      psycopg2.Error: It cannot be reached.
     """
-    _abandon_connection()
-    database.close_idle()
-    with connection():
-        (read_only,) = database.execute_sql("SELECT current_setting('transaction_read_only')::boolean").fetchone()
-        if read_only:
+    database.made_since = time.monotonic()
+    watchdog.start()
+    with closing(new_connection()) as asking, asking.waiting(QUICK_WAIT_S), asking.cursor() as cursor:
+        cursor.execute("SELECT current_setting('transaction_read_only')::boolean")
+        if cursor.fetchone() == (True,):
             raise DatabaseOutage("PostgreSQL is read-only, probably because this node was demoted")
 
 
 @contextmanager
-def connection() -> Iterator[None]:
-    """Hold a connection of the pool for single statements: the one that this thread holds already, if any."""
-    if database.is_connection_usable():
-        yield
-        return
-    _abandon_connection()
-    try:
-        with database.connection_context():
-            yield
-    finally:
-        _abandon_connection()
-
-
-@contextmanager
-def dedicated_connection() -> Iterator[psycopg2.extensions.connection]:
-    """A psycopg2 connection outside the pool. At the end it is closed, and an open transaction is rolled back."""
-    with closing(psycopg2.connect(dbname=database.database, **database.connect_params)) as made:
+def dedicated_connection() -> Iterator[Connection]:
+    """A connection beside the thread's. At the end it is closed, and an open transaction is rolled back."""
+    with closing(new_connection()) as made:
+        made.autocommit = False
         yield made
 
 
 @contextmanager
-def user_transaction(user_id: str) -> Iterator[None]:
+def statement_limits(limits: Limits | None) -> Iterator[None]:
+    """Give the statements outside a transaction other limits in the block.
+
+    Parameters:
+      limits: None: unlimited, and as the statement is. So also those that PostgreSQL runs in no transaction.
+    """
+    token = _limits.set(limits)
+    try:
+        yield
+    finally:
+        _limits.reset(token)
+
+
+@contextmanager
+def user_transaction(user_id: str, *, wait_ms: int = USER_LOCK_WAIT_MS) -> Iterator[None]:
     """Run the block as one transaction under the user's lock: committed at its end, or rolled back.
 
-    Do not use it inside another transaction or `connection`.
+    Do not use it inside another transaction.
+
+    Parameters:
+      wait_ms: milliseconds to wait for the user's lock.
 
     Raises:
-      peewee.OperationalError: The database is away, or the user's lock was not free within `LOCK_TIMEOUT_MS`.
+      UserLocked: Another session holds the user's lock.
+      peewee.OperationalError, DatabaseOutage: The database is away.
     """
-    with _transaction(BEGIN_FOR_USER, user_id):
+    locking = f"{READ_COMMITTED.statements}; SET LOCAL lock_timeout = %s; {LOCK_USER}; SET LOCAL lock_timeout = %s"
+    with _transaction(
+        Beginning(locking, (wait_ms, user_id, LOCK_TIMEOUT_MS), wait_s=READ_COMMITTED.wait_s + wait_ms / 1000)
+    ):
         yield
+
+
+def try_user_lock(user_id: str) -> None:
+    """Check in one round trip that the user's lock is free; it is not held afterwards.
+
+    Raises:
+      UserLocked: Another session holds it, and has not released it within `USER_LOCK_WAIT_MS`.
+    """
+    try:
+        with statement_limits(Limits(lock_ms=USER_LOCK_WAIT_MS)):
+            database.execute_sql(LOCK_USER, (user_id,))
+    except peewee.OperationalError as error:
+        _raise_if_user_locked(error)
+        raise
+
+
+def _raise_if_user_locked(error: Exception) -> None:
+    """Raise UserLocked if a statement that waits for no other lock has waited in vain."""
+    if isinstance(error.__context__, errors.LockNotAvailable):
+        raise UserLocked from error
 
 
 @contextmanager
 def transaction() -> Iterator[None]:
     """Like `user_transaction`, but without a user's lock."""
-    with _transaction(BEGIN):
+    with _transaction(READ_COMMITTED):
         yield
-
-
-@contextmanager
-def _transaction(begin: str, *parameters: str) -> Iterator[None]:
-    _abandon_connection()
-    try:
-        with step("transaction"), database:
-            with step("lock"):
-                database.execute_sql(begin, parameters)
-            with step("store"):
-                yield
-    finally:
-        _abandon_connection()
 
 
 @contextmanager
 def snapshot() -> Iterator[None]:
     """Run the block as a read-only transaction in which all statements see the same moment. It takes no lock."""
-    with connection(), database.atomic(isolation_level="REPEATABLE READ"):
-        database.execute_sql("SET TRANSACTION READ ONLY; SET LOCAL timezone = 'UTC'")
+    with _transaction(SNAPSHOT):
         yield
 
 
-def _abandon_connection() -> None:
-    """Close the thread's connection, if any. It did not go back to the pool, so its state is unknown."""
-    while database.in_transaction():
-        database.pop_transaction()
-    database.manual_close()
+@contextmanager
+def _transaction(beginning: Beginning) -> Iterator[None]:
+    database.recover()
+    try:
+        with step("transaction"), ExitStack() as begun:
+            with step("lock"):
+                begun.enter_context(database.atomic(beginning))
+            with step("store"):
+                yield
+    finally:
+        database.recover()
 
 
 def copy_rows(table: type[Record], columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
     """Stream rows into a table with COPY; only a chunk is in memory. Returns the number of rows.
+
+    Call it in a transaction.
 
     Parameters:
       columns: the columns of the values in a row, in the same order.
@@ -249,9 +371,10 @@ def copy_rows(table: type[Record], columns: Sequence[str], rows: Iterable[Sequen
         sql.Identifier(table._meta.table_name), sql.SQL(", ").join(map(sql.Identifier, columns))
     )
     source = _CopySource(rows)
-    with step("copy"), database.cursor() as cursor:
+    connection: Connection = database.connection()  # type: ignore[no-untyped-call]
+    with step("copy"), connection.waiting(TRANSACTION_WAIT_S), connection.cursor() as cursor:
         try:
-            cursor.copy_expert(statement, source, COPY_CHUNK_BYTES)
+            cursor.copy_expert(statement, source, COPY_CHUNK_BYTES)  # type: ignore[arg-type] # psycopg2 calls only `read`
         except psycopg2.Error as error:
             # If the source fails, psycopg2 raises PostgreSQL's answer to that instead of the source's error.
             if source.error is not None:

@@ -7,7 +7,7 @@ import hashlib
 from peewee import TextField, fn
 from playhouse.postgres_ext import DateTimeTZField
 
-from graphnode.storage.database import Record, connection
+from graphnode.storage.database import Record
 
 
 class DeletedLetterRecord(Record):
@@ -63,7 +63,6 @@ def record_deletion(
         DeletedLetterRecord.deleted_at: fn.now(),
         DeletedLetterRecord.body_sha256: hashlib.sha256(body.encode()).hexdigest(),
     }
-    with connection():
-        DeletedLetterRecord.insert({DeletedLetterRecord.message_id: message_id, **values}).on_conflict(
-            conflict_target=[DeletedLetterRecord.message_id], update=values
-        ).execute()
+    DeletedLetterRecord.insert({DeletedLetterRecord.message_id: message_id, **values}).on_conflict(
+        conflict_target=[DeletedLetterRecord.message_id], update=values
+    ).execute()

@@ -8,7 +8,7 @@ from peewee import SQL, BigAutoField, BooleanField, IntegerField, TextField, fn
 from playhouse.postgres_ext import DateTimeTZField
 
 from graphnode.steps import is_step
-from graphnode.storage.database import Record, connection, database
+from graphnode.storage.database import Record, database
 
 #: The most attempts that are kept for a task (the newest), and the most characters of an error.
 MOST_ATTEMPTS = 50
@@ -74,7 +74,7 @@ def record_failure(
       subject: the task that the message is about, if any. Its attempt is stored too.
     """
     row = {FailureRecord.reason: reason, FailureRecord.error: error, FailureRecord.failed_at: fn.now()}
-    with connection(), database.atomic():
+    with database.atomic():
         written = (
             FailureRecord.insert({FailureRecord.message_id: message_id, FailureRecord.failures: 1, **row})
             .on_conflict(
@@ -93,8 +93,7 @@ def record_failure(
 
 def clear_failures(message_id: str) -> None:
     """Delete the failures of a message that will not be delivered again."""
-    with connection():
-        FailureRecord.delete().where(FailureRecord.message_id == message_id).execute()
+    FailureRecord.delete().where(FailureRecord.message_id == message_id).execute()
 
 
 @is_step("failure")
@@ -109,7 +108,7 @@ def record_dead_letter(
       stack: the stack trace.
       subject: the task that the message is about, if any.
     """
-    with connection(), database.atomic():
+    with database.atomic():
         FailureRecord.delete().where(FailureRecord.message_id == message_id).execute()
         if subject:
             _keep_attempt(subject, attempt=attempt, reason=reason, error=error, stack=stack, given_up=True)

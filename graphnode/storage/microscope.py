@@ -12,7 +12,7 @@ from graphnode.contract.task_ids import Half, View
 from graphnode.errors import WrongOwner
 from graphnode.rules.microscope_documents import document_status
 from graphnode.steps import is_step
-from graphnode.storage.database import JsonField, Record, connection
+from graphnode.storage.database import JsonField, Record
 
 
 class DocumentStatus(StrEnum):
@@ -103,9 +103,8 @@ def find_workspace(workspace_id: str | None) -> WorkspaceRecord | None:
 
 def owner(document_id: str) -> str | None:
     """The user that the document belongs to; None if it is unknown."""
-    with connection():
-        document = find_document(document_id)
-        return document.user_id if document else None
+    document = find_document(document_id)
+    return document.user_id if document else None
 
 
 def register_document(

@@ -13,7 +13,7 @@ from ulid import ULID
 
 from graphnode.rules.pushes import PushOutcome, PushStatus
 from graphnode.steps import is_step
-from graphnode.storage.database import JsonField, Record, connection, database
+from graphnode.storage.database import JsonField, Record, database
 
 #: Seconds for which a push belongs to the worker that claimed it: more than the time limit of the pushing actor.
 PUSH_LEASE_S = 90
@@ -147,15 +147,13 @@ def write(
 
 def claim_due(*, limit: int) -> list[str]:
     """Claim due notifications, to put them on the queue; returns their IDs. Two sweeps never claim the same one."""
-    with connection():
-        claimed = database.execute_sql(CLAIM_DUE, (SWEPT_S, limit)).fetchall()
+    claimed = database.execute_sql(CLAIM_DUE, (SWEPT_S, limit)).fetchall()
     return [notification_id for notification_id, is_due in claimed if is_due]
 
 
 def open_pushes() -> OpenPushes:
     """Number and age of the open notifications."""
-    with connection():
-        rows = database.execute_sql(OPEN_PUSHES).fetchall()
+    rows = database.execute_sql(OPEN_PUSHES).fetchall()
     counts: dict[str, int] = dict.fromkeys((PushStatus.PENDING, PushStatus.SENDING, PushStatus.SENT), 0)
     return OpenPushes(
         by_status={**counts, **{status: count for status, count, _ in rows}},
@@ -165,10 +163,9 @@ def open_pushes() -> OpenPushes:
 
 def postpone(notification_id: str, *, seconds: float) -> None:
     """Keep sweeps away from an open notification for this time; a settled one does not change."""
-    with connection():
-        NotificationRecord.update(due_at=fn.greatest(NotificationRecord.due_at, _from_now(seconds))).where(
-            NotificationRecord.id == notification_id, NotificationRecord.due_at.is_null(False)
-        ).execute()
+    NotificationRecord.update(due_at=fn.greatest(NotificationRecord.due_at, _from_now(seconds))).where(
+        NotificationRecord.id == notification_id, NotificationRecord.due_at.is_null(False)
+    ).execute()
 
 
 @is_step("claim")
@@ -181,23 +178,20 @@ def claim_push(notification_id: str) -> NotificationRecord | None:
     )
     is_left |= NotificationRecord.remaining_tokens.is_null(False)
     is_time = NotificationRecord.retry_at.is_null() | (NotificationRecord.retry_at <= fn.now())
-    with connection():
-        claimed = (
-            NotificationRecord.update(
-                push_status=SQL(
-                    "CASE WHEN remaining_tokens IS NULL THEN %s ELSE push_status END", (PushStatus.SENDING,)
-                ),
-                push_attempts=NotificationRecord.push_attempts + 1,
-                claimed_at=fn.now(),
-                due_at=_from_now(PUSH_LEASE_S),
-                retry_at=_from_now(PUSH_LEASE_S),
-            )
-            .where(NotificationRecord.id == notification_id, is_left, is_time)
-            .returning(NotificationRecord)
-            .execute()
+    claimed = (
+        NotificationRecord.update(
+            push_status=SQL("CASE WHEN remaining_tokens IS NULL THEN %s ELSE push_status END", (PushStatus.SENDING,)),
+            push_attempts=NotificationRecord.push_attempts + 1,
+            claimed_at=fn.now(),
+            due_at=_from_now(PUSH_LEASE_S),
+            retry_at=_from_now(PUSH_LEASE_S),
         )
-        found: NotificationRecord | None = next(iter(claimed), None)
-        return found
+        .where(NotificationRecord.id == notification_id, is_left, is_time)
+        .returning(NotificationRecord)
+        .execute()
+    )
+    found: NotificationRecord | None = next(iter(claimed), None)
+    return found
 
 
 @is_step("settle")
@@ -217,35 +211,30 @@ def settle_push(claimed: NotificationRecord, settled: PushOutcome) -> bool:
     }
     if settled.status == PushStatus.SENT:
         row[NotificationRecord.pushed_at] = fn.coalesce(NotificationRecord.pushed_at, fn.now())
-    with connection():
-        written: int = (
-            NotificationRecord.update(row)
-            .where(
-                NotificationRecord.id == claimed.id, NotificationRecord.push_attempts == claimed.push_attempts, is_open
-            )
-            .execute()
-        )
-        return written > 0
+    written: int = (
+        NotificationRecord.update(row)
+        .where(NotificationRecord.id == claimed.id, NotificationRecord.push_attempts == claimed.push_attempts, is_open)
+        .execute()
+    )
+    return written > 0
 
 
 def devices(user_id: str) -> list[Device]:
     """The devices of a user, the last seen first. Rows without a token are left out: firebase-admin refuses them."""
-    with connection():
-        query = (
-            DeviceTokenRecord.select(DeviceTokenRecord.token, DeviceTokenRecord.last_seen_at)
-            .where(DeviceTokenRecord.user_id == user_id, DeviceTokenRecord.token != "")
-            .order_by(DeviceTokenRecord.last_seen_at.desc(), DeviceTokenRecord.token)
-        )
-        return [Device(*row) for row in query.tuples().iterator()]
+    query = (
+        DeviceTokenRecord.select(DeviceTokenRecord.token, DeviceTokenRecord.last_seen_at)
+        .where(DeviceTokenRecord.user_id == user_id, DeviceTokenRecord.token != "")
+        .order_by(DeviceTokenRecord.last_seen_at.desc(), DeviceTokenRecord.token)
+    )
+    return [Device(*row) for row in query.tuples().iterator()]
 
 
 def remove_devices(gone: Iterable[Device]) -> None:
     """Delete devices that FCM no longer knows, unless they were seen again since they were read."""
-    with connection():
-        for device in gone:
-            DeviceTokenRecord.delete().where(
-                DeviceTokenRecord.token == device.token, DeviceTokenRecord.last_seen_at <= device.last_seen_at
-            ).execute()
+    for device in gone:
+        DeviceTokenRecord.delete().where(
+            DeviceTokenRecord.token == device.token, DeviceTokenRecord.last_seen_at <= device.last_seen_at
+        ).execute()
 
 
 def _from_now(seconds: float) -> SQL:

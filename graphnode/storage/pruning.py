@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from graphnode.storage.database import connection, database
+from graphnode.storage.database import STATEMENT_TIMEOUT_MS, Limits, database, statement_limits
 
 #: Table pages per transaction: a few thousand rows, some tens of milliseconds.
 BATCH_PAGES = 256
@@ -63,6 +63,6 @@ def prune(before: datetime, *, dry_run: bool = False) -> Iterator[PruningProgres
 
 def _number(statement: str, values: Mapping[str, object]) -> int:
     """The result of a counting query, or the number of rows that a statement changed."""
-    with connection():
+    with statement_limits(Limits(statement_ms=STATEMENT_TIMEOUT_MS)):
         cursor = database.execute_sql(statement, values)
-        return int(cursor.fetchone()[0] if cursor.description else cursor.rowcount)
+    return int(cursor.fetchone()[0] if cursor.description else cursor.rowcount)

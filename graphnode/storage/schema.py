@@ -14,7 +14,7 @@ from psycopg2.extras import Json
 
 from graphnode import __version__
 from graphnode.errors import SchemaError
-from graphnode.storage.database import connection, database
+from graphnode.storage.database import database, statement_limits
 from graphnode.storage.migration_locks import STATEMENT_TIMEOUT_MS, set_bounds, sole_migrator, watched_waits
 from graphnode.storage.workers import SEEN_LATELY
 
@@ -87,19 +87,18 @@ def migrate(*, tell: Callable[[str], None] = lambda _line: None) -> list[str]:
       SchemaError: The database needs newer code or lacks pgvector; or a migration would break running workers, took too
         long, or did not get its lock. The text says what to do.
     """
-    with connection():
-        runner = Runner(database, str(MIGRATIONS))
-        if not _compare(runner).missing:
-            return []
-        with sole_migrator(MIGRATION_LOCK, tell=tell) as check_lock:
-            # Another run may have applied them meanwhile.
-            missing = _compare(runner).missing
-            if missing:
-                _make_extension()
-            for name in missing:
-                check_lock()
-                _apply(runner, name, tell=tell)
-        return missing
+    runner = Runner(database, str(MIGRATIONS))
+    if not _compare(runner).missing:
+        return []
+    with sole_migrator(MIGRATION_LOCK, tell=tell) as check_lock:
+        # Another run may have applied them meanwhile.
+        missing = _compare(runner).missing
+        if missing:
+            _make_extension()
+        for name in missing:
+            check_lock()
+            _apply(runner, name, tell=tell)
+    return missing
 
 
 def check_schema() -> list[str]:
@@ -110,8 +109,7 @@ def check_schema() -> list[str]:
     Raises:
       SchemaError: The schema is missing, too old or too new. The text says what to do.
     """
-    with connection():
-        found = _compare(Runner(database, str(MIGRATIONS)))
+    found = _compare(Runner(database, str(MIGRATIONS)))
     if found.is_empty:
         raise SchemaError("The database has no schema yet: run `graphnode migrate`.")
     if found.missing:
@@ -129,9 +127,8 @@ def newest_migration() -> str:
 def lacking_rights() -> dict[str, list[str]]:
     """Rights that a worker needs and the current user lacks, by table. All migrations must be applied."""
     lacking: dict[str, list[str]] = {}
-    with connection():
-        for table, right in database.execute_sql(LACKING, {"rights": Json(WORKER_RIGHTS)}).fetchall():
-            lacking.setdefault(table, []).append(right)
+    for table, right in database.execute_sql(LACKING, {"rights": Json(WORKER_RIGHTS)}).fetchall():
+        lacking.setdefault(table, []).append(right)
     return lacking
 
 
@@ -186,7 +183,11 @@ def _apply(runner: Runner, name: str, *, tell: Callable[[str], None]) -> None:
             if is_atomic:
                 _run_in_transaction(runner, name, floor=floor, on_wait=waits.append)
             else:
-                with watched_waits(lambda wait: tell(f"{name}: {wait}; workers continue meanwhile")):
+                # PostgreSQL refuses CREATE INDEX CONCURRENTLY in a transaction, and so beside SET LOCAL.
+                with (
+                    statement_limits(None),
+                    watched_waits(lambda wait: tell(f"{name}: {wait}; workers continue meanwhile")),
+                ):
                     runner.up(name)
         except peewee.OperationalError as error:
             cause = error.__context__

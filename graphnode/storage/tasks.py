@@ -25,7 +25,7 @@ from playhouse.postgres_ext import DateTimeTZField
 from graphnode.contract.repairs import Warnings
 from graphnode.errors import TaskHasFailed, WrongOwner
 from graphnode.steps import is_step
-from graphnode.storage.database import JsonField, Record, connection, database
+from graphnode.storage.database import JsonField, Record, database
 
 
 class TaskStatus(StrEnum):
@@ -62,6 +62,9 @@ ALL_S3_KEYS = SQL(
     "(SELECT coalesce(jsonb_agg(DISTINCT key), '[]')"
     " FROM jsonb_array_elements(tasks.s3_keys || EXCLUDED.s3_keys) AS key)"
 )
+
+#: Asked before documents are fetched, for each message: peewee would take longer to write it than PostgreSQL to answer.
+STATUS = "SELECT status FROM tasks WHERE task_id = %s AND task_type = %s"
 
 #: Claims the overdue task with the oldest update. A type without a timeout is never overdue.
 CLAIM_OVERDUE = """
@@ -148,9 +151,8 @@ PRIMARY_KEY = [TaskRecord.task_id, TaskRecord.task_type]
 
 def status(task_id: str, task_type: str) -> TaskStatus | None:
     """The status of the task; None if the task is unknown."""
-    with connection():
-        stored = TaskRecord.select(TaskRecord.status).where(_is(TaskKey(task_id, task_type))).scalar()
-        return TaskStatus(stored) if stored else None
+    found = database.execute_sql(STATUS, (task_id, task_type)).fetchone()
+    return TaskStatus(found[0]) if found else None
 
 
 def is_final(stored: TaskStatus | None) -> bool:
@@ -355,8 +357,7 @@ def claim_overdue(timeouts: Mapping[str, timedelta]) -> OverdueTask | None:
         "timeouts": msgspec.json.encode(seconds).decode(),
         "swept": SWEPT_S,
     }
-    with connection():
-        claimed = database.execute_sql(CLAIM_OVERDUE, values).fetchone()
+    claimed = database.execute_sql(CLAIM_OVERDUE, values).fetchone()
     return OverdueTask(*claimed) if claimed else None
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from peewee import TextField, fn
 from playhouse.postgres_ext import DateTimeTZField
 
-from graphnode.storage.database import Record, connection, user_transaction
+from graphnode.storage.database import LOCK_TIMEOUT_MS, Record, user_transaction
 from graphnode.storage.deleted_letters import DeletedLetterRecord
 from graphnode.storage.failures import AttemptRecord
 from graphnode.storage.graphs import GraphRecord
@@ -61,16 +61,18 @@ class ForgottenData(NamedTuple):
 
 def is_forgotten(user_id: str) -> bool:
     """Whether the user's data was deleted."""
-    with connection():
-        return bool(ForgottenUserRecord.select().where(ForgottenUserRecord.user_id == user_id).exists())
+    return bool(ForgottenUserRecord.select().where(ForgottenUserRecord.user_id == user_id).exists())
 
 
 def forget_user(user_id: str) -> ForgottenData:
     """Delete all rows of a user, and record that, in one transaction under the user's lock.
 
     It can be repeated: the user may have come back meanwhile.
+
+    Raises:
+      UserLocked: Another session holds the user's lock for longer than `LOCK_TIMEOUT_MS`.
     """
-    with user_transaction(user_id):
+    with user_transaction(user_id, wait_ms=LOCK_TIMEOUT_MS):
         s3_keys = sorted(_s3_keys(user_id))
         rows = {
             table._meta.table_name: table.delete().where(table._meta.fields["user_id"] == user_id).execute()

@@ -8,7 +8,7 @@ import msgspec
 from peewee import SQL, BigIntegerField, DoubleField, IntegerField, TextField
 from playhouse.postgres_ext import DateTimeTZField
 
-from graphnode.storage.database import Record, connection, database
+from graphnode.storage.database import Record, database
 
 #: Seconds after which the row of a process that ended without a clean stop is deleted.
 FORGOTTEN_AFTER_S = 3600
@@ -94,19 +94,16 @@ class WorkerProcess(msgspec.Struct, frozen=True, kw_only=True):
 
 def save_process(process: WorkerRecord) -> None:
     """Insert or update the row of a process, and delete rows that are older than `FORGOTTEN_AFTER_S`."""
-    with connection():
-        database.execute_sql(SAVE, {**process.__data__, "forgotten_after_s": FORGOTTEN_AFTER_S})
+    database.execute_sql(SAVE, {**process.__data__, "forgotten_after_s": FORGOTTEN_AFTER_S})
 
 
 def remove_process(worker_id: str) -> None:
     """Delete the row of a process that stops."""
-    with connection():
-        database.execute_sql(REMOVE, (worker_id,))
+    database.execute_sql(REMOVE, (worker_id,))
 
 
 def processes() -> list[WorkerProcess]:
     """All processes that have a row, by host; the oldest of a host first."""
     is_late = SQL(f"NOT ({SEEN_LATELY})").alias("is_late")
     query = WorkerRecord.select(WorkerRecord, is_late).order_by(WorkerRecord.host, WorkerRecord.started_at)
-    with connection():
-        return [msgspec.convert(row, WorkerProcess, from_attributes=True) for row in query]
+    return [msgspec.convert(row, WorkerProcess, from_attributes=True) for row in query]

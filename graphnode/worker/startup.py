@@ -21,7 +21,7 @@ from graphnode.errors import AwsOutage, DatabaseOutage, OutageError, ServiceBusy
 from graphnode.settings import read_log_settings, settings
 from graphnode.sqs.outages import PROBE_MAX_S, Outages
 from graphnode.sqs.queues import visible_messages
-from graphnode.storage import database, schema
+from graphnode.storage import database, schema, stuck_sessions
 from graphnode.telemetry import error_reports
 from graphnode.telemetry.logs import configure_logs, watch_suppressed_lines
 from graphnode.worker import runtime, sweeps, traces
@@ -46,6 +46,7 @@ def worker_broker(*, check: Callable[[], None]) -> SQSBroker:
     registry = Registry()
     own_sweeps = [
         Sweep("workers", registry.write_row, in_outages=True),
+        Sweep("stuck sessions", end_stuck_sessions),
         *(Sweep("metrics", each.measure) for each in metrics),
     ]
 
@@ -80,11 +81,19 @@ def prepare_process(broker: SQSBroker, worker: Worker, check: Callable[[], None]
     watch_suppressed_lines()
     error_reports.open_reports(known.sentry_dsn)
     fcm.firebase()
-    database.open_database(known.database_url, max_connections=worker.worker_threads + database.SPARE_CONNECTIONS)
+    database.open_database(known.database_url)
     wait_for(check_schema)
     wait_for(schema.check_rights)
+    # The main thread needs it no more.
+    database.database.abandon()
     wait_for(s3.probe)
     wait_for(lambda: broker.connect(threads=worker.worker_threads))
+
+
+def end_stuck_sessions(_broker: SQSBroker) -> None:
+    """End the sessions of stopped processes, which keep their users' locks."""
+    for session in stuck_sessions.end_stuck_sessions():
+        log.warning("ended a stuck session of the database", pid=session.pid, age_s=session.age_s)
 
 
 def check_schema() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from graphnode.errors import TaskHasFailed, WrongOwner
 from graphnode.storage import graphs, tasks
-from graphnode.storage.database import connection, database, user_transaction
+from graphnode.storage.database import database, user_transaction
 from tests.chaos.model.state import Document, Workspace
 
 
@@ -54,5 +54,4 @@ def add_document(document: Document, workspace: Workspace) -> None:
 
 
 def _execute(statement: str, **values: Any) -> None:
-    with connection():
-        database.execute_sql(statement, values)
+    database.execute_sql(statement, values)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from graphnode.dev import samples
-from graphnode.storage.database import connection, database
+from graphnode.storage.database import database
 from tests.any_order.delivery import Bench, bench, deliver, set_up
 from tests.chaos.model.state import Message
 
@@ -49,11 +49,10 @@ def snapshot(in_this_process: Bench) -> Callable[[], Snapshot]:
     """Reads every row of every table."""
 
     def look() -> Snapshot:
-        with connection():
-            names = database.execute_sql("SELECT tablename FROM pg_tables WHERE schemaname = current_schema").fetchall()
-            return {
-                name: sorted(row for (row,) in database.execute_sql(f'SELECT t::text FROM "{name}" AS t'))  # noqa: S608
-                for (name,) in names
-            }
+        names = database.execute_sql("SELECT tablename FROM pg_tables WHERE schemaname = current_schema").fetchall()
+        return {
+            name: sorted(row for (row,) in database.execute_sql(f'SELECT t::text FROM "{name}" AS t'))  # noqa: S608
+            for (name,) in names
+        }
 
     return look

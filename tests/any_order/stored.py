@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphnode.storage.database import connection, database
+from graphnode.storage.database import database
 from tests.chaos.model import tables
 from tests.chaos.model.tables import Tables
 
 
 def stored_tables() -> Tables:
     """The rows of each table, in the model's order."""
-    with connection():
-        return tables.read_tables(database.execute_sql)
+    return tables.read_tables(database.execute_sql)
 
 
 def faults() -> dict[str, list[Any]]:
     """The faults of the tables that need no model: wrong counts and broken references."""
-    with connection():
-        return tables.faults(database.execute_sql)
+    return tables.faults(database.execute_sql)
 
 
 def pending_pushes() -> set[str]:
     """The IDs of the notifications whose push is pending."""
-    with connection():
-        rows = database.execute_sql("SELECT id FROM notifications WHERE push_status = 'PENDING'")
-        return {notification_id for (notification_id,) in rows}
+    rows = database.execute_sql("SELECT id FROM notifications WHERE push_status = 'PENDING'")
+    return {notification_id for (notification_id,) in rows}

@@ -14,7 +14,7 @@ from graphnode.clients import s3
 from graphnode.contract.envelopes import ROUTES
 from graphnode.dev import samples
 from graphnode.errors import ForbiddenKey, WrongOwner
-from graphnode.storage.database import connection, database
+from graphnode.storage.database import database
 from tests.any_order.conftest import Play, Snapshot
 from tests.any_order.delivery import SETTINGS, Bench, deliver
 from tests.chaos.model.state import Message
@@ -149,8 +149,7 @@ def test_every_result_with_keys_below_the_users_own_prefixes_is_stored(
     # Only the task ID names the user.
     play("microscope", task_id=DOCUMENT, userId=None)
 
-    with connection():
-        assert set(database.execute_sql("SELECT DISTINCT status FROM tasks")) == {("COMPLETED",), ("PROGRESS",)}
+    assert set(database.execute_sql("SELECT DISTINCT status FROM tasks")) == {("COMPLETED",), ("PROGRESS",)}
 
 
 def test_a_bucket_that_a_result_names_is_not_read(play: Play, in_this_process: Bench) -> None:
@@ -213,7 +212,6 @@ def test_sql_in_every_text_of_every_type_is_stored_as_text(
     after = snapshot()
     assert after.keys() == before.keys()
     assert all(set(rows) <= set(after[name]) for name, rows in before.items()), "a row of another user has changed"
-    with connection():
-        (stored,) = database.execute_sql("SELECT task_id, user_id, status FROM tasks WHERE task_id = %s", (task_id,))
+    (stored,) = database.execute_sql("SELECT task_id, user_id, status FROM tasks WHERE task_id = %s", (task_id,))
     expected = "PROGRESS" if kind == "progress" else status
     assert stored == (task_id, user_id, expected)

@@ -88,10 +88,9 @@ def work(play: Play) -> None:
     notifications.open_pushes()
     notifications.devices("ada")
     notifications.remove_devices([Device("d", NOON)])
-    with database.connection():
-        for (notification_id,) in database.database.execute_sql("SELECT id FROM notifications").fetchall():
-            if claimed := notifications.claim_push(notification_id):
-                notifications.settle_push(claimed, PushOutcome(PushStatus(claimed.push_status)))
+    for (notification_id,) in database.database.execute_sql("SELECT id FROM notifications").fetchall():
+        if claimed := notifications.claim_push(notification_id):
+            notifications.settle_push(claimed, PushOutcome(PushStatus(claimed.push_status)))
     workers.remove_process("w")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from graphnode.errors import WrongOwner
-from graphnode.storage.database import connection, database
+from graphnode.storage.database import database
 from tests.any_order import api_server
 from tests.any_order.delivery import deliver
 from tests.any_order.messages import WHOLE
@@ -31,11 +31,10 @@ def result(task_id: str, status: str = "COMPLETED", **payload: Any) -> Message:
 
 def completions() -> list[tuple[int, int]]:
     """The numbers of completed and failed documents in each notification of a completion."""
-    with connection():
-        rows = database.execute_sql(
-            "SELECT payload FROM notifications WHERE type = 'MICROSCOPE_WORKSPACE_COMPLETED' ORDER BY created_at"
-        )
-        return [(payload["completedCount"], payload["failedCount"]) for (payload,) in rows]
+    rows = database.execute_sql(
+        "SELECT payload FROM notifications WHERE type = 'MICROSCOPE_WORKSPACE_COMPLETED' ORDER BY created_at"
+    )
+    return [(payload["completedCount"], payload["failedCount"]) for (payload,) in rows]
 
 
 @pytest.fixture
@@ -119,7 +118,6 @@ def test_a_result_that_names_another_users_document_or_workspace_stores_nothing(
     with pytest.raises(WrongOwner):
         deliver(result(FIRST, **named), attempt=1)
 
-    with connection():
-        assert list(database.execute_sql("SELECT task_id FROM tasks")) == []
-        assert list(database.execute_sql("SELECT DISTINCT status FROM microscope_documents")) == [("PENDING",)]
+    assert list(database.execute_sql("SELECT task_id FROM tasks")) == []
+    assert list(database.execute_sql("SELECT DISTINCT status FROM microscope_documents")) == [("PENDING",)]
     assert completions() == []

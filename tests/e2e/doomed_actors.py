@@ -13,7 +13,6 @@ from typing import Any
 from graphnode.actors import broker, effects
 from graphnode.actors.notifications import enqueue
 from graphnode.storage import notifications
-from graphnode.storage.database import connection
 from graphnode.storage.notifications import NotificationRecord
 
 BEFORE_COMMIT = "killed-before-commit"
@@ -45,8 +44,7 @@ def write_and_die(**row: Any) -> str | None:
 
 def enqueue_and_die(notification_id: str) -> None:
     """Enqueue the notification; die before or after it."""
-    with connection():
-        user_id = NotificationRecord.get_by_id(notification_id).user_id
+    user_id = NotificationRecord.get_by_id(notification_id).user_id
     die_at(BEFORE_ENQUEUE, user_id)
     enqueue(notification_id)
     die_at(AFTER_ENQUEUE, user_id)

@@ -51,7 +51,7 @@ def requests(shared_ai: AiServer) -> Iterator[Requests]:
     for file in FILES:
         content = (CORPUS / "sources" / file).read_bytes()
         shared_ai.s3.put_object(Bucket=shared_ai.bucket, Key=f"in/{file}", Body=content)
-    open_database(shared_ai.environment["DATABASE_URL"], max_connections=1)
+    open_database(shared_ai.environment["DATABASE_URL"])
     yield Requests(shared_ai.sqs, queue_url=shared_ai.environment["SQS_REQUEST_QUEUE_URL"])
     close_database()
 

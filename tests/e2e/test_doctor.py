@@ -222,7 +222,7 @@ class TestDatabase:
 
     @staticmethod
     def check(url: str, *, processes: int | None = None, threads: int | None = None) -> list[Finding]:
-        open_database(url, max_connections=1)
+        open_database(url)
         return check_database(url, processes=processes, threads=threads)
 
     def test_does_not_run(self) -> None:

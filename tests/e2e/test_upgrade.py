@@ -142,7 +142,7 @@ class Upgrade:
 
     def migrate(self) -> list[str]:
         """Migrate the schema with this version; the applied migrations."""
-        open_database(self.owner, max_connections=1)
+        open_database(self.owner)
         try:
             return schema.migrate(tell=self.printed.append)
         finally:

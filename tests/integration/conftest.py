@@ -93,7 +93,7 @@ class AddMigration(Protocol):
 @pytest.fixture
 def empty_storage(empty_database_url: str) -> Iterator[None]:
     """The storage, open on a database of the test's own without a schema."""
-    open_database(empty_database_url, max_connections=4)
+    open_database(empty_database_url)
     yield
     close_database()
 

@@ -9,7 +9,7 @@ import pytest
 
 from graphnode.operations.status.sources import read_activity
 from graphnode.storage import activity
-from graphnode.storage.database import connection, database
+from graphnode.storage.database import database
 from tests.integration.conftest import PutTasks, Query
 
 pytestmark = pytest.mark.usefixtures("storage")
@@ -128,9 +128,8 @@ def test_no_count_of_many_rows_reads_a_whole_table(put_tasks: PutTasks, query: Q
     query("UPDATE notifications SET due_at = NULL")
     query("ANALYZE tasks, task_attempts, notifications")
     most = {"most": 1_000}
-    with connection():
-        for statement in (activity.OPEN, activity.FINISHED, activity.ATTEMPTS, activity.WAITING):
-            rows = database.execute_sql(f"EXPLAIN {statement}", most).fetchall()
-            plan = "\n".join(line for (line,) in rows)
+    for statement in (activity.OPEN, activity.FINISHED, activity.ATTEMPTS, activity.WAITING):
+        rows = database.execute_sql(f"EXPLAIN {statement}", most).fetchall()
+        plan = "\n".join(line for (line,) in rows)
 
-            assert re.search(r"Seq Scan on (tasks|task_attempts|notifications)", plan) is None, plan
+        assert re.search(r"Seq Scan on (tasks|task_attempts|notifications)", plan) is None, plan

@@ -1,4 +1,4 @@
-"""The pool, transactions under a user's lock, and COPY."""
+"""Connections, transactions under a user's lock, and COPY."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from types import FrameType
 from typing import Any
@@ -17,16 +18,22 @@ import psycopg2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg2 import errors
 
-from graphnode.errors import DatabaseConflict, DatabaseOutage, SettingsError, WrongOwner, classify_error
+from graphnode.errors import DatabaseConflict, DatabaseOutage, SettingsError, UserLocked, WrongOwner, classify_error
+from graphnode.storage import connections
 from graphnode.storage import database as database_module
+from graphnode.storage.connections import open_connections
 from graphnode.storage.database import (
+    Limits,
     close_database,
-    connection,
     copy_rows,
     database,
+    new_connection,
     open_database,
     probe,
+    statement_limits,
+    try_user_lock,
     user_transaction,
 )
 from graphnode.storage.graphs import ClusterRecord, EdgeRecord, EmbeddingRecord, GraphRecord, NodeRecord
@@ -47,6 +54,11 @@ def wait_until(condition: Callable[[], object]) -> None:
 def backend_pid() -> int:
     pid: int = database.execute_sql("SELECT pg_backend_pid()").fetchone()[0]
     return pid
+
+
+def limits() -> list[str]:
+    names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "plan_cache_mode")
+    return [database.execute_sql(f"SHOW {name}").fetchone()[0] for name in names]
 
 
 class Interruption(BaseException):
@@ -77,7 +89,7 @@ def interrupted(action: Callable[[], None], *, at: int) -> bool:
 
 
 def one_transaction() -> None:
-    with user_transaction("ada"), connection():
+    with user_transaction("ada"):
         database.execute_sql("SELECT 1")
 
 
@@ -121,22 +133,34 @@ class TestUserTransaction:
             assert backend_pid() == first
 
     def test_limits_and_generic_plans_are_the_transactions_and_not_the_sessions(self) -> None:
-        def limits() -> list[str]:
-            names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "plan_cache_mode")
-            return [database.execute_sql(f"SHOW {name}").fetchone()[0] for name in names]
-
         with user_transaction("ada"):
-            assert limits() == ["5min", "15s", "1min", "force_generic_plan"]
+            assert limits() == ["5min", "15s", "30s", "force_generic_plan"]
             pid = backend_pid()
-        with connection():
-            assert backend_pid() == pid
+        with statement_limits(None):
             assert limits() == ["0", "0", "0", "auto"]
+            assert backend_pid() == pid
+
+    def test_begins_in_one_round_trip(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        sent: list[str] = []
+        execute = peewee.Database.execute_sql
+
+        def record(self: peewee.Database, statement: str, parameters: object = None) -> Any:
+            sent.append(statement)
+            return execute(self, statement, parameters)  # type: ignore[no-untyped-call]
+
+        monkeypatch.setattr(peewee.Database, "execute_sql", record)
+        with user_transaction("ada"):
+            pass
+
+        (beginning,) = sent
+        assert beginning.startswith("BEGIN")
+        assert "pg_advisory_xact_lock" in beginning
 
     def test_transactions_of_one_user_run_one_after_the_other(self, waiting_for_user_lock: Callable[[], bool]) -> None:
         events = []
 
         def second() -> None:
-            with user_transaction("ada"):
+            with user_transaction("ada", wait_ms=WAIT_S * 1000):
                 events.append("second runs")
 
         with ThreadPoolExecutor() as threads:
@@ -148,6 +172,42 @@ class TestUserTransaction:
 
         assert events == ["first ends", "second runs"]
 
+    def test_the_users_lock_is_asked_for_and_not_waited_for(self, threads: ThreadPoolExecutor) -> None:
+        with user_transaction("ada"):
+            began = time.monotonic()
+            error = threads.submit(one_transaction).exception(WAIT_S)
+            took_s = time.monotonic() - began
+
+        assert isinstance(error, UserLocked)
+        assert classify_error(error) is error
+        assert took_s < 5
+
+    def test_a_user_who_was_locked_has_the_same_connection_next_time(self, threads: ThreadPoolExecutor) -> None:
+        def locked() -> int:
+            pid = backend_pid()
+            with pytest.raises(UserLocked), user_transaction("ada"):
+                pass
+            return pid
+
+        def free() -> int:
+            with user_transaction("ada"):
+                return backend_pid()
+
+        with ThreadPoolExecutor(1) as thread:
+            with user_transaction("ada"):
+                pid = thread.submit(locked).result(WAIT_S)
+            assert thread.submit(free).result(WAIT_S) == pid
+
+    def test_a_row_that_another_session_locks_is_no_lock_of_the_user(self, query: Query, database_url: str) -> None:
+        with user_transaction("ada"):
+            insert_cluster()
+        with closing(psycopg2.connect(database_url)) as other, other.cursor() as cursor:
+            cursor.execute("SELECT * FROM graphs FOR UPDATE")
+            with pytest.raises(peewee.OperationalError) as refused, user_transaction("ada"):
+                database.execute_sql("SET LOCAL lock_timeout = 50; SELECT * FROM graphs FOR UPDATE")
+
+        assert isinstance(classify_error(refused.value), DatabaseConflict)
+
     def test_users_do_not_wait_for_each_other(self) -> None:
         def other() -> None:
             with user_transaction("grace"):
@@ -156,21 +216,7 @@ class TestUserTransaction:
         with ThreadPoolExecutor() as threads, user_transaction("ada"):
             threads.submit(other).result(WAIT_S)
 
-    def test_waits_no_longer_than_the_lock_timeout(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        impatient = database_module.BEGIN_FOR_USER.replace("lock_timeout = 15000", "lock_timeout = 50")
-        monkeypatch.setattr(database_module, "BEGIN_FOR_USER", impatient)
-
-        def second() -> None:
-            with user_transaction("ada"):
-                pass
-
-        with ThreadPoolExecutor() as threads, user_transaction("ada"):
-            error = threads.submit(second).exception(WAIT_S)
-
-        assert error is not None
-        assert isinstance(classify_error(error), DatabaseConflict)
-
-    def test_a_connection_lost_inside_is_an_outage_and_does_not_go_back_to_the_pool(self, query: Query) -> None:
+    def test_a_connection_lost_inside_is_an_outage_and_is_replaced(self, query: Query) -> None:
         pids = []
 
         def lose_the_connection() -> None:
@@ -189,21 +235,13 @@ class TestUserTransaction:
             assert backend_pid() not in pids
             assert ClusterRecord.select().count() == 0
 
-    def test_a_connection_lost_in_the_pool_is_replaced(self, query: Query) -> None:
+    def test_a_connection_lost_while_idle_is_replaced(self, query: Query) -> None:
         with user_transaction("ada"):
             pid = backend_pid()
         query("SELECT pg_terminate_backend(%s, 10000)", pid)
 
         with user_transaction("ada"):
             assert backend_pid() != pid
-
-    def test_single_statements_inside_see_what_the_transaction_did(self) -> None:
-        with user_transaction("ada"):
-            insert_cluster()
-            with connection():
-                assert ClusterRecord.select().count() == 1
-            insert_cluster("ada", "c2")
-            assert ClusterRecord.select().count() == 2
 
     def test_an_interruption_at_any_line_leaves_nothing_open(self, query: Query) -> None:
         """Dramatiq's time limit raises an exception at any line; the next message of the thread must not notice."""
@@ -215,7 +253,7 @@ class TestUserTransaction:
             wait_until(lambda: query(open_transactions) == [(0,)])
             with user_transaction("ada"):
                 insert_cluster(cluster_id=str(step))
-            assert database._in_use == {}
+            assert len(open_connections()) == 1
             step += 1
 
         assert step > 100
@@ -230,41 +268,130 @@ class TestUserTransaction:
 
         assert query("SELECT id FROM graph_clusters") == [("new",)]
 
-    def test_one_left_open_and_lost_fails_only_the_next_use(self, query: Query) -> None:
+    def test_one_left_open_and_lost_is_replaced(self, query: Query) -> None:
         database.__enter__()
         query("SELECT pg_terminate_backend(%s, 10000)", backend_pid())
 
-        with pytest.raises(peewee.OperationalError), connection():
-            backend_pid()
-        with connection():
+        with user_transaction("ada"):
             assert ClusterRecord.select().count() == 0
 
 
 @pytest.mark.usefixtures("storage")
-class TestPool:
-    def test_gives_each_thread_a_connection_of_its_own(self) -> None:
+class TestTryUserLock:
+    def test_raises_while_another_session_holds_it(self, threads: ThreadPoolExecutor) -> None:
+        with user_transaction("ada"):
+            with pytest.raises(UserLocked):
+                threads.submit(try_user_lock, "ada").result(WAIT_S)
+            threads.submit(try_user_lock, "grace").result(WAIT_S)
+
+    def test_does_not_hold_it(self, threads: ThreadPoolExecutor) -> None:
+        try_user_lock("ada")
+
+        threads.submit(one_transaction).result(WAIT_S)
+
+
+@pytest.mark.usefixtures("storage")
+class TestThreadDatabase:
+    def test_a_thread_keeps_its_connection(self) -> None:
+        pids = {backend_pid(), backend_pid()}
+        with user_transaction("ada"):
+            pids.add(backend_pid())
+
+        assert len(pids) == 1
+
+    def test_each_thread_has_a_connection_of_its_own(self) -> None:
         together = threading.Barrier(4)
 
         def pid() -> int:
-            with connection():
-                together.wait(WAIT_S)
-                return backend_pid()
+            together.wait(WAIT_S)
+            return backend_pid()
 
         with ThreadPoolExecutor() as threads:
             pids = {future.result(WAIT_S) for future in [threads.submit(pid) for _ in range(4)]}
 
         assert len(pids) == 4
 
-    def test_never_connects_without_a_holder(self) -> None:
-        with pytest.raises(peewee.InterfaceError):
-            database.execute_sql("SELECT 1")
+    def test_a_connection_closes_with_its_thread(self, query: Query) -> None:
+        with ThreadPoolExecutor(1) as threads:
+            pid = threads.submit(backend_pid).result(WAIT_S)
 
-    def test_a_probe_asks_over_a_new_connection(self) -> None:
-        with connection():
-            first = backend_pid()
+        wait_until(lambda: query("SELECT FROM pg_stat_activity WHERE pid = %s", pid) == [])
+
+    def test_connects_while_another_thread_is_connecting(
+        self, monkeypatch: pytest.MonkeyPatch, threads: ThreadPoolExecutor
+    ) -> None:
+        is_connecting, may_go_on = threading.Event(), threading.Event()
+
+        def slowly() -> Any:
+            is_connecting.set()
+            may_go_on.wait(WAIT_S)
+            return new_connection()
+
+        with monkeypatch.context() as patched:
+            patched.setattr(database_module, "new_connection", slowly)
+            slow = threads.submit(backend_pid)
+            assert is_connecting.wait(WAIT_S)
+        try:
+            assert backend_pid()
+        finally:
+            may_go_on.set()
+        assert slow.result(WAIT_S)
+
+    def test_an_old_connection_is_replaced(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(connections, "CONNECTION_AGE_S", 0)
+        first = backend_pid()
+
+        assert backend_pid() != first
+
+    def test_a_connection_that_its_server_has_closed_is_replaced(self, query: Query) -> None:
+        pid = backend_pid()
+        query("SELECT pg_terminate_backend(%s, 10000)", pid)
+
+        assert backend_pid() != pid
+
+    def test_one_that_an_interruption_left_in_a_transaction_is_replaced(self, query: Query) -> None:
+        pid = backend_pid()
+        with statement_limits(None):
+            database.execute_sql("BEGIN")
+
+        assert backend_pid() != pid
+
+    def test_a_single_statement_has_limits(self) -> None:
+        assert limits()[:2] == ["12500ms", "12s"]
+        with statement_limits(Limits(statement_ms=60_000, lock_ms=50)):
+            assert limits()[:2] == ["1min", "50ms"]
+
+    def test_a_single_statement_that_takes_too_long_is_cancelled(self) -> None:
+        with statement_limits(Limits(statement_ms=50)), pytest.raises(peewee.OperationalError) as cancelled:
+            database.execute_sql("SELECT pg_sleep(60)")
+
+        assert isinstance(cancelled.value.__context__, errors.QueryCanceled)
+
+    def test_each_statement_of_a_string_has_the_whole_time(self) -> None:
+        with statement_limits(Limits(statement_ms=500)):
+            database.execute_sql("SELECT pg_sleep(0.3); SELECT pg_sleep(0.3)")
+
+    def test_a_statement_that_runs_in_no_transaction_can_be_run(self, query: Query) -> None:
+        with statement_limits(None):
+            database.execute_sql("VACUUM graphs")
+
+    def test_the_server_too_looks_for_a_peer_that_has_died(self) -> None:
+        assert database.execute_sql("SHOW tcp_keepalives_idle").fetchone() == ("30",)
+        assert database.execute_sql("SHOW tcp_user_timeout").fetchone() == ("30000",)
+
+    def test_a_probe_asks_over_a_new_connection_and_threads_replace_theirs(self) -> None:
+        first = backend_pid()
         probe()
-        with connection():
-            assert backend_pid() != first
+
+        assert backend_pid() != first
+
+    def test_closing_closes_the_connections_of_all_threads(self, query: Query, database_url: str) -> None:
+        with ThreadPoolExecutor(1) as threads:
+            pid = threads.submit(backend_pid).result(WAIT_S)
+            close_database()
+            wait_until(lambda: query("SELECT FROM pg_stat_activity WHERE pid = %s", pid) == [])
+            open_database(database_url)
+            assert threads.submit(backend_pid).result(WAIT_S) != pid
 
 
 class TestOpenDatabase:
@@ -279,27 +406,26 @@ class TestOpenDatabase:
     )
     def test_refuses_what_names_no_postgresql_database_without_showing_it(self, url: str) -> None:
         with pytest.raises(SettingsError, match="DATABASE_URL") as refused:
-            open_database(url, max_connections=1)
+            open_database(url)
 
         assert "s3cret" not in str(refused.value)
 
     def test_the_urls_own_parameters_win(self, database_url: str) -> None:
-        open_database(f"{database_url}?application_name=mine", max_connections=1)
-        with connection():
-            assert database.execute_sql("SHOW application_name").fetchone() == ("mine",)
+        open_database(f"{database_url}?application_name=mine")
+        assert database.execute_sql("SHOW application_name").fetchone() == ("mine",)
         close_database()
 
     def test_accepts_the_short_scheme_and_forgets_the_earlier_address(self, database_url: str) -> None:
-        open_database("postgresql://ada@nowhere.invalid/db?options=-c%20statement_timeout%3D1", max_connections=1)
-        open_database(database_url.replace("postgresql://", "postgres://"), max_connections=1)
-        with connection():
+        open_database("postgresql://ada@nowhere.invalid/db?options=-c%20statement_timeout%3D1")
+        open_database(database_url.replace("postgresql://", "postgres://"))
+        with statement_limits(None):
             assert database.execute_sql("SHOW statement_timeout").fetchone() == ("0",)
-            assert database.execute_sql("SHOW application_name").fetchone() == ("graphnode",)
+        assert database.execute_sql("SHOW application_name").fetchone() == ("graphnode",)
         close_database()
 
     def test_a_server_that_is_not_there_is_an_outage(self) -> None:
-        open_database("postgresql://postgres@127.0.0.1:1/postgres", max_connections=1)
-        with pytest.raises(peewee.OperationalError) as refused:
+        open_database("postgresql://postgres@127.0.0.1:1/postgres")
+        with pytest.raises(psycopg2.OperationalError) as refused:
             probe()
         close_database()
 
@@ -321,7 +447,7 @@ class TestCopyRows:
     @given(rows=st.lists(st.tuples(TEXT, st.none() | TEXT, st.lists(JSON, max_size=4)), max_size=4))
     def test_stores_any_text_and_json_as_it_is(self, rows: list[tuple[str, str | None, list[Any]]]) -> None:
         numbered = [("ada", str(number), *row, number) for number, row in enumerate(rows)]
-        with connection(), database.atomic() as transaction:
+        with database.atomic() as transaction:
             columns = ("user_id", "id", "name", "description", "themes", "size")
             assert copy_rows(ClusterRecord, columns, numbered) == len(rows)
             fields = [getattr(ClusterRecord, column) for column in columns]
@@ -333,7 +459,7 @@ class TestCopyRows:
     def test_stores_numbers_booleans_times_and_null(self) -> None:
         seoul = timezone(timedelta(hours=9))
         moment = datetime(2026, 5, 24, 17, 2, 8, 793892, tzinfo=seoul)
-        with connection(), database.atomic() as transaction:
+        with database.atomic() as transaction:
             copy_rows(
                 EdgeRecord,
                 ("user_id", "source", "target", "weight", "type", "intra_cluster"),
@@ -355,7 +481,7 @@ class TestCopyRows:
         assert node.cluster_id is None
 
     def test_stores_embeddings(self) -> None:
-        with connection(), database.atomic() as transaction:
+        with database.atomic() as transaction:
             copy_rows(EmbeddingRecord, ("user_id", "node_id", "embedding"), [("ada", 1, [0.5, -1, 2e-3])])
             embedding = EmbeddingRecord.get().embedding
             transaction.rollback()
@@ -375,17 +501,17 @@ class TestCopyRows:
             assert ClusterRecord.select().count() == 0
 
     def test_refuses_a_value_that_has_no_text(self) -> None:
-        with pytest.raises(TypeError, match="object"), connection():
+        with pytest.raises(TypeError, match="object"):
             copy_rows(ClusterRecord, ("user_id", "id", "size"), [("ada", "c1", object())])
 
     def test_raises_what_postgresql_refuses(self) -> None:
-        with pytest.raises(psycopg2.errors.InvalidTextRepresentation), connection():
+        with pytest.raises(psycopg2.errors.InvalidTextRepresentation):
             copy_rows(ClusterRecord, ("user_id", "id", "size"), [("ada", "c1", "many")])
 
     def test_holds_one_chunk_in_memory_for_any_number_of_rows(self) -> None:
         text = "long " * 200
         rows = (("ada", str(number), text, 0) for number in range(20_000))
-        with connection(), database.atomic() as transaction:
+        with database.atomic() as transaction:
             tracemalloc.start()
             copy_rows(ClusterRecord, ("user_id", "id", "description", "size"), rows)
             _, peak = tracemalloc.get_traced_memory()
@@ -397,15 +523,14 @@ class TestCopyRows:
 
 @pytest.mark.usefixtures("storage")
 def test_json_fields_store_any_json_value(query: Query) -> None:
-    with connection():
-        SummaryRecord.create(
-            user_id="ada",
-            overview={"summary_text": "지식 그래프", "not a number": float("nan")},
-            clusters=[],
-            patterns=[],
-            connections=[],
-            recommendations=[],
-        )
-        overview = SummaryRecord.get().overview
+    SummaryRecord.create(
+        user_id="ada",
+        overview={"summary_text": "지식 그래프", "not a number": float("nan")},
+        clusters=[],
+        patterns=[],
+        connections=[],
+        recommendations=[],
+    )
+    overview = SummaryRecord.get().overview
 
     assert overview == {"summary_text": "지식 그래프", "not a number": None}

@@ -15,7 +15,6 @@ from graphnode.actors.notifications import deliver_notification, enqueue, sweep_
 from graphnode.clients import fcm as fcm_client
 from graphnode.settings import settings
 from graphnode.storage import notifications
-from graphnode.storage.database import connection
 from tests.integration.conftest import Query
 
 #: Nobody listens there: what is put on these queues fails.
@@ -49,14 +48,13 @@ def fcm(storage: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[FcmServer]:
 
 
 def write(event: str = "t1:GRAPH_GENERATION_COMPLETED") -> str:
-    with connection():
-        written = notifications.write(
-            user_id="ada",
-            type="GRAPH_GENERATION_COMPLETED",
-            payload={"taskId": "t1", "nodeCount": 12},
-            event=event,
-            push=True,
-        )
+    written = notifications.write(
+        user_id="ada",
+        type="GRAPH_GENERATION_COMPLETED",
+        payload={"taskId": "t1", "nodeCount": 12},
+        event=event,
+        push=True,
+    )
     assert written
     return written
 

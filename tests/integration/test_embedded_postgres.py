@@ -21,7 +21,7 @@ postgres_module = pytest.importorskip("graphnode.dev.postgres")
 
 from graphnode.dev.postgres import EmbeddedPostgres, PostgresError, start_postgres  # noqa: E402
 from graphnode.errors import DatabaseOutage, classify_error  # noqa: E402
-from graphnode.storage.database import close_database, connection, database, open_database, probe  # noqa: E402
+from graphnode.storage.database import close_database, database, open_database, probe  # noqa: E402
 
 WAIT_S = 20
 POLL_S = 0.01
@@ -75,7 +75,7 @@ def test_answers_on_both_addresses_with_pgvector(server: EmbeddedPostgres) -> No
 def test_an_outage_cuts_connections_and_keeps_port_and_data(server: EmbeddedPostgres) -> None:
     url = server.url
     run(url, "CREATE TABLE kept AS SELECT 42 AS answer")
-    open_database(url, max_connections=2)
+    open_database(url)
     probe()
 
     server.stop()
@@ -85,15 +85,13 @@ def test_an_outage_cuts_connections_and_keeps_port_and_data(server: EmbeddedPost
 
     server.start()
     assert server.url == url
-    with connection():
-        assert database.execute_sql("SELECT answer FROM kept").fetchone() == (42,)
+    assert database.execute_sql("SELECT answer FROM kept").fetchone() == (42,)
     close_database()
 
 
 def test_the_pool_takes_a_socket_url(server: EmbeddedPostgres) -> None:
-    open_database(server.socket_url, max_connections=1)
-    with connection():
-        assert database.execute_sql("SELECT inet_client_addr()").fetchone() == (None,)
+    open_database(server.socket_url)
+    assert database.execute_sql("SELECT inet_client_addr()").fetchone() == (None,)
     close_database()
 
 

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from graphnode.storage import failures
-from graphnode.storage.database import connection
 from graphnode.storage.failures import Subject, clear_failures, record_dead_letter, record_failure
 from tests.integration.conftest import Query
 
@@ -22,8 +21,7 @@ def fail(message_id: str = "m-1", *, error: str = "throttled", subject: Subject 
 
 
 def attempts(task_id: str = "t1") -> list[tuple[int, str, str, bool]]:
-    with connection():
-        return [(one.attempt, one.reason, one.error, one.given_up) for one in failures.failed_attempts(task_id)]
+    return [(one.attempt, one.reason, one.error, one.given_up) for one in failures.failed_attempts(task_id)]
 
 
 def test_failures_are_counted_by_message() -> None:
@@ -97,5 +95,4 @@ def test_an_attempt_keeps_its_stack_trace() -> None:
     record_failure("m-1", reason="UNEXPECTED", error="KeyError: 'x'", stack="line 7", subject=GRAPH)
     record_dead_letter("m-1", attempt=2, reason="UNEXPECTED", error="KeyError: 'x'", stack="line 8", subject=GRAPH)
 
-    with connection():
-        assert [one.stack for one in failures.failed_attempts("t1")] == ["line 7", "line 8"]
+    assert [one.stack for one in failures.failed_attempts("t1")] == ["line 7", "line 8"]

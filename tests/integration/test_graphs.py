@@ -20,7 +20,7 @@ from graphnode.rules.rows import (
     SubclusterRow,
 )
 from graphnode.storage import graphs
-from graphnode.storage.database import close_database, connection, database, open_database, user_transaction
+from graphnode.storage.database import close_database, database, open_database, user_transaction
 from graphnode.storage.graphs import (
     ClusterRecord,
     EdgeRecord,
@@ -85,31 +85,21 @@ def without_values(node: NodeRow) -> NodeRow:
 def rows(table: type[PartRecord], row: type[Row], user_id: str = "ada") -> list[Row]:
     fields = [table._meta.fields[name] for name in row._fields]
     query = table.select(*fields).where(table.user_id == user_id).order_by(*fields[:2])
-    with connection():
-        return [row._make(values) for values in query.tuples().iterator()]
+    return [row._make(values) for values in query.tuples().iterator()]
 
 
 def graph_row() -> GraphRecord:
-    with connection():
-        return GraphRecord.get_by_id("ada")
-
-
-@pytest.fixture
-def connected(storage: None) -> Iterator[None]:
-    """A connection without a transaction: each statement commits."""
-    with connection():
-        yield
+    return GraphRecord.get_by_id("ada")
 
 
 @pytest.fixture
 def stored_graph(storage: None) -> None:
     """Ada has the graph above, with two embeddings."""
-    with connection():
-        graphs.replace_graph("ada", GRAPH, source_timestamp=NOON)
-        graphs.store_embeddings("ada", [(0, [1.0, 0.0]), (1, [0.0, 1.0])])
+    graphs.replace_graph("ada", GRAPH, source_timestamp=NOON)
+    graphs.store_embeddings("ada", [(0, [1.0, 0.0]), (1, [0.0, 1.0])])
 
 
-@pytest.mark.usefixtures("connected")
+@pytest.mark.usefixtures("storage")
 class TestReplaceGraph:
     @pytest.mark.usefixtures("stored_graph")
     def test_stores_every_row(self) -> None:
@@ -190,17 +180,16 @@ def test_what_is_stored_is_the_new_graph_whichever_way_it_is_written(
         with user_transaction("ada"):
             graphs.replace_graph("ada", rows_, source_timestamp=NOON)
 
-    with connection():
-        assert rows(NodeRecord, NodeRow) == graph.nodes
-        assert sorted(rows(EdgeRecord, EdgeRow)) == sorted(graph.edges)
-        assert rows(ClusterRecord, ClusterRow) == graph.clusters
-        assert rows(SubclusterRecord, SubclusterRow) == graph.subclusters
-        assert graphs.graph_counts("ada") == (len(graph.nodes), len(graph.edges), len(graph.clusters))
+    assert rows(NodeRecord, NodeRow) == graph.nodes
+    assert sorted(rows(EdgeRecord, EdgeRow)) == sorted(graph.edges)
+    assert rows(ClusterRecord, ClusterRow) == graph.clusters
+    assert rows(SubclusterRecord, SubclusterRow) == graph.subclusters
+    assert graphs.graph_counts("ada") == (len(graph.nodes), len(graph.edges), len(graph.clusters))
 
 
 def test_a_large_graph_after_small_ones_looks_each_node_up_by_its_id(empty_database_url: str) -> None:
     """With plans from the time of small tables, the check of each edge would read all nodes."""
-    open_database(empty_database_url, max_connections=1)
+    open_database(empty_database_url)
     migrate()
     nodes = [TEA._replace(id=number, orig_id=f"conv-{number}") for number in range(1500)]
     edges = [EdgeRow(number, (number + step) % 1500, 0.5, "hard", True) for number in range(1500) for step in (1, 2, 3)]
@@ -212,9 +201,8 @@ def test_a_large_graph_after_small_ones_looks_each_node_up_by_its_id(empty_datab
         graphs.replace_graph("ada", large, source_timestamp=NOON)
 
     read = "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'graph_nodes_has_each_source_once'"
-    with connection():
-        database.execute_sql("SELECT pg_stat_force_next_flush()")
-        (rows_read,) = database.execute_sql(read).fetchone()
+    database.execute_sql("SELECT pg_stat_force_next_flush()")
+    (rows_read,) = database.execute_sql(read).fetchone()
     close_database()
     assert rows_read < 10 * len(edges)
 
@@ -223,7 +211,7 @@ def test_a_large_graph_after_small_ones_looks_each_node_up_by_its_id(empty_datab
 def test_a_graph_with_times_at_the_ends_of_the_calendar_can_be_replaced_in_any_zone(
     database_url: str, zone: str
 ) -> None:
-    open_database(f"{database_url}?options=-c%20timezone%3D{zone}", max_connections=1)
+    open_database(f"{database_url}?options=-c%20timezone%3D{zone}")
     ends = [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)]
     nodes = [TEA._replace(timestamp=ends[0]), COFFEE._replace(timestamp=ends[1]), GRAPHS]
     for _ in range(2):
@@ -275,9 +263,8 @@ class TestStoreEmbeddings:
             with pytest.raises(RefusedByDatabase, match="embeddings"):
                 graphs.store_embeddings("grace", embeddings)
 
-        with connection():
-            assert graphs.graph_counts("grace") == (3, 2, 2)
-            assert EmbeddingRecord.select().count() == 0
+        assert graphs.graph_counts("grace") == (3, 2, 2)
+        assert EmbeddingRecord.select().count() == 0
 
     def test_a_failing_source_costs_the_embeddings_alone(self) -> None:
         def broken() -> Iterator[tuple[int, list[float]]]:
@@ -289,12 +276,11 @@ class TestStoreEmbeddings:
             with pytest.raises(InvalidDocument, match=r"embeddings\[1\]"):
                 graphs.store_embeddings("grace", broken())
 
-        with connection():
-            assert graphs.graph_counts("grace") == (3, 2, 2)
-            assert EmbeddingRecord.select().count() == 0
+        assert graphs.graph_counts("grace") == (3, 2, 2)
+        assert EmbeddingRecord.select().count() == 0
 
 
-@pytest.mark.usefixtures("connected")
+@pytest.mark.usefixtures("storage")
 class TestLoadForMerge:
     @pytest.mark.usefixtures("stored_graph")
     def test_returns_what_is_stored(self) -> None:
@@ -314,7 +300,7 @@ class TestLoadForMerge:
         assert graphs.load_for_merge("grace") == MergeTarget(nodes={}, edges={}, clusters={}, subclusters=[])
 
 
-@pytest.mark.usefixtures("connected")
+@pytest.mark.usefixtures("storage")
 class TestApplyChanges:
     def test_makes_a_graph_for_a_user_who_has_none(self) -> None:
         changes = NO_CHANGES._replace(nodes=[TEA], clusters=[DRINKS])
@@ -440,7 +426,7 @@ class TestSettledStatus:
         assert graphs.settled_status(status_before, has_nodes=has_nodes) == status
 
 
-@pytest.mark.usefixtures("connected")
+@pytest.mark.usefixtures("storage")
 class TestFailures:
     def test_a_user_without_a_graph_has_none_after_a_failed_generation(self) -> None:
         graphs.generation_failed("ada")
@@ -483,7 +469,7 @@ class TestFailures:
         assert (graph_row().status, graph_row().status_before) == (status, "UPDATED")
 
 
-@pytest.mark.usefixtures("stored_graph", "connected")
+@pytest.mark.usefixtures("stored_graph")
 class TestLookingUp:
     def test_counts_what_is_stored(self) -> None:
         assert graphs.graph_counts("ada") == GraphCounts(nodes=3, edges=2, clusters=2)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from graphnode.errors import WrongOwner
 from graphnode.storage import microscope
-from graphnode.storage.database import connection
 from graphnode.storage.microscope import (
     DocumentGraphRecord,
     DocumentRecord,
@@ -18,11 +16,7 @@ from graphnode.storage.microscope import (
     WorkspaceTally,
 )
 
-
-@pytest.fixture(autouse=True)
-def connected(storage: None) -> Iterator[None]:
-    with connection():
-        yield
+pytestmark = pytest.mark.usefixtures("storage")
 
 
 def record(document_id: str = "d1", **changes: Any) -> Recorded:

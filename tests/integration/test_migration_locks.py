@@ -129,7 +129,7 @@ class TestSoleMigrator:
         own_query(f"ALTER DATABASE {worker.info.dbname} SET default_transaction_isolation = '{isolation}'")
         # PostgreSQL does not detect this deadlock: end it by a timeout.
         own_query(f"ALTER DATABASE {worker.info.dbname} SET statement_timeout = '20s'")
-        database.close_all()
+        database.abandon()
         worker.cursor().execute(INSERT_TASK, ("t1",))
         add_online("9999_index", MAKE_INDEX)
         told: Queue[str] = Queue()
@@ -151,7 +151,7 @@ class TestSoleMigrator:
         program = (
             "import pathlib, sys; from graphnode.storage import database, schema;"
             "schema.MIGRATIONS = pathlib.Path(sys.argv[2]);"
-            "database.open_database(sys.argv[1], max_connections=1); schema.migrate()"
+            "database.open_database(sys.argv[1]); schema.migrate()"
         )
         with subprocess.Popen([sys.executable, "-c", program, own_url, migrations]) as killed:
             wait_for_lock(own_url)
@@ -164,7 +164,7 @@ class TestSoleMigrator:
         self, own_url: str, own_query: Query, worker: Connection, add_online: Callable[[str, str], None]
     ) -> None:
         own_query(f"ALTER DATABASE {worker.info.dbname} SET idle_in_transaction_session_timeout = 50")
-        database.close_all()
+        database.abandon()
         add_online("9998_slow", 'db.execute_sql("SELECT pg_sleep(0.3)")')
         add_online("9999_next", "pass")
 

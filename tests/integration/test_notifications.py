@@ -15,7 +15,7 @@ from ulid import ULID
 
 from graphnode.rules.pushes import PushOutcome, PushStatus
 from graphnode.storage import notifications
-from graphnode.storage.database import connection, user_transaction
+from graphnode.storage.database import user_transaction
 from graphnode.storage.notifications import CHANNEL, Device, DeviceTokenRecord, NotificationRecord
 from tests.integration.conftest import PATIENCE_S, Query
 
@@ -30,13 +30,11 @@ def write(**changes: Any) -> str | None:
         "event": "t1:GRAPH_GENERATION_COMPLETED",
         "push": True,
     }
-    with connection():
-        return notifications.write(**notification | changes)
+    return notifications.write(**notification | changes)
 
 
 def stored(notification_id: str) -> NotificationRecord:
-    with connection():
-        return NotificationRecord.get_by_id(notification_id)
+    return NotificationRecord.get_by_id(notification_id)
 
 
 @pytest.fixture
@@ -328,10 +326,9 @@ class TestDevices:
     @pytest.fixture(autouse=True)
     def devices(self, storage: None) -> None:
         seen = [("old", "ada", 1), ("new", "ada", 3), ("other", "grace", 2)]
-        with connection():
-            for token, user_id, day in seen:
-                moment = datetime(2026, 5, day, tzinfo=UTC)
-                DeviceTokenRecord.create(token=token, user_id=user_id, platform="ios", last_seen_at=moment)
+        for token, user_id, day in seen:
+            moment = datetime(2026, 5, day, tzinfo=UTC)
+            DeviceTokenRecord.create(token=token, user_id=user_id, platform="ios", last_seen_at=moment)
 
     def test_a_user_has_their_own_the_one_seen_last_first(self) -> None:
         assert [device.token for device in notifications.devices("ada")] == ["new", "old"]

@@ -22,7 +22,7 @@ INSERT = (
 @pytest.fixture
 def database(empty_database_url: str, migrate_to_before: Callable[[str], None]) -> Iterator[Query]:
     """Run a statement on a database with all migrations before the outbox."""
-    open_database(empty_database_url, max_connections=2)
+    open_database(empty_database_url)
     migrate_to_before(OUTBOX)
     with querying(empty_database_url) as run:
         yield run

@@ -407,7 +407,7 @@ class TestMany:
 
     def test_end_with_an_outage_of_the_database(self, stub: StubServer, requests: Requests) -> None:
         database.close_database()
-        database.open_database("postgresql://me@127.0.0.1:1/db", max_connections=1)
+        database.open_database("postgresql://me@127.0.0.1:1/db")
 
         outcomes = requests.many([Request(GRAPH), Request(GRAPH)])
 

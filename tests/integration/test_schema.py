@@ -25,7 +25,7 @@ from graphnode.storage import (
     users,
     workers,
 )
-from graphnode.storage.database import Record, close_database, connection, database, open_database
+from graphnode.storage.database import Record, close_database, database, open_database
 from graphnode.storage.schema import check_schema, migrate
 from tests.integration.conftest import ADD_COLUMN, AddMigration, Query, wait_for_lock
 
@@ -70,9 +70,8 @@ def first_schema(empty_storage: None, migrate_to_before: Callable[[str], None]) 
 
 
 def tables() -> list[str]:
-    with connection():
-        found: list[str] = database.get_tables()
-        return found
+    found: list[str] = database.get_tables()
+    return found
 
 
 @pytest.mark.usefixtures("empty_storage")
@@ -107,21 +106,19 @@ class TestMigrate:
 
     @pytest.mark.usefixtures("first_schema")
     def test_mends_what_others_have_left_out(self) -> None:
-        with connection():
-            database.execute_sql(
-                """
-                INSERT INTO microscope_documents (id, workspace_id, user_id, status, error)
-                    VALUES ('d1', 'w1', 'ada', 'COMPLETED', 'an old error');
-                INSERT INTO tasks (task_id, task_type, user_id, status) VALUES ('t1', 'x', 'ada', 'FAILED');
-                INSERT INTO tasks (task_id, task_type, user_id, status, finished_at)
-                    VALUES ('t2', 'x', 'ada', 'PENDING', now())
-                """
-            )
+        database.execute_sql(
+            """
+            INSERT INTO microscope_documents (id, workspace_id, user_id, status, error)
+                VALUES ('d1', 'w1', 'ada', 'COMPLETED', 'an old error');
+            INSERT INTO tasks (task_id, task_type, user_id, status) VALUES ('t1', 'x', 'ada', 'FAILED');
+            INSERT INTO tasks (task_id, task_type, user_id, status, finished_at)
+                VALUES ('t2', 'x', 'ada', 'PENDING', now())
+            """
+        )
 
         assert migrate() == NAMES[1:]
 
-        with connection():
-            assert microscope.WorkspaceRecord.get_by_id("w1").user_id == "ada"
+        assert microscope.WorkspaceRecord.get_by_id("w1").user_id == "ada"
 
     def test_what_fails_leaves_nothing_and_what_was_applied_before_stays(self, add_migration: AddMigration) -> None:
         broken = add_migration("9999_broken", "CREATE TABLE half_done (); SELECT 1 / 0")
@@ -152,7 +149,7 @@ class TestMigrate:
             with server.cursor() as cursor:
                 cursor.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'secret'")
                 try:
-                    open_database(given._replace(netloc=f"{role}:secret@{address}").geturl(), max_connections=1)
+                    open_database(given._replace(netloc=f"{role}:secret@{address}").geturl())
                     with pytest.raises(SchemaError, match="administrator"):
                         migrate()
                     close_database()
@@ -250,12 +247,11 @@ class TestContract:
 class TestModels:
     @pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.table_name)
     def test_a_models_fields_are_its_tables_columns(self, model: type[Record]) -> None:
-        with connection():
-            columns = {
-                column.name: (column.data_type.replace("USER-DEFINED", "vector"), column.null)
-                for column in database.get_columns(model._meta.table_name)
-            }
-            keys = database.get_primary_keys(model._meta.table_name)
+        columns = {
+            column.name: (column.data_type.replace("USER-DEFINED", "vector"), column.null)
+            for column in database.get_columns(model._meta.table_name)
+        }
+        keys = database.get_primary_keys(model._meta.table_name)
 
         fields = model._meta.sorted_fields
         assert {field.column_name: (TYPES[field.field_type], field.null) for field in fields} == columns

@@ -19,7 +19,7 @@ from graphnode.errors import NothingStored
 from graphnode.operations.show.stored_graph import NOTIFICATIONS, Cluster, Edge, read_graph, read_overview
 from graphnode.rules.rows import ClusterRow, EdgeRow, GraphRows, NodeRow, SubclusterRow
 from graphnode.storage import graphs, notifications
-from graphnode.storage.database import connection, snapshot, user_transaction
+from graphnode.storage.database import snapshot, user_transaction
 from graphnode.storage.graphs import GraphRecord
 from tests.integration.conftest import Query
 
@@ -62,12 +62,11 @@ GRAPH = GraphRows(
 @pytest.fixture(autouse=True)
 def stored_graph(storage: None) -> None:
     """Ada has the graph above, with embeddings of two nodes; Grace has another."""
-    with connection():
-        graphs.replace_graph("ada", GRAPH, source_timestamp=NOON)
-        graphs.store_embeddings("ada", [(0, [1.0, 0.0]), (1, [0.5, 0.5])])
-        graphs.replace_graph(
-            "grace", GraphRows([TEA._replace(cluster_id=None)], [], [], [], None, {}), source_timestamp=NOON
-        )
+    graphs.replace_graph("ada", GRAPH, source_timestamp=NOON)
+    graphs.store_embeddings("ada", [(0, [1.0, 0.0]), (1, [0.5, 0.5])])
+    graphs.replace_graph(
+        "grace", GraphRows([TEA._replace(cluster_id=None)], [], [], [], None, {}), source_timestamp=NOON
+    )
 
 
 def tell(event: str, user_id: str = "ada") -> None:
@@ -131,8 +130,7 @@ def test_a_snapshot_sees_one_moment_and_writes_nothing(query: Query) -> None:
     with pytest.raises(peewee.InternalError) as refused, snapshot():
         GraphRecord.delete().execute()
     assert isinstance(refused.value.__context__, ReadOnlySqlTransaction)
-    with connection():
-        assert GraphRecord.select().count() == 1
+    assert GraphRecord.select().count() == 1
 
 
 def test_the_command_prints_an_overview(show: Show) -> None:
@@ -180,8 +178,7 @@ def test_a_user_with_only_notifications_is_shown(show: Show) -> None:
 def test_a_user_without_a_graph_is_an_error(
     show: Show, tmp_path: Path, user: str, option: str | None, reason: str
 ) -> None:
-    with connection():
-        graphs.generation_failed("empty")
+    graphs.generation_failed("empty")
     file = tmp_path / "graph"
 
     result = show(user, *([option, str(file)] if option else []))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from graphnode.rules.rows import SummaryRow
-from graphnode.storage.database import connection
 from graphnode.storage.summaries import SummaryRecord, replace_summary
+
+pytestmark = pytest.mark.usefixtures("storage")
 
 NOON = datetime(2026, 5, 24, 12, tzinfo=UTC)
 
@@ -23,12 +23,6 @@ OLD = SummaryRow(
     generated_at=NOON,
 )
 NEW = OLD._replace(overview={"summary_text": "요약"}, clusters=[], detail_level=None, generated_at=None)
-
-
-@pytest.fixture(autouse=True)
-def connected(storage: None) -> Iterator[None]:
-    with connection():
-        yield
 
 
 def stored() -> SummaryRow:

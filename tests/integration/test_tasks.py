@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,19 +9,13 @@ import pytest
 
 from graphnode.errors import WrongOwner
 from graphnode.storage import tasks
-from graphnode.storage.database import connection, database
+from graphnode.storage.database import database
 from graphnode.storage.tasks import TaskRecord, TaskStatus
 
 RESULT = "GRAPH_GENERATION_RESULT"
 NOON = datetime(2026, 5, 24, 12, tzinfo=UTC)
 
 pytestmark = pytest.mark.usefixtures("storage")
-
-
-@pytest.fixture(autouse=True)
-def connected(storage: None) -> Iterator[None]:
-    with connection():
-        yield
 
 
 def finish(status: TaskStatus = TaskStatus.COMPLETED, **changes: Any) -> None:

@@ -13,7 +13,6 @@ from graphnode.cli import commands
 from graphnode.clients import s3
 from graphnode.contract.envelopes import Envelope, GraphGenerationResult
 from graphnode.storage import users
-from graphnode.storage.database import connection
 from graphnode.storage.users import forget_user
 from tests.integration.conftest import Query
 
@@ -162,8 +161,7 @@ def test_a_user_may_be_forgotten_twice(query: Query) -> None:
     forget_user("ada")
     forget_user("ada")
 
-    with connection():
-        assert users.is_forgotten("ada")
+    assert users.is_forgotten("ada")
     assert query("SELECT count(*) FROM forgotten_users") == [(1,)]
 
 

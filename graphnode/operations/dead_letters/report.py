@@ -14,7 +14,6 @@ from graphnode.operations.dead_letters.diagnosis import Diagnosis, NamedObject, 
 from graphnode.operations.dead_letters.letters import Letter, LetterInfo, letter_info, summarize
 from graphnode.operations.dead_letters.reader import LetterQueue
 from graphnode.operations.stories.story import Story, find_stories
-from graphnode.storage.database import connection
 from graphnode.storage.notifications import NotificationRecord
 from graphnode.storage.schema import check_schema
 
@@ -97,8 +96,7 @@ def _stories(info: LetterInfo) -> tuple[list[Story], str | None]:
         check_schema()
         task_id = info.task_id
         if info.notification_id:
-            with connection():
-                row = NotificationRecord.get_or_none(NotificationRecord.id == info.notification_id)
+            row = NotificationRecord.get_or_none(NotificationRecord.id == info.notification_id)
             task_id = row.payload.get("taskId") if row else None
         return (find_stories(task_id) if task_id else []), None
     except Exception as raised:

@@ -13,7 +13,8 @@ import msgspec
 from graphnode.errors import SchemaError
 from graphnode.operations.doctor.findings import Finding, broken, command, fine, unchecked, warning
 from graphnode.storage import schema
-from graphnode.storage.database import CONNECTION, SPARE_CONNECTIONS, connection, database
+from graphnode.storage.connections import CONNECTION
+from graphnode.storage.database import database
 from graphnode.storage.workers import SEEN_LATELY
 
 #: The oldest PostgreSQL that pgvector supports. https://github.com/pgvector/pgvector#installation
@@ -21,6 +22,9 @@ OLDEST_VERSION = 13
 
 #: Dramatiq's default of threads in a process. Its default of processes is the number of cores.
 DRAMATIQ_THREADS = 8
+
+#: Connections of a worker process beside one for each worker thread: the sweeps' and a probe's.
+OTHER_CONNECTIONS = 2
 
 SUBJECT = "database"
 
@@ -98,8 +102,7 @@ def check_database(url: str, *, processes: int | None, threads: int | None) -> l
       processes, threads: of the worker, on all machines; None: from the table `workers`, or else Dramatiq's defaults.
     """
     try:
-        with connection():
-            info = ask_database()
+        info = ask_database()
     except Exception as error:
         if found := judge_connection(str(error), url):
             return [found]
@@ -108,7 +111,7 @@ def check_database(url: str, *, processes: int | None, threads: int | None) -> l
 
 
 def ask_database() -> DatabaseInfo:
-    """What the open database says about itself. The caller holds a connection."""
+    """What the open database says about itself."""
     row = database.execute_sql(
         FACTS, {"ours": CONNECTION["application_name"], "extension": schema.EXTENSION}
     ).fetchone()
@@ -126,24 +129,23 @@ def ask_database() -> DatabaseInfo:
 
 def ask_skew() -> timedelta:
     """How far this machine's clock is ahead of the open database's."""
-    with connection():
-        before = datetime.now(UTC)
-        (there,) = database.execute_sql("SELECT clock_timestamp()").fetchone()
-        skew: timedelta = before + (datetime.now(UTC) - before) / 2 - there
-        return skew
+    before = datetime.now(UTC)
+    (there,) = database.execute_sql("SELECT clock_timestamp()").fetchone()
+    skew: timedelta = before + (datetime.now(UTC) - before) / 2 - there
+    return skew
 
 
 def fleet_of(info: DatabaseInfo, *, processes: int | None, threads: int | None, cores: int) -> Fleet:
     """The connections that worker processes may hold: as given, as they run now, or by Dramatiq's defaults."""
     if processes is None and threads is None and info.running_threads:
-        held = sum(count + SPARE_CONNECTIONS for count in info.running_threads)
+        held = sum(count + OTHER_CONNECTIONS for count in info.running_threads)
         number = len(info.running_threads)
         return Fleet(held, "1 running process" if number == 1 else f"{number} running processes")
     number, each = processes or cores, threads or DRAMATIQ_THREADS
     source = f"{number} processes with {each} threads"
     if processes is None or threads is None:
         source += ", partly Dramatiq's defaults" if processes or threads else ", Dramatiq's defaults"
-    return Fleet(number * (each + SPARE_CONNECTIONS), source)
+    return Fleet(number * (each + OTHER_CONNECTIONS), source)
 
 
 def judge_connection(text: str, url: str) -> Finding | None:
@@ -157,7 +159,7 @@ def judge_connection(text: str, url: str) -> Finding | None:
     ping = command("pg_isready", *server)
     full = (
         "all of PostgreSQL's connections are taken",
-        "The workers' pools and the other programs together need more than max_connections.",
+        "The workers and the other programs together need more than max_connections.",
         command("psql", "-c", "ALTER SYSTEM SET max_connections = 200"),
     )
     missing = (f"database {name}", command("createdb", *server, name))
@@ -287,7 +289,10 @@ def _judge_rights(info: DatabaseInfo) -> Finding:
 
 
 def _judge_connections(info: DatabaseInfo, fleet: Fleet) -> Finding:
-    """Compare the pools with the smallest limit. Other programs' connections count for the server's limit only."""
+    """Compare the workers' connections with the smallest limit.
+
+    Other programs' connections count for the server's limit only.
+    """
     limits = [("max_connections leaves", info.usable_connections - info.others_connections)]
     if info.user_limit is not None:
         limits.append((f"the limit of {info.user} is", info.user_limit))

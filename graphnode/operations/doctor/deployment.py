@@ -25,9 +25,6 @@ from graphnode.operations.doctor.findings import Finding, without_secrets
 from graphnode.settings import FIELDS, PushSettings, Settings, environment_name, examine_settings
 from graphnode.storage.database import close_database, open_database
 
-#: The database's connections: for its own check and for the clock's.
-CONNECTIONS = 2
-
 
 def examine_deployment(
     variables: Mapping[str, str],
@@ -48,7 +45,7 @@ def examine_deployment(
     given = {name: value for name, value in variables.items() if value.strip()}
     if "database_url" in values:
         try:
-            open_database(values["database_url"], max_connections=CONNECTIONS)
+            open_database(values["database_url"])
         except Exception as error:
             faults.append(f"DATABASE_URL: {classify_error(error)}")
             del values["database_url"]

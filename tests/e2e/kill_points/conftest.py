@@ -90,7 +90,7 @@ class Kills:
 def seeded_database(postgres: str) -> Iterator[str]:
     """The name of a database with the newest schema and one user with a graph. It has no connections."""
     with new_database(postgres) as url:
-        open_database(url, max_connections=1)
+        open_database(url)
         migrate()
         document = (DOCUMENTS / "graph.json").read_text(encoding="utf-8").replace(DOCUMENTS_USER, SEED).encode()
         rows, _ = clean_graph(decode_graph(document))
