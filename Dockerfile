@@ -27,7 +27,8 @@ RUN pip uninstall --yes pip setuptools wheel \
 ENV PATH=/opt/graphnode/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 GRAPHNODE_HEALTH_PORT=8080
 USER 10001:10001
 WORKDIR /
-# The worker writes to /tmp only, so the root file system may be read-only.
+# The worker writes to /tmp only, so the root file system may be read-only. Embeddings are spooled there: in a tmpfs they
+# count as memory. GRAPHNODE_SPOOL_DIR names another place, which user 10001 must be able to write.
 # SIGTERM reaches Dramatiq itself, which finishes running messages. Wait GRAPHNODE_POLL_GRACE and
 # GRAPHNODE_SHUTDOWN_TIMEOUT seconds before a kill.
 # The check is for liveness: an outage of the database, of S3 or of SQS is no reason for a restart.

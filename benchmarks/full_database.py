@@ -25,6 +25,7 @@ from benchmarks.persist import store
 from benchmarks.queries import documented_queries, explain
 from graphnode.dev.postgres import EmbeddedPostgres, start_postgres
 from graphnode.dev.stack import bring_up_to_date
+from graphnode.rules.features import pack
 from graphnode.storage import database, graphs
 
 #: Rows of `graph_nodes`, for a million users. `graph_edges` has three times as many.
@@ -146,7 +147,7 @@ def measure_queries(url: str, *, tell_plans: bool) -> list[dict[str, Any]]:
         store(graph_document(*READ_SIZE), user_id=READER)
         chance = random.Random(0)  # noqa: S311
         with database.user_transaction(READER):
-            vectors = ([chance.random() for _ in range(EMBEDDING_WIDTH)] for _ in range(READ_SIZE[0]))
+            vectors = (pack([chance.random() for _ in range(EMBEDDING_WIDTH)]) for _ in range(READ_SIZE[0]))
             graphs.store_embeddings(READER, enumerate(vectors))
     crowd.run(url, "VACUUM ANALYZE graph_nodes", "VACUUM ANALYZE graph_edges", "VACUUM ANALYZE node_embeddings")
     found = []

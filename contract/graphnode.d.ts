@@ -414,7 +414,7 @@ export interface Conversation {
   orig_id?: unknown;
 }
 
-/** What the AI server computed for each source. Read as a stream, by read_conversations and read_embeddings. */
+/** What the AI server computed for each source. Read in pieces, by FeaturesReader. */
 export interface FeaturesFile {
   /** The sources, in the order of `embeddings`. */
   conversations: Conversation[];
@@ -422,7 +422,7 @@ export interface FeaturesFile {
   embeddings?: ((number | NumberText | "null" | null)[] | null | "" | false | 0 | [] | Record<string, never>)[];
 }
 
-/** What the AI server computed for each source. Read as a stream, by read_conversations and read_embeddings. */
+/** What the AI server computed for each source. Read in pieces, by FeaturesReader. */
 export type FeaturesDocument = FeaturesFile;
 
 /** The summary of a cluster. */

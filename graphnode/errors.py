@@ -215,6 +215,12 @@ class ServiceBusy(TransientError):
     reason = "SERVICE_BUSY"
 
 
+class SpoolFull(TransientError):
+    """The disk of the spool directory is full."""
+
+    reason = "SPOOL_FULL"
+
+
 class DatabaseConflict(TransientError):
     """PostgreSQL ended or refused the transaction; another try may pass."""
 
@@ -252,12 +258,6 @@ class NoMemoryYet(Postponed):
 
 
 class UserLocked(Postponed):
-    """Another session holds the user's lock."""
-
-    reason = "USER_LOCKED"
-
-
-class UserLocked(GraphNodeError):
     """Another session holds the user's lock."""
 
     reason = "USER_LOCKED"

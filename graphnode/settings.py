@@ -75,6 +75,9 @@ FirebaseKey = Annotated[
     str, Meta(pattern=r"^\s*\{", description="a Firebase service account's key, the JSON text itself")
 ]
 KeyFile = Annotated[str, Meta(description="the path of a Firebase service account's key file")]
+SpoolDirectory = Annotated[
+    str, Meta(pattern=r"^/", description="an absolute path of a directory (not set: the system's temporary directory)")
+]
 KeyPrefixes = Annotated[
     str,
     Meta(
@@ -237,10 +240,10 @@ class Settings(ProcessSettings, frozen=True, kw_only=True, rename=lambda name: O
     max_features_bytes: Annotated[
         int, Meta(ge=1024, description="a number of bytes, at least 1024 (the largest features file that is streamed)")
     ] = 4 << 30
-    """The same for files of features, which are streamed: their size costs time, not memory. With a larger file the
-    graph is stored without embeddings.
+    """The same for files of features, which are streamed: their size costs time, not memory. With a larger file,
+    or with embeddings that take more bytes than this in the spool, the graph is stored without embeddings.
 
-    Seldom: 10,000 nodes are about 80 MB. See also `GRAPHNODE_MAX_DOCUMENT_BYTES`.
+    Seldom: 10,000 nodes are about 80 MB. See also `GRAPHNODE_SPOOL_DIR` and `GRAPHNODE_MAX_DOCUMENT_BYTES`.
     """
 
     document_memory: Annotated[
@@ -254,6 +257,15 @@ class Settings(ProcessSettings, frozen=True, kw_only=True, rename=lambda name: O
 
     To the memory that each process of a machine may use, minus its memory when idle. More lets big documents run side
     by side ([broker.md](broker.md#how-a-message-lives)). See also `GRAPHNODE_MAX_DOCUMENT_BYTES`.
+    """
+
+    spool_dir: SpoolDirectory | None = None
+    """Where the embeddings of a features file wait for their transaction, in a file without a name that is gone with
+    its message, or with its process. A worker does not start unless the directory has room for a fifth of
+    `GRAPHNODE_MAX_FEATURES_BYTES`.
+
+    Where the root file system is read-only, or `/tmp` is a tmpfs: its files count as memory
+    ([operations.md](operations.md#the-spool-directory)). See also `GRAPHNODE_MAX_FEATURES_BYTES`.
     """
 
     s3_allowed_prefixes: KeyPrefixes | None = None

@@ -19,7 +19,7 @@ Step = Literal[
     "receive",  # a poll, including its wait for messages
     "envelope",  # a body becomes a message for an actor
     "fetch",  # a document is read from S3
-    "stream",  # a features document is read from S3 and decoded at the same time
+    "stream",  # a features document is read from S3, decoded and spooled at the same time
     "decode",  # a document's bytes become its type
     "connect",  # a thread makes its database connection, or replaces it
     "transaction",  # from BEGIN to the end of the commit

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import dramatiq
@@ -12,12 +13,13 @@ import dramatiq
 from graphnode.actors.effects import Effects
 from graphnode.actors.results import handle_result
 from graphnode.clients.s3 import open_features, read_document
-from graphnode.contract.decoding import decode_graph, decode_summary, read_conversations, read_embeddings
+from graphnode.clients.spool import Spool
+from graphnode.contract.decoding import FeaturesReader, decode_graph, decode_summary
 from graphnode.contract.documents import SummaryDocument
 from graphnode.contract.envelopes import RESULT_QUEUE, Envelope, GraphGenerationResult
 from graphnode.contract.notifications import GraphCompleted, GraphFailed
 from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectNotFound, RefusedByDatabase
-from graphnode.rules.features import match_embeddings
+from graphnode.rules.features import FLOAT_BYTES, Embeddings
 from graphnode.rules.graph import clean_graph
 from graphnode.rules.rows import GraphRows
 from graphnode.rules.summary import summary_row
@@ -25,17 +27,17 @@ from graphnode.storage import graphs, summaries
 
 
 class Features(NamedTuple):
-    """A features file whose embeddings are not read yet.
+    """A features file whose embeddings are in the spool.
 
     Parameters:
-      key: its key in S3.
-      etag: its ETag: another object under the key is another file.
-      names: the original ID of each of its conversations.
+      width: numbers in each embedding.
+      owners: the node ID of each embedding in the spool; NO_NODE if it is not stored.
+      spool: has the embeddings.
     """
 
-    key: str
-    etag: str
-    names: list[str | None]
+    width: int
+    owners: Sequence[int]
+    spool: Spool
 
 
 class Documents(NamedTuple):
@@ -49,18 +51,21 @@ class Documents(NamedTuple):
 @dramatiq.actor(actor_name="graph_generation", queue_name=RESULT_QUEUE)
 def graph_generation(envelope: Envelope[GraphGenerationResult]) -> None:
     """Store the graph, its embeddings and its summary; or note that there is none."""
-    handle_result(envelope, user_id=envelope.payload.user_id, fetch=fetch, store=store, fail=fail)
+    with Spool() as spool:
+        handle_result(
+            envelope, user_id=envelope.payload.user_id, fetch=partial(fetch, spool=spool), store=store, fail=fail
+        )
 
 
-def fetch(envelope: Envelope[GraphGenerationResult], warnings: Counter[str]) -> Documents:
-    """Read the graph, and what came with it."""
+def fetch(envelope: Envelope[GraphGenerationResult], warnings: Counter[str], *, spool: Spool) -> Documents:
+    """Read the graph, and what came with it; the embeddings go to the spool."""
     result = envelope.payload
     assert result.result_s3_key, "the envelope's decoder requires it"  # noqa: S101
     rows, repairs = clean_graph(decode_graph(read_document(result.result_s3_key), warnings=warnings))
     warnings.update(repairs)
     return Documents(
         rows,
-        features=read_features(result.features_s3_key, warnings),
+        features=read_features(result.features_s3_key, rows, warnings, spool=spool),
         summary=read_summary(result.summary_s3_key, warnings),
     )
 
@@ -75,8 +80,7 @@ def store(effects: Effects[GraphGenerationResult], documents: Documents) -> None
     width_before = graphs.embedding_width(user_id) if documents.features else None
     graphs.replace_graph(user_id, rows, source_timestamp=timestamp)
     if documents.features:
-        node_ids = {node.orig_id: node.id for node in rows.nodes}
-        store_features(user_id, documents.features, node_ids, effects.warnings, width_before=width_before)
+        store_features(user_id, documents.features, effects.warnings, width_before=width_before)
     if documents.summary:
         summary = summary_row(documents.summary, Counter(node.source_type for node in rows.nodes))
         summaries.replace_summary(user_id, summary, source_timestamp=timestamp)
@@ -98,25 +102,30 @@ def fail(effects: Effects[GraphGenerationResult]) -> None:
     effects.notify(GraphFailed(error=effects.payload.error_text))
 
 
-def read_features(key: str | None, warnings: Counter[str]) -> Features | None:
-    """The features file's conversations; None when it was not sent, or is left out with a warning."""
+def read_features(key: str | None, rows: GraphRows, warnings: Counter[str], *, spool: Spool) -> Features | None:
+    """Spool the embeddings of a features file; None when it was not sent, or is left out with a warning."""
     features = None
     if key is not None:
         with left_out_if_faulty("features", warnings), open_features(key) as document:
-            features = Features(key, document.etag, list(read_conversations(document)))
+            reader, embeddings = FeaturesReader(), Embeddings()
+            for piece in document.pieces():
+                for row in reader.feed(piece):
+                    if packed := embeddings.packed(row):
+                        spool.append(packed)
+            spool.complete()
+            owners = embeddings.match(reader.names, {node.orig_id: node.id for node in rows.nodes})
+            warnings.update(embeddings.warnings)
+            features = Features(embeddings.width, owners, spool)
     return features
 
 
-def store_features(
-    user_id: str, features: Features, node_ids: Mapping[str, int], warnings: Counter[str], *, width_before: int | None
-) -> None:
-    """Stream the embeddings from S3 into their table; or leave them out with a warning."""
-    counted = Counter[str]()
-    with left_out_if_faulty("features", warnings), open_features(features.key, etag=features.etag) as document:
-        rows = read_embeddings(document)
-        matched = match_embeddings(features.names, rows, node_ids, warnings=counted, width_before=width_before)
-        graphs.store_embeddings(user_id, matched)
-        warnings.update(counted)
+def store_features(user_id: str, features: Features, warnings: Counter[str], *, width_before: int | None) -> None:
+    """Copy the embeddings from the spool into their table; or leave them out with a warning."""
+    with left_out_if_faulty("features", warnings):
+        embeddings = features.spool.records(features.width * FLOAT_BYTES)
+        stored = graphs.store_embeddings(user_id, zip(features.owners, embeddings, strict=True))
+        if stored and width_before not in (None, features.width):
+            warnings[f"embeddings are {features.width} wide, and were {width_before}"] = 1
 
 
 def read_summary(key: str | None, warnings: Counter[str]) -> SummaryDocument | None:

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
-#: Bytes read at a time.
+#: Bytes read at a time: of a whole document, and of one that is decoded in pieces.
 CHUNK_BYTES = 1 << 20
+PIECE_BYTES = 64 * 1024
 
 #: The assumed ratio of unpacked to packed JSON. A document that exceeds it claims more memory while it is read.
 GZIP_RATIO = 8
@@ -105,37 +106,33 @@ def read_document(key: str) -> bytes:
 
 
 @contextmanager
-def open_features(key: str, *, etag: str | None = None) -> Iterator[Document]:
-    """Open a features document to stream it. `GRAPHNODE_MAX_FEATURES_BYTES` is its limit.
-
-    Parameters:
-      etag: the ETag of an earlier read; another object under this key is ObjectChanged.
+def open_features(key: str) -> Iterator[Document]:
+    """Open a features document to read it in pieces. `GRAPHNODE_MAX_FEATURES_BYTES` is its limit.
 
     Raises Postponed while too many big documents are read, and what `open_document` raises.
     """
     limit = settings().max_features_bytes
     with (
         step("stream"),
-        open_document(key, limit=limit, setting="GRAPHNODE_MAX_FEATURES_BYTES", etag=etag) as document,
+        open_document(key, limit=limit, setting="GRAPHNODE_MAX_FEATURES_BYTES") as document,
     ):
         admit_stream(document.name, document.expected_bytes)
         yield document
 
 
 @contextmanager
-def open_document(key: str, *, limit: int, setting: str, etag: str | None = None) -> Iterator[Document]:
+def open_document(key: str, *, limit: int, setting: str) -> Iterator[Document]:
     """Open a document in the payload bucket to stream it.
 
     Parameters:
       key: the object's key.
       limit: the most bytes it may have, unpacked.
       setting: the variable that sets the limit, for the error.
-      etag: the ETag it must have; None: any.
 
-    Raises ObjectNotFound (it may still come), DocumentTooLarge, ObjectChanged, and botocore's errors. Reading raises
-    InvalidDocument for a false Content-Encoding.
+    Raises ObjectNotFound (it may still come), DocumentTooLarge, and botocore's errors. Reading raises ObjectChanged,
+    and InvalidDocument for a false Content-Encoding.
     """
-    found = StoredObject(key, etag=etag)
+    found = StoredObject(key)
     try:
         if not found.is_gzip and found.size > limit:
             said = f"has {found.size} bytes; the limit is {limit} ({setting})"
@@ -143,9 +140,7 @@ def open_document(key: str, *, limit: int, setting: str, etag: str | None = None
         # GzipFile needs only `read`, but its type asks for more.
         unpacked = gzip.GzipFile(fileobj=cast("IO[bytes]", found)) if found.is_gzip else found
         expected = min(found.size * GZIP_RATIO, limit) if found.is_gzip else found.size
-        yield Document(
-            unpacked, name=found.name, etag=found.etag, expected_bytes=expected, limit=limit, setting=setting
-        )
+        yield Document(unpacked, name=found.name, expected_bytes=expected, limit=limit, setting=setting)
     finally:
         found.close()
 
@@ -156,7 +151,6 @@ class Document:
     Parameters:
       source: the stream of stored bytes.
       name: the object, for errors.
-      etag: the object's ETag.
       expected_bytes: its unpacked size; an estimate for gzip.
       limit: the most bytes it may have.
       setting: the variable that sets the limit.
@@ -167,13 +161,11 @@ class Document:
         source: io.BufferedIOBase | StoredObject,
         *,
         name: str,
-        etag: str,
         expected_bytes: int,
         limit: int,
         setting: str,
     ) -> None:
         self.name = name
-        self.etag = etag
         self.expected_bytes = expected_bytes
         self._source = source
         self._limit = limit
@@ -193,25 +185,30 @@ class Document:
             raise DocumentTooLarge(f"{self.name} {said}", log=f"a document {said}")
         return chunk
 
+    def pieces(self) -> Iterator[bytes]:
+        """The document in pieces, and an empty one at its end."""
+        while piece := self.read(PIECE_BYTES):
+            yield piece
+        yield b""
+
 
 class StoredObject:
     """A stream of an object's stored bytes. After a broken connection it resumes in the same object, or fails.
 
     Parameters:
       key: its key in the payload bucket.
-      etag: the ETag it must have; None: any.
 
-    Raises ObjectNotFound, ObjectChanged, and botocore's errors.
+    Raises ObjectNotFound, and botocore's errors.
     """
 
-    def __init__(self, key: str, *, etag: str | None = None) -> None:
+    def __init__(self, key: str) -> None:
         self._bucket, self._key = settings().s3_payload_bucket, key
         self.name = f"s3://{self._bucket}/{key}"
         self._at = 0
-        answer = self._get({"IfMatch": etag} if etag else {})
+        answer = self._get({})
         self.size = answer["ContentLength"]
         self.is_gzip = "gzip" in answer.get("ContentEncoding", "").lower()
-        self.etag = answer["ETag"]
+        self._etag = answer["ETag"]
         self._body: StreamingBody = answer["Body"]
 
     def read(self, size: int) -> bytes:
@@ -224,7 +221,7 @@ class StoredObject:
         for resumption in range(MOST_RESUMPTIONS + 1):
             if resumption:
                 self._body.close()
-                self._body = self._get({"IfMatch": self.etag, "Range": f"bytes={self._at}-"})["Body"]
+                self._body = self._get({"IfMatch": self._etag, "Range": f"bytes={self._at}-"})["Body"]
             try:
                 chunk: bytes = self._body.read(size)
             except BROKEN as error:

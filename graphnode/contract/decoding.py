@@ -19,12 +19,12 @@ from graphnode.contract.documents import (
     SummaryDocument,
 )
 from graphnode.contract.repairs import Warnings, without_lone_surrogates, without_not_finite, without_nul
-from graphnode.contract.streams import BYTE_ORDER_MARK, ByteSource, elements
+from graphnode.contract.streams import BYTE_ORDER_MARK, ArrayReader
 from graphnode.errors import InvalidDocument
 from graphnode.steps import step
 from graphnode.text import excerpt
 
-#: The most conversations in a features document. All their IDs are in memory at once.
+#: The most conversations, and embeddings, in a features document. All their IDs are in memory at once.
 MOST_CONVERSATIONS = 1_000_000
 
 #: No typed object is deeper below the root (block graph → blocks → block → micro graph).
@@ -69,33 +69,54 @@ def decode_graph(raw: bytes, *, warnings: Warnings | None = None) -> GraphDocume
     )
 
 
-def read_conversations(source: ByteSource) -> Iterator[str | None]:
-    """Stream the original IDs of a features document's conversations, in order.
+class FeaturesReader:
+    """Decodes a features document piece by piece, whatever the order of its parts.
 
-    Reads no further than the end of `conversations`, which the AI server writes first. Gives None for an ID that is
-    missing or that no node can have.
-
-    Raises InvalidDocument.
+    Parameters:
+      names: the original IDs of the conversations read so far, in order. None stands for an ID that is missing or that
+        no node can have.
     """
-    for index, conversation in enumerate(elements(source, "conversations", required=True)):
-        if not isinstance(conversation, dict):
-            raise InvalidDocument(f"conversations[{index}]: expected object, got {_described(conversation)}")
-        if index == MOST_CONVERSATIONS:
-            raise InvalidDocument(f"conversations: expected at most {MOST_CONVERSATIONS}, got more")
-        name = conversation.get("orig_id")
-        if name is None or isinstance(name, dict | list) or len(name := str(name).replace("\0", "")) > MAX_ID_LENGTH:
-            yield None
-        else:
-            yield name
+
+    def __init__(self) -> None:
+        self.names: list[str | None] = []
+        self._rows = 0
+        self._arrays = ArrayReader(required="conversations", optional="embeddings")
+
+    def feed(self, piece: bytes) -> Iterator[list[float | None]]:
+        """The embeddings that end with this piece; a missing one is empty.
+
+        Parameters:
+          piece: the next bytes, about 64 KiB. An empty one ends the document.
+
+        Raises InvalidDocument.
+        """
+        for name, element in self._arrays.feed(piece):
+            if name == "conversations":
+                self.names.append(_conversation_name(element, len(self.names)))
+            else:
+                yield _embedding(element, self._rows)
+                self._rows += 1
 
 
-def read_embeddings(source: ByteSource) -> Iterator[list[float | None]]:
-    """Stream the embeddings of a features document; a missing one is empty. Raises InvalidDocument."""
-    for index, row in enumerate(elements(source, "embeddings")):
-        try:
-            yield msgspec.convert(row or [], list[float | None], strict=False)
-        except msgspec.ValidationError as error:
-            raise _explained(str(error), row, f"embeddings[{index}]") from None
+def _conversation_name(conversation: Any, index: int) -> str | None:
+    if not isinstance(conversation, dict):
+        raise InvalidDocument(f"conversations[{index}]: expected object, got {_described(conversation)}")
+    if index == MOST_CONVERSATIONS:
+        raise InvalidDocument(f"conversations: expected at most {MOST_CONVERSATIONS}, got more")
+    given = conversation.get("orig_id")
+    if given is None or isinstance(given, dict | list):
+        return None
+    name = str(given).replace("\0", "")
+    return name if len(name) <= MAX_ID_LENGTH else None
+
+
+def _embedding(row: Any, index: int) -> list[float | None]:
+    if index == MOST_CONVERSATIONS:
+        raise InvalidDocument(f"embeddings: expected at most {MOST_CONVERSATIONS}, got more")
+    try:
+        return msgspec.convert(row or [], list[float | None], strict=False)
+    except msgspec.ValidationError as error:
+        raise _explained(str(error), row, f"embeddings[{index}]") from None
 
 
 def decode_summary(raw: bytes, *, warnings: Warnings | None = None) -> SummaryDocument:

@@ -135,7 +135,7 @@ class Conversation(msgspec.Struct, frozen=True, gc=False):
 
 
 class FeaturesFile(msgspec.Struct, frozen=True, gc=False):
-    """What the AI server computed for each source. Read as a stream, by read_conversations and read_embeddings."""
+    """What the AI server computed for each source. Read in pieces, by FeaturesReader."""
 
     conversations: list[Conversation]
     """The sources, in the order of `embeddings`."""

@@ -1,13 +1,13 @@
-"""Streams one array of a JSON document that is too big to be decoded whole, in constant memory."""
+"""Reads arrays of a JSON document that is too big to be decoded whole, piece by piece, in constant memory."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import ijson
 from ijson.common import JSONError
+from ijson.utils import sendable_list
 
 from graphnode.contract.repairs import without_lone_surrogates
 from graphnode.errors import InvalidDocument
@@ -30,50 +30,76 @@ OPENING: dict[str, type[list[Any]] | type[dict[str, Any]]] = {"start_array": lis
 CLOSING = frozenset({"end_array", "end_map"})
 
 
-class ByteSource(Protocol):
-    """A document that can be read piece by piece."""
+class ArrayReader:
+    """Reads the elements of arrays at a document's root, without the contents of arrays and objects inside them.
 
-    def read(self, size: int, /) -> bytes:
-        """The next bytes, at most `size`; empty at the end."""
-
-
-def elements(source: ByteSource, name: str, *, required: bool = False) -> Iterator[Any]:
-    """Stream the elements of an array at a document's root, without the contents of arrays and objects inside them.
-
-    ijson's own functions take quadratic time for nested arrays, and cannot be interrupted.
+    The document is fed to it in pieces. ijson's own functions take quadratic time for nested arrays, and cannot be
+    interrupted.
 
     Parameters:
-      name: the array's key.
-      required: whether the array must be there; then reading stops at its end. If it is not required, any other value
-        counts as an empty array.
-
-    Raises InvalidDocument.
+      required: the key of an array that must be there.
+      optional: the key of an array that may be missing; any other value counts as an empty array.
     """
-    text = RepairedSource(source)
-    levels, reading, key = 0, False, ""
-    element: Any = None
-    try:
-        for event, value in ijson.basic_parse(text, use_float=True):
+
+    def __init__(self, *, required: str, optional: str) -> None:
+        self._required = required
+        self._names = frozenset({required, optional})
+        self._found_required = False
+        self._text = RepairedText()
+        self._events: Any = sendable_list()
+        self._parser = ijson.basic_parse_coro(self._events, use_float=True)
+        self._levels = 0
+        #: The array that is being read; empty outside both.
+        self._reading = ""
+        self._key = ""
+        self._element: Any = None
+
+    def feed(self, piece: bytes) -> list[tuple[str, Any]]:
+        """The elements that end with this piece, each with its array's key.
+
+        Parameters:
+          piece: the next bytes, about 64 KiB: all its values are in memory at once. An empty one ends the document.
+
+        Raises InvalidDocument.
+        """
+        text = self._text.repaired(piece)
+        try:
+            if text:
+                self._parser.send(text)
+            if not piece:
+                self._parser.close()
+        except JSONError as error:
+            raise _malformed(error, self._text.read_bytes) from None
+        except UnicodeDecodeError as error:
+            raise InvalidDocument(f"not UTF-8: {error.reason}, before byte {self._text.read_bytes}") from None
+        found = self._ended()
+        if not piece and not self._found_required:
+            raise InvalidDocument(f"{self._required}: required, but not given")
+        return found
+
+    def _ended(self) -> list[tuple[str, Any]]:
+        """The elements that end with the parser's events so far."""
+        found: list[tuple[str, Any]] = []
+        levels, reading, key, element = self._levels, self._reading, self._key, self._element
+        for event, value in self._events:
             if event == "map_key":
                 if levels == 1 or (reading and levels == 3):
                     key = value
                 continue
             if event in CLOSING:
-                text.since_end = 0
+                self._text.since_end = 0
                 levels -= 1
                 if reading and levels == 2:
-                    yield element
-                elif reading and levels == 1:
-                    if required:
-                        return
-                    reading = False
+                    found.append((reading, element))
+                elif levels == 1:
+                    reading = ""
                 continue
             place = levels
             if opened := OPENING.get(event):
                 value = opened()
                 levels += 1
                 if levels > MOST_LEVELS:
-                    raise InvalidDocument(f"not a document: nested too deep, before byte {text.read_bytes}")
+                    raise InvalidDocument(f"not a document: nested too deep, before byte {self._text.read_bytes}")
             if reading and place == 3:
                 if type(element) is list:
                     element.append(value)
@@ -83,17 +109,16 @@ def elements(source: ByteSource, name: str, *, required: bool = False) -> Iterat
                 if opened:
                     element = value
                 else:
-                    yield value
-            elif place == 1 and key == name:
-                reading = opened is list
-                if required and not reading and value not in (None, ""):
-                    raise InvalidDocument(f"{name}: expected array, got {'object' if opened else event}")
-    except JSONError as error:
-        raise _malformed(error, text.read_bytes) from None
-    except UnicodeDecodeError as error:
-        raise InvalidDocument(f"not UTF-8: {error.reason}, before byte {text.read_bytes}") from None
-    if required:
-        raise InvalidDocument(f"{name}: required, but not given")
+                    found.append((reading, value))
+            elif place == 1 and key in self._names:
+                reading = key if opened is list else ""
+                if key == self._required and reading:
+                    self._found_required = True
+                elif key == self._required and value not in (None, ""):
+                    raise InvalidDocument(f"{key}: expected array, got {'object' if opened else event}")
+        del self._events[:]
+        self._levels, self._reading, self._key, self._element = levels, reading, key, element
+        return found
 
 
 def _malformed(error: JSONError, read_bytes: int) -> InvalidDocument:
@@ -105,38 +130,33 @@ def _malformed(error: JSONError, read_bytes: int) -> InvalidDocument:
     return InvalidDocument(f"not JSON: {problem}, before byte {read_bytes}", log="not JSON")
 
 
-class RepairedSource:
-    """A document without byte order mark, with null in place of NaN and Infinity.
+class RepairedText:
+    """The text of a document in pieces, without byte order mark, with null in place of NaN and Infinity.
 
     It replaces these words between commas and brackets, inside texts too: only rows of numbers are read from it.
 
     Parameters:
-      read_bytes: how many bytes were read so far.
-      since_end: how many bytes were read since the last end of an array or object, which the reader sets to 0. Over
-        `MOST_BYTES_AT_A_TIME`, `read` raises InvalidDocument: the parser would keep them all in memory.
+      read_bytes: how many bytes were repaired so far.
+      since_end: how many of them came since the last end of an array or object, which the reader sets to 0. Over
+        `MOST_BYTES_AT_A_TIME`, `repaired` raises InvalidDocument: the parser would keep them all in memory.
     """
 
     _WORDS = re.compile(rb"(?:^|(?<=[\[,:\s]))(?:NaN|-?Infinity)(?=[\],}\s])")
 
-    def __init__(self, source: ByteSource) -> None:
+    def __init__(self) -> None:
         self.read_bytes = 0
         self.since_end = 0
-        self._source = source
         self._held = b""
         self._begun = False
 
-    def read(self, size: int) -> bytes:
-        """The next bytes, about `size`; empty at the end, or for a size of 0."""
-        if not size:
-            return b""
-        while True:
-            chunk = self._source.read(size)
-            self._held += chunk
-            # After the last comma there may be a part of a word.
-            end = self._held.rfind(b",") + 1 if chunk else len(self._held)
-            if not chunk or end or len(self._held) > MOST_HELD_BYTES:
-                break
-        text, self._held = self._held[: end or None], self._held[end or len(self._held) :]
+    def repaired(self, piece: bytes) -> bytes:
+        """The next text, up to the last comma of a piece; after an empty piece the rest."""
+        self._held += piece
+        # After the last comma there may be a part of a word.
+        end = self._held.rfind(b",") + 1 if piece else len(self._held)
+        if not end and len(self._held) > MOST_HELD_BYTES:
+            end = len(self._held)
+        text, self._held = self._held[:end], self._held[end:]
         self.read_bytes += len(text)
         self.since_end += len(text)
         if self.since_end > MOST_BYTES_AT_A_TIME:
@@ -144,7 +164,7 @@ class RepairedSource:
                 f"not a document: over {MOST_BYTES_AT_A_TIME} bytes without the end of an array or an object, "
                 f"before byte {self.read_bytes}"
             )
-        if not self._begun:
+        if text and not self._begun:
             self._begun, text = True, text.removeprefix(BYTE_ORDER_MARK)
         if b"\\ud" in text or b"\\uD" in text:
             text = without_lone_surrogates(text, {})

@@ -1,11 +1,12 @@
-"""Matches embeddings with the nodes of a graph."""
+"""Chooses the embeddings that are stored, and matches them with the nodes of a graph."""
 
 from __future__ import annotations
 
 import math
+import struct
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from graphnode.contract.original_ids import original_id
@@ -13,61 +14,80 @@ from graphnode.errors import InvalidDocument
 
 #: The limits of a pgvector column: 16,000 numbers of four bytes each.
 MAX_WIDTH = 16_000
+FLOAT_BYTES = 4
 MAX_FLOAT4 = 3.402_823_466e38
 
-#: Stands for the node ID of a conversation without a node.
+#: Stands for the node ID of an embedding that is not stored.
 NO_NODE = -1
 
 
-def match_embeddings(
-    names: Iterable[str | None],
-    rows: Iterable[list[float | None]],
-    node_ids: Mapping[str, int],
-    *,
-    warnings: Counter[str],
-    width_before: int | None = None,
-) -> Iterator[tuple[int, list[float]]]:
-    """Stream the embeddings of a graph's nodes as (node ID, embedding); what is left out is counted.
-
-    Left out are rows without a node, a node's second row, rows of another width than the first, and rows with a value
-    that is missing or not finite. Nodes without an embedding are counted too.
+class Embeddings:
+    """Chooses the embeddings of a features document that can be stored, as they are read. All have one width.
 
     Parameters:
-      names: the original ID of each conversation in the features document.
-      rows: its embeddings; row i belongs to conversation i.
-      node_ids: the graph's node IDs by original ID.
-      warnings: the counts; complete after the last embedding.
-      width_before: the width of the user's stored embeddings. Another width is counted: another model made them.
-
-    Raises InvalidDocument if there are more or fewer rows than conversations, since a missing row would shift all later
-    embeddings to wrong nodes; and if the embeddings are too wide to store.
+      warnings: the counts of what is left out.
+      width: numbers in each embedding: that of the first one that is not empty, 0 before it.
     """
-    owners = array("i", (node_ids.get(original_id(name or ""), NO_NODE) for name in names))
-    done: set[int] = set()
-    width = count = 0
-    for count, row in enumerate(rows, start=1):
-        if count > len(owners):
-            raise InvalidDocument(f"embeddings[{count - 1}]: there are {len(owners)} conversations only")
-        node_id, width = owners[count - 1], width or len(row)
-        if width > MAX_WIDTH:
-            raise InvalidDocument(f"embeddings[{count - 1}]: {width} numbers, and {MAX_WIDTH} can be stored")
-        if node_id == NO_NODE:
-            warnings["embeddings without a node"] += 1
-        elif node_id in done:
-            warnings["repeated embeddings"] += 1
-        elif not row or len(row) != width:
-            warnings["embeddings of another width"] += 1
+
+    def __init__(self) -> None:
+        self.warnings = Counter[str]()
+        self.width = 0
+        self._count = 0
+        #: The row numbers of those that can be stored.
+        self._chosen = array("i")
+
+    def packed(self, row: list[float | None]) -> bytes | None:
+        """The next embedding as it is stored (`pack`); None if it is left out: it has another width than the first one,
+        or a value that is missing or not finite.
+
+        Raises InvalidDocument if it is too wide to store.
+        """
+        self._count += 1
+        self.width = self.width or len(row)
+        if self.width > MAX_WIDTH:
+            raise InvalidDocument(f"embeddings[{self._count - 1}]: {self.width} numbers, and {MAX_WIDTH} can be stored")
+        if not row or len(row) != self.width:
+            self.warnings["embeddings of another width"] += 1
         elif not _storable(row):
-            warnings["embeddings that are not finite"] += 1
+            self.warnings["embeddings that are not finite"] += 1
         else:
+            self._chosen.append(self._count - 1)
+            return pack(cast(list[float], row))
+        return None
+
+    def match(self, names: Sequence[str | None], node_ids: Mapping[str, int]) -> array[int]:
+        """The node ID of each packed embedding, in order; NO_NODE if it has no node, or its node has one already.
+
+        These are counted, and so are the nodes without an embedding.
+
+        Parameters:
+          names: the original ID of each conversation in the features document.
+          node_ids: the graph's node IDs by original ID.
+
+        Raises InvalidDocument if there are more or fewer embeddings than conversations, since a missing one would shift
+        all later ones to wrong nodes.
+        """
+        if self._count != len(names):
+            raise InvalidDocument(f"embeddings: {self._count} rows for {len(names)} conversations")
+        done: set[int] = set()
+        owners = array("i")
+        for number in self._chosen:
+            node_id = node_ids.get(original_id(names[number] or ""), NO_NODE)
+            if node_id == NO_NODE:
+                self.warnings["embeddings without a node"] += 1
+            elif node_id in done:
+                self.warnings["repeated embeddings"] += 1
+                node_id = NO_NODE
             done.add(node_id)
-            yield node_id, cast(list[float], row)
-    if count < len(owners):
-        raise InvalidDocument(f"embeddings: {count} rows for {len(owners)} conversations")
-    if missing := len(node_ids) - len(done):
-        warnings["nodes without an embedding"] += missing
-    if done and width_before not in (None, width):
-        warnings[f"embeddings are {width} wide, and were {width_before}"] += 1
+            owners.append(node_id)
+        if missing := len(node_ids) - len(done - {NO_NODE}):
+            self.warnings["nodes without an embedding"] += missing
+        return owners
+
+
+def pack(embedding: Sequence[float]) -> bytes:
+    """An embedding as float32 numbers, the high byte first: as pgvector reads them, and a fifth of the JSON."""
+    return struct.pack(f">{len(embedding)}f", *embedding)
 
 
 def _storable(row: list[float | None]) -> bool:

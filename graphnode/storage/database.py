@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from datetime import datetime
+from struct import pack
 from typing import Any, NamedTuple
 
 import msgspec
@@ -367,10 +368,23 @@ def copy_rows(table: type[Record], columns: Sequence[str], rows: Iterable[Sequen
       psycopg2.Error: PostgreSQL refuses a row.
       BaseException: Whatever `rows` raises, unchanged.
     """
-    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
-        sql.Identifier(table._meta.table_name), sql.SQL(", ").join(map(sql.Identifier, columns))
+    return _copy(table, columns, "text", copy_lines(rows))
+
+
+def copy_binary(table: type[Record], columns: Sequence[str], rows: Iterable[Sequence[bytes]]) -> int:
+    """As `copy_rows`, for values that are already in PostgreSQL's binary format: faster for many numbers.
+
+    Parameters:
+      rows: each value is what its type's `recv` function reads.
+    """
+    return _copy(table, columns, "binary", copy_tuples(rows))
+
+
+def _copy(table: type[Record], columns: Sequence[str], form: str, stream: Iterator[bytes]) -> int:
+    statement = sql.SQL("COPY {} ({}) FROM STDIN WITH (FORMAT {})").format(
+        sql.Identifier(table._meta.table_name), sql.SQL(", ").join(map(sql.Identifier, columns)), sql.SQL(form)
     )
-    source = _CopySource(rows)
+    source = _CopySource(stream)
     connection: Connection = database.connection()  # type: ignore[no-untyped-call]
     with step("copy"), connection.waiting(TRANSACTION_WAIT_S), connection.cursor() as cursor:
         try:
@@ -389,18 +403,26 @@ def copy_lines(rows: Iterable[Sequence[object]]) -> Iterator[bytes]:
     return (b"\t".join(map(_copy_text, row)) + b"\n" for row in rows)
 
 
-class _CopySource:
-    """Rows as a file that psycopg2 can read."""
+def copy_tuples(rows: Iterable[Sequence[bytes]]) -> Iterator[bytes]:
+    """Rows in COPY's binary format, with its header and its trailer."""
+    yield b"PGCOPY\n\xff\r\n\0" + bytes(8)
+    for row in rows:
+        yield pack(">h", len(row)) + b"".join(pack(">i", len(value)) + value for value in row)
+    yield pack(">h", -1)
 
-    def __init__(self, rows: Iterable[Sequence[object]]) -> None:
+
+class _CopySource:
+    """A stream of encoded rows as a file that psycopg2 can read."""
+
+    def __init__(self, stream: Iterator[bytes]) -> None:
         self.error: BaseException | None = None
-        self._lines = copy_lines(rows)
+        self._stream = stream
         self._buffer = bytearray()
 
     def read(self, size: int) -> bytes:
         try:
-            while len(self._buffer) < size and (line := next(self._lines, None)):
-                self._buffer += line
+            while len(self._buffer) < size and (row := next(self._stream, None)):
+                self._buffer += row
         except BaseException as error:
             self.error = error
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
+from struct import pack
 from typing import Any, NamedTuple, TypeVar
 
 import psycopg2
@@ -27,6 +28,7 @@ from psycopg2.errors import ProgramLimitExceeded
 
 from graphnode.errors import RefusedByDatabase, one_line
 from graphnode.rules.difference import Difference, difference
+from graphnode.rules.features import FLOAT_BYTES, NO_NODE
 from graphnode.rules.rows import (
     ClusterRow,
     EdgeRow,
@@ -38,7 +40,7 @@ from graphnode.rules.rows import (
     SubclusterRow,
 )
 from graphnode.steps import is_step
-from graphnode.storage.database import JsonField, Record, copy_rows, database
+from graphnode.storage.database import JsonField, Record, copy_binary, copy_rows, database
 
 Row = TypeVar("Row", NodeRow, EdgeRow, ClusterRow, SubclusterRow)
 
@@ -256,11 +258,12 @@ def _forget_plans(rows: GraphRows) -> None:
 
 
 @is_step("embeddings")
-def store_embeddings(user_id: str, rows: Iterable[tuple[int, Sequence[float]]]) -> int:
+def store_embeddings(user_id: str, rows: Iterable[tuple[int, bytes]]) -> int:
     """Store all embeddings of a user's nodes, or none; a failure does not undo the rest of the transaction.
 
     Parameters:
-      rows: node ID and embedding. They are consumed while they are written.
+      rows: node ID, or NO_NODE for one that is left out, and embedding, packed as by `rules.features.pack`. They are
+        consumed while they are written.
 
     Returns the number of embeddings.
 
@@ -270,8 +273,14 @@ def store_embeddings(user_id: str, rows: Iterable[tuple[int, Sequence[float]]]) 
     """
     try:
         with database.atomic():
-            embeddings = ((node_id, list(embedding)) for node_id, embedding in rows)
-            return _copy(EmbeddingRecord, ("node_id", "embedding"), user_id, embeddings)
+            owner = user_id.encode()
+            # A vector's binary format: how many numbers, an unused field, and the numbers.
+            values = (
+                (owner, pack(">i", node_id), pack(">HH", len(numbers) // FLOAT_BYTES, 0) + numbers)
+                for node_id, numbers in rows
+                if node_id != NO_NODE
+            )
+            return copy_binary(EmbeddingRecord, ("user_id", "node_id", "embedding"), values)
     except (psycopg2.DataError, psycopg2.IntegrityError, ProgramLimitExceeded) as error:
         raise RefusedByDatabase(
             f"PostgreSQL refuses the embeddings: {one_line(error)}", log="PostgreSQL refuses the embeddings"

@@ -16,8 +16,9 @@ from dramatiq import Worker
 
 from graphnode.broker import SQSBroker
 from graphnode.clients import fcm, s3
+from graphnode.clients.spool import spool_fault
 from graphnode.contract.envelopes import RESULT_QUEUE
-from graphnode.errors import AwsOutage, DatabaseOutage, OutageError, ServiceBusy, classify_error
+from graphnode.errors import AwsOutage, DatabaseOutage, OutageError, ServiceBusy, SettingsError, classify_error
 from graphnode.settings import read_log_settings, settings
 from graphnode.sqs.outages import PROBE_MAX_S, Outages
 from graphnode.sqs.queues import visible_messages
@@ -81,6 +82,7 @@ def prepare_process(broker: SQSBroker, worker: Worker, check: Callable[[], None]
     watch_suppressed_lines()
     error_reports.open_reports(known.sentry_dsn)
     fcm.firebase()
+    check_spool()
     database.open_database(known.database_url)
     wait_for(check_schema)
     wait_for(schema.check_rights)
@@ -94,6 +96,13 @@ def end_stuck_sessions(_broker: SQSBroker) -> None:
     """End the sessions of stopped processes, which keep their users' locks."""
     for session in stuck_sessions.end_stuck_sessions():
         log.warning("ended a stuck session of the database", pid=session.pid, age_s=session.age_s)
+
+
+def check_spool() -> None:
+    """Check that features can be spooled. Raises SettingsError."""
+    known = settings()
+    if fault := spool_fault(known.spool_dir, max_features_bytes=known.max_features_bytes):
+        raise SettingsError(fault)
 
 
 def check_schema() -> None:

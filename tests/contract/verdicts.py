@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -16,20 +15,14 @@ from graphnode.contract.decoding import (
     decode_chunks,
     decode_graph,
     decode_summary,
-    read_conversations,
-    read_embeddings,
 )
 from graphnode.contract.envelopes import LONGEST_TASK_ID
 from graphnode.contract.notifications import NOTICES
 from graphnode.contract.requests import REQUESTS
 from graphnode.errors import GraphNodeError
+from tests.features import read_features
 
 SENT_AT = datetime(2026, 5, 24, tzinfo=UTC)
-
-
-def read_features(raw: bytes) -> None:
-    list(read_conversations(io.BytesIO(raw)))
-    list(read_embeddings(io.BytesIO(raw)))
 
 
 DOCUMENTS: dict[str, Callable[[bytes], Any]] = {

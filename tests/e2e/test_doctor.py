@@ -407,6 +407,7 @@ class TestCommand:
             ("settings", "broken"),
             ("database", "broken"),
             ("S3 bucket", "unchecked"),
+            ("spool directory", "fine"),
             ("FCM", "broken"),
             ("result queue", "fine"),
             ("clock", "fine"),

@@ -56,6 +56,13 @@ def test_an_actor_that_gets_no_message_is_reported_before_any_other_fault(refusa
     assert "Traceback" not in said
 
 
+def test_an_unusable_spool_directory_is_reported(refusal: Refusal) -> None:
+    said = refusal(GRAPHNODE_SPOOL_DIR="/nowhere")
+
+    assert "the worker does not start: GRAPHNODE_SPOOL_DIR is /nowhere: no file can be made there" in said
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize("key", ["{", "{}", '{"type": "service_account", "private_key": "hunter2"}'])
 def test_malformed_firebase_credentials_are_refused_and_not_shown(refusal: Refusal, key: str) -> None:
     said = refusal(FIREBASE_CREDENTIALS_JSON=key)

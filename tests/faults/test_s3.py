@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import gzip
 import random
-from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from graphnode.actors.graph_generation import read_features, store_features
 from graphnode.clients import s3 as s3_client
 from graphnode.clients.s3 import BYTES_A_BRACKET, CHUNK_BYTES, GZIP_RATIO, open_features, read_document
 from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectChanged, ObjectNotFound, ServiceBusy
 from graphnode.settings import Settings, read_settings
-from graphnode.storage import graphs
 from tests.faults.s3_stub import Object, S3Stub, running_stub
 
 LIMIT = 4 * CHUNK_BYTES
@@ -93,32 +89,6 @@ def test_a_document_that_is_overwritten_half_way_is_not_mixed_with_the_new_one(s
 
     with pytest.raises(ObjectChanged, match="was overwritten while it was read"):
         read_document("a")
-
-
-def test_a_document_that_is_overwritten_between_two_readings_is_not_read_on(s3: S3Stub) -> None:
-    s3.objects["a"] = Object(BODY)
-    with open_features("a") as first:
-        etag = first.etag
-    with open_features("a", etag=etag) as second:
-        assert second.read(10) == BODY[:10]
-    s3.objects["a"] = Object(BODY[::-1])
-
-    with pytest.raises(ObjectChanged), open_features("a", etag=etag):
-        pass
-
-
-def test_embeddings_of_an_overwritten_features_file_are_not_stored(s3: S3Stub, monkeypatch: pytest.MonkeyPatch) -> None:
-    stored: list[Any] = []
-    monkeypatch.setattr(graphs, "store_embeddings", lambda _user_id, rows: stored.extend(rows))
-    s3.objects["a"] = Object(b'{"conversations": [{"orig_id": "tea"}, {"orig_id": "rust"}], "embeddings": [[1], [2]]}')
-    features = read_features("a", Counter())
-    assert features
-    s3.objects["a"] = Object(b'{"conversations": [{"orig_id": "rust"}, {"orig_id": "tea"}], "embeddings": [[2], [1]]}')
-
-    with pytest.raises(ObjectChanged):
-        store_features("ada", features, {"tea": 0, "rust": 1}, Counter(), width_before=None)
-
-    assert stored == []
 
 
 def test_a_document_over_the_limit_is_not_read(s3: S3Stub) -> None:

@@ -9,7 +9,6 @@ import math
 import re
 import unicodedata
 from base64 import b64encode
-from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -28,8 +27,6 @@ from graphnode.contract.decoding import (
     decode_chunks,
     decode_graph,
     decode_summary,
-    read_conversations,
-    read_embeddings,
 )
 from graphnode.contract.documents import MAX_ID_LENGTH, FeaturesFile, GraphDocument
 from graphnode.contract.envelopes import NOTIFICATION_QUEUE, REQUEST_QUEUE, RESULT_QUEUE, Envelope
@@ -54,11 +51,11 @@ from graphnode.operations.dead_letters.letter_files import LetterRecord, read_re
 from graphnode.operations.dead_letters.letters import Letter, letter_info, summarize
 from graphnode.requests.uploads import Location
 from graphnode.rules.batch_merge import merge_batch
-from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph
 from graphnode.rules.rows import ClusterRow, MergeTarget, StoredNode, SubclusterRow
 from graphnode.rules.summary import summary_row
 from graphnode.sqs import dramatiq_messages
+from tests.features import match_features, read_features, unpack
 from tests.fuzz.checks import INTEGERS, Finding, refused, same, stored_json, stored_key, stored_rows, stored_text
 
 T = TypeVar("T")
@@ -122,24 +119,21 @@ def graph(data: bytes) -> None:
 
 def features(data: bytes) -> None:
     """Features documents, streamed in chunks of several sizes and decoded as a whole, always with the same result."""
-    names = _accepted(partial(_names, data, len(data) + 1), InvalidDocument)
-    rows = _accepted(partial(_embeddings, data, len(data) + 1), InvalidDocument)
+    read = _accepted(partial(read_features, data, size=len(data) + 1), InvalidDocument)
     for size in (11, 300):
-        streamed = _accepted(partial(_names, data, size), InvalidDocument)
-        same(names, streamed, "the chunk size changes the names")
-        rows_streamed = _accepted(partial(_embeddings, data, size), InvalidDocument)
-        same(rows, rows_streamed, "the chunk size changes the rows")
-    if names is None or rows is None:
+        same(read, _accepted(partial(read_features, data, size=size), InvalidDocument), "the size of pieces matters")
+    if read is None:
         return
+    names, rows = read
     if any("\0" in name for name in names if name):
         raise Finding("a conversation's name with a NUL")
     if (whole := _whole_features(data)) is not None:
-        same(names, whole[0], "the streamed names are not those of the whole document")
-        same(rows, whole[1], "the streamed rows are not those of the whole document")
+        same(read, whole, "what is read in pieces is not what is in the whole document")
     node_ids = {name: index for index, name in enumerate(sorted({name for name in names if name}))}
-    matched = _accepted(lambda: list(match_embeddings(names, rows, node_ids, warnings=Counter())), InvalidDocument)
-    for _, row in matched or []:
-        if not row or not all(math.isfinite(number) and abs(number) < 3.5e38 for number in row):
+    matched = _accepted(lambda: match_features(names, rows, node_ids), InvalidDocument)
+    for _, packed in matched[0] if matched else []:
+        row = unpack(packed)
+        if not row or not all(math.isfinite(number) for number in row):
             raise Finding(f"an embedding that pgvector refuses: {row[:10]}")
 
 
@@ -188,7 +182,6 @@ def packed(data: bytes) -> None:
         document = Document(
             gzip.GzipFile(fileobj=io.BytesIO(data)),
             name="s3://bucket/key",
-            etag="1",
             expected_bytes=0,
             limit=UNPACKED_LIMIT,
             setting="LIMIT",
@@ -392,25 +385,6 @@ def _stored_envelope(found: Envelope[Any]) -> None:
                     raise Finding(f"{name} is {value}: not an integer of PostgreSQL")
             case dict():
                 stored_json(value, name)
-
-
-class _Chunks:
-    """A file that returns at most `size` bytes from each read."""
-
-    def __init__(self, data: bytes, size: int) -> None:
-        self._data = io.BytesIO(data)
-        self._size = size
-
-    def read(self, size: int, /) -> bytes:
-        return self._data.read(min(size, self._size))
-
-
-def _names(data: bytes, size: int) -> list[str | None]:
-    return list(read_conversations(_Chunks(data, size)))
-
-
-def _embeddings(data: bytes, size: int) -> list[list[float | None]]:
-    return list(read_embeddings(_Chunks(data, size)))
 
 
 def _whole_features(data: bytes) -> tuple[list[str | None], list[list[float | None]]] | None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import random
-from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -21,16 +19,14 @@ from graphnode.contract.decoding import (
     decode_chunks,
     decode_graph,
     decode_summary,
-    read_conversations,
-    read_embeddings,
 )
 from graphnode.errors import InvalidDocument
 from graphnode.rules.batch_merge import merge_batch
-from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph
 from graphnode.rules.summary import summary_row
 from graphnode.storage import graphs, microscope, summaries
 from graphnode.storage.database import user_transaction
+from tests.features import match_features, read_features
 from tests.integration.conftest import Query
 
 NOON = datetime(2026, 5, 24, 12, tzinfo=UTC)
@@ -124,8 +120,8 @@ def store_graph(raw: bytes) -> None:
 def store_features(raw: bytes) -> None:
     nodes = [{"id": number, "orig_id": name} for number, name in enumerate(["a", "b", "uf-1"])]
     store_graph(json.dumps({"nodes": nodes}).encode())
-    names, rows = read_conversations(io.BytesIO(raw)), read_embeddings(io.BytesIO(raw))
-    graphs.store_embeddings("ada", match_embeddings(names, rows, graphs.node_ids("ada"), warnings=Counter()))
+    embeddings, _ = match_features(*read_features(raw), graphs.node_ids("ada"))
+    graphs.store_embeddings("ada", embeddings)
 
 
 def store_summary(raw: bytes) -> None:

@@ -17,6 +17,7 @@ from psycopg2.errors import ReadOnlySqlTransaction
 from graphnode import cli
 from graphnode.errors import NothingStored
 from graphnode.operations.show.stored_graph import NOTIFICATIONS, Cluster, Edge, read_graph, read_overview
+from graphnode.rules.features import pack
 from graphnode.rules.rows import ClusterRow, EdgeRow, GraphRows, NodeRow, SubclusterRow
 from graphnode.storage import graphs, notifications
 from graphnode.storage.database import snapshot, user_transaction
@@ -63,7 +64,7 @@ GRAPH = GraphRows(
 def stored_graph(storage: None) -> None:
     """Ada has the graph above, with embeddings of two nodes; Grace has another."""
     graphs.replace_graph("ada", GRAPH, source_timestamp=NOON)
-    graphs.store_embeddings("ada", [(0, [1.0, 0.0]), (1, [0.5, 0.5])])
+    graphs.store_embeddings("ada", [(0, pack([1.0, 0.0])), (1, pack([0.5, 0.5]))])
     graphs.replace_graph(
         "grace", GraphRows([TEA._replace(cluster_id=None)], [], [], [], None, {}), source_timestamp=NOON
     )

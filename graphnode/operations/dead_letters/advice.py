@@ -34,6 +34,7 @@ ADVICE = {
     "if not, have the AI server do the task again.",
     "OBJECT_CHANGED": "The object was overwritten during each attempt: once nobody writes it any more, redrive.",
     "SERVICE_BUSY": "A service throttled or failed for too long: once it has recovered, redrive with a --rate.",
+    "SPOOL_FULL": "The disk of GRAPHNODE_SPOOL_DIR was full at each attempt: make room there, then redrive.",
     "DATABASE_CONFLICT": "Locks or a conflict ended its transaction at each attempt: once the database is "
     "quiet, redrive with a --rate.",
     "TIME_LIMIT": "It exceeds its time limit: look at its documents' sizes and at the database's load, then redrive.",

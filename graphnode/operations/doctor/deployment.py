@@ -19,6 +19,7 @@ from graphnode.operations.doctor import (
     firebase_check,
     queue_check,
     settings_check,
+    spool_check,
 )
 from graphnode.operations.doctor.checks import TIMEOUT_S, Check, run_checks
 from graphnode.operations.doctor.findings import Finding, without_secrets
@@ -111,6 +112,13 @@ def _checks(
             lambda: bucket_check.check_bucket(aws.s3(), values["s3_payload_bucket"], region=region),
             needs=("AWS credentials",),
             missing=_missing(values, "s3_payload_bucket", "aws_region"),
+        ),
+        Check(
+            spool_check.SUBJECT,
+            lambda: spool_check.check_spool(
+                values.get("spool_dir"),
+                max_features_bytes=values.get("max_features_bytes", FIELDS["max_features_bytes"].default),
+            ),
         ),
         Check(firebase_check.SUBJECT, lambda: firebase_check.check_firebase(PushSettings(**push))),
         Check(clock_check.SUBJECT, lambda: clock_check.judge_clocks(_skews(values, variables))),

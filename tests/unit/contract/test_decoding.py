@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import itertools
 import json
 import re
@@ -21,21 +20,15 @@ from graphnode.contract.decoding import (
     decode_chunks,
     decode_graph,
     decode_summary,
-    read_conversations,
-    read_embeddings,
 )
 from graphnode.contract.documents import MAX_ID_LENGTH
 from graphnode.contract.repairs import Warnings
 from graphnode.errors import InvalidDocument
-
-
-def names_and_rows(raw: bytes) -> tuple[list[str | None], list[list[float | None]]]:
-    return list(read_conversations(io.BytesIO(raw))), list(read_embeddings(io.BytesIO(raw)))
-
+from tests.features import read_features
 
 DECODERS: list[Callable[[bytes], Any]] = [
     decode_graph,
-    names_and_rows,
+    read_features,
     decode_summary,
     decode_add_node_batch,
     decode_chunks,
@@ -339,30 +332,14 @@ FEATURES = {
 def test_features_are_read_in_any_order_of_keys(order: tuple[str, ...]) -> None:
     raw = json.dumps({name: FEATURES[name] for name in order}).encode()
 
-    assert names_and_rows(raw) == (["conv-1", None, None], [[0.5, None, 0.25], [1.0, -0.002, 3.0], []])
-
-
-def test_reading_stops_after_the_conversations() -> None:
-    raw = json.dumps(FEATURES).encode()
-    source = io.BytesIO(raw + b"," * 10_000_000)
-
-    assert list(read_conversations(source)) == ["conv-1", None, None]
-    assert source.tell() < 1_000_000
+    assert read_features(raw) == (["conv-1", None, None], [[0.5, None, 0.25], [1.0, -0.002, 3.0], []])
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 1 << 20])
-def test_nan_in_features_is_missing_wherever_a_chunk_ends(size: int) -> None:
-    class Chunks:
-        def __init__(self, raw: bytes) -> None:
-            self._source = io.BytesIO(raw)
-
-        def read(self, wanted: int) -> bytes:
-            return self._source.read(min(size, wanted))
-
+def test_nan_in_features_is_missing_wherever_a_piece_ends(size: int) -> None:
     raw = b'\xef\xbb\xbf{"conversations": [{"orig_id": "NaN"}], "embeddings": [[NaN, -Infinity,Infinity , 0.5, NaN]]}'
 
-    assert list(read_conversations(Chunks(raw))) == ["NaN"]
-    assert list(read_embeddings(Chunks(raw))) == [[None, None, None, 0.5, None]]
+    assert read_features(raw, size=size) == (["NaN"], [[None, None, None, 0.5, None]])
 
 
 @pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
@@ -372,7 +349,7 @@ def test_nan_beside_the_rows_does_no_harm(word: str) -> None:
         ' "embeddings": [[0.5]], "metadata": {"silhouette": %s}}'
     )
 
-    assert names_and_rows((raw % (word, word)).encode()) == (["ab"], [[0.5]])
+    assert read_features((raw % (word, word)).encode()) == (["ab"], [[0.5]])
 
 
 @pytest.mark.parametrize(
@@ -392,7 +369,7 @@ def test_nan_beside_the_rows_does_no_harm(word: str) -> None:
 )
 def test_other_documents_are_refused_as_features_with_the_place(raw: bytes, problem: str) -> None:
     with pytest.raises(InvalidDocument, match=re.escape(problem)):
-        names_and_rows(raw)
+        read_features(raw)
 
 
 def test_a_summary_keeps_its_fields(summary: dict[str, Any]) -> None:
@@ -437,7 +414,7 @@ def test_a_subcluster_of_a_number_too_long_for_its_index_is_refused_with_its_pla
 )
 def test_a_features_document_that_would_fill_the_memory_is_refused(raw: bytes, problem: str) -> None:
     with pytest.raises(InvalidDocument, match=f"^{re.escape(problem)}"):
-        list(read_conversations(io.BytesIO(raw)))
+        read_features(raw)
 
 
 def test_nested_values_in_conversations_and_rows_are_left_out() -> None:
@@ -448,21 +425,23 @@ def test_nested_values_in_conversations_and_rows_are_left_out() -> None:
         }
     )
 
-    assert names_and_rows(raw) == (["a", None], [[1.0, 0.5], [], []])
+    assert read_features(raw) == (["a", None], [[1.0, 0.5], [], []])
 
 
 def test_an_id_that_no_node_can_have_is_none() -> None:
     raw = encoded({"conversations": [{"orig_id": "x" * (MAX_ID_LENGTH + 1)}, {"orig_id": ["a"]}, {"orig_id": 7}]})
 
-    assert list(read_conversations(io.BytesIO(raw))) == [None, None, "7"]
+    assert read_features(raw) == ([None, None, "7"], [])
 
 
-def test_the_number_of_conversations_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["conversations", "embeddings"])
+def test_the_number_of_conversations_and_embeddings_is_limited(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "MOST_CONVERSATIONS", 3)
 
-    assert len(list(read_conversations(io.BytesIO(encoded({"conversations": [{}] * 3}))))) == 3
-    with pytest.raises(InvalidDocument, match=r"^conversations: expected at most 3, got more$"):
-        list(read_conversations(io.BytesIO(encoded({"conversations": [{}] * 4}))))
+    names, rows = read_features(encoded({"conversations": [{}] * 3, "embeddings": [[]] * 3}))
+    assert (len(names), len(rows)) == (3, 3)
+    with pytest.raises(InvalidDocument, match=rf"^{name}: expected at most 3, got more$"):
+        read_features(encoded({"conversations": [], name: [{} if name == "conversations" else []] * 4}))
 
 
 def test_an_add_node_batch_is_read_in_camel_case() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -33,6 +34,7 @@ from graphnode.operations.doctor.findings import (
 )
 from graphnode.operations.doctor.queue_check import RedriveTarget, SourceQueue, judge_queue
 from graphnode.operations.doctor.settings_check import judge_settings, secrets_of
+from graphnode.operations.doctor.spool_check import check_spool
 
 SOURCE, TARGET = "arn:aws:sqs:eu-central-1:1:results", "arn:aws:sqs:eu-central-1:1:results-dlq"
 
@@ -417,3 +419,11 @@ class TestChecks:
         assert worst([fine("a", ""), unchecked("b", "")]) == 0
         assert worst([fine("a", ""), warning("b", "")]) == 1
         assert worst([warning("a", ""), broken("b", "")]) == 2
+
+
+def test_a_spool_directory_without_room_is_broken(tmp_path: Path) -> None:
+    (roomy,) = check_spool(str(tmp_path), max_features_bytes=1024)
+    (small,) = check_spool(str(tmp_path), max_features_bytes=5 << 60)
+
+    assert roomy == fine("spool directory", f"{tmp_path} has room for a features file")
+    assert (small.severity, small.mend) == (Severity.BROKEN, "export GRAPHNODE_SPOOL_DIR=…")

@@ -1,36 +1,34 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+import struct
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from graphnode.errors import InvalidDocument
-from graphnode.rules.features import MAX_WIDTH, match_embeddings
+from graphnode.rules.features import MAX_WIDTH, Embeddings, pack
+from tests.features import Row, match_features, unpack
 
-Row = list[float | None]
 Features = list[tuple[str | None, Row]]
 
 numbers = st.none() | st.floats() | st.floats(-1, 1)
 
 
-def matched(
-    features: Features, node_ids: dict[str, int], *, width_before: int | None = None
-) -> tuple[list[tuple[int, list[float]]], Counter[str]]:
+def matched(features: Features, node_ids: dict[str, int]) -> tuple[list[tuple[int, list[float]]], dict[str, int]]:
     names, rows = [name for name, _ in features], [row for _, row in features]
-    warnings = Counter[str]()
-    return list(match_embeddings(names, rows, node_ids, warnings=warnings, width_before=width_before)), warnings
+    embeddings, warnings = match_features(names, rows, node_ids)
+    return [(node_id, unpack(packed)) for node_id, packed in embeddings], warnings
 
 
 def test_each_row_goes_to_the_node_of_its_conversation() -> None:
     embeddings, warnings = matched(
-        [("src1_b", [0.1, 0.2]), ("a", [0.3, 0.4]), ("pdf_uf-1_report", [0.5, 0.6])],
+        [("src1_b", [0.25, 0.5]), ("a", [0.75, 1.0]), ("pdf_uf-1_report", [1.25, 1.5])],
         {"a": 0, "b": 1, "uf-1": 2},
     )
 
-    assert embeddings == [(1, [0.1, 0.2]), (0, [0.3, 0.4]), (2, [0.5, 0.6])]
+    assert embeddings == [(1, [0.25, 0.5]), (0, [0.75, 1.0]), (2, [1.25, 1.5])]
     assert warnings == {}
 
 
@@ -39,7 +37,7 @@ def test_invalid_rows_are_left_out_and_counted() -> None:
         [
             ("gone", [9.0, 9.0]),
             (None, [9.0, 9.0]),
-            ("a", [0.1, 0.2]),
+            ("a", [0.25, 0.5]),
             ("src0_a", [0.3, 0.4]),
             ("b", [0.1]),
             ("c", []),
@@ -51,7 +49,7 @@ def test_invalid_rows_are_left_out_and_counted() -> None:
         {name: number for number, name in enumerate("abcdefghi")},
     )
 
-    assert embeddings == [(0, [0.1, 0.2])]
+    assert embeddings == [(0, [0.25, 0.5])]
     assert warnings == {
         "embeddings without a node": 2,
         "repeated embeddings": 1,
@@ -75,11 +73,11 @@ def test_every_embedding_can_be_stored(features: Features) -> None:
 
 @pytest.mark.parametrize(
     ("rows", "problem"),
-    [(1, "embeddings: 1 rows for 2 conversations"), (3, r"embeddings\[2\]: there are 2 conversations only")],
+    [(1, "embeddings: 1 rows for 2 conversations"), (3, "embeddings: 3 rows for 2 conversations")],
 )
 def test_a_file_with_more_or_fewer_rows_than_conversations_is_refused(rows: int, problem: str) -> None:
     with pytest.raises(InvalidDocument, match=problem):
-        list(match_embeddings(["a", "b"], [[0.1]] * rows, {"a": 0, "b": 1}, warnings=Counter()))
+        match_features(["a", "b"], [[0.1]] * rows, {"a": 0, "b": 1})
 
 
 def test_the_widest_embedding_is_accepted() -> None:
@@ -95,16 +93,14 @@ def test_without_rows_every_node_has_no_embedding() -> None:
     assert matched([], {"a": 0}) == ([], {"nodes without an embedding": 1})
 
 
-def test_another_width_than_before_is_a_warning() -> None:
-    _, warnings = matched([("a", [1.0, 2.0])], {"a": 0}, width_before=384)
+def test_a_row_is_left_out_whatever_its_conversation() -> None:
+    embeddings = Embeddings()
+    rows: list[Row] = [[], [1.0], [1.0, 2.0], [None]]
 
-    assert warnings == {"embeddings are 2 wide, and were 384": 1}
+    assert [embeddings.packed(row) for row in rows] == [None, pack([1.0]), None, None]
+    assert embeddings.width == 1
 
 
-@pytest.mark.parametrize(
-    ("features", "before"),
-    [([("a", [1.0, 2.0])], 2), ([("a", [1.0, 2.0])], None), ([("b", [1.0])], 384)],
-    ids=["the same", "none before", "none stored"],
-)
-def test_the_same_width_or_none_before_is_no_warning(features: Features, before: int | None) -> None:
-    assert not any("wide" in warning for warning in matched(features, {"a": 0}, width_before=before)[1])
+@given(st.lists(st.floats(-3.4e38, 3.4e38), max_size=5))
+def test_a_number_is_rounded_once(numbers: list[float]) -> None:
+    assert unpack(pack(numbers)) == [struct.unpack("f", struct.pack("f", number))[0] for number in numbers]

@@ -11,8 +11,8 @@ from graphnode.dev.ai.graph_generation import key_sentences, make_graph
 from graphnode.dev.ai.text_sources import TextSource, UnreadableInput
 from graphnode.dev.ai.vectors import WIDTH
 from graphnode.dev.ai.words import sentences
-from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph
+from tests.features import match_features
 from tests.unit.dev.ai.conftest import NOW, MakeSource
 
 #: The subjects of the corpus, with a word in the file name or title of each source.
@@ -65,12 +65,11 @@ def test_embeddings_are_padded_to_the_ai_servers_width(sources: list[TextSource]
     features = make_graph(sources, generated_at=NOW).features
     names = [conversation["orig_id"] for conversation in features["conversations"]]
     node_ids = {source.name: number for number, source in enumerate(sources)}
-    warnings = Counter[str]()
 
-    matched = dict(match_embeddings(names, features["embeddings"], node_ids, warnings=warnings))
+    matched, warnings = match_features(names, features["embeddings"], node_ids)
 
     used = features["metadata"]["columns_used"]
-    assert len(matched) == 36
+    assert len(dict(matched)) == 36
     assert warnings == {}
     assert used == 35
     for row in features["embeddings"]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,6 @@ from graphnode.contract.decoding import (
     decode_chunks,
     decode_graph,
     decode_summary,
-    read_conversations,
-    read_embeddings,
 )
 from graphnode.contract.envelopes import Envelope
 from graphnode.contract.original_ids import original_id
@@ -42,9 +39,9 @@ from graphnode.dev.ai.server import AiServer
 from graphnode.dev.ai.text_sources import UnreadableInput
 from graphnode.dev.child_processes import STAND_IN_READY
 from graphnode.errors import InvalidEnvelope, SettingsError
-from graphnode.rules.features import match_embeddings
 from graphnode.rules.graph import clean_graph
 from graphnode.rules.microscope_documents import graph_keys
+from tests.features import match_features, read_features
 from tests.unit.dev.ai.conftest import NOW, files
 
 USER = "ada_l"
@@ -181,21 +178,9 @@ def check_documents(world: World, envelope: Envelope[Any]) -> None:
 
 
 def check_features(content: bytes, node_ids: dict[str, int]) -> None:
-    names = list(read_conversations(Bytes(content)))
-    warnings = Counter[str]()
-    assert len(dict(match_embeddings(names, read_embeddings(Bytes(content)), node_ids, warnings=warnings))) == SOURCES
+    matched, warnings = match_features(*read_features(content), node_ids)
+    assert len(dict(matched)) == SOURCES
     assert warnings == {}
-
-
-class Bytes:
-    """A document as a stream of bytes."""
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-
-    def read(self, size: int, /) -> bytes:
-        chunk, self._content = self._content[:size], self._content[size:]
-        return chunk
 
 
 MakeWorld = Callable[..., World]
@@ -351,7 +336,7 @@ def test_the_worker_finds_the_file_id_between_its_type_and_name(make_world: Make
     assert b'"src5_txt_uf-51c7b0ae-plan_a file"' in content
     node_ids = {node.orig_id: node.id for node in clean_graph(decode_graph(content))[0].nodes}
     assert "uf-51c7b0ae-plan" in node_ids
-    names = read_conversations(Bytes(world.bucket.objects[result.payload.features_s3_key]))
+    names, _ = read_features(world.bucket.objects[result.payload.features_s3_key])
     assert {original_id(name or "") for name in names} == node_ids.keys()
 
 
