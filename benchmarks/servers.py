@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import psycopg2
 
+from graphnode.contract.message_groups import message_group_of
 from graphnode.dev.local_aws import s3_client, sqs_client
 from graphnode.dev.localstack import HOOK, LocalStack
 from graphnode.dev.postgres import EmbeddedPostgres, start_postgres
@@ -84,8 +85,13 @@ def batches(bodies: Iterable[str]) -> Iterator[list[str]]:
 
 
 def entries(batch: Sequence[str]) -> list[SendMessageBatchRequestEntryTypeDef]:
-    """The entries of a SendMessageBatch call."""
-    return [{"Id": str(index), "MessageBody": body} for index, body in enumerate(batch)]
+    """The entries of a SendMessageBatch call, in the message groups of the users whom the bodies name."""
+    made: list[SendMessageBatchRequestEntryTypeDef] = []
+    for index, body in enumerate(batch):
+        made.append({"Id": str(index), "MessageBody": body})
+        if group := message_group_of(body):
+            made[-1]["MessageGroupId"] = group
+    return made
 
 
 def cpu_s(pid: int) -> float:

@@ -21,7 +21,7 @@ import time
 import urllib.request
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
@@ -76,7 +76,7 @@ class StubServer:
         return int(self.order()["calls"].get(action, 0))
 
     def messages(self, queue: str) -> list[dict[str, Any]]:
-        """The messages on a queue, visible or in flight: body, attributes, receive count, and whether it is visible."""
+        """The messages on a queue, visible or in flight: body, group, attributes, receives, whether it is visible."""
         shown: list[dict[str, Any]] = self.order(show=queue)["messages"]
         return shown
 
@@ -96,6 +96,7 @@ class Message:
     id: str
     body: str
     attributes: dict[str, Any]
+    group: str | None = None
     sent_ms: int = field(default_factory=lambda: int(time.time() * 1000))
     receive_count: int = 0
     receipt: str = ""
@@ -164,6 +165,7 @@ class StubQueue:
             {
                 "id": message.id,
                 "body": message.body,
+                "group": message.group,
                 "attributes": {name: value["StringValue"] for name, value in message.attributes.items()},
                 "receive_count": message.receive_count,
                 "visible": message.id in visible,
@@ -235,8 +237,7 @@ class Stub:
                 continue
         if fault == "duplicate":
             for message in taken:
-                copy = Message(message.id, message.body, message.attributes, receive_count=message.receive_count)
-                queue.put(copy)
+                queue.put(replace(message, receipt="", deleted=False, visible_at=0.0))
         if taken and not self.first_receive:
             self.first_receive = time.monotonic()
         shown = [self._shown(message) for message in taken]
@@ -246,7 +247,7 @@ class Stub:
 
     @staticmethod
     def _shown(message: Message) -> dict[str, Any]:
-        shown = {
+        shown: dict[str, Any] = {
             "MessageId": message.id,
             "ReceiptHandle": message.receipt,
             "Body": message.body,
@@ -255,6 +256,8 @@ class Stub:
                 "SentTimestamp": str(message.sent_ms),
             },
         }
+        if message.group:
+            shown["Attributes"]["MessageGroupId"] = message.group
         return {**shown, "MessageAttributes": message.attributes} if message.attributes else shown
 
     def act(self, action: str, asked: dict[str, Any], fault: str | None) -> dict[str, Any]:
@@ -262,7 +265,8 @@ class Stub:
         queue = self.queue(asked.get("QueueUrl", asked.get("QueueName", "")))
         match action:
             case "SendMessage":
-                message = Message(next(self._ids), asked["MessageBody"], asked.get("MessageAttributes", {}))
+                attributes, group = asked.get("MessageAttributes", {}), asked.get("MessageGroupId")
+                message = Message(next(self._ids), asked["MessageBody"], attributes, group)
                 queue.put(message)
                 return {"MessageId": message.id, "MD5OfMessageBody": ""}
             case "DeleteMessage":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from ulid import ULID
 
 from graphnode.contract.envelopes import ROUTES
+from graphnode.contract.message_groups import message_group
 from graphnode.contract.schemas.examples import example_of
 
 if TYPE_CHECKING:
@@ -83,12 +84,14 @@ class Result(NamedTuple):
 
     Parameters:
       task_id, task_type: those of the envelope.
+      user_id: whose it is.
       documents: the S3 objects, by key.
       body: the SQS message's body.
     """
 
     task_id: str
     task_type: str
+    user_id: str
     documents: dict[str, bytes]
     body: str
 
@@ -160,6 +163,7 @@ def result_of(
     return Result(
         task_id=task_id,
         task_type=kind.task_type,
+        user_id=user_id,
         documents={keys[field]: content for field, content in documents.items()},
         body=json.dumps(envelope, ensure_ascii=False),
     )
@@ -174,4 +178,4 @@ def send(result: Result, *, sqs: SQSClient, s3: S3Client, queue_url: str, bucket
     """Put the documents into S3, then the envelope on the result queue."""
     for key, content in result.documents.items():
         s3.put_object(Bucket=bucket, Key=key, Body=content, ContentType="application/json")
-    sqs.send_message(QueueUrl=queue_url, MessageBody=result.body)
+    sqs.send_message(QueueUrl=queue_url, MessageBody=result.body, MessageGroupId=message_group(result.user_id))

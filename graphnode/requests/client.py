@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from graphnode.clients.aws import Aws, CallLimits
+from graphnode.contract.message_groups import message_group
 from graphnode.contract.notifications import workspace_completed
 from graphnode.contract.requests import (
     AddNodeRequest,
@@ -192,7 +193,8 @@ class Requests:
     def _send(self, batch: Sequence[RequestMessage]) -> dict[TaskKey, NotPublished]:
         """Send requests to the queue; returns an error for each that SQS did not accept."""
         entries: list[SendMessageBatchRequestEntryTypeDef] = [
-            {"Id": str(index), "MessageBody": task.body} for index, task in enumerate(batch)
+            {"Id": str(index), "MessageBody": task.body, "MessageGroupId": message_group(task.user_id)}
+            for index, task in enumerate(batch)
         ]
         try:
             answer = self._sqs.send_message_batch(QueueUrl=self._queue_url, Entries=entries)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 import graphnode.dev.ai
+from graphnode.contract.message_groups import message_group
 from graphnode.contract.requests import (
     AddNodeRequest,
     GraphGenerationRequest,
@@ -113,6 +116,38 @@ def test_with_all_faults_the_worker_stores_every_result_and_refuses_only_truncat
     assert {letter.attributes["reason"] for letter in letters} == {"INVALID_ENVELOPE"}
     assert not any(is_json(letter.body) for letter in letters)
     assert refused.attributes["reason"] == "INVALID_ENVELOPE"
+
+
+def test_each_message_is_in_its_users_message_group(
+    shared_ai: AiServer, requests: Requests, request: pytest.FixtureRequest
+) -> None:
+    # A result queue that no worker consumes.
+    queue = shared_ai.sqs.create_queue(QueueName=f"unread-{uuid4().hex}")["QueueUrl"]
+    environment = {**SETTINGS, **shared_ai.environment, "SQS_RESULT_QUEUE_URL": queue}
+    with StandIn(environment, "--odd", "0") as service:
+        request.node.stash[WORKERS].append(service)
+        service.wait_until_ready()
+        for user in ("ada", "사용자"):
+            requests.graph(GraphGenerationRequest(user_id=user, s3_key="in/"))
+
+        received: dict[str, set[str]] = defaultdict(set)
+        ended = set()
+
+        def look() -> bool | None:
+            answer = shared_ai.sqs.receive_message(
+                QueueUrl=queue, MaxNumberOfMessages=10, MessageSystemAttributeNames=["MessageGroupId"]
+            )
+            for message in answer.get("Messages", []):
+                payload = json.loads(message["Body"])["payload"]
+                received[payload["userId"]].add(message["Attributes"]["MessageGroupId"])
+                if "status" in payload:
+                    ended.add(payload["userId"])
+            return len(ended) == 2 or None
+
+        found(outcomes.wait_for(look, timeout_s=PATIENCE_S), "both results")
+
+    shared_ai.sqs.delete_queue(QueueUrl=queue)
+    assert received == {"ada": {"ada"}, "사용자": {message_group("사용자")}}
 
 
 def graph_key(user: str, requested: Requested) -> str:

@@ -108,6 +108,17 @@ def visible(sqs: SQSClient, url: str) -> list[str]:
     return sorted(letter.body for letter in outcomes.dead_letters(sqs, url))
 
 
+def groups(sqs: SQSClient, url: str) -> list[str | None]:
+    """The message groups of up to ten visible messages, which stay visible."""
+    answer = sqs.receive_message(
+        QueueUrl=url,
+        MaxNumberOfMessages=10,
+        VisibilityTimeout=0,
+        MessageSystemAttributeNames=["MessageGroupId"],
+    )
+    return [message.get("Attributes", {}).get("MessageGroupId") for message in answer.get("Messages", [])]
+
+
 def body_of(number: int, task_type: str = "ADD_NODE_RESULT") -> str:
     return json.dumps({"taskType": task_type, "taskId": f"t-{number}", "payload": {"userId": "ada"}})
 
@@ -314,14 +325,18 @@ def test_a_call_that_aws_refuses_is_one_line_of_text(dlq: Dlq, monkeypatch: pyte
 def test_a_letter_that_sqs_moved_is_explained_and_keeps_its_own_attributes(
     sqs: SQSClient, queue: LetterQueue, dlq: Dlq
 ) -> None:
-    policy = json.dumps({"deadLetterTargetArn": queue.arn, "maxReceiveCount": 1})
-    sqs.set_queue_attributes(QueueUrl=queue.source_url, Attributes={"RedrivePolicy": policy})
+    def move_after(receives: int) -> None:
+        policy = json.dumps({"deadLetterTargetArn": queue.arn, "maxReceiveCount": receives})
+        sqs.set_queue_attributes(QueueUrl=queue.source_url, Attributes={"RedrivePolicy": policy})
+
+    move_after(1)
     good = json.dumps({"taskType": "ADD_NODE_RESULT", "taskId": "t-1", "payload": {"userId": "a", "status": "FAILED"}})
     for body in (good, "{"):
         sqs.send_message(
             QueueUrl=queue.source_url,
             MessageBody=body,
             MessageAttributes={"error": {"DataType": "String", "StringValue": "of the sender"}},
+            MessageGroupId="of-the-sender",
         )
 
     def moved() -> bool | None:
@@ -329,6 +344,7 @@ def test_a_letter_that_sqs_moved_is_explained_and_keeps_its_own_attributes(
         return outcomes.is_empty(sqs, queue.source_url) or None
 
     found(outcomes.wait_for(moved, timeout_s=PATIENCE_S), "SQS to move the messages")
+    move_after(100)
     listing = list_letters(sqs, queue)
 
     assert count_by_reason(listing.letters) == {"UNEXPLAINED": 1, "INVALID_ENVELOPE": 1}
@@ -337,6 +353,19 @@ def test_a_letter_that_sqs_moved_is_explained_and_keeps_its_own_attributes(
     run_redrive(sqs, queue, LetterFilter("UNEXPLAINED"))
     (redriven,) = outcomes.dead_letters(sqs, queue.source_url)
     assert (redriven.body, redriven.attributes) == (good, {"error": "of the sender"})
+    assert groups(sqs, queue.source_url) == ["of-the-sender"]
+
+
+def test_a_workers_letter_is_put_back_into_its_users_message_group(
+    sqs: SQSClient, queue: LetterQueue, dlq: Dlq, tmp_path: Path
+) -> None:
+    put_letters(sqs, queue, [body_of(1)])
+    file = tmp_path / "letters.jsonl"
+    dlq("export", str(file), "--queue", "results")
+    run_redrive(sqs, queue, LetterFilter("SERVICE_BUSY"))
+    dlq("import", str(file), "--to-source")
+
+    assert groups(sqs, queue.source_url) == ["ada", "ada"]
 
 
 def test_a_move_task_moves_all_letters(sqs: SQSClient, queue: LetterQueue, dlq: Dlq) -> None:

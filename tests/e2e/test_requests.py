@@ -32,8 +32,11 @@ def test_a_folder_is_asked_for_its_graph_comes_and_the_story_is_told(shared_ai: 
     task_id = asked.stdout.strip()
     assert f"graphnode task {task_id}" in asked.stderr
     queue = ai.environment["SQS_REQUEST_QUEUE_URL"]
-    (message,) = ai.sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=5)["Messages"]
+    (message,) = ai.sqs.receive_message(
+        QueueUrl=queue, WaitTimeSeconds=5, MessageSystemAttributeNames=["MessageGroupId"]
+    )["Messages"]
     ai.sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+    assert message["Attributes"] == {"MessageGroupId": "ada"}
     envelope = json.loads(message["Body"])
     prefix = f"requests/ada/{task_id}/chats/"
     assert (envelope["taskType"], envelope["taskId"]) == ("GRAPH_GENERATION_REQUEST", task_id)

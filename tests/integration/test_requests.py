@@ -13,6 +13,7 @@ from uuid import uuid4
 import pytest
 
 from benchmarks.sqs_stub import StubServer
+from graphnode.contract.message_groups import message_group
 from graphnode.contract.requests import (
     AddNodeRequest,
     GraphGenerationRequest,
@@ -75,6 +76,10 @@ class Published:
     def __call__(self) -> list[dict[str, Any]]:
         return [json.loads(message["body"]) for message in self.stub.messages(self.queue)]
 
+    def groups(self) -> list[str]:
+        """Their message groups."""
+        return [message["group"] for message in self.stub.messages(self.queue)]
+
     def ids(self) -> list[str]:
         return sorted(envelope["taskId"] for envelope in self())
 
@@ -134,6 +139,14 @@ class TestAGraph:
         requests.graph(GRAPH, even_if_running=True)
         requests.add_node(NODES, even_if_running=True)
         assert len(published()) == 3
+
+    @pytest.mark.parametrize(("user_id", "group"), [("ada", "ada"), ("작업" * 100, message_group("작업" * 100))])
+    def test_is_in_its_users_message_group(
+        self, requests: Requests, published: Published, user_id: str, group: str
+    ) -> None:
+        requests.graph(GraphGenerationRequest(user_id=user_id, s3_key="inputs/"))
+
+        assert published.groups() == [group]
 
     @pytest.mark.parametrize("status", ["CREATED", "UPDATED"])
     def test_keeps_the_settled_status_before_it_however_many_come(

@@ -235,8 +235,8 @@ MUTANTS = (
         name="redrive-loses-attributes",
         what="a redriven dead letter loses the attributes of its sender",
         file="graphnode/operations/dead_letters/redrive.py",
-        old="OutgoingMessage(letter.message_id, letter.body, sender_attributes(letter)) for letter in ours]",
-        new="OutgoingMessage(letter.message_id, letter.body, {}) for letter in ours]",
+        old="OutgoingMessage(letter.message_id, letter.body, sender_attributes(letter), sender_group(letter))",
+        new="OutgoingMessage(letter.message_id, letter.body, {}, sender_group(letter))",
         checks=(
             "tests/e2e/test_dead_letters.py::test_a_letter_that_sqs_moved_is_explained_and_keeps_its_own_attributes",
         ),

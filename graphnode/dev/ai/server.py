@@ -22,6 +22,7 @@ from dramatiq.middleware import TimeLimit
 from graphnode.broker import SQSBroker
 from graphnode.clients.aws import Aws
 from graphnode.contract.bodies import ids_of_body
+from graphnode.contract.message_groups import message_group
 from graphnode.dev.ai.answers import UNANSWERABLE, Answer, answer
 from graphnode.dev.ai.fault_injection import (
     FAILURES,
@@ -78,6 +79,7 @@ class Results:
         self._received = received
         self._faults = faults
         self._held: list[tuple[str, str]] = []
+        self._group = message_group(received.payload.user_id)
 
     def tell(self, stage: str, percent: float) -> None:
         """Send a progress message."""
@@ -117,7 +119,9 @@ class Results:
         delayed = self._faults.injects("delays", about)
         delay_s = self._faults.choose("delays", range(1, LONGEST_DELAY_S + 1), about) if delayed else 0
         for _ in range(times):
-            self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=body, DelaySeconds=delay_s)
+            self._sqs.send_message(
+                QueueUrl=self._queue_url, MessageBody=body, DelaySeconds=delay_s, MessageGroupId=self._group
+            )
 
     def _send_held(self) -> None:
         for body, about in self._held:

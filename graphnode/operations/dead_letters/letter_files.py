@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from graphnode.errors import InvalidLetterFile, NotSent
-from graphnode.operations.dead_letters.letters import Letter, LetterFilter, letter_info, sender_attributes
+from graphnode.operations.dead_letters.letters import Letter, LetterFilter, letter_info, sender_attributes, sender_group
 from graphnode.operations.dead_letters.reader import LetterQueue, LetterReader
 from graphnode.operations.dead_letters.sender import OutgoingMessage, send_messages
 from graphnode.sqs.queues import batches_of
@@ -34,6 +34,7 @@ class LetterRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     Parameters:
       queue: `results`, `notifications` or `requests`.
+      group_id: its MessageGroupId, if it has one.
     """
 
     queue: str
@@ -43,6 +44,7 @@ class LetterRecord(msgspec.Struct, frozen=True, kw_only=True):
     moved_by_sqs: bool
     attributes: dict[str, RecordedAttribute]
     body: str
+    group_id: str | None = None
 
     @classmethod
     def of(cls, letter: Letter, queue: str) -> LetterRecord:
@@ -58,6 +60,7 @@ class LetterRecord(msgspec.Struct, frozen=True, kw_only=True):
                 for name, value in letter.attributes.items()
             },
             body=letter.body,
+            group_id=letter.group_id,
         )
 
     def letter(self) -> Letter:
@@ -68,7 +71,9 @@ class LetterRecord(msgspec.Struct, frozen=True, kw_only=True):
             | ({"BinaryValue": value.binary} if value.binary is not None else {})
             for name, value in self.attributes.items()
         }
-        return Letter(self.message_id, self.body, attributes, "", self.received, self.sent_at, self.moved_by_sqs)
+        return Letter(
+            self.message_id, self.body, attributes, "", self.received, self.sent_at, self.moved_by_sqs, self.group_id
+        )
 
 
 class ExportProgress(NamedTuple):
@@ -158,7 +163,8 @@ def _import_batch(sqs: SQSClient, queue: LetterQueue, batch: list[LetterRecord],
     messages = []
     for index, letter in enumerate(record.letter() for record in batch):
         attributes = sender_attributes(letter) if to_source else letter.attributes
-        messages.append(OutgoingMessage(str(index), letter.body, attributes))
+        group_id = sender_group(letter) if to_source else letter.group_id
+        messages.append(OutgoingMessage(str(index), letter.body, attributes, group_id))
     sent = send_messages(sqs, queue.source_url if to_source else queue.url, messages)
     if sent.refused:
         first = min(map(int, sent.refused))

@@ -11,6 +11,7 @@ import msgspec
 
 from graphnode.contract.bodies import BodySummary, summarize_body, to_message
 from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
+from graphnode.contract.message_groups import message_group_of
 from graphnode.contract.task_ids import parse_task_id
 from graphnode.errors import InvalidMessage, PermanentError
 from graphnode.operations.dead_letters.advice import UNEXPLAINED
@@ -35,6 +36,7 @@ class Letter(NamedTuple):
       received: SQS's ApproximateReceiveCount, this receive included.
       sent_at: when it was sent to the dead-letter queue; if SQS moved it there, when it was first sent.
       moved_by_sqs: whether a redrive policy put it there, not a worker.
+      group_id: its MessageGroupId, if it has one.
     """
 
     message_id: str
@@ -44,6 +46,7 @@ class Letter(NamedTuple):
     received: int
     sent_at: datetime
     moved_by_sqs: bool
+    group_id: str | None = None
 
 
 class LetterInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +107,7 @@ def letter_from_sqs(message: MessageTypeDef) -> Letter:
         received=int(system["ApproximateReceiveCount"]),
         sent_at=datetime.fromtimestamp(int(system["SentTimestamp"]) / 1000, UTC),
         moved_by_sqs="DeadLetterQueueSourceArn" in system,
+        group_id=system.get("MessageGroupId"),
     )
 
 
@@ -169,6 +173,11 @@ def sender_attributes(letter: Letter) -> dict[str, MessageAttributeValueOutputTy
     if "reason" not in letter.attributes:
         return dict(letter.attributes)
     return {name: value for name, value in letter.attributes.items() if name not in ATTRIBUTES}
+
+
+def sender_group(letter: Letter) -> str | None:
+    """The MessageGroupId for the source queue: the letter's own or, as a worker's letter has none, its user's."""
+    return letter.group_id or message_group_of(letter.body)
 
 
 def count_by_reason(letters: Iterable[LetterInfo]) -> Counter[str]:

@@ -10,7 +10,13 @@ from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from graphnode.operations.dead_letters.letters import Letter, LetterFilter, letter_info, sender_attributes
+from graphnode.operations.dead_letters.letters import (
+    Letter,
+    LetterFilter,
+    letter_info,
+    sender_attributes,
+    sender_group,
+)
 from graphnode.operations.dead_letters.reader import LetterQueue, LetterReader
 from graphnode.operations.dead_letters.sender import OutgoingMessage, send_messages
 from graphnode.sqs.queues import BATCH_ENTRIES
@@ -99,7 +105,10 @@ def _move(
     ours = [letter for letter in letters if reader.is_ours(letter)]
     if not ours:
         return done
-    messages = [OutgoingMessage(letter.message_id, letter.body, sender_attributes(letter)) for letter in ours]
+    messages = [
+        OutgoingMessage(letter.message_id, letter.body, sender_attributes(letter), sender_group(letter))
+        for letter in ours
+    ]
     sent = send_messages(sqs, queue.source_url, messages)
     undeleted = reader.delete([letter for letter in ours if letter.message_id in sent.accepted])
     return done._replace(

@@ -23,11 +23,13 @@ class OutgoingMessage(NamedTuple):
 
     Parameters:
       key: identifies it in the SendResult.
+      group_id: its MessageGroupId, if it has one.
     """
 
     key: str
     body: str
     attributes: Mapping[str, MessageAttributeValueOutputTypeDef]
+    group_id: str | None = None
 
     @property
     def size(self) -> int:
@@ -71,4 +73,11 @@ def _entry(entry_id: str, message: OutgoingMessage) -> SendMessageBatchRequestEn
         name: {part: value[part] for part in PARTS if part in value}  # type: ignore[literal-required]
         for name, value in message.attributes.items()
     }
-    return {"Id": entry_id, "MessageBody": message.body, "MessageAttributes": attributes}
+    entry: SendMessageBatchRequestEntryTypeDef = {
+        "Id": entry_id,
+        "MessageBody": message.body,
+        "MessageAttributes": attributes,
+    }
+    if message.group_id:
+        entry["MessageGroupId"] = message.group_id
+    return entry

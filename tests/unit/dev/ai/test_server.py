@@ -21,6 +21,7 @@ from graphnode.contract.decoding import (
     decode_summary,
 )
 from graphnode.contract.envelopes import Envelope
+from graphnode.contract.message_groups import message_group
 from graphnode.contract.original_ids import original_id
 from graphnode.contract.requests import (
     AddNodeRequest,
@@ -82,11 +83,20 @@ class Queue:
 
     def __init__(self, events: list[Any]) -> None:
         self.bodies: list[str] = []
+        self.groups: set[str] = set()
         self.events = events
 
-    def send_message(self, *, QueueUrl: str, MessageBody: str, DelaySeconds: int) -> None:  # noqa: N803
+    def send_message(
+        self,
+        *,
+        QueueUrl: str,  # noqa: N803
+        MessageBody: str,  # noqa: N803
+        DelaySeconds: int,  # noqa: N803
+        MessageGroupId: str,  # noqa: N803
+    ) -> None:
         assert 0 <= DelaySeconds <= LONGEST_DELAY_S
         self.bodies.append(MessageBody)
+        self.groups.add(MessageGroupId)
         self.events.append((undated(MessageBody), DelaySeconds))
 
 
@@ -211,6 +221,7 @@ def test_each_type_of_request_is_answered(make_world: MakeWorld) -> None:
         check_documents(world, result)
         assert bool(progress) == (result.task_type == "GRAPH_GENERATION_RESULT")
     assert not any(map(is_broken, world.queue.bodies))
+    assert world.queue.groups == {message_group(USER)}
 
 
 def test_the_same_requests_have_the_same_documents_and_faults(make_world: MakeWorld) -> None:

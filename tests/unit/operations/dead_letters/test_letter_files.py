@@ -18,6 +18,9 @@ def test_a_file_that_is_no_export_is_refused_by_its_line() -> None:
 
     assert record.letter().attributes == {"a": {"DataType": "Binary", "BinaryValue": b"\0\1"}}
     assert LetterRecord.of(record.letter(), "results") == record
+    assert record.group_id is None
+    in_group = LetterRecord.of(record.letter()._replace(group_id="ada"), "results")
+    assert in_group.letter().group_id == "ada"
     with pytest.raises(InvalidLetterFile, match=r"^Line 2 is no letter"):
         list(read_records(io.BytesIO(good + b"{}\n")))
 

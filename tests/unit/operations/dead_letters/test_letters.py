@@ -11,7 +11,13 @@ import pytest
 
 from graphnode.contract.envelopes import NOTIFICATION_QUEUE, REQUEST_QUEUE, RESULT_QUEUE
 from graphnode.operations.dead_letters.advice import UNEXPLAINED
-from graphnode.operations.dead_letters.letters import LetterFilter, letter_info, sender_attributes, summarize
+from graphnode.operations.dead_letters.letters import (
+    LetterFilter,
+    letter_info,
+    sender_attributes,
+    sender_group,
+    summarize,
+)
 from tests.unit.operations.dead_letters.samples import NOW, make_info, make_letter
 
 
@@ -104,6 +110,14 @@ def test_attributes_that_a_worker_wrote_are_left_out_and_others_are_kept() -> No
 
     assert sender_attributes(letter._replace(attributes={**letter.attributes, "trace": own})) == {"trace": own}
     assert sender_attributes(letter._replace(attributes={"error": own})) == {"error": own}
+
+
+def test_a_message_is_put_back_into_its_own_group_or_else_its_users() -> None:
+    letter = make_letter('{"taskType": "ADD_NODE_RESULT", "payload": {"userId": "ada"}}', reason="TIME_LIMIT")
+
+    assert sender_group(letter._replace(group_id="of the sender")) == "of the sender"
+    assert sender_group(letter) == "ada"
+    assert sender_group(make_letter("{")) is None
 
 
 @pytest.mark.parametrize(
