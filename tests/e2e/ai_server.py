@@ -26,11 +26,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: A row for each transaction that waits for a user's lock in the test's database; the server may have others.
-WAITING = (
-    "SELECT 1 FROM pg_locks JOIN pg_database ON oid = database AND datname = current_database()"
-    " WHERE locktype = 'advisory' AND NOT granted"
-)
+#: A row for each transaction that waits for the graphs' table in the test's database.
+WAITING = "SELECT 1 FROM pg_locks WHERE relation = 'graphs'::regclass AND NOT granted"
 
 #: The longest wait for a condition, in seconds. It is generous: only a failing test waits so long.
 PATIENCE_S = 60.0
@@ -163,9 +160,20 @@ class AiServer:
 
     @contextmanager
     def locked_user(self, user_id: str) -> Iterator[None]:
-        """Hold a user's lock during the block, so that their messages keep running."""
+        """Hold a user's lock during the block: their messages wait in flight, without a thread."""
+        with self._locked("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", user_id):
+            yield
+
+    @contextmanager
+    def locked_graphs(self) -> Iterator[None]:
+        """Lock the graphs' table during the block: graph results keep running, for as long as a lock is waited for."""
+        with self._locked("LOCK TABLE graphs IN ACCESS EXCLUSIVE MODE"):
+            yield
+
+    @contextmanager
+    def _locked(self, statement: str, *values: str) -> Iterator[None]:
         with closing(psycopg2.connect(self.environment["DATABASE_URL"])) as connection:
-            connection.cursor().execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (user_id,))
+            connection.cursor().execute(statement, values)
             yield
 
     def terminate(self, worker: Worker) -> None:

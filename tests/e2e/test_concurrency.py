@@ -12,7 +12,7 @@ from ulid import ULID
 
 from graphnode.dev import outcomes
 from graphnode.dev.child_processes import Worker
-from tests.e2e.ai_server import WAITING, AiServer
+from tests.e2e.ai_server import AiServer
 
 if TYPE_CHECKING:
     from graphnode.dev.samples import Result
@@ -177,8 +177,7 @@ def test_a_workspace_whose_last_two_documents_end_in_two_processes_at_once_compl
 
     with ai.locked_user("ada"):
         send_copies(ai, results)
-        # A process has eight threads: if more wait, both processes handle these messages.
-        ai.wait_until(f"{WAITING} HAVING count(*) > 8")
+        ai.wait_until_in_flight(len(results) * COPIES)
     ai.wait_until_drained()
 
     completions = ai.rows("SELECT payload FROM notifications WHERE type = 'MICROSCOPE_WORKSPACE_COMPLETED'")

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from datetime import UTC, datetime
 
-from tests.e2e.ai_server import AiServer
+from tests.e2e.ai_server import WAITING, AiServer
 from tests.e2e.conftest import StartWorker
 
 RESTARTS = 20
@@ -66,9 +66,9 @@ def test_twenty_rolling_restarts_delay_no_message_and_handle_none_twice(
 
 def test_a_second_sigterm_stops_at_once(ai: AiServer, start_worker: StartWorker) -> None:
     worker = start_worker(threads=1, GRAPHNODE_SHUTDOWN_TIMEOUT="600", GRAPHNODE_VISIBILITY_TIMEOUT="4")
-    with ai.locked_user("ada"):
+    with ai.locked_graphs():
         result = ai.send(ai.result("graph"))
-        ai.wait_until_in_flight(1)
+        ai.wait_until(WAITING)
         ai.terminate(worker)
         ai.wait_for_log(worker, "Shutting down")
         began = time.monotonic()

@@ -27,7 +27,7 @@ def test_a_message_that_runs_for_five_visibility_timeouts_is_handled_once(
     ai: AiServer, start_worker: StartWorker
 ) -> None:
     workers = [start_worker(GRAPHNODE_VISIBILITY_TIMEOUT="2") for _ in range(2)]
-    with ai.locked_user("ada"):
+    with ai.locked_graphs():
         result = ai.send(ai.result("graph"))
         ai.wait_until(f"{WAITING} AND waitstart < now() - interval '10 s'")
         assert len(ai.rows(WAITING)) == 1
@@ -42,7 +42,7 @@ def test_a_killed_workers_messages_are_delivered_again_within_the_visibility_tim
     worker = start_worker(threads=2, GRAPHNODE_VISIBILITY_TIMEOUT=SHORT_VISIBILITY)
     with ai.locked_user("ada"):
         results = [ai.send(ai.result("graph")) for _ in range(5)]
-        ai.wait_until_in_flight(2)
+        ai.wait_until_in_flight(5)
         for process in [*psutil.Process(worker.pid).children(), psutil.Process(worker.pid)]:
             process.kill()
     start_worker(GRAPHNODE_VISIBILITY_TIMEOUT=SHORT_VISIBILITY)
@@ -56,9 +56,9 @@ def test_a_sigterm_lets_running_messages_finish_and_leaves_the_others_to_the_nex
     ai: AiServer, start_worker: StartWorker
 ) -> None:
     worker = start_worker(threads=1, GRAPHNODE_SHUTDOWN_TIMEOUT="60", GRAPHNODE_VISIBILITY_TIMEOUT="600")
-    with ai.locked_user("ada"):
+    with ai.locked_graphs():
         running = ai.send(ai.result("graph"))
-        ai.wait_until_in_flight(1)
+        ai.wait_until(WAITING)
         waiting = ai.send(ai.result("graph", user_id="eve"))
         ai.terminate(worker)
         ai.wait_for_log(worker, "Shutting down")

@@ -22,7 +22,7 @@ from graphnode.actors.graph_generation import graph_generation
 from graphnode.broker import SQSBroker
 from graphnode.clients import s3 as s3_client
 from graphnode.clients import spool
-from graphnode.contract.bodies import ids_of_body, to_message
+from graphnode.contract.bodies import ids_of_body, lane_of_body, to_message
 from graphnode.contract.envelopes import RESULT_QUEUE
 from graphnode.contract.schemas.examples import example_of
 from graphnode.settings import Settings, read_settings
@@ -37,7 +37,7 @@ from tests.ledgers import MemoryLedger
 PACKAGE = Path(graphnode.__file__).parent
 
 #: The most files that a graph result enters.
-MOST_FILES = 33
+MOST_FILES = 32
 
 PATIENCE_S = 20.0
 
@@ -130,7 +130,7 @@ def path(storage: None, query: Query, stub: StubServer, monkeypatch: pytest.Monk
             s3.objects[f"{name}.json"] = Object(json.dumps(example_of(f"documents/{name}")).encode())
         options = Options(
             queues={
-                RESULT_QUEUE: Queue(url=url, decode=to_message, ids_of_body=ids_of_body),
+                RESULT_QUEUE: Queue(url=url, decode=to_message, ids_of_body=ids_of_body, lane_of_body=lane_of_body),
             },
             region="eu-central-1",
             endpoint_url=stub.url,

@@ -11,7 +11,7 @@ from typing import Any
 from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
 from graphnode.dev.samples import KINDS, Result
 from tests.e2e.ai_server import AiServer
-from tests.e2e.kill_points.victim import Point
+from tests.e2e.kill_points.victim import HEARTBEAT, Point
 
 #: The user whose graph is copied to other users.
 SEED = "seed-user"
@@ -23,9 +23,6 @@ SENT_AT = datetime(2026, 5, 24, 8, 2, 8, tzinfo=UTC)
 ULID = "01JZZZZZZZZZZZZZZZZZZZZZZZ"
 
 GRAPH_TABLES = ("graphs", "graph_clusters", "graph_nodes", "graph_edges", "graph_subclusters", "node_embeddings")
-
-#: The thread that works for no single message.
-HEARTBEAT = "heartbeat"
 
 #: Sends a result, and keeps it from being finished during the block.
 Obstacle = Callable[[AiServer, Result], AbstractContextManager[object]]

@@ -17,8 +17,8 @@ from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
 from graphnode.dev import outcomes
 from graphnode.dev.local_aws import s3_client, sqs_client
 from tests.e2e.ai_server import AiServer
-from tests.e2e.kill_points.scenarios import HEARTBEAT, Scenario
-from tests.e2e.kill_points.victim import Point, Victim
+from tests.e2e.kill_points.scenarios import Scenario
+from tests.e2e.kill_points.victim import HEARTBEAT, Point, Victim
 
 #: The visibility timeout in seconds.
 VISIBILITY_S = 3

@@ -35,6 +35,9 @@ from graphnode.steps import Step, subscribe
 #: Threads of each process: one for each of the two queues.
 THREADS = 2
 
+#: The way of the extensions, which are for many messages at once.
+HEARTBEAT = "heartbeat"
+
 #: The thread of the sweeps, which works for no single message.
 SWEEPS = "sweeps"
 
@@ -122,13 +125,17 @@ class Killer(Middleware):
         if event == "received":
             self._here.brought = amount > 0
 
-    def _way(self) -> str:
-        name = threading.current_thread().name
-        known = getattr(self._here, "way", None)
+    def _way(self, step: Step) -> str:
+        if step == "extend":
+            return HEARTBEAT
+        thread = threading.current_thread()
+        name = thread.name
+        # Dramatiq's consumer threads know their queue.
+        known = getattr(self._here, "way", None) or getattr(thread, "queue_name", None)
         return known or next((queue for queue in (RESULT_QUEUE, NOTIFICATION_QUEUE) if f"-{queue}-" in name), name)
 
     def _pass(self, step: Step, edge: Literal["before", "after"]) -> None:
-        way = self._way()
+        way = self._way(step)
         if way == SWEEPS:
             return
         with self._lock:
