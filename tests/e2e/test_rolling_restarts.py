@@ -65,7 +65,7 @@ def test_twenty_rolling_restarts_delay_no_message_and_handle_none_twice(
 
 
 def test_a_second_sigterm_stops_at_once(ai: AiServer, start_worker: StartWorker) -> None:
-    worker = start_worker(threads=1, GRAPHNODE_SHUTDOWN_TIMEOUT="600", GRAPHNODE_VISIBILITY_TIMEOUT="4")
+    worker = start_worker(threads=1, GRAPHNODE_SHUTDOWN_TIMEOUT="500", GRAPHNODE_VISIBILITY_TIMEOUT="4")
     with ai.locked_graphs():
         result = ai.send(ai.result("graph"))
         ai.wait_until(WAITING)
