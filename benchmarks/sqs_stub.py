@@ -80,6 +80,10 @@ class StubServer:
         shown: list[dict[str, Any]] = self.order(show=queue)["messages"]
         return shown
 
+    def receives(self, queue: str) -> dict[int, int]:
+        """How many messages of a queue, deleted ones included, were received how often."""
+        return {int(times): count for times, count in self.order(receives=queue)["receives"].items()}
+
     def __enter__(self) -> StubServer:
         return self
 
@@ -112,6 +116,7 @@ class StubQueue:
         self.hidden: list[tuple[float, int, Message]] = []
         self.by_receipt: dict[str, Message] = {}
         self.undeleted = 0
+        self.receives_of_deleted: Counter[int] = Counter()
         self.arrived = asyncio.Event()
         self._order = itertools.count()
 
@@ -145,6 +150,7 @@ class StubQueue:
         if message := self.by_receipt.pop(receipt, None):
             message.deleted = True
             self.undeleted -= 1
+            self.receives_of_deleted[message.receive_count] += 1
 
     def next_uncovered(self) -> float | None:
         """Seconds until a hidden message may become visible."""
@@ -156,6 +162,10 @@ class StubQueue:
             due, _, message = heapq.heappop(self.hidden)
             if not message.deleted and message.visible_at == due:
                 self.visible.append(message)
+
+    def receives(self) -> Counter[int]:
+        left = {message.id: message for message in (*self.visible, *(one for *_, one in self.hidden))}
+        return self.receives_of_deleted + Counter(one.receive_count for one in left.values() if not one.deleted)
 
     def shown(self) -> list[dict[str, Any]]:
         self._uncover()
@@ -205,8 +215,10 @@ class Stub:
             for body in bodies:
                 self.queue(name).put(Message(next(self._ids), body, {}))
         shown = self.queue(order["show"]).shown() if "show" in order else []
+        receives = self.queue(order["receives"]).receives() if "receives" in order else {}
         return {
             "messages": shown,
+            "receives": receives,
             "calls": dict(self.calls),
             "undeleted": {name: queue.undeleted for name, queue in self.queues.items()},
             "faults_left": len(self.faults),
@@ -326,6 +338,10 @@ async def serve(stub: Stub, reader: asyncio.StreamReader, writer: asyncio.Stream
             if path == "/_stub":
                 await respond(writer, 200, stub.control(asked))
                 continue
+            if line.startswith(b"HEAD "):
+                # S3's HeadBucket: a worker that reads no documents starts on the stub alone.
+                await respond(writer, 200, None)
+                continue
             action = headers["x-amz-target"].removeprefix("AmazonSQS.")
             stub.calls[action] += 1
             fault = stub.fault(action)
@@ -347,9 +363,9 @@ async def serve(stub: Stub, reader: asyncio.StreamReader, writer: asyncio.Stream
         writer.close()
 
 
-async def respond(writer: asyncio.StreamWriter, status: int, body: dict[str, Any]) -> None:
-    """Send one answer."""
-    text = json.dumps(body).encode()
+async def respond(writer: asyncio.StreamWriter, status: int, body: dict[str, Any] | None) -> None:
+    """Send one answer. None: without a body."""
+    text = b"" if body is None else json.dumps(body).encode()
     writer.write(
         b"HTTP/1.1 %d X\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: %d\r\n\r\n" % (status, len(text))
     )
