@@ -316,7 +316,7 @@ def look_ups(servers: Servers) -> list[Figure]:
                 yield lambda: rows(session, LOOK_UP)
 
         alone = call_rate(bare)
-        database.open_database(proxy.url, max_connections=THREADS)
+        database.open_database(proxy.url)
         try:
             ours = call_rate(lambda: nullcontext(lambda: tasks.status("none", "none")))
         finally:

@@ -24,6 +24,7 @@ GRANT SELECT, INSERT, UPDATE ON microscope_documents TO graphnode_worker;
 GRANT SELECT, INSERT, UPDATE ON microscope_graphs TO graphnode_worker;
 GRANT SELECT, INSERT, UPDATE ON tasks TO graphnode_worker;
 GRANT SELECT, INSERT, DELETE ON task_attempts TO graphnode_worker;
+-- Workers of 0.1 count failures here; those of 0.2 do not use it.
 GRANT SELECT, INSERT, UPDATE, DELETE ON message_failures TO graphnode_worker;
 GRANT SELECT, INSERT, UPDATE ON notifications TO graphnode_worker;
 GRANT SELECT, DELETE ON device_tokens TO graphnode_worker;
@@ -40,7 +41,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON device_tokens TO graphnode_api;
 -- it checks the worker's rights.
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO graphnode_operator;
 GRANT DELETE ON graphs, graph_summaries, microscope_documents, microscope_workspaces, notifications, device_tokens, tasks,
-    task_attempts, message_failures, deleted_letters TO graphnode_operator;
+    task_attempts, deleted_letters TO graphnode_operator;
 GRANT INSERT, UPDATE ON deleted_letters, forgotten_users TO graphnode_operator;
 
 COMMIT;

@@ -61,10 +61,11 @@ WHERE failed_at > now() - interval '1 day'
 GROUP BY reason, given_up
 """
 
-#: A message that is settled for good has no row any more.
+#: Attempts at a message that is settled for good name it no more. Uses the index `task_attempts_of_message`.
 RETRYING = """
 SELECT count(*)
-FROM (SELECT FROM message_failures WHERE failed_at > now() - interval '1 day' LIMIT %(most)s) AS failing
+FROM (SELECT DISTINCT message_id FROM task_attempts
+      WHERE message_id IS NOT NULL AND failed_at > now() - interval '1 day' LIMIT %(most)s) AS failing
 """
 
 #: Uses the index `notifications_due`.

@@ -1,10 +1,10 @@
-"""Failures: how often each message has failed, and the failed attempts of each task."""
+"""Failures: the failed attempts of each task, and how often each message has failed."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from peewee import SQL, BigAutoField, BooleanField, IntegerField, TextField, fn
+from peewee import BigAutoField, BooleanField, IntegerField, TextField
 from playhouse.postgres_ext import DateTimeTZField
 
 from graphnode.steps import is_step
@@ -14,26 +14,47 @@ from graphnode.storage.database import Record, database
 MOST_ATTEMPTS = 50
 LONGEST_ERROR = 1000
 
+#: Inserts an attempt, and makes room for it among those of its task. No result: another delivery of the message failed
+#: at the same time and took the number.
+INSERT = """
+WITH oldest AS (
+    DELETE FROM task_attempts
+    WHERE id IN (SELECT id FROM task_attempts WHERE task_id = %(task_id)s ORDER BY id DESC OFFSET %(most)s - 1)
+)
+INSERT INTO task_attempts (message_id, task_id, task_type, user_id, attempt, reason, error, stack, given_up)
+SELECT %(message_id)s, %(task_id)s, %(task_type)s,
+    coalesce(%(user_id)s, (SELECT user_id FROM tasks WHERE task_id = %(task_id)s LIMIT 1)),
+    coalesce(
+        %(attempt)s::integer, 1 + (SELECT max(attempt) FROM task_attempts WHERE message_id = %(message_id)s), 1
+    ),
+    %(reason)s, %(error)s, %(stack)s, %(given_up)s
+ON CONFLICT (message_id, attempt) WHERE message_id IS NOT NULL DO NOTHING
+RETURNING attempt
+"""
 
-class FailureRecord(Record):
-    """A message that has failed and may be delivered again, with its last failure."""
-
-    message_id = TextField(primary_key=True)
-    failures = IntegerField()
-    reason = TextField()
-    error = TextField()
-    failed_at = DateTimeTZField()
-
-    class Meta:
-        table_name = "message_failures"
+#: Ends the count of a message. Its task's attempts stay, without the message. Not an UPDATE: the worker's role has no
+#: right to it, and an upgrade needs no new grants this way.
+SETTLE = """
+WITH settled AS (
+    DELETE FROM task_attempts WHERE message_id = %(message_id)s
+    RETURNING id, task_id, task_type, user_id, attempt, reason, error, stack, given_up, failed_at
+)
+INSERT INTO task_attempts (id, task_id, task_type, user_id, attempt, reason, error, stack, given_up, failed_at)
+OVERRIDING SYSTEM VALUE
+SELECT id, task_id, task_type, user_id, attempt, reason, error, stack, given_up, failed_at
+FROM settled WHERE task_id IS NOT NULL
+"""
 
 
 class AttemptRecord(Record):
-    """A failed attempt at a message of a task. The row outlives the message."""
+    """A failed attempt at a message. A task's row outlives the message."""
 
     id = BigAutoField()
-    task_id = TextField()
-    task_type = TextField()
+    #: The message whose failures this row counts; None once it succeeded or became a dead letter.
+    message_id = TextField(null=True)
+    #: None for a message of no task; then the row goes when the message is settled.
+    task_id = TextField(null=True)
+    task_type = TextField(null=True)
     user_id = TextField(null=True)
     attempt = IntegerField()
     reason = TextField()
@@ -60,47 +81,39 @@ class Subject(NamedTuple):
     user_id: str | None
 
 
+#: Stands for the task of a message that has none.
+NO_TASK = {"task_id": None, "task_type": None, "user_id": None}
+
+
 @is_step("failure")
 def record_failure(
     message_id: str, *, reason: str, error: str, stack: str | None = None, subject: Subject | None = None
 ) -> int:
-    """Count a failure of a message; returns how often it has failed so far.
+    """Record a failed attempt at a message; returns how often it has failed so far.
 
     Parameters:
       message_id: SQS's ID, the same at each delivery.
       reason: the error's reason code.
       error: the error's text.
       stack: the stack trace.
-      subject: the task that the message is about, if any. Its attempt is stored too.
+      subject: the task that the message is about, if any.
     """
-    row = {FailureRecord.reason: reason, FailureRecord.error: error, FailureRecord.failed_at: fn.now()}
-    with database.atomic():
-        written = (
-            FailureRecord.insert({FailureRecord.message_id: message_id, FailureRecord.failures: 1, **row})
-            .on_conflict(
-                conflict_target=[FailureRecord.message_id],
-                update={FailureRecord.failures: FailureRecord.failures + 1, **row},
-            )
-            .returning(FailureRecord.failures)
-            .execute()
-        )
-        row_now: FailureRecord = next(iter(written))
-        count = int(row_now.failures)
-        if subject:
-            _keep_attempt(subject, attempt=count, reason=reason, error=error, stack=stack, given_up=False)
-        return count
+    attempt = None
+    while attempt is None:
+        attempt = _insert(message_id, subject, reason=reason, error=error, stack=stack)
+    return attempt
 
 
 def clear_failures(message_id: str) -> None:
-    """Delete the failures of a message that will not be delivered again."""
-    FailureRecord.delete().where(FailureRecord.message_id == message_id).execute()
+    """Forget the failures of a message that has succeeded: should it be delivered again, it counts from the start."""
+    database.execute_sql(SETTLE, {"message_id": message_id})
 
 
 @is_step("failure")
 def record_dead_letter(
     message_id: str, *, attempt: int, reason: str, error: str, subject: Subject | None, stack: str | None = None
 ) -> None:
-    """Record that a message became a dead letter, and delete its failures.
+    """Record that a message became a dead letter, and forget its failures.
 
     Parameters:
       attempt: how often it was tried.
@@ -109,9 +122,9 @@ def record_dead_letter(
       subject: the task that the message is about, if any.
     """
     with database.atomic():
-        FailureRecord.delete().where(FailureRecord.message_id == message_id).execute()
+        database.execute_sql(SETTLE, {"message_id": message_id})
         if subject:
-            _keep_attempt(subject, attempt=attempt, reason=reason, error=error, stack=stack, given_up=True)
+            _insert(None, subject, reason=reason, error=error, stack=stack, attempt=attempt)
 
 
 def failed_attempts(task_id: str) -> list[AttemptRecord]:
@@ -119,26 +132,30 @@ def failed_attempts(task_id: str) -> list[AttemptRecord]:
     return list(AttemptRecord.select().where(AttemptRecord.task_id == task_id).order_by(AttemptRecord.id))
 
 
-def _keep_attempt(
-    subject: Subject, *, attempt: int, reason: str, error: str, stack: str | None, given_up: bool
-) -> None:
-    of_the_row = SQL("(SELECT user_id FROM tasks WHERE task_id = %s LIMIT 1)", (subject.task_id,))
-    row: dict[Any, Any] = {
-        AttemptRecord.task_id: subject.task_id,
-        AttemptRecord.task_type: subject.task_type,
-        AttemptRecord.user_id: subject.user_id or of_the_row,
-        AttemptRecord.attempt: attempt,
-        AttemptRecord.reason: reason,
-        AttemptRecord.error: error if len(error) <= LONGEST_ERROR else error[: LONGEST_ERROR - 1] + "…",
-        AttemptRecord.stack: stack,
-        AttemptRecord.given_up: given_up,
-        AttemptRecord.failed_at: fn.now(),
+def _insert(
+    message_id: str | None,
+    subject: Subject | None,
+    *,
+    reason: str,
+    error: str,
+    stack: str | None,
+    attempt: int | None = None,
+) -> int | None:
+    """Insert an attempt; its number, or None if it was taken.
+
+    Parameters:
+      message_id: the message, if the attempt counts.
+      attempt: its number if the message became a dead letter; None: the next one.
+    """
+    values = {
+        **(subject._asdict() if subject else NO_TASK),
+        "message_id": message_id,
+        "attempt": attempt,
+        "reason": reason,
+        "error": error if len(error) <= LONGEST_ERROR else error[: LONGEST_ERROR - 1] + "…",
+        "stack": stack,
+        "given_up": attempt is not None,
+        "most": MOST_ATTEMPTS,
     }
-    AttemptRecord.insert(row).execute()
-    newest = (
-        AttemptRecord.select(AttemptRecord.id)
-        .where(AttemptRecord.task_id == subject.task_id)
-        .order_by(AttemptRecord.id.desc())
-        .limit(MOST_ATTEMPTS)
-    )
-    AttemptRecord.delete().where(AttemptRecord.task_id == subject.task_id, AttemptRecord.id.not_in(newest)).execute()
+    inserted = database.execute_sql(INSERT, values).fetchone()
+    return inserted[0] if inserted else None

@@ -15,7 +15,6 @@ BATCH_PAGES = 256
 OLD: Mapping[str, str] = {
     "notifications": "created_at < %(before)s AND push_status IN ('SENT', 'SKIPPED', 'FAILED') AND due_at IS NULL",
     "tasks": "finished_at < %(before)s AND status IN ('COMPLETED', 'FAILED', 'SUPERSEDED')",
-    "message_failures": "failed_at < %(before)s",
     "task_attempts": "failed_at < %(before)s",
     "deleted_letters": "deleted_at < %(before)s",
 }

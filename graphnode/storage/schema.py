@@ -58,7 +58,6 @@ WORKER_RIGHTS: Mapping[str, Sequence[str]] = {
     "microscope_graphs": _KEPT,
     "tasks": _KEPT,
     "task_attempts": ("SELECT", "INSERT", "DELETE"),
-    "message_failures": _ALL,
     "notifications": _KEPT,
     "device_tokens": ("SELECT", "DELETE"),
     "workers": _ALL,

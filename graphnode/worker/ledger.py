@@ -1,4 +1,4 @@
-"""The ledger of failures: how often a message has failed, kept in the database."""
+"""The ledger of failures: how often a message has failed, kept in the database with its task's attempts."""
 
 from __future__ import annotations
 

@@ -57,7 +57,11 @@ def test_failed_attempts_and_dead_letters_are_counted_by_reason(query: Query) ->
             given_up,
             age,
         )
-    query("INSERT INTO message_failures (message_id, failures, reason, error) VALUES ('m', 1, 'TIME_LIMIT', '')")
+    query(
+        "INSERT INTO task_attempts (message_id, attempt, reason, error, given_up, failed_at)"
+        " VALUES ('m', 1, 'OLD', '', false, now() - interval '2 hours'), ('m', 2, 'OLD', '', false,"
+        " now() - interval '2 hours'), ('n', 1, 'OLD', '', false, now() - interval '2 days')"
+    )
 
     found = read_activity()
 
@@ -128,7 +132,7 @@ def test_no_count_of_many_rows_reads_a_whole_table(put_tasks: PutTasks, query: Q
     query("UPDATE notifications SET due_at = NULL")
     query("ANALYZE tasks, task_attempts, notifications")
     most = {"most": 1_000}
-    for statement in (activity.OPEN, activity.FINISHED, activity.ATTEMPTS, activity.WAITING):
+    for statement in (activity.OPEN, activity.FINISHED, activity.ATTEMPTS, activity.RETRYING, activity.WAITING):
         rows = database.execute_sql(f"EXPLAIN {statement}", most).fetchall()
         plan = "\n".join(line for (line,) in rows)
 

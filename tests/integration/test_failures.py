@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from graphnode.storage import failures
+from graphnode.storage.database import database
 from graphnode.storage.failures import Subject, clear_failures, record_dead_letter, record_failure
 from tests.integration.conftest import Query
 
 pytestmark = pytest.mark.usefixtures("storage")
+
+#: The attempts that count.
+ROWS = "SELECT message_id, task_id, attempt, error FROM task_attempts WHERE message_id IS NOT NULL"
 
 #: The task of the messages.
 GRAPH = Subject("t1", "GRAPH_GENERATION_RESULT", "ada")
@@ -28,27 +33,37 @@ def test_failures_are_counted_by_message() -> None:
     assert [fail("m-1"), fail("m-2"), fail("m-1"), fail("m-1")] == [1, 1, 2, 3]
 
 
-def test_the_last_failure_is_kept_with_its_reason(query: Query) -> None:
+def test_a_message_without_a_task_is_counted_too(query: Query) -> None:
     fail(error="first")
     fail(error="last")
 
-    assert query("SELECT failures, reason, error FROM message_failures") == [(2, "SERVICE_BUSY", "last")]
+    assert query(ROWS) == [("m-1", None, 1, "first"), ("m-1", None, 2, "last")]
 
 
-def test_failures_at_the_same_time_are_all_counted() -> None:
+@pytest.mark.parametrize("subject", [None, GRAPH], ids=["of no task", "of a task"])
+def test_failures_at_the_same_time_are_all_counted(subject: Subject | None) -> None:
     with ThreadPoolExecutor(4) as threads:
-        counts = list(threads.map(lambda _: fail(), range(20)))
+        counts = list(threads.map(lambda _: fail(subject=subject), range(20)))
 
     assert sorted(counts) == list(range(1, 21))
 
 
-def test_failures_of_a_settled_message_are_deleted(query: Query) -> None:
+def test_a_message_without_a_task_that_succeeds_leaves_no_row(query: Query) -> None:
     fail("m-1")
     fail("m-2")
 
     clear_failures("m-1")
 
-    assert query("SELECT message_id FROM message_failures") == [("m-2",)]
+    assert query(ROWS) == [("m-2", None, 1, "throttled")]
+
+
+@pytest.mark.parametrize("subject", [None, GRAPH], ids=["of no task", "of a task"])
+def test_a_message_that_succeeded_counts_from_the_start(subject: Subject | None) -> None:
+    assert [fail(subject=subject), fail(subject=subject)] == [1, 2]
+
+    clear_failures("m-1")
+
+    assert [fail(subject=subject), fail(subject=subject)] == [1, 2]
 
 
 def test_a_tasks_attempts_outlive_its_message() -> None:
@@ -68,7 +83,39 @@ def test_a_dead_letter_is_the_last_attempt_and_clears_the_count(query: Query) ->
     record_dead_letter("m-2", attempt=1, reason="INVALID_MESSAGE", error="of no task", subject=None)
 
     assert attempts() == [(1, "SERVICE_BUSY", "throttled", False), (2, "INVALID_DOCUMENT", "nodes: missing", True)]
-    assert query("SELECT * FROM message_failures") == []
+    assert query("SELECT * FROM task_attempts WHERE message_id IS NOT NULL OR task_id IS NULL") == []
+    assert fail(subject=GRAPH) == 1
+
+
+def test_a_message_may_fail_more_often_than_attempts_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failures, "MOST_ATTEMPTS", 2)
+
+    assert [fail(subject=GRAPH) for _ in range(5)] == [1, 2, 3, 4, 5]
+
+
+def test_a_settled_attempt_stays_as_it_was(query: Query) -> None:
+    record_failure("m-1", reason="UNEXPECTED", error="KeyError", stack="line 7", subject=GRAPH)
+    (before,) = query("SELECT to_jsonb(kept) - 'message_id' FROM task_attempts AS kept")
+
+    clear_failures("m-1")
+
+    assert query("SELECT to_jsonb(kept) - 'message_id' FROM task_attempts AS kept") == [before]
+
+
+def test_a_failure_of_a_task_is_one_statement() -> None:
+    statements: list[str] = []
+    execute: Any = database.execute_sql
+
+    def seen(statement: str, *values: object) -> Any:
+        statements.append(statement)
+        return execute(statement, *values)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(database, "execute_sql", seen)
+        fail(subject=GRAPH)
+        clear_failures("m-1")
+
+    assert statements == [failures.INSERT, failures.SETTLE]
 
 
 def test_the_newest_attempts_are_kept_and_long_errors_are_truncated(

@@ -23,11 +23,6 @@ TASK = (
     "INSERT INTO tasks (task_id, task_type, user_id, status, finished_at)"
     " VALUES (%s, 'T', 'ada', %s, now() - %s::interval)"
 )
-FAILURE = (
-    "INSERT INTO message_failures (message_id, failures, reason, error, failed_at)"
-    " VALUES (%s, 1, 'TRANSIENT', 'busy', now() - %s::interval)"
-)
-
 ATTEMPT = (
     "INSERT INTO task_attempts (task_id, task_type, attempt, reason, error, given_up, failed_at)"
     " VALUES (%s, 'T', 1, 'TRANSIENT', 'busy', false, now() - %s::interval)"
@@ -39,7 +34,7 @@ DELETED = (
 )
 
 #: Tables with one old and one new row.
-OTHERS = {"message_failures": 1, "task_attempts": 1, "deleted_letters": 1}
+OTHERS = {"task_attempts": 1, "deleted_letters": 1}
 
 
 @pytest.fixture
@@ -60,8 +55,6 @@ def rows(storage: None, query: Query) -> None:
         query(TASK, f"old-{status}", status, "91 days")
         query(TASK, f"new-{status}", status, "89 days")
     query(TASK, "new-progress", "PROGRESS", None)
-    query(FAILURE, "old", "91 days")
-    query(FAILURE, "new", "89 days")
     query(ATTEMPT, "old", "91 days")
     query(ATTEMPT, "new", "89 days")
     query(DELETED, "old", "91 days")
@@ -71,7 +64,7 @@ def rows(storage: None, query: Query) -> None:
 def left(query: Query) -> list[str]:
     ids = (
         "SELECT id FROM notifications UNION ALL SELECT task_id FROM tasks"
-        " UNION ALL SELECT message_id FROM message_failures UNION ALL SELECT task_id FROM task_attempts"
+        " UNION ALL SELECT task_id FROM task_attempts"
         " UNION ALL SELECT message_id FROM deleted_letters"
     )
     return [name for (name,) in query(ids)]
@@ -86,13 +79,13 @@ def pruned(*, dry_run: bool = False) -> dict[str, int]:
 
 def test_old_settled_rows_are_deleted_and_all_others_stay(query: Query) -> None:
     assert pruned() == {"notifications": 3, "tasks": 3, **OTHERS}
-    assert len(left(query)) == 5 + 4 + 1 + 1 + 1
+    assert len(left(query)) == 5 + 4 + 1 + 1
     assert all(name.startswith("new") for name in left(query))
 
 
 def test_a_dry_run_counts_and_deletes_nothing(query: Query) -> None:
     assert pruned(dry_run=True) == {"notifications": 3, "tasks": 3, **OTHERS}
-    assert len(left(query)) == 8 + 7 + 2 + 2 + 2
+    assert len(left(query)) == 8 + 7 + 2 + 2
 
 
 def test_batches_are_bounded_and_report_their_progress(query: Query, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +132,6 @@ def test_the_command_reports_its_progress_and_warns_of_a_short_age(
     assert [line for line in counted.output.splitlines() if "100%" in line] == [
         "notifications: 100% looked through, 3 rows would go",
         "tasks: 100% looked through, 3 rows would go",
-        "message_failures: 100% looked through, 1 rows would go",
         "task_attempts: 100% looked through, 1 rows would go",
         "deleted_letters: 100% looked through, 1 rows would go",
     ]

@@ -39,7 +39,6 @@ MODELS: list[type[Record]] = [
     tasks.TaskRecord,
     notifications.NotificationRecord,
     notifications.DeviceTokenRecord,
-    failures.FailureRecord,
     failures.AttemptRecord,
     deleted_letters.DeletedLetterRecord,
     users.ForgottenUserRecord,
@@ -258,4 +257,7 @@ class TestModels:
         assert [key.column_name for key in model._meta.get_primary_keys()] == keys
 
     def test_every_table_has_a_model(self) -> None:
-        assert {model._meta.table_name for model in MODELS} | {"schema_migration"} == set(tables())
+        # The previous release counts failures in message_failures.
+        others = {"schema_migration", "message_failures"}
+
+        assert {model._meta.table_name for model in MODELS} | others == set(tables())

@@ -92,7 +92,8 @@ def find_stories(task_id: str) -> list[Story]:
         with_row = {(story.task_id, story.task_type) for story in stories}
         for name in ids:
             attempts = failures.failed_attempts(name)
-            for task_type in sorted({one.task_type for one in attempts if (name, one.task_type) not in with_row}):
+            types = {one.task_type for one in attempts if one.task_type}
+            for task_type in sorted(each for each in types if (name, each) not in with_row):
                 own = [one for one in attempts if one.task_type == task_type]
                 stories.append(
                     Story(task_id=name, task_type=task_type, user_id=own[-1].user_id, attempts=list(map(_attempt, own)))

@@ -196,7 +196,7 @@ class Slot:
             faults.append("not delivered again")
         elif back_at > max(killed_at + VISIBILITY_S, successor.ready_at or 0) + LENIENCE_S:
             faults.append("not back within the visibility timeout")
-        if self.ai.rows("SELECT * FROM message_failures"):
+        if self.ai.rows("SELECT * FROM task_attempts WHERE message_id IS NOT NULL"):
             faults.append("failures are still counted")
         return Finding(
             scenario.name,
