@@ -386,7 +386,7 @@ class TestCommand:
 
         assert code == 0, output
         assert {line[0] for line in output.splitlines()[:-2] if not line.startswith(" ")} == {"✓"}
-        assert output.splitlines()[-1] == "16 fine."
+        assert output.splitlines()[-1] == "17 fine."
 
     def test_all_faults_of_a_deployment_are_reported_and_no_secret(
         self, run: Callable[..., tuple[int, str]], stack_env: Environment
