@@ -133,11 +133,16 @@ class Connection(psycopg2.extensions.connection):
             self._socket.close()
 
     def __del__(self) -> None:
-        self.close()
+        # psycopg2 closes the rest, but not in a forked process, which shares it with its parent.
+        if self._socket:
+            self._socket.close()
 
 
 _listing = threading.Lock()
 _listed: WeakSet[Connection] = WeakSet()
+
+# A forked process must not cut the connections of its parent.
+os.register_at_fork(after_in_child=_listed.clear)
 
 
 def open_connections() -> list[Connection]:

@@ -38,12 +38,12 @@ IDLE_TIMEOUT_MS = 30_000
 USER_LOCK_WAIT_MS = 50
 
 #: Milliseconds for a statement outside a transaction, and for its wait for a lock. A migration holds a table for less.
-SINGLE_TIMEOUT_MS = 12_500
-SINGLE_LOCK_TIMEOUT_MS = 12_000
+SINGLE_TIMEOUT_MS = 13_000
+SINGLE_LOCK_TIMEOUT_MS = 12_500
 
 #: Seconds to wait for PostgreSQL's answer beyond its own time limit. The watchdog needs up to half a second more, so a
 #: connection whose far side is silent costs its thread less than 15 s.
-ANSWER_S = 1.5
+ANSWER_S = 1.0
 
 #: Seconds to wait for the answer to a statement of a transaction.
 TRANSACTION_WAIT_S = STATEMENT_TIMEOUT_MS / 1000 + ANSWER_S

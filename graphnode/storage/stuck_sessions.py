@@ -19,11 +19,12 @@ STILL_S = 3.0
 #: The first PostgreSQL that shows the progress of a COPY.
 OLDEST_VERSION = 140000
 
-#: The sessions of this role that wait for the rest of a statement. The start tells a statement from the next one.
+#: The sessions of this database, role and application that wait for the rest of a statement. The start tells a statement from the next one.
 WAITING = """
 SELECT pid, extract(epoch FROM now() - query_start)::float, query_start, bytes_processed
 FROM pg_stat_activity LEFT JOIN pg_stat_progress_copy USING (pid)
-WHERE usename = current_user AND application_name = current_setting('application_name')
+WHERE pg_stat_activity.datname = current_database() AND usename = current_user
+    AND application_name = current_setting('application_name')
     AND state = 'active' AND wait_event = 'ClientRead' AND xact_start IS NOT NULL
     AND query_start < now() - make_interval(secs => %s)
 """
@@ -41,7 +42,7 @@ class StuckSession(NamedTuple):
 
 
 def end_stuck_sessions() -> list[StuckSession]:
-    """End the sessions of this role and application that are stuck in a COPY; returns them.
+    """End the sessions like this one that are stuck in a COPY; returns them.
 
     A COPY that receives data is left alone. PostgreSQL 13 does not show that, so there nothing is ended.
     """

@@ -42,6 +42,8 @@ class TcpProxy:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             server.close()
+            for writer in self._passing:
+                writer.transport.abort()
             for task in asyncio.all_tasks(loop):
                 task.cancel()
             loop.run_until_complete(asyncio.sleep(0))

@@ -88,7 +88,7 @@ class TestSilentConnection:
         proxy.silence()
 
         with statement_limits(Limits(statement_ms=100)):
-            assert outage_of(answer) == "PostgreSQL did not answer within 1.6 s"
+            assert outage_of(answer) == "PostgreSQL did not answer within 1.1 s"
 
     @pytest.mark.usefixtures("impatient")
     def test_one_in_a_transaction_is_found_although_the_database_answers(self, proxy: TcpProxy) -> None:

@@ -370,11 +370,40 @@ MUTANTS = (
         name="no-user-lock",
         what="two results of a user are stored at the same time",
         file="graphnode/storage/database.py",
-        old="with _transaction(BEGIN_FOR_USER, user_id):",
-        new="with _transaction(BEGIN):",
+        old="SET LOCAL lock_timeout = %s; {LOCK_USER};",
+        new="SET LOCAL lock_timeout = %s; SELECT %s;",
         checks=(
             "tests/integration/test_database.py::TestUserTransaction::test_transactions_of_one_user_run_one_after_the_other",
         ),
+    ),
+    Mutant(
+        name="user-lock-waited-for",
+        what="a thread waits for a user whose lock another session holds",
+        file="graphnode/storage/database.py",
+        old="USER_LOCK_WAIT_MS = 50\n",
+        new="USER_LOCK_WAIT_MS = 15_000\n",
+        checks=(
+            "tests/integration/test_database.py::TestUserTransaction::test_the_users_lock_is_asked_for_and_not_waited_for",
+        ),
+    ),
+    Mutant(
+        name="watchdog-off",
+        what="a thread waits for a silent connection for as long as it is silent",
+        file="graphnode/storage/watchdog.py",
+        old="            self._look()\n",
+        new="            pass\n",
+        checks=(
+            "tests/integration/test_watchdog.py::TestSilentConnection::test_a_statement_ends_soon_after_its_own_limit",
+        ),
+        hangs="nothing else ends libpq's wait for an answer",
+    ),
+    Mutant(
+        name="stuck-session-left-alone",
+        what="a process that is stopped in the middle of a COPY keeps its user's lock",
+        file="graphnode/storage/stuck_sessions.py",
+        old="        if (pid, *progress) in before\n",
+        new="        if False\n",
+        checks=("tests/integration/test_stuck_sessions.py",),
     ),
     Mutant(
         name="newest-timestamp-off",
