@@ -71,7 +71,7 @@ def test_figures_are_told_alone_beside_and_as_a_ratio() -> None:
 def test_rates_and_means() -> None:
     assert per_second([10.0, 10.5, 11.0]) == pytest.approx(2)
     assert per_second([10.0]) is None
-    assert mean({1: 3, 5: 1}) == pytest.approx(2)
+    assert mean({0: 9, 1: 3, 5: 1}) == pytest.approx(2)
     assert mean({}) == 0
     assert (rounded(None), rounded(7), rounded(1234.56), rounded(1.234)) == (None, 7, 1234.6, 1.23)
 
