@@ -237,7 +237,7 @@ class SQSConsumer(dramatiq.Consumer):
                 MaxNumberOfMessages=wanted,
                 WaitTimeSeconds=self.options.poll_wait_s,
                 VisibilityTimeout=self.options.visibility_s,
-                MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
+                MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp", "MessageGroupId"],
                 MessageAttributeNames=self.options.message_attributes,
             )
             messages = answer.get("Messages", [])
@@ -281,6 +281,7 @@ class SQSConsumer(dramatiq.Consumer):
             sent_at=datetime.fromtimestamp(int(attributes.get("SentTimestamp", time.time() * 1000)) / 1000, UTC),
             visibility_s=self.options.visibility_s,
             lane=self.queue.lane_of_body(message["Body"]),
+            group_id=attributes.get("MessageGroupId"),
             attributes={
                 name: found.get("StringValue", "") for name, found in message.get("MessageAttributes", {}).items()
             },

@@ -73,6 +73,7 @@ class Delivery(dramatiq.MessageProxy):
       sent_at: SQS's SentTimestamp.
       visibility_s: seconds it stays invisible to others, from now.
       lane: the key of its lane; None: it shares nothing with other messages.
+      group_id: SQS's MessageGroupId, if the sender set one.
       attributes: those of its message attributes that the poll asked for.
     """
 
@@ -88,6 +89,7 @@ class Delivery(dramatiq.MessageProxy):
         sent_at: datetime,
         visibility_s: float,
         lane: str | None = None,
+        group_id: str | None = None,
         attributes: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(undecoded)
@@ -101,6 +103,7 @@ class Delivery(dramatiq.MessageProxy):
         self.received = time.monotonic()
         self.invisible_until = self.received + visibility_s
         self.lane_key = lane
+        self.group_id = group_id
         self.attributes = attributes or {}
         self.trace_id: str | None = None
         self.state = State.WAITING

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import structlog
 
@@ -43,6 +43,10 @@ CLOSING_TRIES = 3
 STUCK_AFTER_S = 60.0
 
 log = structlog.get_logger("graphnode.settlement")
+
+
+class _Group(TypedDict, total=False):
+    MessageGroupId: str
 
 
 @dataclass(frozen=True)
@@ -293,12 +297,14 @@ class Settlement:
     def _send_letter(self, unsettled: Unsettled) -> bool:
         """Send a message to the dead-letter queue. False when SQS did not take it: then the message stays."""
         assert isinstance(unsettled.verdict, DeadLetter)  # noqa: S101
+        group: _Group = {"MessageGroupId": unsettled.delivery.group_id} if unsettled.delivery.group_id else {}
         try:
             with step("dead_letter"):
                 self.client.send_message(
                     QueueUrl=self.dead_letter_url,
                     MessageBody=unsettled.delivery.body,
                     MessageAttributes=self.letter(unsettled.delivery, unsettled.verdict),
+                    **group,
                 )
         except Exception as error:
             log.error(

@@ -92,15 +92,15 @@ class AiServer:
         self.send_body(body)
         return body
 
-    def send_progress(self, *, tasks: int) -> None:
-        """Send a progress message for each of this many tasks of 50 users."""
+    def send_progress(self, *, tasks: int, users: int = 50) -> None:
+        """Send a progress message for each of this many tasks of these users."""
         payload = {"currentStage": "clustering", "progressPercent": 1}
         bodies = [
             json.dumps(
                 {
                     "taskType": "GRAPH_GENERATION_PROGRESS",
                     "taskId": f"backlog-{number}",
-                    "payload": {"userId": f"user-{number % 50}", **payload},
+                    "payload": {"userId": f"user-{number % users}", **payload},
                 }
             )
             for number in range(tasks)

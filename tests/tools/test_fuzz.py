@@ -53,7 +53,7 @@ def test_a_target_raises_for_what_it_is_to_find(monkeypatch: pytest.MonkeyPatch)
         graph(seeds("graph")[0])
 
     monkeypatch.setattr("graphnode.contract.decoding.MAX_ID_LENGTH", 3)
-    with pytest.raises(Finding, match="streamed names are not those of the whole document"):
+    with pytest.raises(Finding, match="what is read in pieces is not what is in the whole document"):
         features(seeds("features")[0])
 
 

@@ -23,6 +23,7 @@ class Queues:
         self.visibility: list[tuple[str, int]] = []
         self.letters: list[tuple[str, Any]] = []
         self.calls: list[str] = []
+        self.groups: list[str] = []
         self.failures: list[Callable[[list[Any]], dict[str, Any]]] = []
         self.letters_fail = False
         self.lock = threading.Lock()
@@ -47,9 +48,17 @@ class Queues:
             self.visibility += [(entry["ReceiptHandle"], entry["VisibilityTimeout"]) for entry in Entries]
             return {}
 
-    def send_message(self, *, QueueUrl: str, MessageBody: str, MessageAttributes: Any) -> dict[str, Any]:  # noqa: N803
+    def send_message(
+        self,
+        *,
+        QueueUrl: str,  # noqa: N803
+        MessageBody: str,  # noqa: N803
+        MessageAttributes: Any,  # noqa: N803
+        MessageGroupId: str = "",  # noqa: N803
+    ) -> dict[str, Any]:
         with self.lock:
             self.calls.append("letter")
+            self.groups.append(MessageGroupId)
             if self.letters_fail:
                 raise EndpointConnectionError(endpoint_url=QueueUrl)
             self.letters.append((MessageBody, MessageAttributes))
@@ -212,6 +221,14 @@ def test_a_dead_letter_is_sent_byte_for_byte_before_the_original_is_deleted(
     assert sqs.letters == [
         ('{"taskType":  "X" }\n', {"reason": {"DataType": "String", "StringValue": "UNKNOWN_TASK_TYPE"}})
     ]
+
+
+def test_a_dead_letter_keeps_its_messages_group(settle: Settlement, sqs: Queues, make_delivery: MakeDelivery) -> None:
+    settle.settle(make_delivery(group_id="ada"), DeadLetter("UNKNOWN_TASK_TYPE", "no actor", 1))
+    settle.settle(make_delivery(), DeadLetter("UNKNOWN_TASK_TYPE", "no actor", 1))
+    settle.close()
+
+    assert sqs.groups == ["ada", ""]
 
 
 def test_a_message_whose_dead_letter_cannot_be_sent_is_not_deleted(
