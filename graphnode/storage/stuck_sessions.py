@@ -19,8 +19,8 @@ STILL_S = 3.0
 #: The first PostgreSQL that shows the progress of a COPY.
 OLDEST_VERSION = 140000
 
-#: The sessions of this database, role and application that wait for the rest of a statement. Its start tells it from the
-#: next one.
+#: The sessions of this database, role and application that wait for the rest of a statement. Its start tells it from
+#: the next one.
 WAITING = """
 SELECT pid, extract(epoch FROM now() - query_start)::float, query_start, bytes_processed
 FROM pg_stat_activity LEFT JOIN pg_stat_progress_copy USING (pid)
