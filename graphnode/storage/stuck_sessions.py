@@ -17,10 +17,9 @@ STUCK_AFTER_S = 8.0
 STILL_S = 3.0
 
 #: The first PostgreSQL that shows the progress of a COPY.
-OLDEST_VERSION = 140000
+FIRST_VERSION = 140000
 
-#: The sessions of this database, role and application that wait for the rest of a statement. Its start tells it from
-#: the next one.
+#: The sessions of this database, role and application that wait for the rest of a statement.
 WAITING = """
 SELECT pid, extract(epoch FROM now() - query_start)::float, query_start, bytes_processed
 FROM pg_stat_activity LEFT JOIN pg_stat_progress_copy USING (pid)
@@ -48,7 +47,7 @@ def end_stuck_sessions() -> list[StuckSession]:
     A COPY that receives data is left alone. PostgreSQL 13 does not show that, so there nothing is ended.
     """
     (version,) = database.execute_sql("SELECT current_setting('server_version_num')::int").fetchone()
-    before = _waiting() if version >= OLDEST_VERSION else {}
+    before = _waiting() if version >= FIRST_VERSION else {}
     if not before:
         return []
     time.sleep(STILL_S)
