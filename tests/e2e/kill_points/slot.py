@@ -123,8 +123,9 @@ class Slot:
         points = [point for point in everything if point.way == scenario.way]
         if scenario.until:
             points = points[: points.index(scenario.until) + 1]
-        # The later polls belong to no message.
+        # The later polls belong to no message, nor does a connection: a thread makes it once.
         points = [point for point in points if point.step != "receive" or point.number == 1]
+        points = [point for point in points if point.step != "connect"]
         return Undisturbed(
             points,
             {point.step for point in everything},
