@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import dramatiq
@@ -22,6 +22,7 @@ from graphnode.clients import s3
 from graphnode.contract.bodies import to_message
 from graphnode.contract.envelopes import ROUTES
 from graphnode.contract.timeouts import task_timeouts
+from graphnode.errors import UserLocked
 from graphnode.settings import Settings
 from graphnode.storage import tasks
 from graphnode.storage.database import database
@@ -130,7 +131,11 @@ def counted_commit(commit: Callable[[], None]) -> Callable[[], None]:
 def deliver(message: Message, *, attempt: int) -> None:
     """Handle a message as a worker thread does. Raises what the actor raises."""
     decoded = to_message(json.dumps(message.body), message_id="m-1", sent_at=message.sent_at, receive_count=attempt)
-    broker.actors[decoded.actor_name].fn(*decoded.args)
+    while True:
+        # A message whose user another session works on is parked, and started again.
+        with suppress(UserLocked):
+            broker.actors[decoded.actor_name].fn(*decoded.args)
+            return
 
 
 def sweep_up_overdue() -> TaskKey | None:
