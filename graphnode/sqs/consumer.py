@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import re
@@ -49,6 +50,9 @@ LOOK_S = 0.5
 
 #: Back-off in seconds of a message without a verdict: a fault in a middleware must not delete it.
 UNDECIDED_BACKOFF_S = 60
+
+#: Seconds for which a message that waits for memory goes back at most when too many are in flight.
+CROWDED_BACKOFF_S = 60
 
 #: Task IDs and types of an undecodable body that a log line may show.
 IDENTIFIER = re.compile(r"[\w.:-]{1,200}")
@@ -175,8 +179,14 @@ class SQSConsumer(dramatiq.Consumer):
         if message.lost and not isinstance(verdict, Ack):
             # Another worker has it by now. Only a deletion can still help.
             verdict = Abandon()
+        if isinstance(verdict, Park) and math.isinf(verdict.after_s) and self.in_flight.is_crowded:
+            # So many that wait for memory would keep the others from being received.
+            verdict = Nack(round(random.uniform(0.5, 1) * CROWDED_BACKOFF_S))  # noqa: S311
         if isinstance(verdict, Park):
             self.in_flight.park(message, verdict.after_s)
+            if self.stop.requested:
+                # The stop has given back what was parked, and may have missed this one.
+                self.requeue([message])
         else:
             with step("acknowledge"):
                 self.settlement.settle(message, verdict)
@@ -287,7 +297,7 @@ class SQSConsumer(dramatiq.Consumer):
             },
         )
         wait_s = self.in_flight.add(delivery, closed=self.outages.closed)
-        if self._ending:
+        if self._ending and delivery.state in UNSTARTED:
             self.settlement.settle(delivery, Nack())
         elif wait_s is not None:
             if wait_s:

@@ -222,7 +222,7 @@ class InFlight:
         with self._lock:
             line = self._lines[delivery.queue_url]
             lane = self._lane(line, delivery.lane_key, now)
-            is_behind, is_crowded = not lane.is_empty, self._is_full(SHARE_OF_LANES)
+            is_behind, is_crowded = not lane.is_empty, self.is_crowded
             self._deliveries[delivery] = lane
             self._bytes += len(delivery.body)
             is_late = closed or (now < line.slow_until and self._idle(line) <= 0)
@@ -230,8 +230,6 @@ class InFlight:
                 return 0
             if is_behind and (is_crowded or not lane.has_room(delivery.receive_count)):
                 return lane.deferral(now, receive_count=delivery.receive_count)
-            if not is_behind:
-                lane.begin(now)
             lane.waiting.append(delivery)
             self._make_ready(line, lane, now)
             return None
@@ -266,12 +264,13 @@ class InFlight:
                 return
             line, lane = self._lines[delivery.queue_url], self._deliveries[delivery]
             delivery.reset()
-            self._leave_thread(line, lane)
+            lane.running = None
+            self._leave_thread(line)
             delivery.state, delivery.parked_since, delivery.parks = State.PARKED, now, delivery.parks + 1
             delivery.awaits_resume = math.isinf(after_s) and not delivery.resumed
             delivery.resumed = False
             lane.waiting.appendleft(delivery)
-            if not delivery.awaits_resume and not math.isinf(after_s) and after_s > 0:
+            if 0 < after_s < math.inf:
                 lane.parked_until = now + after_s
                 heapq.heappush(line.parked, (lane.parked_until, next(self._order), lane))
                 line.work.notify()
@@ -290,6 +289,15 @@ class InFlight:
                 self._make_ready(line, lane, time.monotonic())
             return True
 
+    def free_lane(self, delivery: Delivery) -> None:
+        """Let a lane go on whose message is stuck in its thread, and is another worker's from now on."""
+        with self._lock:
+            delivery.lost = True
+            lane = self._deliveries.get(delivery)
+            if lane and lane.running is delivery:
+                lane.running = None
+                self._make_ready(self._lines[delivery.queue_url], lane, time.monotonic())
+
     def leave(self, delivery: Delivery, state: State) -> None:
         """Take a message out of its lane, on its way to be settled."""
         with self._lock:
@@ -306,6 +314,11 @@ class InFlight:
                 self._bytes -= len(delivery.body)
                 self._leave_lane(delivery, lane)
                 self._offer_room(*self._lines.values())
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so many messages are in flight that none should be kept without need."""
+        return self._is_full(SHARE_OF_LANES)
 
     def impatient(self, queue_url: str, *, closed: bool) -> list[Delivery]:
         """The messages of a queue that go back now, as `goes_back` says. Then none is fetched ahead for a while."""
@@ -356,8 +369,6 @@ class InFlight:
         if key is None:
             return Lane(None, now)
         if key not in line.lanes:
-            if len(line.lanes) >= MOST_IN_FLIGHT:
-                line.lanes = {key: lane for key, lane in line.lanes.items() if not lane.is_over(now)}
             line.lanes[key] = Lane(key, now)
         return line.lanes[key]
 
@@ -389,9 +400,11 @@ class InFlight:
 
     def _leave_lane(self, delivery: Delivery, lane: Lane) -> None:
         line, now = self._lines[delivery.queue_url], time.monotonic()
+        if delivery.state is State.RUNNING:
+            self._leave_thread(line)
         if lane.running is delivery:
-            self._leave_thread(line, lane)
-            lane.progress(now, started=delivery.started)
+            lane.running = None
+            lane.progress(now)
             self._make_ready(line, lane, now)
         elif delivery in lane.waiting:
             if lane.waiting[0] is delivery:
@@ -401,9 +414,10 @@ class InFlight:
                     line.ready.remove(lane)
             lane.waiting.remove(delivery)
             self._make_ready(line, lane, now)
+        if lane.key is not None and lane.is_empty and line.lanes.get(lane.key) is lane:
+            del line.lanes[lane.key]
 
-    def _leave_thread(self, line: _Line, lane: Lane) -> None:
-        lane.running = None
+    def _leave_thread(self, line: _Line) -> None:
         line.running -= 1
         self._running -= 1
         self._moved = time.monotonic()

@@ -20,16 +20,19 @@ OFTEN_RECEIVED = 3
 #: Seconds that a message of a lane is thought to take, until the first has ended.
 FIRST_PACE_S = 0.05
 
-#: The least weight of a new measurement in a lane's pace.
-LEAST_WEIGHT = 0.05
+#: The weight of a new measurement in a lane's pace.
+WEIGHT = 0.05
 
 #: Seconds of standstill that count in a lane's pace. After that it is blocked, which says nothing of the next message.
 LONGEST_STANDSTILL_S = 5.0
 
-#: Messages go back for the expected wait divided by this: the first time, and after that. A lane whose messages come
+#: A lane that is blocked sends messages back for this share of the time that it has been blocked.
+SHARE_OF_BLOCKED = 0.5
+
+#: How much faster than the lane's pace messages come back: the first time, and after that. A lane whose messages come
 #: too early gives some back again; a lane whose messages come too late stands still. The first estimate is made while
 #: the backlog is being received, when all is slower than later.
-HASTE = (3.0, 1.2)
+HASTE = (4.0, 1.2)
 
 #: The longest that a message goes back for, in seconds.
 LONGEST_DEFERRAL_S = 3600
@@ -37,6 +40,8 @@ LONGEST_DEFERRAL_S = 3600
 
 class Lane:
     """The messages in flight of one key: at most one has a thread, the others wait in order.
+
+    It exists while it has messages in flight.
 
     Parameters:
       key: what the messages share. None: a lane for a message that shares nothing.
@@ -52,34 +57,23 @@ class Lane:
         #: Until when its first message is parked, in monotonic seconds.
         self.parked_until = 0.0
         self._pace_s = FIRST_PACE_S
-        self._measured = 0
         self._progressed = now
         # When the messages that went back will have been handled, as far as one knows.
-        self._horizon = 0.0
+        self._horizon = now
 
     @property
     def is_empty(self) -> bool:
         """Whether it has no message in flight."""
         return self.running is None and not self.waiting
 
-    def is_over(self, now: float) -> bool:
-        """Whether nothing of it is in flight, or expected back."""
-        return self.is_empty and self._horizon <= now
-
     def has_room(self, receive_count: int) -> bool:
         """Whether a message with this receive count may wait in the lane."""
         often = receive_count >= OFTEN_RECEIVED
         return len(self.waiting) < (LONGEST_FOR_OFTEN_RECEIVED if often else LONGEST)
 
-    def begin(self, now: float) -> None:
-        """Note that it has work from now on."""
-        self._progressed = now
-
-    def progress(self, now: float, *, started: float) -> None:
-        """Note that the message that started then has left its thread for good."""
-        taken_s = min(now - self._progressed, max(now - started, LONGEST_STANDSTILL_S))
-        self._measured += 1
-        self._pace_s += max(LEAST_WEIGHT, 1 / self._measured) * (taken_s - self._pace_s)
+    def progress(self, now: float) -> None:
+        """Note that a message has left its thread for good."""
+        self._pace_s += WEIGHT * (min(now - self._progressed, LONGEST_STANDSTILL_S) - self._pace_s)
         self._progressed = now
 
     def deferral(self, now: float, *, receive_count: int, jitter: random.Random | None = None) -> int:
@@ -90,7 +84,7 @@ class Lane:
         """
         standstill_s = now - self._progressed
         blocked_s = standstill_s if standstill_s > LONGEST_STANDSTILL_S else 0.0
-        behind_lane = now + blocked_s + len(self.waiting) * self._pace_s
+        behind_lane = now + SHARE_OF_BLOCKED * blocked_s + len(self.waiting) * self._pace_s
         self._horizon = max(self._horizon, behind_lane) + self._pace_s / HASTE[min(receive_count, len(HASTE)) - 1]
         wait_s = (self._horizon - now) * (jitter or random).uniform(0.9, 1.1)
         return max(1, min(LONGEST_DEFERRAL_S, math.ceil(wait_s)))

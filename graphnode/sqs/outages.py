@@ -70,10 +70,23 @@ class Outages:
             if self.closed or since < self._last_recovery:
                 return
             self._open.clear()
-        threading.Thread(target=self._probe, args=(error,), name="outage-probe", daemon=True).start()
+        try:
+            threading.Thread(target=self._probe, args=(error,), name="outage-probe", daemon=True).start()
+        except RuntimeError:
+            # No thread can start now: without a probe the gate would stay closed. The next failure tries again.
+            self._open.set()
 
     def _probe(self, reported: OutageError) -> None:
-        """Open the gate when the service answers. If it answers at once, only a connection broke: that is no outage."""
+        """Open the gate when the service answers, whatever happens meanwhile."""
+        try:
+            self._wait_for(reported)
+        finally:
+            self._last_recovery = time.monotonic()
+            self.ongoing = None
+            self._open.set()
+
+    def _wait_for(self, reported: OutageError) -> None:
+        """Return when the service answers. If it answers at once, only a connection broke: that is no outage."""
         began, told, service = time.monotonic(), False, reported.service
         since = datetime.now(UTC)
         if began - self._last_recovery > STABLE_AFTER_S:
@@ -92,12 +105,9 @@ class Outages:
             paused = time.monotonic()
             self._pause()
             count_event("outage_seconds", time.monotonic() - paused, service=service)
-        self._last_recovery = time.monotonic()
         if told:
             count_event("outage", 0, service=service)
-            log.warning("outage over: taking messages", service=service, seconds=round(self._last_recovery - began, 1))
-        self.ongoing = None
-        self._open.set()
+            log.warning("outage over: taking messages", service=service, seconds=round(time.monotonic() - began, 1))
 
     def _ask(self, service: str) -> Exception | None:
         try:

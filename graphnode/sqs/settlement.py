@@ -7,6 +7,7 @@ messages. Worker threads do not wait for it.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ import structlog
 
 from graphnode.errors import log_text
 from graphnode.sqs import heartbeat
-from graphnode.sqs.deliveries import Delivery, InFlight, State
+from graphnode.sqs.deliveries import UNSTARTED, Delivery, InFlight, State
 from graphnode.sqs.liveness import report_alive, report_end
 from graphnode.sqs.queues import BATCH_ENTRIES
 from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Nack, Retry, Verdict
@@ -129,6 +130,9 @@ class Settlement:
         if isinstance(verdict, Abandon):
             self.in_flight.remove(delivery)
             return
+        if delivery.state in (State.SETTLING, State.DELETING) and not isinstance(verdict, Ack):
+            # It has a verdict. Only a deletion can still help.
+            return
         # What goes back is no longer kept alive. What is to be deleted is kept alive until it is deleted.
         self.in_flight.leave(delivery, State.SETTLING if isinstance(verdict, Retry | Nack) else State.DELETING)
         unsettled = Unsettled(delivery, verdict, time.monotonic())
@@ -178,6 +182,10 @@ class Settlement:
                 batch = self._extensions(now) or self._verdicts(now)
                 if batch or (self._closing and not self._waiting):
                     self._in_calls.update(unsettled.delivery for unsettled in batch)
+                    # The other thread waits for what comes meanwhile.
+                    self._wakes_at = math.inf
+                    if self._waiting or self._due:
+                        self._changed.notify()
                     return batch
                 self._wakes_at = self._next_wake(now)
                 self._changed.wait(max(0.0, self._wakes_at - now))
@@ -201,7 +209,8 @@ class Settlement:
             alike = [each for each in free if isinstance(each.verdict, kinds)]
             is_due = self._closing or len(alike) >= BATCH_ENTRIES or any(each.since + GATHER_S <= now for each in alike)
             if alike and is_due and (not batch or alike[0].since < batch[0].since):
-                batch = alike[:BATCH_ENTRIES]
+                # Letters are sent one by one: ten slow calls would be too long without an extension.
+                batch = alike[: 1 if kinds == (DeadLetter,) else BATCH_ENTRIES]
         for each in batch:
             self._waiting.remove(each)
         return batch
@@ -223,7 +232,9 @@ class Settlement:
             case Ack():
                 self._delete(batch)
             case DeadLetter():
-                self._delete([unsettled for unsettled in batch if self._send_letter(unsettled)])
+                for unsettled in batch:
+                    if self._send_letter(unsettled):
+                        self._delete_soon(unsettled.delivery)
             case _:
                 self._give_back(batch)
 
@@ -258,7 +269,7 @@ class Settlement:
             state=delivery.state.name.lower(),
             code=code,
         )
-        if delivery.state in (State.WAITING, State.PARKED):
+        if delivery.state in UNSTARTED:
             self.in_flight.remove(delivery)
 
     def _give_back(self, batch: Sequence[Unsettled]) -> None:
@@ -295,8 +306,12 @@ class Settlement:
         }
 
     def _send_letter(self, unsettled: Unsettled) -> bool:
-        """Send a message to the dead-letter queue. False when SQS did not take it: then the message stays."""
+        """Send a message to the dead-letter queue. False when it stays on its queue."""
         assert isinstance(unsettled.verdict, DeadLetter)  # noqa: S101
+        if not unsettled.delivery.is_ours(time.monotonic()):
+            # Another worker has it, and sends the letter.
+            self.in_flight.remove(unsettled.delivery)
+            return False
         group: _Group = {"MessageGroupId": unsettled.delivery.group_id} if unsettled.delivery.group_id else {}
         try:
             with step("dead_letter"):
@@ -339,10 +354,17 @@ class Settlement:
                 )
                 self.in_flight.remove(delivery)
             else:
-                # A dead letter was sent already: only the deletion is left.
-                with self._changed:
-                    self._waiting.append(Unsettled(delivery, Ack(), now + RETRY_S, tries))
-                    self._changed.notify()
+                self._delete_soon(delivery, after_s=RETRY_S, tries=tries)
+
+    def _delete_soon(self, delivery: Delivery, *, after_s: float = 0.0, tries: int = 0) -> None:
+        """Delete a message for which all else is done."""
+        unsettled = Unsettled(delivery, Ack(), time.monotonic() + after_s, tries)
+        with self._changed:
+            if not self._closed:
+                self._waiting.append(unsettled)
+                self._changed.notify()
+                return
+        self._delete([unsettled])
 
     def _try_to_delete(self, deliveries: Sequence[Delivery]) -> dict[Delivery, Failure]:
         """Delete in one call; those that failed."""

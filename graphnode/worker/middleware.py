@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
@@ -22,7 +23,6 @@ from graphnode.clients.memory import Admission, Claim, current_claim
 from graphnode.errors import (
     GraphNodeError,
     Interrupted,
-    NoMemoryYet,
     OutageError,
     Postponed,
     TransientError,
@@ -33,7 +33,7 @@ from graphnode.errors import (
 from graphnode.settings import settings
 from graphnode.sqs.consumer import SQSConsumer
 from graphnode.sqs.deliveries import Delivery, State
-from graphnode.sqs.verdicts import Ack, DeadLetter, Retry
+from graphnode.sqs.verdicts import Ack, DeadLetter, Park, Retry
 from graphnode.steps import count_event
 from graphnode.telemetry import error_reports
 from graphnode.telemetry.logs import log_suppressed_lines
@@ -242,13 +242,16 @@ class AdmissionControl(Middleware):
         assert isinstance(broker, SQSBroker)  # noqa: S101
         assert isinstance(message, Delivery)  # noqa: S101
         current_claim.set(None)
-        if not isinstance(exception, NoMemoryYet):
+        if message.verdict != Park(math.inf):
             self._end(message)
-        while called := self._admission.call():
-            for delivery in [each for each, claim in self._claims.items() if claim in called]:
-                if not broker.in_flight.resume(delivery):
-                    # It has gone back meanwhile.
-                    self._end(delivery)
+        # Others start, end and go back meanwhile: the claims may change at any line.
+        for delivery in list(self._claims):
+            if delivery not in broker.in_flight:
+                self._end(delivery)
+        called = self._admission.call()
+        for delivery, claim in list(self._claims.items()):
+            if claim in called:
+                broker.in_flight.resume(delivery)
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
         """End the claim."""
@@ -304,6 +307,8 @@ class Verdicts(Middleware):
             else:
                 broker.outages.begin(error, since=message.started)
                 message.met_outage = True
+        else:
+            message.met_outage = False
         fields = {"reason": error.reason, "error": error.log_text}
         match message.verdict:
             case Retry(after_s):
@@ -378,12 +383,12 @@ class HardLimit(Middleware):
                 options = broker.get_actor(delivery.actor_name).options
                 limit_ms = options.get("time_limit", DEFAULT_TIME_LIMIT_MS)
                 if time.monotonic() - delivery.started > self.factor * limit_ms / 1000:
-                    self._abandon(delivery)
+                    self._abandon(broker, delivery)
 
     @staticmethod
-    def _abandon(delivery: Delivery) -> None:
-        """Extend the message no longer. If its actor ends after all, its verdict still counts."""
-        delivery.lost = True
+    def _abandon(broker: SQSBroker, delivery: Delivery) -> None:
+        """Extend the message no longer, and let its lane go on. If its actor returns, its deletion still counts."""
+        broker.in_flight.free_lane(delivery)
         frame = sys._current_frames().get(delivery.thread_id or 0)
         log.error(
             "actor ignores its time limit: the message is left to another worker",

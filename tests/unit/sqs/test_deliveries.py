@@ -188,6 +188,40 @@ def test_a_lane_goes_on_when_its_first_message_is_given_back(in_flight: InFlight
     assert take(in_flight) is second
 
 
+def test_a_lane_whose_message_is_stuck_in_its_thread_goes_on_with_the_other_threads(
+    in_flight: InFlight, make_delivery: MakeDelivery
+) -> None:
+    stuck, second = make_delivery(lane="ada"), make_delivery(lane="ada")
+    for delivery in (stuck, second, *(make_delivery() for _ in range(2))):
+        in_flight.add(delivery)
+    assert take(in_flight) is stuck
+
+    in_flight.free_lane(stuck)
+
+    assert stuck.lost
+    # The stuck thread takes nothing: three are left.
+    assert [take(in_flight) is not None for _ in range(3)] == [True, True, True]
+    assert second.state is State.RUNNING
+    in_flight.add(make_delivery())
+    assert take(in_flight) is None
+    in_flight.remove(stuck)
+    assert take(in_flight)
+
+
+def test_a_lane_is_forgotten_with_its_last_message(in_flight: InFlight, make_delivery: MakeDelivery) -> None:
+    old, new = make_delivery(lane="ada"), make_delivery(lane="ada")
+    in_flight.add(old)
+    take(in_flight)
+    in_flight.leave(old, State.SETTLING)
+    in_flight.add(new)
+    # The end of an old lane's last message does not end the new lane.
+    in_flight.remove(old)
+    in_flight.add(make_delivery(lane="ada"))
+
+    assert take(in_flight) is new
+    assert take(in_flight) is None
+
+
 def test_a_thread_that_waits_is_woken_by_a_message(in_flight: InFlight, make_delivery: MakeDelivery) -> None:
     taken: list[Any] = []
     waiting = threading.Thread(target=lambda: taken.append(in_flight.take(QUEUE, timeout_s=20)))

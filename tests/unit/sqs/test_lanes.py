@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from graphnode.sqs.lanes import (
     FIRST_PACE_S,
+    HASTE,
     LONGEST,
     LONGEST_DEFERRAL_S,
     LONGEST_FOR_OFTEN_RECEIVED,
-    LONGEST_STANDSTILL_S,
     Lane,
 )
 
@@ -50,43 +50,35 @@ def test_messages_go_back_one_behind_the_other_until_it_is_about_their_turn(lane
     assert 0.75 * 1200 * FIRST_PACE_S < waits[-1] < 1200 * FIRST_PACE_S
 
 
-def test_the_first_wait_is_a_third_of_the_estimate(lane: Lane) -> None:
-    first = [lane.deferral(0.0, receive_count=1, jitter=EVEN) for _ in range(3000)][-1]
-    again = [Lane("bob", now=0.0).deferral(0.0, receive_count=2, jitter=EVEN)] * 3000
+def test_the_first_time_messages_come_back_much_faster_than_the_lane_works(lane: Lane) -> None:
+    first = [lane.deferral(0.0, receive_count=1, jitter=EVEN) for _ in range(4000)][-1]
 
-    assert first == pytest.approx(3000 * FIRST_PACE_S / 3, rel=0.05)
-    assert again[0] == 1
+    assert first == pytest.approx(4000 * FIRST_PACE_S / HASTE[0], rel=0.05)
 
 
 def test_the_pace_is_what_messages_really_take(lane: Lane) -> None:
     now = 0.0
-    for _ in range(50):
+    for _ in range(100):
         now += 2.0
-        lane.progress(now, started=now - 2.0)
+        lane.progress(now)
     fill(lane, 10)
 
     assert lane.deferral(now, receive_count=2, jitter=EVEN) == pytest.approx(20, abs=3)
 
 
-def test_a_lane_that_is_blocked_from_outside_sends_messages_back_for_as_long_as_it_has_been_blocked(lane: Lane) -> None:
+def test_a_lane_that_is_blocked_from_outside_sends_messages_back_for_half_the_time_that_it_has_been_blocked(
+    lane: Lane,
+) -> None:
     fill(lane, 1)
 
-    assert lane.deferral(300.0, receive_count=1, jitter=EVEN) >= 300
+    assert 150 <= lane.deferral(300.0, receive_count=1, jitter=EVEN) <= 155
 
 
-def test_a_long_block_says_nothing_of_how_long_the_next_messages_take(lane: Lane) -> None:
-    lane.progress(1000.0, started=999.9)
-    fill(lane, 10)
+def test_one_long_message_or_block_says_little_of_the_next_messages(lane: Lane) -> None:
+    lane.progress(1000.0)
+    fill(lane, 200)
 
-    assert lane.deferral(1000.0, receive_count=2, jitter=EVEN) <= 11 * LONGEST_STANDSTILL_S
-
-
-def test_a_lane_is_over_when_nothing_of_it_is_expected_back(lane: Lane) -> None:
-    assert lane.is_over(0.0)
-    wait_s = [lane.deferral(0.0, receive_count=2, jitter=EVEN) for _ in range(100)][-1]
-
-    assert not lane.is_over(0.0)
-    assert lane.is_over(wait_s + 1.0)
+    assert lane.deferral(1000.0, receive_count=2, jitter=EVEN) < 200 * 7 * FIRST_PACE_S
 
 
 @given(

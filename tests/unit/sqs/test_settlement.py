@@ -296,6 +296,58 @@ def test_a_failing_deletion_is_tried_only_while_the_visibility_lasts(
     assert len(in_flight) == 0
 
 
+def test_a_verdict_does_not_wait_for_another_ones_slow_call(
+    settle: Settlement, sqs: Queues, make_delivery: MakeDelivery
+) -> None:
+    slow, quick = make_delivery(), make_delivery()
+    sqs.go_on.clear()
+    settle.settle(slow, Retry(40))
+    wait_until(lambda: sqs.calls == ["visibility 1"])
+
+    settle.settle(quick, Ack())
+
+    wait_until(lambda: sqs.deleted == [quick.receipt_handle])
+    assert sqs.visibility == []
+
+
+def test_dead_letters_are_sent_one_by_one_and_deleted_together(
+    settle: Settlement, sqs: Queues, make_delivery: MakeDelivery
+) -> None:
+    for _ in range(4):
+        settle.settle(make_delivery(), DeadLetter("INVALID_DOCUMENT", "…", 1))
+
+    wait_until(lambda: len(sqs.deleted) == 4)
+    assert sqs.calls.count("letter") == 4
+    assert len(sqs.calls) < 8
+
+
+def test_no_letter_is_sent_of_a_message_that_is_another_workers(
+    settle: Settlement, sqs: Queues, in_flight: InFlight, make_delivery: MakeDelivery
+) -> None:
+    delivery = make_delivery(visibility_s=0)
+    in_flight.add(delivery)
+
+    settle.settle(delivery, DeadLetter("INVALID_DOCUMENT", "…", 1))
+    settle.close()
+
+    assert sqs.calls == []
+    assert delivery not in in_flight
+
+
+def test_a_second_verdict_changes_nothing_unless_the_message_was_handled(
+    settle: Settlement, sqs: Queues, in_flight: InFlight, make_delivery: MakeDelivery
+) -> None:
+    delivery = make_delivery()
+    in_flight.add(delivery)
+
+    settle.settle(delivery, Nack())
+    settle.settle(delivery, DeadLetter("INVALID_DOCUMENT", "…", 1))
+    settle.settle(delivery, Ack())
+    settle.close()
+
+    assert sorted(sqs.calls) == ["delete 1", "visibility 1"]
+
+
 def test_an_abandoned_message_is_left_alone(
     settle: Settlement, sqs: Queues, in_flight: InFlight, make_delivery: MakeDelivery
 ) -> None:

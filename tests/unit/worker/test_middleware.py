@@ -280,6 +280,7 @@ def two_big(control: AdmissionControl, broker: SQSBroker, make_delivery: MakeDel
     control.before_process_message(broker, second)
     with pytest.raises(NoMemoryYet) as waits:
         admit("big", 2 * SMALL_BYTES)
+    second.verdict = Park(math.inf)
     control.after_process_message(broker, second, exception=waits.value)
     broker.in_flight.park(second, math.inf)
     return first, second
@@ -302,6 +303,7 @@ def test_a_message_that_a_lock_parks_gives_its_memory_to_the_next(
     control: AdmissionControl, broker: SQSBroker, two_big: tuple[Delivery, Delivery]
 ) -> None:
     first, second = two_big
+    first.verdict = Park(0.1)
 
     control.after_process_message(broker, first, exception=UserLocked())
 
@@ -318,3 +320,32 @@ def test_a_message_that_has_gone_back_meanwhile_takes_no_memory(
 
     control.before_process_message(broker, make_delivery())
     admit("big", 2 * SMALL_BYTES)
+
+
+def test_a_message_that_goes_back_after_its_turn_has_come_gives_its_memory_to_the_next(
+    control: AdmissionControl, broker: SQSBroker, two_big: tuple[Delivery, Delivery], make_delivery: MakeDelivery
+) -> None:
+    first, second = two_big
+    control.after_process_message(broker, first)
+    # It may start, and goes back before a thread has taken it.
+    broker.in_flight.remove(second)
+
+    small, big = make_delivery(), make_delivery()
+    for delivery in (small, big):
+        broker.in_flight.add(delivery)
+    control.before_process_message(broker, small)
+    control.after_process_message(broker, small)
+
+    control.before_process_message(broker, big)
+    admit("big", 2 * SMALL_BYTES)
+
+
+def test_a_message_that_failed_otherwise_meanwhile_is_no_cause_of_the_next_outage(
+    broker: SQSBroker, database_is_back: threading.Event, make_delivery: MakeDelivery
+) -> None:
+    delivery = make_delivery()
+
+    for error in (DatabaseOutage("connection refused"), UserLocked(), DatabaseOutage("connection refused")):
+        broker.emit_after("process_message", delivery, exception=error)
+
+    assert delivery.verdict == Park()
