@@ -275,7 +275,10 @@ class SQSConsumer(dramatiq.Consumer):
             if not self.outages.wait_until_open(ATTENTION_S):
                 continue
             if wanted := self.in_flight.ask(self.queue.url, timeout_s=ATTENTION_S):
-                return wanted
+                if not self._ending:
+                    return wanted
+                # The stop began during the wait, and frees threads.
+                self.in_flight.answered(self.queue.url, wanted)
         return 0
 
     def _accept(self, message: MessageTypeDef) -> None:

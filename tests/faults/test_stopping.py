@@ -84,9 +84,12 @@ def test_an_actor_that_outlasts_the_shutdown_timeout_is_interrupted_and_its_mess
     worker = start(handle, threads=1, visibility_s=600, shutdown_timeout_s=0.2)
     stub.fill(worker.queue, ["endless"])
     assert running.wait(10)
+    polls = stub.calls("ReceiveMessage")
 
     worker.stop()
 
+    # The interruption frees the thread: no poll starts for it.
+    assert stub.calls("ReceiveMessage") == polls
     (message,) = stub.messages(worker.queue)
     assert message["visible"]
     assert stub.messages(f"{worker.queue}-dlq") == []
