@@ -309,11 +309,13 @@ class InFlight:
     def remove(self, delivery: Delivery) -> None:
         """Forget a message that is settled, abandoned or lost."""
         with self._lock:
+            was_full = self._is_full()
             lane = self._deliveries.pop(delivery, None)
             if lane is not None:
                 self._bytes -= len(delivery.body)
                 self._leave_lane(delivery, lane)
-                self._offer_room(*self._lines.values())
+                if was_full:
+                    self._offer_room()
 
     @property
     def is_crowded(self) -> bool:
@@ -350,7 +352,7 @@ class InFlight:
             self._lines[queue_url].asked -= asked
 
     def _wanted(self, line: _Line) -> int:
-        if self._is_full():
+        if self._is_full() or len(line.ready) > FETCHED_AHEAD:
             return 0
         now = time.monotonic()
         ahead = FETCHED_AHEAD if now >= line.slow_until and now - self._moved < PATIENCE_S else 0
@@ -378,7 +380,8 @@ class InFlight:
         delivery.state, delivery.started, delivery.ready_since = State.RUNNING, now, math.inf
         line.running += 1
         self._running += 1
-        self._offer_room(line)
+        if self._wanted(line):
+            line.room.notify()
         return delivery
 
     def _make_ready(self, line: _Line, lane: Lane, now: float) -> None:
@@ -392,7 +395,8 @@ class InFlight:
         first.ready_since = now
         lane.is_ready = True
         line.ready.append(lane)
-        line.work.notify()
+        if self._idle(line) > 0:
+            line.work.notify()
 
     def _end_parking(self, line: _Line, now: float) -> None:
         while line.parked and line.parked[0][0] <= now:
@@ -422,12 +426,12 @@ class InFlight:
         self._running -= 1
         self._moved = time.monotonic()
         for other in self._lines.values():
-            if other.ready:
+            if other.ready and self._idle(other) > 0:
                 other.work.notify()
-        self._offer_room(*self._lines.values())
+        self._offer_room()
 
-    def _offer_room(self, *lines: _Line) -> None:
-        for line in lines:
+    def _offer_room(self) -> None:
+        for line in self._lines.values():
             if self._wanted(line):
                 line.room.notify()
 

@@ -202,9 +202,11 @@ class Settlement:
 
     def _verdicts(self, now: float) -> list[Unsettled]:
         """Waiting verdicts of one kind, if enough wait or one has waited for long enough."""
+        batch: list[Unsettled] = []
+        if not self._closing and len(self._waiting) < BATCH_ENTRIES and now < self._next_wake(now):
+            return batch
         free = [each for each in self._waiting if self._closing or each.since <= now]
         free = [each for each in free if each.delivery not in self._in_calls]
-        batch: list[Unsettled] = []
         for kinds in ((Ack,), (Retry, Nack), (DeadLetter,)):
             alike = [each for each in free if isinstance(each.verdict, kinds)]
             is_due = self._closing or len(alike) >= BATCH_ENTRIES or any(each.since + GATHER_S <= now for each in alike)
