@@ -162,7 +162,7 @@ class SQSConsumer(dramatiq.Consumer):
         if not delivery.is_ours(time.monotonic()):
             log.warning("not started: its visibility ran out, SQS delivers it again", message_id=delivery.sqs_id)
             self.settlement.settle(delivery, Abandon())
-        elif self._ending:
+        elif self._is_ending():
             self.settlement.settle(delivery, Nack())
         elif self.outages.closed:
             self.in_flight.park(delivery, 0.0)
@@ -218,8 +218,7 @@ class SQSConsumer(dramatiq.Consumer):
         self.release_unstarted()
         self.settlement.close()
 
-    @property
-    def _ending(self) -> bool:
+    def _is_ending(self) -> bool:
         return self.closed or self.stop.requested
 
     def _poll(self, extra: bool) -> None:
@@ -262,20 +261,20 @@ class SQSConsumer(dramatiq.Consumer):
 
     def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while not self._ending and (left := deadline - time.monotonic()) > 0:
+        while not self._is_ending() and (left := deadline - time.monotonic()) > 0:
             report_alive(within_s=self._longest_silence_s)
             time.sleep(min(left, ATTENTION_S))
 
     def _wait_for_room(self, *, extra: bool) -> int:
         """Wait until a poll is due; how many messages it asks for. 0 at the end."""
-        while not self._ending:
+        while not self._is_ending():
             report_alive(within_s=self._longest_silence_s)
             if extra and not self._backlog.wait(ATTENTION_S):
                 continue
             if not self.outages.wait_until_open(ATTENTION_S):
                 continue
             if wanted := self.in_flight.ask(self.queue.url, timeout_s=ATTENTION_S):
-                if not self._ending:
+                if not self._is_ending():
                     return wanted
                 # The stop began during the wait, and frees threads.
                 self.in_flight.answered(self.queue.url, wanted)
@@ -300,7 +299,7 @@ class SQSConsumer(dramatiq.Consumer):
             },
         )
         wait_s = self.in_flight.add(delivery, closed=self.outages.closed)
-        if self._ending and delivery.state in UNSTARTED:
+        if self._is_ending() and delivery.state in UNSTARTED:
             self.settlement.settle(delivery, Nack())
         elif wait_s is not None:
             if wait_s:
