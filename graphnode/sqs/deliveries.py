@@ -276,18 +276,15 @@ class InFlight:
                 line.work.notify()
             self._make_ready(line, lane, now)
 
-    def resume(self, delivery: Delivery) -> bool:
-        """Let a message that is parked until now start again. False when it is no longer in flight."""
+    def resume(self, delivery: Delivery) -> None:
+        """Let a message that is parked until now start again, if it is still in flight."""
         with self._lock:
-            if delivery not in self._deliveries:
-                return False
-            if delivery.state is State.RUNNING:
+            lane = self._deliveries.get(delivery)
+            if lane and delivery.state is State.RUNNING:
                 delivery.resumed = True
-            elif delivery.awaits_resume:
+            elif lane and delivery.awaits_resume:
                 delivery.awaits_resume = False
-                line, lane = self._lines[delivery.queue_url], self._deliveries[delivery]
-                self._make_ready(line, lane, time.monotonic())
-            return True
+                self._make_ready(self._lines[delivery.queue_url], lane, time.monotonic())
 
     def free_lane(self, delivery: Delivery) -> None:
         """Let a lane go on whose message is stuck in its thread, and is another worker's from now on."""

@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 
 from graphnode.actors import broker
 from graphnode.actors.overdue import overdue_result
-from graphnode.clients import s3
+from graphnode.clients import s3, spool
 from graphnode.contract.bodies import to_message
 from graphnode.contract.envelopes import ROUTES
 from graphnode.contract.timeouts import task_timeouts
@@ -101,7 +101,8 @@ def set_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give the worker the bench's bucket and queue, and count its steps."""
     bench.clear()
     monkeypatch.setattr(s3, "client", lambda: bench)
-    monkeypatch.setattr(s3, "settings", lambda: SETTINGS)
+    for module in (s3, spool):
+        monkeypatch.setattr(module, "settings", lambda: SETTINGS)
     monkeypatch.setattr(broker, "enqueue", bench.enqueue)
     monkeypatch.setattr(database, "cursor", counted(database.cursor))
     monkeypatch.setattr(database, "commit", counted_commit(database.commit))

@@ -150,7 +150,7 @@ def test_a_message_that_waits_for_its_resumption_starts_when_it_comes(
     in_flight.park(delivery, math.inf)
     assert take(in_flight) is None
 
-    assert in_flight.resume(delivery)
+    in_flight.resume(delivery)
 
     assert take(in_flight) is delivery
 
@@ -168,12 +168,16 @@ def test_a_resumption_that_comes_before_the_message_is_parked_is_not_missed(
     assert take(in_flight) is delivery
 
 
-def test_what_is_gone_cannot_be_resumed(in_flight: InFlight, make_delivery: MakeDelivery) -> None:
+def test_what_is_gone_is_not_resumed(in_flight: InFlight, make_delivery: MakeDelivery) -> None:
     delivery = make_delivery()
     in_flight.add(delivery)
+    take(in_flight)
+    in_flight.park(delivery, math.inf)
     in_flight.remove(delivery)
 
-    assert not in_flight.resume(delivery)
+    in_flight.resume(delivery)
+
+    assert take(in_flight) is None
 
 
 def test_a_lane_goes_on_when_its_first_message_is_given_back(in_flight: InFlight, make_delivery: MakeDelivery) -> None:
