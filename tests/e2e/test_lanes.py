@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 
-import pytest
-
 from graphnode.dev import outcomes
 from tests.e2e.ai_server import AiServer
 from tests.e2e.conftest import StartWorker
 
 #: More messages than threads, and than one poll brings.
-LOCKED_RESULTS = 40
+LOCKED_RESULTS = 42
+
+#: The kinds of these results.
+KINDS = ("graph", "summary", "add-node")
 
 #: The results of other users.
 OTHERS = 12
@@ -28,13 +29,12 @@ def failures(ai: AiServer) -> list[tuple[object, ...]]:
     ]
 
 
-@pytest.mark.parametrize("kind", ["graph", "summary", "add-node"])
 def test_results_of_a_locked_user_wait_without_a_failure_while_the_others_are_stored(
-    ai: AiServer, start_worker: StartWorker, kind: str
+    ai: AiServer, start_worker: StartWorker
 ) -> None:
     worker = start_worker(processes=1, threads=4)
     with ai.locked_user("ada"):
-        locked = [ai.send(ai.result(kind)) for _ in range(LOCKED_RESULTS)]
+        locked = [ai.send(ai.result(kind)) for kind in KINDS for _ in range(LOCKED_RESULTS // len(KINDS))]
         ai.wait_until_in_flight(LOCKED_RESULTS)
 
         others = [ai.send(ai.result("graph", user_id=f"user-{number}")) for number in range(OTHERS)]
