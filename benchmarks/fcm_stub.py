@@ -45,6 +45,7 @@ class Answer:
       retry_after: the Retry-After header.
       delay_s: seconds until the answer.
       dropped: whether the connection closes without an answer. With status 200 the push is accepted all the same.
+      page: a web page in place of the JSON, as a proxy or a load balancer sends it; the push is not accepted.
     """
 
     status: int = 200
@@ -54,9 +55,12 @@ class Answer:
     retry_after: str = ""
     delay_s: float = 0.0
     dropped: bool = False
+    page: str = ""
 
-    def body(self) -> dict[str, Any]:
-        """The answer's JSON."""
+    def body(self) -> dict[str, Any] | str:
+        """The answer's JSON, or its page."""
+        if self.page:
+            return self.page
         if self.status == 200:
             return {"name": f"projects/local/messages/{time.monotonic_ns()}"}
         details: list[Any] = [{"@type": FCM_ERROR, "errorCode": self.code}] if self.code else []
@@ -77,6 +81,8 @@ SENDER_MISMATCH = Answer(403, "SENDER_ID_MISMATCH", "PERMISSION_DENIED")
 APNS_KEY = Answer(401, "THIRD_PARTY_AUTH_ERROR", "UNAUTHENTICATED")
 UNAUTHENTICATED = Answer(401, "", "UNAUTHENTICATED")
 DENIED = Answer(403, "", "PERMISSION_DENIED")
+NOT_FOUND = Answer(404, "", "NOT_FOUND")
+PAGE = Answer(404, page="<!DOCTYPE html><title>Error 404 (Not Found)!!1</title>")
 DROPPED = Answer(503, dropped=True)
 TAKEN_AND_DROPPED = Answer(200, dropped=True)
 
@@ -138,7 +144,7 @@ class FcmServer(LocalServer):
         try:
             answer = self.answer(message)
             time.sleep(answer.delay_s)
-            if answer.status == 200:
+            if answer.status == 200 and not answer.page:
                 with self._lock:
                     self.messages.append(message)
             return answer
@@ -176,15 +182,15 @@ class FcmHandler(BaseHTTPRequestHandler):
         else:
             self._send(200, {"access_token": "local", "expires_in": 3600, "token_type": "Bearer"})
 
-    def _send(self, status: int, body: dict[str, Any], *, retry_after: str = "") -> None:
-        text = json.dumps(body).encode()
+    def _send(self, status: int, body: dict[str, Any] | str, *, retry_after: str = "") -> None:
+        kind, text = ("text/html", body) if isinstance(body, str) else ("application/json", json.dumps(body))
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(text)))
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(text.encode())))
         if retry_after:
             self.send_header("Retry-After", retry_after)
         self.end_headers()
-        self.wfile.write(text)
+        self.wfile.write(text.encode())
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Log nothing."""

@@ -32,6 +32,9 @@ CALL_TIMEOUT_S = 10
 PAUSE_MIN_S = 30.0
 PAUSE_MAX_S = 300.0
 
+#: Seconds without a code after which it is logged again when it comes back.
+FORGOTTEN_AFTER_S = 3600.0
+
 log = structlog.get_logger("graphnode.push")
 
 
@@ -100,7 +103,9 @@ class Firebase:
     def __init__(self, known: Settings | PushSettings) -> None:
         self._app = _app(known)
         self.pause = Pause()
-        self._told: set[str] = set()
+        #: By code: when it was last seen, in monotonic seconds.
+        self._seen: dict[str, float] = {}
+        self._has_reached = False
         if self._app is not None:
             _prepare_calls(self._app, known.fcm_endpoint)
 
@@ -116,6 +121,10 @@ class Firebase:
             for start in range(0, len(tokens), MOST_TOKENS):
                 chunk = list(tokens[start : start + MOST_TOKENS])
                 answers |= dict(zip(chunk, self._send_chunk(chunk, push), strict=True))
+        self._has_reached |= None in answers.values()
+        if not self._has_reached:
+            # The credentials may be another project's: then FCM refuses every device, and no refusal is final.
+            answers = {token: _not_final(answer) for token, answer in answers.items()}
         self._tell(answers.values())
         report = _report(answers)
         if report.outage:
@@ -163,19 +172,32 @@ class Firebase:
         return [classify_answer(answer.exception) if answer.exception else None for answer in batch.responses]
 
     def _tell(self, answers: Iterable[Answer]) -> None:
-        """Log once for each code what only an operator can mend."""
+        """Log when a code begins that only an operator can mend, or that FCM does not document."""
         for answer in answers:
-            if isinstance(answer, Refused | Later) and answer.is_ours:
-                code, _, _ = answer.reason.partition(": ")
-                if code not in self._told:
-                    self._told.add(code)
-                    log.error("the Firebase project keeps devices from being reached", code=code)
+            if isinstance(answer, Refused | Later) and answer.is_ours and self._begins(answer):
+                log.error("the Firebase project keeps devices from being reached", code=_code(answer))
+            if isinstance(answer, Later) and answer.is_unknown and self._begins(answer):
+                log.warning("FCM gives an unknown answer: pushes are tried again", code=_code(answer))
+
+    def _begins(self, answer: Refused | Later) -> bool:
+        """Whether the answer's code was not seen for a while. Threads may log it twice when they meet it at once."""
+        now, code = time.monotonic(), _code(answer)
+        seen, self._seen[code] = self._seen.get(code, float("-inf")), now
+        return now - seen > FORGOTTEN_AFTER_S
 
 
 @cache
 def firebase() -> Firebase:
     """This process's connection to FCM. Raises SettingsError at the first call."""
     return Firebase(settings())
+
+
+def _code(answer: Refused | Later) -> str:
+    return answer.reason.partition(": ")[0]
+
+
+def _not_final(answer: Answer) -> Answer:
+    return Later(answer.reason, is_ours=True) if isinstance(answer, Refused) and answer.is_ours else answer
 
 
 def _report(answers: Mapping[str, Answer]) -> PushReport:

@@ -36,12 +36,15 @@ class Refused:
 class Later:
     """FCM did not accept the push now: unavailable, over a quota, no answer. Try again after `after_s` seconds.
 
-    `is_ours`: because of the Firebase project's set-up.
+    Parameters:
+      is_ours: because of the Firebase project's set-up.
+      is_unknown: the answer says nothing of the push or the device.
     """
 
     reason: str
     after_s: float = 0.0
     is_ours: bool = False
+    is_unknown: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,17 @@ Answer = Gone | Refused | Later | Outage | None
 
 
 def classify_answer(error: FirebaseError) -> Answer:
-    """Classify an error of firebase-admin. An unknown one is tried again until the notification is too old."""
+    """Classify an error of firebase-admin. Only what FCM itself says of a device or a push is final.
+
+    Anything else is tried again until the notification is too old: a proxy, a load balancer or a wrong address gives
+    the same HTTP statuses to every push.
+    """
     from firebase_admin import exceptions, messaging
     from google.auth.exceptions import GoogleAuthError, TransportError
 
+    if error.http_response is not None and _said(error) is None:
+        status = error.http_response.status_code
+        return Later(f"HTTP_{status}: the answer is not FCM's", _asked_for(error), is_unknown=True)
     reason = f"{error.code}: {one_line(error)}"
     match error:
         case messaging.UnregisteredError():
@@ -74,15 +84,15 @@ def classify_answer(error: FirebaseError) -> Answer:
             return Later(f"THIRD_PARTY_AUTH_ERROR: {one_line(error)}", _asked_for(error), is_ours=True)
         case exceptions.UnauthenticatedError() | exceptions.PermissionDeniedError():
             return Outage(reason)
-        case exceptions.NotFoundError():
-            return Refused(reason)
         case exceptions.ResourceExhaustedError():
             return Later(reason, _asked_for(error) or QUOTA_PAUSE_S)
+        case exceptions.UnavailableError() | exceptions.InternalError() | exceptions.DeadlineExceededError():
+            return Later(reason, _asked_for(error))
     if isinstance(error.cause, GoogleAuthError):
         # The token endpoint failed. If it is away or asks for another try, the credentials are not at fault.
         is_passing = isinstance(error.cause, TransportError) or error.cause.retryable
         return Later(reason) if is_passing else Outage(reason)
-    return Later(reason, _asked_for(error))
+    return Later(reason, _asked_for(error), is_unknown=True)
 
 
 def _asked_for(error: FirebaseError) -> float:
@@ -100,6 +110,7 @@ class _Detail(msgspec.Struct, rename="camel"):
 
 
 class _Error(msgspec.Struct):
+    status: str
     message: str = ""
     details: list[_Detail] = []
 
@@ -112,13 +123,20 @@ class _Body(msgspec.Struct):
 _BODY = msgspec.json.Decoder(_Body)
 
 
+def _said(error: FirebaseError) -> _Error | None:
+    """The error in FCM's own words; None if nobody answered, or somebody else."""
+    if error.http_response is None:
+        return None
+    try:
+        return _BODY.decode(error.http_response.content).error
+    except msgspec.DecodeError:
+        return None
+
+
 def _is_about_the_token(error: FirebaseError) -> bool:
     """Whether FCM refuses the token. A refused message has the same code."""
-    if error.http_response is None:
-        return False
-    try:
-        found = _BODY.decode(error.http_response.content).error
-    except msgspec.DecodeError:
+    found = _said(error)
+    if found is None:
         return False
     fields = [violation.field for detail in found.details for violation in detail.field_violations]
     return "message.token" in fields or "registration token" in found.message

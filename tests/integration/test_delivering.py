@@ -18,7 +18,7 @@ from graphnode.storage import notifications
 from tests.integration.conftest import Query
 
 #: Nobody listens there: what is put on these queues fails.
-QUEUE_URL = "http://127.0.0.1:9/000000000000/notifications"
+QUEUES = "http://127.0.0.1:9/000000000000"
 
 ENVIRONMENT = {
     "DATABASE_URL": "postgresql://the.test/has-opened-it",
@@ -26,8 +26,8 @@ ENVIRONMENT = {
     "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
-    "SQS_RESULT_QUEUE_URL": QUEUE_URL,
-    "SQS_NOTIFICATION_QUEUE_URL": QUEUE_URL,
+    "SQS_RESULT_QUEUE_URL": f"{QUEUES}/results",
+    "SQS_NOTIFICATION_QUEUE_URL": f"{QUEUES}/notifications",
     "S3_PAYLOAD_BUCKET": "bucket",
 }
 
@@ -119,7 +119,15 @@ def test_without_credentials_there_is_no_push(
 
 @pytest.mark.parametrize(
     "answer",
-    [fcm_stub.UNAVAILABLE, fcm_stub.INTERNAL, fcm_stub.QUOTA, fcm_stub.DROPPED, fcm_stub.APNS_KEY],
+    [
+        fcm_stub.UNAVAILABLE,
+        fcm_stub.INTERNAL,
+        fcm_stub.QUOTA,
+        fcm_stub.DROPPED,
+        fcm_stub.APNS_KEY,
+        fcm_stub.NOT_FOUND,
+        fcm_stub.PAGE,
+    ],
 )
 def test_what_fcm_does_not_take_now_is_swept_up_later(
     fcm: FcmServer, written: str, query: Query, answer: Answer
@@ -208,13 +216,13 @@ def test_a_device_that_registered_again_meanwhile_is_kept(fcm: FcmServer, writte
 
 
 def test_a_refusal_is_final_and_its_reason_is_kept(fcm: FcmServer, written: str, query: Query) -> None:
-    fcm.by_token = {"phone": fcm_stub.SENDER_MISMATCH, "tablet": fcm_stub.SENDER_MISMATCH}
+    fcm.by_token = {"phone": fcm_stub.INVALID_MESSAGE, "tablet": fcm_stub.INVALID_MESSAGE}
 
     deliver_notification(written)
 
     status, _, error = row(query)
     assert status == "FAILED"
-    assert "SENDER_ID_MISMATCH" in error
+    assert "INVALID_ARGUMENT" in error
     assert query("SELECT count(*) FROM device_tokens") == [(2,)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -50,12 +51,11 @@ def firebase(fcm: FcmServer) -> Iterator[Firebase]:
 
 
 def settings(**changes: Any) -> Settings:
-    queue = "http://sqs/000000000000/q"
     return Settings(
         database_url="postgresql://db/x",
         aws_region="eu-central-1",
-        sqs_result_queue_url=queue,
-        sqs_notification_queue_url=queue,
+        sqs_result_queue_url="http://sqs/000000000000/results",
+        sqs_notification_queue_url="http://sqs/000000000000/notifications",
         s3_payload_bucket="bucket",
         **changes,
     )
@@ -113,10 +113,22 @@ class TestAnswers:
     ) -> None:
         fcm.by_token["phone"] = answer
 
-        report = firebase.send(["phone"], PUSH)
+        report = firebase.send(["phone", "tablet"], PUSH)
 
-        assert (report.reached, report.gone, report.later) == (0, [], {})
+        assert (report.reached, report.gone, report.later) == (1, [], {})
         assert answer.code in report.refused["phone"]
+
+    def test_a_sender_mismatch_is_not_final_until_the_project_has_reached_a_device(
+        self, firebase: Firebase, fcm: FcmServer
+    ) -> None:
+        fcm.by_token["phone"] = fcm_stub.SENDER_MISMATCH
+
+        before = firebase.send(["phone"], PUSH)
+        firebase.send(["tablet"], PUSH)
+        after = firebase.send(["phone"], PUSH)
+
+        assert (list(before.later), before.refused) == (["phone"], {})
+        assert (after.later, list(after.refused)) == ({}, ["phone"])
 
     @pytest.mark.parametrize(
         "answer",
@@ -125,7 +137,10 @@ class TestAnswers:
             fcm_stub.INTERNAL,
             fcm_stub.DROPPED,
             fcm_stub.TAKEN_AND_DROPPED,
+            fcm_stub.NOT_FOUND,
+            fcm_stub.PAGE,
             Answer(502),
+            *(replace(fcm_stub.PAGE, status=status) for status in (200, 400, 403, 418, 429, 503)),
         ],
     )
     def test_what_may_work_later_is_asked_once_and_not_for_good(
@@ -200,6 +215,26 @@ class TestAnswers:
                 firebase.send(["a", "b", "c"], PUSH)
 
         assert [line["code"] for line in lines] == ["SENDER_ID_MISMATCH", "THIRD_PARTY_AUTH_ERROR"]
+
+    def test_an_unknown_answer_is_told_once_and_again_when_it_comes_back(
+        self, firebase: Firebase, fcm: FcmServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fcm.by_token = {"a": fcm_stub.PAGE, "b": fcm_stub.PAGE, "c": fcm_stub.NOT_FOUND, "d": fcm_stub.UNAVAILABLE}
+
+        with capture_logs() as lines:
+            for _ in range(3):
+                firebase.send(["a", "b", "c", "d"], PUSH)
+
+        assert [(line["log_level"], line["code"]) for line in lines] == [
+            ("warning", "HTTP_404"),
+            ("warning", "NOT_FOUND"),
+        ]
+
+        monkeypatch.setattr(fcm_client, "FORGOTTEN_AFTER_S", -1.0)
+        with capture_logs() as lines:
+            firebase.send(["a"], PUSH)
+
+        assert [line["code"] for line in lines] == ["HTTP_404"]
 
 
 class TestPause:

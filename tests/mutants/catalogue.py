@@ -520,6 +520,14 @@ MUTANTS = (
         checks=(ANY_ORDER,),
     ),
     Mutant(
+        name="web-page-removes-devices",
+        what="a proxy's web page in place of FCM's answer removes the users' devices",
+        file="graphnode/clients/fcm_answers.py",
+        old="""        return Later(f"HTTP_{status}: the answer is not FCM's", _asked_for(error), is_unknown=True)\n""",
+        new="        return Gone()\n",
+        checks=("tests/integration/test_push.py::TestAnswers",),
+    ),
+    Mutant(
         name="push-twice",
         what="a notification is pushed for each of its messages, even if it was pushed already",
         file="graphnode/storage/notifications.py",
