@@ -5,7 +5,8 @@ Redrive, delays and permissions are missing: LocalStack tests those. The stub is
 time does not count as the worker's: `python -m benchmarks.sqs_stub` prints its port.
 
 `POST /_stub` with a JSON object controls it: `{"latency_ms": 10}`, `{"fill": ["queue", ["body", ...]]}`,
-`{"faults": [...]}`, `{"reset": true}`. The answer is its state, with the calls since the last reset by action.
+`{"faults": [...]}`, `{"dead_letters": {"queue": "its dead-letter queue"}}`, `{"reset": true}`. The answer is its state,
+with the calls since the last reset by action.
 """
 
 from __future__ import annotations
@@ -191,6 +192,8 @@ class Stub:
         self.queues: dict[str, StubQueue] = {}
         self.latency_s = 0.0
         self.faults: list[dict[str, Any]] = []
+        #: By queue: the name of its dead-letter queue, if it is not the usual one.
+        self.dead_letters: dict[str, str] = {}
         self.calls: Counter[str] = Counter()
         self.url = ""
         self.first_receive = 0.0
@@ -207,7 +210,9 @@ class Stub:
         if order.get("reset"):
             self.calls.clear()
             self.faults.clear()
+            self.dead_letters.clear()
             self.first_receive = self.last_delete = 0.0
+        self.dead_letters |= order.get("dead_letters", {})
         if order.get("clear"):
             self.queues.clear()
         if "fill" in order:
@@ -294,7 +299,8 @@ class Stub:
                 return {"QueueUrl": f"{self.url}/{ACCOUNT}/{asked['QueueName']}"}
             case "GetQueueAttributes":
                 name = asked["QueueUrl"].rsplit("/", 1)[-1]
-                policy = {"deadLetterTargetArn": f"arn:aws:sqs:eu:{ACCOUNT}:{name}-dlq", "maxReceiveCount": 50}
+                target = self.dead_letters.get(name, f"{name}-dlq")
+                policy = {"deadLetterTargetArn": f"arn:aws:sqs:eu:{ACCOUNT}:{target}", "maxReceiveCount": 50}
                 return {
                     "Attributes": {
                         "QueueArn": f"arn:aws:sqs:eu:{ACCOUNT}:{name}",

@@ -7,8 +7,9 @@ text below it goes to docs/settings.md: first what the setting does, then when t
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
+from itertools import combinations
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -137,14 +138,15 @@ class Settings(ProcessSettings, frozen=True, kw_only=True, rename=lambda name: O
     """
 
     sqs_result_queue_url: QueueUrl = field(name="SQS_RESULT_QUEUE_URL")
-    """The queue on which the AI server announces its results. It must have a dead-letter queue.
+    """The queue on which the AI server announces its results: a standard queue that has a dead-letter queue.
 
     Its `maxReceiveCount` should be three times `GRAPHNODE_MAX_ATTEMPTS` or more
     ([broker.md](broker.md#what-can-be-set)).
     """
 
     sqs_notification_queue_url: QueueUrl = field(name="SQS_NOTIFICATION_QUEUE_URL")
-    """The queue of the worker's own messages: which notification to push now. It must have a dead-letter queue.
+    """The queue of the worker's own messages: which notification to push now. A standard queue that has a dead-letter
+    queue.
 
     Nobody else may read it or write to it: never share it with another deployment. See also `GRAPHNODE_SWEEP_INTERVAL`.
     """
@@ -153,7 +155,7 @@ class Settings(ProcessSettings, frozen=True, kw_only=True, rename=lambda name: O
     """The queue of requests for the AI server. A worker does not use it: `graphnode request` and the API server write
     to it, the stand-in AI server reads it, `graphnode status`, `doctor` and `dlq` look at it.
 
-    Where these commands run. It must not be the result queue.
+    Where these commands run. It must not be one of the other two.
     """
 
     s3_payload_bucket: Bucket = field(name="S3_PAYLOAD_BUCKET")
@@ -461,6 +463,7 @@ def examine_settings(environment: Mapping[str, str], kind: type[ProcessSettings]
                 faults.append(f"{name} is {shown}; expected {expected_of(expected)}.")
         elif found.required:
             faults.append(f"{name} is missing: set it to {expected_of(expected)}.")
+    faults += _queue_faults(values)
     if kind is Settings:
         known = {environment_name(name) for name in FIELDS} | OTHERS.keys()
         faults += [
@@ -469,6 +472,23 @@ def examine_settings(environment: Mapping[str, str], kind: type[ProcessSettings]
             if name.startswith(OWN_PREFIX) and name not in known
         ]
     return values, faults
+
+
+def _queue_faults(values: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with queues whose URLs are well-formed."""
+    urls = {name: url for name in QUEUE_URLS.values() if (url := values.get(name.lower()))}
+    for name, url in urls.items():
+        if url.endswith(".fifo") and name != QUEUE_URLS[REQUEST_QUEUE]:
+            yield (
+                f"{name} is {url!r}, a FIFO queue: one message that is tried again would hold up those behind it. "
+                "Create a standard queue, and set its URL."
+            )
+    for name, twin in combinations(urls, 2):
+        if urls[name] == urls[twin]:
+            yield (
+                f"{name} and {twin} are the same queue, {urls[name]!r}: each carries messages that the other's reader "
+                "cannot decode. Create a queue for each."
+            )
 
 
 def expected_of(kind: Any) -> str:

@@ -29,6 +29,9 @@ BATCH_ENTRIES = 10
 #: A queue's maxReceiveCount should be at least this many times the attempts: stops and outages use up receives too.
 SAFE_REDRIVE = 3
 
+#: The command that mends a redrive policy.
+SET_REDRIVE = "aws sqs set-queue-attributes --queue-url … --attributes RedrivePolicy=…"
+
 Item = TypeVar("Item")
 
 log = structlog.get_logger("graphnode.broker")
@@ -138,13 +141,24 @@ def find_dead_letters(sqs: SQSClient, url: str, *, max_attempts: int) -> DeadLet
       url: the queue.
       max_attempts: after how many failures a worker makes a message a dead letter.
 
-    Raises SettingsError when the queue has no redrive policy, and botocore's errors.
+    Raises SettingsError when the policy is missing, or names a queue that cannot take dead letters, and botocore's
+    errors.
     """
     policy = redrive_policy(sqs, url)
     if policy is None:
         raise SettingsError(
             f"The queue {url} has no dead-letter queue: a message that cannot be handled would have nowhere to go. "
-            "Give it a redrive policy: aws sqs set-queue-attributes --queue-url … --attributes RedrivePolicy=…"
+            f"Give it a redrive policy: {SET_REDRIVE}"
+        )
+    if policy.arn.split(":")[-2:] == url.split("/")[-2:]:
+        raise SettingsError(
+            f"The queue {url} is its own dead-letter queue: a message that cannot be handled would come back for ever. "
+            f"Create another queue, and name it in the redrive policy: {SET_REDRIVE}"
+        )
+    if policy.arn.endswith(".fifo"):
+        raise SettingsError(
+            f"The dead-letter queue of {url} is a FIFO queue, {policy.arn}: it takes no dead letters of a standard "
+            f"queue. Create a standard queue, and name it in the redrive policy: {SET_REDRIVE}"
         )
     most, wanted = policy.max_receive_count, SAFE_REDRIVE * max_attempts
     if most < wanted:

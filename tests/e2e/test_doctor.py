@@ -115,6 +115,15 @@ class TestQueues:
         assert "has no redrive policy, and so no dead-letter queue" in found.what
         assert "set-queue-attributes" in found.mend
 
+    def test_is_its_own_dead_letter_queue(self, stack_env: Environment, sqs: SQSClient) -> None:
+        known = sqs.get_queue_attributes(QueueUrl=stack_env[RESULTS], AttributeNames=["QueueArn"])["Attributes"]
+        self.redrive(sqs, stack_env[RESULTS], 50, target=known["QueueArn"])
+
+        found = only(self.check(stack_env, sqs))
+
+        assert found.severity is Severity.BROKEN
+        assert found.what.endswith("-results is its own dead-letter queue")
+
     def test_its_dead_letter_queue_was_deleted(self, stack_env: Environment, sqs: SQSClient) -> None:
         sqs.delete_queue(QueueUrl=self.redrive(sqs, stack_env[RESULTS], 50))
 

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from benchmarks.sqs_stub import StubServer
 from graphnode.broker import SQSBroker
+from graphnode.errors import SettingsError
 from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import Options, Queue
 from graphnode.sqs.verdicts import RetryPolicy
@@ -65,6 +66,20 @@ def test_a_native_redrive_that_comes_too_early_is_logged_with_both_counts(start:
     (warning,) = (line for line in lines if line["event"].startswith("native redrive comes too early"))
     assert (warning["max_receive_count"], warning["max_attempts"]) == (50, 20)
     assert warning["advice"] == "set maxReceiveCount to 60 or more"
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [("own", r"/own is its own dead-letter queue: .* aws sqs"), ("dead.fifo", r"is a FIFO queue, arn:.*:dead\.fifo: ")],
+)
+def test_a_queue_whose_dead_letters_would_be_lost_is_refused(
+    own_messages: SQSBroker, stub: StubServer, target: str, said: str
+) -> None:
+    stub.order(dead_letters={"own": target})
+    own_messages.declare_queue("own")
+
+    with pytest.raises(SettingsError, match=said):
+        own_messages.connect(threads=1)
 
 
 def test_an_actor_over_its_time_limit_is_interrupted_and_tried_again(start: StartWorker, stub: StubServer) -> None:

@@ -36,7 +36,7 @@ def s3(server: S3Stub, aws_credentials: None, monkeypatch: pytest.MonkeyPatch) -
             "AWS_REGION": "eu-central-1",
             "AWS_ENDPOINT_URL": server.url,
             "SQS_RESULT_QUEUE_URL": queue,
-            "SQS_NOTIFICATION_QUEUE_URL": queue,
+            "SQS_NOTIFICATION_QUEUE_URL": f"{queue}-notifications",
             "S3_PAYLOAD_BUCKET": "payloads",
             "GRAPHNODE_MAX_DOCUMENT_BYTES": str(LIMIT),
             "GRAPHNODE_MAX_FEATURES_BYTES": str(LIMIT),

@@ -48,7 +48,7 @@ def bucket(
             "AWS_REGION": "eu-central-1",
             "AWS_ENDPOINT_URL": server.url,
             "SQS_RESULT_QUEUE_URL": queue,
-            "SQS_NOTIFICATION_QUEUE_URL": queue,
+            "SQS_NOTIFICATION_QUEUE_URL": f"{queue}-notifications",
             "S3_PAYLOAD_BUCKET": "payloads",
             "GRAPHNODE_SPOOL_DIR": str(tmp_path),
         },

@@ -114,7 +114,7 @@ def path(storage: None, query: Query, stub: StubServer, monkeypatch: pytest.Monk
                 "AWS_REGION": "eu-central-1",
                 "AWS_ENDPOINT_URL": s3.url,
                 "SQS_RESULT_QUEUE_URL": url,
-                "SQS_NOTIFICATION_QUEUE_URL": url,
+                "SQS_NOTIFICATION_QUEUE_URL": stub.queue_url("path-notifications"),
                 "S3_PAYLOAD_BUCKET": "payloads",
             },
             Settings,

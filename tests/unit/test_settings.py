@@ -66,6 +66,23 @@ def test_a_setting_out_of_its_range_is_refused() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["SQS_RESULT_QUEUE_URL", "SQS_NOTIFICATION_QUEUE_URL"])
+def test_a_fifo_queue_is_refused(name: str) -> None:
+    text = faults_of({**COMPLETE, name: f"{COMPLETE[name]}.fifo"})
+
+    assert text.startswith("1 setting is wrong:")
+    assert f"{name} is '{COMPLETE[name]}.fifo', a FIFO queue" in text
+    assert "Create a standard queue" in text
+
+
+@pytest.mark.parametrize("name", ["SQS_NOTIFICATION_QUEUE_URL", "SQS_REQUEST_QUEUE_URL"])
+def test_one_queue_for_two_purposes_is_refused(name: str) -> None:
+    text = faults_of({**COMPLETE, name: COMPLETE["SQS_RESULT_QUEUE_URL"]})
+
+    assert text.startswith("1 setting is wrong:")
+    assert f"SQS_RESULT_QUEUE_URL and {name} are the same queue" in text
+
+
 def test_an_invalid_timeout_is_refused_with_examples() -> None:
     text = faults_of({**COMPLETE, "GRAPHNODE_TASK_TIMEOUT": "2 hours"})
     assert "GRAPHNODE_TASK_TIMEOUT is '2 hours'; expected a duration such as 2h, 90m or 1d" in text

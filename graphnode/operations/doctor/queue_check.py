@@ -49,6 +49,11 @@ class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
         return _name(self.arn)
 
     @property
+    def is_fifo(self) -> bool:
+        """Whether it is a FIFO queue."""
+        return self.arn.endswith(".fifo")
+
+    @property
     def retention_s(self) -> int:
         """Seconds for which SQS keeps a message."""
         return self.number("MessageRetentionPeriod", DEFAULT_RETENTION_S)
@@ -161,7 +166,7 @@ def judge_queue(source: SourceQueue, *, max_attempts: int) -> list[Finding]:
 
 def _judge_itself(source: SourceQueue) -> Finding:
     name, visibility = source.name, source.number("VisibilityTimeout", 30)
-    if name.endswith(".fifo"):
+    if source.is_fifo:
         return broken(
             source.subject,
             f"{name} is a FIFO queue",
@@ -201,8 +206,8 @@ def _judge_dead_letters(source: SourceQueue, *, max_attempts: int) -> list[Findi
     subject = f"{source.subject.removesuffix(' queue')} DLQ"
     wanted = SAFE_REDRIVE * max_attempts
     dead = source.dead_letters
-    if dead is None or not dead.url or dead.arn == source.arn:
-        return [_judge_missing_dead_letters(source, subject, wanted=wanted)]
+    if dead is None or not dead.url or dead.arn == source.arn or dead.is_fifo:
+        return [_judge_unusable_dead_letters(source, subject, wanted=wanted)]
     found = [judge(source, dead, subject) for judge in (_judge_retention, _judge_onward, _judge_allowed, _judge_size)]
     receives = int(source.redrive_policy["maxReceiveCount"])
     if receives < wanted:
@@ -229,7 +234,7 @@ def _judge_dead_letters(source: SourceQueue, *, max_attempts: int) -> list[Findi
     return [finding for finding in found if finding] or [healthy]
 
 
-def _judge_missing_dead_letters(source: SourceQueue, subject: str, *, wanted: int) -> Finding:
+def _judge_unusable_dead_letters(source: SourceQueue, subject: str, *, wanted: int) -> Finding:
     dead = source.dead_letters
     if dead is None:
         return broken(
@@ -242,8 +247,15 @@ def _judge_missing_dead_letters(source: SourceQueue, subject: str, *, wanted: in
         return broken(
             subject,
             f"{source.name} is its own dead-letter queue",
-            why="A message that cannot be handled would come back for ever.",
+            why="The worker does not start: a message that it cannot handle would come back for ever.",
             mend=_redrive(source.url, f"{source.arn}-dlq", wanted),
+        )
+    if dead.is_fifo:
+        return broken(
+            subject,
+            f"the dead-letter queue {dead.name} is a FIFO queue",
+            why="The worker does not start: a FIFO queue takes no dead letters of a standard queue.",
+            mend=_redrive(source.url, dead.arn.removesuffix(".fifo"), wanted),
         )
     if dead.is_denied:
         return broken(

@@ -58,16 +58,6 @@ def _judge_queues(values: Mapping[str, Any]) -> list[Finding]:
     found = []
     given = {name: url for name in QUEUE_URLS.values() if (url := values.get(name.lower()))}
     for name, url in given.items():
-        twin = next((other for other in given if given[other] == url and other > name), None)
-        if twin:
-            found.append(
-                broken(
-                    SUBJECT,
-                    f"{name} and {twin} are the same queue",
-                    why="Each carries messages that the other's reader cannot decode: they end as dead letters.",
-                    mend=f"export {twin}=…",
-                )
-            )
         region = region_of(url)
         if region and values.get("aws_region") not in (None, region):
             found.append(

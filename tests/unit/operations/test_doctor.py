@@ -137,6 +137,12 @@ class TestQueues:
                 "results-dlq",
             ),
             (
+                msgspec.structs.replace(queue(), dead_letters=RedriveTarget(arn=f"{TARGET}.fifo", url="https://q")),
+                "result DLQ",
+                "the dead-letter queue results-dlq.fifo is a FIFO queue",
+                "results-dlq\\",
+            ),
+            (
                 msgspec.structs.replace(queue(), dead_letters=RedriveTarget(arn=TARGET)),
                 "result DLQ",
                 "the dead-letter queue results-dlq does not exist",
@@ -328,10 +334,6 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("values", "what"),
         [
-            (
-                {"sqs_result_queue_url": "https://q/1/a", "sqs_notification_queue_url": "https://q/1/a"},
-                "are the same queue",
-            ),
             (
                 {"aws_region": "eu-west-1", "sqs_result_queue_url": "https://sqs.eu-central-1.amazonaws.com/1/q"},
                 "SQS_RESULT_QUEUE_URL is a queue in eu-central-1, AWS_REGION is eu-west-1",
