@@ -1,20 +1,22 @@
-"""Connections to PostgreSQL: their parameters, and how long each may wait for an answer."""
+"""Connections to PostgreSQL: their parameters, how long each may wait for an answer, and what if there are too few."""
 
 from __future__ import annotations
 
 import os
 import random
+import re
 import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
 import peewee
 import psycopg2
+import structlog
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
 from graphnode.errors import DatabaseOutage
@@ -24,6 +26,19 @@ CONNECTION_AGE_S = 900
 
 #: Seconds to wait for an answer while a connection is opened or closed.
 QUICK_WAIT_S = 5.0
+
+#: Seconds for which a shortage lasts after PostgreSQL has last refused a connection.
+SHORTAGE_S = 60.0
+
+#: Seconds without a new connection for any thread of the process after which the waiting threads give up.
+FREE_WAIT_S = 10.0
+
+#: Seconds between two attempts to connect during a shortage: the least and the most.
+ATTEMPT_PAUSES_S = (0.02, 0.1)
+
+#: What PostgreSQL answers at a limit of the server, the role or the database (53300). psycopg2 has no SQLSTATE of a
+#: refused connection.
+NONE_FREE = re.compile(r"too many (clients|connections)|remaining connection slots")
 
 #: Defaults for libpq; parameters of the URL override them. They need no session state: they work behind PgBouncer.
 #: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
@@ -46,6 +61,8 @@ FROM (VALUES ('tcp_keepalives_idle', '30'), ('tcp_keepalives_interval', '10'), (
              ('tcp_user_timeout', '30000')) AS keepalives (name, value)
 WHERE pg_backend_pid() = %s
 """
+
+log = structlog.get_logger("graphnode.storage")
 
 
 class Wait(NamedTuple):
@@ -75,6 +92,8 @@ class Connection(psycopg2.extensions.connection):
         self._expires_at = self.made_at + CONNECTION_AGE_S * random.uniform(0.8, 1.2)  # noqa: S311
         #: The process ID of PostgreSQL's session; None behind PgBouncer, where sessions change.
         self.session_pid: int | None = None
+        #: Whether its thread only keeps it for its next use: another thread may cut it until then.
+        self.is_spare = False
         #: The wait in progress.
         self.wait: Wait | None = None
         self._cut_because = ""
@@ -82,11 +101,12 @@ class Connection(psycopg2.extensions.connection):
             _listed.add(self)
 
     def is_usable(self, *, made_since: float) -> bool:
-        """Whether a statement can begin here. It sends nothing.
+        """Whether a statement can begin here. It sends nothing. The connection is spare no more.
 
         Parameters:
           made_since: a connection that is older is not used; monotonic seconds.
         """
+        self.is_spare = False
         return (
             not self.closed
             # An interrupted thread may have left a transaction open.
@@ -169,3 +189,65 @@ def connect(**parameters: Any) -> Connection:
         if cursor.fetchall():
             made.session_pid = pid
     return made
+
+
+class Shortage:
+    """Makes connections for threads; those that PostgreSQL refuses queue up until one is free.
+
+    One thread of a process asks at a time, so that a thread that gives its connection back cannot take the next one
+    before those that wait.
+    """
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._refused_at = self._made_at = float("-inf")
+
+    @property
+    def lasts(self) -> bool:
+        """Whether PostgreSQL has refused a connection lately: threads give theirs back when they have used it."""
+        return time.monotonic() - self._refused_at < SHORTAGE_S
+
+    def connect(self, make: Callable[[], Connection]) -> Connection:
+        """A new connection. During a shortage it waits for one, as long as other threads of this process get theirs.
+
+        Parameters:
+          make: makes a connection, or raises what libpq says.
+
+        Raises:
+          psycopg2.OperationalError: PostgreSQL cannot be reached, or no thread has got a connection for `FREE_WAIT_S`.
+        """
+        began = time.monotonic()
+        if not self.lasts:
+            try:
+                return make()
+            except psycopg2.OperationalError as error:
+                if not NONE_FREE.search(str(error)):
+                    raise
+        # An interruption cannot come between taking a lock in a `with` and its block.
+        with self._turn:
+            while True:
+                try:
+                    made = make()
+                except psycopg2.OperationalError as error:
+                    if not NONE_FREE.search(str(error)):
+                        raise
+                    self._begin(error)
+                    if time.monotonic() - max(began, self._made_at) > FREE_WAIT_S:
+                        raise
+                    time.sleep(random.uniform(*ATTEMPT_PAUSES_S))  # noqa: S311
+                else:
+                    self._made_at = time.monotonic()
+                    return made
+
+    def _begin(self, error: psycopg2.OperationalError) -> None:
+        """Begin a shortage, or prolong it: idle threads lose the connections that they keep for their next use."""
+        if not self.lasts:
+            log.warning(
+                "PostgreSQL refuses connections: threads share those that they get",
+                error=" ".join(str(error).split()),
+                advice="graphnode doctor names the limit",
+            )
+        self._refused_at = time.monotonic()
+        for connection in open_connections():
+            if connection.is_spare:
+                connection.cut("another thread needed the connection")

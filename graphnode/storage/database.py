@@ -22,7 +22,7 @@ from psycopg2.extensions import TRANSACTION_STATUS_IDLE, parse_dsn
 
 from graphnode.errors import DatabaseOutage, SettingsError, UserLocked
 from graphnode.steps import step
-from graphnode.storage.connections import CONNECTION, QUICK_WAIT_S, Connection, connect, open_connections
+from graphnode.storage.connections import CONNECTION, QUICK_WAIT_S, Connection, Shortage, connect, open_connections
 from graphnode.storage.watchdog import Watchdog
 
 #: Milliseconds for one statement of a transaction. The longest is a COPY of the largest features file.
@@ -118,6 +118,7 @@ class ThreadDatabase(peewee.PostgresqlDatabase):
         self._lock = nullcontext()
         #: Older connections are replaced before their next use; monotonic seconds.
         self.made_since = float("-inf")
+        self.shortage = Shortage()
 
     def connect(self, reuse_if_open: bool = False) -> bool:
         """Connect this thread."""
@@ -127,7 +128,7 @@ class ThreadDatabase(peewee.PostgresqlDatabase):
 
     def _connect(self) -> Connection:
         watchdog.start()
-        return new_connection()
+        return self.shortage.connect(new_connection)
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
         """Run a statement; outside a transaction within the limits of `statement_limits`."""
@@ -183,6 +184,14 @@ class ThreadDatabase(peewee.PostgresqlDatabase):
         connection: Connection | None = self._state.conn  # type: ignore[attr-defined]
         if self.in_transaction() or (connection and connection.get_transaction_status() != TRANSACTION_STATUS_IDLE):
             self.abandon()
+
+    def give_back(self) -> None:
+        """Keep this thread's connection for its next use, or close it if other threads may be waiting for one."""
+        connection: Connection | None = self._state.conn  # type: ignore[attr-defined]
+        if self.shortage.lasts:
+            self.abandon()
+        elif connection:
+            connection.is_spare = True
 
     def abandon(self) -> None:
         """Close this thread's connection, if any; an open transaction is rolled back."""
@@ -249,6 +258,7 @@ def close_database() -> None:
         connection.close()
     database.connect_params.clear()
     database.init(None)
+    database.shortage = Shortage()
 
 
 def probe() -> None:
@@ -260,7 +270,8 @@ def probe() -> None:
     """
     database.made_since = time.monotonic()
     watchdog.start()
-    with closing(new_connection()) as asking, asking.waiting(QUICK_WAIT_S), asking.cursor() as cursor:
+    made = database.shortage.connect(new_connection)
+    with closing(made) as asking, asking.waiting(QUICK_WAIT_S), asking.cursor() as cursor:
         cursor.execute("SELECT current_setting('transaction_read_only')::boolean")
         if cursor.fetchone() == (True,):
             raise DatabaseOutage("PostgreSQL is read-only, probably because this node was demoted")
@@ -353,6 +364,7 @@ def _transaction(beginning: Beginning) -> Iterator[None]:
                 yield
     finally:
         database.recover()
+        database.give_back()
 
 
 def copy_rows(table: type[Record], columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:

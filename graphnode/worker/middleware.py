@@ -35,6 +35,7 @@ from graphnode.sqs.consumer import SQSConsumer
 from graphnode.sqs.deliveries import Delivery, State
 from graphnode.sqs.verdicts import Ack, DeadLetter, Park, Retry
 from graphnode.steps import count_event
+from graphnode.storage.database import database
 from graphnode.telemetry import error_reports
 from graphnode.telemetry.logs import log_suppressed_lines
 from graphnode.telemetry.stacks import stack_of
@@ -209,6 +210,16 @@ class LogContext(Middleware):
         structlog.contextvars.clear_contextvars()
 
     after_skip_message = after_process_message
+
+
+class SharedConnections(Middleware):
+    """Gives the thread's connection back after each message, so that others can have it if PostgreSQL has too few."""
+
+    def after_process_message(
+        self, broker: Broker, message: MessageProxy, *, result: Any = None, exception: BaseException | None = None
+    ) -> None:
+        """Give it back, after whatever else uses the database."""
+        database.give_back()
 
 
 class AdmissionControl(Middleware):
@@ -412,6 +423,7 @@ def worker_middleware(
         Preparation(prepare),
         GracefulStop(),
         FinalReports(),
+        SharedConnections(),
         LogContext(),
         AdmissionControl(document_memory),
         Verdicts(ledger),

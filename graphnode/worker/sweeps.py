@@ -14,6 +14,7 @@ from dramatiq import Broker, Middleware, Worker
 from graphnode.broker import SQSBroker
 from graphnode.errors import OutageError, classify_error
 from graphnode.settings import settings
+from graphnode.storage.database import database
 
 log = structlog.get_logger("graphnode.sweeps")
 
@@ -102,3 +103,5 @@ class Sweeps(Middleware):
             if sweep.name in self._failing:
                 self._failing.remove(sweep.name)
                 log.warning("sweep works again", sweep=sweep.name)
+        finally:
+            database.give_back()

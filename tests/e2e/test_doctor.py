@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import psycopg2
@@ -26,6 +27,7 @@ from graphnode.operations.doctor.findings import Finding, Severity
 from graphnode.operations.doctor.firebase_check import check_firebase
 from graphnode.operations.doctor.queue_check import CONSUMER_ACTIONS, SENDER_ACTIONS, check_queue
 from graphnode.settings import PushSettings
+from graphnode.storage import connections
 from graphnode.storage.database import close_database, open_database
 from tests.e2e.ai_server import AiServer
 from tests.e2e.conftest import StartWorker, as_worker
@@ -290,9 +292,7 @@ class TestDatabase:
         with closing(psycopg2.connect(database_url)) as connection, connection, connection.cursor() as cursor:
             cursor.execute(f"GRANT CONNECT ON DATABASE {connection.info.dbname} TO {role}")
             cursor.execute(f"GRANT USAGE ON SCHEMA public TO {role}; GRANT SELECT ON schema_migration TO {role}")
-        url = database_url.replace("://", f"://{role}:secret@", 1)
-        if "@" in database_url:
-            url = f"postgresql://{role}:secret@{database_url.partition('@')[2]}"
+        url = self.as_role(database_url, role)
 
         (found,) = [found for found in wrong(self.check(url)) if found.subject == "table rights"]
 
@@ -322,6 +322,33 @@ class TestDatabase:
             "the workers may need 1800 (100 processes with 16 threads), max_connections leaves"
         )
         assert found.mend.startswith("ALTER SYSTEM SET max_connections = ")
+
+    def test_is_used_by_a_role_with_a_lower_limit(self, database_url: str, role: str) -> None:
+        with closing(psycopg2.connect(database_url)) as connection, connection, connection.cursor() as cursor:
+            cursor.execute(f"GRANT graphnode_worker TO {role}; ALTER ROLE {role} CONNECTION LIMIT 5")
+
+        found = only(self.check(self.as_role(database_url, role), processes=1, threads=8))
+
+        assert found.what == f"the workers may need 10 (1 processes with 8 threads), the limit of the role {role} is 5"
+        assert found.mend == f'ALTER ROLE "{role}" CONNECTION LIMIT 10;'
+
+    def test_refuses_a_role_that_has_all_its_connections(
+        self, database_url: str, role: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(connections, "FREE_WAIT_S", 0.1)
+        with closing(psycopg2.connect(database_url)) as connection, connection, connection.cursor() as cursor:
+            cursor.execute(f"ALTER ROLE {role} CONNECTION LIMIT 0")
+
+        found = only(self.check(self.as_role(database_url, role)))
+
+        assert found.what == f"all connections that the role {role} may have are taken"
+        assert found.mend.startswith(f'ALTER ROLE "{role}" CONNECTION LIMIT')
+
+    @staticmethod
+    def as_role(database_url: str, role: str) -> str:
+        """The database's URL for another user."""
+        url = urlsplit(database_url)
+        return url._replace(netloc=f"{role}:secret@{url.netloc.rpartition('@')[2]}").geturl()
 
     def test_takes_a_connection_and_never_answers(self) -> None:
         with closing(socket.create_server(("127.0.0.1", 0))) as silent:

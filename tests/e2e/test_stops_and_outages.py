@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import uuid4
 
 import psutil
+import pytest
 
 from graphnode.dev import outcomes
 from graphnode.dev.child_processes import Worker
@@ -105,6 +109,28 @@ def test_a_long_outage_with_thousands_of_messages_and_native_redrive_after_five_
         ai.wait_until_drained()
         assert ai.rows("SELECT count(*) FROM tasks WHERE status = 'PROGRESS'") == [(BACKLOG,)]
     assert outcomes.dead_letters(ai.sqs, ai.dead_letter_queue) == []
+
+
+@pytest.fixture
+def limited_url(ai: AiServer) -> Iterator[str]:
+    """The URL of the stack's database for a worker's role that may have two connections."""
+    role, url = f"limited_{uuid4().hex}", urlsplit(ai.environment["DATABASE_URL"])
+    ai.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'secret' CONNECTION LIMIT 2 IN ROLE graphnode_worker")
+    yield url._replace(netloc=f"{role}:secret@{url.netloc.rpartition('@')[2]}").geturl()
+    ai.execute(f"DROP ROLE {role}")
+
+
+def test_a_worker_with_fewer_connections_than_threads_goes_on_with_those(
+    ai: AiServer, limited_url: str, start_worker: StartWorker
+) -> None:
+    worker = start_worker(threads=8, DATABASE_URL=limited_url)
+    results = [ai.send(ai.result("graph", user_id=f"user-{number}")) for number in range(50)]
+
+    assert {ai.ended(result).status for result in results} == {"COMPLETED"}
+    ai.wait_until_drained()
+    assert outcomes.dead_letters(ai.sqs, ai.dead_letter_queue) == []
+    assert worker.log.text().count("threads share those that they get") == 1
+    assert "outage began" not in worker.log.text()
 
 
 def test_a_worker_survives_a_database_outage_alive_but_not_ready_and_makes_no_dead_letter(

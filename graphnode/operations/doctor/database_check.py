@@ -162,6 +162,7 @@ def judge_connection(text: str, url: str) -> Finding | None:
         "The workers and the other programs together need more than max_connections.",
         command("psql", "-c", "ALTER SYSTEM SET max_connections = 200"),
     )
+    limited = "Its CONNECTION LIMIT is lower than what the workers need."
     missing = (f"database {name}", command("createdb", *server, name))
     if "database" not in text:
         missing = (f"user {user}", command("createuser", *server, str(user)))
@@ -185,6 +186,16 @@ def judge_connection(text: str, url: str) -> Finding | None:
             f"PostgreSQL takes no connection of {user} from this machine",
             "pg_hba.conf has no line for it, or one for encrypted connections only.",
             f'echo "hostssl {name} {user} samenet scram-sha-256" >> pg_hba.conf',
+        ),
+        "too many connections for role": (
+            f"all connections that the role {user} may have are taken",
+            limited,
+            f'ALTER ROLE "{user}" CONNECTION LIMIT -1;   -- no limit of its own',
+        ),
+        "too many connections for database": (
+            f"all connections that the database {name} may have are taken",
+            limited,
+            f'ALTER DATABASE "{name}" CONNECTION LIMIT -1;   -- no limit of its own',
         ),
         "remaining connection slots": full,
         "too many": full,
@@ -293,21 +304,27 @@ def _judge_connections(info: DatabaseInfo, fleet: Fleet) -> Finding:
 
     Other programs' connections count for the server's limit only.
     """
-    limits = [("max_connections leaves", info.usable_connections - info.others_connections)]
-    if info.user_limit is not None:
-        limits.append((f"the limit of {info.user} is", info.user_limit))
-    if info.database_limit is not None:
-        limits.append((f"the limit of {info.name} is", info.database_limit))
-    name, room = min(limits, key=lambda limit: limit[1])
-    if fleet.connections <= room:
-        return fine("connections", f"{fleet.connections} at most ({fleet.source}), room for {room}")
-    mend = f"ALTER SYSTEM SET max_connections = {info.usable_connections + fleet.connections};   -- and restart"
-    if "max_connections" not in name:
-        kind, owner = ("ROLE", info.user) if info.user in name else ("DATABASE", info.name)
-        mend = f'ALTER {kind} "{owner}" CONNECTION LIMIT {fleet.connections};'
+    needed = fleet.connections
+    limits = [
+        (
+            info.usable_connections - info.others_connections,
+            "max_connections leaves",
+            f"ALTER SYSTEM SET max_connections = {info.usable_connections + needed};   -- and restart",
+        )
+    ]
+    for limit, kind, name in (
+        (info.user_limit, "role", info.user),
+        (info.database_limit, "database", info.name),
+    ):
+        if limit is not None:
+            mend = f'ALTER {kind.upper()} "{name}" CONNECTION LIMIT {needed};'
+            limits.append((limit, f"the limit of the {kind} {name} is", mend))
+    room, what, mend = min(limits)
+    if needed <= room:
+        return fine("connections", f"{needed} at most ({fleet.source}), room for {room}")
     return warning(
         "connections",
-        f"the workers may need {fleet.connections} ({fleet.source}), {name} {room}",
-        why="When all are busy, PostgreSQL refuses connections, and the worker takes that for an outage.",
+        f"the workers may need {needed} ({fleet.source}), {what} {room}",
+        why="When all are busy, threads wait for one another's connections; without any for 10 s it is an outage.",
         mend=mend,
     )
