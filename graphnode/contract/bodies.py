@@ -47,7 +47,10 @@ def to_message(body: str, *, message_id: str, sent_at: datetime, receive_count: 
 
     Raises InvalidEnvelope, UnknownTaskType or MisplacedRequest, all permanent.
     """
-    fields, _ = _given_fields(_decode_object(body))
+    decoded = _decode_object(body)
+    fields, _ = _given_fields(decoded)
+    if "task_type" not in fields and (event := _foreign_event(decoded)):
+        raise InvalidEnvelope(f"the body is {event}")
     task_type = _required_text(fields, "task_type")
     if task_type in REQUESTS:
         raise MisplacedRequest(
@@ -209,6 +212,18 @@ def _decode_object(body: str) -> dict[str, Any]:
     if holds_nul:
         raise InvalidEnvelope("a text in the envelope holds the character U+0000, which PostgreSQL cannot store")
     return fields
+
+
+def _foreign_event(fields: dict[str, Any]) -> str | None:
+    """What an AWS service put around or in place of an envelope, and what mends it. None for any other body."""
+    match fields:
+        case {"Type": "Notification", "TopicArn": _}:
+            return "an SNS notification: turn on raw message delivery in the topic's subscription"
+        case {"detail-type": _, "source": _}:
+            return "an EventBridge event: have the rule's target send only the envelope (input path $.detail)"
+        case {"Records": [{"eventSource": "aws:s3"}, *_]} | {"Service": "Amazon S3", "Event": "s3:TestEvent"}:
+            return "an S3 event notification: remove this queue from the bucket's event notifications"
+    return None
 
 
 def _holds_nul(value: Any) -> bool:

@@ -188,6 +188,51 @@ def test_a_refused_envelope_says_which_field_and_what_it_holds(text: str, expect
     assert expected in refusal(text)
 
 
+ENVELOPE = body("ADD_NODE_RESULT", {"userId": "u", "status": "FAILED"})
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "expected"),
+    [
+        (
+            {"Type": "Notification", "MessageId": "m", "TopicArn": "arn:aws:sns:eu-central-1:1:t", "Message": ENVELOPE},
+            "the body is an SNS notification: turn on raw message delivery in the topic's subscription",
+        ),
+        (
+            {"version": "0", "detail-type": "result", "source": "ai", "detail": json.loads(ENVELOPE)},
+            "the body is an EventBridge event: have the rule's target send only the envelope (input path $.detail)",
+        ),
+        (
+            {"Records": [{"eventVersion": "2.1", "eventSource": "aws:s3", "s3": {"object": {"key": "graph.json"}}}]},
+            "the body is an S3 event notification: remove this queue from the bucket's event notifications",
+        ),
+        (
+            {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "payloads"},
+            "the body is an S3 event notification: remove this queue from the bucket's event notifications",
+        ),
+    ],
+    ids=["SNS", "EventBridge", "S3", "S3's test"],
+)
+def test_a_body_that_an_aws_service_wrapped_or_made_is_named_with_what_mends_it(
+    wrapped: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(InvalidEnvelope) as caught:
+        decode(json.dumps(wrapped))
+
+    assert (str(caught.value), caught.value.log_text) == (expected, expected)
+
+
+@pytest.mark.parametrize("like", [{"Type": "Notification"}, {"source": "ai"}, {"Records": []}, {"Records": ["s3"]}])
+def test_a_body_that_only_looks_like_an_aws_services_is_not_named_as_one(like: dict[str, Any]) -> None:
+    assert refusal(json.dumps(like)).startswith("taskType: expected a text; it is not given")
+
+
+def test_an_envelope_with_the_fields_of_an_aws_service_is_an_envelope() -> None:
+    like = {"Type": "Notification", "TopicArn": "t", "source": "ai", "detail-type": "result"}
+
+    assert decode(json.dumps({**json.loads(ENVELOPE), **like})) == decode(ENVELOPE)
+
+
 @pytest.mark.parametrize(
     ("task_type", "payload", "expected"),
     [
