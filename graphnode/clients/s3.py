@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
+from botocore.exceptions import ClientError, FlexibleChecksumError, HTTPClientError, IncompleteReadError
 from urllib3.exceptions import HTTPError
 
 from graphnode.clients.aws import Aws
@@ -29,6 +29,7 @@ from graphnode.errors import (
 )
 from graphnode.settings import settings
 from graphnode.steps import step
+from graphnode.text import excerpt
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
@@ -45,6 +46,12 @@ GZIP_RATIO = 8
 #: Bytes that an array or object counts as, at least. Python's smallest dict with a key takes 184 bytes of memory, and
 #: admission control books ten bytes for a byte of JSON.
 BYTES_A_BRACKET = 18
+
+#: Content-Encodings of plain bytes: what S3's SDKs leave there after an upload in chunks, and a charset by mistake.
+PLAIN = frozenset({"", "identity", "aws-chunked", "utf-8"})
+
+#: Content-Encodings of gzip.
+GZIP = frozenset({"gzip", "x-gzip"})
 
 #: How often a read resumes after a broken connection without a byte of progress.
 MOST_RESUMPTIONS = 3
@@ -129,11 +136,14 @@ def open_document(key: str, *, limit: int, setting: str) -> Iterator[Document]:
       limit: the most bytes it may have, unpacked.
       setting: the variable that sets the limit, for the error.
 
-    Raises ObjectNotFound (it may still come), DocumentTooLarge, and botocore's errors. Reading raises ObjectChanged,
-    and InvalidDocument for a false Content-Encoding.
+    Raises ObjectNotFound (it may still come), DocumentTooLarge, InvalidDocument for a Content-Encoding other than gzip,
+    and botocore's errors. Reading raises ObjectChanged, and InvalidDocument for a false Content-Encoding.
     """
     found = StoredObject(key)
     try:
+        if found.encodings and not found.is_gzip:
+            said = f"Content-Encoding is {excerpt(', '.join(found.encodings))}; the worker reads gzip or none"
+            raise InvalidDocument(f"{found.name}: {said}", log="Content-Encoding is neither gzip nor none")
         if not found.is_gzip and found.size > limit:
             said = f"has {found.size} bytes; the limit is {limit} ({setting})"
             raise DocumentTooLarge(f"{found.name} {said}", log=f"a document {said}")
@@ -207,7 +217,9 @@ class StoredObject:
         self._at = 0
         answer = self._get({})
         self.size = answer["ContentLength"]
-        self.is_gzip = "gzip" in answer.get("ContentEncoding", "").lower()
+        named = (name.strip() for name in answer.get("ContentEncoding", "").lower().split(","))
+        self.encodings = [name for name in named if name not in PLAIN]
+        self.is_gzip = len(self.encodings) == 1 and self.encodings[0] in GZIP
         self._etag = answer["ETag"]
         self._body: StreamingBody = answer["Body"]
 
@@ -224,6 +236,9 @@ class StoredObject:
                 self._body = self._get({"IfMatch": self._etag, "Range": f"bytes={self._at}-"})["Body"]
             try:
                 chunk: bytes = self._body.read(size)
+            except FlexibleChecksumError as error:
+                said = "does not match its checksum: it was damaged on its way from S3"
+                raise ServiceBusy(f"{self.name} {said} ({one_line(error)})", log=f"a document {said}") from None
             except BROKEN as error:
                 broke: Exception = error
             else:

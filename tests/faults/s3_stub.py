@@ -17,6 +17,7 @@ class Object:
     Parameters:
       body: its bytes as they are stored.
       encoding: its Content-Encoding.
+      checksum: the CRC-32 that S3 claims to have of it, in base64.
       breaks_at: the byte at which each connection breaks, in the order of the connections.
       replaced_by: the body that overwrites it at the first break.
       requests: the Range header of each request so far.
@@ -24,6 +25,7 @@ class Object:
 
     body: bytes
     encoding: str = ""
+    checksum: str = ""
     breaks_at: list[int] = field(default_factory=list)
     replaced_by: bytes | None = None
     requests: list[str] = field(default_factory=list)
@@ -76,6 +78,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("ETag", found.etag)
         if found.encoding:
             self.send_header("Content-Encoding", found.encoding)
+        if found.checksum and not given:
+            self.send_header("x-amz-checksum-crc32", found.checksum)
         self.end_headers()
         if found.breaks_at:
             body = body[: found.breaks_at.pop(0) - begin]

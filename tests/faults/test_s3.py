@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import random
+import zlib
 from collections.abc import Iterator
 
 import pytest
@@ -104,6 +106,43 @@ def test_a_gzipped_document_is_unpacked(s3: S3Stub) -> None:
     assert read_document("a") == BODY
 
 
+@pytest.mark.parametrize("encoding", ["GZIP", "x-gzip", "gzip,aws-chunked", "aws-chunked, gzip"])
+def test_gzip_has_several_spellings(s3: S3Stub, encoding: str) -> None:
+    s3.objects["a"] = Object(gzip.compress(BODY), encoding=encoding)
+
+    assert read_document("a") == BODY
+
+
+@pytest.mark.parametrize("encoding", ["identity", "aws-chunked", "UTF-8"])
+def test_a_content_encoding_that_changes_no_byte_is_none(s3: S3Stub, encoding: str) -> None:
+    s3.objects["a"] = Object(BODY, encoding=encoding)
+
+    assert read_document("a") == BODY
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "deflate", "compress", "gzip, gzip", "ada's own"])
+def test_another_content_encoding_is_refused_by_name(s3: S3Stub, encoding: str) -> None:
+    s3.objects["a"] = Object(BODY, encoding=encoding)
+
+    with pytest.raises(InvalidDocument) as caught:
+        read_document("a")
+
+    assert str(caught.value) == f"s3://payloads/a: Content-Encoding is {encoding}; the worker reads gzip or none"
+    assert caught.value.log_text == "Content-Encoding is neither gzip nor none"
+
+
+def test_bytes_that_do_not_match_their_checksum_are_read_again_later(s3: S3Stub) -> None:
+    s3.objects["a"] = Object(BODY, checksum=crc32(BODY[::-1]))
+    s3.objects["b"] = Object(BODY, checksum=crc32(BODY))
+
+    with pytest.raises(ServiceBusy, match="s3://payloads/a does not match its checksum") as caught:
+        read_document("a")
+
+    assert caught.value.log_text == "a document does not match its checksum: it was damaged on its way from S3"
+    assert s3.objects["a"].requests == [""]
+    assert read_document("b") == BODY
+
+
 def test_the_limit_applies_to_the_unpacked_size(s3: S3Stub) -> None:
     s3.objects["bomb"] = Object(gzip.compress(bytes(LIMIT + 1)), encoding="gzip")
 
@@ -158,6 +197,10 @@ def test_features_can_be_read_in_pieces(s3: S3Stub) -> None:
         assert document.read(0) == b""
         assert document.read(10) == BODY[:10]
         assert document.read(20) == BODY[10:30]
+
+
+def crc32(body: bytes) -> str:
+    return base64.b64encode(zlib.crc32(body).to_bytes(4)).decode()
 
 
 def read_all(key: str) -> None:

@@ -454,6 +454,14 @@ MUTANTS = (
         checks=("tests/faults/test_s3.py",),
     ),
     Mutant(
+        name="damaged-bytes",
+        what="bytes that do not match their checksum are an error without a name",
+        file="graphnode/clients/s3.py",
+        old="            except FlexibleChecksumError as error:\n",
+        new="            except ZeroDivisionError as error:\n",
+        checks=("tests/faults/test_s3.py",),
+    ),
+    Mutant(
         name="features-in-transaction",
         what="a transaction waits for S3 while features are read",
         file="graphnode/actors/graph_generation.py",
