@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 
@@ -48,6 +49,29 @@ def main() -> None:
         sys.exit("\n".join(filter(None, [f"graphnode: {error}", file_hint(str(error))])))
 
 
+class Text(click.types.StringParamType):
+    """An argument or option that is text. A path is another type: its bytes need not be UTF-8."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The text. Fails for bytes that are not UTF-8, which Python passes on as half a surrogate pair each."""
+        text = super().convert(value, param, ctx)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            self.fail("it is not UTF-8 text.", param, ctx)
+        return text
+
+
+def check_text(command: click.Command) -> None:
+    """Have a command check all its text, and each command in it."""
+    for parameter in command.params:
+        if parameter.type is click.STRING:
+            parameter.type = Text()
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            check_text(inner)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="graphnode")
 def commands() -> None:
@@ -74,3 +98,4 @@ for command in (
     worker.worker,
 ):
     commands.add_command(command)
+check_text(commands)

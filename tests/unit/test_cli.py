@@ -175,6 +175,40 @@ def test_a_malformed_age_is_refused_with_what_is_expected(run: Run, age: str) ->
     assert "expected days or hours, such as 90d or 36h" in errors
 
 
+#: What Python makes of the byte FF in an argument.
+NO_UTF_8 = "ada\udcff"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["task", NO_UTF_8],
+        ["show", NO_UTF_8],
+        ["forget", NO_UTF_8, "--yes"],
+        ["dlq", "show", NO_UTF_8],
+        ["dlq", "delete", "ID", "--because", NO_UTF_8],
+        ["dlq", "list", "--reason", NO_UTF_8],
+        ["deliver", "graph", "--user", NO_UTF_8],
+        ["request", "graph", "--user", NO_UTF_8, "--input", "s3://b/k"],
+        ["request", "graph", "--user", "ada", "--input", "s3://b/k", "--extra", "a", "--extra", NO_UTF_8],
+        ["ai", "--side", NO_UTF_8],
+    ],
+    ids=" ".join,
+)
+def test_text_that_is_no_utf_8_is_misuse(run: Run, command: list[str]) -> None:
+    code, _, errors = run(*command)
+
+    assert code == 2
+    assert errors.splitlines()[-1].startswith("Error: Invalid value for")
+    assert errors.endswith(": it is not UTF-8 text.\n")
+
+
+def test_a_path_need_not_be_utf_8(run: Run) -> None:
+    code, _, _ = run("show", "ada", "--svg", NO_UTF_8)
+
+    assert str(code).startswith("graphnode: DATABASE_URL is missing")
+
+
 def test_a_request_prints_the_command_that_follows_it(capsys: pytest.CaptureFixture[str]) -> None:
     made = Requested("task_graph_ada b_1", ("task_graph_ada b_1",), published=True)
 
