@@ -3,7 +3,8 @@
 Each process writes a report into the command's directory, once a second. A process that Dramatiq forks reads the
 reports and answers:
 
-- `/live`: 200, or 503 when a process has stopped reporting, or when one of its pollers or its heartbeat is stuck.
+- `/live`: 200, or 503 when a process has stopped reporting, or when one of its pollers or its heartbeat is stuck. A
+  report that is gone or cannot be read is no report: it counts as stopped after a while, unless the process has ended.
 - `/ready`: 200, or 503 while a process is starting or stopping, or a service that it needs is away.
 
 An outage makes a worker unready, never dead: it heals by itself, and a restart would only delay the messages in flight.
@@ -64,9 +65,16 @@ class Health(msgspec.Struct, frozen=True):
     problems: list[str]
 
 
-def liveness(reports: Sequence[Report], *, now: float) -> Health:
-    """Whether all processes report, and none of their threads is stuck."""
-    problems = [
+def liveness(reports: Sequence[Report], *, now: float, since: float) -> Health:
+    """Whether all processes report, and none of their threads is stuck.
+
+    Parameters:
+      reports: the latest one of each process.
+      now: monotonic seconds.
+      since: when reports were first looked for. Without any for a while, the worker is not alive.
+    """
+    problems = [] if reports or now - since <= SILENT_S else [f"no process has reported for {now - since:.0f} s"]
+    problems += [
         f"process {report.pid}: no report for {now - report.at:.0f} s" for report in reports if is_silent(report, now)
     ]
     problems += [
@@ -78,9 +86,9 @@ def liveness(reports: Sequence[Report], *, now: float) -> Health:
     return Health(not problems, problems)
 
 
-def readiness(reports: Sequence[Report], *, now: float) -> Health:
-    """Whether all processes take messages."""
-    problems = list(liveness(reports, now=now).problems)
+def readiness(reports: Sequence[Report], *, now: float, since: float) -> Health:
+    """Whether all processes take messages. Parameters as for `liveness`."""
+    problems = list(liveness(reports, now=now, since=since).problems)
     problems += [f"process {report.pid}: {report.state}" for report in reports if report.state != "taking"]
     if not reports:
         problems.append("no worker process has started yet")
@@ -102,6 +110,7 @@ class HealthReports(Middleware):
 
     def __init__(self) -> None:
         self._state = "starting"
+        self._is_reported = True
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -127,14 +136,27 @@ class HealthReports(Middleware):
             self._thread.join(SILENT_S)
 
     def _run(self, broker: SQSBroker, place: Path) -> None:
-        place.mkdir(mode=0o700, exist_ok=True)
-        forget_ended_processes(place)
-        while not self._ended.wait(REPORT_S):
-            write(place, self.report(broker))
-        (place / str(os.getpid())).unlink(missing_ok=True)
         with suppress(OSError):
+            forget_ended_processes(place)
+        while not self._ended.wait(REPORT_S):
+            self.write(place, self.report(broker))
+        with suppress(OSError):
+            (place / str(os.getpid())).unlink(missing_ok=True)
             # Only the last process can.
             place.rmdir()
+
+    def write(self, place: Path, report: Report) -> None:
+        """Write a report. Log once that it cannot be written, and once that it can again."""
+        try:
+            write(place, report)
+        except OSError as error:
+            if self._is_reported:
+                log.error("health not reported", error=log_text(error))
+            self._is_reported = False
+        else:
+            if not self._is_reported:
+                log.warning("health reported again")
+            self._is_reported = True
 
     def report(self, broker: SQSBroker) -> Report:
         """The process's present report."""
@@ -155,13 +177,11 @@ def port() -> int | None:
 
 
 def write(place: Path, report: Report) -> None:
-    """Replace the process's report at once as a whole. On a full disk, the next report may succeed."""
+    """Replace the process's report at once as a whole. Makes the directory if it is missing. Raises OSError."""
+    place.mkdir(mode=0o700, exist_ok=True)
     new = place / f".{report.pid}"
-    try:
-        new.write_bytes(msgspec.json.encode(report))
-        new.replace(place / str(report.pid))
-    except OSError as error:
-        log.warning("health not reported", error=log_text(error))
+    new.write_bytes(msgspec.json.encode(report))
+    new.replace(place / str(report.pid))
 
 
 def forget_ended_processes(place: Path) -> None:
@@ -172,17 +192,42 @@ def forget_ended_processes(place: Path) -> None:
 
 
 def read(place: Path) -> list[Report]:
-    """The reports of the processes that have not ended."""
+    """The reports that can be read."""
     found = []
-    for file in sorted(place.glob("[0-9]*")):
-        # The process may have ended meanwhile.
-        with suppress(FileNotFoundError):
-            found.append(msgspec.json.decode(file.read_bytes(), type=Report))
+    with suppress(OSError):
+        for file in sorted(place.glob("[0-9]*")):
+            # The process may have ended meanwhile.
+            with suppress(OSError, msgspec.DecodeError):
+                found.append(msgspec.json.decode(file.read_bytes(), type=Report))
     return found
+
+
+class Server(ThreadingHTTPServer):
+    """Answers by the latest report of each process. It keeps those that are gone while their process runs.
+
+    Parameters:
+      port: where it serves.
+      place: the directory of the reports.
+    """
+
+    def __init__(self, port: int, place: Path) -> None:
+        super().__init__(("", port), Handler)
+        self.since = time.monotonic()
+        self._place = place
+        self._latest: dict[int, Report] = {}
+
+    def reports(self) -> list[Report]:
+        """The latest report of each process."""
+        latest = {pid: report for pid, report in self._latest.items() if is_running(pid)}
+        latest.update({report.pid: report for report in read(self._place)})
+        self._latest = latest
+        return list(latest.values())
 
 
 class Handler(BaseHTTPRequestHandler):
     """Answers `/live` and `/ready`."""
+
+    server: Server
 
     #: Seconds that a thread waits for a client.
     timeout = 5
@@ -193,7 +238,7 @@ class Handler(BaseHTTPRequestHandler):
         if judge is None:
             self.send_error(404)
             return
-        health = judge(read(directory()), now=time.monotonic())
+        health = judge(self.server.reports(), now=time.monotonic(), since=self.server.since)
         body = msgspec.json.encode(health)
         self.send_response(200 if health.ok else 503)
         self.send_header("Content-Type", "application/json")
@@ -210,7 +255,7 @@ def serve() -> int:
     number = port()
     assert number, "forked only with a port"  # noqa: S101
     try:
-        with ThreadingHTTPServer(("", number), Handler) as server:
+        with Server(number, directory()) as server:
             server.serve_forever()
     except OSError as error:
         log.error("health is not served", port=number, error=log_text(error))

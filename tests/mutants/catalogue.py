@@ -462,6 +462,14 @@ MUTANTS = (
         checks=("tests/faults/test_s3.py",),
     ),
     Mutant(
+        name="lost-report-forgotten",
+        what="a worker whose health report is lost is alive for ever",
+        file="graphnode/worker/health.py",
+        old="for pid, report in self._latest.items() if is_running(pid)",
+        new="for pid, report in self._latest.items() if False",
+        checks=("tests/unit/worker/test_health.py",),
+    ),
+    Mutant(
         name="features-in-transaction",
         what="a transaction waits for S3 while features are read",
         file="graphnode/actors/graph_generation.py",
