@@ -31,6 +31,7 @@ from graphnode.broker import SQSBroker
 from graphnode.errors import SettingsError, log_text
 from graphnode.settings import HealthSettings, read_settings
 from graphnode.sqs.liveness import LifeSign, is_running, last_signs
+from graphnode.worker.parent import end_with_parent
 
 #: Seconds between two reports of a process, and seconds without a report after which it counts as stuck.
 REPORT_S = 1.0
@@ -252,6 +253,7 @@ class Handler(BaseHTTPRequestHandler):
 
 def serve() -> int:
     """Serve until SIGTERM, in the process that Dramatiq forks."""
+    end_with_parent()
     number = port()
     assert number, "forked only with a port"  # noqa: S101
     try:

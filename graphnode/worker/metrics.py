@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Nack, Park, Retry
 from graphnode.steps import EVENTS, STEPS, Step, subscribe
 from graphnode.storage import notifications
 from graphnode.storage.notifications import OpenPushes
+from graphnode.worker import exporter
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -198,6 +199,11 @@ class Metrics(Prometheus):
     """Dramatiq's middleware for Prometheus, and this project's metrics. The outermost, so that it sees verdicts."""
 
     instruments: Instruments
+
+    @property
+    def forks(self) -> list[Callable[[], int]]:
+        """The process that serves the metrics, for Dramatiq to fork."""
+        return [exporter.serve]
 
     def after_process_boot(self, broker: Broker) -> None:
         """Make the metrics, in the worker process."""

@@ -31,6 +31,7 @@ from graphnode.worker.ledger import DatabaseLedger
 from graphnode.worker.metrics import SWITCH, Metrics
 from graphnode.worker.middleware import worker_middleware
 from graphnode.worker.options import broker_options
+from graphnode.worker.parent import ParentWatch
 from graphnode.worker.registry import Registry
 from graphnode.worker.sweeps import Sweep, Sweeps
 
@@ -61,6 +62,7 @@ def worker_broker(*, check: Callable[[], None]) -> SQSBroker:
             *metrics,
             *([traces.Traces()] if traces.are_wanted(os.environ) else []),
             HealthReports(),
+            ParentWatch(),
             *worker_middleware(prepare=prepare, ledger=DatabaseLedger()),
             registry,
             Sweeps(sweeps.DECLARED, own_sweeps),

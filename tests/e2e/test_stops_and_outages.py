@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -13,12 +17,13 @@ import psutil
 import pytest
 
 from graphnode.dev import outcomes
-from graphnode.dev.child_processes import Worker
+from graphnode.dev.child_log import Log
+from graphnode.dev.child_processes import READY, Worker, worker_environment
 from graphnode.dev.postgres import start_postgres
 from graphnode.dev.stack import bring_up_to_date
 from graphnode.worker.health import Health, ask
 from tests.e2e.ai_server import PATIENCE_S, WAITING, AiServer, found
-from tests.e2e.conftest import SETTINGS, StartWorker
+from tests.e2e.conftest import SETTINGS, StartWorker, as_worker
 
 #: Seconds after which a killed worker's messages are delivered again.
 SHORT_VISIBILITY = "4"
@@ -72,6 +77,85 @@ def test_a_sigterm_lets_running_messages_finish_and_leaves_the_others_to_the_nex
     start_worker()
     # If the first worker had kept it, it would be invisible for ten minutes.
     assert ai.ended(waiting).status == "COMPLETED"
+
+
+@pytest.fixture
+def unguarded_log(tmp_path: Path) -> Log:
+    """The log of `unguarded_worker`."""
+    return Log(tmp_path / "worker.log")
+
+
+@pytest.fixture
+def unguarded_worker(
+    stack_env: dict[str, str], unguarded_log: Log, health_port: int, metrics_port: int, tmp_path: Path
+) -> Iterator[psutil.Process]:
+    """A worker of two processes, with health and metrics, that no guard ends when its main process dies."""
+    environment = {
+        **SETTINGS,
+        **as_worker(stack_env),
+        "GRAPHNODE_HEALTH_PORT": str(health_port),
+        "GRAPHNODE_SHUTDOWN_TIMEOUT": "60",
+        "GRAPHNODE_VISIBILITY_TIMEOUT": "600",
+        "dramatiq_prom_port": str(metrics_port),
+        "dramatiq_prom_db": str(tmp_path / "metrics"),
+    }
+    command = [sys.executable, "-m", "dramatiq", "graphnode.actors", "--processes", "2", "--threads", "1"]
+    with unguarded_log.path.open("ab") as output:
+        started = subprocess.Popen(
+            command,
+            env=worker_environment(environment, inherited=os.environ),
+            stderr=output,
+            start_new_session=True,
+        )
+
+    def has_started() -> bool | None:
+        assert started.poll() is None, unguarded_log.tail()
+        text = unguarded_log.text()
+        return (text.count(READY) == 2 and text.count("is ready for action") == 4) or None
+
+    try:
+        found(outcomes.wait_for(has_started, timeout_s=PATIENCE_S), "the worker to start")
+        yield psutil.Process(started.pid)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
+        started.wait()
+
+
+def test_processes_whose_main_process_was_killed_finish_their_messages_and_end(
+    ai: AiServer, unguarded_worker: psutil.Process, unguarded_log: Log, start_worker: StartWorker
+) -> None:
+    orphans = unguarded_worker.children()
+    assert len(orphans) == 4
+    with ai.locked_graphs():
+        running = ai.send(ai.result("graph"))
+        ai.wait_until(WAITING)
+        unguarded_worker.kill()
+
+        def have_noticed() -> bool | None:
+            return unguarded_log.text().count("the main process has died: this process stops") == 4 or None
+
+        found(outcomes.wait_for(have_noticed, timeout_s=PATIENCE_S), "the processes to notice")
+        waiting = ai.send(ai.result("graph", user_id="eve"))
+
+    assert ai.ended(running).status == "COMPLETED"
+
+    def have_ended() -> bool | None:
+        return not any(is_alive(process) for process in orphans) or None
+
+    found(outcomes.wait_for(have_ended, timeout_s=PATIENCE_S), "the processes to end")
+    assert unguarded_log.text().count("Worker has been shut down.") == 2
+    start_worker()
+    # If an orphan had taken it, it would be invisible for ten minutes.
+    assert ai.ended(waiting).status == "COMPLETED"
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process runs: one that has ended may still be in the system's table."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_a_long_outage_with_thousands_of_messages_and_native_redrive_after_five_receives_makes_no_dead_letter(

@@ -470,6 +470,14 @@ MUTANTS = (
         checks=("tests/unit/worker/test_health.py",),
     ),
     Mutant(
+        name="orphans-live-on",
+        what="a process whose main process was killed goes on taking messages",
+        file="graphnode/worker/parent.py",
+        old="        os.kill(os.getpid(), signal.SIGTERM)\n",
+        new="        pass\n",
+        checks=("tests/e2e/test_stops_and_outages.py",),
+    ),
+    Mutant(
         name="features-in-transaction",
         what="a transaction waits for S3 while features are read",
         file="graphnode/actors/graph_generation.py",
