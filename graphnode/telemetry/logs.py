@@ -8,7 +8,7 @@ import re
 import sys
 import threading
 import time
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -16,6 +16,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from graphnode.errors import log_text
 from graphnode.settings import LogSettings
+from graphnode.telemetry.log_writer import LogWriter
 from graphnode.telemetry.rate_limit import WINDOW_S, RateLimiter, Suppressed
 from graphnode.telemetry.stacks import stack_of
 from graphnode.text import BIDI_CONTROLS, escaped
@@ -101,20 +102,7 @@ def _log_suppressed(over: list[Suppressed[LineKind]]) -> None:
 _guard = RateLimit()
 
 
-class StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to the present `sys.stderr`: Dramatiq puts a pipe there in its worker processes."""
-
-    def __init__(self) -> None:
-        logging.Handler.__init__(self)
-
-    @property
-    def stream(self) -> TextIO:
-        """Where to write."""
-        return sys.stderr
-
-    @stream.setter
-    def stream(self, _stream: TextIO) -> None:
-        raise AttributeError("the stream is always sys.stderr")
+_writer = LogWriter()
 
 
 def configure_logs(known: LogSettings) -> None:
@@ -152,8 +140,9 @@ def configure_logs(known: LogSettings) -> None:
         ],
     )
     root = logging.getLogger()
-    if not root.handlers:
-        root.addHandler(StderrHandler())
+    # Dramatiq's own handler writes to the same place, in the thread that logs.
+    others = [handler for handler in root.handlers if type(handler) is not logging.StreamHandler and handler != _writer]
+    root.handlers[:] = [_writer, *others]
     for handler in root.handlers:
         handler.setFormatter(formatter)
         if _guard not in handler.filters:
@@ -179,8 +168,14 @@ def watch_suppressed_lines() -> None:
 
 
 def log_suppressed_lines() -> None:
-    """Log how many lines were suppressed so far, before the process ends."""
+    """Log how many lines were suppressed so far."""
     _guard.log_suppressed()
+
+
+def finish_logs() -> None:
+    """Log how many lines were suppressed so far, and have each line written at once: the process is about to end."""
+    log_suppressed_lines()
+    _writer.flush_each_line()
 
 
 def stack_instead_of_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -37,7 +37,7 @@ from graphnode.sqs.verdicts import Ack, DeadLetter, Park, Retry
 from graphnode.steps import count_event
 from graphnode.storage.database import database
 from graphnode.telemetry import error_reports
-from graphnode.telemetry.logs import log_suppressed_lines
+from graphnode.telemetry.logs import finish_logs
 from graphnode.telemetry.stacks import stack_of
 
 #: Milliseconds that an actor may run, unless it declares another `time_limit`.
@@ -183,12 +183,12 @@ class ShutdownDeadline(Middleware):
 
 
 class FinalReports(Middleware):
-    """Sends what is still unsent when the worker has stopped: counts of suppressed log lines, and error reports."""
+    """Sends what is still unsent when the worker has stopped: error reports and log lines."""
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         """Send it, and wait for Sentry only briefly."""
-        log_suppressed_lines()
         error_reports.close_reports()
+        finish_logs()
 
 
 class LogContext(Middleware):

@@ -158,6 +158,27 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
+def test_messages_are_handled_while_nobody_reads_the_log(ai: AiServer, start_worker: StartWorker) -> None:
+    worker = start_worker()
+    # The main process reads the pipe of each worker process. A pipe has room for 64 KiB, some 300 lines.
+    main = psutil.Process(worker.pid)
+    main.suspend()
+    try:
+        ai.send_progress(tasks=1000)
+        ai.wait_until("SELECT 1 FROM tasks WHERE status = 'PROGRESS' HAVING count(*) = 1000")
+        ai.wait_until_drained()
+        unread = worker.log.text().count("done")
+    finally:
+        main.resume()
+
+    def is_written() -> bool | None:
+        return worker.log.text().count("[graphnode.worker]") >= 1000 or None
+
+    assert unread < 1000
+    found(outcomes.wait_for(is_written, timeout_s=PATIENCE_S), "the lines of the whole log")
+    assert "left out" not in worker.log.text()
+
+
 def test_a_long_outage_with_thousands_of_messages_and_native_redrive_after_five_receives_makes_no_dead_letter(
     ai: AiServer, stack_env: dict[str, str], open_path: Path
 ) -> None:

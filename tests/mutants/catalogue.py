@@ -470,6 +470,14 @@ MUTANTS = (
         checks=("tests/unit/worker/test_health.py",),
     ),
     Mutant(
+        name="log-in-the-thread",
+        what="an actor waits for the reader of the log",
+        file="graphnode/telemetry/log_writer.py",
+        old="        if threading.current_thread() is self._thread:\n",
+        new="        if True:\n",
+        checks=("tests/unit/telemetry/test_log_writer.py",),
+    ),
+    Mutant(
         name="orphans-live-on",
         what="a process whose main process was killed goes on taking messages",
         file="graphnode/worker/parent.py",

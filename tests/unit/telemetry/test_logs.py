@@ -5,38 +5,50 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
 import structlog
 
 from graphnode.settings import LogSettings
+from graphnode.telemetry import log_writer
 from graphnode.telemetry.logs import QUIET, SAID_ELSEWHERE, configure_logs, log_suppressed_lines
 from graphnode.text import escaped
 
 Lines = Callable[[], list[dict[str, Any]]]
+Written = Callable[[], str]
 
 
 @pytest.fixture
-def written() -> Iterator[io.StringIO]:
-    """What the logs write, with one handler. After the test the logging configuration is restored."""
-    root, known = logging.getLogger(), structlog.get_config()
+def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[Written]:
+    """Reads what the logs have written to stderr. After the test the logging configuration is restored."""
+    root, known, stderr = logging.getLogger(), structlog.get_config(), io.StringIO()
     levels = {name: logging.getLogger(name).level for name in (*QUIET, *SAID_ELSEWHERE, None)}
-    handler = logging.StreamHandler(io.StringIO())
-    root.handlers[:] = [handler]
-    yield handler.stream
+    # Not in `sys` itself: pytest puts its own there for each phase of a test.
+    monkeypatch.setattr(log_writer, "sys", SimpleNamespace(stderr=stderr))
+    # Dramatiq's handler.
+    root.handlers[:] = [logging.StreamHandler(stderr)]
+
+    def read() -> str:
+        for handler in root.handlers:
+            handler.flush()
+        return stderr.getvalue()
+
+    yield read
     log_suppressed_lines()
-    root.removeHandler(handler)
+    read()
+    root.handlers.clear()
     structlog.configure(**{**known, "cache_logger_on_first_use": False})
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
 
 
 @pytest.fixture
-def lines(written: io.StringIO) -> Lines:
+def lines(written: Written) -> Lines:
     """Reads the lines so far, each decoded from JSON."""
     configure_logs(LogSettings(log_level="debug"))
-    return lambda: [json.loads(line) for line in written.getvalue().splitlines()]
+    return lambda: [json.loads(line) for line in written().splitlines()]
 
 
 def test_an_event_is_one_line_of_json(lines: Lines) -> None:
@@ -86,7 +98,7 @@ def test_libraries_log_in_the_same_form_and_exceptions_have_a_stack_without_thei
     "name", ["botocore.endpoint", "peewee", "urllib3.connectionpool", "google.auth", "graphnode.actors.add_node"]
 )
 def test_libraries_log_only_warnings_and_worse_at_any_level(
-    name: str, written: io.StringIO, request: pytest.FixtureRequest
+    name: str, written: Written, request: pytest.FixtureRequest
 ) -> None:
     # google-auth does this if it is used before logs are configured.
     logging.getLogger("google").propagate = False
@@ -124,12 +136,12 @@ def test_a_librarys_repeated_line_is_one_kind_whatever_its_arguments_are(lines: 
     assert [line["event"] for line in lines()][-2:] == ["failed 9", "left out"]
 
 
-def test_a_line_on_a_terminal_is_readable(written: io.StringIO) -> None:
+def test_a_line_on_a_terminal_is_readable(written: Written) -> None:
     configure_logs(LogSettings(log_format="console"))
 
     structlog.get_logger("graphnode.test").info("done", task_id="t-1")
 
-    assert re.search(r"\[info +\] done +\[graphnode\.test\] task_id=t-1\n$", written.getvalue())
+    assert re.search(r"\[info +\] done +\[graphnode\.test\] task_id=t-1\n$", written())
 
 
 #: Control characters that a terminal executes, line ends that forge a line, and characters that disguise a name.
@@ -138,13 +150,13 @@ HOSTILE = "ada\x1b[2J\x1b]0;title\x07\x9b31m\x85\r\n2026-11-25T00:00:00Z [info] 
 
 @pytest.mark.parametrize("log_format", ["console", "json"])
 def test_a_value_from_outside_neither_breaks_a_line_nor_controls_a_terminal(
-    written: io.StringIO, log_format: Literal["console", "json"]
+    written: Written, log_format: Literal["console", "json"]
 ) -> None:
     configure_logs(LogSettings(log_format=log_format))
 
     structlog.get_logger("graphnode.test").info("done", task_id=HOSTILE, user_id=f"eve {HOSTILE}", error=HOSTILE[:9])
 
-    text = written.getvalue()
+    text = written()
     assert text.count("\n") == 1
     assert escaped(text, but="\n") == text
     assert re.search(r"forged\\+u202e", text)
