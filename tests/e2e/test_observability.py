@@ -6,12 +6,15 @@ import gzip
 import json
 import os
 import signal
+import tempfile
 import threading
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -166,3 +169,33 @@ def test_two_processes_report_metrics_and_traces_and_a_suspended_one_fails_liven
         os.kill(process.pid, signal.SIGCONT)
     assert problem.startswith(f"process {process.pid}: no report for")
     observed.health("/live", ok=True)
+
+
+def test_a_lost_directory_of_health_reports_is_made_again_and_one_that_cannot_be_ends_liveness(
+    observed: Observed, tmp_path: Path
+) -> None:
+    place = Path(tempfile.gettempdir(), f"graphnode-health-{os.getuid()}-{observed.worker.pid}")
+    observed.health("/ready", ok=True)
+
+    place.rename(tmp_path / "lost")
+
+    look = lambda: len(list(place.glob("[0-9]*"))) == 2 or None  # noqa: E731
+    found(outcomes.wait_for(look, timeout_s=PATIENCE_S), "the directory to be made again")
+    assert observed.health("/live", ok=True).problems == []
+
+    def is_obstructed() -> bool | None:
+        # A process may make it again in between.
+        with suppress(OSError):
+            place.rename(tmp_path / str(uuid4()))
+            place.write_text("a file is in the way")
+        return place.is_file() or None
+
+    found(outcomes.wait_for(is_obstructed, timeout_s=PATIENCE_S), "a file in the directory's place")
+    try:
+        problems = observed.health("/live", ok=False).problems
+    finally:
+        place.unlink()
+    assert all("no report for" in problem for problem in problems)
+    observed.health("/ready", ok=True)
+    # Not once a second of each process, for fifteen seconds.
+    assert 2 <= observed.worker.log.text().count("health not reported") <= 6
