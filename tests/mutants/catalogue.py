@@ -395,14 +395,6 @@ MUTANTS = (
         checks=("tests/integration/test_shortage.py",),
     ),
     Mutant(
-        name="busy-threads-keep-connections",
-        what="threads that are never idle keep their connections while others get none",
-        file="graphnode/storage/database.py",
-        old="        if self.shortage.lasts:\n",
-        new="        if False:\n",
-        checks=("tests/integration/test_shortage.py",),
-    ),
-    Mutant(
         name="watchdog-off",
         what="a thread waits for a silent connection for as long as it is silent",
         file="graphnode/storage/watchdog.py",
