@@ -92,6 +92,7 @@ def test_a_running_message_that_is_lost_and_then_fails_is_left_to_the_other_work
     wait_until(lambda: not worker.broker.in_flight.snapshot(), "the message to be abandoned")
 
     assert stub.messages(f"{worker.queue}-dlq") == []
+    assert stub.calls("ChangeMessageVisibilityBatch") == 0
     assert [message["visible"] for message in stub.messages(worker.queue)] == [False]
 
 
