@@ -12,6 +12,9 @@ import time
 import structlog
 from dramatiq import Broker, Middleware
 
+#: The process that adopts orphans.
+INIT = 1
+
 #: Seconds between two looks at the parent.
 LOOK_S = 1.0
 
@@ -31,8 +34,10 @@ def end_with_parent() -> None:
 
     Only in a child process of `multiprocessing`, whose parent is known even if it has died already.
     """
-    if parent := multiprocessing.parent_process():
-        threading.Thread(target=_watch, args=(parent.pid,), name="parent-watch", daemon=True).start()
+    if known := multiprocessing.parent_process():
+        # A fork server stands between a process and the one that made it.
+        parent = known.pid if os.getppid() == INIT else os.getppid()
+        threading.Thread(target=_watch, args=(parent,), name="parent-watch", daemon=True).start()
 
 
 def _watch(parent: int | None) -> None:
