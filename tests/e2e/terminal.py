@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from http.server import ThreadingHTTPServer
 from io import StringIO
 from pathlib import Path
 
@@ -55,7 +54,7 @@ def health_of(directory: Path, patch: pytest.MonkeyPatch, *, stuck: tuple[str, f
     at = time.monotonic() + PATIENCE_S
     signs = {name: LifeSign(at - seconds, within_s=60)}
     health.write(directory, health.Report(pid=12, at=at, state="taking", last_signs=signs))
-    with patch.context() as patched, ThreadingHTTPServer(("127.0.0.1", 0), health.Handler) as server:
+    with patch.context() as patched, health.Server(0, directory) as server:
         patched.setattr(health, "directory", lambda: directory)
         patched.setenv("GRAPHNODE_HEALTH_PORT", str(server.server_address[1]))
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()

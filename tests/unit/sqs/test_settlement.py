@@ -281,7 +281,8 @@ def test_a_deletion_with_an_invalid_receipt_handle_is_not_tried_again(
 def test_a_failing_deletion_is_tried_only_while_the_visibility_lasts(
     settle: Settlement, sqs: Queues, in_flight: InFlight, make_delivery: MakeDelivery
 ) -> None:
-    delivery = make_delivery(visibility_s=0)
+    delivery = make_delivery()
+    delivery.lost = True
     in_flight.add(delivery)
 
     def refuse(entries: list[Any]) -> dict[str, Any]:
