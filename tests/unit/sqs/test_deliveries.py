@@ -56,6 +56,20 @@ def test_messages_of_one_lane_run_one_at_a_time_and_in_order(in_flight: InFlight
     assert take(in_flight) is third
 
 
+def test_a_message_that_comes_while_another_of_its_lane_runs_waits_for_it(
+    in_flight: InFlight, make_delivery: MakeDelivery
+) -> None:
+    first, second = make_delivery(lane="ada"), make_delivery(lane="ada")
+    in_flight.add(first)
+    assert take(in_flight) is first
+
+    in_flight.add(second)
+
+    assert take(in_flight) is None
+    in_flight.remove(first)
+    assert take(in_flight) is second
+
+
 def test_lanes_take_turns_and_messages_without_a_lane_wait_for_nobody(
     in_flight: InFlight, make_delivery: MakeDelivery
 ) -> None:
