@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
+from graphnode.settings import Settings, read_settings
+
 
 @dataclass
 class Object:
@@ -109,3 +111,21 @@ def running_stub() -> Iterator[S3Stub]:
         yield server
         server.shutdown()
         thread.join()
+
+
+def settings_of(stub: S3Stub, **others: str) -> Settings:
+    """A worker's settings to read the stub's bucket.
+
+    Parameters:
+      others: more environment variables.
+    """
+    queue = "https://sqs.eu-central-1.amazonaws.com/123456789012/q"
+    environment = {
+        "DATABASE_URL": "postgresql://nobody@127.0.0.1/none",
+        "AWS_REGION": "eu-central-1",
+        "AWS_ENDPOINT_URL": stub.url,
+        "SQS_RESULT_QUEUE_URL": queue,
+        "SQS_NOTIFICATION_QUEUE_URL": f"{queue}-notifications",
+        "S3_PAYLOAD_BUCKET": "payloads",
+    }
+    return read_settings({**environment, **others}, Settings)

@@ -13,8 +13,7 @@ import pytest
 from graphnode.clients import s3 as s3_client
 from graphnode.clients.s3 import BYTES_A_BRACKET, CHUNK_BYTES, GZIP_RATIO, open_features, read_document
 from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectChanged, ObjectNotFound, ServiceBusy
-from graphnode.settings import Settings, read_settings
-from tests.faults.s3_stub import Object, S3Stub, running_stub
+from tests.faults.s3_stub import Object, S3Stub, running_stub, settings_of
 
 LIMIT = 4 * CHUNK_BYTES
 
@@ -31,20 +30,7 @@ def server() -> Iterator[S3Stub]:
 @pytest.fixture
 def s3(server: S3Stub, aws_credentials: None, monkeypatch: pytest.MonkeyPatch) -> S3Stub:
     """An empty bucket, with the settings to read it."""
-    queue = "https://sqs.eu-central-1.amazonaws.com/123456789012/q"
-    known = read_settings(
-        {
-            "DATABASE_URL": "postgresql://nobody@127.0.0.1/none",
-            "AWS_REGION": "eu-central-1",
-            "AWS_ENDPOINT_URL": server.url,
-            "SQS_RESULT_QUEUE_URL": queue,
-            "SQS_NOTIFICATION_QUEUE_URL": f"{queue}-notifications",
-            "S3_PAYLOAD_BUCKET": "payloads",
-            "GRAPHNODE_MAX_DOCUMENT_BYTES": str(LIMIT),
-            "GRAPHNODE_MAX_FEATURES_BYTES": str(LIMIT),
-        },
-        Settings,
-    )
+    known = settings_of(server, GRAPHNODE_MAX_DOCUMENT_BYTES=str(LIMIT), GRAPHNODE_MAX_FEATURES_BYTES=str(LIMIT))
     monkeypatch.setattr(s3_client, "settings", lambda: known)
     monkeypatch.setattr(s3_client, "_client", None)
     server.objects.clear()

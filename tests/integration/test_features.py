@@ -24,9 +24,8 @@ from graphnode.clients.s3 import PIECE_BYTES
 from graphnode.contract.bodies import to_message
 from graphnode.dev.samples import KINDS, packaged_documents, result_of
 from graphnode.errors import ObjectChanged, Postponed, SpoolFull
-from graphnode.settings import Settings, read_settings
 from graphnode.storage import database
-from tests.faults.s3_stub import Object, S3Stub, running_stub
+from tests.faults.s3_stub import Object, S3Stub, running_stub, settings_of
 from tests.integration.conftest import Query
 
 
@@ -41,19 +40,7 @@ def bucket(
     server: S3Stub, storage: None, aws_credentials: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Object]:
     """The objects of an empty bucket, with the settings to read it and a spool directory."""
-    queue = "https://sqs.eu-central-1.amazonaws.com/123456789012/q"
-    known = read_settings(
-        {
-            "DATABASE_URL": "postgresql://nobody@127.0.0.1/none",
-            "AWS_REGION": "eu-central-1",
-            "AWS_ENDPOINT_URL": server.url,
-            "SQS_RESULT_QUEUE_URL": queue,
-            "SQS_NOTIFICATION_QUEUE_URL": f"{queue}-notifications",
-            "S3_PAYLOAD_BUCKET": "payloads",
-            "GRAPHNODE_SPOOL_DIR": str(tmp_path),
-        },
-        Settings,
-    )
+    known = settings_of(server, GRAPHNODE_SPOOL_DIR=str(tmp_path))
     for module in (s3_client, spool_module):
         monkeypatch.setattr(module, "settings", lambda: known)
     monkeypatch.setattr(s3_client, "_client", None)
