@@ -23,7 +23,7 @@ from graphnode.sqs import dead_letter, dramatiq_messages
 from graphnode.sqs.deliveries import UNSTARTED, Delivery, InFlight
 from graphnode.sqs.liveness import report_alive, report_end
 from graphnode.sqs.outages import Outages
-from graphnode.sqs.queues import BATCH_ENTRIES, DeadLetterQueue, Options, SqsMetadata
+from graphnode.sqs.queues import BATCH_ENTRIES, DeadLetterQueue, Options
 from graphnode.sqs.settlement import STUCK_AFTER_S, Settlement
 from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Nack, Park, Retry
 from graphnode.steps import count_event, step
@@ -320,8 +320,12 @@ class SQSConsumer(dramatiq.Consumer):
     def _decode(self, delivery: Delivery) -> dramatiq.Message[None]:
         """Decode a body into a message for an actor of this queue. Raises PermanentError."""
         if self.queue.decode:
-            metadata = SqsMetadata(delivery.sqs_id, delivery.sent_at, delivery.receive_count)
-            return self.queue.decode(delivery.body, **metadata._asdict())
+            return self.queue.decode(
+                delivery.body,
+                message_id=delivery.sqs_id,
+                sent_at=delivery.sent_at,
+                receive_count=delivery.receive_count,
+            )
         return dramatiq_messages.decode(delivery.body, queue_name=self.queue_name, actors=self.actors)
 
     def _undecodable(self, delivery: Delivery, error: GraphNodeError) -> DeadLetter | Retry:

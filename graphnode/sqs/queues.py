@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -37,22 +36,14 @@ Item = TypeVar("Item")
 log = structlog.get_logger("graphnode.broker")
 
 
-class SqsMetadata(NamedTuple):
-    """What SQS says of a message beside its body: ID, SentTimestamp, ApproximateReceiveCount."""
-
-    message_id: str
-    sent_at: datetime
-    receive_count: int
-
-
 @dataclass(frozen=True, kw_only=True)
 class Queue:
     """An SQS queue behind a Dramatiq queue.
 
     Parameters:
       url: the queue's URL.
-      decode: turns a body and the fields of its SqsMetadata (as keywords) into a Dramatiq message, or raises a
-        PermanentError. None: the queue carries Dramatiq's own messages.
+      decode: turns a body, with SQS's `message_id`, `sent_at` (SentTimestamp) and `receive_count` as keywords, into a
+        Dramatiq message, or raises a PermanentError. None: the queue carries Dramatiq's own messages.
       ids_of_body: the task ID and the task type that a body names, for its dead letter.
       lane_of_body: the key of a body's lane: messages with the same key are handled one at a time. It is read at the
         receipt, before anything is decoded: quick, bounded, and never failing. None: a lane of its own.
