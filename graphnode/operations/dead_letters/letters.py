@@ -176,7 +176,7 @@ def sender_attributes(letter: Letter) -> dict[str, MessageAttributeValueOutputTy
 
 
 def sender_group(letter: Letter) -> str | None:
-    """The MessageGroupId for the source queue: the letter's own or, as a worker's letter has none, its user's."""
+    """The MessageGroupId for the source queue: the letter's own; without one, its user's."""
     return letter.group_id or message_group_of(letter.body)
 
 
