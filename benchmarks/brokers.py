@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dramatiq import Middleware
 
 from graphnode.broker import SQSBroker
-from graphnode.sqs.outages import Outages
+from graphnode.sqs.circuit_breaker import CircuitBreaker
 from graphnode.sqs.queues import Options, Queue
 from graphnode.sqs.verdicts import RetryPolicy
 from graphnode.worker.middleware import ReceiveCounts, worker_middleware
@@ -25,7 +25,7 @@ def graphnode_broker(
     endpoint: str,
     visibility_s: int = 60,
     policy: RetryPolicy | None = None,
-    outages: Outages | None = None,
+    breaker: CircuitBreaker | None = None,
     observers: Sequence[Middleware] = (),
     message_attributes: Sequence[str] = (),
 ) -> SQSBroker:
@@ -37,7 +37,7 @@ def graphnode_broker(
       endpoint: the URL of SQS.
       visibility_s: the visibility timeout in seconds.
       policy: the retry policy.
-      outages: the services whose outage stops the polls.
+      breaker: the services whose outage stops the polls.
       observers: more middleware.
       message_attributes: the message attributes that polls ask for.
     """
@@ -52,7 +52,7 @@ def graphnode_broker(
             retry=policy or RetryPolicy(),
             message_attributes=message_attributes,
         ),
-        outages=outages or Outages({}),
+        breaker=breaker or CircuitBreaker({}),
         middleware=[
             *observers,
             *worker_middleware(

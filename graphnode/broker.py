@@ -20,9 +20,9 @@ from dramatiq_sqs.broker import MAX_DELAY_SECONDS, MAX_MESSAGE_RETENTION_SECONDS
 from dramatiq_sqs.exceptions import MessageDelayTooLong, MessageTooLarge
 
 from graphnode.clients.aws import CallLimits
+from graphnode.sqs.circuit_breaker import CircuitBreaker
 from graphnode.sqs.consumer import SQSConsumer, Stop
 from graphnode.sqs.deliveries import InFlight
-from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import LARGEST_MESSAGE_BYTES, DeadLetterQueue, Options, find_dead_letters
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
 
     Parameters:
       configure: returns the options. It is called in the process that first needs SQS, after Dramatiq has forked.
-      outages: the gate in front of the polls.
+      breaker: the gate in front of the polls.
       middleware: all the middleware. Retries by visibility need `worker.middleware.Verdicts`.
     """
 
@@ -54,7 +54,7 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
         self,
         configure: Callable[[], Options],
         *,
-        outages: Outages,
+        breaker: CircuitBreaker,
         middleware: list[dramatiq.Middleware],
     ) -> None:
         self.queue_names: set[str] = set()
@@ -63,7 +63,7 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
         self._lock = threading.RLock()
         self._dead_letters: dict[str, DeadLetterQueue] = {}
         self._connected = False
-        self.outages = outages
+        self.breaker = breaker
         self.stop = Stop()
         self.in_flight = InFlight(threads=1)
 
@@ -119,7 +119,7 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
             actors=self.actors,
             client=self._settling,
             in_flight=self.in_flight,
-            outages=self.outages,
+            breaker=self.breaker,
             stop=self.stop,
             timeout_s=timeout / 1000,
         )

@@ -12,7 +12,7 @@ from dramatiq.middleware import AgeLimit, Callbacks, Retries, ShutdownNotificati
 from benchmarks.brokers import REGION, graphnode_broker
 from benchmarks.compared import work
 from graphnode.errors import DatabaseOutage, PermanentError
-from graphnode.sqs.outages import Outages
+from graphnode.sqs.circuit_breaker import CircuitBreaker
 from graphnode.sqs.verdicts import RetryPolicy
 
 ENDPOINT = os.environ["COMPARE_ENDPOINT"]
@@ -32,7 +32,7 @@ def make_broker() -> dramatiq.Broker:
             endpoint=ENDPOINT,
             visibility_s=VISIBILITY_S,
             policy=RetryPolicy(max_attempts=ATTEMPTS, backoff_min_s=BACKOFF_S, backoff_max_s=BACKOFF_S),
-            outages=Outages({DatabaseOutage.service: work.ask_service}),
+            breaker=CircuitBreaker({DatabaseOutage.service: work.ask_service}),
         )
     milliseconds = BACKOFF_S * 1000
     baseline: dramatiq.Broker = dramatiq_sqs.SQSBroker(

@@ -20,9 +20,9 @@ from botocore.exceptions import ClientError
 from graphnode.clients.aws import CallLimits
 from graphnode.errors import GraphNodeError, PermanentError, classify_error, log_text
 from graphnode.sqs import dead_letter, dramatiq_messages
+from graphnode.sqs.circuit_breaker import CircuitBreaker
 from graphnode.sqs.deliveries import UNSTARTED, Delivery, InFlight
 from graphnode.sqs.liveness import report_alive, report_end
-from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import BATCH_ENTRIES, DeadLetterQueue, Options
 from graphnode.sqs.settlement import STUCK_AFTER_S, Settlement
 from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Nack, Park, Retry
@@ -96,7 +96,7 @@ class SQSConsumer(dramatiq.Consumer):
       actors: the broker's actors, by name.
       client: an SQS client for everything but polls.
       in_flight: the process's messages.
-      outages: the gate in front of the polls.
+      breaker: the gate in front of the polls.
       stop: whether the process is stopping.
       timeout_s: seconds that `next` waits for a message.
     """
@@ -110,7 +110,7 @@ class SQSConsumer(dramatiq.Consumer):
         actors: Mapping[str, dramatiq.Actor[Any, Any]],
         client: SQSClient,
         in_flight: InFlight,
-        outages: Outages,
+        breaker: CircuitBreaker,
         stop: Stop,
         timeout_s: float,
     ) -> None:
@@ -120,7 +120,7 @@ class SQSConsumer(dramatiq.Consumer):
         self.dead_letters = dead_letters
         self.actors = actors
         self.in_flight = in_flight
-        self.outages = outages
+        self.breaker = breaker
         self.stop = stop
         self.timeout_s = timeout_s
         self.closed = False
@@ -152,9 +152,9 @@ class SQSConsumer(dramatiq.Consumer):
     def __next__(self) -> Delivery | None:
         """The next message, decoded, once a thread is idle; None after the timeout or during an outage."""
         if time.monotonic() >= self._next_look:
-            self.requeue(self.in_flight.impatient(self.queue.url, closed=self.outages.closed))
+            self.requeue(self.in_flight.impatient(self.queue.url, closed=self.breaker.closed))
             self._next_look = time.monotonic() + LOOK_S
-        if not self.outages.wait_until_open(self.timeout_s):
+        if not self.breaker.wait_until_open(self.timeout_s):
             return None
         delivery = self.in_flight.take(self.queue.url, timeout_s=self.timeout_s)
         if delivery is None:
@@ -164,7 +164,7 @@ class SQSConsumer(dramatiq.Consumer):
             self.settlement.settle(delivery, Abandon())
         elif self._is_ending():
             self.settlement.settle(delivery, Nack())
-        elif self.outages.closed:
+        elif self.breaker.closed:
             self.in_flight.park(delivery, 0.0)
         elif self._is_decoded(delivery):
             return delivery
@@ -271,7 +271,7 @@ class SQSConsumer(dramatiq.Consumer):
             report_alive(within_s=self._longest_silence_s)
             if extra and not self._backlog.wait(ATTENTION_S):
                 continue
-            if not self.outages.wait_until_open(ATTENTION_S):
+            if not self.breaker.wait_until_open(ATTENTION_S):
                 continue
             if wanted := self.in_flight.ask(self.queue.url, timeout_s=ATTENTION_S):
                 if not self._is_ending():
@@ -298,7 +298,7 @@ class SQSConsumer(dramatiq.Consumer):
                 name: found.get("StringValue", "") for name, found in message.get("MessageAttributes", {}).items()
             },
         )
-        wait_s = self.in_flight.add(delivery, closed=self.outages.closed)
+        wait_s = self.in_flight.add(delivery, closed=self.breaker.closed)
         if self._is_ending() and delivery.state in UNSTARTED:
             self.settlement.settle(delivery, Nack())
         elif wait_s is not None:

@@ -316,7 +316,7 @@ class Verdicts(Middleware):
                 # The service answered, and this message lost it again: it may be the cause. It makes room for others.
                 message.verdict = Retry(policy.backoff(attempt))
             else:
-                broker.outages.begin(error, since=message.started)
+                broker.breaker.begin(error, since=message.started)
                 message.met_outage = True
         else:
             message.met_outage = False

@@ -65,7 +65,7 @@ class Registry(Middleware):
         assert isinstance(broker, SQSBroker)  # noqa: S101
         with self._writing:
             self._is_over = True
-        if broker.outages.closed:
+        if broker.breaker.closed:
             return
         try:
             workers.remove_process(self._id)
@@ -74,7 +74,7 @@ class Registry(Middleware):
 
     def _process(self, broker: SQSBroker) -> WorkerRecord:
         states = [delivery.state for delivery in broker.in_flight.snapshot()]
-        outage = broker.outages.ongoing
+        outage = broker.breaker.ongoing
         return WorkerRecord(
             id=self._id,
             host=socket.gethostname(),

@@ -20,7 +20,7 @@ from graphnode.clients.spool import spool_fault
 from graphnode.contract.envelopes import RESULT_QUEUE
 from graphnode.errors import AwsOutage, DatabaseOutage, OutageError, ServiceBusy, SettingsError, classify_error
 from graphnode.settings import read_log_settings, settings
-from graphnode.sqs.outages import PROBE_MAX_S, Outages
+from graphnode.sqs.circuit_breaker import PROBE_MAX_S, CircuitBreaker
 from graphnode.sqs.queues import visible_messages
 from graphnode.storage import database, schema, stuck_sessions
 from graphnode.telemetry import error_reports
@@ -57,7 +57,7 @@ def worker_broker(*, check: Callable[[], None]) -> SQSBroker:
 
     broker = SQSBroker(
         broker_options,
-        outages=Outages({DatabaseOutage.service: database.probe, AwsOutage.service: lambda: probe_aws(broker)}),
+        breaker=CircuitBreaker({DatabaseOutage.service: database.probe, AwsOutage.service: lambda: probe_aws(broker)}),
         middleware=[
             *metrics,
             *([traces.Traces()] if traces.are_wanted(os.environ) else []),

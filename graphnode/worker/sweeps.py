@@ -84,7 +84,7 @@ class Sweeps(Middleware):
                 self.run(broker, sweep)
         while not self._stopped.wait(interval_s * random.uniform(0.5, 1.5)):  # noqa: S311
             for sweep in sweeps:
-                if not broker.stop.requested and (sweep.in_outages or not broker.outages.closed):
+                if not broker.stop.requested and (sweep.in_outages or not broker.breaker.closed):
                     self.run(broker, sweep)
 
     def run(self, broker: SQSBroker, sweep: Sweep) -> None:
@@ -95,7 +95,7 @@ class Sweeps(Middleware):
         except Exception as raised:
             error = classify_error(raised)
             if isinstance(error, OutageError):
-                broker.outages.begin(error, since=began)
+                broker.breaker.begin(error, since=began)
             elif sweep.name not in self._failing:
                 self._failing.add(sweep.name)
                 log.warning("sweep failed, trying again until it works", sweep=sweep.name, error=error.log_text)

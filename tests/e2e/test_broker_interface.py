@@ -9,8 +9,8 @@ import pytest
 from dramatiq.errors import QueueJoinTimeout
 
 from graphnode.broker import SQSBroker
+from graphnode.sqs.circuit_breaker import CircuitBreaker
 from graphnode.sqs.consumer import SQSConsumer
-from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import Options, Queue
 
 
@@ -24,7 +24,7 @@ def broker(stack_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterat
         region=stack_env["AWS_REGION"],
         endpoint_url=stack_env["AWS_ENDPOINT_URL"],
     )
-    broker = SQSBroker(lambda: options, outages=Outages({}), middleware=[])
+    broker = SQSBroker(lambda: options, breaker=CircuitBreaker({}), middleware=[])
     broker.declare_queue("own")
     yield broker
     broker.flush_all()

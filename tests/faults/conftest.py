@@ -14,7 +14,7 @@ import pytest
 from benchmarks.sqs_stub import StubServer
 from graphnode.broker import SQSBroker
 from graphnode.errors import InvalidEnvelope
-from graphnode.sqs.outages import Outages
+from graphnode.sqs.circuit_breaker import CircuitBreaker
 from graphnode.sqs.queues import Options, Queue
 from graphnode.sqs.verdicts import RetryPolicy
 from graphnode.worker.middleware import worker_middleware
@@ -61,7 +61,7 @@ class RunningWorker:
                 endpoint_url=stub.url,
                 **known,
             ),
-            outages=Outages({"PostgreSQL": self._probe, "AWS": self._probe}),
+            breaker=CircuitBreaker({"PostgreSQL": self._probe, "AWS": self._probe}),
             middleware=[
                 *worker_middleware(
                     prepare=lambda broker, worker: broker.connect(threads=worker.worker_threads),

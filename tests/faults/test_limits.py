@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from benchmarks.sqs_stub import StubServer
 from graphnode.broker import SQSBroker
 from graphnode.errors import SettingsError
-from graphnode.sqs.outages import Outages
+from graphnode.sqs.circuit_breaker import CircuitBreaker
 from graphnode.sqs.queues import Options, Queue
 from graphnode.sqs.verdicts import RetryPolicy
 from tests.faults.conftest import StartWorker, wait_until
@@ -26,7 +26,7 @@ def own_messages(stub: StubServer) -> SQSBroker:
         "foreign": Queue(url=stub.queue_url("foreign"), decode=lambda *_, **__: None),  # type: ignore[arg-type]
     }
     return SQSBroker(
-        lambda: Options(queues=queues, region="eu", endpoint_url=stub.url), outages=Outages({}), middleware=[]
+        lambda: Options(queues=queues, region="eu", endpoint_url=stub.url), breaker=CircuitBreaker({}), middleware=[]
     )
 
 

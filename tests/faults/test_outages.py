@@ -32,7 +32,7 @@ def test_an_outage_of_many_visibility_timeouts_uses_up_no_receives_and_makes_no_
     worker = start(database.store, threads=4, visibility_s=VISIBILITY_S)
     worker.service_is_back, database.is_away = False, True
     stub.fill(worker.queue, [f"m {number}" for number in range(100)])
-    wait_until(lambda: worker.broker.outages.closed, "the outage to be seen")
+    wait_until(lambda: worker.broker.breaker.closed, "the outage to be seen")
     began = time.monotonic()
     wait_until(lambda: time.monotonic() - began > 4 * VISIBILITY_S, "four visibility timeouts")
 
@@ -50,7 +50,7 @@ def test_nothing_is_polled_while_a_service_is_away(start: StartWorker, stub: Stu
     worker = start(database.store, poll_wait_s=1)
     worker.service_is_back, database.is_away = False, True
     stub.fill(worker.queue, ["first"])
-    wait_until(lambda: worker.broker.outages.closed, "the outage to be seen")
+    wait_until(lambda: worker.broker.breaker.closed, "the outage to be seen")
     # After four probes, the poll that was in progress when the outage began has ended.
     wait_until(lambda: len(worker.probes) >= 4, "four probes")
 
@@ -86,7 +86,7 @@ def test_a_stop_during_an_outage_gives_back_the_parked_messages(start: StartWork
     worker = start(database.store, visibility_s=600, poll_wait_s=1, poll_grace_s=10)
     worker.service_is_back, database.is_away = False, True
     stub.fill(worker.queue, ["parked"])
-    wait_until(lambda: worker.broker.outages.closed, "the outage to be seen")
+    wait_until(lambda: worker.broker.breaker.closed, "the outage to be seen")
 
     worker.stop()
 

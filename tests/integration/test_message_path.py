@@ -26,7 +26,7 @@ from graphnode.contract.bodies import ids_of_body, lane_of_body, to_message
 from graphnode.contract.envelopes import RESULT_QUEUE
 from graphnode.contract.schemas.examples import example_of
 from graphnode.settings import Settings, read_settings
-from graphnode.sqs.outages import Outages
+from graphnode.sqs.circuit_breaker import CircuitBreaker
 from graphnode.sqs.queues import Options, Queue
 from graphnode.worker.middleware import worker_middleware
 from tests.docs.test_architecture import floors
@@ -139,7 +139,7 @@ def path(storage: None, query: Query, stub: StubServer, monkeypatch: pytest.Monk
         )
         broker = SQSBroker(
             lambda: options,
-            outages=Outages({}),
+            breaker=CircuitBreaker({}),
             middleware=worker_middleware(
                 prepare=lambda broker, worker: broker.connect(threads=worker.worker_threads),
                 ledger=MemoryLedger(),

@@ -294,7 +294,7 @@ MUTANTS = (
         name="polls-in-an-outage",
         what="messages are received during an outage, and each receive brings them nearer to SQS's redrive",
         file="graphnode/sqs/consumer.py",
-        old="if not self.outages.wait_until_open(ATTENTION_S):",
+        old="if not self.breaker.wait_until_open(ATTENTION_S):",
         new="if False:",
         checks=("tests/faults/test_outages.py::test_nothing_is_polled_while_a_service_is_away",),
     ),

@@ -36,7 +36,7 @@ from graphnode.dev.ai.payload_bucket import PayloadBucket
 from graphnode.dev.ai.request_decoding import ACTOR, REQUEST_QUEUE, ReceivedRequest, to_message
 from graphnode.errors import AwsOutage, one_line
 from graphnode.settings import AiSettings
-from graphnode.sqs.outages import Outages
+from graphnode.sqs.circuit_breaker import CircuitBreaker
 from graphnode.sqs.queues import Options, Queue
 from graphnode.worker.middleware import (
     GracefulStop,
@@ -222,7 +222,7 @@ def broker_of(known: AiSettings, *, probe: Callable[[], None]) -> SQSBroker:
     )
     return SQSBroker(
         lambda: options,
-        outages=Outages({AwsOutage.service: probe}),
+        breaker=CircuitBreaker({AwsOutage.service: probe}),
         # As in the worker, without AdmissionControl: no big documents are read here.
         middleware=[
             Preparation(lambda _broker, _worker: None),

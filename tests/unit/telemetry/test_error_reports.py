@@ -24,8 +24,8 @@ from graphnode.errors import (
     SettingsError,
     classify_error,
 )
+from graphnode.sqs.circuit_breaker import CircuitBreaker
 from graphnode.sqs.deliveries import Delivery
-from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import Options
 from graphnode.sqs.verdicts import RetryPolicy
 from graphnode.telemetry import error_reports
@@ -100,7 +100,7 @@ def broker() -> SQSBroker:
     """A broker whose middleware the test calls. A message has two attempts."""
     return SQSBroker(
         lambda: Options(queues={}, region="eu-central-1", retry=RetryPolicy(max_attempts=2)),
-        outages=Outages({DatabaseOutage.service: lambda: None}),
+        breaker=CircuitBreaker({DatabaseOutage.service: lambda: None}),
         middleware=[Verdicts(MemoryLedger())],
     )
 

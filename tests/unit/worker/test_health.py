@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 
 from graphnode.broker import SQSBroker
 from graphnode.errors import DatabaseOutage
+from graphnode.sqs.circuit_breaker import CircuitBreaker
 from graphnode.sqs.liveness import LifeSign
-from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import Options
 from graphnode.worker.health import (
     SILENT_S,
@@ -52,7 +52,7 @@ def broker(database_is_back: threading.Event) -> SQSBroker:
 
     return SQSBroker(
         lambda: Options(queues={}, region="eu-central-1"),
-        outages=Outages({DatabaseOutage.service: probe}),
+        breaker=CircuitBreaker({DatabaseOutage.service: probe}),
         middleware=[],
     )
 
@@ -102,11 +102,11 @@ def test_an_outage_is_reported_while_it_lasts(broker: SQSBroker, database_is_bac
     reports._state = "taking"
     assert reports.report(broker).state == "taking"
 
-    broker.outages.begin(DatabaseOutage("away"))
+    broker.breaker.begin(DatabaseOutage("away"))
     assert reports.report(broker).state == "waiting for a service that is away"
 
     database_is_back.set()
-    assert broker.outages.wait_until_open(20)
+    assert broker.breaker.wait_until_open(20)
     assert reports.report(broker).state == "taking"
     broker.stop.request()
     assert reports.report(broker).state == "stopping"

@@ -19,9 +19,9 @@ from graphnode.errors import (
     UserLocked,
     WrongOwner,
 )
+from graphnode.sqs.circuit_breaker import CircuitBreaker
 from graphnode.sqs.deliveries import Delivery, InFlight
 from graphnode.sqs.heartbeat import due
-from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import Options
 from graphnode.sqs.verdicts import PARKED_MAX_S, PARKED_MIN_S, Ack, DeadLetter, Nack, Park, Retry, RetryPolicy
 from graphnode.worker.middleware import (
@@ -45,7 +45,7 @@ def broker(database_is_back: threading.Event) -> SQSBroker:
 
     made = SQSBroker(
         lambda: Options(queues={}, region="eu-central-1", retry=RetryPolicy(max_attempts=3)),
-        outages=Outages({DatabaseOutage.service: probe}),
+        breaker=CircuitBreaker({DatabaseOutage.service: probe}),
         middleware=[Verdicts(MemoryLedger())],
     )
     made.in_flight = InFlight(threads=8)
@@ -144,7 +144,7 @@ def test_a_failure_that_an_outage_keeps_from_being_counted_parks_the_message(
     broker.emit_after("process_message", delivery, exception=ServiceBusy("S3 is slow"))
 
     assert delivery.verdict == Park()
-    assert broker.outages.closed
+    assert broker.breaker.closed
 
 
 def test_an_outage_stops_the_polls_and_parks_the_message_at_any_attempt(
@@ -155,7 +155,7 @@ def test_an_outage_stops_the_polls_and_parks_the_message_at_any_attempt(
     broker.emit_after("process_message", delivery, exception=DatabaseOutage("connection refused"))
 
     assert delivery.verdict == Park()
-    assert broker.outages.closed
+    assert broker.breaker.closed
 
 
 def test_a_failure_is_logged_once_with_its_reason_and_only_an_unexpected_one_with_a_stack(

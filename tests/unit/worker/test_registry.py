@@ -10,8 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from graphnode.broker import SQSBroker
+from graphnode.sqs.circuit_breaker import CircuitBreaker, Ongoing
 from graphnode.sqs.deliveries import InFlight
-from graphnode.sqs.outages import Ongoing, Outages
 from graphnode.sqs.queues import Options
 from graphnode.sqs.verdicts import Ack, DeadLetter, Park, Retry, Verdict
 from graphnode.storage import workers
@@ -38,7 +38,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Rows:
 
 @pytest.fixture
 def broker() -> SQSBroker:
-    broker = SQSBroker(lambda: Options(queues={}, region="eu"), outages=Outages({}), middleware=[])
+    broker = SQSBroker(lambda: Options(queues={}, region="eu"), breaker=CircuitBreaker({}), middleware=[])
     broker.in_flight = InFlight(threads=4)
     broker.in_flight.open("https://sqs/results")
     return broker
@@ -83,7 +83,7 @@ def test_the_row_names_the_service_that_is_away_and_since_when(
     registry: Registry, broker: SQSBroker, rows: Rows
 ) -> None:
     since = datetime.now(UTC)
-    broker.outages.ongoing = Ongoing("AWS", since)
+    broker.breaker.ongoing = Ongoing("AWS", since)
 
     registry.write_row(broker)
 

@@ -13,7 +13,7 @@ from graphnode.worker.sweeps import Run, Sweep, Sweeps
 PATIENCE_S = 20.0
 
 
-class Outages:
+class CircuitBreaker:
     def __init__(self) -> None:
         self.closed = False
         self.begun: list[OutageError] = []
@@ -26,7 +26,7 @@ class Broker:
     """The part of the broker that sweeps use. It counts how often they check for a stop."""
 
     def __init__(self) -> None:
-        self.outages = Outages()
+        self.breaker = CircuitBreaker()
         self.stop = self
         self.is_stopping = False
         self.checks = threading.Semaphore(0)
@@ -77,7 +77,7 @@ def test_no_sweep_runs_during_an_outage_or_a_stop(broker: Any, reason: str) -> N
     sweeps = Sweeps([Sweep("any", lambda _: swept.append("any"))], interval_s=0.001)
     worker: Any = None
     broker.is_stopping = reason == "stopping"
-    broker.outages.closed = reason == "outage"
+    broker.breaker.closed = reason == "outage"
 
     sweeps.after_worker_boot(broker, worker)
     assert all(broker.checks.acquire(timeout=PATIENCE_S) for _ in range(5))
@@ -94,7 +94,7 @@ def test_a_sweep_declared_for_outages_runs_during_an_outage(broker: Any) -> None
         interval_s=0.001,
     )
     worker: Any = None
-    broker.outages.closed = True
+    broker.breaker.closed = True
 
     sweeps.after_worker_boot(broker, worker)
     assert all(rounds.acquire(timeout=PATIENCE_S) for _ in range(5))
@@ -109,7 +109,7 @@ def test_a_sweep_that_finds_a_service_away_begins_an_outage(broker: Any) -> None
     with capture_logs() as lines:
         sweeps.run(broker, Sweep("any", raising([psycopg2.OperationalError("connection refused")])))
 
-    assert [type(error).__name__ for error in broker.outages.begun] == ["DatabaseOutage"]
+    assert [type(error).__name__ for error in broker.breaker.begun] == ["DatabaseOutage"]
     assert lines == []
 
 

@@ -13,8 +13,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from graphnode.broker import SQSBroker
 from graphnode.errors import InvalidDocument
+from graphnode.sqs.circuit_breaker import CircuitBreaker
 from graphnode.sqs.deliveries import Delivery
-from graphnode.sqs.outages import Outages
 from graphnode.sqs.queues import Options
 from graphnode.sqs.verdicts import Ack, DeadLetter
 from graphnode.steps import step, subscribed
@@ -38,7 +38,9 @@ def traces(spans: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch) -> Iter
     provider = provider_by_task()
     provider.add_span_processor(SimpleSpanProcessor(spans))
     made = Traces(provider)
-    made.after_process_boot(SQSBroker(lambda: Options(queues={}, region="eu"), outages=Outages({}), middleware=[]))
+    made.after_process_boot(
+        SQSBroker(lambda: Options(queues={}, region="eu"), breaker=CircuitBreaker({}), middleware=[])
+    )
     with subscribed(around=made.around):
         yield made
     structlog.contextvars.clear_contextvars()

@@ -1,4 +1,4 @@
-"""Outages: while a service that every message needs is away, nothing is received, and a probe asks until it is back."""
+"""The circuit breaker: while a service that every message needs is away, nothing is received; a probe asks for it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Ongoing(NamedTuple):
     since: datetime
 
 
-class Outages:
+class CircuitBreaker:
     """The gate in front of a process's polls: closed during an outage.
 
     Parameters:
@@ -71,7 +71,7 @@ class Outages:
                 return
             self._open.clear()
         try:
-            threading.Thread(target=self._probe, args=(error,), name="outage-probe", daemon=True).start()
+            threading.Thread(target=self._probe, args=(error,), name="breaker-probe", daemon=True).start()
         except RuntimeError:
             # No thread can start now: without a probe the gate would stay closed. The next failure tries again.
             self._open.set()

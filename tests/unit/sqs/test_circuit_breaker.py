@@ -7,8 +7,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from graphnode.errors import DatabaseOutage
-from graphnode.sqs import outages
-from graphnode.sqs.outages import Outages
+from graphnode.sqs import circuit_breaker
+from graphnode.sqs.circuit_breaker import CircuitBreaker
 
 
 class Service:
@@ -28,24 +28,24 @@ class Service:
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    monkeypatch.setattr(outages, "PROBE_MIN_S", 0.001)
-    monkeypatch.setattr(outages, "PROBE_MAX_S", 0.01)
+    monkeypatch.setattr(circuit_breaker, "PROBE_MIN_S", 0.001)
+    monkeypatch.setattr(circuit_breaker, "PROBE_MAX_S", 0.01)
     service = Service()
     yield service
     service.back.set()
 
 
 @pytest.fixture
-def gate(service: Service) -> Outages:
-    return Outages({DatabaseOutage.service: service.probe})
+def gate(service: Service) -> CircuitBreaker:
+    return CircuitBreaker({DatabaseOutage.service: service.probe})
 
 
-def test_the_gate_is_open_until_an_outage_begins(gate: Outages) -> None:
+def test_the_gate_is_open_until_an_outage_begins(gate: CircuitBreaker) -> None:
     assert not gate.closed
     assert gate.wait_until_open(0)
 
 
-def test_an_outage_closes_the_gate_until_a_probe_succeeds(gate: Outages, service: Service) -> None:
+def test_an_outage_closes_the_gate_until_a_probe_succeeds(gate: CircuitBreaker, service: Service) -> None:
     gate.begin(DatabaseOutage())
     assert service.asked.wait(5)
     assert gate.closed
@@ -55,7 +55,7 @@ def test_an_outage_closes_the_gate_until_a_probe_succeeds(gate: Outages, service
     assert gate.wait_until_open(5)
 
 
-def test_an_outage_is_logged_once_when_it_begins_and_once_when_it_ends(gate: Outages, service: Service) -> None:
+def test_an_outage_is_logged_once_when_it_begins_and_once_when_it_ends(gate: CircuitBreaker, service: Service) -> None:
     with capture_logs() as lines:
         for _ in range(20):
             gate.begin(DatabaseOutage("connection refused"))
