@@ -38,7 +38,7 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
 
     Parameters:
       configure: returns the options. It is called in the process that first needs SQS, after Dramatiq has forked.
-      breaker: the gate in front of the polls.
+      breaker: the process's circuit breaker.
       middleware: all the middleware. Retries by visibility need `worker.middleware.Verdicts`.
     """
 

@@ -11,7 +11,8 @@ only task and user IDs.
 from __future__ import annotations
 
 import re
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import botocore.exceptions as aws
 import psycopg2
@@ -19,28 +20,13 @@ from dramatiq.middleware import Shutdown, TimeLimitExceeded
 from psycopg2 import errorcodes
 from psycopg2.extensions import Diagnostics
 
-#: AWS error codes for refused credentials: no message can mend that. AccessDenied is not one of them: S3 also returns
-#: it for a missing object to those who may not list the bucket.
-CREDENTIAL_CODES = frozenset(
-    {
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "InvalidAccessKeyId",
-        "InvalidClientTokenId",
-        "SignatureDoesNotMatch",
-        "UnrecognizedClientException",
-    }
-)
-
-#: SQLSTATE classes and codes of a database that is away, starting, stopping, full or read-only: class 08 (connection),
-#: 53 (resources), 57P0x (shutdown, crash, starting up), 25006 (a demoted node). https://www.postgresql.org/docs/current/errcodes-appendix.html
-DATABASE_AWAY = ("08", "53", "57P", "25006")
-
-#: SQLSTATE classes that PostgreSQL returns at every attempt: 22 (a value), 54 (one of its limits).
-REFUSALS = ("22", "54")
+from graphnode.remedies import aws_advice, database_advice
 
 #: The places that PostgreSQL's diagnostics name, in the order of a log line.
 PLACES = ("table", "column", "constraint")
+
+#: HTTP status of a throttled call.
+TOO_MANY_REQUESTS = 429
 
 
 class GraphNodeError(Exception):
@@ -195,36 +181,35 @@ class TransientError(GraphNodeError):
     """It may work next time: the message is tried again after a back-off, up to its attempts."""
 
     reason = "TRANSIENT"
+    #: Whether it can be nothing but the message's own. If not, the circuit breaker asks whether it fails for everybody.
+    is_own: ClassVar[bool] = False
 
 
 class ObjectNotFound(TransientError):
     """The object is not in S3 (yet)."""
 
     reason = "OBJECT_NOT_FOUND"
+    is_own = True
 
 
 class ObjectChanged(TransientError):
     """The object was overwritten while it was read."""
 
     reason = "OBJECT_CHANGED"
+    is_own = True
 
 
-class ServiceBusy(TransientError):
-    """A service throttled the call, failed inside, or took too long."""
+class DatabaseConflict(TransientError):
+    """Another transaction or a stored row is in the way; another try may pass."""
 
-    reason = "SERVICE_BUSY"
+    reason = "DATABASE_CONFLICT"
+    is_own = True
 
 
 class SpoolFull(TransientError):
     """The disk of the spool directory is full."""
 
     reason = "SPOOL_FULL"
-
-
-class DatabaseConflict(TransientError):
-    """PostgreSQL ended or refused the transaction; another try may pass."""
-
-    reason = "DATABASE_CONFLICT"
 
 
 class TimeLimit(TransientError):
@@ -239,10 +224,62 @@ class Unexpected(TransientError):
     reason = "UNEXPECTED"
 
 
-class Interrupted(TransientError):
-    """The worker is stopping and interrupted the actor: no fault of the message."""
+class ServiceFault(TransientError):
+    """A service failed, refused a call, or could not be reached.
 
-    reason = "INTERRUPTED"
+    Parameters:
+      message, log: as for any error.
+      advice: what an operator does about it, as a sentence.
+      is_refusal: whether the service works, and refuses what was asked: waiting does not mend that.
+    """
+
+    reason = "SERVICE_FAULT"
+    #: The service's name for an operator.
+    service: ClassVar[str] = "a service"
+
+    def __init__(
+        self, message: str | None = None, *, log: str | None = None, advice: str = "", is_refusal: bool = False
+    ) -> None:
+        super().__init__(message, log=log)
+        self.advice = advice
+        self.is_refusal = is_refusal
+
+
+class DatabaseFault(ServiceFault):
+    """PostgreSQL cannot be reached, or fails."""
+
+    reason = "DATABASE_FAULT"
+    service = "PostgreSQL"
+
+
+class AwsFault(ServiceFault):
+    """AWS cannot be reached, fails, or refuses a call."""
+
+    reason = "AWS_FAULT"
+    service = "AWS"
+
+
+class S3Fault(AwsFault):
+    """S3 cannot be reached, fails, or refuses a call.
+
+    Parameters:
+      key: the object's key.
+    """
+
+    reason = "S3_FAULT"
+    service = "S3"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        log: str | None = None,
+        advice: str = "",
+        is_refusal: bool = False,
+        key: str | None = None,
+    ) -> None:
+        super().__init__(message, log=log, advice=advice, is_refusal=is_refusal)
+        self.key = key
 
 
 class Postponed(GraphNodeError):
@@ -263,30 +300,23 @@ class UserLocked(Postponed):
     reason = "USER_LOCKED"
 
 
-class OutageError(GraphNodeError):
-    """A service that every message needs is away: receive no messages until it is back."""
+class Interrupted(GraphNodeError):
+    """The worker is stopping and interrupted the actor: no fault of the message."""
 
-    reason = "OUTAGE"
-    #: The service's name for an operator.
-    service: ClassVar[str] = "a service"
+    reason = "INTERRUPTED"
 
 
-class DatabaseOutage(OutageError):
-    """PostgreSQL cannot be reached."""
-
-    reason = "DATABASE_OUTAGE"
-    service = "PostgreSQL"
-
-
-class AwsOutage(OutageError):
-    """S3 or SQS cannot be reached, or does not accept our credentials."""
-
-    reason = "AWS_OUTAGE"
-    service = "AWS"
+#: SQLSTATE classes that a message's own data cause: a value, a constraint, a conflict with another transaction. Any
+#: other error of PostgreSQL may be everybody's. https://www.postgresql.org/docs/current/errcodes-appendix.html
+OF_THE_DATA: Mapping[str, type[PermanentError | DatabaseConflict]] = {
+    "22": RefusedByDatabase,
+    "23": DatabaseConflict,
+    "40": DatabaseConflict,
+}
 
 
 def classify_error(error: BaseException) -> GraphNodeError:
-    """Give any exception its class: permanent, transient or outage.
+    """Give any exception its class: permanent, transient, or a service's fault.
 
     Our own exceptions stay as they are. Libraries wrap one another (peewee wraps psycopg2), so the first known
     exception in the chain of causes decides.
@@ -313,15 +343,8 @@ def _known(error: BaseException) -> GraphNodeError | None:
             return Interrupted()
         case psycopg2.Error():
             return _database_error(error)
-        case aws.ClientError():
-            return _client_error(error)
-        case aws.NoCredentialsError() | aws.PartialCredentialsError() | aws.CredentialRetrievalError():
-            return AwsOutage(f"No AWS credentials: {error}", log=f"No AWS credentials ({type(error).__name__})")
-        case aws.EndpointConnectionError() | aws.ConnectTimeoutError() | aws.ConnectionError():
-            # Their texts contain the URL, and with it the object's key.
-            return AwsOutage(f"AWS cannot be reached: {error}", log=f"AWS cannot be reached ({type(error).__name__})")
-        case aws.HTTPClientError() | aws.BotoCoreError():
-            return ServiceBusy(f"{type(error).__name__}: {error}", log=type(error).__name__)
+        case aws.BotoCoreError() | aws.ClientError():
+            return aws_fault(error)
     return None
 
 
@@ -329,23 +352,23 @@ def _database_error(error: psycopg2.Error) -> GraphNodeError:
     text = one_line(error)
     code = error.pgcode or ""
     if code:
-        name = errorcodes.lookup(code)
-        if code.startswith(REFUSALS):
-            found: type[GraphNodeError] = RefusedByDatabase
-            said = f"PostgreSQL refuses a value ({name})"
-        elif code.startswith(DATABASE_AWAY):
-            # The primary message is about the server. What psycopg2 adds may quote a row.
-            return DatabaseOutage(
-                f"PostgreSQL is away ({name}): {text}",
-                log=f"PostgreSQL is away ({name}): {error.diag.message_primary}",
-            )
-        else:
-            found, said = DatabaseConflict, f"PostgreSQL ended the transaction ({name})"
-        return found(f"{said}: {text}", log=f"{said}{_place(error.diag)}")
+        said = f"PostgreSQL says {_name_of(code)} ({code})"
+        log = f"{said}{_place(error.diag)}"
+        if own := OF_THE_DATA.get(code[:2]):
+            return own(f"{said}: {text}", log=log)
+        return DatabaseFault(f"{said}: {text}", log=log, advice=database_advice(code))
     if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
         # Without SQLSTATE it is libpq's error: the connection could not be made, or was cut.
-        return DatabaseOutage(f"PostgreSQL cannot be reached: {text}")
+        return DatabaseFault(f"PostgreSQL cannot be reached: {text}", advice=database_advice(""))
     return Unexpected(f"{type(error).__name__}: {text}", log=type(error).__name__)
+
+
+def _name_of(code: str) -> str:
+    try:
+        return errorcodes.lookup(code)
+    except KeyError:
+        # Functions and triggers may raise any code.
+        return "an error"
 
 
 def _place(diagnostics: Diagnostics) -> str:
@@ -354,20 +377,24 @@ def _place(diagnostics: Diagnostics) -> str:
     return "".join(f", {kind} {name}" for kind, name in zip(PLACES, names, strict=True) if name)
 
 
-def _client_error(error: aws.ClientError) -> GraphNodeError:
-    # The service's own text may name an object, so it is not for logs.
+def aws_fault(error: Exception, kind: type[AwsFault] = AwsFault, **known: Any) -> AwsFault:
+    """The fault that an error of botocore is.
+
+    Parameters:
+      kind: its class.
+      known: further parameters of the class.
+    """
+    if not isinstance(error, aws.ClientError):
+        # botocore's texts contain the URL, and with it the object's key.
+        name = type(error).__name__
+        said = f"{kind.service} cannot be reached"
+        return kind(f"{said}: {name}: {one_line(error)}", log=f"{said} ({name})", advice=aws_advice(name), **known)
     code = error.response.get("Error", {}).get("Code", "")
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    if code in CREDENTIAL_CODES:
-        found: type[GraphNodeError] = AwsOutage
-        said = f"AWS does not accept our credentials ({code})"
-    elif status >= 500 or status == 429 or "Throttl" in code or code in {"SlowDown", "RequestTimeout"}:
-        found, said = ServiceBusy, f"{error.operation_name} failed ({code}, HTTP {status})"
-    elif code == "NoSuchBucket":
-        found, said = AwsOutage, "The bucket does not exist"
-    else:
-        found, said = Unexpected, f"{error.operation_name} was refused ({code}, HTTP {status})"
-    return found(f"{said}: {one_line(error)}", log=said)
+    is_refusal = 400 <= status < 500 and status != TOO_MANY_REQUESTS and "Throttl" not in code
+    said = f"{error.operation_name} {'was refused' if is_refusal else 'failed'} ({code}, HTTP {status})"
+    # The service's own text may name an object, so it is not for logs.
+    return kind(f"{said}: {one_line(error)}", log=said, advice=aws_advice(code), is_refusal=is_refusal, **known)
 
 
 def log_text(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from dramatiq.middleware import AgeLimit, Callbacks, Retries, ShutdownNotificati
 
 from benchmarks.brokers import REGION, graphnode_broker
 from benchmarks.compared import work
-from graphnode.errors import DatabaseOutage, PermanentError
+from graphnode.errors import DatabaseFault, PermanentError
 from graphnode.sqs.circuit_breaker import CircuitBreaker
 from graphnode.sqs.verdicts import RetryPolicy
 
@@ -32,7 +32,7 @@ def make_broker() -> dramatiq.Broker:
             endpoint=ENDPOINT,
             visibility_s=VISIBILITY_S,
             policy=RetryPolicy(max_attempts=ATTEMPTS, backoff_min_s=BACKOFF_S, backoff_max_s=BACKOFF_S),
-            breaker=CircuitBreaker({DatabaseOutage.service: work.ask_service}),
+            breaker=CircuitBreaker({DatabaseFault.service: lambda _fault: work.ask_service()}),
         )
     milliseconds = BACKOFF_S * 1000
     baseline: dramatiq.Broker = dramatiq_sqs.SQSBroker(
@@ -66,4 +66,4 @@ def handle(name: str, kind: str, seconds: float) -> None:
     except work.Hopeless as error:
         raise (PermanentError(f"hopeless: {name}") if IS_OURS else error) from error
     except ConnectionError as error:
-        raise (DatabaseOutage() if IS_OURS else error) from error
+        raise (DatabaseFault() if IS_OURS else error) from error

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from graphnode.cli.environment import env_file_option, environment_of, open_database
-from graphnode.errors import OutageError, ServiceBusy, classify_error
+from graphnode.errors import ServiceFault, classify_error
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -49,5 +49,5 @@ def _refuse_early() -> None:
             check_schema()
             check_rights()
     except Exception as raised:
-        if not isinstance(error := classify_error(raised), OutageError | ServiceBusy):
+        if not isinstance(error := classify_error(raised), ServiceFault):
             raise error from None

@@ -13,10 +13,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from botocore.exceptions import ClientError, FlexibleChecksumError, HTTPClientError, IncompleteReadError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+)
 from urllib3.exceptions import HTTPError
 
-from graphnode.clients.aws import Aws
+from graphnode.clients.aws import QUICK, Aws
 from graphnode.clients.memory import admit, admit_stream
 from graphnode.contract import object_keys
 from graphnode.errors import (
@@ -24,9 +30,11 @@ from graphnode.errors import (
     InvalidDocument,
     ObjectChanged,
     ObjectNotFound,
-    ServiceBusy,
+    S3Fault,
+    aws_fault,
     one_line,
 )
+from graphnode.remedies import aws_advice
 from graphnode.settings import settings
 from graphnode.steps import step
 from graphnode.text import excerpt
@@ -59,8 +67,13 @@ MOST_RESUMPTIONS = 3
 #: The errors of a connection that breaks in the middle of a body.
 BROKEN = (HTTPClientError, IncompleteReadError, HTTPError, OSError)
 
+#: Bytes of an object that a probe reads.
+PROBED_BYTES = 64 * 1024
+
 _lock = threading.Lock()
 _client: S3Client | None = None
+_probing_client: S3Client | None = None
+_last_read: str | None = None
 
 
 def client() -> S3Client:
@@ -70,6 +83,17 @@ def client() -> S3Client:
         if _client is None:
             _client = Aws(region=settings().aws_region, endpoint_url=settings().aws_endpoint_url).s3()
         return _client
+
+
+def _probing() -> S3Client:
+    """The client of probes: threads wait for their answers."""
+    global _probing_client
+    with _lock:
+        if _probing_client is None:
+            known = settings()
+            aws = Aws(region=known.aws_region, endpoint_url=known.aws_endpoint_url, limits=QUICK)
+            _probing_client = aws.s3()
+        return _probing_client
 
 
 def check_keys(keys: Iterable[str], *, user_id: str) -> None:
@@ -137,7 +161,7 @@ def open_document(key: str, *, limit: int, setting: str) -> Iterator[Document]:
       setting: the variable that sets the limit, for the error.
 
     Raises ObjectNotFound (it may still come), DocumentTooLarge, InvalidDocument for a Content-Encoding other than gzip,
-    and botocore's errors. Reading raises ObjectChanged, and InvalidDocument for a false Content-Encoding.
+    and S3Fault. Reading raises ObjectChanged, and InvalidDocument for a false Content-Encoding.
     """
     found = StoredObject(key)
     try:
@@ -208,14 +232,16 @@ class StoredObject:
     Parameters:
       key: its key in the payload bucket.
 
-    Raises ObjectNotFound, and botocore's errors.
+    Raises ObjectNotFound and S3Fault.
     """
 
     def __init__(self, key: str) -> None:
         self._bucket, self._key = settings().s3_payload_bucket, key
         self.name = f"s3://{self._bucket}/{key}"
         self._at = 0
+        global _last_read
         answer = self._get({})
+        _last_read = key
         self.size = answer["ContentLength"]
         named = (name.strip() for name in answer.get("ContentEncoding", "").lower().split(","))
         self.encodings = [name for name in named if name not in PLAIN]
@@ -226,7 +252,7 @@ class StoredObject:
     def read(self, size: int) -> bytes:
         """The next bytes, at most `size`; none at the end, or if none are wanted.
 
-        Raises ObjectChanged, ServiceBusy, and botocore's errors.
+        Raises ObjectChanged and S3Fault.
         """
         if not size:
             return b""
@@ -238,7 +264,7 @@ class StoredObject:
                 chunk: bytes = self._body.read(size)
             except FlexibleChecksumError as error:
                 said = "does not match its checksum: it was damaged on its way from S3"
-                raise ServiceBusy(f"{self.name} {said} ({one_line(error)})", log=f"a document {said}") from None
+                raise self._fault(said, error) from None
             except BROKEN as error:
                 broke: Exception = error
             else:
@@ -246,8 +272,7 @@ class StoredObject:
                 if chunk or self._at >= self.size:
                     return chunk
                 broke = EOFError("the connection was closed")
-        said = f"breaks off at byte {self._at} of {self.size}"
-        raise ServiceBusy(f"{self.name} {said}: {one_line(broke)}", log=f"a document {said}")
+        raise self._fault(f"breaks off at byte {self._at} of {self.size}", broke)
 
     def close(self) -> None:
         """Give the connection back."""
@@ -265,9 +290,58 @@ class StoredObject:
             if code in ("PreconditionFailed", "412"):
                 said = f"was overwritten while it was read (at byte {self._at})"
                 raise ObjectChanged(f"{self.name} {said}", log=f"a document {said}") from None
-            raise
+            raise aws_fault(error, S3Fault, key=self._key) from error
+        except BotoCoreError as error:
+            raise aws_fault(error, S3Fault, key=self._key) from error
+
+    def _fault(self, said: str, error: Exception) -> S3Fault:
+        return S3Fault(
+            f"{self.name} {said}: {one_line(error)}",
+            log=f"a document {said}",
+            advice=aws_advice(type(error).__name__),
+            key=self._key,
+        )
 
 
-def probe() -> None:
-    """Call S3 for the payload bucket. Raises botocore's errors while it is away."""
-    client().head_bucket(Bucket=settings().s3_payload_bucket)
+def probe(key: str | None = None) -> None:
+    """Read the beginning of an object: of this one, or of the last one that could be read. Without any, ask for the
+    bucket.
+
+    Parameters:
+      key: an object that could not be read.
+
+    Raises S3Fault while neither can be read.
+    """
+    keys = dict.fromkeys(each for each in (key, _last_read) if each)
+    failed: S3Fault | None = None
+    for each in keys:
+        try:
+            _read_beginning(each)
+        except S3Fault as error:
+            failed = failed or error
+        else:
+            return
+    if failed:
+        raise failed
+    _ask_for_bucket()
+
+
+def _read_beginning(key: str) -> None:
+    """Read some bytes of an object. A missing or empty object is an answer, too."""
+    try:
+        answer = _probing().get_object(
+            Bucket=settings().s3_payload_bucket, Key=key, Range=f"bytes=0-{PROBED_BYTES - 1}"
+        )
+        answer["Body"].read()
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") not in ("NoSuchKey", "InvalidRange"):
+            raise aws_fault(error, S3Fault, key=key) from error
+    except (BotoCoreError, *BROKEN) as error:
+        raise aws_fault(error, S3Fault, key=key) from error
+
+
+def _ask_for_bucket() -> None:
+    try:
+        _probing().head_bucket(Bucket=settings().s3_payload_bucket)
+    except (ClientError, BotoCoreError) as error:
+        raise aws_fault(error, S3Fault) from error

@@ -36,7 +36,7 @@ from graphnode.errors import (
     DatabaseConflict,
     GraphNodeError,
     NotPublished,
-    OutageError,
+    ServiceFault,
     UserLocked,
     classify_error,
     one_line,
@@ -140,14 +140,14 @@ class Requests:
           WrongOwner: the task, document or workspace belongs to another user. Nothing is registered.
           NotPublished: SQS did not accept it. The task has FAILED, other statuses are as before; the same call may be
             repeated.
-          DatabaseOutage, DatabaseConflict and others of the database: a task that was registered and not published is
+          DatabaseFault, DatabaseConflict and others of the database: a task that was registered and not published is
             PENDING. The same call publishes it, or the worker ends it after GRAPHNODE_TASK_TIMEOUT. If it was published
             and could not be marked so, the same call publishes it twice; its result has its effect once.
         """
         made: list[list[RequestMessage] | GraphNodeError] = []
         for request in requests:
             made.append(_registered(request))
-            if isinstance(made[-1], OutageError):
+            if isinstance(made[-1], ServiceFault):
                 made += [made[-1]] * (len(requests) - len(made))
                 break
         tasks_made = [task for one in made if isinstance(one, list) for task in one]
@@ -169,7 +169,7 @@ class Requests:
             except Exception as raised:
                 error = classify_error(raised)
                 published |= dict.fromkeys(map(_key, batch), error)
-                if isinstance(error, OutageError):
+                if isinstance(error, ServiceFault):
                     return dict.fromkeys(map(_key, made), error) | published
         return published
 

@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 from graphnode.clients.aws import CallLimits
 from graphnode.errors import GraphNodeError, PermanentError, classify_error, log_text
 from graphnode.sqs import dead_letter, dramatiq_messages
-from graphnode.sqs.circuit_breaker import CircuitBreaker
+from graphnode.sqs.circuit_breaker import Breaker, CircuitBreaker
 from graphnode.sqs.deliveries import UNSTARTED, Delivery, InFlight
 from graphnode.sqs.liveness import report_alive, report_end
 from graphnode.sqs.queues import BATCH_ENTRIES, DeadLetterQueue, Options
@@ -44,6 +44,9 @@ ATTENTION_S = 0.25
 
 #: Seconds that a stop takes after its last poll. They are part of the poll grace.
 TEARDOWN_S = 0.15
+
+#: Seconds that a poll waits for a message that may try whether an outage is over. If none comes, none is waiting.
+TRIAL_POLL_S = 1
 
 #: Seconds between two looks for messages that wait here in vain.
 LOOK_S = 0.5
@@ -96,7 +99,7 @@ class SQSConsumer(dramatiq.Consumer):
       actors: the broker's actors, by name.
       client: an SQS client for everything but polls.
       in_flight: the process's messages.
-      breaker: the gate in front of the polls.
+      breaker: the process's circuit breaker.
       stop: whether the process is stopping.
       timeout_s: seconds that `next` waits for a message.
     """
@@ -150,24 +153,16 @@ class SQSConsumer(dramatiq.Consumer):
             poller.start()
 
     def __next__(self) -> Delivery | None:
-        """The next message, decoded, once a thread is idle; None after the timeout or during an outage."""
+        """The next message, decoded, once a thread is idle; None after the timeout, or while the breaker is open."""
         if time.monotonic() >= self._next_look:
-            self.requeue(self.in_flight.impatient(self.queue.url, closed=self.breaker.closed))
+            self.requeue(self.in_flight.impatient(self.queue.url, paused=not self.breaker.is_closed))
             self._next_look = time.monotonic() + LOOK_S
-        if not self.breaker.wait_until_open(self.timeout_s):
+        if not self.breaker.may_start(self.timeout_s):
             return None
         delivery = self.in_flight.take(self.queue.url, timeout_s=self.timeout_s)
-        if delivery is None:
-            return None
-        if not delivery.is_ours(time.monotonic()):
-            log.warning("not started: its visibility ran out, SQS delivers it again", message_id=delivery.sqs_id)
-            self.settlement.settle(delivery, Abandon())
-        elif self._is_ending():
-            self.settlement.settle(delivery, Nack())
-        elif self.breaker.closed:
-            self.in_flight.park(delivery, 0.0)
-        elif self._is_decoded(delivery):
+        if delivery and self._may_start(delivery):
             return delivery
+        self.breaker.end_trial()
         return None
 
     def ack(self, message: dramatiq.MessageProxy) -> None:
@@ -218,6 +213,19 @@ class SQSConsumer(dramatiq.Consumer):
         self.release_unstarted()
         self.settlement.close()
 
+    def _may_start(self, delivery: Delivery) -> bool:
+        """Decode a message for its thread. If it cannot start, it is settled or waits on."""
+        if not delivery.is_ours(time.monotonic()):
+            log.warning("not started: its visibility ran out, SQS delivers it again", message_id=delivery.sqs_id)
+            self.settlement.settle(delivery, Abandon())
+        elif self._is_ending():
+            self.settlement.settle(delivery, Nack())
+        elif self.breaker.state is Breaker.OPEN:
+            self.in_flight.park(delivery, 0.0)
+        else:
+            return self._is_decoded(delivery)
+        return False
+
     def _is_ending(self) -> bool:
         return self.closed or self.stop.requested
 
@@ -232,6 +240,9 @@ class SQSConsumer(dramatiq.Consumer):
             finally:
                 self.in_flight.answered(self.queue.url, wanted)
             failures.end()
+            if not messages and not len(self.in_flight):
+                # Nothing is left that could try.
+                self.breaker.close()
             if len(messages) == BATCH_ENTRIES:
                 self._backlog.set()
             else:
@@ -244,7 +255,7 @@ class SQSConsumer(dramatiq.Consumer):
             answer = self._polling.receive_message(
                 QueueUrl=self.queue.url,
                 MaxNumberOfMessages=wanted,
-                WaitTimeSeconds=self.options.poll_wait_s,
+                WaitTimeSeconds=self.options.poll_wait_s if self.breaker.is_closed else TRIAL_POLL_S,
                 VisibilityTimeout=self.options.visibility_s,
                 MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp", "MessageGroupId"],
                 MessageAttributeNames=self.options.message_attributes,
@@ -271,9 +282,11 @@ class SQSConsumer(dramatiq.Consumer):
             report_alive(within_s=self._longest_silence_s)
             if extra and not self._backlog.wait(ATTENTION_S):
                 continue
-            if not self.breaker.wait_until_open(ATTENTION_S):
+            if not self.breaker.may_poll(ATTENTION_S):
                 continue
-            if wanted := self.in_flight.ask(self.queue.url, timeout_s=ATTENTION_S):
+            if wanted := self.in_flight.ask(
+                self.queue.url, timeout_s=ATTENTION_S, for_trial=not self.breaker.is_closed
+            ):
                 if not self._is_ending():
                     return wanted
                 # The stop began during the wait, and frees threads.
@@ -298,7 +311,7 @@ class SQSConsumer(dramatiq.Consumer):
                 name: found.get("StringValue", "") for name, found in message.get("MessageAttributes", {}).items()
             },
         )
-        wait_s = self.in_flight.add(delivery, closed=self.breaker.closed)
+        wait_s = self.in_flight.add(delivery, paused=self.breaker.state is Breaker.OPEN)
         if self._is_ending() and delivery.state in UNSTARTED:
             self.settlement.settle(delivery, Nack())
         elif wait_s is not None:

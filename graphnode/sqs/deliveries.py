@@ -115,9 +115,12 @@ class Delivery(dramatiq.MessageProxy):
         #: Since when it waits for nothing but a thread.
         self.ready_since = math.inf
         self.parked_since = math.inf
-        #: How often it was parked in a row, and whether by an outage.
+        #: How often it was parked in a row, and whether because a service failed.
         self.parks = 0
         self.met_outage = False
+        #: When a service last failed it, and how often others have succeeded between two such failures.
+        self.faulted_at = -math.inf
+        self.suspicion = 0
         #: Whether it is parked until `InFlight.resume`, and whether that has come before it was parked.
         self.awaits_resume = False
         self.resumed = False
@@ -140,21 +143,21 @@ class Delivery(dramatiq.MessageProxy):
         self.verdict, self.failed, self.thread_id = None, False, None
 
 
-def goes_back(delivery: Delivery, now: float, *, closed: bool) -> bool:
+def goes_back(delivery: Delivery, now: float, *, paused: bool) -> bool:
     """Whether a message that no thread works on goes back to its queue, where another machine may take it.
 
     Once: each further round would use up a receive. One behind a message of its own lane is blocked everywhere.
 
     Parameters:
-      closed: whether the gate is closed, by an outage.
+      paused: whether nothing is started, because of an outage.
     """
     if delivery.met_outage:
-        return closed and delivery.receive_count <= 2 and now - delivery.parked_since > PATIENCE_IN_OUTAGE_S
+        return paused and delivery.receive_count <= 2 and now - delivery.parked_since > PATIENCE_IN_OUTAGE_S
     if delivery.receive_count > 1:
         return False
     if delivery.awaits_resume:
         return now - delivery.parked_since > PATIENCE_S
-    return now - (delivery.received if closed else delivery.ready_since) > PATIENCE_S
+    return now - (delivery.received if paused else delivery.ready_since) > PATIENCE_S
 
 
 class _Line:
@@ -210,13 +213,13 @@ class InFlight:
         with self._lock:
             return [each for each in self._deliveries if queue_url in (None, each.queue_url)]
 
-    def add(self, delivery: Delivery, *, closed: bool = False) -> int | None:
+    def add(self, delivery: Delivery, *, paused: bool = False) -> int | None:
         """Add a received message to its lane; or the seconds for which it goes back.
 
-        It goes back if its lane has no room, and from a poll that began before the threads got slow or the gate closed.
+        It goes back if its lane has no room, and from a poll that began before an outage or before threads got slow.
 
         Parameters:
-          closed: whether the gate is closed.
+          paused: whether nothing is received, because of an outage.
         """
         now = time.monotonic()
         with self._lock:
@@ -225,7 +228,7 @@ class InFlight:
             is_behind, is_crowded = not lane.is_empty, self.is_crowded
             self._deliveries[delivery] = lane
             self._bytes += len(delivery.body)
-            is_late = closed or (now < line.slow_until and self._idle(line) <= 0)
+            is_late = paused or (now < line.slow_until and self._idle(line) <= 0)
             if is_late and delivery.receive_count <= MOST_LATE_RECEIVES:
                 return 0
             if is_behind and (is_crowded or not lane.has_room(delivery.receive_count)):
@@ -319,27 +322,32 @@ class InFlight:
         """Whether so many messages are in flight that none should be kept without need."""
         return self._is_full(SHARE_OF_LANES)
 
-    def impatient(self, queue_url: str, *, closed: bool) -> list[Delivery]:
+    def impatient(self, queue_url: str, *, paused: bool) -> list[Delivery]:
         """The messages of a queue that go back now, as `goes_back` says. Then none is fetched ahead for a while."""
         now = time.monotonic()
         with self._lock:
             found = [
                 each
                 for each in self._deliveries
-                if each.queue_url == queue_url and each.state in UNSTARTED and goes_back(each, now, closed=closed)
+                if each.queue_url == queue_url and each.state in UNSTARTED and goes_back(each, now, paused=paused)
             ]
-            if not closed and any(math.isfinite(each.ready_since) for each in found):
+            if not paused and any(math.isfinite(each.ready_since) for each in found):
                 self._lines[queue_url].slow_until = now + SLOW_S
             return found
 
-    def ask(self, queue_url: str, *, timeout_s: float) -> int:
-        """How many messages a poll should ask for; 0 after the timeout. Follow it by `answered`."""
+    def ask(self, queue_url: str, *, timeout_s: float, for_trial: bool = False) -> int:
+        """How many messages a poll should ask for; 0 after the timeout. Follow it by `answered`.
+
+        Parameters:
+          for_trial: whether it is for one message that may try whether an outage is over, beside those that failed.
+        """
         with self._lock:
             line = self._lines[queue_url]
-            wanted = self._wanted(line)
+            look = self._wanted_for_trial if for_trial else self._wanted
+            wanted = look(line)
             if not wanted:
                 line.room.wait(timeout_s)
-                wanted = self._wanted(line)
+                wanted = look(line)
             line.asked += wanted
             return wanted
 
@@ -354,6 +362,9 @@ class InFlight:
         now = time.monotonic()
         ahead = FETCHED_AHEAD if now >= line.slow_until and now - self._moved < PATIENCE_S else 0
         return batch_to_ask_for(self._idle(line) + ahead - len(line.ready) - line.asked, waiting=bool(line.ready))
+
+    def _wanted_for_trial(self, line: _Line) -> int:
+        return int(not self._is_full() and len(line.ready) + line.asked < FETCHED_AHEAD)
 
     def _is_full(self, share: float = 1.0) -> bool:
         return len(self._deliveries) >= share * MOST_IN_FLIGHT or self._bytes >= share * MOST_BYTES

@@ -6,7 +6,7 @@ import math
 import random
 from dataclasses import dataclass
 
-from graphnode.errors import GraphNodeError, Interrupted, NoMemoryYet, OutageError, PermanentError, Postponed
+from graphnode.errors import GraphNodeError, Interrupted, NoMemoryYet, PermanentError, Postponed
 
 #: SQS takes whole seconds; a back-off under one second would be none.
 SHORTEST_BACKOFF_S = 1
@@ -97,8 +97,6 @@ class RetryPolicy:
           parks: how often the message was parked just before.
         """
         match error:
-            case OutageError():
-                return Park()
             case NoMemoryYet():
                 return Park(math.inf)
             case Postponed():

@@ -19,7 +19,7 @@ import psycopg2
 import structlog
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
-from graphnode.errors import DatabaseOutage
+from graphnode.errors import DatabaseFault
 
 #: Seconds after which a connection is replaced, a fifth more or less, so that it follows a database that has moved.
 CONNECTION_AGE_S = 900
@@ -122,14 +122,14 @@ class Connection(psycopg2.extensions.connection):
         """Run a block that waits for PostgreSQL's answer; the watchdog ends the wait after this many seconds.
 
         Raises:
-          DatabaseOutage: The watchdog has cut the connection.
+          DatabaseFault: The watchdog has cut the connection.
         """
         self.wait = Wait(time.monotonic(), most_s)
         try:
             yield
         except (psycopg2.Error, peewee.PeeweeException) as error:
             if self._cut_because:
-                raise DatabaseOutage(self._cut_because) from error
+                raise DatabaseFault(self._cut_because) from error
             raise
         finally:
             self.wait = None
@@ -138,7 +138,7 @@ class Connection(psycopg2.extensions.connection):
         """End the wait of the thread that uses this connection, from another thread.
 
         Parameters:
-          why: the text of the DatabaseOutage in that thread.
+          why: the text of the DatabaseFault in that thread.
         """
         self._cut_because = why
         if self._socket:
@@ -179,7 +179,7 @@ def connect(**parameters: Any) -> Connection:
 
     Raises:
       psycopg2.OperationalError: PostgreSQL cannot be reached, or refuses the connection.
-      DatabaseOutage: It stopped answering.
+      DatabaseFault: It stopped answering.
     """
     made: Connection = psycopg2.connect(**parameters, connection_factory=Connection)
     made.autocommit = True

@@ -6,7 +6,6 @@ uses the thread's connection first closes one in which an interruption may have 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
@@ -20,7 +19,7 @@ import psycopg2
 from psycopg2 import errors, sql
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, parse_dsn
 
-from graphnode.errors import DatabaseOutage, SettingsError, UserLocked
+from graphnode.errors import DatabaseFault, SettingsError, UserLocked
 from graphnode.steps import step
 from graphnode.storage.connections import CONNECTION, QUICK_WAIT_S, Connection, Shortage, connect, open_connections
 from graphnode.storage.watchdog import Watchdog
@@ -153,7 +152,7 @@ class ThreadDatabase(peewee.PostgresqlDatabase):
         self.renew()
         try:
             self._run(beginning.statements, beginning.parameters, wait_s=beginning.wait_s)
-        except (peewee.PeeweeException, DatabaseOutage) as error:
+        except (peewee.PeeweeException, DatabaseFault) as error:
             self.rollback()
             _raise_if_user_locked(error)
             raise
@@ -166,7 +165,7 @@ class ThreadDatabase(peewee.PostgresqlDatabase):
     def rollback(self) -> None:
         """Roll back. A lost connection is rolled back already: the error that lost it must stay visible."""
         with (
-            suppress(peewee.InterfaceError, peewee.OperationalError, DatabaseOutage),
+            suppress(peewee.InterfaceError, peewee.OperationalError, DatabaseFault),
             self._waiting(QUICK_WAIT_S),
         ):
             super().rollback()
@@ -261,22 +260,6 @@ def close_database() -> None:
     database.shortage = Shortage()
 
 
-def probe() -> None:
-    """Check over a new connection that the database answers and can be written. Threads replace older connections.
-
-    Raises:
-      DatabaseOutage: It is read-only, or stopped answering.
-      psycopg2.Error: It cannot be reached.
-    """
-    database.made_since = time.monotonic()
-    watchdog.start()
-    made = database.shortage.connect(new_connection)
-    with closing(made) as asking, asking.waiting(QUICK_WAIT_S), asking.cursor() as cursor:
-        cursor.execute("SELECT current_setting('transaction_read_only')::boolean")
-        if cursor.fetchone() == (True,):
-            raise DatabaseOutage("PostgreSQL is read-only, probably because this node was demoted")
-
-
 @contextmanager
 def dedicated_connection() -> Iterator[Connection]:
     """A connection beside the thread's. At the end it is closed, and an open transaction is rolled back."""
@@ -310,7 +293,7 @@ def user_transaction(user_id: str, *, wait_ms: int = USER_LOCK_WAIT_MS) -> Itera
 
     Raises:
       UserLocked: Another session holds the user's lock.
-      peewee.OperationalError, DatabaseOutage: The database is away.
+      peewee.OperationalError, DatabaseFault: The database is away.
     """
     locking = f"{READ_COMMITTED.statements}; SET LOCAL lock_timeout = %s; {LOCK_USER}; SET LOCAL lock_timeout = %s"
     with _transaction(

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import psycopg2
 
-from graphnode.errors import DatabaseOutage
+from graphnode.errors import DatabaseFault
 from graphnode.storage.connections import QUICK_WAIT_S, Connection, open_connections
 
 #: Seconds between two looks at the waits.
@@ -36,7 +36,7 @@ class Watchdog:
     new connection, or has no statement of that session.
 
     Parameters:
-      connect: makes a connection, to ask. Raises psycopg2.OperationalError or DatabaseOutage.
+      connect: makes a connection, to ask. Raises psycopg2.OperationalError or DatabaseFault.
     """
 
     def __init__(self, connect: Callable[[], Connection]) -> None:
@@ -76,7 +76,7 @@ class Watchdog:
             with closing(self._connect()) as asking, asking.waiting(QUICK_WAIT_S), asking.cursor() as cursor:
                 cursor.execute(WORKING, (pids, LOST_AFTER_S))
                 working = {pid for (pid,) in cursor.fetchall()}
-        except (psycopg2.Error, DatabaseOutage) as error:
+        except (psycopg2.Error, DatabaseFault) as error:
             # It has answered if it refuses the connection, for example because it has too many.
             if "FATAL" not in str(error):
                 for connection, _ in _late():

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from graphnode import __version__
-from graphnode.errors import GraphNodeError, OutageError, SettingsError
+from graphnode.errors import GraphNodeError, SettingsError
 from graphnode.telemetry.rate_limit import RateLimiter
 from graphnode.telemetry.stacks import chain_of
 
@@ -108,9 +108,14 @@ def report_failure(error: GraphNodeError, *, actor: str, attempt: int, task: Map
     )
 
 
-def report_outage(error: OutageError) -> None:
-    """Report that an outage has begun."""
-    _report(error, ReportKind(error.reason, error.service), tags={"service": error.service}, context={})
+def report_outage(error: GraphNodeError, *, service: str) -> None:
+    """Report that an outage has begun.
+
+    Parameters:
+      error: the failure that is everybody's.
+      service: what is away.
+    """
+    _report(error, ReportKind(error.reason, service), tags={"service": service}, context={})
 
 
 def only_ours(event: Event, _hint: Hint) -> Event | None:

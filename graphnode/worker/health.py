@@ -162,7 +162,7 @@ class HealthReports(Middleware):
     def report(self, broker: SQSBroker) -> Report:
         """The process's present report."""
         state = self._state
-        if state == "taking" and broker.breaker.closed:
+        if state == "taking" and not broker.breaker.is_closed:
             state = "waiting for a service that is away"
         if broker.stop.requested:
             state = "stopping"

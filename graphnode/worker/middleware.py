@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import signal
 import sys
 import threading
@@ -22,15 +23,15 @@ from graphnode.broker import SQSBroker
 from graphnode.clients.memory import Admission, Claim, current_claim
 from graphnode.errors import (
     GraphNodeError,
-    Interrupted,
-    OutageError,
     Postponed,
+    ServiceFault,
     TransientError,
     Unexpected,
     classify_error,
     log_text,
 )
 from graphnode.settings import settings
+from graphnode.sqs.circuit_breaker import CircuitBreaker
 from graphnode.sqs.consumer import SQSConsumer
 from graphnode.sqs.deliveries import Delivery, State
 from graphnode.sqs.verdicts import Ack, DeadLetter, Park, Retry
@@ -49,6 +50,12 @@ WORKER_TIMEOUT_MS = 250
 #: The share of a process's threads that may work on big documents; one thread always. They compute more than they wait,
 #: and Python computes in one thread at a time: a second one would gain little, and slow all small messages down.
 BIG_DOCUMENTS_SHARE = 0.125
+
+#: Seconds until a message starts again whose failure did not count: the least and the most.
+AGAIN_S = (0.5, 1.0)
+
+#: So often a service fails a message while others succeed in between, until the message counts as the cause.
+SUSPICIOUS = 2
 
 log = structlog.get_logger("graphnode.worker")
 
@@ -277,7 +284,8 @@ class Verdicts(Middleware):
     """Gives each message its verdict and logs it. Only here does an error become a consequence.
 
     SQS counts deliveries, not failures: a message that a stop or an outage gave back was delivered once more, and did
-    not fail. So a ledger counts failures, by SQS's message ID, when they happen.
+    not fail. So a ledger counts failures, by SQS's message ID, when they happen. A failure that may be everybody's
+    counts only when the circuit breaker has found that it is not.
 
     Parameters:
       ledger: counts failures.
@@ -294,32 +302,22 @@ class Verdicts(Middleware):
         assert isinstance(message, Delivery)  # noqa: S101
         if exception is None:
             message.verdict = Ack()
+            broker.breaker.succeed(since=message.started)
             log.info("done", seconds=round(time.monotonic() - message.received, 3))
             if message.receive_count > 1:
                 self._close(message)
             return
         message.fail()
         error = classify_error(exception)
-        attempt = message.receive_count
-        if isinstance(error, TransientError) and not isinstance(error, Interrupted):
-            try:
-                attempt = self.ledger.count(message, error)
-            except Exception as raised:
-                # The failure cannot be counted. If the database is away, that is an outage. If not, the receive count
-                # stands for the number of failures.
-                ledger_error = classify_error(raised)
-                error = ledger_error if isinstance(ledger_error, OutageError) else error
+        counted = self._count(broker, message, error)
+        attempt = counted or message.receive_count
+        message.met_outage = counted is None
         policy = broker.options.retry
-        message.verdict = policy.decide(error, attempt=attempt, parks=message.parks)
-        if isinstance(error, OutageError):
-            if message.met_outage:
-                # The service answered, and this message lost it again: it may be the cause. It makes room for others.
-                message.verdict = Retry(policy.backoff(attempt))
-            else:
-                broker.breaker.begin(error, since=message.started)
-                message.met_outage = True
+        if counted:
+            message.verdict = policy.decide(error, attempt=attempt, parks=message.parks)
         else:
-            message.met_outage = False
+            # Meanwhile others may fail alike, or succeed.
+            message.verdict = Park(random.uniform(*AGAIN_S) if broker.breaker.is_closed else 0.0)  # noqa: S311
         fields = {"reason": error.reason, "error": error.log_text}
         match message.verdict:
             case Retry(after_s):
@@ -336,6 +334,22 @@ class Verdicts(Middleware):
             case _:
                 log.info("will be started again", **fields)
 
+    def _count(self, broker: SQSBroker, message: Delivery, error: GraphNodeError) -> int | None:
+        """Count a failure: how often the message has failed by now; None if this failure does not count."""
+        if not isinstance(error, TransientError):
+            broker.breaker.end_trial()
+            return message.receive_count
+        if is_excused(broker.breaker, message, error):
+            return None
+        try:
+            return self.ledger.count(message, error)
+        except Exception as raised:
+            # The failure cannot be counted. If that is nobody's outage, the receive count stands for it.
+            uncounted = classify_error(raised)
+            if isinstance(uncounted, TransientError) and is_excused(broker.breaker, message, uncounted):
+                return None
+            return message.receive_count
+
     @staticmethod
     def _report(message: Delivery, error: GraphNodeError, attempt: int) -> None:
         task = message.options.get("log_fields", {})
@@ -350,6 +364,23 @@ class Verdicts(Middleware):
                 self.ledger.clear(message)
         except Exception as raised:
             log.debug("failures not closed", message_id=message.sqs_id, error=log_text(raised))
+
+
+def is_excused(breaker: CircuitBreaker, message: Delivery, error: TransientError) -> bool:
+    """Whether a failure does not count: it is everybody's, or the first time that a service fails the message.
+
+    A message that services fail again and again, while others succeed in between, is the cause: its failures count, and
+    its back-off makes room for the others.
+    """
+    is_everybodys = breaker.is_to_blame(error, since=message.started, user=message.lane_key or message.sqs_id)
+    is_first = math.isinf(message.faulted_at)
+    if is_everybodys or isinstance(error, ServiceFault):
+        message.suspicion += message.faulted_at < breaker.last_success and not is_first
+        message.faulted_at = time.monotonic()
+    if is_everybodys:
+        return message.suspicion < SUSPICIOUS
+    # A broken connection fails one message once.
+    return isinstance(error, ServiceFault) and is_first
 
 
 def _stack(error: GraphNodeError) -> dict[str, str | None]:

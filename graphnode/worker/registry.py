@@ -65,7 +65,7 @@ class Registry(Middleware):
         assert isinstance(broker, SQSBroker)  # noqa: S101
         with self._writing:
             self._is_over = True
-        if broker.breaker.closed:
+        if not broker.breaker.is_closed:
             return
         try:
             workers.remove_process(self._id)

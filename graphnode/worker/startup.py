@@ -17,12 +17,11 @@ from dramatiq import Worker
 from graphnode.broker import SQSBroker
 from graphnode.clients import fcm, s3
 from graphnode.clients.spool import spool_fault
-from graphnode.contract.envelopes import RESULT_QUEUE
-from graphnode.errors import AwsOutage, DatabaseOutage, OutageError, ServiceBusy, SettingsError, classify_error
+from graphnode.errors import DatabaseFault, S3Fault, ServiceFault, SettingsError, classify_error
 from graphnode.settings import read_log_settings, settings
 from graphnode.sqs.circuit_breaker import PROBE_MAX_S, CircuitBreaker
-from graphnode.sqs.queues import visible_messages
 from graphnode.storage import database, schema, stuck_sessions
+from graphnode.storage.rehearsal import rehearse
 from graphnode.telemetry import error_reports
 from graphnode.telemetry.logs import configure_logs, watch_suppressed_lines
 from graphnode.worker import runtime, sweeps, traces
@@ -57,7 +56,12 @@ def worker_broker(*, check: Callable[[], None]) -> SQSBroker:
 
     broker = SQSBroker(
         broker_options,
-        breaker=CircuitBreaker({DatabaseOutage.service: database.probe, AwsOutage.service: lambda: probe_aws(broker)}),
+        breaker=CircuitBreaker(
+            {
+                DatabaseFault.service: lambda _fault: rehearse(lambda: registry.write_row(broker)),
+                S3Fault.service: lambda fault: s3.probe(fault.key if isinstance(fault, S3Fault) else None),
+            }
+        ),
         middleware=[
             *metrics,
             *([traces.Traces()] if traces.are_wanted(os.environ) else []),
@@ -125,7 +129,7 @@ def wait_for(step: Callable[[], None]) -> None:
                 step()
             except Exception as raised:
                 error = classify_error(raised)
-                if not isinstance(error, OutageError | ServiceBusy):
+                if not isinstance(error, ServiceFault) or error.is_refusal:
                     raise error from None
                 if not failing:
                     log.warning("waiting to start", error=error.log_text)
@@ -150,9 +154,3 @@ def ended_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-def probe_aws(broker: SQSBroker) -> None:
-    """Call S3 and SQS. Raises botocore's errors while one of them is away."""
-    s3.probe()
-    visible_messages(broker.client, broker.options.queues[RESULT_QUEUE].url)

@@ -12,7 +12,7 @@ import structlog
 from dramatiq import Broker, Middleware, Worker
 
 from graphnode.broker import SQSBroker
-from graphnode.errors import OutageError, classify_error
+from graphnode.errors import ServiceFault, classify_error
 from graphnode.settings import settings
 from graphnode.storage.database import database
 
@@ -84,19 +84,20 @@ class Sweeps(Middleware):
                 self.run(broker, sweep)
         while not self._stopped.wait(interval_s * random.uniform(0.5, 1.5)):  # noqa: S311
             for sweep in sweeps:
-                if not broker.stop.requested and (sweep.in_outages or not broker.breaker.closed):
+                if not broker.stop.requested and (sweep.in_outages or broker.breaker.is_closed):
                     self.run(broker, sweep)
 
     def run(self, broker: SQSBroker, sweep: Sweep) -> None:
-        """Run one sweep. An outage that it meets closes the gate; another failure is logged once, until it works."""
+        """Run one sweep. An outage that it meets opens the breaker; another failure is logged once, until it works."""
         began = time.monotonic()
         try:
             sweep.run(broker)
         except Exception as raised:
             error = classify_error(raised)
-            if isinstance(error, OutageError):
-                broker.breaker.begin(error, since=began)
-            elif sweep.name not in self._failing:
+            is_outage = isinstance(error, ServiceFault) and broker.breaker.is_to_blame(
+                error, since=began, user=sweep.name
+            )
+            if not is_outage and sweep.name not in self._failing:
                 self._failing.add(sweep.name)
                 log.warning("sweep failed, trying again until it works", sweep=sweep.name, error=error.log_text)
         else:

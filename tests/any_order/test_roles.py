@@ -14,9 +14,11 @@ from psycopg2 import errors
 
 from graphnode.errors import SchemaError
 from graphnode.rules.pushes import PushOutcome, PushStatus
-from graphnode.storage import database, failures, notifications, schema, workers
+from graphnode.storage import failures, notifications, schema, workers
+from graphnode.storage.database import database
 from graphnode.storage.failures import Subject
 from graphnode.storage.notifications import Device
+from graphnode.storage.rehearsal import DEMANDS
 from graphnode.storage.schema import WORKER_RIGHTS
 from graphnode.storage.workers import WorkerRecord
 from tests.any_order.conftest import Play
@@ -69,7 +71,7 @@ def storage_role() -> str:
 def work(play: Play) -> None:
     """Do everything that a worker does with its database."""
     schema.check_schema()
-    database.probe()
+    database.execute_sql(DEMANDS)
     workers.save_process(PROCESS)
     play("progress", currentStage="clustering", task_id="task_graph_1")
     for number in (1, 2):
@@ -91,7 +93,7 @@ def work(play: Play) -> None:
     notifications.open_pushes()
     notifications.devices("ada")
     notifications.remove_devices([Device("d", NOON)])
-    for (notification_id,) in database.database.execute_sql("SELECT id FROM notifications").fetchall():
+    for (notification_id,) in database.execute_sql("SELECT id FROM notifications").fetchall():
         if claimed := notifications.claim_push(notification_id):
             notifications.settle_push(claimed, PushOutcome(PushStatus(claimed.push_status)))
     workers.remove_process("w")

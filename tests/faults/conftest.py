@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.sqs_stub import StubServer
 from graphnode.broker import SQSBroker
-from graphnode.errors import InvalidEnvelope
+from graphnode.errors import InvalidEnvelope, ServiceFault
 from graphnode.sqs.circuit_breaker import CircuitBreaker
 from graphnode.sqs.queues import Options, Queue
 from graphnode.sqs.verdicts import RetryPolicy
@@ -61,7 +61,7 @@ class RunningWorker:
                 endpoint_url=stub.url,
                 **known,
             ),
-            breaker=CircuitBreaker({"PostgreSQL": self._probe, "AWS": self._probe}),
+            breaker=CircuitBreaker({"PostgreSQL": self._probe, "S3": self._probe}),
             middleware=[
                 *worker_middleware(
                     prepare=lambda broker, worker: broker.connect(threads=worker.worker_threads),
@@ -77,7 +77,7 @@ class RunningWorker:
         self.worker.start()
         self._stopped = False
 
-    def _probe(self) -> None:
+    def _probe(self, _fault: ServiceFault | None) -> None:
         self.probes.append(time.monotonic())
         if not self.service_is_back:
             raise ConnectionError("still away")

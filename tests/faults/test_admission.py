@@ -5,7 +5,7 @@ from collections import Counter
 
 from benchmarks.sqs_stub import StubServer
 from graphnode.clients.memory import SMALL_BYTES, admit
-from graphnode.errors import DatabaseOutage
+from graphnode.errors import DatabaseFault
 from tests.faults.conftest import StartWorker, wait_until
 
 VISIBILITY_S = 2
@@ -78,7 +78,7 @@ def test_a_message_that_is_lost_before_it_is_parked_frees_its_memory(start: Star
         if not go_on.is_set():
             running.set()
             go_on.wait()
-            raise DatabaseOutage("the connection is closed")
+            raise DatabaseFault("the connection is closed")
         done.append(body)
 
     worker = start(handle, threads=4, visibility_s=VISIBILITY_S)

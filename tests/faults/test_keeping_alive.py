@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from benchmarks.sqs_stub import StubServer
-from graphnode.errors import GraphNodeError, InvalidDocument, ServiceBusy
+from graphnode.errors import GraphNodeError, InvalidDocument, ObjectNotFound
 from graphnode.sqs.deliveries import Delivery, State
 from tests.faults.conftest import StartWorker, wait_until
 
@@ -70,7 +70,7 @@ def test_a_running_message_that_is_lost_is_still_deleted_and_the_loss_is_logged(
         wait_until(lambda: stub.calls("DeleteMessageBatch"), "the deletion to be tried")
 
 
-@pytest.mark.parametrize("error", [InvalidDocument("nodes[3].id: …"), ServiceBusy("throttled")])
+@pytest.mark.parametrize("error", [InvalidDocument("nodes[3].id: …"), ObjectNotFound("throttled")])
 def test_a_running_message_that_is_lost_and_then_fails_is_left_to_the_other_worker(
     start: StartWorker, stub: StubServer, error: GraphNodeError
 ) -> None:

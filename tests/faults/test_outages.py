@@ -5,7 +5,7 @@ import time
 from structlog.testing import capture_logs
 
 from benchmarks.sqs_stub import StubServer
-from graphnode.errors import DatabaseOutage
+from graphnode.errors import DatabaseFault
 from graphnode.sqs.verdicts import RetryPolicy
 from tests.faults.conftest import StartWorker, wait_until
 
@@ -21,7 +21,7 @@ class Database:
 
     def store(self, body: str) -> None:
         if self.is_away:
-            raise DatabaseOutage("connection refused")
+            raise DatabaseFault("connection refused")
         self.handled.append(body)
 
 
@@ -32,7 +32,7 @@ def test_an_outage_of_many_visibility_timeouts_uses_up_no_receives_and_makes_no_
     worker = start(database.store, threads=4, visibility_s=VISIBILITY_S)
     worker.service_is_back, database.is_away = False, True
     stub.fill(worker.queue, [f"m {number}" for number in range(100)])
-    wait_until(lambda: worker.broker.breaker.closed, "the outage to be seen")
+    wait_until(lambda: not worker.broker.breaker.is_closed, "the outage to be seen")
     began = time.monotonic()
     wait_until(lambda: time.monotonic() - began > 4 * VISIBILITY_S, "four visibility timeouts")
 
@@ -50,7 +50,7 @@ def test_nothing_is_polled_while_a_service_is_away(start: StartWorker, stub: Stu
     worker = start(database.store, poll_wait_s=1)
     worker.service_is_back, database.is_away = False, True
     stub.fill(worker.queue, ["first"])
-    wait_until(lambda: worker.broker.breaker.closed, "the outage to be seen")
+    wait_until(lambda: not worker.broker.breaker.is_closed, "the outage to be seen")
     # After four probes, the poll that was in progress when the outage began has ended.
     wait_until(lambda: len(worker.probes) >= 4, "four probes")
 
@@ -74,10 +74,8 @@ def test_a_flapping_service_floods_neither_the_logs_nor_the_service(start: Start
         database.is_away = False
         wait_until(lambda: len(database.handled) == 20, "all to be handled")
 
-    began = [line for line in lines if line["event"].startswith("outage began")]
-    assert len(began) <= 6
-    pauses = [later - earlier for earlier, later in zip(worker.probes, worker.probes[1:], strict=False)]
-    assert max(pauses) > 2 * pauses[0] or max(pauses) > 1
+    assert sum(line["event"].startswith("outage began") for line in lines) == 1
+    assert not worker.ledger.failures
 
 
 def test_a_stop_during_an_outage_gives_back_the_parked_messages(start: StartWorker, stub: StubServer) -> None:
@@ -86,7 +84,7 @@ def test_a_stop_during_an_outage_gives_back_the_parked_messages(start: StartWork
     worker = start(database.store, visibility_s=600, poll_wait_s=1, poll_grace_s=10)
     worker.service_is_back, database.is_away = False, True
     stub.fill(worker.queue, ["parked"])
-    wait_until(lambda: worker.broker.breaker.closed, "the outage to be seen")
+    wait_until(lambda: not worker.broker.breaker.is_closed, "the outage to be seen")
 
     worker.stop()
 
@@ -101,7 +99,7 @@ def test_a_poison_message_that_brings_the_service_down_does_not_stall_the_others
 
     def handle(body: str) -> None:
         if body == "poison":
-            raise DatabaseOutage("server closed the connection unexpectedly")
+            raise DatabaseFault("server closed the connection unexpectedly")
         handled.append(body)
 
     # The probe succeeds each time: only this message loses the service.

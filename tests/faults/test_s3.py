@@ -12,7 +12,7 @@ import pytest
 
 from graphnode.clients import s3 as s3_client
 from graphnode.clients.s3 import BYTES_A_BRACKET, CHUNK_BYTES, GZIP_RATIO, open_features, read_document
-from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectChanged, ObjectNotFound, ServiceBusy
+from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectChanged, ObjectNotFound, S3Fault
 from tests.faults.s3_stub import Object, S3Stub, running_stub, settings_of
 
 LIMIT = 4 * CHUNK_BYTES
@@ -68,7 +68,7 @@ def test_a_read_resumes_at_the_byte_where_its_connection_broke(s3: S3Stub, break
 def test_a_read_whose_connection_always_breaks_at_the_same_byte_fails(s3: S3Stub) -> None:
     s3.objects["a"] = Object(BODY, breaks_at=[CHUNK_BYTES] * 20)
 
-    with pytest.raises(ServiceBusy, match=rf"breaks off at byte {CHUNK_BYTES} of {len(BODY)}"):
+    with pytest.raises(S3Fault, match=rf"breaks off at byte {CHUNK_BYTES} of {len(BODY)}"):
         read_document("a")
 
 
@@ -121,7 +121,7 @@ def test_bytes_that_do_not_match_their_checksum_are_read_again_later(s3: S3Stub)
     s3.objects["a"] = Object(BODY, checksum=crc32(BODY[::-1]))
     s3.objects["b"] = Object(BODY, checksum=crc32(BODY))
 
-    with pytest.raises(ServiceBusy, match="s3://payloads/a does not match its checksum") as caught:
+    with pytest.raises(S3Fault, match="s3://payloads/a does not match its checksum") as caught:
         read_document("a")
 
     assert caught.value.log_text == "a document does not match its checksum: it was damaged on its way from S3"

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.sqs_stub import StubServer
 from graphnode import broker
-from graphnode.errors import InvalidDocument, ServiceBusy
+from graphnode.errors import InvalidDocument, ObjectNotFound
 from graphnode.sqs import settlement
 from graphnode.sqs.verdicts import RetryPolicy
 from tests.faults.conftest import StartWorker, wait_until
@@ -48,7 +48,7 @@ def test_a_transient_error_returns_the_message_by_its_visibility_timeout(start: 
     def handle(_body: str) -> None:
         attempts.append(time.monotonic())
         if len(attempts) < 3:
-            raise ServiceBusy("throttled")
+            raise ObjectNotFound("throttled")
 
     worker = start(handle, retry=RetryPolicy(max_attempts=5, backoff_min_s=1, backoff_max_s=1))
     stub.fill(worker.queue, ["again"])
@@ -61,14 +61,14 @@ def test_a_transient_error_returns_the_message_by_its_visibility_timeout(start: 
 
 def test_the_last_failed_attempt_makes_a_dead_letter(start: StartWorker, stub: StubServer) -> None:
     def handle(_body: str) -> None:
-        raise ServiceBusy("throttled")
+        raise ObjectNotFound("throttled")
 
     worker = start(handle, retry=RetryPolicy(max_attempts=2, backoff_min_s=1, backoff_max_s=1))
     stub.fill(worker.queue, ["hopeless"])
 
     (letter,) = wait_until(lambda: stub.messages(f"{worker.queue}-dlq"), "the dead letter")
     assert letter["body"] == "hopeless"
-    assert (letter["attributes"]["reason"], letter["attributes"]["attempt"]) == ("SERVICE_BUSY", "2")
+    assert (letter["attributes"]["reason"], letter["attributes"]["attempt"]) == ("OBJECT_NOT_FOUND", "2")
     wait_until(lambda: not stub.messages(worker.queue), "the original to be deleted")
 
 

@@ -20,8 +20,8 @@ import pytest
 postgres_module = pytest.importorskip("graphnode.dev.postgres")
 
 from graphnode.dev.postgres import EmbeddedPostgres, PostgresError, start_postgres  # noqa: E402
-from graphnode.errors import DatabaseOutage, classify_error  # noqa: E402
-from graphnode.storage.database import close_database, database, open_database, probe  # noqa: E402
+from graphnode.errors import DatabaseFault, classify_error  # noqa: E402
+from graphnode.storage.database import close_database, database, open_database  # noqa: E402
 
 WAIT_S = 20
 POLL_S = 0.01
@@ -76,12 +76,12 @@ def test_an_outage_cuts_connections_and_keeps_port_and_data(server: EmbeddedPost
     url = server.url
     run(url, "CREATE TABLE kept AS SELECT 42 AS answer")
     open_database(url)
-    probe()
+    database.execute_sql("SELECT 1")
 
     server.stop()
     with pytest.raises(Exception, match="refused") as refused:
-        probe()
-    assert isinstance(classify_error(refused.value), DatabaseOutage)
+        database.execute_sql("SELECT 1")
+    assert isinstance(classify_error(refused.value), DatabaseFault)
 
     server.start()
     assert server.url == url

@@ -15,10 +15,11 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812 # it is a class
 from structlog.testing import capture_logs
 
-from graphnode.errors import DatabaseOutage, classify_error
+from graphnode.errors import DatabaseFault, classify_error
 from graphnode.storage import connections
-from graphnode.storage.database import close_database, database, open_database, probe, transaction, user_transaction
+from graphnode.storage.database import close_database, database, open_database, transaction, user_transaction
 from graphnode.storage.graphs import GraphRecord
+from graphnode.storage.rehearsal import rehearse
 from tests.integration.conftest import PATIENCE_S, Query
 
 #: Connections that the role may have.
@@ -110,7 +111,7 @@ def test_a_probe_takes_the_connection_of_an_idle_thread(threads: Threads) -> Non
     for thread in threads[:LIMIT]:
         thread.submit(session).result(PATIENCE_S)
 
-    probe()
+    rehearse(lambda: None)
 
 
 def test_threads_keep_their_connections_when_the_shortage_is_over(
@@ -133,13 +134,13 @@ def test_without_a_connection_for_any_thread_it_is_an_outage_until_one_is_free(
 
     with pytest.raises(peewee.OperationalError) as refused:
         store(1)
-    with pytest.raises(psycopg2.OperationalError, match="too many connections for role"):
-        probe()
+    with pytest.raises(peewee.OperationalError, match="too many connections for role"):
+        rehearse(lambda: None)
 
-    assert isinstance(classify_error(refused.value), DatabaseOutage)
+    assert isinstance(classify_error(refused.value), DatabaseFault)
     monkeypatch.setattr(connections, "FREE_WAIT_S", PATIENCE_S)
     taken[0].close()
-    probe()
+    rehearse(lambda: None)
     store(1)
 
 
@@ -150,8 +151,8 @@ def test_a_limit_of_the_database_is_noticed_too(
     monkeypatch.setattr(connections, "FREE_WAIT_S", 0.2)
     query(f'ALTER DATABASE "{name}" CONNECTION LIMIT 0')
     try:
-        with capture_logs() as lines, pytest.raises(psycopg2.OperationalError):
-            probe()
+        with capture_logs() as lines, pytest.raises(peewee.OperationalError):
+            rehearse(lambda: None)
     finally:
         query(f'ALTER DATABASE "{name}" CONNECTION LIMIT -1')
 

@@ -14,7 +14,7 @@ import psycopg2
 import pytest
 
 from graphnode.dev.postgres import EmbeddedPostgres, start_postgres
-from graphnode.errors import DatabaseOutage, classify_error
+from graphnode.errors import DatabaseFault, classify_error
 from graphnode.storage import database as database_module
 from graphnode.storage import watchdog
 from graphnode.storage.database import (
@@ -23,12 +23,12 @@ from graphnode.storage.database import (
     copy_rows,
     database,
     open_database,
-    probe,
     statement_limits,
     transaction,
     user_transaction,
 )
 from graphnode.storage.graphs import ClusterRecord
+from graphnode.storage.rehearsal import rehearse
 from tests.integration.tcp_proxy import TcpProxy, proxied
 
 #: Seconds that the issue of this promise names; the measured ones are below it.
@@ -64,7 +64,7 @@ def outage_of(action: Callable[[], object]) -> str:
         action()
     assert time.monotonic() - began < MOST_S
     error = classify_error(raised.value)
-    assert isinstance(error, DatabaseOutage)
+    assert isinstance(error, DatabaseFault)
     return str(error)
 
 
@@ -169,7 +169,7 @@ class TestFrozenDatabase:
         freezer.freeze()
 
         outage_of(answer)
-        outage_of(probe)
+        outage_of(lambda: rehearse(lambda: None))
 
         freezer.thaw()
         assert answer() == 1

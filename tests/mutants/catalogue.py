@@ -278,7 +278,7 @@ MUTANTS = (
         name="outage-is-a-failure",
         what="an outage counts as a failure: after eight attempts there is a dead letter",
         file="graphnode/sqs/verdicts.py",
-        old="            case OutageError():\n                return Park()\n",
+        old="            case ServiceFault():\n                return Park()\n",
         new="",
         checks=("tests/unit/sqs/test_verdicts.py",),
     ),
@@ -287,7 +287,7 @@ MUTANTS = (
         what="an outage uses up one of a message's attempts",
         file="graphnode/worker/middleware.py",
         old="if isinstance(error, TransientError) and not isinstance(error, Interrupted):",
-        new="if isinstance(error, TransientError | OutageError) and not isinstance(error, Interrupted):",
+        new="if isinstance(error, TransientError | ServiceFault) and not isinstance(error, Interrupted):",
         checks=("tests/unit/worker/test_middleware.py",),
     ),
     Mutant(

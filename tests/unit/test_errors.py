@@ -44,29 +44,26 @@ class ServerSays(psycopg2.OperationalError):
     [
         (ServerSays("40P01"), errors.DatabaseConflict),
         (ServerSays("40001"), errors.DatabaseConflict),
-        (ServerSays("55P03"), errors.DatabaseConflict),
-        (ServerSays("57014"), errors.DatabaseConflict),
-        (ServerSays("57P01"), errors.DatabaseOutage),
-        (ServerSays("57P03"), errors.DatabaseOutage),
-        (ServerSays("53300"), errors.DatabaseOutage),
-        (ServerSays("25006"), errors.DatabaseOutage),
-        (ServerSays("53100"), errors.DatabaseOutage),
-        (ServerSays("08006"), errors.DatabaseOutage),
-        (ServerSays(None), errors.DatabaseOutage),
-        (psycopg2.InterfaceError("connection already closed"), errors.DatabaseOutage),
+        (ServerSays("23505"), errors.DatabaseConflict),
         (ServerSays("22P02"), errors.RefusedByDatabase),
-        (ServerSays("54000"), errors.RefusedByDatabase),
-        (client_error("SlowDown", 503), errors.ServiceBusy),
-        (client_error("InternalError", 500), errors.ServiceBusy),
-        (client_error("ThrottlingException", 400), errors.ServiceBusy),
-        (client_error("TooManyRequests", 429), errors.ServiceBusy),
-        (client_error("ExpiredToken", 400), errors.AwsOutage),
-        (client_error("SignatureDoesNotMatch", 403), errors.AwsOutage),
-        (client_error("NoSuchBucket", 404), errors.AwsOutage),
-        (client_error("AccessDenied", 403), errors.Unexpected),
-        (EndpointConnectionError(endpoint_url="http://nowhere"), errors.AwsOutage),
-        (NoCredentialsError(), errors.AwsOutage),
-        (ReadTimeoutError(endpoint_url="http://slow"), errors.ServiceBusy),
+        (ServerSays("55P03"), errors.DatabaseFault),
+        (ServerSays("57014"), errors.DatabaseFault),
+        (ServerSays("57P01"), errors.DatabaseFault),
+        (ServerSays("53100"), errors.DatabaseFault),
+        (ServerSays("54000"), errors.DatabaseFault),
+        (ServerSays("58030"), errors.DatabaseFault),
+        (ServerSays("42501"), errors.DatabaseFault),
+        (ServerSays("42P01"), errors.DatabaseFault),
+        (ServerSays("ZZ999"), errors.DatabaseFault),
+        (ServerSays(None), errors.DatabaseFault),
+        (psycopg2.InterfaceError("connection already closed"), errors.DatabaseFault),
+        (psycopg2.ProgrammingError("can't adapt type"), errors.Unexpected),
+        (client_error("SlowDown", 503), errors.AwsFault),
+        (client_error("AccessDenied", 403), errors.AwsFault),
+        (client_error("ExpiredToken", 400), errors.AwsFault),
+        (EndpointConnectionError(endpoint_url="http://nowhere"), errors.AwsFault),
+        (NoCredentialsError(), errors.AwsFault),
+        (ReadTimeoutError(endpoint_url="http://slow"), errors.AwsFault),
         (TimeLimitExceeded(), errors.TimeLimit),
         (Shutdown(), errors.Interrupted),
         (KeyError("x"), errors.Unexpected),
@@ -79,11 +76,55 @@ def test_every_exception_gets_the_class_that_says_what_happens_next(
     assert type(classify_error(error)) is expected
 
 
+@pytest.mark.parametrize(
+    ("error", "is_refusal"),
+    [
+        (client_error("AccessDenied", 403), True),
+        (client_error("NoSuchBucket", 404), True),
+        (client_error("InternalError", 500), False),
+        (client_error("TooManyRequests", 429), False),
+        (client_error("ThrottlingException", 400), False),
+        (NoCredentialsError(), False),
+    ],
+    ids=str,
+)
+def test_a_refusal_is_an_answer_that_waiting_does_not_mend(error: Exception, is_refusal: bool) -> None:
+    found = classify_error(error)
+
+    assert isinstance(found, errors.AwsFault)
+    assert found.is_refusal is is_refusal
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (ServerSays("42501"), "postgres-grants"),
+        (ServerSays("53100"), "disk"),
+        (ServerSays("53200"), "resource"),
+        (ServerSays("ZZ999"), "doctor"),
+        (ServerSays(None), "doctor"),
+        (client_error("AccessDenied", 403), "s3:GetObject"),
+        (client_error("KMS.DisabledException", 400), "kms:Decrypt"),
+        (client_error("RequestTimeTooSkewed", 403), "clock"),
+        (client_error("ExpiredToken", 400), "credentials"),
+        (client_error("PermanentRedirect", 301), "AWS_REGION"),
+        (client_error("SlowDown", 503), "doctor"),
+        (NoCredentialsError(), "credentials"),
+    ],
+    ids=str,
+)
+def test_a_services_fault_says_what_mends_it(error: Exception, advice: str) -> None:
+    found = classify_error(error)
+
+    assert isinstance(found, errors.ServiceFault)
+    assert advice in found.advice
+
+
 def test_the_cause_inside_a_wrapping_exception_decides() -> None:
     wrapper = peewee.OperationalError("wrapped")
     wrapper.__cause__ = ServerSays("57P01")
 
-    assert isinstance(classify_error(wrapper), errors.DatabaseOutage)
+    assert isinstance(classify_error(wrapper), errors.DatabaseFault)
 
 
 def test_our_own_exceptions_are_returned_unchanged() -> None:

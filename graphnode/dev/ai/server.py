@@ -34,7 +34,7 @@ from graphnode.dev.ai.fault_injection import (
 )
 from graphnode.dev.ai.payload_bucket import PayloadBucket
 from graphnode.dev.ai.request_decoding import ACTOR, REQUEST_QUEUE, ReceivedRequest, to_message
-from graphnode.errors import AwsOutage, one_line
+from graphnode.errors import AwsFault, one_line
 from graphnode.settings import AiSettings
 from graphnode.sqs.circuit_breaker import CircuitBreaker
 from graphnode.sqs.queues import Options, Queue
@@ -222,7 +222,7 @@ def broker_of(known: AiSettings, *, probe: Callable[[], None]) -> SQSBroker:
     )
     return SQSBroker(
         lambda: options,
-        breaker=CircuitBreaker({AwsOutage.service: probe}),
+        breaker=CircuitBreaker({AwsFault.service: lambda _fault: probe()}),
         # As in the worker, without AdmissionControl: no big documents are read here.
         middleware=[
             Preparation(lambda _broker, _worker: None),

@@ -5,6 +5,9 @@ from __future__ import annotations
 #: The reason of a letter that has none, and whose body can be decoded.
 UNEXPLAINED = "UNEXPLAINED"
 
+#: Reasons that only workers of version 0.1 give.
+OF_EARLIER_VERSIONS = frozenset({"SERVICE_BUSY"})
+
 #: By reason: what is wrong, and what to do. It has every reason that a dead letter may have.
 ADVICE = {
     UNEXPLAINED: "No worker gave a verdict: SQS moved it after too many receives, or somebody sent it here. "
@@ -33,9 +36,13 @@ ADVICE = {
     "OBJECT_NOT_FOUND": "The object never came: `graphnode dlq show ID` says whether it exists now. If so, redrive; "
     "if not, have the AI server do the task again.",
     "OBJECT_CHANGED": "The object was overwritten during each attempt: once nobody writes it any more, redrive.",
+    "S3_FAULT": "S3 failed this message at each attempt, and answered others: read the object that the error names, "
+    "then redrive.",
+    "DATABASE_FAULT": "PostgreSQL failed this message at each attempt, and answered others: look up the error's code, "
+    "then redrive.",
     "SERVICE_BUSY": "A service throttled or failed for too long: once it has recovered, redrive with a --rate.",
     "SPOOL_FULL": "The disk of GRAPHNODE_SPOOL_DIR was full at each attempt: make room there, then redrive.",
-    "DATABASE_CONFLICT": "Locks or a conflict ended its transaction at each attempt: once the database is "
+    "DATABASE_CONFLICT": "A conflict or a constraint ended its transaction at each attempt: once the database is "
     "quiet, redrive with a --rate.",
     "TIME_LIMIT": "It exceeds its time limit: look at its documents' sizes and at the database's load, then redrive.",
     "UNEXPECTED": "Most likely a bug in this worker: the stack in `graphnode dlq show ID` names the line. Deploy the "

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import botocore.exceptions as aws
 
 from graphnode.clients.aws import Aws
-from graphnode.errors import CREDENTIAL_CODES, one_line
+from graphnode.errors import one_line
 from graphnode.operations.doctor.findings import Finding, broken, command, fine, statement
 
 #: Gives a program credentials on a machine without a role.
@@ -25,6 +25,20 @@ SOURCES: Mapping[str, str] = {
     "container-role": "this container's role",
     "assume-role-with-web-identity": "a role, by a web identity",
 }
+
+#: AWS's error codes for credentials that it does not accept.
+REFUSED = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidSecurity",
+        "MissingAuthenticationToken",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
 
 #: AWS's error codes for an identity that is known but not allowed.
 DENIED = frozenset({"AccessDenied", "AccessDeniedException", "AuthorizationError", "403", "UnauthorizedOperation"})
@@ -121,7 +135,7 @@ def _judge_answer(subject: str, error: aws.ClientError, *, actions: list[str], r
             why=text,
             mend=statement(["kms:Decrypt", "kms:GenerateDataKey"], "arn:aws:kms:REGION:ACCOUNT:key/KEY"),
         )
-    if code in CREDENTIAL_CODES or code in {"InvalidSecurity", "MissingAuthenticationToken"}:
+    if code in REFUSED:
         return broken(
             subject,
             f"AWS does not accept the credentials ({code})",

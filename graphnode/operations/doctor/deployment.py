@@ -10,7 +10,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from graphnode.clients.aws import QUICK, Aws
-from graphnode.errors import OutageError, classify_error
+from graphnode.errors import ServiceFault, classify_error
 from graphnode.operations.doctor import (
     aws_answers,
     bucket_check,
@@ -145,7 +145,7 @@ def _skews(values: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str,
         try:
             found["the database"] = database_check.ask_skew()
         except Exception as error:
-            if not isinstance(classify_error(error), OutageError):
+            if not isinstance(classify_error(error), ServiceFault):
                 raise
     return found
 

@@ -255,18 +255,18 @@ def test_a_first_delivery_goes_back_when_no_thread_has_taken_it_for_two_seconds(
     first, second, behind = make_delivery(), make_delivery(receive_count=2), make_delivery()
     first.ready_since = second.ready_since = now = time.monotonic()
 
-    assert not goes_back(first, now + PATIENCE_S - 0.1, closed=False)
-    assert goes_back(first, now + PATIENCE_S + 0.1, closed=False)
+    assert not goes_back(first, now + PATIENCE_S - 0.1, paused=False)
+    assert goes_back(first, now + PATIENCE_S + 0.1, paused=False)
     # Once. What waits behind its own lane is blocked on every machine.
-    assert not goes_back(second, now + 1000, closed=False)
-    assert not goes_back(behind, now + 1000, closed=False)
+    assert not goes_back(second, now + 1000, paused=False)
+    assert not goes_back(behind, now + 1000, paused=False)
 
 
 def test_during_an_outage_each_first_delivery_goes_back_once(make_delivery: MakeDelivery) -> None:
     first, second = make_delivery(), make_delivery(receive_count=2)
 
-    assert goes_back(first, first.received + PATIENCE_S + 0.1, closed=True)
-    assert not goes_back(second, second.received + 1000, closed=True)
+    assert goes_back(first, first.received + PATIENCE_S + 0.1, paused=True)
+    assert not goes_back(second, second.received + 1000, paused=True)
 
 
 def test_a_message_that_met_the_outage_goes_back_after_minutes(make_delivery: MakeDelivery) -> None:
@@ -274,9 +274,9 @@ def test_a_message_that_met_the_outage_goes_back_after_minutes(make_delivery: Ma
     for each in (delivery, often):
         each.met_outage, each.parked_since = True, each.received
 
-    assert not goes_back(delivery, delivery.received + PATIENCE_IN_OUTAGE_S - 1, closed=True)
-    assert goes_back(delivery, delivery.received + PATIENCE_IN_OUTAGE_S + 1, closed=True)
-    assert not goes_back(often, often.received + PATIENCE_IN_OUTAGE_S + 1, closed=True)
+    assert not goes_back(delivery, delivery.received + PATIENCE_IN_OUTAGE_S - 1, paused=True)
+    assert goes_back(delivery, delivery.received + PATIENCE_IN_OUTAGE_S + 1, paused=True)
+    assert not goes_back(often, often.received + PATIENCE_IN_OUTAGE_S + 1, paused=True)
 
 
 def test_nothing_is_fetched_ahead_for_a_while_after_messages_waited_in_vain(
@@ -294,7 +294,7 @@ def test_nothing_is_fetched_ahead_for_a_while_after_messages_waited_in_vain(
     assert asked == BATCH_ENTRIES
     monkeypatch.setattr(deliveries, "PATIENCE_S", -1.0)
 
-    (impatient,) = in_flight.impatient(QUEUE, closed=False)
+    (impatient,) = in_flight.impatient(QUEUE, paused=False)
     in_flight.remove(impatient)
 
     assert in_flight.ask(QUEUE, timeout_s=0) == 0

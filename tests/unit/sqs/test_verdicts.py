@@ -7,13 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphnode.errors import (
-    DatabaseOutage,
     Interrupted,
     InvalidDocument,
-    ServiceBusy,
+    ObjectNotFound,
     WrongOwner,
 )
-from graphnode.sqs.verdicts import DeadLetter, Nack, Park, Retry, RetryPolicy
+from graphnode.sqs.verdicts import DeadLetter, Nack, Retry, RetryPolicy
 
 POLICY = RetryPolicy(max_attempts=8, backoff_min_s=5, backoff_max_s=900)
 
@@ -24,16 +23,11 @@ def test_a_permanent_error_is_a_dead_letter_at_the_first_attempt(error: WrongOwn
 
 
 def test_a_transient_error_is_tried_again_until_the_attempts_are_used_up() -> None:
-    verdicts = [POLICY.decide(ServiceBusy("busy"), attempt=attempt) for attempt in range(1, 10)]
+    verdicts = [POLICY.decide(ObjectNotFound("busy"), attempt=attempt) for attempt in range(1, 10)]
 
     assert all(isinstance(verdict, Retry) for verdict in verdicts[:7])
-    assert verdicts[7] == DeadLetter("SERVICE_BUSY", "busy (attempt 8 of 8, the last)", 8)
+    assert verdicts[7] == DeadLetter("OBJECT_NOT_FOUND", "busy (attempt 8 of 8, the last)", 8)
     assert isinstance(verdicts[8], DeadLetter)
-
-
-@given(st.integers(min_value=1, max_value=10_000))
-def test_an_outage_never_makes_a_dead_letter(attempt: int) -> None:
-    assert POLICY.decide(DatabaseOutage(), attempt=attempt) == Park()
 
 
 @given(st.integers(min_value=1, max_value=10_000))

@@ -16,11 +16,11 @@ import sentry_sdk
 
 from graphnode.broker import SQSBroker
 from graphnode.errors import (
-    AwsOutage,
-    DatabaseOutage,
+    AwsFault,
+    DatabaseFault,
     GraphNodeError,
     InvalidDocument,
-    ServiceBusy,
+    ObjectNotFound,
     SettingsError,
     classify_error,
 )
@@ -100,7 +100,7 @@ def broker() -> SQSBroker:
     """A broker whose middleware the test calls. A message has two attempts."""
     return SQSBroker(
         lambda: Options(queues={}, region="eu-central-1", retry=RetryPolicy(max_attempts=2)),
-        breaker=CircuitBreaker({DatabaseOutage.service: lambda: None}),
+        breaker=CircuitBreaker({DatabaseFault.service: lambda _fault: None}),
         middleware=[Verdicts(MemoryLedger())],
     )
 
@@ -155,7 +155,7 @@ def test_a_transient_error_is_reported_when_the_attempts_are_used_up(
     sentry: SentryServer, broker: SQSBroker, delivery: Delivery
 ) -> None:
     for _ in range(2):
-        broker.emit_after("process_message", delivery, exception=ServiceBusy("throttled"))
+        broker.emit_after("process_message", delivery, exception=ObjectNotFound("throttled"))
     error_reports.close_reports()
 
     (report,) = sentry.reports
@@ -194,22 +194,24 @@ def test_a_row_that_postgresql_quotes_is_not_reported(sentry: SentryServer) -> N
 
 
 def test_an_outage_is_reported_with_its_service(sentry: SentryServer) -> None:
-    error_reports.report_outage(AwsOutage(f"AWS cannot be reached: {SECRET}", log="AWS cannot be reached"))
+    error_reports.report_outage(
+        AwsFault(f"AWS cannot be reached: {SECRET}", log="AWS cannot be reached"), service="AWS"
+    )
     error_reports.close_reports()
 
     (report,) = sentry.reports
-    assert (report["fingerprint"], report["tags"]["service"]) == (["AWS_OUTAGE", "AWS"], "AWS")
+    assert (report["fingerprint"], report["tags"]["service"]) == (["AWS_FAULT", "AWS"], "AWS")
     assert SECRET not in sentry.envelopes[0]
 
 
 def test_reports_of_one_kind_are_limited_to_ten_and_hide_no_other_kind(sentry: SentryServer) -> None:
     for _ in range(30):
-        error_reports.report_failure(ServiceBusy("busy"), actor="add_node", attempt=8, task=TASK)
+        error_reports.report_failure(ObjectNotFound("busy"), actor="add_node", attempt=8, task=TASK)
     error_reports.report_failure(InvalidDocument("bad"), actor="add_node", attempt=1, task=TASK)
     error_reports.close_reports()
 
     reasons = [report["tags"]["reason"] for report in sentry.reports]
-    assert (reasons.count("SERVICE_BUSY"), reasons.count("INVALID_DOCUMENT")) == (10, 1)
+    assert (reasons.count("OBJECT_NOT_FOUND"), reasons.count("INVALID_DOCUMENT")) == (10, 1)
 
 
 def test_data_that_other_code_gives_the_sdk_is_not_sent(sentry: SentryServer) -> None:
@@ -217,7 +219,7 @@ def test_data_that_other_code_gives_the_sdk_is_not_sent(sentry: SentryServer) ->
     sentry_sdk.set_user({"id": SECRET})
     sentry_sdk.set_extra("body", SECRET)
     sentry_sdk.capture_message(SECRET)
-    error_reports.report_failure(ServiceBusy("busy"), actor="add_node", attempt=8, task=TASK)
+    error_reports.report_failure(ObjectNotFound("busy"), actor="add_node", attempt=8, task=TASK)
     error_reports.close_reports()
 
     (envelope,) = sentry.envelopes
@@ -229,7 +231,7 @@ def test_a_sentry_that_is_away_raises_nothing(sentry: SentryServer, monkeypatch:
     monkeypatch.setattr(error_reports, "FLUSH_S", 0.01)
     sentry.server_close()
 
-    error_reports.report_failure(ServiceBusy("busy"), actor="add_node", attempt=8, task=TASK)
+    error_reports.report_failure(ObjectNotFound("busy"), actor="add_node", attempt=8, task=TASK)
     error_reports.close_reports()
 
     assert sentry.envelopes == []
@@ -239,7 +241,7 @@ def test_without_a_dsn_nothing_is_reported(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(sentry_sdk, "capture_event", lambda *_: pytest.fail("it was reported"))
 
     error_reports.open_reports(None)
-    error_reports.report_outage(DatabaseOutage())
+    error_reports.report_outage(DatabaseFault(), service="PostgreSQL")
     error_reports.close_reports()
 
 

@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from graphnode.broker import SQSBroker
-from graphnode.errors import DatabaseOutage
+from graphnode.errors import DatabaseFault, ServiceFault
 from graphnode.sqs.circuit_breaker import CircuitBreaker
 from graphnode.sqs.liveness import LifeSign
 from graphnode.sqs.queues import Options
@@ -46,13 +46,13 @@ def report(
 def broker(database_is_back: threading.Event) -> SQSBroker:
     """A broker that never calls SQS. Its database is away until `database_is_back` is set."""
 
-    def probe() -> None:
+    def probe(_fault: ServiceFault | None) -> None:
         if not database_is_back.is_set():
             raise ConnectionError("away")
 
     return SQSBroker(
         lambda: Options(queues={}, region="eu-central-1"),
-        breaker=CircuitBreaker({DatabaseOutage.service: probe}),
+        breaker=CircuitBreaker({DatabaseFault.service: probe}),
         middleware=[],
     )
 
@@ -102,11 +102,12 @@ def test_an_outage_is_reported_while_it_lasts(broker: SQSBroker, database_is_bac
     reports._state = "taking"
     assert reports.report(broker).state == "taking"
 
-    broker.breaker.begin(DatabaseOutage("away"))
+    assert broker.breaker.is_to_blame(DatabaseFault("away"), since=time.monotonic(), user="ada")
     assert reports.report(broker).state == "waiting for a service that is away"
 
     database_is_back.set()
-    assert broker.breaker.wait_until_open(20)
+    assert broker.breaker.may_poll(20)
+    broker.breaker.close()
     assert reports.report(broker).state == "taking"
     broker.stop.request()
     assert reports.report(broker).state == "stopping"

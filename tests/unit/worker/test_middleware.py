@@ -11,10 +11,11 @@ from structlog.testing import capture_logs
 from graphnode.broker import SQSBroker
 from graphnode.clients.memory import SMALL_BYTES, admit, admit_stream
 from graphnode.errors import (
-    DatabaseOutage,
+    DatabaseFault,
     GraphNodeError,
     NoMemoryYet,
-    ServiceBusy,
+    ObjectNotFound,
+    ServiceFault,
     SettingsError,
     UserLocked,
     WrongOwner,
@@ -39,13 +40,13 @@ from tests.unit.conftest import MakeDelivery
 def broker(database_is_back: threading.Event) -> SQSBroker:
     """A broker whose middleware the test calls. It never calls SQS."""
 
-    def probe() -> None:
+    def probe(_fault: ServiceFault | None) -> None:
         if not database_is_back.is_set():
             raise ConnectionError("away")
 
     made = SQSBroker(
         lambda: Options(queues={}, region="eu-central-1", retry=RetryPolicy(max_attempts=3)),
-        breaker=CircuitBreaker({DatabaseOutage.service: probe}),
+        breaker=CircuitBreaker({DatabaseFault.service: probe}),
         middleware=[Verdicts(MemoryLedger())],
     )
     made.in_flight = InFlight(threads=8)
@@ -91,7 +92,7 @@ def test_a_dead_letter_is_recorded_in_the_ledger_and_stays_one_if_that_fails(
     class AwayLedger(MemoryLedger):
         def give_up(self, delivery: Delivery, dead: DeadLetter, error: GraphNodeError) -> None:
             recorded.append(dead)
-            raise DatabaseOutage("connection refused")
+            raise DatabaseFault("connection refused")
 
     (verdicts,) = (middleware for middleware in broker.middleware if isinstance(middleware, Verdicts))
     verdicts.ledger = AwayLedger()
@@ -102,10 +103,11 @@ def test_a_dead_letter_is_recorded_in_the_ledger_and_stays_one_if_that_fails(
     assert recorded == [delivery.verdict] == [DeadLetter("WRONG_OWNER", "task t belongs to u", 1)]
 
 
-@pytest.mark.parametrize("error", [ServiceBusy("busy"), TimeLimitExceeded(), ZeroDivisionError()])
+@pytest.mark.parametrize("error", [ObjectNotFound("busy"), TimeLimitExceeded(), ZeroDivisionError()])
 def test_a_transient_error_is_tried_again_until_the_attempts_are_used_up(
-    error: BaseException, broker: SQSBroker, make_delivery: MakeDelivery
+    error: BaseException, broker: SQSBroker, database_is_back: threading.Event, make_delivery: MakeDelivery
 ) -> None:
+    database_is_back.set()
     delivery = make_delivery()
     verdicts = []
 
@@ -124,8 +126,8 @@ def test_neither_deliveries_nor_outages_nor_stops_use_up_attempts(
     broker.emit_after("process_message", delivery, exception=Shutdown())
     assert delivery.verdict == Nack()
     for _ in range(3):
-        broker.emit_after("process_message", delivery, exception=DatabaseOutage("connection refused"))
-    broker.emit_after("process_message", delivery, exception=ServiceBusy("its first failure"))
+        broker.emit_after("process_message", delivery, exception=DatabaseFault("connection refused"))
+    broker.emit_after("process_message", delivery, exception=ObjectNotFound("its first failure"))
 
     assert isinstance(delivery.verdict, Retry)
 
@@ -135,16 +137,16 @@ def test_a_failure_that_an_outage_keeps_from_being_counted_parks_the_message(
 ) -> None:
     class AwayLedger(MemoryLedger):
         def count(self, delivery: Delivery, error: GraphNodeError) -> int:
-            raise DatabaseOutage("connection refused")
+            raise DatabaseFault("connection refused")
 
     (verdicts,) = (middleware for middleware in broker.middleware if isinstance(middleware, Verdicts))
     verdicts.ledger = AwayLedger()
     delivery = make_delivery()
 
-    broker.emit_after("process_message", delivery, exception=ServiceBusy("S3 is slow"))
+    broker.emit_after("process_message", delivery, exception=ObjectNotFound("S3 is slow"))
 
     assert delivery.verdict == Park()
-    assert broker.breaker.closed
+    assert not broker.breaker.is_closed
 
 
 def test_an_outage_stops_the_polls_and_parks_the_message_at_any_attempt(
@@ -152,26 +154,27 @@ def test_an_outage_stops_the_polls_and_parks_the_message_at_any_attempt(
 ) -> None:
     delivery = make_delivery(receive_count=99)
 
-    broker.emit_after("process_message", delivery, exception=DatabaseOutage("connection refused"))
+    broker.emit_after("process_message", delivery, exception=DatabaseFault("connection refused"))
 
     assert delivery.verdict == Park()
-    assert broker.breaker.closed
+    assert not broker.breaker.is_closed
 
 
 def test_a_failure_is_logged_once_with_its_reason_and_only_an_unexpected_one_with_a_stack(
-    broker: SQSBroker, make_delivery: MakeDelivery
+    broker: SQSBroker, database_is_back: threading.Event, make_delivery: MakeDelivery
 ) -> None:
+    database_is_back.set()
     with pytest.raises(ZeroDivisionError) as raised:
         _ = 1 / 0
 
     with capture_logs() as lines:
-        broker.emit_after("process_message", make_delivery(), exception=ServiceBusy("throttled"))
+        broker.emit_after("process_message", make_delivery(), exception=ObjectNotFound("throttled"))
         broker.emit_after("process_message", make_delivery(), exception=raised.value)
 
     expected, unexpected = lines
     assert (expected["event"], expected["reason"], expected["error"]) == (
         "failed, will be tried again",
-        "SERVICE_BUSY",
+        "OBJECT_NOT_FOUND",
         "throttled",
     )
     assert "stack" not in expected
@@ -340,12 +343,38 @@ def test_a_message_that_goes_back_after_its_turn_has_come_gives_its_memory_to_th
     admit("big", 2 * SMALL_BYTES)
 
 
-def test_a_message_that_failed_otherwise_meanwhile_is_no_cause_of_the_next_outage(
+def test_the_first_time_that_a_service_fails_a_message_does_not_count_if_the_service_answers(
     broker: SQSBroker, database_is_back: threading.Event, make_delivery: MakeDelivery
+) -> None:
+    database_is_back.set()
+    delivery = make_delivery()
+
+    broker.emit_after("process_message", delivery, exception=DatabaseFault("connection lost"))
+    assert isinstance(delivery.verdict, Park)
+    assert 0 < delivery.verdict.after_s <= 1
+    broker.emit_after("process_message", delivery, exception=DatabaseFault("connection lost"))
+    assert isinstance(delivery.verdict, Retry)
+
+
+def test_a_message_that_fails_services_while_others_succeed_counts_as_the_cause(
+    broker: SQSBroker, make_delivery: MakeDelivery
+) -> None:
+    cause, other = make_delivery(), make_delivery()
+    verdicts = []
+
+    for _ in range(4):
+        broker.emit_after("process_message", cause, exception=DatabaseFault("server closed the connection"))
+        verdicts.append(type(cause.verdict))
+        broker.emit_after("process_message", other, result=None)
+
+    assert verdicts == [Park, Park, Retry, Retry]
+
+
+def test_a_message_that_fails_with_everybody_never_counts_as_the_cause(
+    broker: SQSBroker, make_delivery: MakeDelivery
 ) -> None:
     delivery = make_delivery()
 
-    for error in (DatabaseOutage("connection refused"), UserLocked(), DatabaseOutage("connection refused")):
-        broker.emit_after("process_message", delivery, exception=error)
-
-    assert delivery.verdict == Park()
+    for _ in range(20):
+        broker.emit_after("process_message", delivery, exception=DatabaseFault("connection refused"))
+        assert delivery.verdict == Park()

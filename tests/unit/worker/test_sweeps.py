@@ -7,7 +7,7 @@ import psycopg2
 import pytest
 from structlog.testing import capture_logs
 
-from graphnode.errors import OutageError
+from graphnode.errors import ServiceFault
 from graphnode.worker.sweeps import Run, Sweep, Sweeps
 
 PATIENCE_S = 20.0
@@ -15,11 +15,13 @@ PATIENCE_S = 20.0
 
 class CircuitBreaker:
     def __init__(self) -> None:
-        self.closed = False
-        self.begun: list[OutageError] = []
+        self.is_closed = True
+        self.judged: list[ServiceFault] = []
+        self.is_outage = True
 
-    def begin(self, error: OutageError, *, since: float) -> None:
-        self.begun.append(error)
+    def is_to_blame(self, error: ServiceFault, *, since: float, user: str) -> bool:
+        self.judged.append(error)
+        return self.is_outage
 
 
 class Broker:
@@ -77,7 +79,7 @@ def test_no_sweep_runs_during_an_outage_or_a_stop(broker: Any, reason: str) -> N
     sweeps = Sweeps([Sweep("any", lambda _: swept.append("any"))], interval_s=0.001)
     worker: Any = None
     broker.is_stopping = reason == "stopping"
-    broker.breaker.closed = reason == "outage"
+    broker.breaker.is_closed = reason != "outage"
 
     sweeps.after_worker_boot(broker, worker)
     assert all(broker.checks.acquire(timeout=PATIENCE_S) for _ in range(5))
@@ -94,7 +96,7 @@ def test_a_sweep_declared_for_outages_runs_during_an_outage(broker: Any) -> None
         interval_s=0.001,
     )
     worker: Any = None
-    broker.breaker.closed = True
+    broker.breaker.is_closed = False
 
     sweeps.after_worker_boot(broker, worker)
     assert all(rounds.acquire(timeout=PATIENCE_S) for _ in range(5))
@@ -103,14 +105,18 @@ def test_a_sweep_declared_for_outages_runs_during_an_outage(broker: Any) -> None
     assert others == []
 
 
-def test_a_sweep_that_finds_a_service_away_begins_an_outage(broker: Any) -> None:
+@pytest.mark.parametrize(("is_outage", "lines_logged"), [(True, 0), (False, 1)])
+def test_a_sweep_that_a_service_fails_leaves_it_to_the_breaker_whether_that_is_an_outage(
+    broker: Any, is_outage: bool, lines_logged: int
+) -> None:
     sweeps = Sweeps([], interval_s=1)
+    broker.breaker.is_outage = is_outage
 
     with capture_logs() as lines:
         sweeps.run(broker, Sweep("any", raising([psycopg2.OperationalError("connection refused")])))
 
-    assert [type(error).__name__ for error in broker.breaker.begun] == ["DatabaseOutage"]
-    assert lines == []
+    assert [type(error).__name__ for error in broker.breaker.judged] == ["DatabaseFault"]
+    assert len(lines) == lines_logged
 
 
 def test_a_failing_sweep_is_logged_once_and_its_recovery_once(broker: Any) -> None:

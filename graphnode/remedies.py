@@ -1,0 +1,51 @@
+"""What mends a service, by its error code. The circuit breaker tells it to the operator with the error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+#: By the beginning of an SQLSTATE; the first that fits counts.
+DATABASE: Mapping[str, str] = {
+    "42501": "Give the worker's role its rights: deploy/postgres-grants.sql.",
+    "42P01": "Bring the schema up to date: `graphnode migrate`.",
+    "42703": "Bring the schema up to date: `graphnode migrate`.",
+    "3F000": "Bring the schema up to date: `graphnode migrate`.",
+    "25006": "Let DATABASE_URL name the primary: this node takes no writes.",
+    "53100": "Make room on PostgreSQL's disk.",
+    "53300": "Allow more connections, or start fewer threads: `graphnode doctor` names the limit.",
+    "53": "Give PostgreSQL the resource that its log names.",
+    "54000": "If the NOTIFY queue is full, end the session that listens in an open transaction (pg_stat_activity).",
+    "55P03": "End the session that holds the lock (pg_locks, pg_stat_activity).",
+    "57014": "Find what slows the statements down: pg_stat_activity, pg_locks.",
+    "58": "Look at PostgreSQL's log: its files or its disk fail.",
+    "XX": "Look at PostgreSQL's log: its files are damaged.",
+    "": "Make PostgreSQL reachable: `graphnode doctor` says what fails.",
+}
+
+#: By a part of AWS's error code, or of botocore's class; the first that fits counts.
+AWS: Mapping[str, str] = {
+    "KMS": "Enable the bucket's KMS key, and allow the worker's role kms:Decrypt.",
+    "TimeTooSkewed": "Correct this machine's clock.",
+    "AccessDenied": "Allow the worker's role s3:GetObject on the bucket: deploy/iam-worker.json.",
+    "AllAccessDisabled": "Ask AWS why the account or the bucket is disabled.",
+    "Account": "Ask AWS what is wrong with the account.",
+    "Redirect": "Set AWS_REGION to the bucket's region.",
+    "AuthorizationHeaderMalformed": "Set AWS_REGION to the bucket's region.",
+    "NoSuchBucket": "Create the bucket, or correct S3_PAYLOAD_BUCKET.",
+    "Credential": "Let the worker find AWS credentials: `graphnode doctor`. It looks again by itself.",
+    "Token": "Renew the AWS credentials. The worker reads them again by itself.",
+    "AccessKeyId": "Renew the AWS credentials. The worker reads them again by itself.",
+    "Signature": "Renew the AWS credentials. The worker reads them again by itself.",
+    "UnrecognizedClient": "Renew the AWS credentials. The worker reads them again by itself.",
+    "": "Nothing, if AWS has a fault; otherwise `graphnode doctor` says what fails.",
+}
+
+
+def database_advice(code: str) -> str:
+    """What mends PostgreSQL after an error with this SQLSTATE; empty: it cannot be reached."""
+    return next(advice for start, advice in DATABASE.items() if code.startswith(start))
+
+
+def aws_advice(code: str) -> str:
+    """What mends AWS after an error with this code."""
+    return next(advice for part, advice in AWS.items() if part in code)
