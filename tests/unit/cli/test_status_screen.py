@@ -106,7 +106,7 @@ class TestScreen:
 
         lines = shown(msgspec.structs.replace(STATUS, activity=seen))
 
-        assert "CircuitBreaker        PostgreSQL for 4 min (2 processes)" in lines
+        assert "Outages        PostgreSQL for 4 min (2 processes)" in lines
 
     def test_a_late_process_stands_first_and_is_not_counted(self) -> None:
         late = worker(9, host="zulu", seen_at=ago(minutes=20), is_late=True)
