@@ -9,7 +9,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import boto3.session
+import botocore.session
 from botocore.config import Config
+
+from graphnode.clients.credentials import RenewableCredentials
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
@@ -40,12 +43,13 @@ QUICK = CallLimits(connect_timeout_s=4, read_timeout_s=6, attempts=1)
 
 
 class Aws:
-    """Where AWS is, and as whom it is called. Thread-safe; so are its clients.
+    """Where AWS is, and as whom it is called. Thread-safe; so are its clients, which share their credentials.
 
     Parameters:
       region: the AWS region.
       endpoint_url: a server in place of AWS's own, such as LocalStack.
-      credentials: access key ID, secret access key and session token. Without them, boto3 looks where it always does.
+      credentials: access key ID, secret access key and session token. Without them, boto3 looks where it always does,
+        at the first call and again at `renew_credentials`.
       limits: how long a call may take, unless a client has limits of its own.
       proxies: whether the environment's proxies are used. A server on this machine is behind none.
     """
@@ -63,7 +67,8 @@ class Aws:
         self.endpoint_url = endpoint_url
         self.limits = limits or CallLimits()
         self.proxies = proxies
-        self._credentials = credentials
+        self._given = credentials
+        self._credentials = RenewableCredentials(self.find_credentials)
         # Clients may be shared by threads. The session that makes them may not.
         self._making = threading.Lock()
 
@@ -114,17 +119,26 @@ class Aws:
             return self._session.client(service, endpoint_url=self.endpoint_url, config=config)  # type: ignore[call-overload]
 
     def find_credentials(self) -> Credentials | None:
-        """The credentials that boto3 finds; None without any."""
-        with self._making:
-            return self._session.get_credentials()
-
-    @cached_property
-    def _session(self) -> boto3.session.Session:
-        """One for all clients: each session has the services' descriptions in memory."""
-        key_id, secret, token = self._credentials
+        """The given credentials, or those that boto3 finds now; None without any. Raises botocore's errors."""
+        key_id, secret, token = self._given
+        # A new session reads files again, and asks again whoever hands out credentials.
         return boto3.session.Session(
             aws_access_key_id=key_id,
             aws_secret_access_key=secret,
             aws_session_token=token,
             region_name=self.region,
-        )
+        ).get_credentials()
+
+    def renew_credentials(self) -> None:
+        """Have all clients sign with what `find_credentials` finds now, from their next call on.
+
+        It is done once in a few seconds: another call in that time changes nothing.
+        """
+        self._credentials.renew()
+
+    @cached_property
+    def _session(self) -> boto3.session.Session:
+        """One for all clients: each session has the services' descriptions in memory."""
+        session = botocore.session.get_session()
+        session.register_component("credential_provider", self._credentials)
+        return boto3.session.Session(botocore_session=session, region_name=self.region)

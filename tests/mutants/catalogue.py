@@ -298,6 +298,48 @@ MUTANTS = (
         new="if False:",
         checks=("tests/faults/test_outages.py::test_nothing_is_polled_while_a_service_is_away",),
     ),
+    # AWS credentials.
+    Mutant(
+        name="renewals-without-a-pause",
+        what="each refused call starts the credential process, or calls STS",
+        file="graphnode/clients/credentials.py",
+        old="            if time.monotonic() < self._next_renewal:\n                return\n",
+        new="",
+        checks=("tests/unit/clients/test_credentials.py",),
+    ),
+    Mutant(
+        name="renewal-of-one-thread",
+        what="a thread that asks during a renewal goes on with the old credentials",
+        file="graphnode/clients/credentials.py",
+        old="            if time.monotonic() < self._next_renewal:\n                return\n            try:\n",
+        new="            if time.monotonic() < self._next_renewal:\n                return\n"
+        "            self._next_renewal = time.monotonic() + RENEWAL_PAUSE_S\n        if True:\n            try:\n",
+        checks=("tests/unit/clients/test_credentials.py",),
+    ),
+    Mutant(
+        name="failed-renewal-drops-credentials",
+        what="a credentials file that is being written costs the credentials in use",
+        file="graphnode/clients/credentials.py",
+        old="                self._failure = error\n",
+        new="                self._failure, self._resolved = error, None\n",
+        checks=("tests/unit/clients/test_credentials.py",),
+    ),
+    Mutant(
+        name="unfetched-credentials",
+        what="credentials that STS refuses, or that have expired, replace those in use",
+        file="graphnode/clients/credentials.py",
+        old="                    resolved.get_frozen_credentials()\n",
+        new="",
+        checks=("tests/unit/clients/test_credentials.py",),
+    ),
+    Mutant(
+        name="throttling-is-a-refusal",
+        what="throttled polls renew the credentials again and again",
+        file="graphnode/clients/credentials.py",
+        old=' and "Throttl" not in code',
+        new="",
+        checks=("tests/unit/clients/test_credentials.py",),
+    ),
     # Messages in flight: heartbeats and stops.
     Mutant(
         name="heartbeat-off",

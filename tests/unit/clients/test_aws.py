@@ -1,10 +1,16 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from graphnode.clients import credentials
 from graphnode.clients.aws import QUICK, Aws, CallLimits
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
 
 SECRET = "a-secret-access-key"
 
@@ -14,6 +20,16 @@ ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "of-the-environment",
     "AWS_SECRET_ACCESS_KEY": SECRET,
 }
+
+
+#: A call without parameters of each service.
+CALLS = {"s3": "list_buckets", "sqs": "list_queues"}
+
+
+def key_id_of(client: S3Client | SQSClient) -> str:
+    """The access key ID that a client signs its calls with."""
+    url = client.generate_presigned_url(CALLS[client.meta.service_model.service_name])
+    return parse_qs(urlsplit(url).query)["X-Amz-Credential"][0].partition("/")[0]
 
 
 @pytest.fixture(autouse=True)
@@ -26,11 +42,11 @@ def another_account_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_client_is_of_the_environment_that_is_given_not_of_this_process() -> None:
     aws = Aws.of_environment(ENVIRONMENT)
-    credentials = aws.find_credentials()
+    found = aws.find_credentials()
 
     assert (aws.sqs().meta.region_name, aws.sqs().meta.endpoint_url) == ("eu-central-1", "http://localhost:4566")
-    assert credentials
-    assert (credentials.access_key, credentials.secret_key) == ("of-the-environment", SECRET)
+    assert found
+    assert (found.access_key, found.secret_key) == ("of-the-environment", SECRET)
 
 
 def test_without_credentials_boto3_finds_those_of_this_process() -> None:
@@ -38,6 +54,28 @@ def test_without_credentials_boto3_finds_those_of_this_process() -> None:
 
     assert found
     assert found.access_key == "of-the-process"
+
+
+def test_a_renewal_reaches_the_clients_that_exist_and_those_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(credentials, "RENEWAL_PAUSE_S", 0.0)
+    aws = Aws(region="eu-central-1")
+    clients: list[S3Client | SQSClient] = [aws.s3(), aws.sqs()]
+    assert {key_id_of(client) for client in clients} == {"of-the-process"}
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "rotated")
+
+    aws.renew_credentials()
+
+    assert {key_id_of(client) for client in (*clients, aws.s3())} == {"rotated"}
+
+
+def test_credentials_that_were_given_are_never_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(credentials, "RENEWAL_PAUSE_S", 0.0)
+    aws = Aws.of_environment(ENVIRONMENT)
+    s3 = aws.s3()
+
+    aws.renew_credentials()
+
+    assert key_id_of(s3) == key_id_of(aws.sqs()) == "of-the-environment"
 
 
 def test_an_empty_variable_is_not_set() -> None:
