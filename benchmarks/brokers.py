@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dramatiq import Middleware
 
 from graphnode.broker import SQSBroker
+from graphnode.clients.aws import Aws
 from graphnode.sqs.circuit_breaker import CircuitBreaker
 from graphnode.sqs.queues import Options, Queue
 from graphnode.sqs.verdicts import RetryPolicy
@@ -45,8 +46,7 @@ def graphnode_broker(
     return SQSBroker(
         lambda: Options(
             queues={queue: Queue(url=queue_url)},
-            region=REGION,
-            endpoint_url=endpoint,
+            aws=Aws(region=REGION, endpoint_url=endpoint),
             visibility_s=visibility_s,
             poll_grace_s=POLL_GRACE_S,
             retry=policy or RetryPolicy(),

@@ -188,7 +188,7 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
     def sqs(self) -> SQSServiceResource:  # type: ignore[override]
         """A boto3 resource, made at first use. Threads cannot share it."""
         return boto3.session.Session().resource(
-            "sqs", region_name=self.options.region, endpoint_url=self.options.endpoint_url
+            "sqs", region_name=self.options.aws.region, endpoint_url=self.options.aws.endpoint_url
         )
 
     @property

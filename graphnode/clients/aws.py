@@ -98,9 +98,9 @@ class Aws:
         client: SQSClient = self.client("sqs", limits)
         return client
 
-    def s3(self) -> S3Client:
+    def s3(self, limits: CallLimits | None = None) -> S3Client:
         """An S3 client."""
-        client: S3Client = self.client("s3")
+        client: S3Client = self.client("s3", limits)
         return client
 
     def client(self, service: str, limits: CallLimits | None = None) -> Any:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import gzip
 import io
-import threading
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import (
@@ -70,30 +70,25 @@ BROKEN = (HTTPClientError, IncompleteReadError, HTTPError, OSError)
 #: Bytes of an object that a probe reads.
 PROBED_BYTES = 64 * 1024
 
-_lock = threading.Lock()
-_client: S3Client | None = None
-_probing_client: S3Client | None = None
 _last_read: str | None = None
 
 
+@cache
+def aws() -> Aws:
+    """AWS as this process's settings name it, for all its clients: they share their credentials."""
+    return Aws(region=settings().aws_region, endpoint_url=settings().aws_endpoint_url)
+
+
+@cache
 def client() -> S3Client:
     """This process's S3 client. Threads share it."""
-    global _client
-    with _lock:
-        if _client is None:
-            _client = Aws(region=settings().aws_region, endpoint_url=settings().aws_endpoint_url).s3()
-        return _client
+    return aws().s3()
 
 
+@cache
 def _probing() -> S3Client:
     """The client of probes: threads wait for their answers."""
-    global _probing_client
-    with _lock:
-        if _probing_client is None:
-            known = settings()
-            aws = Aws(region=known.aws_region, endpoint_url=known.aws_endpoint_url, limits=QUICK)
-            _probing_client = aws.s3()
-        return _probing_client
+    return aws().s3(QUICK)
 
 
 def check_keys(keys: Iterable[str], *, user_id: str) -> None:

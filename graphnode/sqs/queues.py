@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import dramatiq
@@ -64,8 +63,7 @@ class Options:
 
     Parameters:
       queues: by the name that actors use.
-      region: the AWS region.
-      endpoint_url: a server in place of AWS's own SQS.
+      aws: makes the SQS clients. Let it make the actors' clients, too: its clients share their credentials.
       retry: how often and how fast a message is tried again. SQS's native redrive must come much later.
       visibility_s: seconds a message in flight stays hidden between two extensions.
       poll_wait_s: seconds a poll waits for messages.
@@ -75,19 +73,13 @@ class Options:
     """
 
     queues: Mapping[str, Queue]
-    region: str
-    endpoint_url: str | None = None
+    aws: Aws
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     visibility_s: int = 60
     poll_wait_s: int = 20
     poll_grace_s: float = 20.0
     shutdown_timeout_s: float = 25.0
     message_attributes: Sequence[str] = ()
-
-    @cached_property
-    def aws(self) -> Aws:
-        """Makes the SQS clients."""
-        return Aws(region=self.region, endpoint_url=self.endpoint_url)
 
 
 class DeadLetterQueue(NamedTuple):

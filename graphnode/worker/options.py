@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from graphnode.clients import s3
 from graphnode.contract.bodies import ids_of_body, lane_of_body, to_message
 from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
 from graphnode.settings import settings
@@ -26,8 +27,7 @@ def broker_options() -> Options:
             # Pushes wait for FCM. Results must not wait for pushes.
             NOTIFICATION_QUEUE: Queue(url=known.sqs_notification_queue_url, thread_share=0.5),
         },
-        region=known.aws_region,
-        endpoint_url=known.aws_endpoint_url,
+        aws=s3.aws(),
         retry=retry_policy(),
         visibility_s=known.visibility_timeout,
         poll_wait_s=known.poll_wait,

@@ -9,6 +9,7 @@ import pytest
 from dramatiq.errors import QueueJoinTimeout
 
 from graphnode.broker import SQSBroker
+from graphnode.clients.aws import Aws
 from graphnode.sqs.circuit_breaker import CircuitBreaker
 from graphnode.sqs.consumer import SQSConsumer
 from graphnode.sqs.queues import Options, Queue
@@ -21,8 +22,7 @@ def broker(stack_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterat
         monkeypatch.setenv(name, stack_env[name])
     options = Options(
         queues={"own": Queue(url=stack_env["SQS_NOTIFICATION_QUEUE_URL"])},
-        region=stack_env["AWS_REGION"],
-        endpoint_url=stack_env["AWS_ENDPOINT_URL"],
+        aws=Aws.of_environment(stack_env),
     )
     broker = SQSBroker(lambda: options, breaker=CircuitBreaker({}), middleware=[])
     broker.declare_queue("own")
@@ -54,13 +54,15 @@ def test_each_attribute_of_the_parent_can_be_read(broker: SQSBroker) -> None:
     assert (broker.visibility_timeout, broker.max_message_size) == (60, 1024 * 1024)
     assert (broker.namespace, broker.tags, broker.dead_letter) == (None, None, True)
     assert broker.retention == broker.dead_letter_retention == 14 * 86400
-    assert broker.sqs.meta.client.meta.region_name == broker.options.region
+    assert broker.sqs.meta.client.meta.region_name == broker.options.aws.region
 
 
-def test_no_attribute_of_the_parent_is_missing(broker: SQSBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_attribute_of_the_parent_is_missing(
+    broker: SQSBroker, stack_env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import dramatiq_sqs
 
-    monkeypatch.setenv("AWS_DEFAULT_REGION", broker.options.region)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", stack_env["AWS_REGION"])
     parent = dramatiq_sqs.SQSBroker(middleware=[])
     names = {name for name in dir(parent) if not name.startswith("_")}
 

@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.sqs_stub import StubServer
 from graphnode.broker import SQSBroker
+from graphnode.clients.aws import Aws
 from graphnode.errors import InvalidEnvelope, ServiceFault
 from graphnode.sqs.circuit_breaker import CircuitBreaker
 from graphnode.sqs.queues import Options, Queue
@@ -57,8 +58,7 @@ class RunningWorker:
         self.broker = SQSBroker(
             lambda: Options(
                 queues={"work": Queue(url=url, decode=decode, lane_of_body=lane_of_body)},
-                region="eu",
-                endpoint_url=stub.url,
+                aws=Aws(region="eu", endpoint_url=stub.url),
                 **known,
             ),
             breaker=CircuitBreaker({"PostgreSQL": self._probe, "S3": self._probe}),

@@ -6,9 +6,13 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
+import pytest
+
+from graphnode.clients import s3
 from graphnode.settings import Settings, read_settings
 
 
@@ -57,9 +61,14 @@ class S3Stub(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """GetObject, as far as the worker uses it."""
+    """GetObject and HeadBucket, as far as the worker uses them."""
 
     server: S3Stub
+
+    def do_HEAD(self) -> None:
+        """Say that the bucket exists."""
+        self.send_response(200)
+        self.end_headers()
 
     def do_GET(self) -> None:
         """Send the object, from the requested byte to the byte at which it breaks."""
@@ -129,3 +138,10 @@ def settings_of(stub: S3Stub, **others: str) -> Settings:
         "S3_PAYLOAD_BUCKET": "payloads",
     }
     return read_settings({**environment, **others}, Settings)
+
+
+def use(known: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have `graphnode.clients.s3` read the bucket of these settings until the test's end."""
+    monkeypatch.setattr(s3, "settings", lambda: known)
+    for made_once in (s3.aws, s3.client):
+        monkeypatch.setattr(s3, made_once.__name__, cache(made_once.__wrapped__))

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from benchmarks.sqs_stub import StubServer
 from graphnode.broker import SQSBroker
+from graphnode.clients.aws import Aws
 from graphnode.errors import SettingsError
 from graphnode.sqs.circuit_breaker import CircuitBreaker
 from graphnode.sqs.queues import Options, Queue
@@ -26,7 +27,9 @@ def own_messages(stub: StubServer) -> SQSBroker:
         "foreign": Queue(url=stub.queue_url("foreign"), decode=lambda *_, **__: None),  # type: ignore[arg-type]
     }
     return SQSBroker(
-        lambda: Options(queues=queues, region="eu", endpoint_url=stub.url), breaker=CircuitBreaker({}), middleware=[]
+        lambda: Options(queues=queues, aws=Aws(region="eu", endpoint_url=stub.url)),
+        breaker=CircuitBreaker({}),
+        middleware=[],
     )
 
 

@@ -62,7 +62,9 @@ def test_nothing_is_polled_while_a_service_is_away(start: StartWorker, stub: Stu
     wait_until(lambda: sorted(database.handled) == ["first", "second"], "both messages")
 
 
-def test_messages_that_fail_alike_although_the_probe_succeeds_are_an_outage_that_is_told_once(start: StartWorker, stub: StubServer) -> None:
+def test_messages_that_fail_alike_although_the_probe_succeeds_are_an_outage_that_is_told_once(
+    start: StartWorker, stub: StubServer
+) -> None:
     database = Database()
     # The probes always succeed, and the handlers still fail.
     worker = start(database.store, threads=4)

@@ -13,7 +13,7 @@ import pytest
 from graphnode.clients import s3 as s3_client
 from graphnode.clients.s3 import BYTES_A_BRACKET, CHUNK_BYTES, GZIP_RATIO, open_features, read_document
 from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectChanged, ObjectNotFound, S3Fault
-from tests.faults.s3_stub import Object, S3Stub, running_stub, settings_of
+from tests.faults.s3_stub import Object, S3Stub, running_stub, settings_of, use
 
 LIMIT = 4 * CHUNK_BYTES
 
@@ -31,8 +31,7 @@ def server() -> Iterator[S3Stub]:
 def s3(server: S3Stub, aws_credentials: None, monkeypatch: pytest.MonkeyPatch) -> S3Stub:
     """An empty bucket, with the settings to read it."""
     known = settings_of(server, GRAPHNODE_MAX_DOCUMENT_BYTES=str(LIMIT), GRAPHNODE_MAX_FEATURES_BYTES=str(LIMIT))
-    monkeypatch.setattr(s3_client, "settings", lambda: known)
-    monkeypatch.setattr(s3_client, "_client", None)
+    use(known, monkeypatch)
     server.objects.clear()
     return server
 

@@ -25,7 +25,7 @@ from graphnode.contract.bodies import to_message
 from graphnode.dev.samples import KINDS, packaged_documents, result_of
 from graphnode.errors import ObjectChanged, Postponed, SpoolFull
 from graphnode.storage import database
-from tests.faults.s3_stub import Object, S3Stub, running_stub, settings_of
+from tests.faults.s3_stub import Object, S3Stub, running_stub, settings_of, use
 from tests.integration.conftest import Query
 
 
@@ -41,9 +41,8 @@ def bucket(
 ) -> dict[str, Object]:
     """The objects of an empty bucket, with the settings to read it and a spool directory."""
     known = settings_of(server, GRAPHNODE_SPOOL_DIR=str(tmp_path))
-    for module in (s3_client, spool_module):
-        monkeypatch.setattr(module, "settings", lambda: known)
-    monkeypatch.setattr(s3_client, "_client", None)
+    use(known, monkeypatch)
+    monkeypatch.setattr(spool_module, "settings", lambda: known)
     monkeypatch.setattr(effects, "enqueue", lambda _notification_id: None)
     server.objects.clear()
     return server.objects

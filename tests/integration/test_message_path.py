@@ -22,6 +22,7 @@ from graphnode.actors.graph_generation import graph_generation
 from graphnode.broker import SQSBroker
 from graphnode.clients import s3 as s3_client
 from graphnode.clients import spool
+from graphnode.clients.aws import Aws
 from graphnode.contract.bodies import ids_of_body, lane_of_body, to_message
 from graphnode.contract.envelopes import RESULT_QUEUE
 from graphnode.contract.schemas.examples import example_of
@@ -30,14 +31,14 @@ from graphnode.sqs.circuit_breaker import CircuitBreaker
 from graphnode.sqs.queues import Options, Queue
 from graphnode.worker.middleware import worker_middleware
 from tests.docs.test_architecture import floors
-from tests.faults.s3_stub import Object, running_stub
+from tests.faults.s3_stub import Object, running_stub, use
 from tests.integration.conftest import Query
 from tests.ledgers import MemoryLedger
 
 PACKAGE = Path(graphnode.__file__).parent
 
 #: The most files that a graph result enters.
-MOST_FILES = 32
+MOST_FILES = 33
 
 PATIENCE_S = 20.0
 
@@ -119,11 +120,10 @@ def path(storage: None, query: Query, stub: StubServer, monkeypatch: pytest.Monk
             },
             Settings,
         )
-        for module in (s3_client, spool):
-            monkeypatch.setattr(module, "settings", lambda: known)
-        monkeypatch.setattr(s3_client, "_client", None)
-        # A process makes it once.
-        s3_client.client()
+        use(known, monkeypatch)
+        monkeypatch.setattr(spool, "settings", lambda: known)
+        # A process makes its client and resolves its credentials once.
+        s3_client.client().head_bucket(Bucket=known.s3_payload_bucket)
         # What follows the commit is another message's path.
         monkeypatch.setattr(effects, "enqueue", lambda _notification_id: None)
         for name in ("graph", "features", "summary"):
@@ -132,8 +132,7 @@ def path(storage: None, query: Query, stub: StubServer, monkeypatch: pytest.Monk
             queues={
                 RESULT_QUEUE: Queue(url=url, decode=to_message, ids_of_body=ids_of_body, lane_of_body=lane_of_body),
             },
-            region="eu-central-1",
-            endpoint_url=stub.url,
+            aws=Aws(region="eu-central-1", endpoint_url=stub.url),
             poll_wait_s=1,
             poll_grace_s=0.2,
         )

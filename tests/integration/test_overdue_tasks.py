@@ -14,12 +14,12 @@ from graphnode.actors import broker, overdue
 from graphnode.actors.effects import effects_of
 from graphnode.actors.graph_generation import graph_generation
 from graphnode.actors.overdue import end_overdue_tasks, overdue_result
-from graphnode.clients import s3
 from graphnode.contract.envelopes import Envelope, GraphGenerationResult
 from graphnode.contract.timeouts import task_timeouts
 from graphnode.settings import Settings, read_settings
 from graphnode.storage import tasks
 from graphnode.worker import options
+from tests.faults.s3_stub import use
 from tests.integration.conftest import Query
 
 GRAPH = "GRAPH_GENERATION_RESULT"
@@ -50,7 +50,7 @@ def enqueued(storage: None, stub: StubServer, monkeypatch: pytest.MonkeyPatch) -
     )
     monkeypatch.setattr(options, "settings", lambda: known)
     monkeypatch.setattr(overdue, "settings", lambda: known)
-    monkeypatch.setattr(s3, "settings", lambda: known)
+    use(known, monkeypatch)
     sent: list[str] = []
 
     def enqueue(message: Any, *, delay: int | None = None) -> Any:

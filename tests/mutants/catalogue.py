@@ -333,6 +333,14 @@ MUTANTS = (
         checks=("tests/unit/clients/test_credentials.py",),
     ),
     Mutant(
+        name="credentials-of-their-own",
+        what="S3 is called with the old credentials after SQS has got new ones",
+        file="graphnode/worker/options.py",
+        old="        aws=s3.aws(),\n",
+        new="        aws=s3.Aws(region=known.aws_region, endpoint_url=known.aws_endpoint_url),\n",
+        checks=("tests/unit/worker/test_options.py",),
+    ),
+    Mutant(
         name="throttling-is-a-refusal",
         what="throttled polls renew the credentials again and again",
         file="graphnode/clients/credentials.py",

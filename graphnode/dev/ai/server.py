@@ -49,7 +49,6 @@ from graphnode.worker.middleware import (
 )
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
 #: The log event when it is ready.
@@ -188,8 +187,9 @@ def run(known: AiSettings, *, faults: FaultInjection, threads: int) -> None:
 
     Raises SettingsError if the request queue has no dead-letter queue, and botocore's errors if AWS is unreachable.
     """
-    bucket = PayloadBucket(s3_client(known), known.s3_payload_bucket)
-    broker = broker_of(known, probe=bucket.probe)
+    aws = Aws(region=known.aws_region, endpoint_url=known.aws_endpoint_url)
+    bucket = PayloadBucket(aws.s3(), known.s3_payload_bucket)
+    broker = broker_of(known, aws=aws, probe=bucket.probe)
     server = AiServer(broker.client, known.sqs_result_queue_url, bucket, faults)
     declare = dramatiq.actor(broker=broker, actor_name=ACTOR, queue_name=REQUEST_QUEUE, time_limit=TIME_LIMIT_MS)
     declare(server.serve)
@@ -204,18 +204,18 @@ def run(known: AiSettings, *, faults: FaultInjection, threads: int) -> None:
     broker.close()
 
 
-def broker_of(known: AiSettings, *, probe: Callable[[], None]) -> SQSBroker:
+def broker_of(known: AiSettings, *, aws: Aws, probe: Callable[[], None]) -> SQSBroker:
     """A broker that consumes the request queue.
 
     Parameters:
+      aws: makes the SQS clients.
       probe: calls S3; raises botocore's errors during an outage.
     """
     options = Options(
         queues={
             REQUEST_QUEUE: Queue(url=known.sqs_request_queue_url, decode=to_message, ids_of_body=ids_of_body),
         },
-        region=known.aws_region,
-        endpoint_url=known.aws_endpoint_url,
+        aws=aws,
         poll_wait_s=known.poll_wait,
         poll_grace_s=known.poll_grace,
         shutdown_timeout_s=known.shutdown_timeout,
@@ -234,11 +234,6 @@ def broker_of(known: AiSettings, *, probe: Callable[[], None]) -> SQSBroker:
             TimeLimit(),
         ],
     )
-
-
-def s3_client(known: AiSettings) -> S3Client:
-    """An S3 client that threads may share."""
-    return Aws(region=known.aws_region, endpoint_url=known.aws_endpoint_url).s3()
 
 
 def ended_by_signals() -> threading.Event:

@@ -15,6 +15,7 @@ import pytest
 import sentry_sdk
 
 from graphnode.broker import SQSBroker
+from graphnode.clients.aws import Aws
 from graphnode.errors import (
     AwsFault,
     DatabaseFault,
@@ -99,7 +100,7 @@ def sentry(monkeypatch: pytest.MonkeyPatch) -> Iterator[SentryServer]:
 def broker() -> SQSBroker:
     """A broker whose middleware the test calls. A message has two attempts."""
     return SQSBroker(
-        lambda: Options(queues={}, region="eu-central-1", retry=RetryPolicy(max_attempts=2)),
+        lambda: Options(queues={}, aws=Aws(region="eu-central-1"), retry=RetryPolicy(max_attempts=2)),
         breaker=CircuitBreaker({DatabaseFault.service: lambda _fault: None}),
         middleware=[Verdicts(MemoryLedger())],
     )

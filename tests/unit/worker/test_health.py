@@ -13,6 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from graphnode.broker import SQSBroker
+from graphnode.clients.aws import Aws
 from graphnode.errors import DatabaseFault, ServiceFault
 from graphnode.sqs.circuit_breaker import CircuitBreaker
 from graphnode.sqs.liveness import LifeSign
@@ -51,7 +52,7 @@ def broker(database_is_back: threading.Event) -> SQSBroker:
             raise ConnectionError("away")
 
     return SQSBroker(
-        lambda: Options(queues={}, region="eu-central-1"),
+        lambda: Options(queues={}, aws=Aws(region="eu-central-1")),
         breaker=CircuitBreaker({DatabaseFault.service: probe}),
         middleware=[],
     )

@@ -9,6 +9,7 @@ from dramatiq.middleware import Shutdown, TimeLimit, TimeLimitExceeded
 from structlog.testing import capture_logs
 
 from graphnode.broker import SQSBroker
+from graphnode.clients.aws import Aws
 from graphnode.clients.memory import SMALL_BYTES, admit, admit_stream
 from graphnode.errors import (
     DatabaseFault,
@@ -45,7 +46,7 @@ def broker(database_is_back: threading.Event) -> SQSBroker:
             raise ConnectionError("away")
 
     made = SQSBroker(
-        lambda: Options(queues={}, region="eu-central-1", retry=RetryPolicy(max_attempts=3)),
+        lambda: Options(queues={}, aws=Aws(region="eu-central-1"), retry=RetryPolicy(max_attempts=3)),
         breaker=CircuitBreaker({DatabaseFault.service: probe}),
         middleware=[Verdicts(MemoryLedger())],
     )

@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from graphnode.broker import SQSBroker
+from graphnode.clients.aws import Aws
 from graphnode.sqs.circuit_breaker import CircuitBreaker, Ongoing
 from graphnode.sqs.deliveries import InFlight
 from graphnode.sqs.queues import Options
@@ -38,7 +39,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Rows:
 
 @pytest.fixture
 def broker() -> SQSBroker:
-    broker = SQSBroker(lambda: Options(queues={}, region="eu"), breaker=CircuitBreaker({}), middleware=[])
+    broker = SQSBroker(lambda: Options(queues={}, aws=Aws(region="eu")), breaker=CircuitBreaker({}), middleware=[])
     broker.in_flight = InFlight(threads=4)
     broker.in_flight.open("https://sqs/results")
     return broker

@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from graphnode.broker import SQSBroker
+from graphnode.clients.aws import Aws
 from graphnode.errors import InvalidDocument
 from graphnode.sqs.circuit_breaker import CircuitBreaker
 from graphnode.sqs.deliveries import Delivery
@@ -39,7 +40,7 @@ def traces(spans: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch) -> Iter
     provider.add_span_processor(SimpleSpanProcessor(spans))
     made = Traces(provider)
     made.after_process_boot(
-        SQSBroker(lambda: Options(queues={}, region="eu"), breaker=CircuitBreaker({}), middleware=[])
+        SQSBroker(lambda: Options(queues={}, aws=Aws(region="eu")), breaker=CircuitBreaker({}), middleware=[])
     )
     with subscribed(around=made.around):
         yield made
