@@ -6,7 +6,8 @@ time does not count as the worker's: `python -m benchmarks.sqs_stub` prints its 
 
 `POST /_stub` with a JSON object controls it: `{"latency_ms": 10}`, `{"fill": ["queue", ["body", ...]]}`,
 `{"faults": [...]}`, `{"dead_letters": {"queue": "its dead-letter queue"}}`, `{"reset": true}`. The answer is its state,
-with the calls since the last reset by action.
+with the calls since the last reset by action. A fault has a `kind`, and meets `times` calls (1) of an `action` (all)
+that are signed with the access key ID `key` (any).
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ FAULTS: dict[str, tuple[int, str] | None] = {
     "server_error": (500, "InternalError"),
     "unavailable": (503, "ServiceUnavailable"),
     "denied": (403, "AccessDeniedException"),
+    "unknown_key": (403, "UnrecognizedClientException"),
     "over_limit": (403, "OverLimit"),
     "drop": None,
     "hang": None,
@@ -230,10 +232,14 @@ class Stub:
             "busy_s": self.last_delete - self.first_receive,
         }
 
-    def fault(self, action: str) -> str | None:
-        """The injected fault of this call, if there is one."""
+    def fault(self, action: str, signature: str) -> str | None:
+        """The injected fault of this call, if there is one.
+
+        Parameters:
+          signature: the header Authorization.
+        """
         for fault in self.faults:
-            if fault.get("action", action) == action:
+            if fault.get("action", action) == action and fault.get("key", "") in signature:
                 fault["times"] = fault.get("times", 1) - 1
                 if fault["times"] <= 0:
                     self.faults.remove(fault)
@@ -350,7 +356,7 @@ async def serve(stub: Stub, reader: asyncio.StreamReader, writer: asyncio.Stream
                 continue
             action = headers["x-amz-target"].removeprefix("AmazonSQS.")
             stub.calls[action] += 1
-            fault = stub.fault(action)
+            fault = stub.fault(action, headers.get("authorization", ""))
             if fault == "drop":
                 break
             if fault == "hang":

@@ -40,6 +40,9 @@ OTHERS: Mapping[str, str] = {
     "AWS_ACCESS_KEY_ID": "boto3: credentials. Prefer a role of the machine or the task, which needs no variable",
     "AWS_SECRET_ACCESS_KEY": "boto3: the same",
     "AWS_SESSION_TOKEN": "boto3: the same, for temporary credentials",
+    "AWS_SHARED_CREDENTIALS_FILE": (
+        "boto3: a file of credentials in place of `~/.aws/credentials`. It may be rotated while workers run"
+    ),
     "dramatiq_prom_port": "Dramatiq: switches metrics on ([metrics.md](metrics.md#scraping))",
     "dramatiq_prom_host": "Dramatiq: the address on which they are served",
     "dramatiq_prom_db": "Dramatiq: the directory that the processes of a command share for them",

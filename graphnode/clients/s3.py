@@ -23,6 +23,7 @@ from botocore.exceptions import (
 from urllib3.exceptions import HTTPError
 
 from graphnode.clients.aws import QUICK, Aws
+from graphnode.clients.credentials import is_refusal
 from graphnode.clients.memory import admit, admit_stream
 from graphnode.contract import object_keys
 from graphnode.errors import (
@@ -305,8 +306,18 @@ def probe(key: str | None = None) -> None:
     Parameters:
       key: an object that could not be read.
 
-    Raises S3Fault while neither can be read.
+    If S3 refuses, the credentials are resolved anew first. Raises S3Fault while neither can be read.
     """
+    try:
+        _read_any(key)
+    except S3Fault as fault:
+        if fault.__cause__ is None or not is_refusal(fault.__cause__):
+            raise
+        aws().renew_credentials()
+        _read_any(key)
+
+
+def _read_any(key: str | None) -> None:
     keys = dict.fromkeys(each for each in (key, _last_read) if each)
     failed: S3Fault | None = None
     for each in keys:

@@ -18,6 +18,7 @@ import structlog
 from botocore.exceptions import ClientError
 
 from graphnode.clients.aws import CallLimits
+from graphnode.clients.credentials import is_refusal
 from graphnode.errors import GraphNodeError, PermanentError, classify_error, log_text
 from graphnode.sqs import dead_letter, dramatiq_messages
 from graphnode.sqs.circuit_breaker import Breaker, CircuitBreaker
@@ -236,6 +237,8 @@ class SQSConsumer(dramatiq.Consumer):
                 messages = self._receive(wanted)
             except Exception as error:
                 self._pause(failures.backoff_after(error))
+                if is_refusal(error):
+                    self.options.aws.renew_credentials()
                 continue
             finally:
                 self.in_flight.answered(self.queue.url, wanted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import time
+from collections import Counter
 from http.server import BaseHTTPRequestHandler
 from random import Random
 from typing import Any, Literal
@@ -21,12 +22,18 @@ SLOW_S = (0.5, 4.0)
 #: Seconds without a byte until a call to AWS fails. LocalStack may be paused for a while.
 UPSTREAM_TIMEOUT_S = 60
 
+#: The services' answers to a key that they do not know.
+REFUSALS = {
+    "S3": b"<Error><Code>InvalidAccessKeyId</Code></Error>",
+    "SQS": b'{"__type": "com.amazon.coral.service#UnrecognizedClientException"}',
+}
+
 #: Headers of one connection, which the proxy does not pass on.
 OF_THE_CONNECTION = {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
 
 
 class FaultProxy(LocalServer):
-    """A proxy that runs while its `with` block runs. `mode` may be set meanwhile.
+    """A proxy that runs while its `with` block runs. `mode` and `refused_keys`, access key IDs, may be set meanwhile.
 
     Parameters:
       host, port: of the server behind it.
@@ -37,6 +44,9 @@ class FaultProxy(LocalServer):
         super().__init__(_Call)
         self.upstream = (host, port)
         self.mode: Mode = "pass"
+        self.refused_keys: set[str] = set()
+        #: How often S3 and SQS have refused a key.
+        self.refusals = Counter[str]()
         self._draw = Random(f"proxy {seed}")
 
     def next_fault(self) -> tuple[Mode, float]:
@@ -56,6 +66,8 @@ class _Call(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self._is_key_refused():
+            return
         mode, late_s = self.server.next_fault()
         if mode in ("500", "503"):
             self._send(int(mode), {"Content-Type": "text/plain"}, b"injected fault")
@@ -72,6 +84,17 @@ class _Call(BaseHTTPRequestHandler):
             upstream.close()
         time.sleep(late_s)
         self._send(status, headers, content, cut=mode == "cut")
+
+    def _is_key_refused(self) -> bool:
+        """Refuse the call as AWS does, if it is signed with a refused key."""
+        signature = self.headers.get("Authorization", "")
+        if not any(f"Credential={key_id}/" in signature for key_id in self.server.refused_keys):
+            return False
+        service = "SQS" if "X-Amz-Target" in self.headers else "S3"
+        self.server.refusals[service] += 1
+        body = REFUSALS[service] if self.command != "HEAD" else b""
+        self._send(403, {"Content-Type": "application/octet-stream"}, body)
+        return True
 
     def _send(self, status: int, headers: dict[str, str], content: bytes, *, cut: bool = False) -> None:
         """Send an answer. `cut` closes the connection in the middle, after the server has carried out the call."""

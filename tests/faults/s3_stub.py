@@ -43,13 +43,14 @@ class Object:
 
 
 class S3Stub(ThreadingHTTPServer):
-    """The server. `objects` has the bucket's objects by their keys."""
+    """The server. `objects` has the bucket's objects by their keys; `refused_keys`, access key IDs that are unknown."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.objects: dict[str, Object] = {}
+        self.refused_keys: set[str] = set()
 
     def handle_error(self, *_: object) -> None:
         """Ignore clients that stop reading."""
@@ -67,11 +68,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         """Say that the bucket exists."""
-        self.send_response(200)
+        self.send_response(403 if self._is_refused() else 200)
         self.end_headers()
 
     def do_GET(self) -> None:
         """Send the object, from the requested byte to the byte at which it breaks."""
+        if self._is_refused():
+            self._refuse(403, "InvalidAccessKeyId")
+            return
         key = self.path.split("?")[0].split("/", 2)[2]
         found = self.server.objects.get(key)
         if found is None:
@@ -99,6 +103,10 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
         self.wfile.flush()
         self.close_connection = True
+
+    def _is_refused(self) -> bool:
+        signature = self.headers.get("Authorization", "")
+        return any(f"Credential={key_id}/" in signature for key_id in self.server.refused_keys)
 
     def _refuse(self, status: int, code: str) -> None:
         body = f"<Error><Code>{code}</Code></Error>".encode()
