@@ -26,6 +26,7 @@ class Object:
       checksum: the CRC-32 that S3 claims to have of it, in base64.
       breaks_at: the byte at which each connection breaks, in the order of the connections.
       replaced_by: the body that overwrites it at the first break.
+      refusal: the status and code with which every request is refused.
       requests: the Range header of each request so far.
     """
 
@@ -34,6 +35,7 @@ class Object:
     checksum: str = ""
     breaks_at: list[int] = field(default_factory=list)
     replaced_by: bytes | None = None
+    refusal: tuple[int, str] | None = None
     requests: list[str] = field(default_factory=list)
 
     @property
@@ -83,11 +85,15 @@ class Handler(BaseHTTPRequestHandler):
             return
         given = self.headers.get("Range", "")
         found.requests.append(given)
+        if found.refusal:
+            self._refuse(*found.refusal)
+            return
         if self.headers.get("If-Match", found.etag) != found.etag:
             self._refuse(412, "PreconditionFailed")
             return
-        begin = int(given.removeprefix("bytes=").removesuffix("-") or 0)
-        body = found.body[begin:]
+        first, _, last = given.removeprefix("bytes=").partition("-")
+        begin = int(first or 0)
+        body = found.body[begin : int(last) + 1 if last else None]
         self.send_response(206 if given else 200)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("ETag", found.etag)
@@ -151,5 +157,6 @@ def settings_of(stub: S3Stub, **others: str) -> Settings:
 def use(known: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have `graphnode.clients.s3` read the bucket of these settings until the test's end."""
     monkeypatch.setattr(s3, "settings", lambda: known)
-    for made_once in (s3.aws, s3.client):
+    monkeypatch.setattr(s3, "_last_read", None)
+    for made_once in (s3.aws, s3.client, s3._probing):
         monkeypatch.setattr(s3, made_once.__name__, cache(made_once.__wrapped__))

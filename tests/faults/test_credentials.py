@@ -15,6 +15,7 @@ from benchmarks.sqs_stub import StubServer
 from graphnode.clients import credentials
 from graphnode.clients import s3 as s3_client
 from graphnode.clients.aws import Aws
+from graphnode.errors import S3Fault
 from tests.faults.conftest import PATIENCE_S, StartWorker, wait_until
 from tests.faults.credential_sources import NEW, OLD, ContainerEndpoint, CredentialFile
 from tests.faults.s3_stub import S3Stub, running_stub, settings_of, use
@@ -109,7 +110,7 @@ def test_a_probe_of_s3_tries_again_with_a_rotated_key(
     s3_client.probe()
     bucket.refused_keys.add(OLD)
 
-    with pytest.raises(ClientError, match="403"):
+    with pytest.raises(S3Fault, match="403"):
         s3_client.probe()
     file.write(NEW)
     s3_client.probe()

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import threading
 import time
 
 from structlog.testing import capture_logs
 
 from benchmarks.sqs_stub import StubServer
 from graphnode.errors import DatabaseFault
+from graphnode.sqs.deliveries import State
 from graphnode.sqs.verdicts import RetryPolicy
-from tests.faults.conftest import StartWorker, wait_until
+from tests.faults.conftest import PATIENCE_S, StartWorker, wait_until
 
 VISIBILITY_S = 2
 
@@ -113,3 +115,34 @@ def test_a_poison_message_that_brings_the_service_down_does_not_stall_the_others
     wait_until(lambda: len(handled) == 100, "the others")
     wait_until(lambda: len(stub.messages(worker.queue)) == 1, "only the poison message to be left")
     assert stub.messages(f"{worker.queue}-dlq") == []
+
+
+def test_after_an_outage_one_message_tries_and_the_others_start_when_it_has_succeeded(
+    start: StartWorker, stub: StubServer
+) -> None:
+    database, started, go_on = Database(), list[str](), threading.Event()
+
+    def handle(body: str) -> None:
+        started.append(body)
+        database.store(body)
+        if not database.is_away:
+            assert go_on.wait(PATIENCE_S)
+
+    worker = start(handle, threads=4)
+    worker.service_is_back, database.is_away = False, True
+    stub.fill(worker.queue, [f"m {number}" for number in range(8)])
+    wait_until(lambda: len(started) >= 4, "all threads to meet the outage")
+    wait_until(lambda: not worker.broker.breaker.is_closed, "the breaker to open")
+    wait_until(
+        lambda: all(each.state is not State.RUNNING for each in worker.broker.in_flight.snapshot()), "the threads"
+    )
+
+    met = len(started)
+    database.is_away, worker.service_is_back = False, True
+    wait_until(lambda: len(started) == met + 1, "the first message to try")
+    wait_until(lambda: not worker.broker.breaker.may_start(0), "nobody else to be let through")
+    assert len(started) == met + 1
+
+    go_on.set()
+    wait_until(lambda: len(database.handled) == 8, "all messages")
+    assert not worker.ledger.failures

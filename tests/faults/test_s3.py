@@ -11,7 +11,15 @@ from collections.abc import Iterator
 import pytest
 
 from graphnode.clients import s3 as s3_client
-from graphnode.clients.s3 import BYTES_A_BRACKET, CHUNK_BYTES, GZIP_RATIO, open_features, read_document
+from graphnode.clients.s3 import (
+    BYTES_A_BRACKET,
+    CHUNK_BYTES,
+    GZIP_RATIO,
+    PROBED_BYTES,
+    open_features,
+    probe,
+    read_document,
+)
 from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectChanged, ObjectNotFound, S3Fault
 from tests.faults.s3_stub import Object, S3Stub, running_stub, settings_of, use
 
@@ -192,3 +200,64 @@ def read_all(key: str) -> None:
     with open_features(key) as document:
         while document.read():
             pass
+
+
+@pytest.mark.parametrize("refusal", [(503, "SlowDown"), (403, "AccessDenied"), (400, "KMS.DisabledException")])
+def test_a_refused_call_is_a_fault_of_s3_that_names_the_code_and_not_the_object(
+    s3: S3Stub, refusal: tuple[int, str]
+) -> None:
+    s3.objects["secret"] = Object(BODY, refusal=refusal)
+
+    with pytest.raises(S3Fault) as raised:
+        read_document("secret")
+
+    assert refusal[1] in raised.value.log_text
+    assert "secret" not in raised.value.log_text
+    assert raised.value.key == "secret"
+
+
+def test_a_server_that_is_not_there_is_a_fault_of_s3(s3: S3Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(settings_of(s3, AWS_ENDPOINT_URL="http://127.0.0.1:1"), monkeypatch)
+
+    with pytest.raises(S3Fault, match="S3 cannot be reached"):
+        read_document("a")
+
+
+def test_a_probe_succeeds_if_the_object_that_failed_can_be_read(s3: S3Stub) -> None:
+    s3.objects["a"] = Object(BODY)
+
+    probe("a")
+
+    assert s3.objects["a"].requests == [f"bytes=0-{PROBED_BYTES - 1}"]
+
+
+def test_a_probe_succeeds_if_another_object_can_be_read(s3: S3Stub) -> None:
+    s3.objects.update(a=Object(BODY), b=Object(BODY, refusal=(403, "AccessDenied")))
+    read_document("a")
+
+    probe("b")
+
+    assert len(s3.objects["b"].requests) == 1
+    assert s3.objects["a"].requests == ["", f"bytes=0-{PROBED_BYTES - 1}"]
+
+
+def test_a_probe_fails_if_neither_object_can_be_read_although_the_bucket_answers(s3: S3Stub) -> None:
+    s3.objects.update(a=Object(BODY), b=Object(BODY))
+    read_document("a")
+    for each in s3.objects.values():
+        each.refusal = (403, "AccessDenied")
+
+    with pytest.raises(S3Fault, match="AccessDenied"):
+        probe("b")
+
+
+def test_a_probe_takes_a_missing_object_for_an_answer(s3: S3Stub) -> None:
+    probe("a")
+
+
+def test_a_probe_of_no_object_asks_for_the_bucket(s3: S3Stub) -> None:
+    probe()
+    s3.refused_keys.add("test")
+    with pytest.raises(S3Fault, match="HeadBucket"):
+        probe()
+    s3.refused_keys.clear()
