@@ -243,7 +243,7 @@ class SQSConsumer(dramatiq.Consumer):
             finally:
                 self.in_flight.answered(self.queue.url, wanted)
             failures.end()
-            if not messages and not len(self.in_flight):
+            if not messages and not any(each.state in UNSTARTED for each in self.in_flight.snapshot()):
                 # Nothing is left that could try.
                 self.breaker.close()
             if len(messages) == BATCH_ENTRIES:
