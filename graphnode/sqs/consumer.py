@@ -158,6 +158,9 @@ class SQSConsumer(dramatiq.Consumer):
         if time.monotonic() >= self._next_look:
             self.requeue(self.in_flight.impatient(self.queue.url, paused=not self.breaker.is_closed))
             self._next_look = time.monotonic() + LOOK_S
+        if not self.breaker.is_closed and not self.in_flight.has_work(self.queue.url, timeout_s=self.timeout_s):
+            # A queue without a message must not keep another queue's from trying.
+            return None
         if not self.breaker.may_start(self.timeout_s):
             return None
         delivery = self.in_flight.take(self.queue.url, timeout_s=self.timeout_s)

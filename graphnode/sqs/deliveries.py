@@ -242,6 +242,14 @@ class InFlight:
 
         It may be lost already: look at `is_ours`.
         """
+        with self._lock:
+            if not self.has_work(queue_url, timeout_s=timeout_s):
+                return None
+            line = self._lines[queue_url]
+            return self._start(line, line.ready.popleft(), time.monotonic())
+
+    def has_work(self, queue_url: str, *, timeout_s: float) -> bool:
+        """Whether there is a message to take. It waits for one at most this many seconds."""
         deadline = time.monotonic() + timeout_s
         with self._lock:
             line = self._lines[queue_url]
@@ -249,10 +257,10 @@ class InFlight:
                 now = time.monotonic()
                 self._end_parking(line, now)
                 if line.ready and self._idle(line) > 0:
-                    return self._start(line, line.ready.popleft(), now)
+                    return True
                 wake = min(deadline, line.parked[0][0]) if line.parked else deadline
                 if now >= deadline:
-                    return None
+                    return False
                 line.work.wait(wake - now)
 
     def park(self, delivery: Delivery, after_s: float) -> None:

@@ -69,6 +69,9 @@ def breaker(database: Service, s3: Service) -> Iterator[CircuitBreaker]:
     deadline = time.monotonic() + PATIENCE_S
     while not made.is_closed and time.monotonic() < deadline:
         succeed(made)
+    for thread in threading.enumerate():
+        if thread.name == "breaker-probe":
+            thread.join(PATIENCE_S)
 
 
 def fail(breaker: CircuitBreaker, error: TransientError, *, user: str = "ada") -> bool:
