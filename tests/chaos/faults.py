@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 import psycopg2
 
 from graphnode.dev.postgres import PostgresError
-from tests.chaos.proxy import Mode
+from tests.aws_proxy import Cut, Delay, Refusal, Rule
 from tests.chaos.schedule import KINDS, Fault
 from tests.chaos.stack import Stack
 from tests.chaos.workers import START_TIMEOUT_S, SupervisedWorker, send
@@ -22,6 +22,9 @@ REPEAT_S = 0.3
 
 #: Seconds until PostgreSQL must start again: the children of a killed server may still hold its shared memory.
 POSTGRES_TIMEOUT_S = 60.0
+
+#: The share of the calls of AWS that fail while some do.
+FAULTY_SHARE = 0.6
 
 #: The sessions of the workers, without those of this run and PostgreSQL's own.
 OF_WORKERS = (
@@ -194,16 +197,16 @@ def pause_localstack(stack: Stack, fault: Fault) -> Iterator[None]:
         os.kill(stack.localstack.pid, signal.SIGCONT)
 
 
-def through_proxy(mode: Mode) -> Injection:
-    """Have the proxy before AWS fail in this way."""
+def through_proxy(*rules: Rule) -> Injection:
+    """Have the proxy before AWS fail by these rules."""
 
     @contextmanager
     def inject(stack: Stack, fault: Fault) -> Iterator[None]:
-        stack.proxy.mode = mode
+        stack.proxy.rules = rules
         try:
             yield
         finally:
-            stack.proxy.mode = "pass"
+            stack.proxy.rules = ()
 
     return inject
 
@@ -233,10 +236,10 @@ INJECTIONS: dict[str, Injection] = {
     "table locked": lock("LOCK TABLE tasks IN EXCLUSIVE MODE"),
     "disk full": fill_disk,
     "LocalStack paused": pause_localstack,
-    "AWS answers 500": through_proxy("500"),
-    "AWS answers 503": through_proxy("503"),
-    "AWS slow": through_proxy("slow"),
-    "AWS cuts connections": through_proxy("cut"),
+    "AWS answers 500": through_proxy(Rule("*", Refusal(500, "InternalError"), share=FAULTY_SHARE)),
+    "AWS answers 503": through_proxy(Rule("*", Refusal(503, "ServiceUnavailable"), share=FAULTY_SHARE)),
+    "AWS slow": through_proxy(Rule("*", Delay(0.5, 4.0), share=FAULTY_SHARE)),
+    "AWS cuts connections": through_proxy(Rule("*", Cut(), share=FAULTY_SHARE)),
     "FCM unavailable": break_fcm,
     "FCM cuts connections": break_fcm,
     "FCM cuts answers": break_fcm,

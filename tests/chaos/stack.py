@@ -18,9 +18,9 @@ from graphnode.dev.local_aws import s3_client, sqs_client
 from graphnode.dev.localstack import HOST, LocalStack
 from graphnode.dev.postgres import EmbeddedPostgres, start_postgres
 from graphnode.dev.stack import bring_up_to_date, environment_of
+from tests.aws_proxy import AwsProxy
 from tests.chaos import journal
 from tests.chaos.checker import GONE, Take
-from tests.chaos.proxy import FaultProxy
 from tests.chaos.traffic import Traffic
 from tests.chaos.workers import SupervisedWorker
 
@@ -87,7 +87,7 @@ class Stack:
     direct: dict[str, str]
     postgres: EmbeddedPostgres
     localstack: LocalStack
-    proxy: FaultProxy
+    proxy: AwsProxy
     fcm: Fcm
     workers: list[SupervisedWorker]
     sqs: SQSClient
@@ -126,7 +126,7 @@ def running_stack(
         bring_up_to_date(postgres.url)
         localstack.wait_until_ready()
         direct = environment_of(localstack, database_url=postgres.url)
-        proxy = running.enter_context(FaultProxy(HOST, localstack.port, seed=seed))
+        proxy = running.enter_context(AwsProxy(HOST, localstack.port, seed=seed))
         fcm_server = running.enter_context(FcmServer())
         fcm = Fcm()
         fcm_server.answer = fcm.answer
