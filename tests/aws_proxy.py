@@ -76,15 +76,13 @@ class Cut:
 
 @dataclass(frozen=True)
 class Strip:
-    """ReceiveMessage answers without these fields of one message.
+    """ReceiveMessage answers without some fields of some messages.
 
     Parameters:
-      fields: such as `Attributes`.
-      body: the message's body.
+      fields: the names of the fields, such as `Attributes`, by the message's body.
     """
 
-    fields: Collection[str]
-    body: str
+    fields: Mapping[str, Collection[str]]
 
 
 Trouble = Refusal | Delay | Hang | Cut | Strip
@@ -263,10 +261,9 @@ def _refused(call: Call, refusal: Refusal) -> _Answer:
 
 
 def _stripped(answer: _Answer, strip: Strip) -> _Answer:
-    """An answer of ReceiveMessage without some fields of one message."""
+    """An answer of ReceiveMessage without some fields of some messages."""
     received = json.loads(answer.content)
     for message in received.get("Messages", []):
-        if message["Body"] == strip.body:
-            for name in strip.fields:
-                message.pop(name, None)
+        for name in strip.fields.get(message["Body"], ()):
+            del message[name]
     return answer._replace(content=json.dumps(received).encode())

@@ -149,7 +149,7 @@ class TestSqs:
 
     def test_one_message_comes_without_some_fields(self, proxy: AwsProxy, sqs: SQSClient, stub: StubServer) -> None:
         stub.fill("results", ["good", "odd"])
-        proxy.rules = [Rule("sqs:ReceiveMessage", Strip(["Attributes", "MessageId"], body="odd"))]
+        proxy.rules = [Rule("sqs:ReceiveMessage", Strip({"odd": ["Attributes", "MessageId"]}))]
         answer = sqs.receive_message(
             QueueUrl=self.url(proxy, "results"), MaxNumberOfMessages=10, MessageSystemAttributeNames=["All"]
         )
