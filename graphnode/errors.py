@@ -25,6 +25,9 @@ from graphnode.remedies import aws_advice, database_advice
 #: The places that PostgreSQL's diagnostics name, in the order of a log line.
 PLACES = ("table", "column", "constraint")
 
+#: botocore's errors for a call that has no credentials to sign with.
+NO_CREDENTIALS = (aws.NoCredentialsError, aws.PartialCredentialsError, aws.CredentialRetrievalError)
+
 #: HTTP status of a throttled call.
 TOO_MANY_REQUESTS = 429
 
@@ -387,7 +390,7 @@ def aws_fault(error: Exception, kind: type[AwsFault] = AwsFault, **known: Any) -
     if not isinstance(error, aws.ClientError):
         # botocore's texts contain the URL, and with it the object's key.
         name = type(error).__name__
-        said = f"{kind.service} cannot be reached"
+        said = "No AWS credentials" if isinstance(error, NO_CREDENTIALS) else f"{kind.service} cannot be reached"
         return kind(f"{said}: {name}: {one_line(error)}", log=f"{said} ({name})", advice=aws_advice(name), **known)
     code = error.response.get("Error", {}).get("Code", "")
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)

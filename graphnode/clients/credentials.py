@@ -9,23 +9,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 import structlog
-from botocore.exceptions import (
-    ClientError,
-    CredentialRetrievalError,
-    NoCredentialsError,
-    PartialCredentialsError,
-)
+from botocore.exceptions import ClientError, CredentialRetrievalError, NoCredentialsError
 
-from graphnode.errors import log_text, one_line
+from graphnode.errors import NO_CREDENTIALS, log_text, one_line
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials, ReadOnlyCredentials
 
 #: Seconds between two renewals: they may start a program or call STS, and a refusal meets many calls at once.
 RENEWAL_PAUSE_S = 5.0
-
-#: botocore's errors for a call that has no credentials to sign with.
-NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
 
 log = structlog.get_logger("graphnode.aws")
 

@@ -48,7 +48,7 @@ __all__ = ["broker"]
 
 # SQS knows whole seconds: what is shorter is none.
 verdicts.SHORTEST_BACKOFF_S = 0
-shorten(circuit_breaker, "PROBE_MIN_S", "PROBE_MAX_S", "STABLE_AFTER_S", least=0.1)
+shorten(circuit_breaker, "PROBE_MIN_S", "PROBE_MAX_S", "TRIAL_MAX_S", "STABLE_AFTER_S", least=0.1)
 consumer.UNDECIDED_BACKOFF_S = 1
 shorten(consumer, "BACKOFF_MIN_S", "BACKOFF_MAX_S", "ALARM_S", least=0.1)
 shorten(deliveries, "PATIENCE_IN_OUTAGE_S", "SLOW_S")

@@ -6,20 +6,16 @@ which eight attempts would be used up.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler
-from pathlib import Path
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 import psutil
 import psycopg2
 import pytest
 
-from benchmarks.local_server import LocalServer
 from graphnode.dev.child_processes import Worker
 from graphnode.dev.localstack import LocalStack
 from tests.aws_proxy import Hang, Refusal, Rule, Strip
@@ -36,6 +32,7 @@ from tests.e2e.trial import (
     running_servers,
     running_worker,
 )
+from tests.faults.credential_sources import NEW, OLD, ContainerEndpoint, CredentialFile
 
 #: The table that a result is stored in, and all tables that are written meanwhile.
 TABLE = "graph_summaries"
@@ -65,22 +62,15 @@ def servers(localstack: LocalStack) -> Iterator[Servers]:
 
 
 @pytest.fixture(scope="module")
-def credentials(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def credentials(tmp_path_factory: pytest.TempPathFactory) -> CredentialFile:
     """The file with the worker's credentials."""
-    path = tmp_path_factory.mktemp("worker") / "credentials"
-    write_credentials(path, "AKIAFIRST")
-    return path
-
-
-def write_credentials(path: Path, key_id: str) -> None:
-    """Put this access key into a credentials file."""
-    path.write_text(f"[default]\naws_access_key_id = {key_id}\naws_secret_access_key = secret\n")
+    return CredentialFile(tmp_path_factory.mktemp("worker") / "credentials")
 
 
 @pytest.fixture(scope="module")
-def shared_worker(servers: Servers, credentials: Path) -> Iterator[tuple[AiServer, Worker]]:
+def shared_worker(servers: Servers, credentials: CredentialFile) -> Iterator[tuple[AiServer, Worker]]:
     """The worker on which one trouble comes after the other."""
-    with running_worker(servers, AWS_SHARED_CREDENTIALS_FILE=str(credentials)) as running:
+    with running_worker(servers, **credentials.environment) as running:
         yield running
 
 
@@ -213,7 +203,8 @@ ROWS = [
     of_s3(400, "InvalidToken"),
     of_s3(400, "ExpiredToken"),
     of_s3(403, "AccountProblem"),
-    of_s3(301, "PermanentRedirect"),
+    # botocore asks the bucket's HEAD for the region, and goes round in circles if that is redirected, too.
+    of_s3(301, "PermanentRedirect", "s3:GetObject"),
     of_s3(400, "AuthorizationHeaderMalformed"),
     of_postgres(
         "revoked right",
@@ -256,15 +247,15 @@ def test_what_is_everybodys_trouble_is_an_outage_that_is_logged_once_and_charged
     assert not any(key in trial.log() for result in trial.results for key in result.documents)
 
 
-def test_credentials_that_are_refused_are_looked_for_again(trial: Trial, credentials: Path) -> None:
+def test_credentials_that_are_refused_are_looked_for_again(trial: Trial, credentials: CredentialFile) -> None:
     with trial.in_flight():
         trial.proxy.rules = [
-            Rule("s3:*", Refusal(403, "InvalidAccessKeyId"), signed_by="AKIAFIRST"),
-            Rule("sqs:*", Refusal(403, "InvalidClientTokenId"), signed_by="AKIAFIRST"),
+            Rule("s3:*", Refusal(403, "InvalidAccessKeyId"), signed_by=OLD),
+            Rule("sqs:*", Refusal(403, "InvalidClientTokenId"), signed_by=OLD),
         ]
     trial.wait_for_outage()
 
-    write_credentials(credentials, "AKIASECOND")
+    credentials.write(NEW)
 
     assert trial.applied(trial.results) == RESULTS
     trial.send()
@@ -273,44 +264,22 @@ def test_credentials_that_are_refused_are_looked_for_again(trial: Trial, credent
     assert line["error"].count("InvalidAccessKeyId") == 1
 
 
-class CredentialEndpoint(LocalServer):
-    """Hands out credentials, as a container has them from its host. They are always about to expire."""
-
-    def __init__(self) -> None:
-        super().__init__(_HandOut)
-        self.lifetime = timedelta(minutes=1)
-
-
-class _HandOut(BaseHTTPRequestHandler):
-    server: CredentialEndpoint
-
-    def do_GET(self) -> None:
-        """Hand out credentials: https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html."""
-        expires = datetime.now(UTC) + self.server.lifetime
-        given = {"AccessKeyId": "AKIA", "SecretAccessKey": "s", "Token": "t", "Expiration": f"{expires:%FT%TZ}"}
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(json.dumps(given).encode())
-
-    def log_message(self, *_: object) -> None:
-        """Log nothing."""
-
-
 @pytest.fixture
-def endpoint() -> Iterator[CredentialEndpoint]:
+def endpoint() -> Iterator[ContainerEndpoint]:
     """The endpoint that a worker has its credentials from."""
-    with CredentialEndpoint() as endpoint:
+    with ContainerEndpoint() as endpoint:
+        # In their last ten minutes botocore refreshes credentials before each call.
+        endpoint.lifetime = timedelta(minutes=5)
         yield endpoint
 
 
 @pytest.fixture
-def container_trial(servers: Servers, endpoint: CredentialEndpoint, tmp_path: Path) -> Iterator[Trial]:
+def container_trial(servers: Servers, endpoint: ContainerEndpoint) -> Iterator[Trial]:
     """A trial of a worker in a container that hands it its credentials."""
     with (
         running_worker(
             servers,
-            AWS_CONTAINER_CREDENTIALS_FULL_URI=f"{endpoint.url}/role",
-            AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "none"),
+            **endpoint.environment,
         ) as running,
         trial_of(servers, *running) as trial,
     ):
@@ -318,14 +287,14 @@ def container_trial(servers: Servers, endpoint: CredentialEndpoint, tmp_path: Pa
 
 
 def test_a_container_that_hands_out_expired_credentials_is_an_outage(
-    container_trial: Trial, endpoint: CredentialEndpoint
+    container_trial: Trial, endpoint: ContainerEndpoint
 ) -> None:
     with container_trial.in_flight():
         endpoint.lifetime = timedelta(minutes=-1)
     container_trial.wait_for_outage()
     container_trial.send()
     container_trial.endure()
-    endpoint.lifetime = timedelta(minutes=1)
+    endpoint.lifetime = timedelta(minutes=5)
 
     assert container_trial.seen() == Seen(2 * RESULTS, logged=(1, 1))
     [line] = container_trial.lines("outage began")

@@ -218,6 +218,7 @@ def test_an_invalid_document_is_quoted_to_operators_but_not_in_logs(document: by
             EndpointConnectionError(endpoint_url="https://s3/bucket/SECRET"),
             "AWS cannot be reached (EndpointConnectionError)",
         ),
+        (NoCredentialsError(), "No AWS credentials (NoCredentialsError)"),
         (
             ClientError(
                 {"Error": {"Code": "AccessDenied", "Message": "SECRET"}, "ResponseMetadata": {"HTTPStatusCode": 403}},  # type: ignore[typeddict-item]
