@@ -30,7 +30,8 @@ PROBE_MAX_S = 4.0
 #: The longest pause in seconds after a message that tried in vain: the service answers its probe meanwhile.
 TRIAL_MAX_S = 15.0
 
-#: Seconds for which a message tries alone. Then another one may start: a big document takes longer.
+#: Seconds for which a message tries alone. Then another one may start: a big document takes longer. And seconds until
+#: another message is received, if the first one could not even start.
 TRIAL_S = 5.0
 
 #: A service that fails again within this many seconds of its recovery was not back: the pauses grow on.
@@ -114,6 +115,9 @@ class CircuitBreaker:
         self.last_success = -math.inf
         self._changed = threading.Condition()
         self._closed_at = self._half_open_at = self._trial_until = -math.inf
+        #: When each queue was polled for a message that may try, and the queues that had none.
+        self._polled_at: dict[str, float] = {}
+        self._empty: set[str] = set()
         self._pause_s = PROBE_MIN_S
         self._alike: set[str] = set()
         self._alike_reason = ""
@@ -128,12 +132,20 @@ class CircuitBreaker:
         with self._changed:
             return self._changed.wait_for(lambda: self.is_closed, timeout_s)
 
-    def may_poll(self, timeout_s: float) -> bool:
-        """Whether messages may be received: one at a time while it is half-open. It waits for this many seconds."""
+    def may_poll(self, queue: str, timeout_s: float) -> bool:
+        """Whether a queue may be polled: for one message at a time while it is half-open.
+
+        Parameters:
+          queue: its name.
+          timeout_s: seconds to wait until it may.
+        """
         if self.is_closed:
             return True
         with self._changed:
-            return self._changed.wait_for(lambda: self.state is not Breaker.OPEN, timeout_s)
+            if not self._changed.wait_for(lambda: self._is_unpolled(queue), timeout_s):
+                return False
+            self._polled_at[queue] = time.monotonic()
+            return True
 
     def may_start(self, timeout_s: float) -> bool:
         """Whether a message may start; if it is half-open, that message tries. It waits for this many seconds."""
@@ -150,8 +162,19 @@ class CircuitBreaker:
         """Let another message try: this one did not start, or its end says nothing of the services."""
         if not self.is_closed:
             with self._changed:
-                self._trial_until = -math.inf
-                self._changed.notify_all()
+                self._begin_trials()
+
+    def find_none(self, queue: str, *, queues: int) -> None:
+        """Note that nothing is left to try in hand, and none came from a queue. After all queues, the breaker closes.
+
+        Parameters:
+          queue: its name.
+          queues: the number of queues.
+        """
+        with self._changed:
+            self._empty.add(queue)
+            if len(self._empty) >= queues:
+                self._close_half_open()
 
     def succeed(self, *, since: float) -> None:
         """Note that a message has succeeded. It closes the breaker if it began while that was half-open.
@@ -163,13 +186,8 @@ class CircuitBreaker:
         if self._alike:
             self._alike = set()
         if self.state is Breaker.HALF_OPEN and since >= self._half_open_at:
-            self.close()
-
-    def close(self) -> None:
-        """Close the breaker if it is half-open: a message has succeeded, or none is left to try."""
-        with self._changed:
-            if self.state is Breaker.HALF_OPEN:
-                self._close()
+            with self._changed:
+                self._close_half_open()
 
     def is_to_blame(self, error: TransientError, *, since: float, user: str) -> bool:
         """Whether a failure is everybody's. It may open the breaker, and takes as long as a probe.
@@ -223,6 +241,10 @@ class CircuitBreaker:
                 return service, error
         return None
 
+    def _is_unpolled(self, queue: str) -> bool:
+        polled_at = self._polled_at.get(queue, -math.inf)
+        return self.is_closed or (self.state is Breaker.HALF_OPEN and time.monotonic() - polled_at > TRIAL_S)
+
     def _is_free(self) -> bool:
         return self.is_closed or (self.state is Breaker.HALF_OPEN and time.monotonic() >= self._trial_until)
 
@@ -255,6 +277,14 @@ class CircuitBreaker:
             self._open(error.service, error)
         else:
             self._enter(Breaker.OPEN)
+
+    def _begin_trials(self) -> None:
+        self._trial_until, self._polled_at, self._empty = -math.inf, {}, set()
+        self._changed.notify_all()
+
+    def _close_half_open(self) -> None:
+        if self.state is Breaker.HALF_OPEN:
+            self._close()
 
     def _close(self) -> None:
         self._closed_at = time.monotonic()
@@ -292,7 +322,8 @@ class CircuitBreaker:
         """Be half-open until a message has succeeded, or has tried in vain."""
         with self._changed:
             if self.ongoing is ongoing:
-                self._half_open_at, self._trial_until = time.monotonic(), -math.inf
+                self._half_open_at = time.monotonic()
+                self._begin_trials()
                 self._enter(Breaker.HALF_OPEN)
                 self._changed.wait_for(lambda: self.state is not Breaker.HALF_OPEN)
 

@@ -247,8 +247,7 @@ class SQSConsumer(dramatiq.Consumer):
                 self.in_flight.answered(self.queue.url, wanted)
             failures.end()
             if not messages and not any(each.state in UNSTARTED for each in self.in_flight.snapshot()):
-                # Nothing is left that could try.
-                self.breaker.close()
+                self.breaker.find_none(self.queue_name, queues=len(self.options.queues))
             if len(messages) == BATCH_ENTRIES:
                 self._backlog.set()
             else:
@@ -288,7 +287,7 @@ class SQSConsumer(dramatiq.Consumer):
             report_alive(within_s=self._longest_silence_s)
             if extra and not self._backlog.wait(ATTENTION_S):
                 continue
-            if not self.breaker.may_poll(ATTENTION_S):
+            if not self.breaker.may_poll(self.queue_name, ATTENTION_S):
                 continue
             if wanted := self.in_flight.ask(
                 self.queue.url, timeout_s=ATTENTION_S, for_trial=not self.breaker.is_closed

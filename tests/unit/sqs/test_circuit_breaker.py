@@ -109,7 +109,7 @@ def test_a_fault_whose_probe_fails_too_opens_the_breaker(breaker: CircuitBreaker
     assert breaker.ongoing[0] == "S3"
     assert breaker.ongoing[2:] == ("GetObject failed (SlowDown, HTTP 503)", "Nothing.")
     assert not breaker.may_start(0)
-    assert not breaker.may_poll(0)
+    assert not breaker.may_poll("results", 0)
 
 
 def test_a_fault_whose_probe_succeeds_is_the_messages_own(breaker: CircuitBreaker, s3: Service) -> None:
@@ -209,7 +209,7 @@ def test_after_an_outage_one_message_at_a_time_may_try_until_one_succeeds(
 ) -> None:
     outage(breaker, database)
 
-    assert breaker.may_poll(0)
+    assert breaker.may_poll("results", 0)
     assert breaker.may_start(0)
     assert not breaker.may_start(0)
     breaker.end_trial()
@@ -253,13 +253,37 @@ def test_a_success_of_a_message_from_before_does_not_close_the_breaker(
     assert breaker.state is Breaker.HALF_OPEN
 
 
-def test_the_breaker_closes_if_no_message_is_left_to_try(breaker: CircuitBreaker, database: Service) -> None:
+def test_the_breaker_closes_if_no_queue_has_a_message_that_could_try(
+    breaker: CircuitBreaker, database: Service
+) -> None:
     outage(breaker, database)
 
-    breaker.close()
+    breaker.find_none("results", queues=2)
+    assert breaker.state is Breaker.HALF_OPEN
+    breaker.find_none("notifications", queues=2)
 
     assert breaker.is_closed
     assert breaker.ongoing is None
+
+
+def test_after_an_outage_each_queue_is_polled_for_one_message_until_that_has_tried(
+    breaker: CircuitBreaker, database: Service
+) -> None:
+    outage(breaker, database)
+
+    assert [breaker.may_poll(queue, 0) for queue in ("results", "results", "notifications")] == [True, False, True]
+    breaker.end_trial()
+    assert breaker.may_poll("results", 0)
+
+
+def test_a_message_that_was_received_and_could_not_try_is_followed_by_another_one(
+    breaker: CircuitBreaker, database: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(circuit_breaker, "TRIAL_S", 0)
+    outage(breaker, database)
+
+    assert breaker.may_poll("results", 0)
+    assert breaker.may_poll("results", 0)
 
 
 def test_another_service_that_is_away_by_now_is_another_outage(

@@ -107,8 +107,8 @@ def test_an_outage_is_reported_while_it_lasts(broker: SQSBroker, database_is_bac
     assert reports.report(broker).state == "waiting for a service that is away"
 
     database_is_back.set()
-    assert broker.breaker.may_poll(20)
-    broker.breaker.close()
+    assert broker.breaker.may_poll("results", 20)
+    broker.breaker.find_none("results", queues=1)
     assert reports.report(broker).state == "taking"
     broker.stop.request()
     assert reports.report(broker).state == "stopping"
