@@ -141,12 +141,15 @@ def refused_writes(sqlstate: str, *tables: str) -> Injection:
     )
 
 
-def refused_commits(sqlstate: str, table: str) -> Injection:
-    """PostgreSQL refuses each commit of a row in this table."""
+def refused_commits(sqlstate: str, *tables: str) -> Injection:
+    """PostgreSQL refuses each commit of a row in these tables."""
     return database(
-        f"CREATE CONSTRAINT TRIGGER refuse AFTER INSERT OR UPDATE ON {table} DEFERRABLE INITIALLY DEFERRED"
-        f" FOR EACH ROW EXECUTE FUNCTION refuse('{sqlstate}')",
-        undo=[f"DROP TRIGGER refuse ON {table}"],
+        *(
+            f"CREATE CONSTRAINT TRIGGER refuse AFTER INSERT OR UPDATE ON {table} DEFERRABLE INITIALLY DEFERRED"
+            f" FOR EACH ROW EXECUTE FUNCTION refuse('{sqlstate}')"
+            for table in tables
+        ),
+        undo=[f"DROP TRIGGER refuse ON {table}" for table in tables],
     )
 
 
@@ -226,7 +229,9 @@ ROWS = [
     # A probe that writes its own row does not see this one.
     of_postgres("I/O error of one table", refused_writes("58030", TABLE), "58030", "IO_ERROR", is_probed=False),
     of_postgres("full disk", refused_writes("53100", *TABLES), "53100", "DISK_FULL"),
-    of_postgres("full queue at COMMIT", refused_commits("54000", "tasks"), "54000", "PROGRAM_LIMIT_EXCEEDED"),
+    of_postgres(
+        "full queue at COMMIT", refused_commits("54000", "tasks", "workers"), "54000", "PROGRAM_LIMIT_EXCEEDED"
+    ),
     of_postgres("frozen", frozen_postgres, "answer", "reached", "timeout"),
 ]
 
