@@ -35,7 +35,7 @@ mutants: install ## break the worker's promises on purpose, in a copy, and list 
 CHAOS_MINUTES ?= 10
 
 chaos: install ## break things for CHAOS_MINUTES (10) by CHAOS_SEED (any), and check that nothing is lost or doubled
-	@.venv/bin/python -m tests.chaos --minutes $(CHAOS_MINUTES) $(if $(CHAOS_SEED),--seed $(CHAOS_SEED))
+	@.venv/bin/python -m tests.chaos --minutes $(CHAOS_MINUTES) $(if $(CHAOS_SEED),--seed $(CHAOS_SEED)) $(if $(CHAOS_FAULT),--fault "$(CHAOS_FAULT)")
 
 contract: install ## check the contract's files with ajv, AsyncAPI's parser and tsc, from npm
 	@if command -v npm >/dev/null; then npm ci --prefix contract/check --ignore-scripts --no-audit --no-fund; \

@@ -147,12 +147,17 @@ def new_database(server_url: str, *, template: str = "template1") -> Iterator[st
 def migrated_database(server_url: str) -> Iterator[str]:
     """The URL of a database as deploy/ makes it: with the roles, and migrated by the owner."""
     with new_database(server_url) as url:
-        execute(url, (DEPLOY / "postgres-roles.sql").read_text())
-        open_database(in_role(url, "graphnode_owner"))
-        migrate()
-        close_database()
-        execute(in_role(url, "graphnode_owner"), (DEPLOY / "postgres-grants.sql").read_text())
+        migrate_as_deployed(url)
         yield url
+
+
+def migrate_as_deployed(url: str) -> None:
+    """Give an empty database the newest schema, and the roles with their rights."""
+    execute(url, (DEPLOY / "postgres-roles.sql").read_text())
+    open_database(in_role(url, "graphnode_owner"))
+    migrate()
+    close_database()
+    execute(in_role(url, "graphnode_owner"), (DEPLOY / "postgres-grants.sql").read_text())
 
 
 def in_role(url: str, role: str) -> str:

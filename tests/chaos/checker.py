@@ -12,11 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from tests.chaos.journal import Effect, PushStep
+from tests.chaos.journal import Attempt, Effect, PushStep
 from tests.chaos.model import contract
 from tests.chaos.model.contract import ENDED_BY, Refused
 from tests.chaos.model.state import Message, Notification, State
 from tests.chaos.model.tables import Tables
+from tests.chaos.schedule import KINDS
 from tests.chaos.traffic import Traffic
 
 #: The beginning of a registration token that FCM no longer knows.
@@ -63,6 +64,7 @@ class Found(NamedTuple):
       devices: the stored registration tokens.
       takes: the pushes that FCM accepted.
       letters: the dead letters.
+      attempts: the attempts that were charged to messages.
       left: messages that are still on a queue.
     """
 
@@ -74,6 +76,7 @@ class Found(NamedTuple):
     devices: frozenset[str]
     takes: Sequence[Take]
     letters: Sequence[Letter]
+    attempts: Sequence[Attempt] = ()
     left: int = 0
 
 
@@ -102,6 +105,7 @@ def check(traffic: Traffic, found: Found) -> Verdict:
     _compare_rows(expected, found, traffic, verdict)
     _compare_pushes(found, traffic, verdict)
     _compare_letters(traffic, found, verdict)
+    _blame(found, verdict)
     for name, rows in found.inconsistent.items():
         verdict.add("wrong_rows", f"{name}: {rows}")
     if found.left:
@@ -288,3 +292,16 @@ def _compare_letters(traffic: Traffic, found: Found, verdict: Verdict) -> None:
             verdict.add("unexpected_dead_letters", f"{letter.reason} (expected: {expected}): {letter.body[:300]}")
     for body in poison.keys() - dead:
         verdict.add("lost", f"no dead letter for {body[:200]}")
+
+
+# Attempts.
+
+
+def _blame(found: Found, verdict: Verdict) -> None:
+    """No attempt may be charged for an error that is everybody's."""
+    errors = [kind.error for kind in KINDS.values() if kind.error]
+    for attempt in found.attempts:
+        if any(error in attempt.error for error in errors):
+            verdict.add(
+                "wrongly_charged", f"{attempt.task_id} at {attempt.at}: {attempt.reason}: {attempt.error[:300]}"
+            )

@@ -8,14 +8,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from uuid import uuid4
 
 import psycopg2
 
 from graphnode.dev.postgres import PostgresError
-from tests.aws_proxy import Cut, Delay, Refusal, Rule
+from tests.aws_proxy import Cut, Delay, Hang, Refusal, Rule
 from tests.chaos.schedule import KINDS, Fault
 from tests.chaos.stack import Stack
 from tests.chaos.workers import START_TIMEOUT_S, SupervisedWorker, send
+from tests.freezing import frozen
 
 #: Seconds between two statements of a fault that repeats one.
 REPEAT_S = 0.3
@@ -119,6 +121,13 @@ def stop_postgres(how: signal.Signals) -> Injection:
     return inject
 
 
+@contextmanager
+def freeze_postgres(stack: Stack, fault: Fault) -> Iterator[None]:
+    """Pause the server and its sessions: it accepts connections, and answers nothing."""
+    with frozen(stack.postgres.pid):
+        yield
+
+
 def start_again(stack: Stack) -> None:
     """Start PostgreSQL. Raises PostgresError if it does not start in time."""
     deadline = time.monotonic() + POSTGRES_TIMEOUT_S
@@ -175,6 +184,16 @@ def lock(statement: str) -> Injection:
 
 
 @contextmanager
+def revoke_right(stack: Stack, fault: Fault) -> Iterator[None]:
+    """Take a right away that every result needs."""
+    stack.execute("REVOKE INSERT, UPDATE ON tasks FROM graphnode_worker")
+    try:
+        yield
+    finally:
+        stack.execute("GRANT INSERT, UPDATE ON tasks TO graphnode_worker")
+
+
+@contextmanager
 def fill_disk(stack: Stack, fault: Fault) -> Iterator[None]:
     """Have a trigger refuse new rows as a full disk does (SQLSTATE 53100). A really full disk needs special rights."""
     stack.execute("UPDATE chaos.switches SET disk_full = true")
@@ -198,17 +217,31 @@ def pause_localstack(stack: Stack, fault: Fault) -> Iterator[None]:
 
 
 def through_proxy(*rules: Rule) -> Injection:
-    """Have the proxy before AWS fail by these rules."""
+    """Have the proxy before AWS fail by these rules as well."""
 
     @contextmanager
     def inject(stack: Stack, fault: Fault) -> Iterator[None]:
-        stack.proxy.rules = rules
+        others = stack.proxy.rules
+        stack.proxy.rules = (*others, *rules)
         try:
             yield
         finally:
-            stack.proxy.rules = ()
+            stack.proxy.rules = others
 
     return inject
+
+
+@contextmanager
+def rotate_credentials(stack: Stack, fault: Fault) -> Iterator[None]:
+    """Put another access key into the workers' file. AWS refuses the one before from now on."""
+    refused = stack.credentials.key_id
+    stack.credentials.write(uuid4().hex)
+    stack.proxy.rules = (
+        *stack.proxy.rules,
+        Rule("s3:*", Refusal(403, "InvalidAccessKeyId"), signed_by=refused),
+        Rule("sqs:*", Refusal(403, "InvalidClientTokenId"), signed_by=refused),
+    )
+    yield
 
 
 @contextmanager
@@ -230,16 +263,27 @@ INJECTIONS: dict[str, Injection] = {
     "PostgreSQL stopped fast": stop_postgres(signal.SIGINT),
     "PostgreSQL stopped immediately": stop_postgres(signal.SIGQUIT),
     "PostgreSQL killed": stop_postgres(signal.SIGKILL),
+    "PostgreSQL frozen": freeze_postgres,
     "connections cut": repeat(CUT),
     "statements cancelled": repeat(CANCEL),
     "rows locked": lock("SELECT FROM microscope_documents FOR UPDATE"),
     "table locked": lock("LOCK TABLE tasks IN EXCLUSIVE MODE"),
     "disk full": fill_disk,
+    "right revoked": revoke_right,
     "LocalStack paused": pause_localstack,
     "AWS answers 500": through_proxy(Rule("*", Refusal(500, "InternalError"), share=FAULTY_SHARE)),
     "AWS answers 503": through_proxy(Rule("*", Refusal(503, "ServiceUnavailable"), share=FAULTY_SHARE)),
     "AWS slow": through_proxy(Rule("*", Delay(0.5, 4.0), share=FAULTY_SHARE)),
     "AWS cuts connections": through_proxy(Rule("*", Cut(), share=FAULTY_SHARE)),
+    "S3 slows down": through_proxy(Rule("s3:*", Refusal(503, "SlowDown"))),
+    "S3 hangs": through_proxy(Rule("s3:*", Hang())),
+    "S3 denies access": through_proxy(Rule("s3:?etObject", Refusal(403, "AccessDenied", only_found=True))),
+    "KMS key disabled": through_proxy(Rule("s3:GetObject", Refusal(400, "KMS.DisabledException", only_found=True))),
+    "clock refused": through_proxy(Rule("s3:*", Refusal(403, "RequestTimeTooSkewed"))),
+    "credentials expired": through_proxy(
+        Rule("s3:*", Refusal(400, "ExpiredToken")), Rule("sqs:*", Refusal(403, "ExpiredTokenException"))
+    ),
+    "credentials rotated": rotate_credentials,
     "FCM unavailable": break_fcm,
     "FCM cuts connections": break_fcm,
     "FCM cuts answers": break_fcm,

@@ -1,7 +1,7 @@
 """PostgreSQL's own record of a run: each effect on a task, in order, and each step of a push.
 
-Triggers write it in the worker's transactions, so it contains exactly what was committed. The contract's lock makes the
-effects of one user sequential, so their numbers are their order.
+Triggers write it in the worker's transactions, with rights of their own, so it contains exactly what was committed. The
+contract's lock makes the effects of one user sequential, so their numbers are their order.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CREATE SCHEMA chaos;
 CREATE TABLE chaos.effects (
     number bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp(), user_id text, task_id text,
     task_type text, status text, progress_at timestamptz);
-CREATE FUNCTION chaos.note_effect() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+CREATE FUNCTION chaos.note_effect() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
     INSERT INTO chaos.effects (user_id, task_id, task_type, status, progress_at)
     VALUES (NEW.user_id, NEW.task_id, NEW.task_type, NEW.status, NEW.progress_at);
     RETURN NULL;
@@ -28,7 +28,7 @@ CREATE TRIGGER chaos_effect AFTER INSERT OR UPDATE ON tasks
 CREATE TABLE chaos.pushes (
     number bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp(), notification_id text,
     attempts integer, is_done boolean);
-CREATE FUNCTION chaos.note_push() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+CREATE FUNCTION chaos.note_push() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
     INSERT INTO chaos.pushes (notification_id, attempts, is_done) VALUES (NEW.id, NEW.push_attempts,
         NEW.push_status IN ('SENT', 'FAILED', 'SKIPPED') AND NEW.remaining_tokens IS NULL);
     RETURN NULL;
@@ -37,7 +37,7 @@ CREATE TRIGGER chaos_push AFTER INSERT OR UPDATE ON notifications FOR EACH ROW E
 
 CREATE TABLE chaos.switches (disk_full boolean);
 INSERT INTO chaos.switches VALUES (false);
-CREATE FUNCTION chaos.take_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+CREATE FUNCTION chaos.take_room() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
     IF (SELECT disk_full FROM chaos.switches) THEN
         RAISE EXCEPTION USING ERRCODE = 'disk_full', MESSAGE = 'could not extend file: No space left on device';
     END IF;
@@ -45,6 +45,8 @@ CREATE FUNCTION chaos.take_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 END $$;
 CREATE TRIGGER chaos_room BEFORE INSERT ON graph_nodes FOR EACH STATEMENT EXECUTE FUNCTION chaos.take_room();
 CREATE TRIGGER chaos_room BEFORE INSERT ON tasks FOR EACH STATEMENT EXECUTE FUNCTION chaos.take_room();
+CREATE TRIGGER chaos_room BEFORE INSERT ON task_attempts FOR EACH STATEMENT EXECUTE FUNCTION chaos.take_room();
+CREATE TRIGGER chaos_room BEFORE INSERT ON workers FOR EACH STATEMENT EXECUTE FUNCTION chaos.take_room();
 CREATE TRIGGER chaos_room BEFORE INSERT ON notifications FOR EACH STATEMENT EXECUTE FUNCTION chaos.take_room();
 """
 
@@ -63,6 +65,15 @@ class Effect(NamedTuple):
     task_type: str
     status: str
     progress_at: datetime | None
+
+
+class Attempt(NamedTuple):
+    """An attempt that was charged to a message of a task."""
+
+    task_id: str
+    reason: str
+    error: str
+    at: datetime
 
 
 class PushStep(NamedTuple):
@@ -93,6 +104,13 @@ def read_pushes(database: connection) -> dict[str, list[PushStep]]:
         for notification_id, *step in cursor:
             steps.setdefault(notification_id, []).append(PushStep(*step))
     return steps
+
+
+def read_attempts(database: connection) -> list[Attempt]:
+    """The charged attempts that the worker has stored."""
+    with database.cursor() as cursor:
+        cursor.execute("SELECT task_id, reason, error, failed_at FROM task_attempts WHERE task_id IS NOT NULL")
+        return [Attempt(*row) for row in cursor]
 
 
 def ended_tasks(database: connection) -> set[str]:

@@ -22,7 +22,7 @@ from tests.chaos.faults import injected
 from tests.chaos.model.tables import faults as inconsistencies
 from tests.chaos.model.tables import read_tables
 from tests.chaos.report import InjectedFault
-from tests.chaos.schedule import KINDS, LANES, Fault, draw_schedule
+from tests.chaos.schedule import BEFORE_S, KINDS, LANES, Fault, draw_schedule, lone_fault
 from tests.chaos.sender import Sender
 from tests.chaos.stack import Stack, running_stack
 from tests.chaos.traffic import Traffic, draw_traffic
@@ -54,7 +54,8 @@ class Profile(NamedTuple):
       shorten: the factor for the longest duration of each fault.
       workers: the number of `dramatiq` commands.
       processes, threads: of each command.
-      hurries: whether the leases of pushes expire at once in the drain.
+      hurries: whether the leases of pushes expire at once in the drain, and messages are tried again soon.
+      fault: the only kind of fault, which occurs once and lasts until all is sent. None: all kinds.
     """
 
     results: int
@@ -65,16 +66,30 @@ class Profile(NamedTuple):
     processes: int = 2
     threads: int = 4
     hurries: bool = False
+    fault: str | None = None
+
+    def schedule(self, seed: int) -> list[Fault]:
+        """The faults of the run."""
+        if self.fault:
+            return lone_fault(self.fault, seconds=self.chaos_s)
+        return draw_schedule(seed, seconds=self.chaos_s, shorten=self.shorten)
 
 
 #: The profile of `make test`.
-SHORT = Profile(results=250, chaos_s=45, drain_s=150, shorten=0.15, processes=1, hurries=True)
+SHORT = Profile(results=250, chaos_s=70, drain_s=150, shorten=0.1, processes=1, hurries=True)
+
+#: Back-offs that fit into the drain of a short run.
+SOON = {"GRAPHNODE_BACKOFF_MIN": "1", "GRAPHNODE_BACKOFF_MAX": "20"}
 
 
-def profile_of(minutes: float) -> Profile:
-    """The profile of a run of this length. The last 2.5 minutes are for the drain, in which the sweeps finish."""
-    chaos_s = max(30.0, minutes * 60 - 150)
-    return Profile(results=max(200, round(chaos_s * 4.7)), chaos_s=chaos_s, drain_s=300)
+def profile_of(minutes: float, *, fault: str | None = None) -> Profile:
+    """The profile of a run of this length. The last 2.5 minutes are for the drain, in which the sweeps finish.
+
+    Parameters:
+      fault: inject only this one, for so many minutes.
+    """
+    chaos_s = minutes * 60 + BEFORE_S if fault else max(30.0, minutes * 60 - 150)
+    return Profile(results=max(200, round(chaos_s * 4.7)), chaos_s=chaos_s, drain_s=300, fault=fault)
 
 
 class Outcome(NamedTuple):
@@ -98,7 +113,7 @@ def run(profile: Profile, *, seed: int, tell: Tell) -> Outcome:
       tell: prints a line of progress.
     """
     traffic = draw_traffic(seed, results=profile.results)
-    faults = draw_schedule(seed, seconds=profile.chaos_s, shorten=profile.shorten)
+    faults = profile.schedule(seed)
     folder = Path(tempfile.mkdtemp(prefix=f"graphnode-chaos-{seed}-"))
     with running_stack(
         folder,
@@ -107,6 +122,7 @@ def run(profile: Profile, *, seed: int, tell: Tell) -> Outcome:
         workers=profile.workers,
         processes=profile.processes,
         threads=profile.threads,
+        **(SOON if profile.hurries else {}),
     ) as stack:
         for worker in stack.workers:
             worker.wait_until_ready()
@@ -246,6 +262,7 @@ class _Run:
                 devices=frozenset(str(token) for (token,) in execute("SELECT token FROM device_tokens")),
                 takes=list(self.stack.fcm.takes),
                 letters=letters,
+                attempts=journal.read_attempts(database),
                 left=left,
             )
 

@@ -17,12 +17,14 @@ from benchmarks.fcm_stub import Message as FcmMessage
 from graphnode.dev.local_aws import s3_client, sqs_client
 from graphnode.dev.localstack import HOST, LocalStack
 from graphnode.dev.postgres import EmbeddedPostgres, start_postgres
-from graphnode.dev.stack import bring_up_to_date, environment_of
+from graphnode.dev.stack import environment_of
 from tests.aws_proxy import AwsProxy
 from tests.chaos import journal
 from tests.chaos.checker import GONE, Take
 from tests.chaos.traffic import Traffic
 from tests.chaos.workers import SupervisedWorker
+from tests.conftest import in_role, migrate_as_deployed
+from tests.faults.credential_sources import CredentialFile
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -32,14 +34,12 @@ if TYPE_CHECKING:
 #: The visibility timeout in seconds: short, so that many expire in a run.
 VISIBILITY_S = 6
 
-#: The workers' other settings: stops are quick, and retries come soon but outlast every fault.
+#: The workers' other settings: stops are quick.
 SETTINGS = {
     "GRAPHNODE_VISIBILITY_TIMEOUT": str(VISIBILITY_S),
     "GRAPHNODE_POLL_WAIT": "2",
     "GRAPHNODE_POLL_GRACE": "3",
     "GRAPHNODE_SHUTDOWN_TIMEOUT": "5",
-    "GRAPHNODE_BACKOFF_MIN": "1",
-    "GRAPHNODE_BACKOFF_MAX": "20",
     "GRAPHNODE_SWEEP_INTERVAL": "3",
 }
 
@@ -81,6 +81,7 @@ class Stack:
     Parameters:
       environment: of the workers, with AWS behind the proxy.
       direct: the same without the proxy, for the sender and the checks.
+      credentials: the workers' for AWS.
     """
 
     environment: dict[str, str]
@@ -88,6 +89,7 @@ class Stack:
     postgres: EmbeddedPostgres
     localstack: LocalStack
     proxy: AwsProxy
+    credentials: CredentialFile
     fcm: Fcm
     workers: list[SupervisedWorker]
     sqs: SQSClient
@@ -123,15 +125,18 @@ def running_stack(
         localstack = running.enter_context(LocalStack())
         # With keep=True PostgreSQL writes to disk what it commits, so that a kill loses nothing.
         postgres = running.enter_context(start_postgres(folder / "postgres", keep=True))
-        bring_up_to_date(postgres.url)
+        migrate_as_deployed(postgres.url)
         localstack.wait_until_ready()
         direct = environment_of(localstack, database_url=postgres.url)
         proxy = running.enter_context(AwsProxy(HOST, localstack.port, seed=seed))
         fcm_server = running.enter_context(FcmServer())
         fcm = Fcm()
         fcm_server.answer = fcm.answer
+        credentials = CredentialFile(folder / "credentials")
         environment = {
             **{name: value.replace(localstack.endpoint, proxy.url) for name, value in direct.items()},
+            "DATABASE_URL": in_role(postgres.url, "graphnode_worker"),
+            **credentials.environment,
             **SETTINGS,
             **settings,
             **fcm_server.environment,
@@ -151,6 +156,7 @@ def running_stack(
             postgres,
             localstack,
             proxy,
+            credentials,
             fcm,
             supervised,
             sqs_client(direct),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -54,7 +55,7 @@ NOT_RUN = {
     "make install": "it has installed what the tests run in",
     "make demo": "a test runs graphnode demo",
     "make dev": "a test runs graphnode dev",
-    "make chaos": "ten minutes; e2e/test_chaos.py runs for one minute",
+    "make chaos": "ten minutes; e2e/test_chaos.py runs for a minute or two",
     "make contract": "it needs npm's registry; the tests in tests/contract are run",
     "make fuzz": "an hour; tools/test_fuzz.py runs the same targets",
     "make mutants": "ten minutes; tools/test_mutants.py runs small ones",
@@ -76,6 +77,7 @@ NOT_RUN = {
 OTHER_VARIABLES = {
     *OTHERS,
     "CHAOS_MINUTES",  # make's
+    "CHAOS_FAULT",
     "CHAOS_SEED",
     "FUZZ_MINUTES",
     "PYTHONS",
@@ -282,7 +284,7 @@ def check_make(arguments: Sequence[str]) -> None:
             raise InvalidCommand(f"the Makefile has no target {name}")
     modules = r"-m ((?:tests\.(?:chaos|fuzz|mutants)|graphnode)\b[\w.]*)([^|;\n]*)"
     for module, rest in re.findall(modules, recipe(tuple(arguments))):
-        check_module(module, rest.split())
+        check_module(module, shlex.split(rest))
 
 
 @cache

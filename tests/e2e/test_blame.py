@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-import psutil
 import psycopg2
 import pytest
 
@@ -33,6 +32,7 @@ from tests.e2e.trial import (
     running_worker,
 )
 from tests.faults.credential_sources import NEW, OLD, ContainerEndpoint, CredentialFile
+from tests.freezing import frozen
 
 #: The table that a result is stored in, and all tables that are written meanwhile.
 TABLE = "graph_summaries"
@@ -156,17 +156,9 @@ def refused_commits(sqlstate: str, *tables: str) -> Injection:
 @contextmanager
 def frozen_postgres(trial: Trial) -> Iterator[None]:
     """PostgreSQL accepts connections, and answers nothing."""
-    server = psutil.Process(trial.servers.postgres.pid)
-    server.suspend()
-    sessions = server.children(recursive=True)
-    for session in sessions:
-        session.suspend()
-    trial.send()
-    try:
+    with frozen(trial.servers.postgres.pid):
+        trial.send()
         yield
-    finally:
-        for process in (*sessions, server):
-            process.resume()
 
 
 class Row(NamedTuple):

@@ -25,10 +25,15 @@ WITHOUT_KEYS = {
 
 
 class CredentialFile:
-    """A shared credentials file with the old key."""
+    """A shared credentials file with the old key.
+
+    Parameters:
+      path: where it is.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.key_id = ""
         self.write(OLD)
 
     @property
@@ -37,8 +42,11 @@ class CredentialFile:
         return {**WITHOUT_KEYS, "AWS_SHARED_CREDENTIALS_FILE": str(self.path)}
 
     def write(self, key_id: str) -> None:
-        """Replace the credentials in it."""
-        self.path.write_text(f"[default]\naws_access_key_id = {key_id}\naws_secret_access_key = secret\n")
+        """Replace the credentials in it, so that nobody reads half of them."""
+        self.key_id = key_id
+        written = self.path.with_suffix(".new")
+        written.write_text(f"[default]\naws_access_key_id = {key_id}\naws_secret_access_key = secret\n")
+        written.replace(self.path)
 
 
 class ContainerEndpoint(LocalServer):

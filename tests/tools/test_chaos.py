@@ -12,7 +12,7 @@ import pytest
 
 from tests.chaos.checker import Found, Letter, Notified, Take, Verdict, check
 from tests.chaos.faults import INJECTIONS
-from tests.chaos.journal import Effect, PushStep
+from tests.chaos.journal import Attempt, Effect, PushStep
 from tests.chaos.model import contract
 from tests.chaos.model.state import Message, Notification, State, Summary
 from tests.chaos.report import WRONG, InjectedFault, last_line, recoveries_s
@@ -185,6 +185,13 @@ def test_a_dead_letter_too_few_too_many_or_with_another_reason_is_seen(found: Fo
     assert wrong(check(TRAFFIC, left_behind(1, 2)._replace(letters=more))) == {"unexpected_dead_letters": 1}
 
 
+def test_an_attempt_that_is_charged_for_everybodys_error_is_seen(found: Found) -> None:
+    own = Attempt("task-1", "OBJECT_NOT_FOUND", "s3://payloads/s/1 does not exist (yet)", NOON)
+    assert check(TRAFFIC, found._replace(attempts=[own])).is_good
+    others = own._replace(reason="SERVICE_BUSY", error="GetObject failed (SlowDown, HTTP 503): An error occurred")
+    assert wrong(check(TRAFFIC, found._replace(attempts=[own, others]))) == {"wrongly_charged": 1}
+
+
 def test_what_is_left_on_a_queue_is_lost_and_what_is_inconsistent_is_wrong(found: Found) -> None:
     assert wrong(check(TRAFFIC, found._replace(left=3))) == {"lost": 1}
     assert wrong(check(TRAFFIC, found._replace(inconsistent={"counts": [1]}))) == {"wrong_rows": 1}
@@ -210,6 +217,13 @@ def test_a_run_of_ten_minutes_has_two_thousand_results_of_all_types_and_every_ki
 def test_the_short_run_has_every_kind_of_fault_too() -> None:
     schedule = draw_schedule(1, seconds=SHORT.chaos_s, shorten=SHORT.shorten)
     assert {fault.kind for fault in schedule} == KINDS.keys()
+
+
+def test_a_brown_out_lasts_for_minutes_and_one_fault_may_be_injected_alone() -> None:
+    schedule = draw_schedule(7, seconds=profile_of(10).chaos_s)
+    assert min(fault.lasts_s for fault in schedule if fault.kind in ("S3 slows down", "S3 hangs")) >= 60
+    [alone] = profile_of(5, fault="S3 hangs").schedule(7)
+    assert (alone.kind, alone.lasts_s) == ("S3 hangs", 300)
 
 
 def test_the_model_takes_all_that_is_drawn() -> None:
