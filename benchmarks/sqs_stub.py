@@ -5,9 +5,10 @@ Redrive, delays and permissions are missing: LocalStack tests those. The stub is
 time does not count as the worker's: `python -m benchmarks.sqs_stub` prints its port.
 
 `POST /_stub` with a JSON object controls it: `{"latency_ms": 10}`, `{"fill": ["queue", ["body", ...]]}`,
-`{"faults": [...]}`, `{"dead_letters": {"queue": "its dead-letter queue"}}`, `{"reset": true}`. The answer is its state,
-with the calls since the last reset by action. A fault has a `kind`, and meets `times` calls (1) of an `action` (all)
-that are signed with the access key ID `key` (any).
+`{"faults": [...]}`, `{"mend": true}`, `{"dead_letters": {"queue": "its dead-letter queue"}}`, `{"reset": true}`. The
+answer is its state, with the calls since the last reset by action. A fault has a `kind` of FAULTS; without `action`,
+`queue` (its name) and `key` (the access key ID that signs it) it befalls any call, and without `times` (null: until it
+is mended) one.
 """
 
 from __future__ import annotations
@@ -208,6 +209,8 @@ class Stub:
     def control(self, order: dict[str, Any]) -> dict[str, Any]:
         """Carry out a `POST /_stub`; the state afterwards."""
         self.latency_s = order.get("latency_ms", self.latency_s * 1000) / 1000
+        if order.get("mend"):
+            self.faults.clear()
         self.faults += order.get("faults", [])
         if order.get("reset"):
             self.calls.clear()
@@ -232,17 +235,21 @@ class Stub:
             "busy_s": self.last_delete - self.first_receive,
         }
 
-    def fault(self, action: str, signature: str) -> str | None:
+    def fault(self, action: str, asked: dict[str, Any], *, signature: str) -> str | None:
         """The injected fault of this call, if there is one.
 
         Parameters:
           signature: the header Authorization.
         """
+        queue = asked.get("QueueUrl", "").rsplit("/", 1)[-1]
         for fault in self.faults:
-            if fault.get("action", action) == action and fault.get("key", "") in signature:
-                fault["times"] = fault.get("times", 1) - 1
-                if fault["times"] <= 0:
-                    self.faults.remove(fault)
+            is_meant = fault.get("action", action) == action and fault.get("queue", queue) == queue
+            if is_meant and fault.get("key", "") in signature:
+                times = fault.setdefault("times", 1)
+                if times is not None:
+                    fault["times"] = times - 1
+                    if times <= 1:
+                        self.faults.remove(fault)
                 return str(fault["kind"])
         return None
 
@@ -356,7 +363,7 @@ async def serve(stub: Stub, reader: asyncio.StreamReader, writer: asyncio.Stream
                 continue
             action = headers["x-amz-target"].removeprefix("AmazonSQS.")
             stub.calls[action] += 1
-            fault = stub.fault(action, headers.get("authorization", ""))
+            fault = stub.fault(action, asked, signature=headers.get("authorization", ""))
             if fault == "drop":
                 break
             if fault == "hang":
