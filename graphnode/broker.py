@@ -23,6 +23,7 @@ from graphnode.clients.aws import CallLimits
 from graphnode.sqs.circuit_breaker import CircuitBreaker
 from graphnode.sqs.consumer import SQSConsumer, Stop
 from graphnode.sqs.deliveries import InFlight
+from graphnode.sqs.letter_sender import LetterHooks
 from graphnode.sqs.queues import LARGEST_MESSAGE_BYTES, DeadLetterQueue, Options, find_dead_letters
 
 if TYPE_CHECKING:
@@ -117,10 +118,12 @@ class SQSBroker(dramatiq_sqs.SQSBroker):
             options=self.options,
             dead_letters=self._dead_letters[queue_name],
             actors=self.actors,
-            client=self._settling,
+            client=self.client,
+            settling=self._settling,
             in_flight=self.in_flight,
             breaker=self.breaker,
             stop=self.stop,
+            letter_hooks=[each for each in self.middleware if isinstance(each, LetterHooks)],
             timeout_s=timeout / 1000,
         )
 

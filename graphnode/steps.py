@@ -58,6 +58,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "delete_failed": (),
     "retried": ("reason",),
     "dead_letter": ("reason",),
+    "letter_refused": (),
     "outage": ("service",),
     "outage_seconds": ("service",),
     "push_settled": ("status",),

@@ -14,6 +14,7 @@ class MemoryLedger:
 
     def __init__(self) -> None:
         self.failures = Counter[str]()
+        self.letters: list[str] = []
 
     def count(self, delivery: Delivery, error: GraphNodeError) -> int:
         """Count a failure; how often the message has failed by now."""
@@ -23,5 +24,10 @@ class MemoryLedger:
     def clear(self, delivery: Delivery) -> None:
         """Do nothing: tests read the count."""
 
-    def give_up(self, delivery: Delivery, dead: DeadLetter, error: GraphNodeError) -> None:
-        """Do nothing: tests read the count."""
+    def give_up(self, delivery: Delivery, dead: DeadLetter) -> None:
+        """Keep the message's ID."""
+        self.letters.append(delivery.sqs_id)
+
+    def is_given_up(self, delivery: Delivery) -> bool:
+        """Whether it was kept."""
+        return delivery.sqs_id in self.letters

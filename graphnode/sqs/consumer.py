@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 import random
-import re
-import socket
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +17,20 @@ from botocore.exceptions import ClientError
 from graphnode.clients.aws import CallLimits
 from graphnode.clients.credentials import is_refusal
 from graphnode.errors import GraphNodeError, PermanentError, classify_error, log_text
-from graphnode.sqs import dead_letter, dramatiq_messages
+from graphnode.sqs import dramatiq_messages
 from graphnode.sqs.circuit_breaker import Breaker, CircuitBreaker
 from graphnode.sqs.deliveries import UNSTARTED, Delivery, InFlight
+from graphnode.sqs.letter_sender import LetterHooks, LetterSender
 from graphnode.sqs.liveness import report_alive, report_end
 from graphnode.sqs.queues import BATCH_ENTRIES, DeadLetterQueue, Options
 from graphnode.sqs.settlement import STUCK_AFTER_S, Settlement
-from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Nack, Park, Retry
+from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Nack, Park, Retry, Verdict
 from graphnode.steps import count_event, step
 from graphnode.telemetry import error_reports
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
-    from mypy_boto3_sqs.type_defs import MessageAttributeValueTypeDef, MessageTypeDef
+    from mypy_boto3_sqs.type_defs import MessageTypeDef
 
 #: Seconds that a poll may take beyond its wait before it is given up.
 POLL_MARGIN_S = 10
@@ -57,9 +55,6 @@ UNDECIDED_BACKOFF_S = 60
 
 #: Seconds for which a message that waits for memory goes back at most when too many are in flight.
 CROWDED_BACKOFF_S = 60
-
-#: Task IDs and types of an undecodable body that a log line may show.
-IDENTIFIER = re.compile(r"[\w.:-]{1,200}")
 
 #: Seconds of failing polls after which an operator must know.
 ALARM_S = 60.0
@@ -98,10 +93,12 @@ class SQSConsumer(dramatiq.Consumer):
       options: how SQS is used.
       dead_letters: where the queue's dead letters go.
       actors: the broker's actors, by name.
-      client: an SQS client for everything but polls.
+      client: an SQS client for the dead letters.
+      settling: one that tries each call once, for the settlement.
       in_flight: the process's messages.
       breaker: the process's circuit breaker.
       stop: whether the process is stopping.
+      letter_hooks: what takes part in the sending of dead letters.
       timeout_s: seconds that `next` waits for a message.
     """
 
@@ -113,15 +110,16 @@ class SQSConsumer(dramatiq.Consumer):
         dead_letters: DeadLetterQueue,
         actors: Mapping[str, dramatiq.Actor[Any, Any]],
         client: SQSClient,
+        settling: SQSClient,
         in_flight: InFlight,
         breaker: CircuitBreaker,
         stop: Stop,
+        letter_hooks: Sequence[LetterHooks],
         timeout_s: float,
     ) -> None:
         self.queue_name = queue_name
         self.queue = options.queues[queue_name]
         self.options = options
-        self.dead_letters = dead_letters
         self.actors = actors
         self.in_flight = in_flight
         self.breaker = breaker
@@ -139,12 +137,16 @@ class SQSConsumer(dramatiq.Consumer):
         self._polling = options.aws.sqs(CallLimits(read_timeout_s=options.poll_wait_s + POLL_MARGIN_S, attempts=1))
         in_flight.open(self.queue.url, thread_share=self.queue.thread_share)
         self.settlement = Settlement(
+            settling, queue_url=self.queue.url, in_flight=in_flight, visibility_s=options.visibility_s
+        )
+        self.letters = LetterSender(
             client,
-            queue_url=self.queue.url,
-            dead_letter_url=dead_letters.url,
+            queue=self.queue,
+            dead_letters=dead_letters,
             in_flight=in_flight,
-            visibility_s=options.visibility_s,
-            letter=self._letter,
+            settlement=self.settlement,
+            retry=options.retry,
+            hooks=letter_hooks,
         )
         self._pollers = [
             threading.Thread(target=self._poll, args=(index > 0,), name=f"poller-{queue_name}-{index}", daemon=True)
@@ -188,7 +190,7 @@ class SQSConsumer(dramatiq.Consumer):
                 self.requeue([message])
         else:
             with step("acknowledge"):
-                self.settlement.settle(message, verdict)
+                self._settle(message, verdict)
 
     #: Dramatiq distinguishes success and failure; the verdict says more.
     nack = ack
@@ -215,6 +217,7 @@ class SQSConsumer(dramatiq.Consumer):
             if poller.is_alive():
                 log.info("poll left behind: what SQS gave it returns with its visibility", queue=self.queue_name)
         self.release_unstarted()
+        self.letters.close()
         self.settlement.close()
 
     def _may_start(self, delivery: Delivery) -> bool:
@@ -229,6 +232,12 @@ class SQSConsumer(dramatiq.Consumer):
         else:
             return self._is_decoded(delivery)
         return False
+
+    def _settle(self, delivery: Delivery, verdict: Verdict) -> None:
+        if isinstance(verdict, DeadLetter):
+            self.letters.send(delivery, verdict)
+        else:
+            self.settlement.settle(delivery, verdict)
 
     def _is_ending(self) -> bool:
         return self.closed or self.stop.requested
@@ -331,7 +340,7 @@ class SQSConsumer(dramatiq.Consumer):
             with step("envelope"):
                 delivery.begin(self._decode(delivery))
         except Exception as error:
-            self.settlement.settle(delivery, self._undecodable(delivery, classify_error(error)))
+            self._settle(delivery, self._undecodable(delivery, classify_error(error)))
             return False
         return True
 
@@ -348,34 +357,15 @@ class SQSConsumer(dramatiq.Consumer):
 
     def _undecodable(self, delivery: Delivery, error: GraphNodeError) -> DeadLetter | Retry:
         """The verdict on a message whose body cannot be decoded."""
-        # Task ID and type of the body, if they look like identifiers.
-        ids = zip(("task_id", "task_type"), self.queue.ids_of_body(delivery.body), strict=True)
-        task = {name: value for name, value in ids if value and IDENTIFIER.fullmatch(value)}
-        fields = {**task, "message_id": delivery.sqs_id, "reason": error.reason, "error": error.log_text}
-        error_reports.report_failure(error, actor=self.queue_name, attempt=delivery.receive_count, task=task)
         if isinstance(error, PermanentError):
-            log.error("dead letter", **fields)
-            return DeadLetter(error.reason, str(error), delivery.receive_count)
+            return DeadLetter(error.reason, str(error), delivery.receive_count, error)
         # A fault in a decoder must not stop the consumer: it costs its own message a back-off.
+        task = self.queue.task_of_body(delivery.body)
+        fields = {**task, "message_id": delivery.sqs_id, "reason": error.reason, "error": error.log_text}
         log.error("failed to decode, will be tried again", **fields, exc_info=error)
+        error_reports.report_failure(error, actor=self.queue_name, attempt=delivery.receive_count, task=task)
         count_event("retried", reason=error.reason)
         return Retry(UNDECIDED_BACKOFF_S)
-
-    def _letter(self, delivery: Delivery, dead: DeadLetter) -> dict[str, MessageAttributeValueTypeDef]:
-        """The message attributes of a dead letter."""
-        task_id, task_type = self.queue.ids_of_body(delivery.body)
-        return dead_letter.attributes(
-            delivery.body,
-            reason=dead.reason,
-            error=dead.error,
-            attempt=dead.attempt,
-            task_id=task_id,
-            task_type=task_type,
-            trace_id=delivery.trace_id,
-            failed_at=datetime.now(UTC),
-            worker=f"{socket.gethostname()}:{os.getpid()}",
-            largest_bytes=self.dead_letters.largest_bytes,
-        )
 
 
 class PollFailures:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
+from typing import Any
 
 import dramatiq
 
@@ -50,6 +51,8 @@ class State(Enum):
     RUNNING = "running"
     PARKED = "held"
     """It waits without a thread until nothing is in its way: an outage, a lock, or memory for its documents."""
+    GIVEN_UP = "given_up"
+    """Its dead letter waits to be sent. It is kept alive until then."""
     DELETING = "deleting"
     """Handled, and kept alive until SQS has deleted it."""
     SETTLING = "settling"
@@ -132,6 +135,21 @@ class Delivery(dramatiq.MessageProxy):
     def is_ours(self, now: float) -> bool:
         """Whether SQS still hides it from other workers."""
         return not self.lost and now < self.invisible_until
+
+    @property
+    def is_decoded(self) -> bool:
+        """Whether it has its message, and not only a body."""
+        return self._message is not self._undecoded
+
+    @property
+    def log_fields(self) -> dict[str, Any]:
+        """Fields of its log lines, once it is decoded: task, user, actor, attempt, trace."""
+        fields = self.options.get("log_fields")
+        if fields is None:
+            # A message of ours. Only IDs: others who can write to its queue may put anything into other arguments.
+            fields = {name: value for name, value in self.kwargs.items() if name.endswith("_id")}
+        trace = {"trace_id": self.trace_id} if self.trace_id else {}
+        return {**fields, "actor": self.actor_name, "attempt": self.receive_count, **trace}
 
     def begin(self, message: dramatiq.Message[None]) -> None:
         """Take the decoded message, for the thread that works on it."""

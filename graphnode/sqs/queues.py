@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -26,6 +27,9 @@ BATCH_ENTRIES = 10
 
 #: A queue's maxReceiveCount should be at least this many times the attempts: stops and outages use up receives too.
 SAFE_REDRIVE = 3
+
+#: Task IDs and types of an undecodable body that a log line may show.
+IDENTIFIER = re.compile(r"[\w.:-]{1,200}")
 
 #: The command that mends a redrive policy.
 SET_REDRIVE = "aws sqs set-queue-attributes --queue-url … --attributes RedrivePolicy=…"
@@ -55,6 +59,11 @@ class Queue:
     ids_of_body: Callable[[str], tuple[str | None, str | None]] = field(default=lambda _body: (None, None))
     lane_of_body: Callable[[str], str | None] = field(default=lambda _body: None)
     thread_share: float = 1.0
+
+    def task_of_body(self, body: str) -> dict[str, str]:
+        """Task ID and type of an undecodable body, if they look like identifiers."""
+        ids = zip(("task_id", "task_type"), self.ids_of_body(body), strict=True)
+        return {name: value for name, value in ids if value and IDENTIFIER.fullmatch(value)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The one sender of a queue: tells SQS what becomes of its messages in flight, in batches.
 
-Extensions, back-offs, dead letters and deletions all leave from here. A message is in one call at a time, so a back-off
+Extensions, back-offs and deletions all leave from here. A message is in one call at a time, so a back-off
 and an extension cannot overtake each other. A verdict waits for up to 200 ms, so that one call settles up to ten
 messages. Worker threads do not wait for it.
 """
@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -21,12 +21,11 @@ from graphnode.sqs import heartbeat
 from graphnode.sqs.deliveries import UNSTARTED, Delivery, InFlight, State
 from graphnode.sqs.liveness import report_alive, report_end
 from graphnode.sqs.queues import BATCH_ENTRIES
-from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Nack, Retry, Verdict
+from graphnode.sqs.verdicts import Abandon, Ack, Discard, Nack, Retry, Verdict
 from graphnode.steps import count_event, step
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
-    from mypy_boto3_sqs.type_defs import MessageAttributeValueTypeDef
 
 #: Seconds that a verdict waits for others, to share a call with them.
 GATHER_S = 0.2
@@ -44,10 +43,6 @@ CLOSING_TRIES = 3
 STUCK_AFTER_S = 60.0
 
 log = structlog.get_logger("graphnode.settlement")
-
-
-class _Group(TypedDict, total=False):
-    MessageGroupId: str
 
 
 @dataclass(frozen=True)
@@ -86,10 +81,8 @@ class Settlement:
     Parameters:
       client: an SQS client.
       queue_url: the queue.
-      dead_letter_url: its dead-letter queue.
       in_flight: the messages.
       visibility_s: seconds of visibility that an extension gives.
-      letter: makes a dead letter's message attributes.
     """
 
     def __init__(
@@ -97,17 +90,13 @@ class Settlement:
         client: SQSClient,
         *,
         queue_url: str,
-        dead_letter_url: str,
         in_flight: InFlight,
         visibility_s: int,
-        letter: Callable[[Delivery, DeadLetter], dict[str, MessageAttributeValueTypeDef]],
     ) -> None:
         self.client = client
         self.queue_url = queue_url
-        self.dead_letter_url = dead_letter_url
         self.in_flight = in_flight
         self.visibility_s = visibility_s
-        self.letter = letter
         self._waiting: list[Unsettled] = []
         self._in_calls: set[Delivery] = set()
         self._due: list[Delivery] = []
@@ -135,16 +124,7 @@ class Settlement:
             return
         # What goes back is no longer kept alive. What is to be deleted is kept alive until it is deleted.
         self.in_flight.leave(delivery, State.SETTLING if isinstance(verdict, Retry | Nack) else State.DELETING)
-        unsettled = Unsettled(delivery, verdict, time.monotonic())
-        with self._changed:
-            if not self._closed:
-                self._waiting.append(unsettled)
-                # Waking a thread for each message would cost more than the rest of its settlement.
-                if unsettled.since + GATHER_S < self._wakes_at or len(self._waiting) % BATCH_ENTRIES == 0:
-                    self._changed.notify()
-                return
-        # A poll that the stop did not wait for brings its messages late.
-        self._send([unsettled])
+        self._add(Unsettled(delivery, verdict, time.monotonic()))
 
     def close(self) -> None:
         """Send all waiting verdicts, and return when they are sent. Nothing is kept alive after that."""
@@ -158,6 +138,17 @@ class Settlement:
             late, self._waiting = self._waiting, []
         for unsettled in late:
             self._send([unsettled])
+
+    def _add(self, unsettled: Unsettled) -> None:
+        with self._changed:
+            if not self._closed:
+                self._waiting.append(unsettled)
+                # Waking a thread for each message would cost more than the rest of its settlement.
+                if unsettled.since + GATHER_S < self._wakes_at or len(self._waiting) % BATCH_ENTRIES == 0:
+                    self._changed.notify()
+                return
+        # A poll that the stop did not wait for brings its messages late.
+        self._send([unsettled])
 
     def _run(self) -> None:
         while batch := self._gather():
@@ -207,12 +198,11 @@ class Settlement:
             return batch
         free = [each for each in self._waiting if self._closing or each.since <= now]
         free = [each for each in free if each.delivery not in self._in_calls]
-        for kinds in ((Ack,), (Retry, Nack), (DeadLetter,)):
+        for kinds in (Ack, Retry | Nack):
             alike = [each for each in free if isinstance(each.verdict, kinds)]
             is_due = self._closing or len(alike) >= BATCH_ENTRIES or any(each.since + GATHER_S <= now for each in alike)
             if alike and is_due and (not batch or alike[0].since < batch[0].since):
-                # Letters are sent one by one: ten slow calls would be too long without an extension.
-                batch = alike[: 1 if kinds == (DeadLetter,) else BATCH_ENTRIES]
+                batch = alike[:BATCH_ENTRIES]
         for each in batch:
             self._waiting.remove(each)
         return batch
@@ -233,10 +223,6 @@ class Settlement:
                 self._extend([unsettled.delivery for unsettled in batch])
             case Ack():
                 self._delete(batch)
-            case DeadLetter():
-                for unsettled in batch:
-                    if self._send_letter(unsettled):
-                        self._delete_soon(unsettled.delivery)
             case _:
                 self._give_back(batch)
 
@@ -307,37 +293,8 @@ class Settlement:
             for failure in answer.get("Failed", [])
         }
 
-    def _send_letter(self, unsettled: Unsettled) -> bool:
-        """Send a message to the dead-letter queue. False when it stays on its queue."""
-        assert isinstance(unsettled.verdict, DeadLetter)  # noqa: S101
-        if not unsettled.delivery.is_ours(time.monotonic()):
-            # Another worker has it, and sends the letter.
-            self.in_flight.remove(unsettled.delivery)
-            return False
-        group: _Group = {"MessageGroupId": unsettled.delivery.group_id} if unsettled.delivery.group_id else {}
-        try:
-            with step("dead_letter"):
-                self.client.send_message(
-                    QueueUrl=self.dead_letter_url,
-                    MessageBody=unsettled.delivery.body,
-                    MessageAttributes=self.letter(unsettled.delivery, unsettled.verdict),
-                    **group,
-                )
-        except Exception as error:
-            log.error(
-                "dead letter not sent: the message stays on its queue",
-                message_id=unsettled.delivery.sqs_id,
-                error=log_text(error),
-            )
-            self.in_flight.remove(unsettled.delivery)
-            return False
-        count_event("dead_letter", reason=unsettled.verdict.reason)
-        return True
-
     def _delete(self, batch: Sequence[Unsettled]) -> None:
         """Delete messages. A failed deletion is tried again while the message's visibility lasts."""
-        if not batch:
-            return
         failures = self._try_to_delete([unsettled.delivery for unsettled in batch])
         for unsettled in batch:
             delivery, failure = unsettled.delivery, failures.get(unsettled.delivery)
@@ -348,25 +305,19 @@ class Settlement:
             # It is no longer extended, so that the tries end.
             self.in_flight.leave(delivery, State.SETTLING)
             now, tries = time.monotonic(), unsettled.tries + 1
-            if failure.final or not delivery.is_ours(now) or (self._closing and tries >= CLOSING_TRIES):
+            is_over = failure.final or not delivery.is_ours(now) or (self._closing and tries >= CLOSING_TRIES)
+            if is_over or isinstance(unsettled.verdict, Discard):
                 log.warning(
                     "message not deleted: it may be delivered again, and will change nothing",
                     message_id=delivery.sqs_id,
                     code=failure.code,
                 )
+            if is_over:
                 self.in_flight.remove(delivery)
+            elif isinstance(unsettled.verdict, Discard):
+                self._add(Unsettled(delivery, Retry(unsettled.verdict.after_s), now))
             else:
-                self._delete_soon(delivery, after_s=RETRY_S, tries=tries)
-
-    def _delete_soon(self, delivery: Delivery, *, after_s: float = 0.0, tries: int = 0) -> None:
-        """Delete a message for which all else is done."""
-        unsettled = Unsettled(delivery, Ack(), time.monotonic() + after_s, tries)
-        with self._changed:
-            if not self._closed:
-                self._waiting.append(unsettled)
-                self._changed.notify()
-                return
-        self._delete([unsettled])
+                self._add(Unsettled(delivery, unsettled.verdict, now + RETRY_S, tries))
 
     def _try_to_delete(self, deliveries: Sequence[Delivery]) -> dict[Delivery, Failure]:
         """Delete in one call; those that failed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from graphnode.errors import GraphNodeError, Interrupted, NoMemoryYet, PermanentError, Postponed
 
@@ -19,6 +19,17 @@ PARKED_MAX_S = 2.0
 @dataclass(frozen=True)
 class Ack:
     """The handler returned: delete the message."""
+
+
+@dataclass(frozen=True)
+class Discard(Ack):
+    """Delete a message whose dead letter was sent at an earlier delivery: its deletion failed then.
+
+    Parameters:
+      after_s: seconds until SQS delivers it again if the deletion fails once more.
+    """
+
+    after_s: int
 
 
 @dataclass(frozen=True)
@@ -37,11 +48,17 @@ class Nack:
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """Send the message to the dead-letter queue, with its reason code, the error's text and the number of attempts."""
+    """Send the message to the dead-letter queue, and delete it.
+
+    Parameters:
+      reason, error, attempt: what the letter carries: the reason code, the error's text and the number of attempts.
+      cause: the error, for those who are told once SQS has the letter.
+    """
 
     reason: str
     error: str
     attempt: int
+    cause: GraphNodeError = field(default_factory=GraphNodeError, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -60,7 +77,7 @@ class Abandon:
     """Leave the message alone: its visibility is lost, and another worker has it."""
 
 
-Verdict = Ack | Retry | Nack | DeadLetter | Park | Abandon
+Verdict = Ack | Discard | Retry | Nack | DeadLetter | Park | Abandon
 
 
 @dataclass(frozen=True)
@@ -86,6 +103,13 @@ class RetryPolicy:
         ceiling = min(self.backoff_max_s, self.backoff_min_s * 2 ** min(attempt - 1, 30))
         return max(SHORTEST_BACKOFF_S, round((jitter or random).uniform(0, ceiling)))
 
+    def backoff_of_refused(self, receive_count: int) -> int:
+        """Seconds until the next delivery of a message whose letter or deletion SQS has refused.
+
+        At least the first back-off, so that messages do not circle while SQS refuses them all.
+        """
+        return max(math.ceil(self.backoff_min_s), self.backoff(receive_count))
+
     def decide(
         self, error: GraphNodeError, *, attempt: int, parks: int = 0, jitter: random.Random | None = None
     ) -> Verdict:
@@ -105,7 +129,8 @@ class RetryPolicy:
             case Interrupted():
                 return Nack()
             case PermanentError():
-                return DeadLetter(error.reason, str(error), attempt)
+                return DeadLetter(error.reason, str(error), attempt, error)
         if attempt >= self.max_attempts:
-            return DeadLetter(error.reason, f"{error} (attempt {attempt} of {self.max_attempts}, the last)", attempt)
+            text = f"{error} (attempt {attempt} of {self.max_attempts}, the last)"
+            return DeadLetter(error.reason, text, attempt, error)
         return Retry(self.backoff(attempt, jitter=jitter))

@@ -61,11 +61,12 @@ WHERE failed_at > now() - interval '1 day'
 GROUP BY reason, given_up
 """
 
-#: Attempts at a message that is settled for good name it no more. Uses the index `task_attempts_of_message`.
+#: Attempts at a message that is settled for good name it no more, except its dead letter. Uses the index
+#: `task_attempts_of_message`.
 RETRYING = """
 SELECT count(*)
 FROM (SELECT DISTINCT message_id FROM task_attempts
-      WHERE message_id IS NOT NULL AND failed_at > now() - interval '1 day' LIMIT %(most)s) AS failing
+      WHERE message_id IS NOT NULL AND NOT given_up AND failed_at > now() - interval '1 day' LIMIT %(most)s) AS failing
 """
 
 #: Uses the index `notifications_due`.

@@ -50,9 +50,9 @@ class AttemptRecord(Record):
     """A failed attempt at a message. A task's row outlives the message."""
 
     id = BigAutoField()
-    #: The message whose failures this row counts; None once it succeeded or became a dead letter.
+    #: The message whose failures this row counts, or whose dead letter it is; None of failures that count no more.
     message_id = TextField(null=True)
-    #: None for a message of no task; then the row goes when the message is settled.
+    #: None for a message of no task. Its failures go when it is settled; its dead letter stays.
     task_id = TextField(null=True)
     task_type = TextField(null=True)
     user_id = TextField(null=True)
@@ -113,7 +113,9 @@ def clear_failures(message_id: str) -> None:
 def record_dead_letter(
     message_id: str, *, attempt: int, reason: str, error: str, subject: Subject | None, stack: str | None = None
 ) -> None:
-    """Record that a message became a dead letter, and forget its failures.
+    """Record that a message became a dead letter, and end the count of its failures.
+
+    The row names the message, for `is_dead_letter`.
 
     Parameters:
       attempt: how often it was tried.
@@ -123,8 +125,13 @@ def record_dead_letter(
     """
     with database.atomic():
         database.execute_sql(SETTLE, {"message_id": message_id})
-        if subject:
-            _insert(None, subject, reason=reason, error=error, stack=stack, attempt=attempt)
+        _insert(message_id, subject, reason=reason, error=error, stack=stack, attempt=attempt)
+
+
+def is_dead_letter(message_id: str) -> bool:
+    """Whether a message became a dead letter. Uses the index `task_attempts_of_message`."""
+    of_message = (AttemptRecord.message_id == message_id) & AttemptRecord.given_up
+    return bool(AttemptRecord.select().where(of_message).exists())
 
 
 def failed_attempts(task_id: str) -> list[AttemptRecord]:
@@ -133,7 +140,7 @@ def failed_attempts(task_id: str) -> list[AttemptRecord]:
 
 
 def _insert(
-    message_id: str | None,
+    message_id: str,
     subject: Subject | None,
     *,
     reason: str,
@@ -144,7 +151,7 @@ def _insert(
     """Insert an attempt; its number, or None if it was taken.
 
     Parameters:
-      message_id: the message, if the attempt counts.
+      message_id: the message.
       attempt: its number if the message became a dead letter; None: the next one.
     """
     values = {

@@ -5,6 +5,8 @@ from __future__ import annotations
 import linecache
 import traceback
 
+from graphnode.errors import GraphNodeError, Unexpected
+
 #: The innermost frames of each exception, and the last characters of the whole, that are kept.
 MOST_FRAMES = 20
 LONGEST_STACK = 4000
@@ -17,6 +19,13 @@ def stack_of(error: BaseException) -> str | None:
     """
     parts = [_one(each) for each in chain_of(error) if each.__traceback__]
     return "\n".join(parts)[-LONGEST_STACK:] or None
+
+
+def unexpected_stack(error: GraphNodeError) -> dict[str, str | None]:
+    """The field `stack` of a log line, for an unexpected error. The text of any other error says enough."""
+    if not isinstance(error, Unexpected) or error.__cause__ is None:
+        return {}
+    return {"stack": stack_of(error.__cause__)}
 
 
 def chain_of(error: BaseException) -> list[BaseException]:

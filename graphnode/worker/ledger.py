@@ -7,6 +7,7 @@ from graphnode.errors import GraphNodeError
 from graphnode.sqs.deliveries import Delivery
 from graphnode.sqs.verdicts import DeadLetter
 from graphnode.storage import failures
+from graphnode.storage.database import database
 from graphnode.storage.failures import Subject
 from graphnode.telemetry.stacks import stack_of
 
@@ -28,16 +29,29 @@ class DatabaseLedger:
         """Forget the failures of a message that has succeeded."""
         failures.clear_failures(delivery.sqs_id)
 
-    def give_up(self, delivery: Delivery, dead: DeadLetter, error: GraphNodeError) -> None:
-        """Record that a message becomes a dead letter, and forget its failures."""
-        failures.record_dead_letter(
-            delivery.sqs_id,
-            attempt=dead.attempt,
-            reason=dead.reason,
-            error=dead.error,
-            stack=stack_of(error),
-            subject=subject_of(delivery),
-        )
+    def give_up(self, delivery: Delivery, dead: DeadLetter) -> None:
+        """Record that SQS has taken a message's dead letter."""
+        subject = subject_of(delivery)
+        try:
+            failures.record_dead_letter(
+                delivery.sqs_id,
+                attempt=dead.attempt,
+                reason=dead.reason,
+                # A row that names no user is not found when one is forgotten: it quotes nothing.
+                error=dead.error if subject else dead.cause.log_text,
+                stack=stack_of(dead.cause),
+                subject=subject,
+            )
+        finally:
+            # The thread that sends letters needs its connection rarely.
+            database.give_back()
+
+    def is_given_up(self, delivery: Delivery) -> bool:
+        """Whether SQS has taken a message's dead letter."""
+        try:
+            return failures.is_dead_letter(delivery.sqs_id)
+        finally:
+            database.give_back()
 
 
 def subject_of(delivery: Delivery) -> Subject | None:

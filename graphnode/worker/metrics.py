@@ -23,9 +23,10 @@ from dramatiq.middleware.prometheus import DB_PATH, Prometheus
 from graphnode.broker import SQSBroker
 from graphnode.errors import GraphNodeError
 from graphnode.sqs.deliveries import Delivery, State
+from graphnode.sqs.letter_sender import LetterHooks
 from graphnode.sqs.liveness import is_running
 from graphnode.sqs.queues import visible_messages
-from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Nack, Park, Retry
+from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Discard, Nack, Park, Retry
 from graphnode.steps import EVENTS, STEPS, Step, subscribe
 from graphnode.storage import notifications
 from graphnode.storage.notifications import OpenPushes
@@ -44,6 +45,7 @@ SAMPLE_S = 2.0
 #: The outcome of an attempt, by the class of its verdict.
 OUTCOMES = {
     Ack: "done",
+    Discard: "discarded",
     Retry: "retried",
     DeadLetter: "dead_letter",
     Park: "held",
@@ -67,6 +69,7 @@ COUNTERS = {
     "delete_failed": ("graphnode_delete_errors", "Handled messages that a try did not delete."),
     "retried": ("graphnode_retries", "Failed attempts that will be tried again, by the error's reason code."),
     "dead_letter": ("graphnode_dead_letters", "Messages put on a dead-letter queue, by the error's reason code."),
+    "letter_refused": ("graphnode_dead_letter_errors", "Dead letters that SQS refused: their messages stay."),
     "outage_seconds": ("graphnode_outage_seconds", "Seconds for which the intake was closed, by the service away."),
     "push_settled": ("graphnode_pushes", "Attempts to push a notification, by the status it has then."),
 }
@@ -195,7 +198,7 @@ class Instruments:
         self._oldest_push.set(found.oldest_age_s)
 
 
-class Metrics(Prometheus):
+class Metrics(LetterHooks, Prometheus):
     """Dramatiq's middleware for Prometheus, and this project's metrics. The outermost, so that it sees verdicts."""
 
     instruments: Instruments
@@ -234,10 +237,11 @@ class Metrics(Prometheus):
     after_skip_message = after_process_message
 
     def after_nack(self, broker: Broker, message: MessageProxy) -> None:
-        """Let Dramatiq count dead letters. Each failed attempt comes here, and only some are dead letters."""
-        assert isinstance(message, Delivery)  # noqa: S101
-        if isinstance(message.verdict, DeadLetter):
-            super().after_nack(broker, message)  # type: ignore[no-untyped-call]
+        """Count nothing: each failed attempt comes here. Dramatiq's counter is of dead letters."""
+
+    def after_dead_letter(self, message: Delivery, dead: DeadLetter) -> None:
+        """Let Dramatiq count the dead letter."""
+        super().after_nack(None, message)  # type: ignore[no-untyped-call]
 
     def measure(self, broker: SQSBroker) -> None:
         """Measure what is the same for all processes: the queues' lengths, and the open notifications."""

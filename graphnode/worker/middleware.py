@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import structlog
 from dramatiq import Broker, MessageProxy, Middleware, Worker
 from dramatiq.common import iter_queue
-from dramatiq.middleware import Shutdown, TimeLimit
+from dramatiq.middleware import Shutdown, SkipMessage, TimeLimit
 from dramatiq.threading import raise_thread_exception
 
 from graphnode.broker import SQSBroker
@@ -34,12 +34,13 @@ from graphnode.settings import settings
 from graphnode.sqs.circuit_breaker import CircuitBreaker
 from graphnode.sqs.consumer import SQSConsumer
 from graphnode.sqs.deliveries import Delivery, State
-from graphnode.sqs.verdicts import Ack, DeadLetter, Park, Retry
+from graphnode.sqs.letter_sender import LetterHooks
+from graphnode.sqs.verdicts import Ack, DeadLetter, Discard, Park, Retry
 from graphnode.steps import count_event
 from graphnode.storage.database import database
 from graphnode.telemetry import error_reports
 from graphnode.telemetry.logs import finish_logs
-from graphnode.telemetry.stacks import stack_of
+from graphnode.telemetry.stacks import unexpected_stack
 
 #: Milliseconds that an actor may run, unless it declares another `time_limit`.
 DEFAULT_TIME_LIMIT_MS = 5 * 60 * 1000
@@ -57,6 +58,9 @@ AGAIN_S = (0.5, 1.0)
 #: So often a service fails a message while others succeed in between, until the message counts as the cause.
 SUSPICIOUS = 2
 
+#: Messages whose letter a process remembers to have sent.
+MOST_REMEMBERED = 10_000
+
 log = structlog.get_logger("graphnode.worker")
 
 
@@ -69,8 +73,11 @@ class Ledger(Protocol):
     def clear(self, delivery: Delivery) -> None:
         """Forget the failures of a message that has succeeded."""
 
-    def give_up(self, delivery: Delivery, dead: DeadLetter, error: GraphNodeError) -> None:
-        """Record that a message becomes a dead letter, and forget its failures."""
+    def give_up(self, delivery: Delivery, dead: DeadLetter) -> None:
+        """Record that SQS has taken a message's dead letter."""
+
+    def is_given_up(self, delivery: Delivery) -> bool:
+        """Whether SQS has taken a message's dead letter."""
 
 
 class ReceiveCounts:
@@ -83,8 +90,12 @@ class ReceiveCounts:
     def clear(self, delivery: Delivery) -> None:
         """Nothing is stored."""
 
-    def give_up(self, delivery: Delivery, dead: DeadLetter, error: GraphNodeError) -> None:
+    def give_up(self, delivery: Delivery, dead: DeadLetter) -> None:
         """Nothing is stored."""
+
+    def is_given_up(self, delivery: Delivery) -> bool:
+        """Nothing is stored."""
+        return False
 
 
 class Preparation(Middleware):
@@ -204,11 +215,7 @@ class LogContext(Middleware):
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         """Bind the fields to this thread."""
         assert isinstance(message, Delivery)  # noqa: S101
-        fields = message.options.get("log_fields")
-        if fields is None:
-            # A message of ours. Only IDs: others who can write to its queue may put anything into other arguments.
-            fields = {name: value for name, value in message.kwargs.items() if name.endswith("_id")}
-        structlog.contextvars.bind_contextvars(**fields, actor=message.actor_name, attempt=message.receive_count)
+        structlog.contextvars.bind_contextvars(**message.log_fields)
 
     def after_process_message(
         self, broker: Broker, message: MessageProxy, *, result: Any = None, exception: BaseException | None = None
@@ -227,6 +234,58 @@ class SharedConnections(Middleware):
     ) -> None:
         """Give it back, after whatever else uses the database."""
         database.give_back()
+
+
+class SentLetters(LetterHooks):
+    """Has no second letter sent of a message: its actor does not run again, the message is only deleted.
+
+    A message comes again after its letter if SQS has not deleted it. This process remembers its letters; the ledger
+    knows those of all processes. A redriven letter is a new message.
+
+    Parameters:
+      ledger: records the letters.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self._remembering = threading.Lock()
+        self._sent: dict[str, None] = {}
+
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
+        """Skip a message whose letter was sent."""
+        assert isinstance(broker, SQSBroker)  # noqa: S101
+        assert isinstance(message, Delivery)  # noqa: S101
+        if self._is_sent(message):
+            message.verdict = Discard(broker.options.retry.backoff_of_refused(message.receive_count))
+            broker.breaker.end_trial()
+            log.info("only deleted: its dead letter was sent at an earlier delivery", message_id=message.sqs_id)
+            raise SkipMessage
+
+    def before_dead_letter(self, message: Delivery) -> None:
+        """As above, for a message that cannot be decoded, or whose letter another process has sent meanwhile."""
+        if self._is_sent(message):
+            raise SkipMessage
+
+    def after_dead_letter(self, message: Delivery, dead: DeadLetter) -> None:
+        """Remember the letter, and record it. If that fails, it was sent all the same."""
+        with self._remembering:
+            self._sent[message.sqs_id] = None
+            if len(self._sent) > MOST_REMEMBERED:
+                del self._sent[next(iter(self._sent))]
+        try:
+            self.ledger.give_up(message, dead)
+        except Exception as raised:
+            log.debug("dead letter not recorded", message_id=message.sqs_id, error=log_text(raised))
+
+    def _is_sent(self, message: Delivery) -> bool:
+        """Whether a letter was sent. If the ledger cannot say it, the message may have two."""
+        if message.sqs_id in self._sent:
+            return True
+        try:
+            return message.receive_count > 1 and self.ledger.is_given_up(message)
+        except Exception as raised:
+            log.debug("unknown whether a dead letter was sent", message_id=message.sqs_id, error=log_text(raised))
+            return False
 
 
 class AdmissionControl(Middleware):
@@ -322,13 +381,12 @@ class Verdicts(Middleware):
         match message.verdict:
             case Retry(after_s):
                 count_event("retried", reason=error.reason)
-                log.warning("failed, will be tried again", after_s=after_s, **fields, **_stack(error))
+                log.warning("failed, will be tried again", after_s=after_s, **fields, **unexpected_stack(error))
                 if isinstance(error, Unexpected):
                     self._report(message, error, attempt)
             case DeadLetter():
-                log.error("dead letter", **fields, **_stack(error))
-                self._report(message, error, attempt)
-                self._close(message, error)
+                # It is told once SQS has taken the letter.
+                pass
             case _ if isinstance(error, Postponed):
                 log.debug("waits for its turn", **fields)
             case _:
@@ -355,13 +413,10 @@ class Verdicts(Middleware):
         task = message.options.get("log_fields", {})
         error_reports.report_failure(error, actor=message.actor_name, attempt=attempt, task=task)
 
-    def _close(self, message: Delivery, error: GraphNodeError | None = None) -> None:
+    def _close(self, message: Delivery) -> None:
         """Close the message's account in the ledger. If that fails, a row stays that nobody reads."""
         try:
-            if error and isinstance(message.verdict, DeadLetter):
-                self.ledger.give_up(message, message.verdict, error)
-            else:
-                self.ledger.clear(message)
+            self.ledger.clear(message)
         except Exception as raised:
             log.debug("failures not closed", message_id=message.sqs_id, error=log_text(raised))
 
@@ -381,13 +436,6 @@ def is_excused(breaker: CircuitBreaker, message: Delivery, error: TransientError
         return message.suspicion < SUSPICIOUS
     # A broken connection fails one message once.
     return isinstance(error, ServiceFault) and is_first
-
-
-def _stack(error: GraphNodeError) -> dict[str, str | None]:
-    """The stack of an unexpected error. The text of any other error says enough."""
-    if not isinstance(error, Unexpected) or error.__cause__ is None:
-        return {}
-    return {"stack": stack_of(error.__cause__)}
 
 
 class HardLimit(Middleware):
@@ -456,6 +504,7 @@ def worker_middleware(
         FinalReports(),
         SharedConnections(),
         LogContext(),
+        SentLetters(ledger),
         AdmissionControl(document_memory),
         Verdicts(ledger),
         ShutdownDeadline(),

@@ -9,7 +9,7 @@ from collections import Counter
 from datetime import UTC, datetime
 
 import structlog
-from dramatiq import Broker, MessageProxy, Middleware, Worker
+from dramatiq import Broker, MessageProxy, Worker
 from ulid import ULID
 
 from graphnode import __version__
@@ -17,6 +17,7 @@ from graphnode.broker import SQSBroker
 from graphnode.errors import log_text
 from graphnode.settings import settings
 from graphnode.sqs.deliveries import Delivery, State
+from graphnode.sqs.letter_sender import LetterHooks
 from graphnode.sqs.verdicts import Ack, DeadLetter, Retry
 from graphnode.storage import workers
 from graphnode.storage.schema import newest_migration
@@ -26,10 +27,10 @@ from graphnode.storage.workers import WorkerRecord
 log = structlog.get_logger("graphnode.presence")
 
 
-class Registry(Middleware):
+class Registry(LetterHooks):
     """Counts messages by their verdicts, and keeps this process's row. A sweep writes the row; a clean stop removes it.
 
-    A message that cannot be decoded meets no middleware: its dead letter is not counted here.
+    A dead letter counts once SQS has taken it.
     """
 
     def __init__(self) -> None:
@@ -47,11 +48,16 @@ class Registry(Middleware):
 
     def after_ack(self, broker: Broker, message: MessageProxy) -> None:
         """Count a message by its verdict."""
-        if isinstance(message, Delivery):
+        if isinstance(message, Delivery) and not isinstance(message.verdict, DeadLetter):
             with self._counting:
                 self._counts[type(message.verdict)] += 1
 
     after_nack = after_ack
+
+    def after_dead_letter(self, message: Delivery, dead: DeadLetter) -> None:
+        """Count a dead letter."""
+        with self._counting:
+            self._counts[DeadLetter] += 1
 
     def write_row(self, broker: SQSBroker) -> None:
         """Write the row. Raises what peewee raises."""

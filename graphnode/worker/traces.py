@@ -24,7 +24,7 @@ from dramatiq import Broker, Message, MessageProxy, Middleware, Worker
 from graphnode.errors import classify_error, log_text
 from graphnode.sqs import dramatiq_messages
 from graphnode.sqs.deliveries import Delivery
-from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Nack, Park, Retry
+from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Discard, Nack, Park, Retry
 from graphnode.steps import Step, subscribe
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ SERVICE_NAME = "graphnode-worker"
 #: The span attribute `graphnode.verdict`, by the class of the verdict.
 VERDICTS = {
     Ack: "done",
+    Discard: "discard",
     Retry: "retry",
     DeadLetter: "dead",
     Park: "hold",

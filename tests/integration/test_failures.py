@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from graphnode.storage import failures
+from graphnode.storage import activity, failures
 from graphnode.storage.database import database
-from graphnode.storage.failures import Subject, clear_failures, record_dead_letter, record_failure
+from graphnode.storage.failures import Subject, clear_failures, is_dead_letter, record_dead_letter, record_failure
 from tests.integration.conftest import Query
 
 pytestmark = pytest.mark.usefixtures("storage")
@@ -76,15 +76,66 @@ def test_a_tasks_attempts_outlive_its_message() -> None:
     assert attempts() == [(1, "SERVICE_BUSY", "first", False), (2, "SERVICE_BUSY", "second", False)]
 
 
-def test_a_dead_letter_is_the_last_attempt_and_clears_the_count(query: Query) -> None:
+def test_a_dead_letter_is_the_last_attempt_and_later_failures_count_on() -> None:
     fail(subject=GRAPH)
 
     record_dead_letter("m-1", attempt=2, reason="INVALID_DOCUMENT", error="nodes: missing", subject=GRAPH)
-    record_dead_letter("m-2", attempt=1, reason="INVALID_MESSAGE", error="of no task", subject=None)
 
     assert attempts() == [(1, "SERVICE_BUSY", "throttled", False), (2, "INVALID_DOCUMENT", "nodes: missing", True)]
-    assert query("SELECT * FROM task_attempts WHERE message_id IS NOT NULL OR task_id IS NULL") == []
+    assert fail(subject=GRAPH) == 3
+
+
+def test_a_dead_letter_may_have_the_number_of_the_failure_before_it() -> None:
     assert fail(subject=GRAPH) == 1
+
+    record_dead_letter("m-1", attempt=1, reason="SERVICE_BUSY", error="throttled (the last)", subject=GRAPH)
+
+    assert attempts() == [(1, "SERVICE_BUSY", "throttled", False), (1, "SERVICE_BUSY", "throttled (the last)", True)]
+
+
+@pytest.mark.parametrize("subject", [None, GRAPH], ids=["of no task", "of a task"])
+def test_a_dead_letter_is_found_by_its_message(subject: Subject | None) -> None:
+    fail("m-1", subject=subject)
+    fail("m-2", subject=subject)
+    assert not is_dead_letter("m-1")
+
+    record_dead_letter("m-1", attempt=2, reason="SERVICE_BUSY", error="throttled", subject=subject)
+
+    assert is_dead_letter("m-1")
+    assert not is_dead_letter("m-2")
+
+
+def test_a_dead_letter_is_looked_up_by_the_index(query: Query) -> None:
+    query(
+        "INSERT INTO task_attempts (message_id, attempt, reason, error, given_up)"
+        " SELECT 'm-' || n, 1, 'SERVICE_BUSY', 'busy', n % 2 = 0 FROM generate_series(1, 5000) AS n"
+    )
+    query("ANALYZE task_attempts")
+    statements: list[tuple[str, Any]] = []
+    execute: Any = database.execute_sql
+
+    def seen(statement: str, values: Any) -> Any:
+        statements.append((statement, values))
+        return execute(statement, values)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(database, "execute_sql", seen)
+        assert is_dead_letter("m-4000")
+
+    ((statement, values),) = statements
+    plan = " ".join(line for (line,) in query(f"EXPLAIN {statement}", *values))
+    assert "task_attempts_of_message" in plan
+
+
+def test_a_dead_letter_waits_for_no_retry() -> None:
+    fail("m-1", subject=GRAPH)
+    fail("m-2")
+    assert activity.retrying() == 2
+
+    record_dead_letter("m-1", attempt=2, reason="SERVICE_BUSY", error="throttled", subject=GRAPH)
+    record_dead_letter("m-2", attempt=2, reason="SERVICE_BUSY", error="throttled", subject=None)
+
+    assert activity.retrying() == 0
 
 
 def test_a_message_may_fail_more_often_than_attempts_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

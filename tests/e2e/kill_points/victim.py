@@ -129,10 +129,10 @@ class Killer(Middleware):
         if step == "extend":
             return HEARTBEAT
         thread = threading.current_thread()
-        name = thread.name
         # Dramatiq's consumer threads know their queue.
         known = getattr(self._here, "way", None) or getattr(thread, "queue_name", None)
-        return known or next((queue for queue in (RESULT_QUEUE, NOTIFICATION_QUEUE) if f"-{queue}-" in name), name)
+        named = (queue for queue in (RESULT_QUEUE, NOTIFICATION_QUEUE) if f"-{queue}-" in f"{thread.name}-")
+        return known or next(named, thread.name)
 
     def _pass(self, step: Step, edge: Literal["before", "after"]) -> None:
         way = self._way(step)

@@ -2,104 +2,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
-import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from graphnode.sqs import heartbeat, settlement
 from graphnode.sqs.deliveries import InFlight
 from graphnode.sqs.settlement import Settlement
-from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Nack, Retry
+from graphnode.sqs.verdicts import Abandon, Ack, Discard, Nack, Retry
 from tests.unit.conftest import MakeDelivery
-
-
-class Queues:
-    """SQS as a settlement sees it: keeps what was deleted, hidden and sent. A test can make its calls fail or wait."""
-
-    def __init__(self) -> None:
-        self.deleted: list[str] = []
-        self.visibility: list[tuple[str, int]] = []
-        self.letters: list[tuple[str, Any]] = []
-        self.calls: list[str] = []
-        self.groups: list[str] = []
-        self.failures: list[Callable[[list[Any]], dict[str, Any]]] = []
-        self.letters_fail = False
-        self.lock = threading.Lock()
-        self.go_on = threading.Event()
-        self.go_on.set()
-
-    def delete_message_batch(self, *, QueueUrl: str, Entries: list[Any]) -> dict[str, Any]:  # noqa: N803
-        with self.lock:
-            self.calls.append(f"delete {len(Entries)}")
-            if self.failures:
-                return self.failures.pop(0)(Entries)
-            self.deleted += [entry["ReceiptHandle"] for entry in Entries]
-            return {"Successful": [{"Id": entry["Id"]} for entry in Entries]}
-
-    def change_message_visibility_batch(self, *, QueueUrl: str, Entries: list[Any]) -> dict[str, Any]:  # noqa: N803
-        with self.lock:
-            self.calls.append(f"visibility {len(Entries)}")
-        self.go_on.wait(20)
-        with self.lock:
-            if self.failures:
-                return self.failures.pop(0)(Entries)
-            self.visibility += [(entry["ReceiptHandle"], entry["VisibilityTimeout"]) for entry in Entries]
-            return {}
-
-    def send_message(
-        self,
-        *,
-        QueueUrl: str,  # noqa: N803
-        MessageBody: str,  # noqa: N803
-        MessageAttributes: Any,  # noqa: N803
-        MessageGroupId: str = "",  # noqa: N803
-    ) -> dict[str, Any]:
-        with self.lock:
-            self.calls.append("letter")
-            self.groups.append(MessageGroupId)
-            if self.letters_fail:
-                raise EndpointConnectionError(endpoint_url=QueueUrl)
-            self.letters.append((MessageBody, MessageAttributes))
-            return {}
-
-
-@pytest.fixture
-def sqs() -> Queues:
-    return Queues()
-
-
-@pytest.fixture
-def in_flight() -> InFlight:
-    made = InFlight(threads=8)
-    made.open("https://sqs/results")
-    return made
-
-
-@pytest.fixture
-def settle(sqs: Any, in_flight: InFlight, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settlement]:
-    """The settlement of the results. It looks every 10 ms for what to extend."""
-    monkeypatch.setattr(settlement, "RETRY_S", 0.01)
-    monkeypatch.setattr(heartbeat, "BEATS", 6000)
-    made = Settlement(
-        sqs,
-        queue_url="https://sqs/results",
-        dead_letter_url="https://sqs/results-dlq",
-        in_flight=in_flight,
-        visibility_s=60,
-        letter=lambda _delivery, dead: {"reason": {"DataType": "String", "StringValue": dead.reason}},
-    )
-    yield made
-    sqs.go_on.set()
-    made.close()
-
-
-def wait_until(look: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 20
-    while not look():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+from tests.unit.sqs.conftest import Queues, wait_until
 
 
 def test_ten_messages_are_deleted_by_one_call(
@@ -209,42 +120,6 @@ def test_an_extension_that_sqs_fails_to_make_is_tried_again_and_loses_no_message
     assert sqs.calls == ["visibility 1"] * 3
 
 
-def test_a_dead_letter_is_sent_byte_for_byte_before_the_original_is_deleted(
-    settle: Settlement, sqs: Queues, make_delivery: MakeDelivery
-) -> None:
-    delivery = make_delivery(body='{"taskType":  "X" }\n')
-
-    settle.settle(delivery, DeadLetter("UNKNOWN_TASK_TYPE", "no actor", 1))
-    settle.close()
-
-    assert sqs.calls == ["letter", "delete 1"]
-    assert sqs.letters == [
-        ('{"taskType":  "X" }\n', {"reason": {"DataType": "String", "StringValue": "UNKNOWN_TASK_TYPE"}})
-    ]
-
-
-def test_a_dead_letter_keeps_its_messages_group(settle: Settlement, sqs: Queues, make_delivery: MakeDelivery) -> None:
-    settle.settle(make_delivery(group_id="ada"), DeadLetter("UNKNOWN_TASK_TYPE", "no actor", 1))
-    settle.settle(make_delivery(), DeadLetter("UNKNOWN_TASK_TYPE", "no actor", 1))
-    settle.close()
-
-    assert sqs.groups == ["ada", ""]
-
-
-def test_a_message_whose_dead_letter_cannot_be_sent_is_not_deleted(
-    settle: Settlement, sqs: Queues, in_flight: InFlight, make_delivery: MakeDelivery
-) -> None:
-    delivery = make_delivery()
-    in_flight.add(delivery)
-    sqs.letters_fail = True
-
-    settle.settle(delivery, DeadLetter("INVALID_DOCUMENT", "…", 1))
-    settle.close()
-
-    assert sqs.deleted == []
-    assert delivery not in in_flight
-
-
 def test_only_failed_deletions_are_tried_again(settle: Settlement, sqs: Queues, make_delivery: MakeDelivery) -> None:
     first, second = make_delivery(), make_delivery()
     sqs.failures = [
@@ -311,30 +186,6 @@ def test_a_verdict_does_not_wait_for_another_ones_slow_call(
     assert sqs.visibility == []
 
 
-def test_dead_letters_are_sent_one_by_one_and_deleted_together(
-    settle: Settlement, sqs: Queues, make_delivery: MakeDelivery
-) -> None:
-    for _ in range(4):
-        settle.settle(make_delivery(), DeadLetter("INVALID_DOCUMENT", "…", 1))
-
-    wait_until(lambda: len(sqs.deleted) == 4)
-    assert sqs.calls.count("letter") == 4
-    assert len(sqs.calls) < 8
-
-
-def test_no_letter_is_sent_of_a_message_that_is_another_workers(
-    settle: Settlement, sqs: Queues, in_flight: InFlight, make_delivery: MakeDelivery
-) -> None:
-    delivery = make_delivery(visibility_s=0)
-    in_flight.add(delivery)
-
-    settle.settle(delivery, DeadLetter("INVALID_DOCUMENT", "…", 1))
-    settle.close()
-
-    assert sqs.calls == []
-    assert delivery not in in_flight
-
-
 def test_a_second_verdict_changes_nothing_unless_the_message_was_handled(
     settle: Settlement, sqs: Queues, in_flight: InFlight, make_delivery: MakeDelivery
 ) -> None:
@@ -342,11 +193,35 @@ def test_a_second_verdict_changes_nothing_unless_the_message_was_handled(
     in_flight.add(delivery)
 
     settle.settle(delivery, Nack())
-    settle.settle(delivery, DeadLetter("INVALID_DOCUMENT", "…", 1))
+    settle.settle(delivery, Retry(40))
     settle.settle(delivery, Ack())
     settle.close()
 
     assert sorted(sqs.calls) == ["delete 1", "visibility 1"]
+
+
+def test_a_discarded_message_is_deleted(settle: Settlement, sqs: Queues, make_delivery: MakeDelivery) -> None:
+    delivery = make_delivery()
+
+    settle.settle(delivery, Discard(90))
+    settle.close()
+
+    assert sqs.deleted == [delivery.receipt_handle]
+    assert sqs.visibility == []
+
+
+def test_a_discarded_message_that_is_not_deleted_goes_back_without_another_try(
+    settle: Settlement, sqs: Queues, in_flight: InFlight, make_delivery: MakeDelivery
+) -> None:
+    delivery = make_delivery()
+    in_flight.add(delivery)
+    sqs.failures = [lambda _: {"Failed": [{"Id": "0", "Code": "AccessDenied", "SenderFault": False}]}]
+
+    settle.settle(delivery, Discard(90))
+
+    wait_until(lambda: delivery not in in_flight)
+    assert sqs.calls == ["delete 1", "visibility 1"]
+    assert sqs.visibility == [(delivery.receipt_handle, 90)]
 
 
 def test_an_abandoned_message_is_left_alone(

@@ -48,3 +48,17 @@ def test_back_offs_grow_and_spread_out() -> None:
 
     assert means == sorted(means)
     assert len({POLICY.backoff(5, jitter=jitter) for _ in range(100)}) > 20
+
+
+@pytest.mark.parametrize("error", [WrongOwner("not yours"), ObjectNotFound("not there")])
+def test_a_dead_letter_keeps_its_error_for_those_who_are_told_later(error: WrongOwner | ObjectNotFound) -> None:
+    dead = POLICY.decide(error, attempt=8)
+
+    assert isinstance(dead, DeadLetter)
+    assert dead.cause is error
+
+
+@given(st.integers(min_value=1, max_value=10**9))
+def test_what_sqs_refuses_is_not_delivered_again_before_the_first_back_off(receive_count: int) -> None:
+    assert 5 <= POLICY.backoff_of_refused(receive_count) <= 900
+    assert RetryPolicy(backoff_min_s=0.1, backoff_max_s=0.1).backoff_of_refused(receive_count) == 1

@@ -126,41 +126,28 @@ def unexpected_error() -> GraphNodeError:
         return classify_error(error)
 
 
-def test_a_dead_letter_is_reported_with_its_task_but_without_the_quoted_value(
-    sentry: SentryServer, broker: SQSBroker, delivery: Delivery
-) -> None:
+def test_a_failure_is_reported_with_its_task_but_without_the_quoted_value(sentry: SentryServer) -> None:
     error = InvalidDocument(f"nodes[1].id: expected int, got {SECRET}", log="nodes[1].id: expected int")
 
-    broker.emit_after("process_message", delivery, exception=error)
+    error_reports.report_failure(error, actor="graph_generation", attempt=2, task=TASK)
     error_reports.close_reports()
 
     (report,) = sentry.reports
-    assert report["fingerprint"] == ["INVALID_DOCUMENT", delivery.actor_name]
+    assert report["fingerprint"] == ["INVALID_DOCUMENT", "graph_generation"]
     assert report["tags"] == {
         "reason": "INVALID_DOCUMENT",
-        "actor": delivery.actor_name,
+        "actor": "graph_generation",
         "task_type": "GRAPH_GENERATION_RESULT",
     }
     assert report["contexts"]["task"] == {
         "task_id": "t-1",
         "task_type": "GRAPH_GENERATION_RESULT",
-        "actor": delivery.actor_name,
-        "attempt": 1,
+        "actor": "graph_generation",
+        "attempt": 2,
     }
     (exception,) = report["exception"]["values"]
     assert (exception["type"], exception["value"]) == ("InvalidDocument", "nodes[1].id: expected int")
     assert SECRET not in sentry.envelopes[0]
-
-
-def test_a_transient_error_is_reported_when_the_attempts_are_used_up(
-    sentry: SentryServer, broker: SQSBroker, delivery: Delivery
-) -> None:
-    for _ in range(2):
-        broker.emit_after("process_message", delivery, exception=ObjectNotFound("throttled"))
-    error_reports.close_reports()
-
-    (report,) = sentry.reports
-    assert report["contexts"]["task"]["attempt"] == 2
 
 
 def test_an_unexpected_error_is_reported_at_once_with_a_stack_without_values(

@@ -7,14 +7,15 @@ from typing import Any
 
 import dramatiq
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from dramatiq.brokers.stub import StubBroker
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 
 from graphnode.rules.pushes import PushStatus
 from graphnode.sqs.deliveries import Delivery, State
-from graphnode.sqs.verdicts import Ack, DeadLetter, Retry, Verdict
+from graphnode.sqs.verdicts import Ack, DeadLetter, Discard, Retry, Verdict
 from graphnode.steps import EVENTS, STEPS, count_event, step, subscribed
 from graphnode.storage.notifications import OpenPushes
-from graphnode.worker.metrics import OUTCOMES, Instruments, forget_ended_processes
+from graphnode.worker.metrics import OUTCOMES, Instruments, Metrics, forget_ended_processes
 from tests.unit.conftest import MakeDelivery
 
 #: The labels that a metric may have. Each has few values, whatever messages arrive.
@@ -44,7 +45,8 @@ def result(make_delivery: MakeDelivery) -> Delivery:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "outcome"), [(Ack(), "done"), (Retry(5), "retried"), (DeadLetter("X", "x", 1), "dead_letter")]
+    ("verdict", "outcome"),
+    [(Ack(), "done"), (Discard(5), "discarded"), (Retry(5), "retried"), (DeadLetter("X", "x", 1), "dead_letter")],
 )
 def test_an_attempt_is_counted_by_actor_and_outcome(
     verdict: Verdict, outcome: str, instruments: Instruments, registry: CollectorRegistry, result: Delivery
@@ -55,6 +57,17 @@ def test_an_attempt_is_counted_by_actor_and_outcome(
     labels = {"actor": "work", "outcome": outcome}
     assert registry.get_sample_value("graphnode_messages_handled_total", labels) == 1
     assert registry.get_sample_value("graphnode_message_age_seconds_count", {"queue": "results"}) == 1
+
+
+def test_dramatiq_counts_a_dead_letter_once_sqs_has_taken_it(registry: CollectorRegistry, result: Delivery) -> None:
+    metrics, broker = Metrics(), StubBroker()
+    metrics.total_rejected_messages = Counter("rejects", "Dead letters.", ["queue", "actor"], registry=registry)
+    result.verdict = DeadLetter("X", "x", 1)
+
+    metrics.after_nack(broker, result)
+    assert registry.get_sample_value("rejects_total", {"queue": "results", "actor": "work"}) is None
+    metrics.after_dead_letter(result, result.verdict)
+    assert registry.get_sample_value("rejects_total", {"queue": "results", "actor": "work"}) == 1
 
 
 def test_each_kind_of_verdict_has_an_outcome() -> None:

@@ -14,7 +14,7 @@ from graphnode.clients.aws import Aws
 from graphnode.sqs.circuit_breaker import CircuitBreaker, Ongoing
 from graphnode.sqs.deliveries import InFlight
 from graphnode.sqs.queues import Options
-from graphnode.sqs.verdicts import Ack, DeadLetter, Park, Retry, Verdict
+from graphnode.sqs.verdicts import Ack, DeadLetter, Discard, Park, Retry, Verdict
 from graphnode.storage import workers
 from graphnode.storage.workers import WorkerRecord
 from graphnode.worker.registry import Registry
@@ -59,18 +59,20 @@ def stop(registry: Registry, broker: SQSBroker) -> None:
     registry.after_worker_shutdown(broker, worker)
 
 
-def test_the_row_counts_the_messages_in_flight_and_the_verdicts(
+def test_the_row_counts_the_messages_in_flight_the_verdicts_and_the_letters_that_sqs_has_taken(
     registry: Registry, broker: SQSBroker, rows: Rows, make_delivery: MakeDelivery
 ) -> None:
     for _ in range(2):
         broker.in_flight.add(make_delivery())
     assert broker.in_flight.take("https://sqs/results", timeout_s=0)
-    verdicts: list[Verdict] = [Ack(), Ack(), Ack(), Retry(5), Retry(5), DeadLetter("X", "x", 1), Park()]
+    refused = [DeadLetter("X", "x", attempt) for attempt in (8, 9)]
+    verdicts: list[Verdict] = [Ack(), Ack(), Ack(), Discard(5), Retry(5), Retry(5), *refused, Park()]
     for verdict in verdicts:
         settled = make_delivery()
         settled.verdict = verdict
         settle = registry.after_ack if isinstance(verdict, Ack) else registry.after_nack
         settle(broker, settled)
+    registry.after_dead_letter(make_delivery(), DeadLetter("INVALID_ENVELOPE", "undecodable", 1))
 
     registry.write_row(broker)
 
