@@ -120,7 +120,7 @@ class Settings(ProcessSettings, frozen=True, kw_only=True, rename=lambda name: O
     """A worker's settings, in the order of docs/settings.md. The other kinds of process read a part of them."""
 
     database_url: DatabaseUrl = field(name="DATABASE_URL")
-    """PostgreSQL, where results are stored. A process has a connection for each thread, and two more at most.
+    """PostgreSQL, where results are stored. A process has a connection for each thread, and four more at most.
 
     Give the worker a database user of its own, in the role `graphnode_worker` ([security.md](security.md)), and set
     `sslmode=verify-full` where the network is not yours. Behind PgBouncer, leave out `options=`

@@ -319,7 +319,7 @@ class TestDatabase:
         found = only(self.check(database_url, processes=100, threads=16))
 
         assert found.what.startswith(
-            "the workers may need 1800 (100 processes with 16 threads), max_connections leaves"
+            "the workers may need 2000 (100 processes with 16 threads), max_connections leaves"
         )
         assert found.mend.startswith("ALTER SYSTEM SET max_connections = ")
 
@@ -329,8 +329,8 @@ class TestDatabase:
 
         found = only(self.check(self.as_role(database_url, role), processes=1, threads=8))
 
-        assert found.what == f"the workers may need 10 (1 processes with 8 threads), the limit of the role {role} is 5"
-        assert found.mend == f'ALTER ROLE "{role}" CONNECTION LIMIT 10;'
+        assert found.what == f"the workers may need 12 (1 processes with 8 threads), the limit of the role {role} is 5"
+        assert found.mend == f'ALTER ROLE "{role}" CONNECTION LIMIT 12;'
 
     def test_refuses_a_role_that_has_all_its_connections(
         self, database_url: str, role: str, monkeypatch: pytest.MonkeyPatch

@@ -23,8 +23,9 @@ OLDEST_VERSION = 13
 #: Dramatiq's default of threads in a process. Its default of processes is the number of cores.
 DRAMATIQ_THREADS = 8
 
-#: Connections of a worker process beside one for each worker thread: the sweeps' and a probe's.
-OTHER_CONNECTIONS = 2
+#: Connections of a worker process beside one for each worker thread: the sweeps', a probe's, and those of the threads
+#: that send the two queues' dead letters.
+OTHER_CONNECTIONS = 4
 
 SUBJECT = "database"
 

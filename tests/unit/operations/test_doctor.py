@@ -333,10 +333,10 @@ class TestDatabase:
     def test_connections_are_counted_as_given_or_as_they_run_or_by_dramatiqs_defaults(self) -> None:
         running = msgspec.structs.replace(SOUND, running_threads=[4, 16])
 
-        assert fleet_of(running, processes=None, threads=None, cores=2) == Fleet(24, "2 running processes")
-        assert fleet_of(running, processes=3, threads=4, cores=2) == Fleet(18, "3 processes with 4 threads")
+        assert fleet_of(running, processes=None, threads=None, cores=2) == Fleet(28, "2 running processes")
+        assert fleet_of(running, processes=3, threads=4, cores=2) == Fleet(24, "3 processes with 4 threads")
         assert fleet_of(SOUND, processes=None, threads=None, cores=2) == Fleet(
-            20, "2 processes with 8 threads, Dramatiq's defaults"
+            24, "2 processes with 8 threads, Dramatiq's defaults"
         )
 
 
