@@ -61,6 +61,7 @@ def s3(quick: None) -> Iterator[Service]:
 
 @pytest.fixture
 def breaker(database: Service, s3: Service) -> Iterator[CircuitBreaker]:
+    others = set(threading.enumerate())
     made = CircuitBreaker({DatabaseFault.service: database.probe, S3Fault.service: s3.probe})
     yield made
     # Its thread must not go on during the next tests.
@@ -69,9 +70,8 @@ def breaker(database: Service, s3: Service) -> Iterator[CircuitBreaker]:
     deadline = time.monotonic() + PATIENCE_S
     while not made.is_closed and time.monotonic() < deadline:
         succeed(made)
-    for thread in threading.enumerate():
-        if thread.name == "breaker-probe":
-            thread.join(PATIENCE_S)
+    for thread in set(threading.enumerate()) - others:
+        thread.join(PATIENCE_S)
 
 
 def fail(breaker: CircuitBreaker, error: TransientError, *, user: str = "ada") -> bool:
