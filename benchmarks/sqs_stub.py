@@ -41,6 +41,7 @@ FAULTS: dict[str, tuple[int, str] | None] = {
     "denied": (403, "AccessDeniedException"),
     "unknown_key": (403, "UnrecognizedClientException"),
     "over_limit": (403, "OverLimit"),
+    "no_queue": (400, "QueueDoesNotExist"),
     "drop": None,
     "hang": None,
     "partial": None,

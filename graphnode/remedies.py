@@ -40,6 +40,15 @@ AWS: Mapping[str, str] = {
     "": "Nothing, if AWS has a fault; otherwise `graphnode doctor` says what fails.",
 }
 
+#: The same for a poll of a queue.
+SQS: Mapping[str, str] = {
+    "QueueDoesNotExist": "Create the queue again; or correct its URL and restart the workers.",
+    "NonExistentQueue": "Create the queue again; or correct its URL and restart the workers.",
+    **AWS,
+    "KMS": "Enable the queue's KMS key, and allow the worker's role kms:Decrypt.",
+    "AccessDenied": "Allow the worker's role sqs:ReceiveMessage on the queue: deploy/iam-worker.json.",
+}
+
 
 def database_advice(code: str) -> str:
     """What mends PostgreSQL after an error with this SQLSTATE; empty: it cannot be reached."""
@@ -49,3 +58,8 @@ def database_advice(code: str) -> str:
 def aws_advice(code: str) -> str:
     """What mends AWS after an error with this code."""
     return next(advice for part, advice in AWS.items() if part in code)
+
+
+def sqs_advice(code: str) -> str:
+    """What mends the polls of a queue after an error with this code."""
+    return next(advice for part, advice in SQS.items() if part in code)

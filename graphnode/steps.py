@@ -52,6 +52,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "received": ("queue",),
     "deferred": ("queue",),
     "poll_failed": ("queue",),
+    "polls_failing": ("queue",),
     "extended": (),
     "extension_failed": (),
     "lost": (),
@@ -112,7 +113,8 @@ def count_event(name: str, amount: float = 1, **labels: str) -> None:
     """Count an event of EVENTS.
 
     Parameters:
-      amount: how often it happened; seconds for `outage_seconds`; 1 at the beginning of an `outage` and 0 at its end.
+      amount: how often it happened; seconds for `outage_seconds`; for `outage` and `polls_failing` 1 at the beginning
+        and 0 at the end.
       labels: a value for each of the event's labels.
     """
     for count in _counters:

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import structlog
-from botocore.exceptions import ClientError
 
 from graphnode.clients.aws import CallLimits
 from graphnode.clients.credentials import is_refusal
-from graphnode.errors import GraphNodeError, PermanentError, classify_error, log_text
+from graphnode.errors import GraphNodeError, PermanentError, classify_error
 from graphnode.sqs import dramatiq_messages
 from graphnode.sqs.circuit_breaker import Breaker, CircuitBreaker
 from graphnode.sqs.deliveries import UNSTARTED, Delivery, InFlight
 from graphnode.sqs.letter_sender import LetterHooks, LetterSender
 from graphnode.sqs.liveness import report_alive, report_end
+from graphnode.sqs.poll_failures import PollFailures
 from graphnode.sqs.queues import BATCH_ENTRIES, DeadLetterQueue, Options
 from graphnode.sqs.settlement import STUCK_AFTER_S, Settlement
 from graphnode.sqs.verdicts import Abandon, Ack, DeadLetter, Nack, Park, Retry, Verdict
@@ -56,12 +56,6 @@ UNDECIDED_BACKOFF_S = 60
 #: Seconds for which a message that waits for memory goes back at most when too many are in flight.
 CROWDED_BACKOFF_S = 60
 
-#: Seconds of failing polls after which an operator must know.
-ALARM_S = 60.0
-
-#: Seconds of back-off after a failed poll: the first, and the longest.
-BACKOFF_MIN_S = 1.0
-BACKOFF_MAX_S = 30.0
 
 log = structlog.get_logger("graphnode.broker")
 
@@ -366,49 +360,3 @@ class SQSConsumer(dramatiq.Consumer):
         error_reports.report_failure(error, actor=self.queue_name, attempt=delivery.receive_count, task=task)
         count_event("retried", reason=error.reason)
         return Retry(UNDECIDED_BACKOFF_S)
-
-
-class PollFailures:
-    """One poller's failed polls since its last good one. Logs the first, a minute of failures, and their end.
-
-    Parameters:
-      queue_name: the Dramatiq queue.
-    """
-
-    def __init__(self, queue_name: str) -> None:
-        self.queue_name = queue_name
-        self._count = 0
-        self._since = 0.0
-        self._alarmed = False
-
-    def backoff_after(self, error: Exception) -> float:
-        """Note a failed poll; the seconds to wait for the next one."""
-        self._since = self._since if self._count else time.monotonic()
-        self._count += 1
-        count_event("poll_failed", queue=self.queue_name)
-        if is_over_limit(error):
-            # Others' messages in flight, or what went back for long: it passes, and polls would not help.
-            if self._count == 1:
-                log.warning("SQS gives no messages: the queue has 120,000 in flight", queue=self.queue_name)
-        elif self._count == 1:
-            log.warning("polling failed, trying again until it works", queue=self.queue_name, error=log_text(error))
-        elif not self._alarmed and time.monotonic() - self._since > ALARM_S:
-            self._alarmed = True
-            log.error("polling has failed for a minute", queue=self.queue_name, error=log_text(error))
-        ceiling = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2 ** min(self._count - 1, 10))
-        return random.uniform(ceiling / 2, ceiling)  # noqa: S311
-
-    def end(self) -> None:
-        """Note a good poll."""
-        if self._count:
-            log.warning("polling works again", queue=self.queue_name, failures=self._count)
-            self._count, self._alarmed = 0, False
-
-
-def is_over_limit(error: Exception) -> bool:
-    """Whether SQS refuses a poll because too many of the queue's messages are in flight: 120,000, an SQS quota.
-
-    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html
-    """
-    code = error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else ""
-    return code.rpartition(".")[2] == "OverLimit"

@@ -74,6 +74,12 @@ COUNTERS = {
     "push_settled": ("graphnode_pushes", "Attempts to push a notification, by the status it has then."),
 }
 
+#: The gauge of each event that begins and ends: its name and its description.
+GAUGES = {
+    "outage": ("graphnode_outage_active", "1 while a service is away and nothing is taken."),
+    "polls_failing": ("graphnode_polls_failing", "1 while a queue's polls have failed for a minute or longer."),
+}
+
 
 class Instruments:
     """This project's metrics.
@@ -127,13 +133,10 @@ class Instruments:
             multiprocess_mode="livesum",
             registry=registry,
         )
-        self._outage = Gauge(
-            "graphnode_outage_active",
-            "1 while a service is away and nothing is taken.",
-            ["service"],
-            multiprocess_mode="livemax",
-            registry=registry,
-        )
+        self._troubles = {
+            event: Gauge(name, says, EVENTS[event], multiprocess_mode="livemax", registry=registry)
+            for event, (name, says) in GAUGES.items()
+        }
         # These are the same for all processes: one process of a command measures them.
         self._waiting = Gauge(
             "graphnode_queue_messages",
@@ -162,8 +165,8 @@ class Instruments:
 
     def count(self, event: str, amount: float, labels: dict[str, str]) -> None:
         """Count an event."""
-        if event == "outage":
-            self._outage.labels(**labels).set(amount)
+        if event in self._troubles:
+            self._troubles[event].labels(**labels).set(amount)
             return
         counter = self._counters[event]
         (counter.labels(**labels) if labels else counter).inc(amount)

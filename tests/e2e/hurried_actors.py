@@ -41,7 +41,7 @@ connections.QUICK_WAIT_S = QUICK_WAIT_S
 connections.CONNECTION["connect_timeout"] = str(CONNECT_TIMEOUT_S)
 
 from graphnode.actors import broker  # noqa: E402
-from graphnode.sqs import circuit_breaker, consumer, deliveries, verdicts  # noqa: E402
+from graphnode.sqs import circuit_breaker, consumer, deliveries, poll_failures, verdicts  # noqa: E402
 from graphnode.storage import watchdog  # noqa: E402
 
 __all__ = ["broker"]
@@ -50,6 +50,6 @@ __all__ = ["broker"]
 verdicts.SHORTEST_BACKOFF_S = 0
 shorten(circuit_breaker, "PROBE_MIN_S", "PROBE_MAX_S", "TRIAL_MAX_S", "STABLE_AFTER_S", least=0.1)
 consumer.UNDECIDED_BACKOFF_S = 1
-shorten(consumer, "BACKOFF_MIN_S", "BACKOFF_MAX_S", "ALARM_S", least=0.1)
+shorten(poll_failures, "BACKOFF_MIN_S", "BACKOFF_MAX_S", "ALARM_S", "STALE_AFTER_S", least=0.1)
 shorten(deliveries, "PATIENCE_IN_OUTAGE_S", "SLOW_S")
 watchdog.ASK_AFTER_S = QUICK_WAIT_S

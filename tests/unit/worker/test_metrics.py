@@ -90,11 +90,20 @@ def test_each_event_has_a_metric(instruments: Instruments, registry: CollectorRe
         before = after
 
 
-def test_the_outage_gauge_is_set_while_an_outage_lasts(instruments: Instruments, registry: CollectorRegistry) -> None:
-    count_event("outage", 1, service="PostgreSQL")
-    assert registry.get_sample_value("graphnode_outage_active", {"service": "PostgreSQL"}) == 1
-    count_event("outage", 0, service="PostgreSQL")
-    assert registry.get_sample_value("graphnode_outage_active", {"service": "PostgreSQL"}) == 0
+@pytest.mark.parametrize(
+    ("event", "metric", "labels"),
+    [
+        ("outage", "graphnode_outage_active", {"service": "PostgreSQL"}),
+        ("polls_failing", "graphnode_polls_failing", {"queue": "results"}),
+    ],
+)
+def test_a_gauge_is_set_while_an_outage_lasts(
+    instruments: Instruments, registry: CollectorRegistry, event: str, metric: str, labels: dict[str, str]
+) -> None:
+    count_event(event, 1, **labels)
+    assert registry.get_sample_value(metric, labels) == 1
+    count_event(event, 0, **labels)
+    assert registry.get_sample_value(metric, labels) == 0
 
 
 def test_a_message_that_is_no_longer_in_flight_is_not_counted(
