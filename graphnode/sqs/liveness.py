@@ -23,15 +23,16 @@ class LifeSign(NamedTuple):
     within_s: float
 
 
-_signs: dict[str, LifeSign] = {}
+#: The last sign of each thread and the thread, by its name.
+_signs: dict[str, tuple[LifeSign, threading.Thread]] = {}
 
 
 def report_alive(*, within_s: float) -> None:
     """Report that this thread is alive, and will report again within this many seconds. Cheap: call it often."""
-    name, now = threading.current_thread().name, time.monotonic()
-    last = _signs.get(name)
-    if last is None or now - last.at > OFTEN_S or last.within_s != within_s:
-        _signs[name] = LifeSign(now, within_s)
+    thread, now = threading.current_thread(), time.monotonic()
+    last, of = _signs.get(thread.name, (None, None))
+    if last is None or now - last.at > OFTEN_S or last.within_s != within_s or of is not thread:
+        _signs[thread.name] = LifeSign(now, within_s), thread
 
 
 def report_end() -> None:
@@ -41,7 +42,12 @@ def report_end() -> None:
 
 def last_signs() -> dict[str, LifeSign]:
     """The last sign of life of each thread, by the thread's name."""
-    return dict(_signs)
+    return {name: sign for name, (sign, _) in list(_signs.items())}
+
+
+def dead_threads() -> list[str]:
+    """The threads that have ended without `report_end`, by name: an exception has ended them."""
+    return sorted(name for name, (_, thread) in list(_signs.items()) if not thread.is_alive())
 
 
 def is_running(pid: int) -> bool:
