@@ -115,6 +115,8 @@ class Delivery(dramatiq.MessageProxy):
         #: When it was first and last handed to a thread; 0: never.
         self.started = 0.0
         self.thread_id: int | None = None
+        #: Seconds that its actor may run.
+        self.time_limit_s = math.inf
         #: Since when it waits for nothing but a thread.
         self.ready_since = math.inf
         self.parked_since = math.inf

@@ -3,11 +3,14 @@
 Each process writes a report into the command's directory, once a second. A process that Dramatiq forks reads the
 reports and answers:
 
-- `/live`: 200, or 503 when a process has stopped reporting, or when one of its pollers or its heartbeat is stuck. A
-  report that is gone or cannot be read is no report: it counts as stopped after a while, unless the process has ended.
-- `/ready`: 200, or 503 while a process is starting or stopping, or a service that it needs is away.
+- `/live`: 200, or 503 when a process has stopped reporting, when a thread that it needs is stuck or has died, or when
+  none of its worker threads can work any more. A report that is gone or cannot be read is no report: it counts as
+  stopped after a while, unless the process has ended.
+- `/ready`: 200, or 503 when it is not alive, or while a process is starting or stopping, its circuit breaker is open,
+  its polls have failed for a minute, or all its worker threads are over their time limits.
 
-An outage makes a worker unready, never dead: it heals by itself, and a restart would only delay the messages in flight.
+A service's fault makes a worker unready, never dead: it heals by itself, and a restart would only delay the messages in
+flight.
 """
 
 from __future__ import annotations
@@ -16,21 +19,27 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, build_opener
 
 import msgspec
 import structlog
 from dramatiq import Broker, Middleware, Worker
+from msgspec.structs import replace
 
 from graphnode.broker import SQSBroker
 from graphnode.errors import SettingsError, log_text
 from graphnode.settings import HealthSettings, read_settings
-from graphnode.sqs.liveness import LifeSign, is_running, last_signs
+from graphnode.sqs.deliveries import Delivery, State
+from graphnode.sqs.liveness import LifeSign, dead_threads, is_running, last_signs
+from graphnode.sqs.poll_failures import failing_polls
+from graphnode.worker.middleware import HARD_LIMIT_FACTOR
 from graphnode.worker.parent import end_with_parent
 
 #: Seconds between two reports of a process, and seconds without a report after which it counts as stuck.
@@ -43,20 +52,40 @@ ASK_TIMEOUT_S = 3.0
 log = structlog.get_logger("graphnode.health")
 
 
+class WorkerThreads(NamedTuple):
+    """The number of a process's worker threads.
+
+    Parameters:
+      all: of them all.
+      late: of those whose message has run for longer than its actor's time limit.
+      stuck: of those whose message has run for longer than the hard limit, or that have died; they count as late, too.
+    """
+
+    all: int = 0
+    late: int = 0
+    stuck: int = 0
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker process says of itself.
 
     Parameters:
       pid: its process ID.
       at: when it said so (monotonic).
-      state: `starting`, `taking`, `stopping`, or `waiting` while a service is away.
+      state: `starting`, `taking` or `stopping`.
       last_signs: its threads' last signs of life, by the thread's name.
+      dead: the names of threads that an exception has ended.
+      threads: its worker threads. None are counted unless it takes messages.
+      outages: what keeps it from taking messages, a line each.
     """
 
     pid: int
     at: float
     state: str
     last_signs: dict[str, LifeSign]
+    dead: list[str] = []
+    threads: WorkerThreads = WorkerThreads()
+    outages: list[str] = []
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -67,7 +96,7 @@ class Health(msgspec.Struct, frozen=True):
 
 
 def liveness(reports: Sequence[Report], *, now: float, since: float) -> Health:
-    """Whether all processes report, and none of their threads is stuck.
+    """Whether all processes report and can work.
 
     Parameters:
       reports: the latest one of each process.
@@ -82,7 +111,13 @@ def liveness(reports: Sequence[Report], *, now: float, since: float) -> Health:
         f"process {report.pid}: {name} has been stuck for {report.at - sign.at:.0f} s"
         for report in reports
         for name, sign in sorted(report.last_signs.items())
-        if report.at - sign.at > sign.within_s
+        if name not in report.dead and report.at - sign.at > sign.within_s
+    ]
+    problems += [f"process {report.pid}: {name} has died" for report in reports for name in report.dead]
+    problems += [
+        f"process {report.pid}: all {report.threads.all} worker threads are stuck or have died"
+        for report in reports
+        if report.threads.stuck >= report.threads.all > 0
     ]
     return Health(not problems, problems)
 
@@ -91,6 +126,12 @@ def readiness(reports: Sequence[Report], *, now: float, since: float) -> Health:
     """Whether all processes take messages. Parameters as for `liveness`."""
     problems = list(liveness(reports, now=now, since=since).problems)
     problems += [f"process {report.pid}: {report.state}" for report in reports if report.state != "taking"]
+    problems += [f"process {report.pid}: {outage}" for report in reports for outage in report.outages]
+    problems += [
+        f"process {report.pid}: all {report.threads.all} worker threads are over their time limits"
+        for report in reports
+        if report.threads.late >= report.threads.all > report.threads.stuck
+    ]
     if not reports:
         problems.append("no worker process has started yet")
     return Health(not problems, problems)
@@ -99,6 +140,39 @@ def readiness(reports: Sequence[Report], *, now: float, since: float) -> Health:
 def is_silent(report: Report, now: float) -> bool:
     """Whether a process has not reported for too long."""
     return now - report.at > SILENT_S
+
+
+def count_threads(threads: Iterable[threading.Thread], deliveries: Iterable[Delivery], *, now: float) -> WorkerThreads:
+    """How many worker threads there are, are late, and are stuck.
+
+    Parameters:
+      threads: the worker threads.
+      deliveries: the messages in flight.
+      now: monotonic seconds.
+    """
+    running = {delivery.thread_id: delivery for delivery in deliveries if delivery.state is State.RUNNING}
+    total = late = stuck = 0
+    for thread in threads:
+        total += 1
+        delivery = running.get(thread.ident)
+        if not thread.is_alive():
+            late, stuck = late + 1, stuck + 1
+        elif delivery:
+            limits = (now - delivery.started) / delivery.time_limit_s
+            late, stuck = late + (limits > 1), stuck + (limits > HARD_LIMIT_FACTOR)
+    return WorkerThreads(total, late, stuck)
+
+
+def outages(broker: SQSBroker) -> list[str]:
+    """What keeps a process from taking messages now, a line each."""
+    if ongoing := broker.breaker.ongoing:
+        seconds = (datetime.now(UTC) - ongoing.since).total_seconds()
+        return [f"the circuit breaker has been open for {seconds:.0f} s, {ongoing.service}: {ongoing.error}"]
+    now = time.monotonic()
+    return [
+        f"polls of {polls.queue_name} have failed for {now - polls.began:.0f} s: {polls.error}"
+        for polls in failing_polls()
+    ]
 
 
 def directory() -> Path:
@@ -114,6 +188,7 @@ class HealthReports(Middleware):
         self._is_reported = True
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._worker: Worker | None = None
 
     @property
     def forks(self) -> list[Callable[[], int]]:
@@ -128,6 +203,7 @@ class HealthReports(Middleware):
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """Report that the process takes messages."""
+        self._worker = worker
         self._state = "taking"
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
@@ -161,12 +237,20 @@ class HealthReports(Middleware):
 
     def report(self, broker: SQSBroker) -> Report:
         """The process's present report."""
-        state = self._state
-        if state == "taking" and not broker.breaker.is_closed:
-            state = "waiting for a service that is away"
+        now = time.monotonic()
+        known = Report(pid=os.getpid(), at=now, state=self._state, last_signs=last_signs(), dead=dead_threads())
+        # Threads end in a stop, and some end before this is known.
         if broker.stop.requested:
-            state = "stopping"
-        return Report(pid=os.getpid(), at=time.monotonic(), state=state, last_signs=last_signs())
+            return replace(known, state="stopping", dead=[])
+        if self._worker is None:
+            return known
+        consumers = self._worker.consumers.items()
+        return replace(
+            known,
+            dead=known.dead + [f"the consumer of {name}" for name, thread in consumers if not thread.is_alive()],
+            threads=count_threads(self._worker.workers, broker.in_flight.snapshot(), now=now),
+            outages=outages(broker),
+        )
 
 
 def port() -> int | None:

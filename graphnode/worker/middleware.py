@@ -45,6 +45,9 @@ from graphnode.telemetry.stacks import unexpected_stack
 #: Milliseconds that an actor may run, unless it declares another `time_limit`.
 DEFAULT_TIME_LIMIT_MS = 5 * 60 * 1000
 
+#: The hard limit, as a multiple of the actor's `time_limit`.
+HARD_LIMIT_FACTOR = 2.0
+
 #: Milliseconds that an idle thread waits for a message. Dramatiq's own second would add up in a stop.
 WORKER_TIMEOUT_MS = 250
 
@@ -444,17 +447,17 @@ class HardLimit(Middleware):
     The time limit interrupts Python code only: a thread in a system call does not notice. Its stack is logged.
 
     Parameters:
-      factor: the hard limit, as a multiple of the actor's `time_limit`.
       interval_s: seconds between two checks.
     """
 
-    def __init__(self, *, factor: float = 2.0, interval_s: float = 1.0) -> None:
-        self.factor = factor
+    def __init__(self, *, interval_s: float = 1.0) -> None:
         self.interval_s = interval_s
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
-        """Note which thread works on the message."""
+        """Note which thread works on the message, and for how long it may."""
         assert isinstance(message, Delivery)  # noqa: S101
+        options = broker.get_actor(message.actor_name).options
+        message.time_limit_s = options.get("time_limit", DEFAULT_TIME_LIMIT_MS) / 1000
         message.thread_id = threading.get_ident()
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
@@ -468,12 +471,11 @@ class HardLimit(Middleware):
 
     def check(self, broker: SQSBroker) -> None:
         """Abandon the messages that run over their hard limit."""
+        now = time.monotonic()
         for delivery in broker.in_flight.snapshot():
-            if delivery.state is State.RUNNING and delivery.thread_id is not None and not delivery.lost:
-                options = broker.get_actor(delivery.actor_name).options
-                limit_ms = options.get("time_limit", DEFAULT_TIME_LIMIT_MS)
-                if time.monotonic() - delivery.started > self.factor * limit_ms / 1000:
-                    self._abandon(broker, delivery)
+            is_running = delivery.state is State.RUNNING and delivery.thread_id is not None and not delivery.lost
+            if is_running and now - delivery.started > HARD_LIMIT_FACTOR * delivery.time_limit_s:
+                self._abandon(broker, delivery)
 
     @staticmethod
     def _abandon(broker: SQSBroker, delivery: Delivery) -> None:

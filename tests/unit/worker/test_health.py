@@ -1,28 +1,34 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from graphnode.broker import SQSBroker
 from graphnode.clients.aws import Aws
-from graphnode.errors import DatabaseFault, ServiceFault
-from graphnode.sqs.circuit_breaker import CircuitBreaker
+from graphnode.sqs import poll_failures
+from graphnode.sqs.circuit_breaker import CircuitBreaker, Ongoing
+from graphnode.sqs.deliveries import Delivery, InFlight, State
 from graphnode.sqs.liveness import LifeSign
+from graphnode.sqs.poll_failures import ALARM_S, FailingPolls
 from graphnode.sqs.queues import Options
 from graphnode.worker.health import (
     SILENT_S,
     HealthReports,
     Report,
     Server,
+    WorkerThreads,
     ask,
     forget_ended_processes,
     liveness,
@@ -30,32 +36,75 @@ from graphnode.worker.health import (
     readiness,
     write,
 )
+from tests.unit.conftest import MakeDelivery
 
 
 def report(
-    *, pid: int = 7, at: float = 100.0, state: str = "taking", poller: float = 99.0, heartbeat: float = 99.0
+    *,
+    pid: int = 7,
+    at: float = 100.0,
+    state: str = "taking",
+    poller: float = 99.0,
+    heartbeat: float = 99.0,
+    **more: Any,
 ) -> Report:
-    return Report(
-        pid=pid,
-        at=at,
-        state=state,
-        last_signs={"poller-results-0": LifeSign(poller, 80.0), "heartbeat": LifeSign(heartbeat, 66.0)},
-    )
+    signs = {"poller-results-0": LifeSign(poller, 80.0), "heartbeat": LifeSign(heartbeat, 66.0)}
+    return Report(pid=pid, at=at, state=state, last_signs=signs, **more)
 
 
 @pytest.fixture
-def broker(database_is_back: threading.Event) -> SQSBroker:
-    """A broker that never calls SQS. Its database is away until `database_is_back` is set."""
-
-    def probe(_fault: ServiceFault | None) -> None:
-        if not database_is_back.is_set():
-            raise ConnectionError("away")
-
-    return SQSBroker(
-        lambda: Options(queues={}, aws=Aws(region="eu-central-1")),
-        breaker=CircuitBreaker({DatabaseFault.service: probe}),
-        middleware=[],
+def broker() -> SQSBroker:
+    """A broker that never calls SQS, with a running worker's messages."""
+    broker = SQSBroker(
+        lambda: Options(queues={}, aws=Aws(region="eu-central-1")), breaker=CircuitBreaker({}), middleware=[]
     )
+    broker.in_flight = InFlight(threads=4)
+    broker.in_flight.open("https://sqs/results")
+    return broker
+
+
+class Thread:
+    """A worker thread, or a consumer's, as far as its health is concerned."""
+
+    def __init__(self, ident: int, *, alive: bool = True) -> None:
+        self.ident, self.alive = ident, alive
+
+    def is_alive(self) -> bool:
+        return self.alive
+
+
+class Worker:
+    """A worker of two threads and two consumers."""
+
+    def __init__(self) -> None:
+        self.workers = [Thread(1), Thread(2)]
+        self.consumers = {"results": Thread(3), "notifications": Thread(4)}
+
+
+@pytest.fixture
+def worker() -> Worker:
+    return Worker()
+
+
+@pytest.fixture
+def health_reports(broker: SQSBroker, worker: Any) -> HealthReports:
+    """The reports of a process that takes messages."""
+    reports = HealthReports()
+    reports.after_worker_boot(broker, worker)
+    return reports
+
+
+def refused_polls(queue_name: str, *, since: float) -> FailingPolls:
+    """Polls that have been refused since then (monotonic) until now."""
+    return FailingPolls(queue_name, since, datetime.now(UTC), time.monotonic(), "refused", "Mend it.")
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> dict[str, FailingPolls]:
+    """The process's queues whose polls fail, by name: empty."""
+    queues: dict[str, FailingPolls] = {}
+    monkeypatch.setattr(poll_failures, "_failing", queues)
+    return queues
 
 
 def test_a_worker_whose_threads_all_give_signs_of_life_is_alive_and_ready() -> None:
@@ -85,7 +134,7 @@ def test_a_process_that_stops_reporting_is_not_alive() -> None:
     assert found.problems == [f"process 7: no report for {SILENT_S + 1:.0f} s"]
 
 
-@pytest.mark.parametrize("state", ["starting", "stopping", "waiting for a service that is away"])
+@pytest.mark.parametrize("state", ["starting", "stopping"])
 def test_a_process_that_takes_no_messages_is_alive_but_not_ready(state: str) -> None:
     reports = [report(), report(pid=8, state=state)]
 
@@ -97,21 +146,151 @@ def test_a_worker_without_a_process_is_not_ready() -> None:
     assert not readiness([], now=1.0, since=0.0).ok
 
 
-def test_an_outage_is_reported_while_it_lasts(broker: SQSBroker, database_is_back: threading.Event) -> None:
+def test_a_process_is_starting_until_it_takes_messages_and_stopping_from_its_stop_on(
+    broker: SQSBroker, worker: Any
+) -> None:
     reports = HealthReports()
     assert reports.report(broker).state == "starting"
-    reports._state = "taking"
-    assert reports.report(broker).state == "taking"
-
-    assert broker.breaker.is_to_blame(DatabaseFault("away"), since=time.monotonic(), user="ada")
-    assert reports.report(broker).state == "waiting for a service that is away"
-
-    database_is_back.set()
-    assert broker.breaker.may_poll("results", 20)
-    broker.breaker.find_none("results", queues=1)
+    reports.after_worker_boot(broker, worker)
     assert reports.report(broker).state == "taking"
     broker.stop.request()
     assert reports.report(broker).state == "stopping"
+
+
+def test_an_open_circuit_breaker_makes_a_process_unready_and_not_dead_and_names_service_and_error(
+    broker: SQSBroker, health_reports: HealthReports
+) -> None:
+    since = datetime.now(UTC) - timedelta(seconds=70)
+    broker.breaker.ongoing = Ongoing("S3", since, "GetObject was refused", "Allow it.")
+
+    reported = [health_reports.report(broker)]
+
+    now = time.monotonic()
+    assert liveness(reported, now=now, since=0.0).ok
+    (problem,) = readiness(reported, now=now, since=0.0).problems
+    assert re.sub(r"7\d s", "70 s", problem) == (
+        f"process {os.getpid()}: the circuit breaker has been open for 70 s, S3: GetObject was refused"
+    )
+    broker.breaker.ongoing = None
+    assert readiness([health_reports.report(broker)], now=now, since=0.0).ok
+
+
+def test_a_minute_of_failed_polls_makes_a_process_unready_and_not_dead_and_names_queue_and_error(
+    broker: SQSBroker, health_reports: HealthReports, failing: dict[str, FailingPolls]
+) -> None:
+    now = time.monotonic()
+    failing["results"] = refused_polls("results", since=now - ALARM_S - 10)
+    failing["notifications"] = refused_polls("notifications", since=now - ALARM_S / 2)
+
+    reported = [health_reports.report(broker)]
+
+    assert liveness(reported, now=now, since=0.0).ok
+    (problem,) = readiness(reported, now=now, since=0.0).problems
+    assert re.sub(r"7\d s", "70 s", problem) == f"process {os.getpid()}: polls of results have failed for 70 s: refused"
+
+
+def test_an_open_circuit_breaker_says_why_nothing_is_polled(
+    broker: SQSBroker, health_reports: HealthReports, failing: dict[str, FailingPolls]
+) -> None:
+    failing["results"] = refused_polls("results", since=time.monotonic() - ALARM_S - 10)
+    broker.breaker.ongoing = Ongoing("S3", datetime.now(UTC), "refused", "Mend it.")
+
+    (outage,) = health_reports.report(broker).outages
+
+    assert "circuit breaker" in outage
+
+
+@pytest.mark.parametrize(
+    ("threads", "live", "ready"),
+    [
+        (WorkerThreads(), True, True),
+        (WorkerThreads(all=4, late=3), True, True),
+        (WorkerThreads(all=4, late=4), True, False),
+        (WorkerThreads(all=4, late=4, stuck=3), True, False),
+        (WorkerThreads(all=4, late=4, stuck=4), False, False),
+    ],
+)
+def test_a_process_is_unready_when_all_threads_are_late_and_dead_when_none_can_work_any_more(
+    threads: WorkerThreads, live: bool, ready: bool
+) -> None:
+    reports = [report(), report(pid=8, threads=threads)]
+
+    assert liveness(reports, now=101.0, since=0.0).ok == live
+    found = readiness(reports, now=101.0, since=0.0)
+    assert found.ok == ready
+    assert len(found.problems) == (not ready)
+    assert all(problem.startswith("process 8: all 4 worker threads") for problem in found.problems)
+
+
+def test_a_thread_that_has_died_fails_liveness_at_once_and_is_named_once() -> None:
+    dead = report(pid=8, poller=10.0, dead=["poller-results-0"])
+
+    assert liveness([report(), dead], now=101.0, since=0.0).problems == ["process 8: poller-results-0 has died"]
+
+
+class TestWorkerThreads:
+    @pytest.fixture
+    def run(self, broker: SQSBroker, make_delivery: MakeDelivery) -> Callable[..., Delivery]:
+        """Let a thread run a message."""
+
+        def run(thread: Any, *, for_s: float, time_limit_s: float) -> Delivery:
+            broker.in_flight.add(make_delivery())
+            delivery = broker.in_flight.take("https://sqs/results", timeout_s=0)
+            assert delivery
+            delivery.thread_id, delivery.time_limit_s = thread.ident, time_limit_s
+            delivery.started -= for_s
+            return delivery
+
+        return run
+
+    def test_are_late_over_the_limit_of_their_own_actor_and_stuck_over_the_hard_one(
+        self, broker: SQSBroker, health_reports: HealthReports, worker: Worker, run: Callable[..., Delivery]
+    ) -> None:
+        first, second = worker.workers
+        run(first, for_s=90, time_limit_s=60)
+        running = run(second, for_s=90, time_limit_s=300)
+        assert health_reports.report(broker).threads == WorkerThreads(all=2, late=1, stuck=0)
+
+        running.time_limit_s = 40
+
+        assert health_reports.report(broker).threads == WorkerThreads(all=2, late=2, stuck=1)
+
+    def test_are_as_stuck_when_their_message_is_left_to_another_worker(
+        self, broker: SQSBroker, health_reports: HealthReports, worker: Worker, run: Callable[..., Delivery]
+    ) -> None:
+        for thread in worker.workers:
+            broker.in_flight.free_lane(run(thread, for_s=200, time_limit_s=60))
+
+        assert health_reports.report(broker).threads == WorkerThreads(all=2, late=2, stuck=2)
+
+    def test_that_have_ended_a_message_are_neither(
+        self, broker: SQSBroker, health_reports: HealthReports, worker: Worker, run: Callable[..., Delivery]
+    ) -> None:
+        broker.in_flight.leave(run(worker.workers[0], for_s=200, time_limit_s=60), State.DELETING)
+
+        assert health_reports.report(broker).threads == WorkerThreads(all=2)
+
+    def test_that_have_died_are_stuck(self, broker: SQSBroker, health_reports: HealthReports, worker: Worker) -> None:
+        worker.workers[1].alive = False
+
+        assert health_reports.report(broker).threads == WorkerThreads(all=2, late=1, stuck=1)
+
+    def test_may_end_in_a_stop_and_so_may_consumers(
+        self, broker: SQSBroker, health_reports: HealthReports, worker: Worker
+    ) -> None:
+        for thread in (*worker.workers, *worker.consumers.values()):
+            thread.alive = False
+        broker.stop.request()
+
+        reported = health_reports.report(broker)
+
+        assert liveness([reported], now=reported.at, since=0.0).ok
+
+
+def test_a_consumer_that_has_died_is_named(broker: SQSBroker, health_reports: HealthReports, worker: Worker) -> None:
+    worker.consumers["results"].alive = False
+
+    assert health_reports.report(broker).dead == ["the consumer of results"]
 
 
 def test_reports_are_read_as_written_and_those_of_ended_processes_are_removed(tmp_path: Path) -> None:

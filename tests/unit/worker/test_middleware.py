@@ -236,7 +236,7 @@ def test_a_message_whose_actor_ignores_its_time_limit_is_no_longer_kept_alive(
 ) -> None:
     broker.add_middleware(TimeLimit())
     dramatiq.actor(actor_name="work", queue_name="results", broker=broker, time_limit=1000)(lambda: None)
-    limit = HardLimit(factor=2.0)
+    limit = HardLimit()
     stuck, fresh = make_delivery(visibility_s=1), make_delivery(visibility_s=1)
     for delivery, seconds_ago in ((stuck, 3), (fresh, 0)):
         broker.in_flight.add(delivery)
