@@ -29,12 +29,14 @@ WITH forgotten AS (
         SELECT id FROM workers WHERE seen_at < now() - make_interval(secs => %(forgotten_after_s)s) AND id <> %(id)s
         FOR UPDATE SKIP LOCKED))
 INSERT INTO workers (id, host, pid, version, newest_migration, threads, interval_s, started_at, seen_at, in_hand,
-                     running, outage_service, outage_since, handled, retried, dead)
+                     running, outage_service, outage_since, outage_error, outage_advice, handled, retried, dead)
 VALUES (%(id)s, %(host)s, %(pid)s, %(version)s, %(newest_migration)s, %(threads)s, %(interval_s)s, %(started_at)s,
-        now(), %(in_hand)s, %(running)s, %(outage_service)s, %(outage_since)s, %(handled)s, %(retried)s, %(dead)s)
+        now(), %(in_hand)s, %(running)s, %(outage_service)s, %(outage_since)s, %(outage_error)s, %(outage_advice)s,
+        %(handled)s, %(retried)s, %(dead)s)
 ON CONFLICT (id) DO UPDATE SET
     seen_at = excluded.seen_at, in_hand = excluded.in_hand, running = excluded.running,
     outage_service = excluded.outage_service, outage_since = excluded.outage_since,
+    outage_error = excluded.outage_error, outage_advice = excluded.outage_advice,
     handled = excluded.handled, retried = excluded.retried, dead = excluded.dead
 """
 
@@ -62,8 +64,12 @@ class WorkerRecord(Record):
     #: Messages in flight, and how many of them an actor is handling.
     in_hand = IntegerField()
     running = IntegerField()
+    #: What keeps it from taking messages: the service, since when, the error, and what mends it. Processes of 0.1
+    #: write neither error nor advice.
     outage_service = TextField(null=True)
     outage_since = DateTimeTZField(null=True)
+    outage_error = TextField(null=True)
+    outage_advice = TextField(null=True)
     #: Since the start: messages that were handled, that failed and will be tried again, that became dead letters.
     handled = BigIntegerField()
     retried = BigIntegerField()
@@ -87,6 +93,8 @@ class WorkerProcess(msgspec.Struct, frozen=True, kw_only=True):
     running: int
     outage_service: str | None
     outage_since: datetime | None
+    outage_error: str | None
+    outage_advice: str | None
     handled: int
     retried: int
     dead: int

@@ -16,8 +16,10 @@ from graphnode import __version__
 from graphnode.broker import SQSBroker
 from graphnode.errors import log_text
 from graphnode.settings import settings
+from graphnode.sqs.circuit_breaker import Ongoing
 from graphnode.sqs.deliveries import Delivery, State
 from graphnode.sqs.letter_sender import LetterHooks
+from graphnode.sqs.poll_failures import failing_polls
 from graphnode.sqs.verdicts import Ack, DeadLetter, Retry
 from graphnode.storage import workers
 from graphnode.storage.schema import newest_migration
@@ -80,7 +82,7 @@ class Registry(LetterHooks):
 
     def _process(self, broker: SQSBroker) -> WorkerRecord:
         states = [delivery.state for delivery in broker.in_flight.snapshot()]
-        outage = broker.breaker.ongoing
+        outage = broker.breaker.ongoing or outage_of_polls()
         return WorkerRecord(
             id=self._id,
             host=socket.gethostname(),
@@ -94,7 +96,21 @@ class Registry(LetterHooks):
             running=states.count(State.RUNNING),
             outage_service=outage.service if outage else None,
             outage_since=outage.since if outage else None,
+            outage_error=outage.error if outage else None,
+            outage_advice=outage.advice if outage else None,
             handled=self._counts[Ack],
             retried=self._counts[Retry],
             dead=self._counts[DeadLetter],
         )
+
+
+def outage_of_polls() -> Ongoing | None:
+    """The queues whose polls fail, as one outage of SQS; None if all can be polled."""
+    if not (failing := failing_polls()):
+        return None
+    queues: dict[str, list[str]] = {}
+    for polls in failing:
+        queues.setdefault(polls.error, []).append(polls.queue_name)
+    errors = [f"polls of {' and '.join(names)} fail: {error}" for error, names in queues.items()]
+    advice = dict.fromkeys(polls.advice for polls in failing)
+    return Ongoing("SQS", failing[0].since, "; ".join(errors), " ".join(advice))

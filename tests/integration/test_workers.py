@@ -11,6 +11,13 @@ from graphnode.storage import workers
 from graphnode.storage.workers import WorkerRecord
 from tests.integration.conftest import Query
 
+#: The columns that 0.1 writes.
+PREVIOUS = """
+INSERT INTO workers (id, host, pid, version, threads, interval_s, started_at, seen_at, in_hand, running,
+                     outage_service, outage_since, handled, retried, dead)
+VALUES ('p', 'vm', 12, '0.1.0', 4, 30, now(), now(), 0, 0, 'AWS', now(), 0, 0, 0)
+"""
+
 pytestmark = pytest.mark.usefixtures("storage")
 
 
@@ -28,6 +35,8 @@ def process(name: str, **changes: Any) -> WorkerRecord:
         "running": 2,
         "outage_service": None,
         "outage_since": None,
+        "outage_error": None,
+        "outage_advice": None,
         "handled": 100,
         "retried": 5,
         "dead": 1,
@@ -37,11 +46,23 @@ def process(name: str, **changes: Any) -> WorkerRecord:
 
 def test_a_process_has_one_row_with_its_last_values() -> None:
     workers.save_process(process("a"))
-    workers.save_process(process("a", running=7, handled=200, outage_service="AWS", outage_since=datetime.now(UTC)))
+    since = datetime.now(UTC)
+    outage = {"outage_service": "S3", "outage_since": since, "outage_error": "refused", "outage_advice": "Mend it."}
+    workers.save_process(process("a", running=7, handled=200, **outage))
 
     (found,) = workers.processes()
 
-    assert (found.running, found.handled, found.outage_service, found.is_late) == (7, 200, "AWS", False)
+    assert (found.running, found.handled, found.is_late) == (7, 200, False)
+    assert (found.outage_service, found.outage_since) == ("S3", since)
+    assert (found.outage_error, found.outage_advice) == ("refused", "Mend it.")
+
+
+def test_a_process_of_the_previous_release_writes_neither_error_nor_advice(query: Query) -> None:
+    query(PREVIOUS)
+
+    (found,) = workers.processes()
+
+    assert (found.outage_service, found.outage_error, found.outage_advice) == ("AWS", None, None)
 
 
 def test_a_process_that_is_not_seen_is_late_and_forgotten_after_an_hour(query: Query) -> None:

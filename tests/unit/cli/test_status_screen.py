@@ -36,6 +36,8 @@ def worker(number: int, **changes: Any) -> WorkerProcess:
         "running": 4,
         "outage_service": None,
         "outage_since": None,
+        "outage_error": None,
+        "outage_advice": None,
         "handled": 1_234_567,
         "retried": 12_345,
         "dead": 321,

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +13,7 @@ from graphnode.broker import SQSBroker
 from graphnode.clients.aws import Aws
 from graphnode.sqs.circuit_breaker import CircuitBreaker, Ongoing
 from graphnode.sqs.deliveries import InFlight
+from graphnode.sqs.poll_failures import FailingPolls
 from graphnode.sqs.queues import Options
 from graphnode.sqs.verdicts import Ack, DeadLetter, Discard, Park, Retry, Verdict
 from graphnode.storage import workers
@@ -86,12 +87,38 @@ def test_the_row_names_the_service_that_is_away_and_since_when(
     registry: Registry, broker: SQSBroker, rows: Rows
 ) -> None:
     since = datetime.now(UTC)
-    broker.breaker.ongoing = Ongoing("AWS", since)
+    broker.breaker.ongoing = Ongoing("S3", since, "refused", "Mend it.")
 
     registry.write_row(broker)
 
     (row,) = rows.rows.values()
-    assert (row.outage_service, row.outage_since) == ("AWS", since)
+    assert (row.outage_service, row.outage_since) == ("S3", since)
+    assert (row.outage_error, row.outage_advice) == ("refused", "Mend it.")
+
+
+def test_failing_polls_are_an_outage_of_sqs_in_the_row_unless_the_circuit_breaker_is_open(
+    registry: Registry, broker: SQSBroker, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    since, later = datetime.now(UTC) - timedelta(seconds=90), datetime.now(UTC) - timedelta(seconds=80)
+    queues = [
+        FailingPolls("results", -90.0, since, -10.0, "no such queue", "Create it."),
+        FailingPolls("notifications", -80.0, later, -10.0, "no such queue", "Create it."),
+        FailingPolls("others", -80.0, later, -10.0, "denied", "Allow it."),
+    ]
+    monkeypatch.setattr("graphnode.worker.registry.failing_polls", lambda: queues)
+
+    registry.write_row(broker)
+
+    (row,) = rows.rows.values()
+    assert (row.outage_service, row.outage_since) == ("SQS", since)
+    assert row.outage_error == "polls of results and notifications fail: no such queue; polls of others fail: denied"
+    assert row.outage_advice == "Create it. Allow it."
+
+    broker.breaker.ongoing = Ongoing("S3", later, "refused", "Mend it.")
+    registry.write_row(broker)
+
+    (row,) = rows.rows.values()
+    assert row.outage_service == "S3"
 
 
 def test_a_stop_removes_the_row_and_no_later_write_restores_it(
