@@ -27,7 +27,8 @@ class Sweep(NamedTuple):
     Parameters:
       name: its name in log lines.
       run: looks for it, and handles what it finds. Safe to run in many processes at once, and to be cut short.
-      in_outages: whether it also runs during an outage, and as soon as the worker has started.
+      in_outages: whether it also runs during an outage, as soon as the worker has started, and between other sweeps if
+        these take long: one that waits for a frozen service must not hold it up.
     """
 
     name: str
@@ -78,14 +79,22 @@ class Sweeps(Middleware):
 
     def _run(self, broker: SQSBroker) -> None:
         interval_s = settings().sweep_interval if self.interval_s is None else self.interval_s
-        sweeps = [*self.declared, *self.own]
-        for sweep in sweeps:
-            if sweep.in_outages and not broker.stop.requested:
-                self.run(broker, sweep)
+        urgent = [sweep for sweep in (*self.declared, *self.own) if sweep.in_outages]
+        others = [sweep for sweep in (*self.declared, *self.own) if not sweep.in_outages]
+        self._run_all(broker, urgent)
         while not self._stopped.wait(interval_s * random.uniform(0.5, 1.5)):  # noqa: S311
-            for sweep in sweeps:
-                if not broker.stop.requested and (sweep.in_outages or broker.breaker.is_closed):
-                    self.run(broker, sweep)
+            self._run_all(broker, urgent)
+            began = time.monotonic()
+            for sweep in others:
+                self._run_all(broker, [sweep])
+                if time.monotonic() - began > interval_s:
+                    self._run_all(broker, urgent)
+                    began = time.monotonic()
+
+    def _run_all(self, broker: SQSBroker, sweeps: Sequence[Sweep]) -> None:
+        for sweep in sweeps:
+            if not broker.stop.requested and (sweep.in_outages or broker.breaker.is_closed):
+                self.run(broker, sweep)
 
     def run(self, broker: SQSBroker, sweep: Sweep) -> None:
         """Run one sweep. An outage that it meets opens the breaker; another failure is logged once, until it works."""

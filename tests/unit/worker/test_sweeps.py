@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from graphnode.errors import ServiceFault
+from graphnode.worker import sweeps as sweeps_module
 from graphnode.worker.sweeps import Run, Sweep, Sweeps
 
 PATIENCE_S = 20.0
@@ -103,6 +104,49 @@ def test_a_sweep_declared_for_outages_runs_during_an_outage(broker: Any) -> None
     sweeps.before_worker_shutdown(broker, worker)
 
     assert others == []
+
+
+class Clock:
+    """A monotonic clock that stands still until the test moves it."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        """Seconds since the test began."""
+        return self.now
+
+
+def test_a_sweep_declared_for_outages_is_not_held_up_by_a_slow_one(
+    broker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept: list[str] = []
+    ended, clock = threading.Event(), Clock()
+    monkeypatch.setattr(sweeps_module, "time", clock)
+
+    def be_slow(_broker: Any) -> None:
+        swept.append("slow")
+        clock.now += 60
+
+    def end(_broker: Any) -> None:
+        ended.set()
+        broker.is_stopping = True
+
+    sweeps = Sweeps(
+        [
+            Sweep("slow", be_slow),
+            Sweep("quick", end),
+            Sweep("urgent", lambda _: swept.append("urgent"), in_outages=True),
+        ],
+        interval_s=0.01,
+    )
+    worker: Any = None
+
+    sweeps.after_worker_boot(broker, worker)
+    assert ended.wait(PATIENCE_S)
+    sweeps.before_worker_shutdown(broker, worker)
+
+    # At the start, at the round's beginning, and after the slow one.
+    assert swept == ["urgent", "urgent", "slow", "urgent"]
 
 
 @pytest.mark.parametrize(("is_outage", "lines_logged"), [(True, 0), (False, 1)])
