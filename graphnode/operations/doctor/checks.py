@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from graphlib import TopologicalSorter
 from typing import NamedTuple
 
 from graphnode.errors import classify_error, one_line
+from graphnode.operations import background
+from graphnode.operations.background import NoAnswer
 from graphnode.operations.doctor.findings import Finding, Severity, broken, unchecked, worst
 
 #: Seconds that a check may take.
@@ -56,23 +57,13 @@ def _blocks(findings: Sequence[Finding]) -> bool:
 
 
 def _run(checks: Sequence[Check], found: dict[str, list[Finding]], *, timeout_s: float) -> None:
-    answers: dict[str, list[Finding]] = {}
-
-    def run(check: Check) -> None:
+    by = time.monotonic() + timeout_s
+    running = {check.name: background.start(check.run, name=check.name) for check in checks}
+    for name, check in running.items():
         try:
-            answers[check.name] = check.run()
+            found[name] = background.answer_of(check, by=by)
+        except NoAnswer:
+            why = "A firewall that drops packets, most likely."
+            found[name] = [broken(name, f"no answer within {timeout_s:g} s", why=why)]
         except Exception as raised:
-            answers[check.name] = [broken(check.name, f"cannot be checked: {one_line(classify_error(raised))}")]
-
-    # Daemons: a check that hangs in a library must not keep the program from ending.
-    threads = [threading.Thread(target=run, args=(check,), name=check.name, daemon=True) for check in checks]
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + timeout_s
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    for check in checks:
-        late = broken(
-            check.name, f"no answer within {timeout_s:g} s", why="A firewall that drops packets, most likely."
-        )
-        found[check.name] = answers.get(check.name, [late])
+            found[name] = [broken(name, f"cannot be checked: {one_line(classify_error(raised))}")]

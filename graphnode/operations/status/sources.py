@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 from peewee import PeeweeException
 
 from graphnode.errors import GraphNodeError, Unexpected, classify_error
+from graphnode.operations import background
+from graphnode.operations.background import NoAnswer
 from graphnode.settings import QUEUE_URLS
 from graphnode.sqs.queues import queue_url, visible_messages
 from graphnode.storage import activity, workers
@@ -22,14 +27,15 @@ from graphnode.storage.workers import WorkerProcess
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-Read = TypeVar("Read")
+#: Seconds that a reading may take: somebody waits for it. What has not answered by then is not seen.
+TIMEOUT_S = 5.0
 
 #: SQS's metric of a queue's oldest message; its newest value is some minutes old.
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
 AGE_METRIC = "ApproximateAgeOfOldestMessage"
 AGE_WINDOW = timedelta(minutes=10)
 
-#: Milliseconds that one count may take: somebody waits for it.
+#: Milliseconds that one count may take.
 STATEMENT_TIMEOUT_MS = 5_000
 
 #: Where the age of a queue's oldest message comes from.
@@ -82,6 +88,13 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     unseen: list[str]
 
 
+class _QueueReading(NamedTuple):
+    """A queue, and why its dead-letter queue is not seen; empty if it is."""
+
+    queue: QueueState
+    unseen: str = ""
+
+
 class Sources:
     """The services that a status is read from; for many readings.
 
@@ -104,60 +117,67 @@ class Sources:
         # Made when they are needed: without a region there are none.
         self._sqs = cache(sqs)
         self._cloudwatch = cache(cloudwatch)
+        self._making = threading.Lock()
         self._dead_letters: dict[str, str] = {}
         self._cloudwatch_refuses = "AWS_ENDPOINT_URL is set" if environment.get("AWS_ENDPOINT_URL") else ""
 
     def read(self) -> Status:
-        """Read all that can be read. Raises only faults of this program."""
+        """Read all that can be read within `TIMEOUT_S`. Raises only faults of this program."""
+        by = time.monotonic() + TIMEOUT_S
+        given = self._given_queues()
+        reading = background.start(_read_activity_once, name="activity") if self.has_database else None
+        queues = {name: background.start(partial(self._queue, name, url), name=name) for name, url in given.items()}
+        ages = None
+        if given and not self._cloudwatch_refuses:
+            ages = background.start(partial(self._read_ages, given), name="ages")
         unseen: list[str] = []
-        seen = self._activity(unseen)
-        queues = self._queues(unseen)
-        ages = self._ages([queue.name for queue in queues], unseen) if queues else {}
-        at = seen.at if seen else datetime.now(UTC)
+        seen = self._seen_activity(reading, unseen, by=by)
+        unseen += self._unset()
+        found = self._seen_queues(queues, unseen, by=by)
+        known_ages = self._seen_ages(ages, unseen, by=by) if found else {}
         return Status(
-            at=at,
-            queues=[_with_age(queue, ages.get(queue.name), seen) for queue in queues],
+            at=seen.at if seen else datetime.now(UTC),
+            queues=[_with_age(queue, known_ages.get(queue.name), seen) for queue in found],
             activity=seen,
             unseen=unseen,
         )
 
-    def _activity(self, unseen: list[str]) -> Activity | None:
-        if not self.has_database:
-            unseen.append("DATABASE_URL is missing: tasks, workers and notifications are not seen.")
-            return None
-        return _tried("The database", read_activity, unseen)
-
-    def _queues(self, unseen: list[str]) -> list[QueueState]:
+    def _given_queues(self) -> dict[str, str]:
+        """The URLs of the queues that can be asked for."""
         known = self.environment
-        given = {name: known[variable] for name, variable in QUEUE_URLS.items() if known.get(variable)}
-        missing = [variable for name, variable in QUEUE_URLS.items() if name not in given]
-        if missing:
-            unseen.append(f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: not seen.")
-        if not given:
-            return []
         if not known.get("AWS_REGION"):
-            unseen.append("AWS_REGION is missing: the queues are not seen.")
-            return []
-        found = (
-            _tried(f"The queue of {name}", partial(self._queue, self._sqs(), name, url, unseen), unseen)
-            for name, url in given.items()
-        )
-        return [queue for queue in found if queue]
+            return {}
+        return {name: known[variable] for name, variable in QUEUE_URLS.items() if known.get(variable)}
 
-    def _queue(self, sqs: SQSClient, name: str, url: str, unseen: list[str]) -> QueueState:
+    def _unset(self) -> list[str]:
+        """A sentence for what the environment lacks of the queues."""
+        known = self.environment
+        missing = [variable for variable in QUEUE_URLS.values() if not known.get(variable)]
+        said = []
+        if missing:
+            said.append(f"{_listed(missing)} {'is' if len(missing) == 1 else 'are'} missing: not seen.")
+        if len(missing) < len(QUEUE_URLS) and not known.get("AWS_REGION"):
+            said.append("AWS_REGION is missing: the queues are not seen.")
+        return said
+
+    def _queue(self, name: str, url: str) -> _QueueReading:
+        with self._making:
+            sqs = self._sqs()
         known = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
-        dead_letters = None
+        dead_letters, unseen = None, ""
         if "RedrivePolicy" in known:
-            dead_letters = _tried(
-                f"The dead-letter queue of {name}", lambda: self._count_dead(sqs, known["RedrivePolicy"]), unseen
-            )
-        return QueueState(
+            try:
+                dead_letters = self._count_dead(sqs, known["RedrivePolicy"])
+            except Exception as raised:
+                unseen = f"The dead-letter queue of {name} is not seen: {_why(raised, service='SQS')}"
+        queue = QueueState(
             name=name,
             waiting=int(known["ApproximateNumberOfMessages"]),
             delayed=int(known.get("ApproximateNumberOfMessagesDelayed", 0)),
             in_flight=int(known.get("ApproximateNumberOfMessagesNotVisible", 0)),
             dead_letters=dead_letters,
         )
+        return _QueueReading(queue, unseen)
 
     def _count_dead(self, sqs: SQSClient, policy: str) -> int:
         arn: str = msgspec.json.decode(policy)["deadLetterTargetArn"]
@@ -165,14 +185,43 @@ class Sources:
             self._dead_letters[arn] = queue_url(sqs, arn)
         return visible_messages(sqs, self._dead_letters[arn])
 
-    def _ages(self, names: list[str], unseen: list[str]) -> dict[str, float]:
-        """The ages that CloudWatch knows. After a refusal it is not asked again: each call would take a second."""
-        if not self._cloudwatch_refuses:
-            cloudwatch = self._cloudwatch()
+    def _read_ages(self, urls: Mapping[str, str]) -> dict[str, float]:
+        return read_ages(self._cloudwatch(), urls)
+
+    def _seen_activity(self, reading: Future[Activity] | None, unseen: list[str], *, by: float) -> Activity | None:
+        if reading is None:
+            unseen.append("DATABASE_URL is missing: tasks, workers and notifications are not seen.")
+            return None
+        try:
+            return background.answer_of(reading, by=by)
+        except Exception as raised:
+            unseen.append(f"The database is not seen: {_why(raised, service='PostgreSQL')}")
+            return None
+
+    @staticmethod
+    def _seen_queues(queues: Mapping[str, Future[_QueueReading]], unseen: list[str], *, by: float) -> list[QueueState]:
+        readings: list[_QueueReading] = []
+        failed: dict[str, list[str]] = {}
+        for name, reading in queues.items():
             try:
-                return read_ages(cloudwatch, {name: self.environment[QUEUE_URLS[name]] for name in names})
+                readings.append(background.answer_of(reading, by=by))
             except Exception as raised:
-                self._cloudwatch_refuses = str(_expected(raised))
+                failed.setdefault(_why(raised, service="SQS"), []).append(name)
+        unseen += [
+            f"The {'queue' if len(names) == 1 else 'queues'} of {_listed(names)} "
+            f"{'is' if len(names) == 1 else 'are'} not seen: {why}"
+            for why, names in failed.items()
+        ]
+        unseen += [reading.unseen for reading in readings if reading.unseen]
+        return [reading.queue for reading in readings]
+
+    def _seen_ages(self, ages: Future[dict[str, float]] | None, unseen: list[str], *, by: float) -> dict[str, float]:
+        """The ages that CloudWatch knows. After a refusal it is not asked again: each call would take a second."""
+        if ages:
+            try:
+                return background.answer_of(ages, by=by)
+            except Exception as raised:
+                self._cloudwatch_refuses = _why(raised, service="CloudWatch")
         unseen.append(f"Oldest messages, by CloudWatch: {self._cloudwatch_refuses}")
         return {}
 
@@ -194,6 +243,14 @@ def read_activity() -> Activity:
             notifications=activity.waiting_notifications(),
             workers=workers.processes(),
         )
+
+
+def _read_activity_once() -> Activity:
+    """What the database says, for a thread that ends then: its connection ends with it."""
+    try:
+        return read_activity()
+    finally:
+        database.abandon()
 
 
 def read_ages(cloudwatch: Any, urls: Mapping[str, str]) -> dict[str, float]:
@@ -244,13 +301,19 @@ def _with_age(queue: QueueState, age_s: float | None, seen: Activity | None) -> 
     return msgspec.structs.replace(queue, oldest_s=age, oldest_from="database")
 
 
-def _tried(what: str, read: Callable[[], Read], unseen: list[str]) -> Read | None:
-    """What `read` returns; or None, after adding a sentence to `unseen`."""
-    try:
-        return read()
-    except Exception as raised:
-        unseen.append(f"{what} is not seen: {_expected(raised)}")
-        return None
+def _why(raised: Exception, *, service: str) -> str:
+    """Why something is not seen. Raises a fault of this program."""
+    if isinstance(raised, NoAnswer):
+        return f"{service} gave no answer within {TIMEOUT_S:g} s"
+    error = _expected(raised)
+    if isinstance(raised, ClientError) and (said := raised.response["Error"].get("Message")):
+        return f"{said.rstrip('.')} ({raised.response['Error'].get('Code', 'no code')})"
+    return str(error)
+
+
+def _listed(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _expected(raised: Exception) -> GraphNodeError:

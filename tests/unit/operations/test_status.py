@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from graphnode.operations.status.sources import Sources
-from tests.unit.cli.test_status_screen import shown
+from graphnode.operations.status import sources as sources_module
+from graphnode.operations.status.sources import Activity, Sources
+from graphnode.settings import QUEUE_URLS
+from tests.unit.cli.test_status_screen import ACTIVITY, shown
 
 
 class Sqs:
@@ -20,6 +24,23 @@ class Sqs:
 
     def get_queue_url(self, **_: Any) -> dict[str, str]:
         raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "GetQueueUrl")
+
+
+class Frozen:
+    """A service of which no call returns before the test's end.
+
+    Parameters:
+      thaw: the test's end.
+    """
+
+    def __init__(self, thaw: threading.Event) -> None:
+        self.thaw = thaw
+
+    def call(self, **_: Any) -> Any:
+        self.thaw.wait()
+        raise ConnectionError("thawed")
+
+    get_queue_attributes = get_metric_data = call
 
 
 class CloudWatch:
@@ -76,3 +97,77 @@ class TestSources:
 
         assert read.queues == []
         assert "AWS_REGION is missing: the queues are not seen." in read.unseen
+
+
+class TestFrozenServices:
+    @pytest.fixture
+    def thaw(self) -> Iterator[threading.Event]:
+        ended = threading.Event()
+        yield ended
+        ended.set()
+
+    @pytest.fixture
+    def variables(self) -> dict[str, str]:
+        urls = {variable: f"https://sqs.eu-central-1.amazonaws.com/1/{name}" for name, variable in QUEUE_URLS.items()}
+        return {"AWS_REGION": "eu-central-1", **urls}
+
+    @pytest.fixture
+    def quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A reading that waits only for a moment."""
+        monkeypatch.setattr(sources_module, "TIMEOUT_S", 0.2)
+
+    @pytest.fixture
+    def read_activity(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Activity]], None]:
+        """Set what reading the database does."""
+        return lambda read: monkeypatch.setattr(sources_module, "read_activity", read)
+
+    @pytest.mark.usefixtures("quick")
+    def test_a_frozen_sqs_is_not_waited_for_and_named_once_and_the_rest_is_read(
+        self, variables: dict[str, str], thaw: threading.Event, read_activity: Callable[..., None]
+    ) -> None:
+        read_activity(lambda: ACTIVITY)
+        frozen: Any = Frozen(thaw)
+
+        read = Sources(variables, sqs=lambda: frozen, cloudwatch=lambda: frozen, has_database=True).read()
+
+        assert read.activity is ACTIVITY
+        assert read.queues == []
+        assert read.unseen == [
+            "The queues of results, notifications and requests are not seen: SQS gave no answer within 0.2 s"
+        ]
+
+    @pytest.mark.usefixtures("quick")
+    def test_a_frozen_database_and_a_frozen_cloudwatch_are_named_and_the_queues_are_read(
+        self, variables: dict[str, str], thaw: threading.Event, read_activity: Callable[..., None]
+    ) -> None:
+        frozen: Any = Frozen(thaw)
+        sqs: Any = Sqs()
+        read_activity(frozen.call)
+
+        read = Sources(variables, sqs=lambda: sqs, cloudwatch=lambda: frozen, has_database=True).read()
+
+        assert [queue.waiting for queue in read.queues] == [7, 7, 7]
+        assert read.unseen[0] == "The database is not seen: PostgreSQL gave no answer within 0.2 s"
+        assert read.unseen[-1] == "Oldest messages, by CloudWatch: CloudWatch gave no answer within 0.2 s"
+
+    def test_all_queues_are_asked_at_the_same_time(self, variables: dict[str, str]) -> None:
+        together = threading.Barrier(len(QUEUE_URLS), timeout=20)
+
+        class Meeting(Sqs):
+            def get_queue_attributes(self, *, QueueUrl: str, **asked: Any) -> dict[str, Any]:  # noqa: N803
+                together.wait()
+                return super().get_queue_attributes(QueueUrl=QueueUrl, **asked)
+
+        sqs: Any = Meeting()
+        cloudwatch = CloudWatch(refuses=False)
+
+        read = Sources(variables, sqs=lambda: sqs, cloudwatch=lambda: cloudwatch, has_database=False).read()
+
+        assert [queue.name for queue in read.queues] == list(QUEUE_URLS)
+
+    def test_a_fault_of_this_program_is_no_silence_of_a_service(self, variables: dict[str, str]) -> None:
+        def fail() -> Any:
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            Sources(variables, sqs=fail, cloudwatch=fail, has_database=False).read()
