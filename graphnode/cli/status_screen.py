@@ -10,15 +10,15 @@ from rich.text import Text
 
 from graphnode.operations.status.sources import Activity, QueueState, Status
 from graphnode.storage.activity import MOST_COUNTED
-from graphnode.storage.workers import WorkerProcess
 from graphnode.text import printable
 
 #: Characters of a line's label.
 LABEL = 15
 
-#: The most processes and reasons that are listed; the others are counted.
+#: The most processes, reasons and outages that are listed; the others are counted.
 LISTED_WORKERS = 6
 LISTED_REASONS = 3
+LISTED_OUTAGES = 3
 
 #: The most characters of a host's name, without its domain.
 HOST = 18
@@ -109,18 +109,19 @@ def _troubles(status: Status, seen: Activity) -> Iterator[RenderableType]:
 
 
 def _outages(seen: Activity) -> Text:
-    away: dict[str, list[WorkerProcess]] = {}
-    for worker in seen.workers:
-        if worker.outage_service and not worker.is_late:
-            away.setdefault(worker.outage_service, []).append(worker)
-    if not away:
+    """Each outage: since when, in how many processes, with which error, and below it what mends it."""
+    if not seen.outages:
         return Text("none" if seen.workers else "unknown, as no worker is seen", style=GOOD if seen.workers else "")
-    shown = []
-    for service, those in away.items():
-        since = min(worker.outage_since for worker in those if worker.outage_since)
-        processes = "1 process" if len(those) == 1 else f"{len(those)} processes"
-        shown.append(f"{printable(service)} for {length((seen.at - since).total_seconds())} ({processes})")
-    return Text(" · ".join(shown), style=BAD)
+    shown: list[Text] = []
+    for outage in seen.outages[:LISTED_OUTAGES]:
+        lasts = length((seen.at - outage.since).total_seconds())
+        told = f"{printable(outage.service)} for {lasts} ({_processes(outage.processes)})"
+        shown.append(Text(f"{told}: {printable(outage.error)}" if outage.error else told, style=BAD))
+        if outage.advice:
+            shown.append(Text(f"mend: {printable(outage.advice)}"))
+    if len(seen.outages) > LISTED_OUTAGES:
+        shown.append(Text(f"and {len(seen.outages) - LISTED_OUTAGES} more", style=BAD))
+    return Text("\n").join(shown)
 
 
 def _workers(seen: Activity) -> Iterator[RenderableType]:
@@ -130,8 +131,7 @@ def _workers(seen: Activity) -> Iterator[RenderableType]:
         return
     threads = sum(worker.threads for worker in there)
     late = f" · {len(seen.workers) - len(there)} late" if len(there) < len(seen.workers) else ""
-    processes = "1 process" if len(there) == 1 else f"{len(there)} processes"
-    yield _line("Workers", Text.assemble(f"{processes}, {threads:,} threads", (late, BAD)))
+    yield _line("Workers", Text.assemble(f"{_processes(len(there))}, {threads:,} threads", (late, BAD)))
     table = _table()
     table.add_column("  host", max_width=HOST, no_wrap=True, overflow="ellipsis")
     for name in ("pid", "running", "in flight", "done", "retried", "dead", "seen"):
@@ -155,6 +155,10 @@ def _workers(seen: Activity) -> Iterator[RenderableType]:
     versions = sorted({worker.version for worker in there})
     if len(versions) > 1:
         yield _line("Versions", Text(printable(" and ".join(versions))))
+
+
+def _processes(count: int) -> str:
+    return "1 process" if count == 1 else f"{count} processes"
 
 
 def length(seconds: float) -> str:

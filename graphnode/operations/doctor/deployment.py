@@ -20,6 +20,7 @@ from graphnode.operations.doctor import (
     queue_check,
     settings_check,
     spool_check,
+    workers_check,
 )
 from graphnode.operations.doctor.checks import TIMEOUT_S, Check, run_checks
 from graphnode.operations.doctor.findings import Finding, without_secrets
@@ -87,6 +88,12 @@ def _checks(
         Check(
             database_check.SUBJECT,
             lambda: database_check.check_database(values["database_url"], processes=processes, threads=threads),
+            missing=_missing(values, "database_url"),
+        ),
+        Check(
+            workers_check.SUBJECT,
+            workers_check.check_workers,
+            needs=(database_check.SUBJECT,),
             missing=_missing(values, "database_url"),
         ),
         Check("AWS credentials", lambda: aws_answers.find_credentials(variables)),

@@ -17,6 +17,7 @@ from peewee import PeeweeException
 from graphnode.errors import GraphNodeError, Unexpected, classify_error
 from graphnode.operations import background
 from graphnode.operations.background import NoAnswer
+from graphnode.operations.outages import ReportedOutage, reported_outages
 from graphnode.settings import QUEUE_URLS
 from graphnode.sqs.queues import queue_url, visible_messages
 from graphnode.storage import activity, workers
@@ -66,6 +67,7 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
       retrying: messages that failed in the last day and will be retried.
       failed_attempts: of the last hour, by reason.
       given_up: messages that became dead letters in the last day, by reason.
+      outages: what keeps the workers from taking messages.
     """
 
     at: datetime
@@ -77,6 +79,7 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
     given_up: dict[str, int]
     notifications: WaitingNotifications
     workers: list[WorkerProcess]
+    outages: list[ReportedOutage]
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -232,6 +235,7 @@ def read_activity() -> Activity:
         database.execute_sql(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}")
         (at,) = database.execute_sql("SELECT now()").fetchone()
         failed, given_up = activity.failures_by_reason()
+        processes = workers.processes()
         return Activity(
             at=at,
             open_tasks=activity.open_tasks(),
@@ -241,7 +245,8 @@ def read_activity() -> Activity:
             failed_attempts=failed,
             given_up=given_up,
             notifications=activity.waiting_notifications(),
-            workers=workers.processes(),
+            workers=processes,
+            outages=reported_outages(processes),
         )
 
 

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from graphnode.cli.status_screen import length, screen
+from graphnode.operations.outages import ReportedOutage
 from graphnode.operations.status.sources import Activity, QueueState, Status
 from graphnode.storage.activity import EndedTasks, OpenTasks, Throughput, WaitingNotifications
 from graphnode.storage.workers import WorkerProcess
@@ -55,6 +56,7 @@ ACTIVITY = Activity(
     given_up={"INVALID_DOCUMENT": 5, "UNKNOWN_TASK_TYPE": 1},
     notifications=WaitingNotifications(1_234, 3, ago(minutes=7)),
     workers=[worker(number) for number in range(9)],
+    outages=[],
 )
 
 STATUS = Status(
@@ -69,8 +71,24 @@ STATUS = Status(
 )
 
 
-def shown(status: Status) -> list[str]:
-    console = Console(file=io.StringIO(), width=80, color_system=None)
+def outage(**changes: Any) -> ReportedOutage:
+    known: dict[str, Any] = {
+        "service": "PostgreSQL",
+        "since": ago(minutes=4),
+        "processes": 1,
+        "error": "connection refused",
+        "advice": "Start PostgreSQL.",
+    }
+    return ReportedOutage(**{**known, **changes})
+
+
+def with_outages(*outages: ReportedOutage) -> Status:
+    """The status during these outages."""
+    return msgspec.structs.replace(STATUS, activity=msgspec.structs.replace(ACTIVITY, outages=list(outages)))
+
+
+def shown(status: Status, *, width: int = 80) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
     console.print(screen(status))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     return [line.rstrip() for line in text.splitlines()]
@@ -102,13 +120,23 @@ class TestScreen:
         ):
             assert part in text
 
-    def test_an_outage_is_shown_with_its_service_and_its_length(self) -> None:
-        away = {"outage_service": "PostgreSQL", "outage_since": ago(minutes=4)}
-        seen = msgspec.structs.replace(ACTIVITY, workers=[worker(1, **away), worker(2, **away), worker(3)])
+    def test_an_outage_is_shown_with_its_length_its_error_and_what_mends_it(self) -> None:
+        lines = shown(with_outages(outage(processes=2)))
 
-        lines = shown(msgspec.structs.replace(STATUS, activity=seen))
+        place = lines.index("Outages        PostgreSQL for 4 min (2 processes): connection refused")
+        assert lines[place + 1] == f"{'':15}mend: Start PostgreSQL."
 
-        assert "Outages        PostgreSQL for 4 min (2 processes)" in lines
+    def test_an_outage_that_a_previous_release_reports_has_neither_error_nor_remedy(self) -> None:
+        lines = shown(with_outages(outage(error="", advice="")))
+
+        place = lines.index("Outages        PostgreSQL for 4 min (1 process)")
+        assert lines[place + 1] == ""
+
+    def test_of_many_outages_the_first_are_listed_and_the_others_counted(self) -> None:
+        lines = shown(with_outages(*(outage(service=f"S{number}") for number in range(5))))
+
+        assert [line.split()[0] for line in lines if "connection refused" in line] == ["Outages", "S1", "S2"]
+        assert f"{'':15}and 2 more" in lines
 
     def test_a_late_process_stands_first_and_is_not_counted(self) -> None:
         late = worker(9, host="zulu", seen_at=ago(minutes=20), is_late=True)
@@ -129,12 +157,13 @@ class TestScreen:
             given_up={name: 1},
             ended=EndedTasks({name: 1}, True),
             open_tasks=[OpenTasks(name, 1, ago(hours=1))],
-            workers=[worker(1, host=name, version=name), worker(2, outage_service=name, outage_since=ago(hours=1))],
+            workers=[worker(1, host=name, version=name), worker(2)],
+            outages=[outage(service=name, error=name, advice=name)],
         )
 
         text = "\n".join(shown(msgspec.structs.replace(STATUS, activity=activity, unseen=[name])))
 
-        assert text.count("x[2J31m") >= 6
+        assert text.count("x[2J31m") >= 8
         assert escaped(text, but="\n") == text
 
     def test_missing_workers_are_reported(self) -> None:
