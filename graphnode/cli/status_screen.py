@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.measure import Measurement
+from rich.table import Column, Table
 from rich.text import Text
 
 from graphnode.operations.status.sources import Activity, QueueState, Status
 from graphnode.storage.activity import MOST_COUNTED
+from graphnode.storage.workers import WorkerProcess
 from graphnode.text import printable
 
 #: Characters of a line's label.
@@ -23,7 +25,38 @@ LISTED_OUTAGES = 3
 #: The most characters of a host's name, without its domain.
 HOST = 18
 
+#: More characters than any table needs.
+UNBOUNDED = 1000
+
 GOOD, BAD, DIM = "green", "bold red", "dim"
+
+
+class Fitted:
+    """A table that leaves out columns on a narrow terminal, rather than to cut its counts.
+
+    Parameters:
+      columns, rows: of the whole table.
+      spare: the headers of the columns that may be left out, the first one first.
+    """
+
+    def __init__(self, columns: Sequence[Column], rows: Sequence[Sequence[Text]], *, spare: Sequence[str]) -> None:
+        self.columns, self.rows, self.spare = columns, rows, spare
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+        """The widest table that fits."""
+        for left_out in range(len(self.spare) + 1):
+            table = self._without(self.spare[:left_out])
+            if Measurement.get(console, options.update(width=UNBOUNDED), table).maximum <= options.max_width:
+                break
+        yield table
+
+    def _without(self, left_out: Sequence[str]) -> Table:
+        kept = [place for place, column in enumerate(self.columns) if column.header not in left_out]
+        columns = [self.columns[place].copy() for place in kept]
+        table = Table(*columns, box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+        for row in self.rows:
+            table.add_row(*(row[place] for place in kept))
+        return table
 
 
 def screen(status: Status) -> RenderableType:
@@ -50,24 +83,26 @@ def _parts(status: Status) -> Iterator[RenderableType]:
             yield _line("Not seen" if place == 0 else "", Text(printable(sentence)), style="bold yellow")
 
 
-def _queues(queues: Iterable[QueueState]) -> Table:
-    table = _table()
-    for name, justify in (("Queues", "left"), ("waiting", "right"), ("in flight", "right"), ("delayed", "right")):
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    table.columns[0].min_width = LABEL - 2
-    table.add_column("oldest", justify="right", no_wrap=True)
-    table.add_column("dead letters", justify="right", no_wrap=True)
-    for queue in queues:
-        dead = "-" if queue.dead_letters is None else f"{queue.dead_letters:,}"
-        table.add_row(
+def _queues(queues: Sequence[QueueState]) -> Fitted:
+    def row(queue: QueueState) -> list[Text]:
+        return [
             Text(f"  {queue.name}"),
             Text(f"{queue.waiting:,}"),
             Text(f"{queue.in_flight:,}"),
             Text(f"{queue.delayed:,}"),
             Text(_age_of(queue)),
-            Text(dead, style=BAD if queue.dead_letters else ""),
-        )
-    return table
+            Text(
+                "-" if queue.dead_letters is None else f"{queue.dead_letters:,}",
+                style=BAD if queue.dead_letters else "",
+            ),
+        ]
+
+    names = ["waiting", "in flight", "delayed", "oldest", "dead letters"]
+    columns = [
+        Column("Queues", no_wrap=True, min_width=LABEL - 2),
+        *(Column(name, justify="right", no_wrap=True) for name in names),
+    ]
+    return Fitted(columns, [row(queue) for queue in queues], spare=("delayed", "in flight"))
 
 
 def _tasks(seen: Activity) -> Iterator[RenderableType]:
@@ -132,29 +167,32 @@ def _workers(seen: Activity) -> Iterator[RenderableType]:
     threads = sum(worker.threads for worker in there)
     late = f" · {len(seen.workers) - len(there)} late" if len(there) < len(seen.workers) else ""
     yield _line("Workers", Text.assemble(f"{_processes(len(there))}, {threads:,} threads", (late, BAD)))
-    table = _table()
-    table.add_column("  host", max_width=HOST, no_wrap=True, overflow="ellipsis")
-    for name in ("pid", "running", "in flight", "done", "retried", "dead", "seen"):
-        table.add_column(name, justify="right", no_wrap=True)
     shown = sorted(seen.workers, key=lambda worker: (not worker.is_late, worker.host, worker.pid))[:LISTED_WORKERS]
-    for worker in shown:
-        ago = (seen.at - worker.seen_at).total_seconds()
-        table.add_row(
-            Text(f"  {_name(worker.host)}"),
-            str(worker.pid),
-            f"{worker.running}/{worker.threads}",
-            f"{worker.in_hand:,}",
-            _short(worker.handled),
-            _short(worker.retried),
-            _short(worker.dead),
-            Text(f"{'late ' if worker.is_late else ''}{length(ago)}", style=BAD if worker.is_late else DIM),
-        )
-    yield table
+    names = ["pid", "running", "in flight", "done", "retried", "dead", "seen"]
+    columns = [
+        Column("  host", no_wrap=True, max_width=HOST, overflow="ellipsis"),
+        *(Column(name, justify="right", no_wrap=True) for name in names),
+    ]
+    rows = [_worker(worker, (seen.at - worker.seen_at).total_seconds()) for worker in shown]
+    yield Fitted(columns, rows, spare=("retried", "done", "in flight", "dead"))
     if len(seen.workers) > len(shown):
         yield Text(f"  and {len(seen.workers) - len(shown)} more")
     versions = sorted({worker.version for worker in there})
     if len(versions) > 1:
         yield _line("Versions", Text(printable(" and ".join(versions))))
+
+
+def _worker(worker: WorkerProcess, ago: float) -> list[Text]:
+    return [
+        Text(f"  {_name(worker.host)}"),
+        Text(str(worker.pid)),
+        Text(f"{worker.running}/{worker.threads}"),
+        Text(f"{worker.in_hand:,}"),
+        Text(_short(worker.handled)),
+        Text(_short(worker.retried)),
+        Text(_short(worker.dead)),
+        Text(f"{'late ' if worker.is_late else ''}{length(ago)}", style=BAD if worker.is_late else DIM),
+    ]
 
 
 def _processes(count: int) -> str:
@@ -217,7 +255,3 @@ def _line(label: str, text: Text, *, style: str = "bold") -> Table:
     line.add_column(overflow="fold")
     line.add_row(Text(label, style=style), text)
     return line
-
-
-def _table() -> Table:
-    return Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")

@@ -138,6 +138,17 @@ class TestScreen:
         assert [line.split()[0] for line in lines if "connection refused" in line] == ["Outages", "S1", "S2"]
         assert f"{'':15}and 2 more" in lines
 
+    @pytest.mark.parametrize("width", [80, 50])
+    def test_a_narrow_terminal_gets_fewer_columns_and_whole_counts(self, width: int) -> None:
+        lines = shown(with_outages(outage(error="connection refused by the server at 10.0.0.1 " * 3)), width=width)
+
+        assert max(map(len, lines)) <= width
+        assert not [line for line in lines if "…" in line]
+        (results,) = [line.split() for line in lines if line.startswith("  results")]
+        assert (results[1], results[-1]) == ("123,456", "12")
+        (worker,) = [line for line in lines if line.startswith("  ip-10-0-1-217")]
+        assert worker.endswith("321  12 s")
+
     def test_a_late_process_stands_first_and_is_not_counted(self) -> None:
         late = worker(9, host="zulu", seen_at=ago(minutes=20), is_late=True)
         seen = msgspec.structs.replace(ACTIVITY, workers=[worker(1), late])
