@@ -31,8 +31,9 @@ PATIENCE_S = 30.0
 #: The registry's row of a worker process. The parameter is the service whose outage it waits for, or None.
 WORKER = """
 INSERT INTO workers (id, host, pid, version, threads, interval_s, started_at, seen_at, in_hand, running,
-                     outage_service, outage_since, handled, retried, dead)
-VALUES ('w', 'vm', 12, '1', 4, 30, now(), now(), 0, 0, %s, now() - interval '12 minutes', 0, 0, 0)
+                     outage_service, outage_since, outage_error, outage_advice, handled, retried, dead)
+VALUES ('w', 'vm', 12, '1', 4, 30, now(), now(), 0, 0,
+        %s, now() - interval '12 minutes', 'refused', 'Allow it.', 0, 0, 0)
 """
 
 NOTIFICATION = """
@@ -116,12 +117,12 @@ def results_stuck(scene: Scene) -> Iterator[dict[str, str]]:
 
 
 def outage(scene: Scene) -> Iterator[dict[str, str]]:
+    scene.ai.execute(WORKER, "S3")
+    yield {}
     with scene.patch.context() as patch:
         # Nothing listens on port 1.
         patch.setenv("DATABASE_URL", "postgresql://me@127.0.0.1:1/db")
         yield {}
-    scene.ai.execute(WORKER, "AWS")
-    yield {}
     scene.ai.execute("UPDATE workers SET outage_service = NULL, outage_since = NULL")
     yield {}
 
