@@ -27,6 +27,9 @@ from tests.e2e.conftest import SETTINGS, as_worker, fresh_environment
 #: Seconds that a trouble lasts after it was logged: 250 of the worker's clock.
 LASTS_S = 5.0
 
+#: Seconds until a trouble must be noticed. A thread may wait for an answer before, and then the probe.
+NOTICE_S = 15.0
+
 #: Seconds from the end of a trouble until everything must be applied.
 RECOVERY_S = 30.0
 
@@ -114,8 +117,8 @@ class Trial:
         return [line for line in lines if line["event"].startswith(event)]
 
     def wait_for_outage(self) -> None:
-        """Wait until an outage is logged; for the whole time of a trouble if it is not."""
-        outcomes.wait_for(lambda: self.lines("outage began") or None, timeout_s=LASTS_S)
+        """Wait until an outage is logged, if one is."""
+        outcomes.wait_for(lambda: self.lines("outage began") or None, timeout_s=NOTICE_S)
 
     def endure(self, *, letters: int = 1, lasts_s: float = LASTS_S) -> None:
         """Let the trouble last, or end it at so many dead letters."""
@@ -151,7 +154,7 @@ class Trial:
         """What is to be seen after the recovery."""
         applied = self.applied(self.results)
         began = len(self.lines("outage began"))
-        outcomes.wait_for(lambda: len(self.lines("outage over")) >= began or None, timeout_s=LASTS_S)
+        outcomes.wait_for(lambda: len(self.lines("outage over")) >= began or None, timeout_s=NOTICE_S)
         charged = self.ai.rows("SELECT reason FROM task_attempts")
         return Seen(
             applied=applied,
