@@ -15,7 +15,7 @@ from graphnode.storage import connections
 
 FACTOR = 50
 
-#: The default back-offs, shortened. The setting's bound is the first one exactly.
+#: The default back-offs, shortened. The setting takes no shorter one than the first.
 SETTINGS = {"GRAPHNODE_BACKOFF_MIN": str(5 / FACTOR), "GRAPHNODE_BACKOFF_MAX": str(900 / FACTOR)}
 
 #: Seconds that a call of S3 may take. In production it is 30.
