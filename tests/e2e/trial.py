@@ -64,7 +64,7 @@ class Seen(NamedTuple):
       applied: the number of results that took effect.
       logged: how often the log says that an outage began, and that it is over.
       dead_letters: their number by reason.
-      charged: the number of attempts that were counted, by reason.
+      charged: the number of attempts that were counted before a dead letter, by reason.
     """
 
     applied: int
@@ -155,7 +155,7 @@ class Trial:
         applied = self.applied(self.results)
         began = len(self.lines("outage began"))
         outcomes.wait_for(lambda: len(self.lines("outage over")) >= began or None, timeout_s=NOTICE_S)
-        charged = self.ai.rows("SELECT reason FROM task_attempts")
+        charged = self.ai.rows("SELECT reason FROM task_attempts WHERE NOT given_up")
         return Seen(
             applied=applied,
             logged=(began, len(self.lines("outage over"))),
