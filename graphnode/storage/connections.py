@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
-import peewee
 import psycopg2
 import structlog
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
@@ -127,7 +126,8 @@ class Connection(psycopg2.extensions.connection):
         self.wait = Wait(time.monotonic(), most_s)
         try:
             yield
-        except (psycopg2.Error, peewee.PeeweeException) as error:
+        except BaseException as error:
+            # Also an interruption: it comes only when the wait has ended, and the watchdog had to end it.
             if self._cut_because:
                 raise DatabaseFault(self._cut_because) from error
             raise

@@ -12,6 +12,7 @@ from botocore.retries.standard import ExponentialBackoff
 
 from graphnode.clients.aws import CallLimits
 from graphnode.storage import connections
+from graphnode.worker import middleware
 
 FACTOR = 50
 
@@ -39,10 +40,11 @@ ExponentialBackoff._DEFAULT_BACKOFF_CONFIG["throttling_base_scale"] /= FACTOR  #
 # Other modules import it by its name, so it is set before they are imported.
 connections.QUICK_WAIT_S = QUICK_WAIT_S
 connections.CONNECTION["connect_timeout"] = str(CONNECT_TIMEOUT_S)
+middleware.DEFAULT_TIME_LIMIT_MS //= FACTOR
 
 from graphnode.actors import broker  # noqa: E402
 from graphnode.sqs import circuit_breaker, consumer, deliveries, poll_failures, verdicts  # noqa: E402
-from graphnode.storage import watchdog  # noqa: E402
+from graphnode.storage import database, watchdog  # noqa: E402
 
 __all__ = ["broker"]
 
@@ -53,3 +55,5 @@ consumer.UNDECIDED_BACKOFF_S = 1
 shorten(poll_failures, "BACKOFF_MIN_S", "BACKOFF_MAX_S", "ALARM_S", "STALE_AFTER_S", least=0.1)
 shorten(deliveries, "PATIENCE_IN_OUTAGE_S", "SLOW_S")
 watchdog.ASK_AFTER_S = QUICK_WAIT_S
+# The time limit comes first, as in production, although it is looked at only once a second.
+database.TRANSACTION_WAIT_S = 8.0

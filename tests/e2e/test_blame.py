@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from tests.aws_proxy import Hang, Refusal, Rule, Strip
 from tests.conftest import execute
 from tests.e2e.ai_server import AiServer
 from tests.e2e.trial import (
+    LASTS_S,
     RESULTS,
     THREADS,
     VISIBILITY_S,
@@ -40,6 +41,9 @@ TABLES = (TABLE, "tasks", "task_attempts", "notifications", "workers")
 
 #: A row when all threads wait for a lock.
 STANDSTILL = "SELECT 1 FROM pg_locks WHERE NOT granted HAVING count(*) >= %(threads)s"
+
+#: The process IDs of the worker's sessions.
+SESSIONS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'graphnode' AND backend_type = 'client backend'"
 
 REFUSE = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
@@ -109,18 +113,30 @@ def aws(*rules: Rule) -> Injection:
     return inject
 
 
+@contextmanager
+def standstill(trial: Trial, *statements: str) -> Iterator[None]:
+    """Send results, of which each thread has one in a transaction until the end of the block.
+
+    Parameters:
+      statements: they take effect then.
+    """
+    with closing(psycopg2.connect(trial.servers.database_url)) as connection:
+        cursor = connection.cursor()
+        for statement in (f"LOCK TABLE {TABLE}", *statements):
+            cursor.execute(statement)
+        trial.send()
+        trial.ai.wait_until(STANDSTILL, threads=THREADS)
+        yield
+        connection.commit()
+
+
 def database(*statements: str, undo: Sequence[str]) -> Injection:
     """PostgreSQL refuses, after these statements. Each thread is in a transaction when it begins to."""
 
     @contextmanager
     def inject(trial: Trial) -> Iterator[None]:
-        with closing(psycopg2.connect(trial.servers.database_url)) as connection:
-            cursor = connection.cursor()
-            for statement in (f"LOCK TABLE {TABLE}", *statements):
-                cursor.execute(statement)
-            trial.send()
-            trial.ai.wait_until(STANDSTILL, threads=THREADS)
-            connection.commit()
+        with standstill(trial, *statements):
+            pass
         try:
             yield
         finally:
@@ -298,6 +314,19 @@ def test_a_container_that_hands_out_expired_credentials_is_an_outage(
     assert container_trial.seen() == Seen(2 * RESULTS, logged=(1, 1))
     [line] = container_trial.lines("outage began")
     assert "redentials" in line["error"]
+
+
+def test_sessions_that_stop_answering_in_a_transaction_are_no_messages_fault(trial: Trial) -> None:
+    with ExitStack() as stopped:
+        with standstill(trial):
+            for (pid,) in trial.ai.rows(SESSIONS):
+                stopped.enter_context(frozen(pid))
+        # Its time limit is over by then, and so is the wait for PostgreSQL's answer.
+        trial.endure(lasts_s=2 * LASTS_S)
+
+    began, over = trial.seen().logged
+    assert trial.seen() == Seen(RESULTS, logged=(began, over))
+    assert over >= began
 
 
 def test_a_message_that_is_the_cause_is_charged_alone_while_the_others_are_applied(trial: Trial) -> None:
