@@ -66,7 +66,7 @@ class Effects(Generic[P]):
             status=status,
             attempts=self.envelope.attempt,
             error=error,
-            reason=FailureReason.TIMEOUT if self.envelope.no_news_since else None,
+            reason=_reason(self.envelope),
             warnings=self.warnings,
             s3_keys=self.envelope.payload.s3_keys,
         )
@@ -91,6 +91,13 @@ class Effects(Generic[P]):
         )
         if written and notice.is_pushed:
             self.to_push.append(written)
+
+
+def _reason(envelope: Envelope[P]) -> FailureReason | None:
+    """Why a task failed, if the AI server did not report it."""
+    if envelope.is_rejected:
+        return FailureReason.REJECTED
+    return FailureReason.TIMEOUT if envelope.no_news_since else None
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, get_args
 
@@ -69,12 +70,30 @@ def to_message(body: str, *, message_id: str, sent_at: datetime, receive_count: 
         payload=decode_payload(fields.get("payload"), route.payload),
         attempt=receive_count,
     )
+    return result_message(envelope, message_id=message_id, sent_at=sent_at, actor=route.actor)
+
+
+def result_message(
+    envelope: Envelope[Any],
+    *,
+    message_id: str,
+    sent_at: datetime,
+    actor: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> dramatiq.Message[None]:
+    """The Dramatiq message for the actor of an envelope.
+
+    Parameters:
+      message_id, sent_at: SQS's.
+      actor: the actor's name; None: the one of the results of this task type.
+      options: more options of the message.
+    """
     return dramatiq.Message(
         queue_name=RESULT_QUEUE,
-        actor_name=route.actor,
+        actor_name=actor or ROUTES[envelope.task_type].actor,
         args=(envelope,),
         kwargs={},
-        options={"log_fields": _log_fields(envelope)},
+        options={"log_fields": _log_fields(envelope), **(options or {})},
         message_id=message_id,
         message_timestamp=int(sent_at.timestamp() * 1000),
     )

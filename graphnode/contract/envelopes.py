@@ -203,6 +203,7 @@ class Envelope(msgspec.Struct, Generic[P_co], frozen=True, kw_only=True):
       attempt: how often SQS has delivered it, this time included.
       no_news_since: only where the worker itself ends an overdue task: when it last heard of the task. If there is
         later news, the envelope has no effect. None: the AI server sent the envelope.
+      is_rejected: only where the worker itself ends a task whose result cannot be used.
     """
 
     task_id: str
@@ -211,6 +212,7 @@ class Envelope(msgspec.Struct, Generic[P_co], frozen=True, kw_only=True):
     payload: P_co
     attempt: int
     no_news_since: datetime | None = None
+    is_rejected: bool = False
 
 
 def spellings(name: str) -> list[str]:

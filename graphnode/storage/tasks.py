@@ -52,6 +52,8 @@ class FailureReason(StrEnum):
     """The request was not put on the request queue. The caller got an error, and may retry with the same task ID."""
     TIMEOUT = "TIMEOUT"
     """The task was not updated for too long."""
+    REJECTED = "REJECTED"
+    """Its result could not be used and is a dead letter. A redriven one that succeeds still counts."""
 
 
 #: Seconds for which other sweeps leave a claimed overdue task alone.

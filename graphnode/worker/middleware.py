@@ -23,15 +23,14 @@ from graphnode.broker import SQSBroker
 from graphnode.clients.memory import Admission, Claim, current_claim
 from graphnode.errors import (
     GraphNodeError,
+    PermanentError,
     Postponed,
-    ServiceFault,
     TransientError,
     Unexpected,
     classify_error,
     log_text,
 )
 from graphnode.settings import settings
-from graphnode.sqs.circuit_breaker import CircuitBreaker
 from graphnode.sqs.consumer import SQSConsumer
 from graphnode.sqs.deliveries import Delivery, State
 from graphnode.sqs.letter_sender import LetterHooks
@@ -41,6 +40,8 @@ from graphnode.storage.database import database
 from graphnode.telemetry import error_reports
 from graphnode.telemetry.logs import finish_logs
 from graphnode.telemetry.stacks import unexpected_stack
+from graphnode.worker.blame import is_excused
+from graphnode.worker.rejections import Rejections
 
 #: Milliseconds that an actor may run, unless it declares another `time_limit`.
 DEFAULT_TIME_LIMIT_MS = 5 * 60 * 1000
@@ -57,9 +58,6 @@ BIG_DOCUMENTS_SHARE = 0.125
 
 #: Seconds until a message starts again whose failure did not count: the least and the most.
 AGAIN_S = (0.5, 1.0)
-
-#: So often a service fails a message while others succeed in between, until the message counts as the cause.
-SUSPICIOUS = 2
 
 #: Messages whose letter a process remembers to have sent.
 MOST_REMEMBERED = 10_000
@@ -362,6 +360,10 @@ class Verdicts(Middleware):
         """Decide by the exception's class."""
         assert isinstance(broker, SQSBroker)  # noqa: S101
         assert isinstance(message, Delivery)  # noqa: S101
+        rejection = message.options.get("rejection")
+        if rejection and (exception is None or isinstance(exception, PermanentError)):
+            # Its actor has ended the task. The message is a dead letter for what is wrong with its body.
+            exception = rejection
         if exception is None:
             message.verdict = Ack()
             broker.breaker.succeed(since=message.started)
@@ -422,23 +424,6 @@ class Verdicts(Middleware):
             self.ledger.clear(message)
         except Exception as raised:
             log.debug("failures not closed", message_id=message.sqs_id, error=log_text(raised))
-
-
-def is_excused(breaker: CircuitBreaker, message: Delivery, error: TransientError) -> bool:
-    """Whether a failure does not count: it is everybody's, or the first time that a service fails the message.
-
-    A message that services fail again and again, while others succeed in between, is the cause: its failures count, and
-    its back-off makes room for the others.
-    """
-    is_everybodys = breaker.is_to_blame(error, since=message.started, user=message.lane_key or message.sqs_id)
-    is_first = math.isinf(message.faulted_at)
-    if is_everybodys or isinstance(error, ServiceFault):
-        message.suspicion += message.faulted_at < breaker.last_success and not is_first
-        message.faulted_at = time.monotonic()
-    if is_everybodys:
-        return message.suspicion < SUSPICIOUS
-    # A broken connection fails one message once.
-    return isinstance(error, ServiceFault) and is_first
 
 
 class HardLimit(Middleware):
@@ -508,6 +493,7 @@ def worker_middleware(
         LogContext(),
         SentLetters(ledger),
         AdmissionControl(document_memory),
+        Rejections(),
         Verdicts(ledger),
         ShutdownDeadline(),
         HardLimit(),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 from graphnode.clients import s3
-from graphnode.contract.bodies import ids_of_body, lane_of_body, to_message
+from graphnode.contract.bodies import ids_of_body, lane_of_body
 from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
+from graphnode.contract.rejections import to_message_or_rejection
 from graphnode.settings import settings
 from graphnode.sqs.queues import Options, Queue
 from graphnode.sqs.verdicts import RetryPolicy
@@ -20,7 +21,7 @@ def broker_options() -> Options:
         queues={
             RESULT_QUEUE: Queue(
                 url=known.sqs_result_queue_url,
-                decode=to_message,
+                decode=to_message_or_rejection,
                 ids_of_body=ids_of_body,
                 lane_of_body=lane_of_body,
             ),

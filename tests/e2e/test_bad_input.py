@@ -65,7 +65,60 @@ def test_an_invalid_document_is_a_dead_letter_that_names_the_fault(
     assert letter.attributes["reason"] == "INVALID_DOCUMENT"
     assert error in letter.attributes["error"]
     assert letter.attributes["task_id"] == result.task_id
-    assert shared_ai.rows("SELECT * FROM graphs") == []
+    assert shared_ai.rows("SELECT status, node_count FROM graphs") == [("NOT_CREATED", 0)]
+
+
+#: The task, its graph's status, and its user's notifications.
+TOLD = """
+SELECT tasks.status, tasks.reason, tasks.error, graphs.status,
+    (SELECT array_agg(type ORDER BY created_at) FROM notifications WHERE payload ->> 'taskId' = tasks.task_id)
+FROM tasks LEFT JOIN graphs USING (user_id) WHERE task_id = %(task_id)s
+"""
+
+
+def test_the_user_is_told_once_that_a_result_cannot_be_used_and_a_redriven_one_still_counts(
+    shared_ai: AiServer,
+) -> None:
+    result = shared_ai.result("graph", documents={"resultS3Key": b'{"nodes": [{"id": "a word"}]}'})
+    shared_ai.execute("INSERT INTO graphs (user_id, status, status_before) VALUES ('ada', 'CREATING', 'NOT_CREATED')")
+    shared_ai.execute(
+        "INSERT INTO tasks (task_id, task_type, user_id, status) VALUES (%s, %s, 'ada', 'PENDING')",
+        result.task_id,
+        result.task_type,
+    )
+    shared_ai.send(result)
+
+    (letter,) = shared_ai.dead_letters(1)
+    assert shared_ai.rows(TOLD, task_id=result.task_id) == [
+        ("FAILED", "REJECTED", "The result could not be read.", "NOT_CREATED", ["GRAPH_GENERATION_FAILED"])
+    ]
+    # The same result once more.
+    shared_ai.send_body(letter.body)
+    shared_ai.dead_letters(2)
+    assert [told[-1] for told in shared_ai.rows(TOLD, task_id=result.task_id)] == [["GRAPH_GENERATION_FAILED"]]
+
+    whole = shared_ai.result("graph").documents
+    (key,) = result.documents
+    (graph,) = (content for name, content in whole.items() if name.endswith("graph.json"))
+    shared_ai.s3.put_object(Bucket=shared_ai.bucket, Key=key, Body=graph)
+    shared_ai.send_body(letter.body)
+
+    shared_ai.wait_until("SELECT 1 FROM tasks WHERE status = 'COMPLETED'")
+    [(status, reason, error, graph_status, types)] = shared_ai.rows(TOLD, task_id=result.task_id)
+    assert (status, reason, error, graph_status) == ("COMPLETED", None, None, "CREATED")
+    assert types == ["GRAPH_GENERATION_FAILED", "GRAPH_GENERATION_COMPLETED"]
+
+
+def test_the_user_of_a_result_that_is_no_valid_envelope_is_told_if_it_names_task_and_user(
+    shared_ai: AiServer,
+) -> None:
+    shared_ai.send_envelope("ADD_NODE_RESULT", "t-1", {"userId": "ada", "status": "DONE"})
+
+    (letter,) = shared_ai.dead_letters(1)
+    assert letter.attributes["reason"] == "INVALID_ENVELOPE"
+    assert "payload.status: Expected COMPLETED or FAILED" in letter.attributes["error"]
+    [(status, reason, _, _, types)] = shared_ai.rows(TOLD, task_id="t-1")
+    assert (status, reason, types) == ("FAILED", "REJECTED", ["ADD_CONVERSATION_FAILED"])
 
 
 def test_a_missing_document_is_tried_again_until_the_attempts_are_used_up(
@@ -79,6 +132,7 @@ def test_a_missing_document_is_tried_again_until_the_attempts_are_used_up(
     (letter,) = ai.dead_letters(1)
     assert (letter.attributes["reason"], letter.attributes["attempt"]) == ("OBJECT_NOT_FOUND", "2")
     assert "nowhere.json does not exist" in letter.attributes["error"]
+    assert ai.rows("SELECT status, reason FROM tasks") == [("FAILED", "REJECTED")]
 
 
 def test_a_document_that_comes_late_is_stored(ai: AiServer, start_worker: StartWorker) -> None:

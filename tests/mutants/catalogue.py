@@ -470,7 +470,7 @@ MUTANTS = (
     Mutant(
         name="broken-connection-counts",
         what="a connection that breaks once uses up an attempt",
-        file="graphnode/worker/middleware.py",
+        file="graphnode/worker/blame.py",
         old="return isinstance(error, ServiceFault) and is_first",
         new="return False",
         checks=("tests/unit/worker/test_middleware.py",),
@@ -478,7 +478,7 @@ MUTANTS = (
     Mutant(
         name="cause-never-counts",
         what="a message that crashes PostgreSQL each time is tried for ever",
-        file="graphnode/worker/middleware.py",
+        file="graphnode/worker/blame.py",
         old="return message.suspicion < SUSPICIOUS",
         new="return True",
         checks=("tests/unit/worker/test_middleware.py",),
@@ -723,6 +723,38 @@ MUTANTS = (
         old=' and "Throttl" not in code',
         new="",
         checks=("tests/unit/clients/test_credentials.py",),
+    ),
+    Mutant(
+        name="rejected-in-silence",
+        what="the user of a result that cannot be used waits until the task times out",
+        file="graphnode/worker/rejections.py",
+        old="if not isinstance(message.verdict, DeadLetter) or not isinstance(envelope, Envelope):",
+        new="if True:",
+        checks=("tests/unit/worker/test_rejections.py",),
+    ),
+    Mutant(
+        name="rejected-body-in-silence",
+        what="the user of a result that is no valid envelope waits until the task times out",
+        file="graphnode/contract/rejections.py",
+        old="        if envelope is None:\n            raise\n",
+        new="        raise\n",
+        checks=("tests/unit/contract/test_rejections.py",),
+    ),
+    Mutant(
+        name="rejected-body-acked",
+        what="a body that is no valid envelope is deleted without a dead letter once its task has ended",
+        file="graphnode/worker/middleware.py",
+        old="            exception = rejection\n",
+        new="            pass\n",
+        checks=("tests/unit/worker/test_rejections.py",),
+    ),
+    Mutant(
+        name="letter-before-the-user-is-told",
+        what="a message becomes a dead letter although its user could not be told now",
+        file="graphnode/worker/rejections.py",
+        old="                message.verdict = verdict\n",
+        new="",
+        checks=("tests/unit/worker/test_rejections.py",),
     ),
     # Messages in flight: heartbeats and stops.
     Mutant(
