@@ -10,8 +10,9 @@ _NAMESPACE = re.compile(r"src[0-9]+_")
 #: A ULID: 26 characters of base 32, the first at most 7. Letters outside Crockford's alphabet are accepted too.
 ULID = "[0-7][0-9A-Za-z]{25}"
 
-#: `{type}_{fileId}_{display name}`. A file ID is `uf-` with alphanumerics and hyphens, or a ULID.
-_FILE = re.compile(rf"[A-Za-z0-9]+_(uf-[A-Za-z0-9-]+|{ULID})(?:_.*)?", re.DOTALL)
+#: `{type}_{fileId}_{display name}`, with or without type and name. A file ID is `uf-` with alphanumerics and hyphens,
+#: or a ULID. A ULID could also be a type: what comes first is the ID.
+_FILE = re.compile(rf"(?:[A-Za-z0-9]+_)??(uf-[A-Za-z0-9-]+|{ULID})(?:_.*)?", re.DOTALL)
 
 
 def original_id(raw: str, *, user_id: str | None = None) -> str:
@@ -30,6 +31,10 @@ def original_id(raw: str, *, user_id: str | None = None) -> str:
         name = name.removeprefix(f"{user_id}_") or name
     if name.startswith("src") and (namespace := _NAMESPACE.match(name)):
         name = name[namespace.end() :] or name
-    if file := _FILE.fullmatch(name):
-        return file[1]
-    return name
+    return file_id(name)
+
+
+def file_id(name: str) -> str:
+    """The ID of a file in a name that the AI server gives it; other IDs unchanged. A file's ID leads to itself."""
+    file = _FILE.fullmatch(name)
+    return file[1] if file else name

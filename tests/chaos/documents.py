@@ -46,7 +46,7 @@ MANY = Vocabulary(
     sources={
         "conversationId": tuple(f"c{number}" for number in range(1, 13)),
         "noteId": tuple(f"n{number}" for number in range(1, 7)),
-        "fileId": tuple(f"uf-{number}" for number in range(1, 5)),
+        "fileId": (*(f"uf-{number}" for number in range(1, 4)), "01KT1AJS0YPC4C3805641TKH5E"),
     },
     clusters=("x", "y", 3, "z-4"),
     spare_ids=5,
@@ -66,6 +66,13 @@ def written(draw: Random, time: datetime) -> str:
         lambda: time.astimezone(timezone(timedelta(hours=9))).isoformat(),
     )
     return draw.choice(formats)()
+
+
+def spelt(draw: Random, orig_id: str) -> str:
+    """An original ID in one of the AI server's spellings."""
+    is_file = orig_id.startswith(("uf-", "01"))
+    named = ("{}", "pdf_{}_report", "pdf_{}", "{}_report.pdf") if is_file else ("{}",)
+    return draw.choice(("", "src0_", "src12_")) + draw.choice(named).format(orig_id)
 
 
 def some(draw: Random, **fields: Any) -> dict[str, Any]:
@@ -122,8 +129,7 @@ class Documents:
         orig_ids = self.draw.sample(self.words.orig_ids, self.draw.randint(0, self.words.features))
         return {
             "conversations": [
-                {"id": number, "orig_id": self.draw.choice(("", "src1_")) + orig_id}
-                for number, orig_id in enumerate(orig_ids)
+                {"id": number, "orig_id": spelt(self.draw, orig_id)} for number, orig_id in enumerate(orig_ids)
             ],
             "embeddings": [[float(number), self.draw.choice((0.25, 0.5)), 0.125] for number, _ in enumerate(orig_ids)],
         }
@@ -171,8 +177,11 @@ class Documents:
 
     def _node(self, node_id: int, orig_id: str, at: datetime) -> dict[str, Any]:
         draw, clusters = self.draw, self.words.clusters
-        raw_id = f"pdf_{orig_id}_report" if orig_id.startswith("uf-") else draw.choice(("", "src0_")) + orig_id
-        return {"id": node_id, "orig_id": raw_id, "cluster_id": draw.choice((None, *clusters, *clusters))} | some(
+        return {
+            "id": node_id,
+            "orig_id": spelt(draw, orig_id),
+            "cluster_id": draw.choice((None, *clusters, *clusters)),
+        } | some(
             draw,
             cluster_name=draw.choice(NAMES),
             cluster_confidence=draw.choice((0.0, 0.25, 1.0)),
@@ -213,18 +222,20 @@ class Documents:
     def _new_node(self, user_id: str, orig_id: str, at: datetime) -> dict[str, Any]:
         draw = self.draw
         node: dict[str, Any] = {
-            "id": f"{user_id}_{orig_id}",
+            "id": f"{user_id}_{spelt(draw, orig_id)}",
             "clusterId": draw.choice((None, *self.words.clusters)),
             "clusterName": draw.choice((None, "", *NAMES)),
         }
-        return node | some(draw, origId=orig_id, numMessages=draw.randint(0, 9), timestamp=written(draw, at))
+        return node | some(
+            draw, origId=spelt(draw, orig_id), numMessages=draw.randint(0, 9), timestamp=written(draw, at)
+        )
 
     def _new_edge(self, user_id: str) -> dict[str, Any]:
         """An edge of a new node. Its ends are a string ID, an original ID, or an integer ID, also as digits."""
         draw, known = self.draw, self.words.orig_ids
 
         def end() -> str | int:
-            orig_id = draw.choice(known)
+            orig_id = spelt(draw, draw.choice(known))
             return draw.choice(
                 (f"{user_id}_{orig_id}", orig_id, draw.randint(0, 9), str(draw.randint(0, 9)), "unknown")
             )

@@ -1154,6 +1154,15 @@ MUTANTS = (
         new=":",
         checks=("tests/integration/test_overdue_tasks.py",),
     ),
+    # The rules: what is stored of a document.
+    Mutant(
+        name="file-without-type",
+        what="a file that is named without its type is another node",
+        file="graphnode/contract/original_ids.py",
+        old="(?:[A-Za-z0-9]+_)??(uf-",
+        new="[A-Za-z0-9]+_(uf-",
+        checks=("tests/unit/contract/test_original_ids.py",),
+    ),
     # Notifications: one for each effect, none for a rollback.
     Mutant(
         name="notification-outside",

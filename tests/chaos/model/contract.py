@@ -94,8 +94,8 @@ def original(name: str, user_id: str = "") -> str:
     if user_id and name.startswith(user_id + "_"):
         name = name[len(user_id) + 1 :]
     name = re.sub(r"^src\d+_", "", name)
-    file = re.match(r"^[a-z]+_(uf-[a-z0-9-]+)", name)
-    return file.group(1) if file else name
+    files = [part for part in name.split("_")[:2] if re.fullmatch("uf-[a-z0-9-]+|[0-7][0-9A-Z]{25}", part)]
+    return files[0] if files else name
 
 
 def text(value: Any) -> str | None:

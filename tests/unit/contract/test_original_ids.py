@@ -29,6 +29,15 @@ user_ids = st.text(alphabet="abc-_1", min_size=1)
         ("src3_pptx_uf-42_Q3 보고서_final.pptx", "uf-42"),
         ("docx_uf-42", "uf-42"),
         ("uf-42", "uf-42"),
+        ("uf-a_report.pdf", "uf-a"),
+        ("src0_uf-a_report.pdf", "uf-a"),
+        ("uf-a_", "uf-a"),
+        ("uf-a_uf-b", "uf-a"),
+        (f"{ULID}_report.pdf", ULID),
+        (f"src2_{ULID}_report.pdf", ULID),
+        (f"{ULID}_{ULID[::-1]}_report", ULID),
+        (f"{ULID}_uf-b_report", ULID),
+        (f"{ULID[:25]}_report.pdf", f"{ULID[:25]}_report.pdf"),
         (f"pdf_{ULID}_two\nlines", ULID),
         (f"pdf_{ULID}", ULID),
         (f"pdf_{ULID}X_report", f"pdf_{ULID}X_report"),
@@ -47,6 +56,8 @@ def test_the_ai_servers_prefixes_are_removed(raw: str, expected: str) -> None:
         ("user_1_conv-1", "conv-1"),
         ("user_1_src2_conv-1", "conv-1"),
         ("user_1_src0_pdf_uf-a_b", "uf-a"),
+        ("user_1_uf-a_report.pdf", "uf-a"),
+        (f"user_1_{ULID}_report.pdf", ULID),
         ("conv-1", "conv-1"),
         ("user_2_conv-1", "user_2_conv-1"),
         ("user_1_", "user_1_"),
@@ -66,12 +77,12 @@ def test_every_namespaced_id_leads_back_to_its_original(orig_id: str, namespace:
 
 @given(
     file_id=file_ids,
-    kind=st.from_regex("[A-Za-z0-9]{1,6}", fullmatch=True),
-    display_name=st.text(),
-    namespace=st.integers(min_value=0),
+    namespace=st.just("") | st.from_regex("src[0-9]+_", fullmatch=True),
+    kind=st.just("") | st.from_regex("[A-Za-z0-9]{1,6}_", fullmatch=True),
+    name=st.just("") | st.text().map(lambda name: f"_{name}"),
 )
-def test_every_display_name_leads_back_to_its_file(file_id: str, kind: str, display_name: str, namespace: int) -> None:
-    assert original_id(f"src{namespace}_{kind}_{file_id}_{display_name}") == file_id
+def test_every_display_name_leads_back_to_its_file(file_id: str, namespace: str, kind: str, name: str) -> None:
+    assert original_id(f"{namespace}{kind}{file_id}{name}") == file_id
 
 
 @given(st.text(), user_ids)
