@@ -33,13 +33,14 @@ def fetch(envelope: Envelope[AddNodeResult], warnings: Counter[str]) -> AddNodeB
 def merge(effects: Effects[AddNodeResult], batch: AddNodeBatch) -> None:
     """Merge the batch into the graph, and say how much is new."""
     stored = graphs.load_for_merge(effects.user_id)
+    ids = {node.id for node in stored.nodes.values()}
     changes, left_out = merge_batch(stored, batch, user_id=effects.user_id)
     graphs.apply_changes(effects.user_id, changes)
     effects.warnings.update(left_out)
     effects.finish()
     effects.notify(
         NodesCompleted(
-            node_count=sum(node.orig_id not in stored.nodes for node in changes.nodes),
+            node_count=sum(node.id not in ids for node in changes.nodes),
             edge_count=sum((edge.source, edge.target) not in stored.edges for edge in changes.edges),
             error=effects.payload.error,
         )

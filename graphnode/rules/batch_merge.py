@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from graphnode.contract.documents import MAX_ID_LENGTH, AddNodeBatch, AddNodeItem, AddNodeNode, AssignedCluster
-from graphnode.contract.original_ids import original_id
+from graphnode.contract.original_ids import file_id, original_id
 from graphnode.contract.repairs import Warnings
 from graphnode.contract.values import finite, first_time, text_id
 from graphnode.errors import WrongOwner
@@ -31,7 +31,8 @@ def merge_batch(stored: MergeTarget, batch: AddNodeBatch, *, user_id: str) -> tu
     """What a batch changes in a user's graph, and counts of what was left out.
 
     - A stored node keeps its integer ID and may move to another cluster. A new node gets the next integer, in the
-      batch's order. In the row of a stored node, None, [] and {} mean: keep the stored value.
+      batch's order. In the row of a stored node, None, [] and {} mean: keep the stored value. A file that is stored
+      under a longer name is stored under its ID from now on.
     - A cluster that is not stored is new. A cluster that loses its last node is emptied, and so are its subclusters.
       A node that moved leaves the subclusters of other clusters.
     - A stored edge keeps its direction, and its type unless the batch gives one. An edge to an unknown node, from a
@@ -52,6 +53,7 @@ def merge_batch(stored: MergeTarget, batch: AddNodeBatch, *, user_id: str) -> tu
             log="the add-node batch is of another user than the result",
         )
     warnings: Counter[str] = Counter()
+    stored = _by_file_id(stored)
     items = _usable(batch.results, warnings)
     names = _cluster_names(stored, items)
     nodes = _nodes(stored, items, names, user_id, warnings)
@@ -69,6 +71,17 @@ def merge_batch(stored: MergeTarget, batch: AddNodeBatch, *, user_id: str) -> tu
         emptied_subclusters=emptied_subclusters,
     )
     return changes, dict(warnings)
+
+
+def _by_file_id(stored: MergeTarget) -> MergeTarget:
+    """The graph with each file under its ID, too: earlier versions stored some under their longer names.
+
+    Of several nodes of one file, the one that has its ID counts, else the oldest.
+    """
+    nodes = dict(stored.nodes)
+    for orig_id, node in sorted(stored.nodes.items(), key=lambda named: named[1].id):
+        nodes.setdefault(file_id(orig_id), node)
+    return stored._replace(nodes=nodes)
 
 
 def _usable(items: list[AddNodeItem], warnings: Counter[str]) -> list[AddNodeItem]:

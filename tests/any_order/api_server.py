@@ -1,4 +1,4 @@
-"""The API server's writes while the worker works: requests in progress, tasks, and documents of workspaces."""
+"""Writes of others: the API server's requests, tasks and documents while the worker works; an old version's rows."""
 
 from __future__ import annotations
 
@@ -50,6 +50,16 @@ def add_document(document: Document, workspace: Workspace) -> None:
         workspace_id=workspace.id,
         user_id=document.user_id,
         name=workspace.name,
+    )
+
+
+def rename_file(user_id: str, *, file_id: str, name: str) -> None:
+    """Store a file's node by a longer name, as an earlier version did."""
+    _execute(
+        "UPDATE graph_nodes SET orig_id = %(name)s WHERE user_id = %(user_id)s AND orig_id = %(file_id)s",
+        user_id=user_id,
+        file_id=file_id,
+        name=name,
     )
 
 

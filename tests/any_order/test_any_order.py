@@ -125,6 +125,12 @@ class AnyOrder(RuleBasedStateMachine):
         api_server.request(user_id, under_way=under_way)
         self.state = model.after_request(self.state, user_id, under_way=under_way)
 
+    @rule(user_id=users)
+    def have_an_earlier_version_store_a_file_by_a_longer_name(self, user_id: str) -> None:
+        file = {"file_id": "uf-1", "name": "uf-1_report.pdf"}
+        api_server.rename_file(user_id, **file)
+        self.state = model.after_longer_name(self.state, user_id, **file)
+
     @rule(user_id=users, number=st.integers(1, 3))
     def register_a_task(self, user_id: str, number: int) -> None:
         key = f"task_graph_{user_id}_{number}", "GRAPH_GENERATION_RESULT"

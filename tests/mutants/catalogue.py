@@ -1163,6 +1163,14 @@ MUTANTS = (
         new="[A-Za-z0-9]+_(uf-",
         checks=("tests/unit/contract/test_original_ids.py",),
     ),
+    Mutant(
+        name="longer-name-is-another",
+        what="a file that an earlier version stored by a longer name becomes a second node when it comes again",
+        file="graphnode/rules/batch_merge.py",
+        old="nodes.setdefault(file_id(orig_id), node)",
+        new="nodes.setdefault(orig_id, node)",
+        checks=("tests/unit/rules/test_batch_merge.py",),
+    ),
     # Notifications: one for each effect, none for a rollback.
     Mutant(
         name="notification-outside",

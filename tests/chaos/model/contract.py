@@ -76,6 +76,15 @@ def after_new_document(state: State, document: Document, workspace: Workspace) -
     return state
 
 
+def after_longer_name(state: State, user_id: str, *, file_id: str, name: str) -> State:
+    """The state after an earlier version has stored a file by a longer name."""
+    state = state.copy()
+    for key, node in state.graph_nodes.items():
+        if node.user_id == user_id and node.orig_id == file_id:
+            state.graph_nodes[key] = node._replace(orig_id=name)
+    return state
+
+
 def given(wire: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of an object by name, in lower case without underscores. Absent, null and "" all mean missing."""
     return {name.replace("_", "").lower(): value for name, value in wire.items() if value not in (None, "")}
@@ -366,12 +375,13 @@ class Delivery:
             assigned = result.get("assignedCluster") or {}
             for wire in result["nodes"]:
                 orig_id = original(wire.get("origId") or wire["id"], user_id)
-                old = {node.orig_id: node for node in self._nodes().values()}.get(orig_id)
+                old = {original(node.orig_id): node for node in self._nodes().values()}.get(orig_id)
                 if old is None:
                     next_id = max(self._nodes(), default=-1) + 1
                     kind = {"conversationId": "chat", "noteId": "markdown", "fileId": "file"}
                     source_type = next(type_ for name, type_ in kind.items() if name in result)
                     old = Node(user_id, next_id, orig_id, source_type=source_type)
+                old = old._replace(orig_id=orig_id)
                 state.graph_nodes[user_id, old.id] = self._merged(old, wire, assigned, names)
         for old in before.values():
             node = state.graph_nodes[user_id, old.id]
@@ -478,7 +488,7 @@ class Delivery:
 
     def _named(self, name: str | int, nodes_before: Mapping[int, Node]) -> int | None:
         """The ID of the node that an edge names by its string ID, its source ID, or the integer ID of a stored node."""
-        ids = {node.orig_id: node.id for node in self._nodes().values()}
+        ids = {original(node.orig_id): node.id for node in self._nodes().values()}
         if isinstance(name, str) and original(name, self.user_id) in ids:
             return ids[original(name, self.user_id)]
         if isinstance(name, int) or name.isdigit():

@@ -190,6 +190,36 @@ def test_a_stored_node_keeps_its_integer_and_values_missing_in_the_batch(stored:
     assert changes._replace(nodes=[]) == NO_CHANGES
 
 
+@pytest.mark.parametrize("name", ["uf-a", "uf-a_report.pdf", "pdf_uf-a_report", "src1_uf-a_other.pdf"])
+def test_a_file_that_is_stored_under_a_longer_name_stays_one_node_and_gets_its_id(
+    stored: MergeTarget, name: str
+) -> None:
+    stored.nodes["uf-a_report.pdf"] = StoredNode(9, "c2")
+
+    changes, warnings = merge_batch(
+        stored,
+        batch_of({"fileId": name, "nodes": [{"origId": name}], "edges": [{"source": name, "target": "b"}]}),
+        user_id=USER,
+    )
+
+    assert [(row.id, row.orig_id) for row in changes.nodes] == [(9, "uf-a")]
+    assert [(edge.source, edge.target) for edge in changes.edges] == [(9, 3)]
+    assert warnings == {}
+
+
+def test_of_several_stored_nodes_of_a_file_the_one_with_its_id_counts_else_the_oldest(stored: MergeTarget) -> None:
+    stored.nodes["uf-a_report.pdf"] = StoredNode(9, None)
+    stored.nodes["uf-a"] = StoredNode(10, None)
+    stored.nodes["uf-b_new.pdf"] = StoredNode(12, None)
+    stored.nodes["uf-b_old.pdf"] = StoredNode(11, None)
+
+    changes, _ = merge_batch(
+        stored, batch_of({"nodes": [{"origId": "uf-a_report.pdf"}, {"origId": "uf-b"}]}), user_id=USER
+    )
+
+    assert [(row.id, row.orig_id) for row in changes.nodes] == [(10, "uf-a"), (11, "uf-b")]
+
+
 def test_a_repeated_node_is_one_row_with_the_last_values(stored: MergeTarget) -> None:
     changes, _ = merge_batch(
         stored,
