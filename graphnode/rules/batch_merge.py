@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
+from itertools import count
 
 from graphnode.contract.documents import MAX_ID_LENGTH, AddNodeBatch, AddNodeItem, AddNodeNode, AssignedCluster
 from graphnode.contract.original_ids import file_id, original_id
 from graphnode.contract.repairs import Warnings
-from graphnode.contract.values import finite, first_time, text_id
+from graphnode.contract.values import MAX_INTEGER, finite, first_time, text_id
 from graphnode.errors import WrongOwner
 from graphnode.rules.rows import (
     ClusterRow,
@@ -23,6 +24,10 @@ from graphnode.text import excerpt
 #: The types of an edge. Any other text counts as no type.
 EDGE_TYPES = ("hard", "insight")
 
+#: Type and weight of a new edge for which the batch gives none.
+USUAL_TYPE = "hard"
+USUAL_WEIGHT = 1.0
+
 #: The digits of the largest integer ID.
 MAX_DIGITS = 10
 
@@ -31,14 +36,15 @@ def merge_batch(stored: MergeTarget, batch: AddNodeBatch, *, user_id: str) -> tu
     """What a batch changes in a user's graph, and counts of what was left out.
 
     - A stored node keeps its integer ID and may move to another cluster. A new node gets the next integer, in the
-      batch's order. In the row of a stored node, None, [] and {} mean: keep the stored value. A file that is stored
-      under a longer name is stored under its ID from now on.
+      batch's order. In the row of a stored node, None, [] and {} mean: keep the stored value. Its number of messages
+      never shrinks. A file that is stored under a longer name is stored under its ID from now on.
     - A cluster that is not stored is new. A cluster that loses its last node is emptied, and so are its subclusters.
       A node that moved leaves the subclusters of other clusters.
-    - A stored edge keeps its direction, and its type unless the batch gives one. An edge to an unknown node, from a
-      node to itself, or repeated in the batch is left out.
+    - An edge names a node by any ID that its item, or else the batch, gives the node, or else by a stored one.
+    - A stored edge keeps its direction, and its type and weight unless the batch gives them; a new one is `hard` with
+      weight 1. An edge to an unknown node, from a node to itself, or repeated in the batch is left out.
     - A stored edge of a node that moved is intra-cluster if both ends are now in one cluster.
-    - Items that are skipped or have an error change nothing; those with an error are counted.
+    - Items that are skipped change nothing. What an item has beside an error is used, and the error counted.
 
     Parameters:
       stored: the user's graph before the merge.
@@ -85,13 +91,9 @@ def _by_file_id(stored: MergeTarget) -> MergeTarget:
 
 
 def _usable(items: list[AddNodeItem], warnings: Counter[str]) -> list[AddNodeItem]:
-    usable = []
-    for item in items:
-        if item.error:
-            warnings["sources with an error"] += 1
-        elif not item.skipped:
-            usable.append(item)
-    return usable
+    if errors := sum(bool(item.error) for item in items):
+        warnings["sources with an error"] += errors
+    return [item for item in items if not item.skipped]
 
 
 def _cluster_names(stored: MergeTarget, items: list[AddNodeItem]) -> dict[str, str]:
@@ -117,10 +119,10 @@ def _nodes(
     """The batch's nodes by original ID. Of a repeated node, later values replace earlier ones."""
     rows: dict[str, NodeRow] = {}
     ids = {orig_id: node.id for orig_id, node in stored.nodes.items()}
-    next_id = 1 + max(ids.values(), default=-1)
+    new_ids = _new_ids(set(ids.values()))
     for item in items:
         for node in item.nodes:
-            orig_id = original_id(node.orig_id or node.id or "", user_id=user_id)
+            orig_id = _original_id(node, user_id)
             if not orig_id:
                 warnings["nodes without an ID"] += 1
                 continue
@@ -128,14 +130,28 @@ def _nodes(
                 warnings["nodes with an ID that is too long"] += 1
                 continue
             if orig_id not in ids:
-                ids[orig_id] = next_id
-                next_id += 1
+                ids[orig_id] = next(new_ids)
             row = _node(node, item, ids[orig_id], orig_id, names, warnings)
-            if orig_id in stored.nodes:
+            if before := stored.nodes.get(orig_id):
                 # The stored type may be more exact: a file's raw format.
-                row = row._replace(source_type=None)
+                row = row._replace(source_type=None, num_messages=_most(row.num_messages, before.num_messages))
             rows[orig_id] = _updated(row, rows[orig_id]) if orig_id in rows else row
     return rows
+
+
+def _original_id(node: AddNodeNode, user_id: str) -> str:
+    """The node's original ID; empty if it has no ID."""
+    return original_id(node.orig_id or node.id or "", user_id=user_id)
+
+
+def _new_ids(taken: Set[int]) -> Iterator[int]:
+    """Integer IDs for new nodes: those after the largest, and when PostgreSQL has no larger one, the smallest free."""
+    yield from range(1 + max(taken, default=-1), MAX_INTEGER + 1)
+    yield from (number for number in count() if number not in taken)
+
+
+def _most(*counts: int | None) -> int | None:
+    return max((count for count in counts if count is not None), default=None)
 
 
 def _node(
@@ -176,6 +192,7 @@ def _updated(row: NodeRow, earlier: NodeRow) -> NodeRow:
     """The earlier row of a repeated node with the values of the later; with another cluster, the old name goes too."""
     if row.cluster_id not in (None, earlier.cluster_id):
         earlier = earlier._replace(cluster_name=None, cluster_confidence=None)
+    row = row._replace(num_messages=_most(row.num_messages, earlier.num_messages))
     return NodeRow._make(old if new in (None, [], {}) else new for new, old in zip(row, earlier, strict=True))
 
 
@@ -246,10 +263,14 @@ def _edges(
 ) -> dict[tuple[int, int], EdgeRow]:
     """The batch's edges by (source, target)."""
     stored_ids = {node.id for node in stored.nodes.values()}
-    ids = {orig_id: node.id for orig_id, node in stored.nodes.items()}
-    ids.update((orig_id, node.id) for orig_id, node in nodes.items())
+    stored_names = {orig_id: node.id for orig_id, node in stored.nodes.items()}
+    names_in_items = [_names(item, nodes, user_id) for item in items]
+    names_in_batch: dict[str, int] = {}
+    for names in reversed(names_in_items):
+        names_in_batch |= names
     rows: dict[tuple[int, int], EdgeRow] = {}
-    for item in items:
+    for item, names in zip(items, names_in_items, strict=True):
+        ids = (names, names_in_batch, stored_names)
         for edge in item.edges:
             source = _end(edge.source, ids, stored_ids, user_id)
             target = _end(edge.target, ids, stored_ids, user_id)
@@ -264,10 +285,24 @@ def _edges(
             if (source, target) in rows or (target, source) in rows:
                 warnings["repeated edges"] += 1
                 continue
-            kind = edge.type if edge.type in EDGE_TYPES else stored.edges.get((source, target), "insight")
+            stored_type = stored.edges.get((source, target))
+            kind = edge.type if edge.type in EDGE_TYPES else stored_type or USUAL_TYPE
             weight = finite(edge.weight, warnings)
+            if weight is None and stored_type is None:
+                weight = USUAL_WEIGHT
             rows[source, target] = EdgeRow(source, target, weight, kind, edge.intra_cluster)
     return rows
+
+
+def _names(item: AddNodeItem, nodes: Mapping[str, NodeRow], user_id: str) -> dict[str, int]:
+    """The integer IDs of an item's nodes, by each ID that the item gives them. Of a repeated one, the first counts."""
+    names: dict[str, int] = {}
+    for node in item.nodes:
+        if row := nodes.get(_original_id(node, user_id)):
+            for name in filter(None, (node.id, node.orig_id)):
+                names.setdefault(name, row.id)
+                names.setdefault(original_id(name, user_id=user_id), row.id)
+    return names
 
 
 def _edges_of_moved_nodes(
@@ -284,14 +319,17 @@ def _edges_of_moved_nodes(
     ]
 
 
-def _end(name: str | int, ids: Mapping[str, int], stored_ids: set[int], user_id: str) -> int | None:
-    """The integer ID of the node that an edge names; None if there is no such node."""
+def _end(name: str | int, ids: Iterable[Mapping[str, int]], stored_ids: Set[int], user_id: str) -> int | None:
+    """The integer ID of the node that an edge names; None if there is no such node.
+
+    Parameters:
+      ids: integer IDs by name; what comes first counts.
+    """
     if isinstance(name, str):
-        node_id = ids.get(name)
-        if node_id is None:
-            node_id = ids.get(original_id(name, user_id=user_id))
-        if node_id is not None:
-            return node_id
+        for known in ids:
+            for spelling in (name, original_id(name, user_id=user_id)):
+                if spelling in known:
+                    return known[spelling]
         if not (name.isascii() and name.isdecimal() and len(name) <= MAX_DIGITS):
             return None
         name = int(name)

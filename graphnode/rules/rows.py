@@ -72,6 +72,7 @@ class StoredNode(NamedTuple):
 
     id: int
     cluster_id: str | None
+    num_messages: int | None = None
 
 
 class MergeTarget(NamedTuple):

@@ -7,6 +7,12 @@ from datetime import datetime, timedelta, timezone
 from random import Random
 from typing import Any, NamedTuple
 
+#: The largest ID that a node can have.
+LARGEST_INTEGER = 2_147_483_647
+
+#: IDs that mean something in one batch only.
+BATCH_IDS = ("tmp-1", "tmp-2")
+
 NAMES = ("Baking", "Travel", "요리", 'O\'Brien "quoted"')
 
 #: The contract's errors of a FAILED result: some are missing.
@@ -97,6 +103,8 @@ class Documents:
         draw, known = self.draw, self.words.orig_ids
         orig_ids = draw.sample(known, draw.randint(self.words.nodes, len(known)))
         ids = draw.sample(range(len(known) + self.words.spare_ids), len(orig_ids))
+        if ids and draw.random() < 0.1:
+            ids[0] = LARGEST_INTEGER
         nodes = [self._node(node_id, orig_id, at) for node_id, orig_id in zip(ids, orig_ids, strict=True)]
         used = dict.fromkeys(node["cluster_id"] for node in nodes if node["cluster_id"] is not None)
         subclusters = [
@@ -223,6 +231,7 @@ class Documents:
         draw = self.draw
         node: dict[str, Any] = {
             "id": f"{user_id}_{spelt(draw, orig_id)}",
+            **({"id": draw.choice(BATCH_IDS), "origId": orig_id} if draw.random() < 0.2 else {}),
             "clusterId": draw.choice((None, *self.words.clusters)),
             "clusterName": draw.choice((None, "", *NAMES)),
         }
@@ -237,7 +246,15 @@ class Documents:
         def end() -> str | int:
             orig_id = spelt(draw, draw.choice(known))
             return draw.choice(
-                (f"{user_id}_{orig_id}", orig_id, draw.randint(0, 9), str(draw.randint(0, 9)), "unknown")
+                (
+                    f"{user_id}_{orig_id}",
+                    orig_id,
+                    draw.choice(BATCH_IDS),
+                    draw.randint(0, 9),
+                    str(draw.randint(0, 9)),
+                    LARGEST_INTEGER,
+                    "unknown",
+                )
             )
 
         return {"source": end(), "target": end()} | some(

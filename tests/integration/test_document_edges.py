@@ -191,6 +191,23 @@ def test_a_graph_of_10_000_nodes_and_100_000_edges_is_stored_whole(query: Query)
     assert query("SELECT count(*) FROM graph_edges") == [(len(pairs),)]
 
 
+def test_new_nodes_are_stored_after_a_node_with_the_largest_id_there_is(query: Query) -> None:
+    nodes = [{"id": 0, "orig_id": "a"}, {"id": 2_147_483_647, "orig_id": "b"}]
+    new = {"nodes": [{"origId": "c"}, {"origId": "d"}], "edges": [{"source": "c", "target": 2_147_483_647}]}
+
+    with user_transaction("ada"):
+        store_graph(json.dumps({"nodes": nodes}).encode())
+        merge(json.dumps({"results": [new]}).encode())
+
+    assert query("SELECT id, orig_id FROM graph_nodes ORDER BY orig_id") == [
+        (0, "a"),
+        (2_147_483_647, "b"),
+        (1, "c"),
+        (2, "d"),
+    ]
+    assert query("SELECT source, target, weight, type FROM graph_edges") == [(1, 2_147_483_647, 1.0, "hard")]
+
+
 def test_a_document_nested_to_the_decoders_limit_is_stored(query: Query) -> None:
     depth = 500
     deep = b"[" * depth + b"]" * depth

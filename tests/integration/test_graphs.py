@@ -287,9 +287,9 @@ class TestLoadForMerge:
     def test_returns_what_is_stored(self) -> None:
         assert graphs.load_for_merge("ada") == MergeTarget(
             nodes={
-                "conv-tea": StoredNode(0, "c1"),
-                "conv-coffee": StoredNode(1, "c1"),
-                "note-graphs": StoredNode(2, "c2"),
+                "conv-tea": StoredNode(0, "c1", TEA.num_messages),
+                "conv-coffee": StoredNode(1, "c1", COFFEE.num_messages),
+                "note-graphs": StoredNode(2, "c2", GRAPHS.num_messages),
             },
             edges={(0, 1): "hard", (1, 2): "insight"},
             clusters={"c1": DRINKS, "c2": MATHS},

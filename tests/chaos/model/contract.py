@@ -35,6 +35,9 @@ DROPPED_EDGES = ("edges to unknown nodes", "self-loops", "repeated edges")
 #: The type in the row of the task: progress belongs to the task that a result ends.
 ENDED_BY = {"GRAPH_GENERATION_PROGRESS": "GRAPH_GENERATION_RESULT"}
 
+#: PostgreSQL's.
+LARGEST_INTEGER = 2_147_483_647
+
 #: Notifications that are stored but not pushed.
 STORED_ONLY = {
     "GRAPH_GENERATION_PROGRESS_UPDATED",
@@ -356,7 +359,7 @@ class Delivery:
         batch = self.documents[self.payload["results3key"]]
         if batch["userId"] != self.user_id:
             raise Refused("the batch is another user's")
-        results = [result for result in batch["results"] if not result.get("skipped") and not result.get("error")]
+        results = [result for result in batch["results"] if not result.get("skipped")]
         nodes_before, edges_before = self._nodes(), len(self._edges())
         self._merge_nodes(results)
         self._remove_empty_clusters()
@@ -377,7 +380,7 @@ class Delivery:
                 orig_id = original(wire.get("origId") or wire["id"], user_id)
                 old = {original(node.orig_id): node for node in self._nodes().values()}.get(orig_id)
                 if old is None:
-                    next_id = max(self._nodes(), default=-1) + 1
+                    next_id = self._next_id()
                     kind = {"conversationId": "chat", "noteId": "markdown", "fileId": "file"}
                     source_type = next(type_ for name, type_ in kind.items() if name in result)
                     old = Node(user_id, next_id, orig_id, source_type=source_type)
@@ -412,12 +415,19 @@ class Delivery:
             old = old._replace(cluster_id=cluster_id, cluster_name=None, cluster_confidence=None)
         is_assigned = cluster_id is not None and cluster_id == text(assigned.get("clusterId"))
         confidence = assigned.get("confidence") if is_assigned else None
+        counts = [count for count in (wire.get("numMessages"), old.num_messages) if count is not None]
         return old._replace(
             cluster_name=names.get(cluster_id or "") or old.cluster_name,
             cluster_confidence=_first_given(confidence, old.cluster_confidence),
-            num_messages=wire.get("numMessages", old.num_messages),
+            num_messages=max(counts) if counts else None,
             timestamp=moment(wire.get("timestamp")) or old.timestamp,
         )
+
+    def _next_id(self) -> int:
+        """The integer ID of a new node: the next one; or the smallest free one, if a column holds no larger one."""
+        nodes = self._nodes()
+        largest = max(nodes, default=-1)
+        return largest + 1 if largest < LARGEST_INTEGER else min(set(range(len(nodes) + 1)) - nodes.keys())
 
     def _cluster_names(self, results: list[dict[str, Any]]) -> dict[str, str]:
         """The names of clusters: the stored name, else that in `assignedCluster`, else that of a node."""
@@ -467,8 +477,8 @@ class Delivery:
     def _merge_edges(self, results: list[dict[str, Any]], nodes_before: Mapping[int, Node]) -> Counter[str]:
         dropped = Counter[str]()
         done: set[frozenset[int]] = set()
-        for wire in [edge for result in results for edge in result["edges"]]:
-            source, target = (self._named(wire[end], nodes_before) for end in ("source", "target"))
+        for wire, its in [(edge, result) for result in results for edge in result["edges"]]:
+            source, target = (self._named(wire[end], [its, *results], nodes_before) for end in ("source", "target"))
             if source is None or target is None:
                 dropped["edges to unknown nodes"] += 1
             elif source == target:
@@ -478,7 +488,7 @@ class Delivery:
             else:
                 done.add(frozenset({source, target}))
                 stored = self._stored_edge(source, target)
-                edge = stored or Edge(self.user_id, source, target, None, "insight", True)
+                edge = stored or Edge(self.user_id, source, target, 1.0, "hard", True)
                 self.state.graph_edges[self.user_id, edge.source, edge.target] = edge._replace(
                     weight=wire.get("weight", edge.weight),
                     type=wire["type"] if wire.get("type") in ("hard", "insight") else edge.type,
@@ -486,11 +496,19 @@ class Delivery:
                 )
         return dropped
 
-    def _named(self, name: str | int, nodes_before: Mapping[int, Node]) -> int | None:
-        """The ID of the node that an edge names by its string ID, its source ID, or the integer ID of a stored node."""
+    def _named(self, name: str | int, results: list[dict[str, Any]], nodes_before: Mapping[int, Node]) -> int | None:
+        """The ID of the node that an edge names: by an ID that a result gives it, its source ID, or a stored ID."""
         ids = {original(node.orig_id): node.id for node in self._nodes().values()}
-        if isinstance(name, str) and original(name, self.user_id) in ids:
-            return ids[original(name, self.user_id)]
+        if isinstance(name, str):
+            for wire in [node for result in results for node in result["nodes"]]:
+                given_ids = [each for each in (wire.get("origId"), wire["id"]) if each]
+                if {name, original(name, self.user_id)} & {
+                    *given_ids,
+                    *(original(each, self.user_id) for each in given_ids),
+                }:
+                    return ids[original(given_ids[0], self.user_id)]
+            if original(name, self.user_id) in ids:
+                return ids[original(name, self.user_id)]
         if isinstance(name, int) or name.isdigit():
             return int(name) if int(name) in nodes_before else None
         return None

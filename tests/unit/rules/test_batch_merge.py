@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from graphnode.contract.decoding import decode_add_node_batch
 from graphnode.contract.documents import MAX_ID_LENGTH, AddNodeBatch
+from graphnode.contract.values import MAX_INTEGER
 from graphnode.errors import WrongOwner
 from graphnode.rules.batch_merge import merge_batch
 from graphnode.rules.rows import (
@@ -31,9 +32,10 @@ ends = st.sampled_from(
 )
 cluster_ids = st.sampled_from([None, "", "c1", "c2", "c3", 4, "4"])
 nodes = st.builds(
-    lambda orig_id, cluster_id: {"origId": orig_id, "clusterId": cluster_id},
+    lambda orig_id, cluster_id, messages: {"origId": orig_id, "clusterId": cluster_id, "numMessages": messages},
     st.sampled_from(["a", "b", "c", "new", "src0_new", "newer", f"{USER}_a", ""]),
     cluster_ids,
+    st.none() | st.integers(0, 9),
 )
 edges = st.fixed_dictionaries({"source": ends, "target": ends})
 batches = st.fixed_dictionaries(
@@ -85,7 +87,8 @@ def applied(stored: MergeTarget, changes: GraphChanges) -> MergeTarget:
     nodes = dict(stored.nodes)
     for row in changes.nodes:
         kept = nodes.get(row.orig_id)
-        nodes[row.orig_id] = StoredNode(row.id, row.cluster_id or (kept.cluster_id if kept else None))
+        cluster_id = row.cluster_id or (kept.cluster_id if kept else None)
+        nodes[row.orig_id] = StoredNode(row.id, cluster_id, row.num_messages)
     sizes = Counter(node.cluster_id for node in nodes.values())
     clusters = stored.clusters | {cluster.id: cluster for cluster in changes.clusters}
     subclusters = {subcluster.id: subcluster for subcluster in (*stored.subclusters, *changes.subclusters)}
@@ -332,7 +335,7 @@ def test_an_edge_may_name_a_stored_node_in_each_way(stored: MergeTarget, name: s
         stored, batch_of({"edges": [{"source": name, "target": "b", "weight": 0.4}]}), user_id=USER
     )
 
-    assert changes.edges == [EdgeRow(7, 3, 0.4, "insight", True)]
+    assert changes.edges == [EdgeRow(7, 3, 0.4, "hard", True)]
     assert warnings == {}
 
 
@@ -347,7 +350,51 @@ def test_an_edge_may_name_a_node_of_a_later_item(stored: MergeTarget) -> None:
         user_id=USER,
     )
 
-    assert changes.edges == [EdgeRow(8, 9, None, "hard", False)]
+    assert changes.edges == [EdgeRow(8, 9, 1.0, "hard", False)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tmp-1", f"{USER}_src0_pdf_uf-9_a", "src0_pdf_uf-9_a", "uf-9", "uf-9_other name", f"{USER}_uf-9"],
+    ids=["id", "string ID", "raw original ID", "original ID", "another spelling", "string ID of the original ID"],
+)
+def test_an_edge_may_name_a_new_node_by_any_id_in_any_spelling(stored: MergeTarget, name: str) -> None:
+    new = {"id": "tmp-1", "origId": "src0_pdf_uf-9_a"}
+    edge = {"source": name, "target": "a"}
+
+    changes, warnings = merge_batch(stored, batch_of({"fileId": "uf-9", "nodes": [new], "edges": [edge]}), user_id=USER)
+
+    assert [(row.id, row.orig_id) for row in changes.nodes] == [(8, "uf-9")]
+    assert [(edge.source, edge.target) for edge in changes.edges] == [(8, 0)]
+    assert warnings == {}
+
+
+def test_an_edge_means_the_node_of_its_own_item_then_that_of_the_batch_then_a_stored_one(stored: MergeTarget) -> None:
+    stored.nodes["tmp-1"] = StoredNode(9, "c1")
+    stored.nodes["tmp-3"] = StoredNode(10, "c1")
+    edges = [{"source": name, "target": "a"} for name in ("tmp-1", "tmp-2", "tmp-3")]
+
+    changes, _ = merge_batch(
+        stored,
+        batch_of(
+            {"nodes": [{"id": "tmp-1", "origId": "n1"}, {"id": "tmp-2", "origId": "n2"}]},
+            {"nodes": [{"id": "tmp-1", "origId": "n3"}], "edges": edges},
+        ),
+        user_id=USER,
+    )
+
+    assert [(row.id, row.orig_id) for row in changes.nodes] == [(11, "n1"), (12, "n2"), (13, "n3")]
+    assert [edge.source for edge in changes.edges] == [13, 12, 10]
+
+
+def test_an_edge_finds_the_batchs_node_of_a_file_before_a_stored_one_with_a_longer_name(stored: MergeTarget) -> None:
+    stored.nodes["uf-a"] = StoredNode(9, None)
+    stored.nodes["uf-a_report.pdf"] = StoredNode(10, None)
+    edge = {"source": "uf-a_report.pdf", "target": "a"}
+
+    changes, _ = merge_batch(stored, batch_of({"nodes": [{"origId": "uf-a"}], "edges": [edge]}), user_id=USER)
+
+    assert [edge.source for edge in changes.edges] == [9]
 
 
 def test_an_original_id_made_of_digits_comes_before_an_integer_id(stored: MergeTarget) -> None:
@@ -390,6 +437,24 @@ def test_a_stored_edge_keeps_its_type_unless_the_batch_gives_one(
     assert changes.edges == [EdgeRow(0, 3, None, kept, True)]
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, ("hard", 1.0)),
+        ({"type": None, "weight": None}, ("hard", 1.0)),
+        ({"type": "semantic", "weight": "nan"}, ("hard", 1.0)),
+        ({"type": "insight", "weight": 0}, ("insight", 0.0)),
+    ],
+    ids=["absent", "null", "neither of ours nor finite", "given"],
+)
+def test_a_new_edge_is_hard_and_weighs_one_unless_the_batch_says_otherwise(
+    stored: MergeTarget, given: dict[str, Any], expected: tuple[str, float]
+) -> None:
+    changes, _ = merge_batch(stored, batch_of({"edges": [{"source": "b", "target": "c", **given}]}), user_id=USER)
+
+    assert [(edge.type, edge.weight) for edge in changes.edges] == [expected]
+
+
 def test_stored_edges_of_a_moved_node_are_intra_cluster_if_both_ends_share_one(stored: MergeTarget) -> None:
     changes, _ = merge_batch(stored, batch_of({"nodes": [{"origId": "a", "clusterId": "c2"}]}), user_id=USER)
 
@@ -417,7 +482,7 @@ def test_invalid_edges_are_left_out_and_counted(stored: MergeTarget) -> None:
         user_id=USER,
     )
 
-    assert changes.edges == [EdgeRow(3, 7, None, "insight", True)]
+    assert changes.edges == [EdgeRow(3, 7, 1.0, "hard", True)]
     assert warnings == {
         "repeated edges": 1,
         "self-loops": 1,
@@ -426,17 +491,75 @@ def test_invalid_edges_are_left_out_and_counted(stored: MergeTarget) -> None:
     }
 
 
-def test_skipped_and_failed_items_change_nothing_and_failed_ones_are_counted(stored: MergeTarget) -> None:
+def test_a_skipped_item_changes_nothing(stored: MergeTarget) -> None:
     result = {"nodes": [{"origId": "n", "clusterId": "c9"}], "edges": [{"source": "a", "target": "c"}]}
 
     changes, warnings = merge_batch(
-        stored,
-        batch_of(result | {"skipped": True}, result | {"error": "too long"}, result | {"skipped": True, "error": ""}),
-        user_id=USER,
+        stored, batch_of(result | {"skipped": True}, result | {"skipped": True, "error": ""}), user_id=USER
     )
 
     assert changes == NO_CHANGES
-    assert warnings == {"sources with an error": 1}
+    assert warnings == {}
+
+
+def test_what_an_item_has_beside_an_error_is_used_and_errors_are_counted(stored: MergeTarget) -> None:
+    nodes = [{"origId": "n", "clusterId": "c9"}, {"clusterId": "c9"}]
+
+    changes, warnings = merge_batch(
+        stored,
+        batch_of(
+            {"error": "half of it", "nodes": nodes, "edges": [{"source": "n", "target": "c"}]},
+            {"error": "all of it"},
+            {"error": {"code": 7}, "skipped": True, "nodes": [{"origId": "m"}]},
+        ),
+        user_id=USER,
+    )
+
+    assert [row.orig_id for row in changes.nodes] == ["n"]
+    assert [(edge.source, edge.target) for edge in changes.edges] == [(8, 7)]
+    assert [cluster.id for cluster in changes.clusters] == ["c9"]
+    assert warnings == {"sources with an error": 3, "nodes without an ID": 1}
+
+
+@pytest.mark.parametrize(
+    ("stored_count", "given", "expected"),
+    [
+        (9, [{"numMessages": 4}], 9),
+        (9, [{"numSections": 12}], 12),
+        (9, [{}], 9),
+        (None, [{"numMessages": 4}], 4),
+        (None, [{}], None),
+        (2, [{"numMessages": 9}, {"numMessages": 4}], 9),
+    ],
+)
+def test_a_stored_nodes_message_count_never_shrinks(
+    stored: MergeTarget, stored_count: int | None, given: list[dict[str, int]], expected: int | None
+) -> None:
+    stored.nodes["a"] = StoredNode(0, "c1", num_messages=stored_count)
+
+    changes, _ = merge_batch(stored, batch_of({"nodes": [{"origId": "a", **counts} for counts in given]}), user_id=USER)
+
+    assert [row.num_messages for row in changes.nodes] == [expected]
+
+
+def test_a_new_nodes_message_count_is_the_largest_of_the_batch(stored: MergeTarget) -> None:
+    nodes = [{"origId": "n", "numMessages": count} for count in (3, 7, 5)]
+
+    changes, _ = merge_batch(stored, batch_of({"nodes": nodes}), user_id=USER)
+
+    assert [row.num_messages for row in changes.nodes] == [7]
+
+
+def test_new_nodes_get_the_smallest_free_integers_when_there_is_no_larger_one(stored: MergeTarget) -> None:
+    stored.nodes["last but one"] = StoredNode(MAX_INTEGER - 1, None)
+    new = [{"origId": f"n{number}"} for number in range(4)]
+    edge = {"source": "n3", "target": str(MAX_INTEGER - 1)}
+
+    changes, warnings = merge_batch(stored, batch_of({"nodes": new, "edges": [edge]}), user_id=USER)
+
+    assert [row.id for row in changes.nodes] == [MAX_INTEGER, 1, 2, 4]
+    assert [(edge.source, edge.target) for edge in changes.edges] == [(4, MAX_INTEGER - 1)]
+    assert warnings == {}
 
 
 def test_a_node_without_any_id_is_left_out_and_counted(stored: MergeTarget) -> None:
