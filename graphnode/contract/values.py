@@ -11,6 +11,9 @@ from typing import Any
 #: The largest `integer` of PostgreSQL.
 MAX_INTEGER = 2**31 - 1
 
+#: The AI server writes 0 seconds for a time that it does not know.
+EPOCH = datetime.fromtimestamp(0, UTC)
+
 
 def utc(value: Any) -> datetime | None:
     """The time of ISO 8601 (without zone: UTC) or of seconds since 1970; None for anything else."""
@@ -36,10 +39,11 @@ def _utc_of_text(text: str) -> datetime:
 
 
 def first_time(values: Iterable[Any], warnings: Counter[str]) -> datetime | None:
-    """The first readable time. If there are values but none is readable, that is counted."""
-    given = [value for value in values if value is not None and value != ""]
-    for value in given:
-        if time := utc(value):
+    """The first readable time; the epoch itself is none. Other values of which none is readable are counted."""
+    times = [utc(value) for value in values if value not in (None, "")]
+    given = [time for time in times if time != EPOCH]
+    for time in given:
+        if time is not None:
             return time
     if given:
         warnings["unreadable times"] += 1

@@ -197,6 +197,7 @@ class Documents:
             num_messages=draw.randint(0, 9),
             keywords=[{"term": "rye", "score": 0.5}],
             timestamp=written(draw, at),
+            create_time=draw.choice((0, at.timestamp())),
             metadata={"pinned": True},
         )
 

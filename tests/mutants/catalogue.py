@@ -1164,6 +1164,14 @@ MUTANTS = (
         checks=("tests/unit/contract/test_original_ids.py",),
     ),
     Mutant(
+        name="nodes-of-1970",
+        what="a node whose time is unknown is of 1970",
+        file="graphnode/contract/values.py",
+        old="if time != EPOCH]",
+        new="if True]",
+        checks=("tests/unit/contract/test_values.py",),
+    ),
+    Mutant(
         name="longer-name-is-another",
         what="a file that an earlier version stored by a longer name becomes a second node when it comes again",
         file="graphnode/rules/batch_merge.py",

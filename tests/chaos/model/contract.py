@@ -101,6 +101,11 @@ def moment(text: str | None) -> datetime | None:
     return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
 
 
+def since_1970(seconds: float | None) -> datetime | None:
+    """The time of so many seconds since 1970. 0 means missing."""
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None
+
+
 def original(name: str, user_id: str = "") -> str:
     """The source ID in an ID that the AI server writes."""
     if user_id and name.startswith(user_id + "_"):
@@ -241,7 +246,7 @@ class Delivery:
                 wire.get("source_type"),
                 wire.get("num_messages"),
                 wire.get("keywords", []),
-                moment(wire.get("timestamp")),
+                moment(wire.get("timestamp")) or since_1970(wire.get("create_time")),
                 wire.get("metadata", {}),
             )
         dropped = self._new_edges(document["edges"])

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.contract.values import utc
+from graphnode.contract.values import first_time, utc
 
 
 @given(st.text() | st.floats() | st.integers() | st.none() | st.booleans() | st.lists(st.none()))
@@ -19,3 +21,19 @@ def test_any_value_is_a_time_in_utc_or_none(value: Any) -> None:
 @given(st.datetimes(min_value=datetime(1800, 1, 1), timezones=st.timezones()))
 def test_a_time_with_a_zone_is_converted_to_utc(written: datetime) -> None:
     assert utc(written.isoformat()) == written.astimezone(UTC)
+
+
+@pytest.mark.parametrize("epoch", [0, 0.0, -0.0, "0", "0.0", "1970-01-01T00:00:00Z", "1970-01-01T09:00:00+09:00"])
+def test_the_epoch_is_no_time_and_no_fault(epoch: Any) -> None:
+    warnings = Counter[str]()
+
+    assert first_time([epoch], warnings) is None
+    assert first_time([epoch, 60], warnings) == datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
+    assert warnings == {}
+
+
+def test_the_epoch_does_not_hide_an_unreadable_time() -> None:
+    warnings = Counter[str]()
+
+    assert first_time([0, "yesterday"], warnings) is None
+    assert warnings == {"unreadable times": 1}

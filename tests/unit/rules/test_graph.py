@@ -200,7 +200,9 @@ def test_numbers_that_are_not_finite_are_none_and_counted(document: dict[str, An
         ({"timestamp": "2026-05-24T08:02:08+09:00"}, datetime(2026, 5, 23, 23, 2, 8, 0, UTC)),
         ({"timestamp": None, "create_time": 1.5, "update_time": 2}, datetime(1970, 1, 1, 0, 0, 2, 0, UTC)),
         ({"timestamp": "", "create_time": "1.5"}, datetime(1970, 1, 1, 0, 0, 1, 500000, UTC)),
-        ({"timestamp": "yesterday", "create_time": 0}, datetime(1970, 1, 1, tzinfo=UTC)),
+        ({"timestamp": "yesterday", "create_time": 1}, datetime(1970, 1, 1, 0, 0, 1, 0, UTC)),
+        ({"update_time": 0, "create_time": 2}, datetime(1970, 1, 1, 0, 0, 2, 0, UTC)),
+        ({"update_time": 0, "create_time": 0.0}, None),
         ({}, None),
     ],
 )
