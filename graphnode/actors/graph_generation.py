@@ -82,7 +82,7 @@ def store(effects: Effects[GraphGenerationResult], documents: Documents) -> None
     if documents.features:
         store_features(user_id, documents.features, effects.warnings, width_before=width_before)
     if documents.summary:
-        summary = summary_row(documents.summary, Counter(node.source_type for node in rows.nodes))
+        summary = summary_row(documents.summary, graphs.sources(user_id))
         summaries.replace_summary(user_id, summary, source_timestamp=timestamp)
     effects.finish()
     effects.notify(

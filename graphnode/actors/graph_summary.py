@@ -32,7 +32,7 @@ def fetch(envelope: Envelope[GraphSummaryResult], warnings: Counter[str]) -> Sum
 
 def store(effects: Effects[GraphSummaryResult], summary: SummaryDocument) -> None:
     """Replace the old summary. The stored nodes are counted: the AI server's totals are not trusted."""
-    row = summary_row(summary, graphs.source_types(effects.user_id))
+    row = summary_row(summary, graphs.sources(effects.user_id))
     if not summaries.replace_summary(effects.user_id, row, source_timestamp=effects.envelope.timestamp):
         effects.supersede("a newer summary is stored")
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 #: The AI server's prefix for one of several merged inputs.
 _NAMESPACE = re.compile(r"src[0-9]+_")
@@ -12,7 +13,15 @@ ULID = "[0-7][0-9A-Za-z]{25}"
 
 #: `{type}_{fileId}_{display name}`, with or without type and name. A file ID is `uf-` with alphanumerics and hyphens,
 #: or a ULID. A ULID could also be a type: what comes first is the ID.
-_FILE = re.compile(rf"(?:[A-Za-z0-9]+_)??(uf-[A-Za-z0-9-]+|{ULID})(?:_.*)?", re.DOTALL)
+_FILE = re.compile(rf"(?:([A-Za-z0-9]+)_)??(uf-[A-Za-z0-9-]+|{ULID})(?:_(.*))?", re.DOTALL)
+
+
+class FileName(NamedTuple):
+    """The parts of a name that the AI server gives a file."""
+
+    type: str | None
+    id: str
+    display_name: str | None
 
 
 def original_id(raw: str, *, user_id: str | None = None) -> str:
@@ -24,6 +33,24 @@ def original_id(raw: str, *, user_id: str | None = None) -> str:
 
     An ID that is nothing but a prefix is kept.
     """
+    return file_id(_without_prefixes(raw, user_id))
+
+
+def file_id(name: str) -> str:
+    """The ID of a file in a name that the AI server gives it; other IDs unchanged. A file's ID leads to itself."""
+    if "_" not in name:
+        return name
+    file = _FILE.fullmatch(name)
+    return file[2] if file else name
+
+
+def file_name(raw: str, *, user_id: str | None = None) -> FileName | None:
+    """The parts of a file's name; None if it is not a file's. A ULID alone may be a file's ID. Parameters as above."""
+    file = _FILE.fullmatch(_without_prefixes(raw, user_id))
+    return FileName(*file.groups()) if file else None
+
+
+def _without_prefixes(raw: str, user_id: str | None) -> str:
     if "_" not in raw:
         return raw
     name = raw
@@ -31,10 +58,4 @@ def original_id(raw: str, *, user_id: str | None = None) -> str:
         name = name.removeprefix(f"{user_id}_") or name
     if name.startswith("src") and (namespace := _NAMESPACE.match(name)):
         name = name[namespace.end() :] or name
-    return file_id(name)
-
-
-def file_id(name: str) -> str:
-    """The ID of a file in a name that the AI server gives it; other IDs unchanged. A file's ID leads to itself."""
-    file = _FILE.fullmatch(name)
-    return file[1] if file else name
+    return name

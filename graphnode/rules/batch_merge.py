@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from itertools import count
 
 from graphnode.contract.documents import MAX_ID_LENGTH, AddNodeBatch, AddNodeItem, AddNodeNode, AssignedCluster
-from graphnode.contract.original_ids import file_id, original_id
+from graphnode.contract.original_ids import file_id, file_name, original_id
 from graphnode.contract.repairs import Warnings
 from graphnode.contract.values import MAX_INTEGER, finite, first_time, text_id
 from graphnode.errors import WrongOwner
@@ -19,6 +19,7 @@ from graphnode.rules.rows import (
     NodeRow,
     SubclusterRow,
 )
+from graphnode.rules.source_types import Source, source_of
 from graphnode.text import excerpt
 
 #: The types of an edge. Any other text counts as no type.
@@ -131,10 +132,12 @@ def _nodes(
                 continue
             if orig_id not in ids:
                 ids[orig_id] = next(new_ids)
-            row = _node(node, item, ids[orig_id], orig_id, names, warnings)
+            source = _source(item, node, user_id)
+            row = _node(node, item, ids[orig_id], orig_id, source, names, warnings)
             if before := stored.nodes.get(orig_id):
-                # The stored type may be more exact: a file's raw format.
-                row = row._replace(source_type=None, num_messages=_most(row.num_messages, before.num_messages))
+                # The graph knows the source better: an item tells chats, notes and files apart, but no Notion page.
+                row = row._replace(source_type=None, metadata={})
+                row = row._replace(num_messages=_most(row.num_messages, before.num_messages))
             rows[orig_id] = _updated(row, rows[orig_id]) if orig_id in rows else row
     return rows
 
@@ -159,6 +162,7 @@ def _node(
     item: AddNodeItem,
     node_id: int,
     orig_id: str,
+    source: Source,
     names: Mapping[str, str],
     warnings: Counter[str],
 ) -> NodeRow:
@@ -171,21 +175,19 @@ def _node(
         cluster_id=cluster_id,
         cluster_name=names.get(cluster_id) if cluster_id else None,
         cluster_confidence=finite(assigned.confidence, warnings) if cluster_id and cluster_id == assigned_id else None,
-        source_type=_source_type(item),
+        source_type=source.type,
         num_messages=node.num_messages if node.num_sections is None else node.num_sections,
         keywords=[],
         timestamp=first_time((node.timestamp, node.updated_at, node.created_at), warnings),
-        metadata={},
+        metadata=source.described_in({}),
     )
 
 
-def _source_type(item: AddNodeItem) -> str | None:
-    """The type of the item's source, which follows from the ID that is given."""
-    if item.conversation_id:
-        return "chat"
-    if item.note_id:
-        return "markdown"
-    return "file" if item.file_id else None
+def _source(item: AddNodeItem, node: AddNodeNode, user_id: str) -> Source:
+    """The source of an item's node: its type follows from the ID that the item has, else from the node's name."""
+    ids = {"chat": item.conversation_id, "markdown": item.note_id, "file": item.file_id}
+    given = next((kind for kind, given_id in ids.items() if given_id), None)
+    return source_of(given, file_name(node.orig_id or node.id or "", user_id=user_id))
 
 
 def _updated(row: NodeRow, earlier: NodeRow) -> NodeRow:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 
 from graphnode.contract.documents import GraphCluster, GraphDocument, GraphEdge, GraphNode, GraphSubcluster
-from graphnode.contract.original_ids import original_id
+from graphnode.contract.original_ids import file_name, original_id
 from graphnode.contract.repairs import Warnings
 from graphnode.contract.values import as_keywords, finite, first_time, text_id
 from graphnode.rules.rows import ClusterRow, EdgeRow, GraphRows, NodeRow, SubclusterRow
+from graphnode.rules.source_types import source_of
 
 
 def clean_graph(document: GraphDocument) -> tuple[GraphRows, Warnings]:
@@ -57,17 +58,18 @@ def _nodes(nodes: list[GraphNode], clusters: dict[str, GraphCluster], warnings: 
 def _node(node: GraphNode, orig_id: str, clusters: dict[str, GraphCluster], warnings: Counter[str]) -> NodeRow:
     cluster_id = text_id(node.cluster_id)
     described = clusters.get(cluster_id) if cluster_id is not None else None
+    source = source_of(node.source_type, file_name(node.orig_id))
     return NodeRow(
         id=node.id,
         orig_id=orig_id,
         cluster_id=cluster_id,
         cluster_name=node.cluster_name or (described and described.name) or None,
         cluster_confidence=finite(node.cluster_confidence, warnings),
-        source_type=node.source_type or None,
+        source_type=source.type,
         num_messages=node.num_messages if node.num_sections is None else node.num_sections,
         keywords=as_keywords(node.keywords or node.top_keywords),
         timestamp=first_time((node.timestamp, node.update_time, node.create_time), warnings),
-        metadata=node.metadata,
+        metadata=source.described_in(node.metadata),
     )
 
 

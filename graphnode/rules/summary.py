@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from graphnode.contract.documents import SummaryDocument
 from graphnode.contract.values import utc
 from graphnode.rules.rows import SummaryRow
+from graphnode.rules.source_types import SourceType, source_of
 
-#: The total in which a source type counts. Every other type is a file: `file`, or a raw format such as `pdf`.
-_TOTALS = {
-    None: "total_conversations",
-    "": "total_conversations",
+#: The total in which each source type counts.
+_TOTALS: Mapping[SourceType, str] = {
     "chat": "total_conversations",
     "markdown": "total_notes",
-    "note": "total_notes",
     "notion": "total_notions",
+    "file": "total_files",
 }
 
+#: Counts files whose format is unknown.
+OTHER_FORMATS = "other"
 
-def summary_row(document: SummaryDocument, source_types: Mapping[str | None, int]) -> SummaryRow:
-    """The row of a summary, with totals counted from the graph.
+#: The number of nodes by source type and raw format. Earlier versions stored a format as the type, or None.
+Sources = Mapping[tuple[str | None, str | None], int]
+
+
+def summary_row(document: SummaryDocument, sources: Sources) -> SummaryRow:
+    """The row of a summary, with its counts of sources.
 
     Parameters:
       document: the AI server's summary.
-      source_types: the number of nodes of each source type in the user's graph; None: nodes without a source type.
+      sources: the nodes in the user's graph.
     """
     return SummaryRow(
-        overview={**msgspec.to_builtins(document.overview), **totals(source_types)},
+        overview={**msgspec.to_builtins(document.overview), **counts(sources)},
         clusters=msgspec.to_builtins(document.clusters),
         patterns=msgspec.to_builtins(document.patterns),
         connections=msgspec.to_builtins(document.connections),
@@ -39,9 +46,17 @@ def summary_row(document: SummaryDocument, source_types: Mapping[str | None, int
     )
 
 
-def totals(source_types: Mapping[str | None, int]) -> dict[str, int]:
-    """The five totals of the overview: all source nodes, and by kind of source."""
-    counts = {"total_conversations": 0, "total_notes": 0, "total_notions": 0, "total_files": 0}
-    for source_type, nodes in source_types.items():
-        counts[_TOTALS.get(source_type and source_type.lower(), "total_files")] += nodes
-    return {"total_source_nodes": sum(counts.values()), **counts}
+def counts(sources: Sources) -> dict[str, Any]:
+    """The overview's counts: all source nodes, those of each kind, and files by their format."""
+    totals = dict.fromkeys(_TOTALS.values(), 0)
+    files = Counter[str]()
+    for (source_type, raw_format), nodes in sources.items():
+        source = source_of(source_type)
+        totals[_TOTALS[source.type]] += nodes
+        if source.type == "file":
+            files[raw_format or source.raw_format or OTHER_FORMATS] += nodes
+    return {
+        "total_source_nodes": sum(totals.values()),
+        **totals,
+        "file_counts_by_extension": dict(sorted(files.items())),
+    }

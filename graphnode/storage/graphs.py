@@ -39,6 +39,7 @@ from graphnode.rules.rows import (
     StoredNode,
     SubclusterRow,
 )
+from graphnode.rules.source_types import RAW_FORMAT
 from graphnode.steps import is_step
 from graphnode.storage.database import JsonField, Record, copy_binary, copy_rows, database
 
@@ -367,14 +368,15 @@ def graph_counts(user_id: str) -> GraphCounts:
     )
 
 
-def source_types(user_id: str) -> dict[str | None, int]:
-    """Number of the user's nodes by source type."""
+def sources(user_id: str) -> dict[tuple[str | None, str | None], int]:
+    """Number of the user's nodes by source type and raw format."""
+    raw_format = fn.jsonb_extract_path_text(NodeRecord.metadata, RAW_FORMAT)
     query = (
-        NodeRecord.select(NodeRecord.source_type, fn.COUNT("*"))
+        NodeRecord.select(NodeRecord.source_type, raw_format, fn.COUNT("*"))
         .where(NodeRecord.user_id == user_id)
-        .group_by(NodeRecord.source_type)
+        .group_by(NodeRecord.source_type, raw_format)
     )
-    return dict(query.tuples().iterator())
+    return {(source_type, name): nodes for source_type, name, nodes in query.tuples().iterator()}
 
 
 def node_ids(user_id: str) -> dict[str, int]:

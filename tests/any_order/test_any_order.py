@@ -44,8 +44,8 @@ SEQUENCES = {"nightly": 500}.get(settings.get_current_profile_name(), 50)
 #: The most steps of a sequence.
 STEPS = 40
 
-#: The steps at which a delivery may crash: that of a graph with features and a summary has 25.
-CRASHES = st.integers(1, 25)
+#: The steps at which a delivery may crash: that of a graph with features and a summary has 26.
+CRASHES = st.integers(1, 26)
 
 #: The most tries of a message whose transaction PostgreSQL aborts: by then the other transaction is over.
 MAX_TRIES = 8

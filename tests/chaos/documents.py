@@ -145,7 +145,11 @@ class Documents:
     def summary(self, *, at: datetime) -> dict[str, Any]:
         """A summary with wrong totals."""
         draw = self.draw
-        overview = {"summary_text": f"Much of {draw.choice(NAMES)}, {draw.randint(1, 999)}.", "total_notes": 99}
+        overview = {
+            "summary_text": f"Much of {draw.choice(NAMES)}, {draw.randint(1, 999)}.",
+            "total_notes": 99,
+            "file_counts_by_extension": {"pdf": 99},
+        }
         return {"overview": overview, "detail_level": draw.choice(("brief", "detailed"))} | some(
             draw, generated_at=written(draw, at)
         )
@@ -193,7 +197,7 @@ class Documents:
             draw,
             cluster_name=draw.choice(NAMES),
             cluster_confidence=draw.choice((0.0, 0.25, 1.0)),
-            source_type=draw.choice(("chat", "markdown", "notion", "pdf")),
+            source_type=draw.choice(("chat", "markdown", "notion", "file", "PPTX")),
             num_messages=draw.randint(0, 9),
             keywords=[{"term": "rye", "score": 0.5}],
             timestamp=written(draw, at),

@@ -141,7 +141,7 @@ def summary(data: bytes) -> None:
     """Summary documents."""
     document = _document(data, decode_summary)
     if document is not None:
-        row = summary_row(document, {"chat": 1})
+        row = summary_row(document, {("chat", None): 1})
         for part in row[:5]:
             stored_json(part, "graph_summaries")
         stored_text(row.detail_level, "graph_summaries.detail_level")

@@ -476,9 +476,12 @@ class TestLookingUp:
         assert graphs.graph_counts("ada") == GraphCounts(nodes=3, edges=2, clusters=2)
         assert graphs.graph_counts("grace") == GraphCounts(nodes=0, edges=0, clusters=0)
 
-    def test_counts_nodes_by_type_of_source(self) -> None:
-        assert graphs.source_types("ada") == {"chat": 1, None: 1, "markdown": 1}
-        assert graphs.source_types("grace") == {}
+    def test_counts_nodes_by_type_and_format_of_source(self) -> None:
+        values = {"source_type": "file", "metadata": {"ai_raw_source_type": "docx", "pages": 3}}
+        NodeRecord.update(**values).where(NodeRecord.id == 2).execute()
+
+        assert graphs.sources("ada") == {("chat", None): 1, (None, None): 1, ("file", "docx"): 1}
+        assert graphs.sources("grace") == {}
 
     def test_knows_nodes_by_original_id(self) -> None:
         assert graphs.node_ids("ada") == {"conv-tea": 0, "conv-coffee": 1, "note-graphs": 2}

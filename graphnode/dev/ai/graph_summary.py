@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from graphnode.dev.ai.text_sources import utc_text
 from graphnode.rules.rows import ClusterRow, GraphRows, NodeRow
-from graphnode.rules.summary import totals
+from graphnode.rules.source_types import RAW_FORMAT
+from graphnode.rules.summary import counts
 
 #: Below BRIEF nodes, a summary is brief; from DETAILED nodes on, it is detailed.
 BRIEF, DETAILED = 10, 200
@@ -132,18 +133,16 @@ def _groups(graph: GraphRows) -> list[ClusterNodes]:
 
 
 def _overview(graph: GraphRows, groups: list[ClusterNodes], say: Mapping[str, str]) -> dict[str, Any]:
-    counts = totals(Counter(node.source_type for node in graph.nodes))
+    sources = Counter((node.source_type, node.metadata.get(RAW_FORMAT)) for node in graph.nodes)
     times = sorted(node.timestamp for node in graph.nodes if node.timestamp)
     names = [group.name for group in groups[:INTERESTS]]
     texts = [say["text"].format(sources=len(graph.nodes), clusters=len(groups), largest="; ".join(names[:3]))]
     texts += [text for group in groups[:3] if (text := group.cluster.description)]
-    extensions = Counter(str(node.metadata["extension"]) for node in graph.nodes if node.metadata.get("extension"))
     questions = sum(_number(node.metadata.get("questions")) for node in graph.nodes)
     share = questions / max(1, sum(node.num_messages or 0 for node in graph.nodes))
     month = _busiest_month(graph)
     return {
-        **counts,
-        "file_counts_by_extension": dict(sorted(extensions.items())),
+        **counts(sources),
         "time_span": f"{times[0]:%Y-%m-%d} ~ {times[-1]:%Y-%m-%d}" if times else None,
         "primary_interests": names,
         "conversation_style": say["asks"].format(share=min(1.0, share)) if share >= ASKS else say["notes"],

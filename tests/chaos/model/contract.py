@@ -115,6 +115,21 @@ def original(name: str, user_id: str = "") -> str:
     return files[0] if files else name
 
 
+def source(kind: str | None, name: str) -> tuple[str, dict[str, str]]:
+    """A node's source type, and the raw format that its metadata has.
+
+    Parameters:
+      kind: the AI server's source type.
+      name: the source ID as the AI server writes it.
+    """
+    kind = (kind or "").lower()
+    is_named_as_file = original(name).startswith("uf-") or original(name) != re.sub(r"^src\d+_", "", name)
+    if kind in ("chat", "markdown", "notion") or not (kind or is_named_as_file):
+        return kind or "chat", {}
+    raw_format = kind if kind not in ("", "file") else "pdf" if "pdf" in name else None
+    return "file", {"ai_raw_source_type": raw_format} if raw_format else {}
+
+
 def text(value: Any) -> str | None:
     """A cluster ID, which the AI server may write as a number."""
     return None if value in (None, "") else str(value)
@@ -236,6 +251,7 @@ class Delivery:
         for wire in document["nodes"]:
             cluster_id = text(wire.get("cluster_id"))
             name = wire.get("cluster_name") or described.get(cluster_id or "", {}).get("name")
+            source_type, raw_format = source(wire.get("source_type"), wire["orig_id"])
             state.graph_nodes[user_id, wire["id"]] = Node(
                 user_id,
                 wire["id"],
@@ -243,11 +259,11 @@ class Delivery:
                 cluster_id,
                 name,
                 wire.get("cluster_confidence"),
-                wire.get("source_type"),
+                source_type,
                 wire.get("num_messages"),
                 wire.get("keywords", []),
                 moment(wire.get("timestamp")) or since_1970(wire.get("create_time")),
-                wire.get("metadata", {}),
+                wire.get("metadata", {}) | raw_format,
             )
         dropped = self._new_edges(document["edges"])
         self._new_clusters(document)
@@ -344,13 +360,15 @@ class Delivery:
         if stored and stored.source_timestamp > self.at:
             return False
         totals = {"total_conversations": 0, "total_notes": 0, "total_notions": 0, "total_files": 0}
-        kinds = {None: "conversations", "chat": "conversations", "markdown": "notes", "notion": "notions"}
+        kinds = {"chat": "conversations", "markdown": "notes", "notion": "notions", "file": "files"}
         for node in self._nodes().values():
-            totals["total_" + kinds.get(node.source_type, "files")] += 1
+            totals["total_" + kinds[node.source_type or ""]] += 1
+        files = [node.metadata for node in self._nodes().values() if node.source_type == "file"]
         self.state.graph_summaries[self.user_id] = Summary(
             self.user_id,
             document["overview"]["summary_text"],
             totals,
+            dict(Counter(metadata.get("ai_raw_source_type", "other") for metadata in files)),
             document.get("detail_level"),
             moment(document.get("generated_at")),
             self.at,
@@ -384,11 +402,12 @@ class Delivery:
             for wire in result["nodes"]:
                 orig_id = original(wire.get("origId") or wire["id"], user_id)
                 old = {original(node.orig_id): node for node in self._nodes().values()}.get(orig_id)
-                if old is None:
-                    next_id = self._next_id()
-                    kind = {"conversationId": "chat", "noteId": "markdown", "fileId": "file"}
-                    source_type = next(type_ for name, type_ in kind.items() if name in result)
-                    old = Node(user_id, next_id, orig_id, source_type=source_type)
+                old = old or Node(user_id, self._next_id(), orig_id)
+                if old.id not in before:
+                    kinds = {"conversationId": "chat", "noteId": "markdown", "fileId": "file"}
+                    kind = next(type_ for name, type_ in kinds.items() if name in result)
+                    source_type, raw_format = source(kind, wire.get("origId") or wire["id"])
+                    old = old._replace(source_type=source_type, metadata=raw_format or old.metadata)
                 old = old._replace(orig_id=orig_id)
                 state.graph_nodes[user_id, old.id] = self._merged(old, wire, assigned, names)
         for old in before.values():

@@ -94,6 +94,7 @@ class Summary(NamedTuple):
     user_id: str
     summary_text: str
     totals: dict[str, int]
+    file_counts: dict[str, int]
     detail_level: str | None
     generated_at: datetime | None
     source_timestamp: datetime

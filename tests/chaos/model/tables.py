@@ -37,9 +37,10 @@ def embedding(user_id: str, node_id: int, text: str) -> state.Embedding:
 
 
 def summary(user_id: str, overview: dict[str, Any], *row: Any) -> state.Summary:
-    """A row of `graph_summaries`, with the overview's text and its four totals."""
+    """A row of `graph_summaries`, with the overview's text, its four totals, and its files by extension."""
     sources = ("total_conversations", "total_notes", "total_notions", "total_files")
-    return state.Summary(user_id, overview["summary_text"], {name: overview[name] for name in sources}, *row)
+    totals, files = {name: overview[name] for name in sources}, overview["file_counts_by_extension"]
+    return state.Summary(user_id, overview["summary_text"], totals, files, *row)
 
 
 def view(document_id: str, name: str, graph: Any) -> state.View:

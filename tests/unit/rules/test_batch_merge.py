@@ -161,7 +161,7 @@ def test_a_new_node_gets_the_next_integer_and_its_source_type(stored: MergeTarge
             },
             {"noteId": "n2", "nodes": [{"id": f"{USER}_n2", "numSections": 2}]},
             {"fileId": "uf-3", "nodes": [{"origId": "pdf_uf-3_report"}]},
-            {"nodes": [{"origId": "n4"}]},
+            {"nodes": [{"origId": "n4"}, {"origId": "uf-5_report.docx"}]},
         ),
         user_id=USER,
     )
@@ -170,7 +170,15 @@ def test_a_new_node_gets_the_next_integer_and_its_source_type(stored: MergeTarge
         (8, "n1", "chat", 4),
         (9, "n2", "markdown", 2),
         (10, "uf-3", "file", None),
-        (11, "n4", None, None),
+        (11, "n4", "chat", None),
+        (12, "uf-5", "file", None),
+    ]
+    assert [row.metadata for row in changes.nodes] == [
+        {},
+        {},
+        {"ai_raw_source_type": "pdf"},
+        {},
+        {"ai_raw_source_type": "docx"},
     ]
     assert changes.nodes[0].timestamp == datetime(2026, 5, 24, 9, tzinfo=UTC)
     assert changes.nodes[0][2:5] == ("c1", "Travel", 0.8)
@@ -221,6 +229,14 @@ def test_of_several_stored_nodes_of_a_file_the_one_with_its_id_counts_else_the_o
     )
 
     assert [(row.id, row.orig_id) for row in changes.nodes] == [(10, "uf-a"), (11, "uf-b")]
+
+
+def test_a_stored_node_keeps_its_source_type_and_raw_format(stored: MergeTarget) -> None:
+    stored.nodes["uf-a"] = StoredNode(9, None)
+
+    changes, _ = merge_batch(stored, batch_of({"noteId": "uf-a", "nodes": [{"origId": "pdf_uf-a_x"}]}), user_id=USER)
+
+    assert [(row.id, row.source_type, row.metadata) for row in changes.nodes] == [(9, None, {})]
 
 
 def test_a_repeated_node_is_one_row_with_the_last_values(stored: MergeTarget) -> None:

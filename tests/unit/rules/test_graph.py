@@ -229,6 +229,19 @@ def test_an_unreadable_time_is_none_and_counted(document: dict[str, Any], value:
     assert warnings == {"unreadable times": 2}
 
 
+def test_a_source_type_is_one_of_four_and_the_raw_format_is_in_the_metadata(document: dict[str, Any]) -> None:
+    document["nodes"][0] |= {"source_type": "notion", "metadata": {"pinned": True}}
+    document["nodes"][2] |= {"source_type": "PPTX", "metadata": {"pinned": True}}
+
+    rows, _ = cleaned(document)
+
+    assert [(row.source_type, row.metadata) for row in rows.nodes] == [
+        ("notion", {"pinned": True}),
+        ("chat", {}),
+        ("file", {"pinned": True, "ai_raw_source_type": "pptx"}),
+    ]
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [

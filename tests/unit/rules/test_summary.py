@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from graphnode.contract.decoding import decode_summary
 from graphnode.contract.documents import SummaryDocument, SummaryOverview
-from graphnode.rules.summary import summary_row, totals
+from graphnode.rules.summary import counts, summary_row
 
 
 @pytest.mark.parametrize(
@@ -29,17 +29,43 @@ from graphnode.rules.summary import summary_row, totals
     ],
 )
 def test_each_source_type_counts_in_one_total(source_type: str | None, total: str) -> None:
-    counted = {name for name, nodes in totals({source_type: 2}).items() if nodes}
+    counted = {name for name, nodes in counts({(source_type, None): 2}).items() if nodes == 2}
 
     assert counted == {total, "total_source_nodes"}
 
 
-@given(st.dictionaries(st.none() | st.text() | st.sampled_from(["chat", "notion", "note"]), st.integers(0, 99)))
-def test_the_four_totals_add_up_to_all_nodes(source_types: dict[str | None, int]) -> None:
-    counted = totals(source_types)
+def test_files_are_counted_by_their_format() -> None:
+    counted = counts(
+        {
+            ("file", "pdf"): 3,
+            # As an earlier version stored them.
+            ("PDF", None): 2,
+            ("docx", None): 1,
+            ("file", None): 4,
+            ("chat", None): 9,
+            ("markdown", "md"): 9,
+        }
+    )
 
-    assert counted["total_source_nodes"] == sum(source_types.values())
-    assert sum(counted.values()) == 2 * sum(source_types.values())
+    assert counted["file_counts_by_extension"] == {"docx": 1, "other": 4, "pdf": 5}
+    assert counted["total_files"] == 10
+
+
+@given(
+    st.dictionaries(
+        st.tuples(st.none() | st.text() | st.sampled_from(["chat", "notion", "note"]), st.none() | st.text()),
+        st.integers(0, 99),
+    )
+)
+def test_the_four_totals_add_up_to_all_nodes_and_the_formats_to_all_files(
+    sources: dict[tuple[str | None, str | None], int],
+) -> None:
+    counted = counts(sources)
+    files = counted.pop("file_counts_by_extension")
+
+    assert counted["total_source_nodes"] == sum(sources.values())
+    assert sum(counted.values()) == 2 * sum(sources.values())
+    assert counted["total_files"] == sum(files.values())
 
 
 def test_counted_totals_replace_the_ai_servers() -> None:
@@ -48,7 +74,7 @@ def test_counted_totals_replace_the_ai_servers() -> None:
             "total_source_nodes": 99,
             "total_conversations": 99,
             "total_files": None,
-            "file_counts_by_extension": {"pdf": 1},
+            "file_counts_by_extension": {"pdf": 99, "xlsx": 1},
             "summary_text": "여행",
         },
         "clusters": [{"cluster_id": "c1", "density": 0.5, "unknown": 1}],
@@ -57,7 +83,9 @@ def test_counted_totals_replace_the_ai_servers() -> None:
         "detail_level": "brief",
     }
 
-    row = summary_row(decode_summary(json.dumps(document).encode()), {"chat": 2, "pdf": 1, None: 1})
+    row = summary_row(
+        decode_summary(json.dumps(document).encode()), {("chat", None): 2, ("file", "pdf"): 1, (None, None): 1}
+    )
 
     assert row.overview["total_source_nodes"] == 4
     assert row.overview["total_conversations"] == 3

@@ -26,7 +26,7 @@ def test_a_summary_counts_as_the_worker_does(rows: GraphRows) -> None:
     summary = summarize(rows, generated_at=NOW)
 
     document = decode_summary(msgspec.json.encode(summary))
-    row = summary_row(document, {"chat": 14, "markdown": 16, "file": 6})
+    row = summary_row(document, {("chat", None): 14, ("markdown", None): 16, ("file", None): 6})
     totals = {name: value for name, value in summary["overview"].items() if name.startswith("total_")}
     assert totals == {name: row.overview[name] for name in totals}
     assert row.generated_at == NOW
