@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import dramatiq
-import msgspec
 
 from graphnode.actors.effects import Effects
 from graphnode.actors.results import handle_result
 from graphnode.clients.s3 import read_document
-from graphnode.contract.decoding import decode_block_graph, decode_chunks
+from graphnode.contract.decoding import decode_microscope
 from graphnode.contract.envelopes import RESULT_QUEUE, Envelope, MicroscopeIngestResult
 from graphnode.contract.notifications import DocumentCompleted, DocumentFailed, workspace_completed
 from graphnode.contract.task_ids import View, parse_task_id
 from graphnode.errors import InvalidEnvelope, WrongOwner
-from graphnode.rules.microscope_documents import graph_keys
+from graphnode.rules.microscope_documents import view_keys
+from graphnode.rules.microscope_views import stored_view, view_of
 from graphnode.storage import microscope
 from graphnode.storage.microscope import DocumentStatus, Recorded
 
-#: The views of a document, as they are stored.
-Views = dict[View, Any]
+
+class StoredView(NamedTuple):
+    """A view of a document: its S3 key, and the graph as it is stored."""
+
+    key: str
+    graph: Any
+
+
+Views = dict[View, StoredView]
 
 
 @dramatiq.actor(actor_name="microscope_ingest", queue_name=RESULT_QUEUE)
@@ -44,24 +51,27 @@ def owner_of(envelope: Envelope[MicroscopeIngestResult]) -> str:
 
 
 def fetch(envelope: Envelope[MicroscopeIngestResult], warnings: Counter[str]) -> Views:
-    """Read the views that the result brings."""
-    half, result = parse_task_id(envelope.task_id).half, envelope.payload
-    keys = graph_keys(half, result.standardized_s3_key, result.block_graph_s3_key)
-    return {view: read_view(view, key, warnings) for view, key in keys.items()}
-
-
-def read_view(view: View, key: str, warnings: Counter[str]) -> Any:
-    """One view of the document, as it is stored."""
-    decode = decode_chunks if view == "non_block" else decode_block_graph
-    return msgspec.to_builtins(decode(read_document(key), warnings=warnings))
+    """Read the views that the result brings. Of two of one kind, the one in its own field counts."""
+    task = parse_task_id(envelope.task_id)
+    views: Views = {}
+    keys = view_keys(task.half, envelope.payload.standardized_s3_key, envelope.payload.block_graph_s3_key)
+    for key, named in keys.items():
+        document = decode_microscope(read_document(key), half=task.half, warnings=warnings)
+        view = view_of(document)
+        if view in views:
+            warnings["views of the same kind"] += 1
+        if view == named or view not in views:
+            graph = stored_view(document, document_id=task.document_id, warnings=warnings)
+            views[view] = StoredView(key, graph)
+    return views
 
 
 def store(effects: Effects[MicroscopeIngestResult], views: Views) -> None:
     """Write the result into the document's row, and its views; tell the user if the document has ended."""
     document_id = parse_task_id(effects.envelope.task_id).document_id
-    recorded = record(effects, chunks=len(views.get("non_block", [])))
-    for view, graph in views.items():
-        microscope.store_graph(document_id, view, graph)
+    recorded = record(effects, views)
+    for view, stored in views.items():
+        microscope.store_graph(document_id, view, stored.graph)
     effects.finish()
     if recorded.status != recorded.status_before:
         notify(effects, document_id, recorded)
@@ -72,9 +82,14 @@ def fail(effects: Effects[MicroscopeIngestResult]) -> None:
     store(effects, {})
 
 
-def record(effects: Effects[MicroscopeIngestResult], *, chunks: int) -> Recorded:
-    """Write the result into the document's row. Without a number of chunks in it, their count is used."""
+def record(effects: Effects[MicroscopeIngestResult], views: Views) -> Recorded:
+    """Write the result into the document's row. Without a number of chunks in it, their count is used.
+
+    Each view's key goes into its own column, whichever field carried it.
+    """
     result, task = effects.payload, parse_task_id(effects.envelope.task_id)
+    non_block, block = views.get("non_block"), views.get("block")
+    chunks = len(non_block.graph) if non_block else 0
     return microscope.record_result(
         task.document_id,
         user_id=effects.user_id,
@@ -86,8 +101,8 @@ def record(effects: Effects[MicroscopeIngestResult], *, chunks: int) -> Recorded
         chunks_count=chunks or None if result.chunks_count is None else result.chunks_count,
         schema_name=result.schema_name,
         ingest_stats=result.ingest_stats,
-        standardized_s3_key=result.standardized_s3_key,
-        block_graph_s3_key=result.block_graph_s3_key,
+        standardized_s3_key=non_block and non_block.key,
+        block_graph_s3_key=block and block.key,
         images_s3_prefix=result.images_s3_prefix,
     )
 

@@ -20,6 +20,7 @@ from graphnode.contract.documents import (
 )
 from graphnode.contract.repairs import Warnings, without_lone_surrogates, without_not_finite, without_nul
 from graphnode.contract.streams import BYTE_ORDER_MARK, ArrayReader
+from graphnode.contract.task_ids import Half
 from graphnode.errors import InvalidDocument
 from graphnode.steps import step
 from graphnode.text import excerpt
@@ -150,6 +151,27 @@ def decode_block_graph(raw: bytes, *, warnings: Warnings | None = None) -> Block
             if isinstance(block, dict) and block.get("block_id") in (None, ""):
                 block["block_id"] = block.pop("id", None)
     return _converted(graph, BlockGraph, at="" if graph is document else "block_graph")
+
+
+def decode_microscope(raw: bytes, *, half: Half | None, warnings: Warnings | None = None) -> list[Chunk] | BlockGraph:
+    """Decode a document of the microscope. Other parameters and errors are those of decode_graph.
+
+    Parameters:
+      half: the half that it belongs to; None: the content tells. An object with `blocks` is a block graph, bare or
+        inside `block_graph`; anything else should be chunks.
+    """
+    if half == "block" or (half is None and _has_blocks(raw)):
+        return decode_block_graph(raw, warnings=warnings)
+    return decode_chunks(raw, warnings=warnings)
+
+
+def _has_blocks(raw: bytes) -> bool:
+    try:
+        document = _read(raw, _OBJECT, None)
+    except InvalidDocument:
+        # No object. Decoding it as chunks says what is wrong, if anything is.
+        return False
+    return "blocks" in document or bool(document.get("block_graph"))
 
 
 def _read(raw: bytes, decoder: msgspec.json.Decoder[T], warnings: Warnings | None) -> T:

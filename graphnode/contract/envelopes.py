@@ -36,7 +36,7 @@ LONGEST_TASK_ID = 400
 LONGEST_ETA_S = 1_000_000_000
 
 #: Other names of a payload's field, all in snake_case.
-ALIASES = {"workspace_id": "group_id"}
+ALIASES = {"workspace_id": "group_id", "images_s3_key": "images_s3_prefix"}
 
 #: Fields that the AI server writes in snake_case instead of camelCase.
 SNAKE_CASED = frozenset(
@@ -47,6 +47,7 @@ SNAKE_CASED = frozenset(
         "standardized_s3_key",
         "block_graph_s3_key",
         "images_s3_prefix",
+        "images_s3_key",
     }
 )
 

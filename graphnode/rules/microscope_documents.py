@@ -25,16 +25,16 @@ def document_status(
     return "PROCESSING"
 
 
-def graph_keys(half: Half | None, standardized_s3_key: str | None, block_graph_s3_key: str | None) -> dict[View, str]:
-    """The S3 key of each view in a result.
+def view_keys(half: Half | None, standardized_s3_key: str | None, block_graph_s3_key: str | None) -> dict[str, View]:
+    """The S3 keys of the views in a result, each with the view that it is in the field of.
 
-    A half has only its own view. If its own field is empty, its key may be in the other half's field.
+    A half has only its own view. If its own field is empty, its key may be in the other half's field. The views of a
+    document that was sent whole may be in either field: their contents tell them apart.
     """
+    fields: list[tuple[str | None, View]] = [(standardized_s3_key, "non_block"), (block_graph_s3_key, "block")]
     match half:
         case "block":
-            keys: dict[View, str | None] = {"block": block_graph_s3_key or standardized_s3_key}
+            fields = [(block_graph_s3_key or standardized_s3_key, "block")]
         case "non_block":
-            keys = {"non_block": standardized_s3_key or block_graph_s3_key}
-        case None:
-            keys = {"non_block": standardized_s3_key, "block": block_graph_s3_key}
-    return {view: key for view, key in keys.items() if key}
+            fields = [(standardized_s3_key or block_graph_s3_key, "non_block")]
+    return {key: view for key, view in fields if key}

@@ -163,13 +163,15 @@ class Documents:
         """The documents of a microscope result, with the payload's field for their key.
 
         Parameters:
-          half: "_block", "_nonblock", or "" for both. A half's key may be in the other half's field.
+          half: "_block", "_nonblock", or "" for both. A key may be in the other view's field.
         """
-        own, other = ("standardized_s3_key", "block_graph_s3_key")[:: -1 if half == "_block" else 1]
+        chunks, blocks = self.draw.choice(
+            (("standardized_s3_key", "block_graph_s3_key"), ("block_graph_s3_key", "standardized_s3_key"))
+        )
         if half != "_block" and self.draw.random() < 0.7:
-            yield self.draw.choice((own, other) if half else (own,)), self._chunks()
+            yield chunks, self._chunks()
         if half != "_nonblock" and self.draw.random() < 0.7:
-            yield self.draw.choice((own, other)) if half else "block_graph_s3_key", self._blocks()
+            yield blocks, self._blocks()
 
     def microscope_fields(self) -> dict[str, Any]:
         """The optional fields of a microscope result."""
@@ -178,6 +180,7 @@ class Documents:
             "chunks_count": self.draw.choice((None, self.draw.randint(0, 5))),
             "schema_name": self.draw.choice((None, "science")),
             "ingest_stats": self.draw.choice((None, {"pages": 3})),
+            self.draw.choice(("images_s3_prefix", "images_s3_key")): self.draw.choice((None, "images/1/", "images/2/")),
         }
 
     def _chunks(self) -> list[dict[str, Any]]:
@@ -185,7 +188,14 @@ class Documents:
         return [{"nodes": [{"name": name} for name in "abc"[: self.draw.randint(0, 3)]]} for _ in chunks]
 
     def _blocks(self) -> dict[str, Any]:
-        return {"blocks": [{"id": "b1", "title": self.draw.choice(NAMES)} for _ in range(self.draw.randint(0, 2))]}
+        graph = {"blocks": [self._block() for _ in range(self.draw.randint(0, 2))]}
+        return self.draw.choice((graph, {"block_graph": graph}))
+
+    def _block(self) -> dict[str, Any]:
+        draw = self.draw
+        edge = {draw.choice(("source", "start")): "TCP", "target": "IP"}
+        micro_graph = draw.choice((None, {"nodes": [{"name": "TCP"}, {"name": "IP"}], "edges": [edge]}))
+        return {"title": draw.choice((None, *NAMES))} | some(draw, id="b1", micro_graph=micro_graph)
 
     def _node(self, node_id: int, orig_id: str, at: datetime) -> dict[str, Any]:
         draw, clusters = self.draw, self.words.clusters

@@ -9,6 +9,7 @@ import math
 import re
 import unicodedata
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -52,6 +53,7 @@ from graphnode.operations.dead_letters.letters import Letter, letter_info, summa
 from graphnode.requests.uploads import Location
 from graphnode.rules.batch_merge import merge_batch
 from graphnode.rules.graph import clean_graph
+from graphnode.rules.microscope_views import stored_view
 from graphnode.rules.rows import ClusterRow, MergeTarget, StoredNode, SubclusterRow
 from graphnode.rules.summary import summary_row
 from graphnode.sqs import dramatiq_messages
@@ -165,14 +167,14 @@ def chunks(data: bytes) -> None:
     """The microscope's standardized documents."""
     document = _document(data, decode_chunks)
     if document is not None:
-        stored_json(msgspec.to_builtins(document), "microscope_graphs.graph")
+        stored_json(stored_view(document, document_id="d1", warnings=Counter()), "microscope_graphs.graph")
 
 
 def block_graph(data: bytes) -> None:
     """The microscope's block graphs."""
     document = _document(data, decode_block_graph)
     if document is not None:
-        stored_json(msgspec.to_builtins(document), "microscope_graphs.graph")
+        stored_json(stored_view(document, document_id="d1", warnings=Counter()), "microscope_graphs.graph")
 
 
 def packed(data: bytes) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
@@ -23,6 +23,7 @@ from graphnode.contract.decoding import (
 from graphnode.errors import InvalidDocument
 from graphnode.rules.batch_merge import merge_batch
 from graphnode.rules.graph import clean_graph
+from graphnode.rules.microscope_views import stored_view
 from graphnode.rules.summary import summary_row
 from graphnode.storage import graphs, microscope, summaries
 from graphnode.storage.database import database, user_transaction
@@ -108,7 +109,17 @@ BATCH = st.fixed_dictionaries(
 )
 CHUNKS = array(st.fixed_dictionaries({"nodes": array(record(name=ANYTHING, type=TEXT)), "edges": array(record())}))
 BLOCK_GRAPH = st.fixed_dictionaries(
-    {"blocks": array(record(block_id=TEXT, title=ANYTHING, turn_range=array(NUMBER))), "paths": ANYTHING}
+    {
+        "blocks": array(
+            record(
+                block_id=TEXT,
+                title=ANYTHING,
+                turn_range=array(NUMBER),
+                micro_graph=record(nodes=array(ANYTHING | record(name=ANYTHING)), edges=array(ANYTHING)),
+            )
+        ),
+        "paths": ANYTHING,
+    }
 )
 
 
@@ -134,13 +145,13 @@ def merge(raw: bytes) -> None:
 
 
 def store_chunks(raw: bytes) -> None:
-    chunks = msgspec.to_builtins(decode_chunks(raw))
+    chunks = stored_view(decode_chunks(raw), document_id="d1", warnings=Counter())
     microscope.record_result("d1", user_id="ada", workspace_id=None, half=None, status="COMPLETED")
     microscope.store_graph("d1", "non_block", chunks)
 
 
 def store_block_graph(raw: bytes) -> None:
-    graph = msgspec.to_builtins(decode_block_graph(raw))
+    graph = stored_view(decode_block_graph(raw), document_id="d1", warnings=Counter())
     microscope.record_result("d1", user_id="ada", workspace_id=None, half=None, status="COMPLETED")
     microscope.store_graph("d1", "block", graph)
 

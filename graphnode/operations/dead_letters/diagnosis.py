@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,9 +13,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from graphnode.contract.bodies import BodySummary, to_message
 from graphnode.contract.decoding import (
     decode_add_node_batch,
-    decode_block_graph,
-    decode_chunks,
     decode_graph,
+    decode_microscope,
     decode_summary,
 )
 from graphnode.contract.envelopes import (
@@ -27,7 +27,7 @@ from graphnode.contract.envelopes import (
 from graphnode.contract.task_ids import parse_task_id
 from graphnode.errors import DocumentTooLarge, InvalidDocument, ObjectNotFound, classify_error, one_line
 from graphnode.operations.dead_letters.letters import Letter
-from graphnode.rules.microscope_documents import graph_keys
+from graphnode.rules.microscope_documents import view_keys
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -108,8 +108,8 @@ def _documents(envelope: Envelope[Any]) -> Iterator[tuple[str, Decode]]:
             yield key, decode_add_node_batch
         case MicroscopeIngestResult(status="COMPLETED") as result:
             half = parse_task_id(envelope.task_id).half
-            for view, key in graph_keys(half, result.standardized_s3_key, result.block_graph_s3_key).items():
-                yield key, decode_block_graph if view == "block" else decode_chunks
+            for key in view_keys(half, result.standardized_s3_key, result.block_graph_s3_key):
+                yield key, partial(decode_microscope, half=half)
 
 
 def _fetch(s3: S3Client, bucket: str, key: str, largest_bytes: int) -> bytes:

@@ -585,15 +585,16 @@ class Delivery:
         failed = self.status == "FAILED"
         views = {} if failed else self._views(half)
         chunks = len(self.documents[views["non_block"]]) if "non_block" in views else None
+        images_s3_prefix = payload.get("imagess3prefix") or payload.get("imagess3key")
         new = document._replace(
             workspace_id=workspace_id,
             source_id=payload.get("sourceid", document.source_id),
             chunks_count=payload.get("chunkscount", chunks or document.chunks_count),
             schema_name=payload.get("schemaname", document.schema_name),
             ingest_stats=payload.get("ingeststats", document.ingest_stats),
-            standardized_s3_key=payload.get("standardizeds3key", document.standardized_s3_key),
-            block_graph_s3_key=payload.get("blockgraphs3key", document.block_graph_s3_key),
-            images_s3_prefix=payload.get("imagess3prefix", document.images_s3_prefix),
+            standardized_s3_key=views.get("non_block", document.standardized_s3_key),
+            block_graph_s3_key=views.get("block", document.block_graph_s3_key),
+            images_s3_prefix=images_s3_prefix or document.images_s3_prefix,
             error=self._error() if failed else document.error,
         )
         if half:
@@ -610,11 +611,10 @@ class Delivery:
         state.microscope_documents[document_id] = new
         for view, key in views.items():
             wire = self.documents[key]
-            names = (
-                [node["name"] for chunk in wire for node in chunk["nodes"]]
-                if view == "non_block"
-                else [block["title"] for block in wire["blocks"]]
-            )
+            if view == "non_block":
+                names = [node["name"] for chunk in wire for node in chunk["nodes"]]
+            else:
+                names = [block["title"] or "" for block in wire.get("block_graph", wire)["blocks"]]
             state.microscope_graphs[document_id, view] = View(document_id, view, names)
         self._finish(str(self.status), error=self._error() if failed else payload.get("error"))
         if new.status != document.status and new.status in ("COMPLETED", "FAILED"):
@@ -627,14 +627,9 @@ class Delivery:
             raise Refused("the document or the workspace is another user's")
 
     def _views(self, half: str | None) -> dict[str, str]:
-        standardized, block_graph = (self.payload.get(name) for name in ("standardizeds3key", "blockgraphs3key"))
-        if half == "block":
-            views = {"block": block_graph or standardized}
-        elif half == "non_block":
-            views = {"non_block": standardized or block_graph}
-        else:
-            views = {"non_block": standardized, "block": block_graph}
-        return {view: key for view, key in views.items() if key}
+        """The key of each view: a half's in either field; of a document sent once, the content tells them apart."""
+        keys = [key for name in ("standardizeds3key", "blockgraphs3key") if (key := self.payload.get(name))]
+        return {half or ("non_block" if isinstance(self.documents[key], list) else "block"): key for key in keys}
 
     def _document_ended(self, document: Document) -> None:
         if document.status == "COMPLETED":

@@ -112,6 +112,9 @@ def in_utc(value: Any) -> Any:
     return value.astimezone(UTC) if isinstance(value, datetime) else value
 
 
+#: The JSON path of the nodes in the graph of a view.
+NODES = "(CASE view WHEN 'block' THEN '$.blocks[*].micro_graph.nodes[*]' ELSE '$[*].nodes[*]' END)::jsonpath"
+
 #: Invariants of the tables: each query finds the rows that break one.
 FAULTS = {
     "counts that are not the counts": """
@@ -145,6 +148,17 @@ FAULTS = {
         SELECT user_id, node_id FROM node_embeddings AS embedding
         WHERE NOT EXISTS (
             SELECT FROM graph_nodes WHERE user_id = embedding.user_id AND id = embedding.node_id)""",
+    "nodes of views without an ID of their own": f"""
+        SELECT document_id, view FROM microscope_graphs
+        WHERE (SELECT count(*) FROM jsonb_path_query(graph, {NODES}))
+            <> (SELECT count(DISTINCT node ->> 'id') FROM jsonb_path_query(graph, {NODES}) AS node)""",  # noqa: S608
+    "blocks without ID, title or micro graph": """
+        SELECT document_id FROM microscope_graphs, jsonb_path_query(graph, '$.blocks[*]') AS block
+        WHERE view = 'block'
+            AND num_nulls(block ->> 'block_id', block ->> 'title', block #>> '{micro_graph,nodes}') > 0""",
+    "edges of micro graphs that begin nowhere": """
+        SELECT document_id FROM microscope_graphs, jsonb_path_query(graph, '$.blocks[*].micro_graph.edges[*]') AS edge
+        WHERE view = 'block' AND (edge ->> 'start' IS NULL OR edge ? 'source')""",
     "parts of a graph without a graph": """
         SELECT user_id FROM graph_nodes WHERE user_id NOT IN (SELECT user_id FROM graphs)""",
 }

@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -19,10 +20,12 @@ from graphnode.contract.decoding import (
     decode_block_graph,
     decode_chunks,
     decode_graph,
+    decode_microscope,
     decode_summary,
 )
 from graphnode.contract.documents import MAX_ID_LENGTH
 from graphnode.contract.repairs import Warnings
+from graphnode.contract.task_ids import Half
 from graphnode.errors import InvalidDocument
 from tests.features import read_features
 
@@ -33,6 +36,7 @@ DECODERS: list[Callable[[bytes], Any]] = [
     decode_add_node_batch,
     decode_chunks,
     decode_block_graph,
+    partial(decode_microscope, half=None),
 ]
 
 
@@ -504,6 +508,41 @@ def test_a_block_graph_is_bare_or_wrapped_and_blocks_have_either_id(name: str) -
     assert document.blocks[0].block_id == "b1"
     assert document.blocks[0].turn_range == (0, 4)
     assert document.paths == [["b1", "b2"]]
+
+
+@pytest.mark.parametrize(
+    ("document", "is_block_graph"),
+    [
+        ({"blocks": [{"block_id": "b"}]}, True),
+        ({"block_graph": {"blocks": [{"block_id": "b"}]}}, True),
+        ({"blocks": [{"block_id": "b"}], "nodes": [], "block_graph": None}, True),
+        ([{"nodes": [{"name": "TCP"}]}], False),
+        ({"nodes": [{"name": "TCP"}]}, False),
+        ({"nodes": [{"name": "TCP"}], "block_graph": None}, False),
+    ],
+    ids=["bare", "wrapped", "bare with other fields", "chunks", "one chunk", "one chunk with another field"],
+)
+def test_a_microscope_document_sent_whole_is_what_its_content_is(document: Any, is_block_graph: bool) -> None:
+    decoded = decode_microscope(encoded(document), half=None)
+
+    assert decoded == (decode_block_graph if is_block_graph else decode_chunks)(encoded(document))
+
+
+def test_a_microscope_document_told_by_its_content_is_repaired_and_refused_as_others_are() -> None:
+    warnings: dict[str, int] = {}
+    decoded = decode_microscope(b'\xef\xbb\xbf{"blocks": [{"order_index": NaN}]}', half=None, warnings=warnings)
+
+    assert decoded == decode_block_graph(b'{"blocks": [{}]}')
+    assert sum(warnings.values()) == 1
+    for other in (b"7", b'["TCP"]', b"{"):
+        with pytest.raises(InvalidDocument):
+            decode_microscope(other, half=None)
+
+
+@pytest.mark.parametrize(("half", "other"), [("block", b"[]"), ("non_block", b'{"blocks": []}')])
+def test_the_document_of_a_half_is_the_halfs(half: Half, other: bytes) -> None:
+    with pytest.raises(InvalidDocument):
+        decode_microscope(other, half=half)
 
 
 def test_a_fault_in_a_wrapped_block_graph_has_its_path_from_the_root() -> None:

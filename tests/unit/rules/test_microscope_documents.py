@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.rules.microscope_documents import document_status, graph_keys
+from graphnode.rules.microscope_documents import document_status, view_keys
 
 statuses = st.sampled_from([None, "COMPLETED", "FAILED"])
 
@@ -44,15 +44,15 @@ def test_a_document_sent_both_ways_is_completed_when_one_way_is(block: str | Non
 @pytest.mark.parametrize(
     ("half", "standardized", "block_graph", "expected"),
     [
-        (None, "s.json", "b.json", {"non_block": "s.json", "block": "b.json"}),
-        (None, "s.json", None, {"non_block": "s.json"}),
-        (None, "", "b.json", {"block": "b.json"}),
+        (None, "s.json", "b.json", {"s.json": "non_block", "b.json": "block"}),
+        (None, "s.json", None, {"s.json": "non_block"}),
+        (None, "", "b.json", {"b.json": "block"}),
         (None, None, None, {}),
-        ("block", "s.json", "b.json", {"block": "b.json"}),
-        ("block", "s.json", None, {"block": "s.json"}),
-        ("block", None, "b.json", {"block": "b.json"}),
-        ("non_block", "s.json", "b.json", {"non_block": "s.json"}),
-        ("non_block", "", "b.json", {"non_block": "b.json"}),
+        ("block", "s.json", "b.json", {"b.json": "block"}),
+        ("block", "s.json", None, {"s.json": "block"}),
+        ("block", None, "b.json", {"b.json": "block"}),
+        ("non_block", "s.json", "b.json", {"s.json": "non_block"}),
+        ("non_block", "", "b.json", {"b.json": "non_block"}),
         ("non_block", None, None, {}),
     ],
 )
@@ -62,4 +62,4 @@ def test_the_key_of_a_half_may_be_in_the_other_halfs_field(
     block_graph: str | None,
     expected: dict[str, str],
 ) -> None:
-    assert graph_keys(half, standardized, block_graph) == expected
+    assert view_keys(half, standardized, block_graph) == expected

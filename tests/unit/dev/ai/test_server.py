@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,8 @@ import pytest
 from graphnode.contract.bodies import to_message
 from graphnode.contract.decoding import (
     decode_add_node_batch,
-    decode_block_graph,
-    decode_chunks,
     decode_graph,
+    decode_microscope,
     decode_summary,
 )
 from graphnode.contract.envelopes import Envelope
@@ -41,7 +41,8 @@ from graphnode.dev.ai.text_sources import UnreadableInput
 from graphnode.dev.child_processes import STAND_IN_READY
 from graphnode.errors import InvalidEnvelope, SettingsError
 from graphnode.rules.graph import clean_graph
-from graphnode.rules.microscope_documents import graph_keys
+from graphnode.rules.microscope_documents import view_keys
+from graphnode.rules.microscope_views import stored_view, view_of
 from tests.features import match_features, read_features
 from tests.unit.dev.ai.conftest import NOW, files
 
@@ -179,12 +180,14 @@ def check_documents(world: World, envelope: Envelope[Any]) -> None:
             assert [bool(found.error) for found in batch.results].count(False) == 4
         case _:
             task = parse_task_id(envelope.task_id)
-            keys = graph_keys(task.half, result.standardized_s3_key, result.block_graph_s3_key)
-            assert set(keys) == ({task.half} if task.half else {"block", "non_block"})
-            if "non_block" in keys:
-                assert decode_chunks(objects[keys["non_block"]])
-            if "block" in keys:
-                assert all(block.block_id for block in decode_block_graph(objects[keys["block"]]).blocks)
+            keys = view_keys(task.half, result.standardized_s3_key, result.block_graph_s3_key)
+            views = {}
+            for key in keys:
+                document = decode_microscope(objects[key], half=task.half)
+                views[view_of(document)] = stored_view(document, document_id=task.document_id, warnings=Counter())
+            assert set(views) == ({task.half} if task.half else {"block", "non_block"})
+            assert views.get("non_block", [True])
+            assert all(block["block_id"] for block in views.get("block", {"blocks": []})["blocks"])
 
 
 def check_features(content: bytes, node_ids: dict[str, int]) -> None:
