@@ -103,25 +103,27 @@ export interface AddNodeRequestMessage {
 /** Analyze a file. */
 export interface MicroscopeIngestRequestPayload {
   /** Whose document it is. */
-  userId: string;
+  user_id: string;
   /** The file. */
-  s3Key: string;
+  s3_key: string;
   /** The workspace that its document belongs to. */
-  groupId: string;
-  /** What kind of file it is. */
-  type?: string | null;
-  /** Anything else about it. */
-  metadata?: Record<string, unknown> | null;
+  group_id: string;
+  /** What the file is called. */
+  file_name: string;
   /** Where the file is, if not in the payload bucket. */
   bucket?: string | null;
-  /** What the file is called. */
-  file_name?: string | null;
   /** The schema that the graph is to follow. */
   schema_name?: string | null;
   /** Says that the source is a file. */
   ingest_mode?: "raw_file";
   /** Which half of the document this is, if it is sent in halves. */
   block_mode?: boolean | null;
+  /** Whether each block is to have a micro graph: true in the block half. */
+  generate_micro_graphs?: boolean | null;
+  /** What kind of file it is. */
+  type?: string | null;
+  /** Anything else about it. */
+  metadata?: Record<string, unknown> | null;
 }
 
 /** Analyze a file. */
@@ -153,6 +155,8 @@ export interface MicroscopeIngestFromNodeRequestPayload {
   ingest_mode?: "from_graphnode";
   /** Which half of the document this is, if it is sent in halves. */
   block_mode?: boolean | null;
+  /** Whether each block is to have a micro graph: true in the block half. */
+  generate_micro_graphs?: boolean | null;
 }
 
 /** Analyze a note or a conversation that is a node of the user's graph. */

@@ -11,7 +11,7 @@ from ulid import ULID
 
 from graphnode.contract import object_keys
 from graphnode.contract.envelopes import LONGEST_ID, LONGEST_TASK_ID
-from graphnode.contract.task_ids import SUFFIXES, parse_task_id
+from graphnode.contract.task_ids import SUFFIXES, Half, parse_task_id
 from graphnode.errors import ForbiddenKey, InvalidRequest
 from graphnode.text import LONGEST_PROBLEM, excerpt
 
@@ -122,12 +122,7 @@ class AddNodeRequest(RequestPayload, frozen=True, kw_only=True, rename="camel"):
     """The language of names and keywords."""
 
 
-class MicroscopeIngestRequest(
-    RequestPayload,
-    frozen=True,
-    kw_only=True,
-    rename={"user_id": "userId", "s3_key": "s3Key", "group_id": "groupId"},
-):
+class MicroscopeIngestRequest(RequestPayload, frozen=True, kw_only=True):
     """Analyze a file."""
 
     request_type = "MICROSCOPE_INGEST_REQUEST"
@@ -140,20 +135,22 @@ class MicroscopeIngestRequest(
     """The file."""
     group_id: Id
     """The workspace that its document belongs to."""
-    type: Text | None = None
-    """What kind of file it is."""
-    metadata: dict[str, Any] | None = None
-    """Anything else about it."""
+    file_name: Text
+    """What the file is called."""
     bucket: Text | None = None
     """Where the file is, if not in the payload bucket."""
-    file_name: Text | None = None
-    """What the file is called."""
     schema_name: Text | None = None
     """The schema that the graph is to follow."""
     ingest_mode: Literal["raw_file"] = "raw_file"
     """Says that the source is a file."""
     block_mode: bool | None = None
     """Which half of the document this is, if it is sent in halves."""
+    generate_micro_graphs: bool | None = None
+    """Whether each block is to have a micro graph: true in the block half."""
+    type: Text | None = None
+    """What kind of file it is."""
+    metadata: dict[str, Any] | None = None
+    """Anything else about it."""
 
 
 class MicroscopeIngestFromNodeRequest(RequestPayload, frozen=True, kw_only=True):
@@ -179,6 +176,8 @@ class MicroscopeIngestFromNodeRequest(RequestPayload, frozen=True, kw_only=True)
     """Says that the source is a node."""
     block_mode: bool | None = None
     """Which half of the document this is, if it is sent in halves."""
+    generate_micro_graphs: bool | None = None
+    """Whether each block is to have a micro graph: true in the block half."""
 
 
 #: The requests for a document of a workspace.
@@ -279,11 +278,15 @@ def halves_of(document_id: str, payload: AnyRequest) -> list[RequestMessage]:
     """
     if not isinstance(payload, MicroscopeRequest):
         raise InvalidRequest(f"{payload.request_type}: only a microscope document is sent in halves")
-    if payload.block_mode is not None or parse_task_id(document_id).half:
+    if (payload.block_mode, payload.generate_micro_graphs) != (None, None) or parse_task_id(document_id).half:
         raise InvalidRequest(
-            f"{payload.request_type}: to send it in halves, leave out block_mode and the half in the task ID"
+            f"{payload.request_type}: to send it in halves, leave out block_mode, generate_micro_graphs "
+            "and the half in the task ID"
         )
-    return [
-        message_of(f"{document_id}{suffix}", msgspec.structs.replace(payload, block_mode=half == "block"))
-        for suffix, half in SUFFIXES.items()
-    ]
+    return [message_of(f"{document_id}{suffix}", _half_of(payload, half)) for suffix, half in SUFFIXES.items()]
+
+
+def _half_of(payload: MicroscopeRequest, half: Half) -> MicroscopeRequest:
+    """The payload of one half."""
+    is_block = half == "block"
+    return msgspec.structs.replace(payload, block_mode=is_block, generate_micro_graphs=True if is_block else None)

@@ -92,7 +92,9 @@ def test_with_all_faults_the_worker_stores_every_result_and_refuses_only_truncat
             ),
             requests.add_node(AddNodeRequest(user_id=user, s3_key="in/naps.md"), task_id=f"task_add_node_{user}_1"),
             requests.microscope(
-                MicroscopeIngestRequest(user_id=user, s3_key="in/sauerteig.md", group_id=f"w-{user}"),
+                MicroscopeIngestRequest(
+                    user_id=user, s3_key="in/sauerteig.md", group_id=f"w-{user}", file_name="sauerteig.md"
+                ),
                 document_id=f"task_microscope_file_{user}_01J9ZZZZZZZZZZZZZZZZZZZZZZ",
                 in_halves=True,
             ),

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from msgspec.structs import replace
 
 from benchmarks.sqs_stub import StubServer
 from graphnode.contract.message_groups import message_group
@@ -39,7 +40,7 @@ from tests.integration.conftest import Query
 
 GRAPH = GraphGenerationRequest(user_id="ada", s3_key="inputs/ada/")
 NODES = AddNodeRequest(user_id="ada", s3_key="inputs/new.json")
-FILE = MicroscopeIngestRequest(user_id="ada", s3_key="files/a.pdf", group_id="w1")
+FILE = MicroscopeIngestRequest(user_id="ada", s3_key="files/a.pdf", group_id="w1", file_name="a.pdf")
 
 #: A fault of the stub that boto3 does not retry.
 DENIED = {"action": "SendMessageBatch", "kind": "denied", "times": 1}
@@ -301,9 +302,10 @@ class TestADocument:
         (envelope,) = published()
         assert envelope["taskId"] == requested.id
         assert envelope["payload"] == {
-            "userId": "ada",
-            "s3Key": "files/a.pdf",
-            "groupId": "w1",
+            "user_id": "ada",
+            "s3_key": "files/a.pdf",
+            "group_id": "w1",
+            "file_name": "a.pdf",
             "ingest_mode": "raw_file",
         }
         assert query("SELECT id, user_id, name FROM microscope_workspaces") == [("w1", "ada", "Thesis")]
@@ -318,8 +320,18 @@ class TestADocument:
 
         assert requested.task_ids == (f"{requested.id}_block", f"{requested.id}_nonblock")
         assert requested.id.startswith("task_microscope_node_ada_")
-        modes = {envelope["taskId"]: envelope["payload"]["block_mode"] for envelope in published()}
-        assert modes == {f"{requested.id}_block": True, f"{requested.id}_nonblock": False}
+        halves = {envelope["taskId"]: envelope["payload"] for envelope in published()}
+        whole = {
+            "user_id": "ada",
+            "node_id": "n1",
+            "node_type": "note",
+            "group_id": "w1",
+            "ingest_mode": "from_graphnode",
+        }
+        assert halves == {
+            f"{requested.id}_block": {**whole, "block_mode": True, "generate_micro_graphs": True},
+            f"{requested.id}_nonblock": {**whole, "block_mode": False},
+        }
         assert query("SELECT id, status, block_status, non_block_status FROM microscope_documents") == [
             (requested.id, "PROCESSING", "PROCESSING", "PROCESSING")
         ]
@@ -350,12 +362,12 @@ class TestADocument:
 
     def test_of_another_user_or_in_their_workspace_is_refused(self, requests: Requests, query: Query) -> None:
         requests.microscope(FILE, document_id="doc", in_halves=True)
-        eves = MicroscopeIngestRequest(user_id="eve", s3_key="k", group_id="w2")
+        eves = MicroscopeIngestRequest(user_id="eve", s3_key="k", group_id="w2", file_name="f")
 
         with pytest.raises(WrongOwner, match="Document doc"):
             requests.microscope(eves, document_id="doc")
         with pytest.raises(WrongOwner, match="Workspace w1"):
-            requests.microscope(MicroscopeIngestRequest(user_id="eve", s3_key="k", group_id="w1"))
+            requests.microscope(replace(eves, group_id="w1"))
 
         assert query("SELECT DISTINCT user_id FROM tasks") == [("ada",)]
 
@@ -372,9 +384,9 @@ class TestADocument:
         assert query("SELECT * FROM tasks") == []
 
     def test_in_halves_is_refused_for_a_half_or_the_id_of_a_half(self, requests: Requests) -> None:
-        half = MicroscopeIngestRequest(user_id="ada", s3_key="k", group_id="w1", block_mode=True)
-        with pytest.raises(InvalidRequest, match="leave out block_mode"):
-            requests.microscope(half, in_halves=True)
+        for part in ({"block_mode": True}, {"generate_micro_graphs": False}):
+            with pytest.raises(InvalidRequest, match="leave out block_mode"):
+                requests.microscope(replace(FILE, **part), in_halves=True)
         with pytest.raises(InvalidRequest, match="leave out block_mode"):
             requests.microscope(FILE, document_id="doc_block", in_halves=True)
 
@@ -411,9 +423,7 @@ class TestMany:
 
     def test_never_exceed_a_batchs_size(self, requests: Requests, stub: StubServer, published: Published) -> None:
         large = {"text": "x" * 400_000}
-        asked = [
-            Request(MicroscopeIngestRequest(user_id="ada", s3_key="k", group_id="w", metadata=large)) for _ in range(3)
-        ]
+        asked = [Request(replace(FILE, metadata=large)) for _ in range(3)]
         assert all(isinstance(outcome, Requested) for outcome in requests.many(asked))
         assert stub.calls("SendMessageBatch") == 2
         assert len(published()) == 3

@@ -1131,6 +1131,14 @@ MUTANTS = (
         checks=("tests/integration/test_requests.py",),
     ),
     Mutant(
+        name="blocks-without-micro-graphs",
+        what="the block half of a microscope document does not ask for micro graphs",
+        file="graphnode/contract/requests.py",
+        old="generate_micro_graphs=True if is_block else None",
+        new="generate_micro_graphs=None",
+        checks=("tests/integration/test_requests.py::TestADocument::test_is_two_tasks_in_halves",),
+    ),
+    Mutant(
         name="workspace-completes-early",
         what="a workspace is completed while one of its documents is still processed",
         file="graphnode/storage/microscope.py",

@@ -38,11 +38,13 @@ _MESSAGES = [
         "MICROSCOPE_INGEST_REQUEST",
         "task_microscope_file",
         {
-            "userId": "ada",
-            "s3Key": "input/ada/paper.pdf",
-            "groupId": "workspace-1",
+            "user_id": "ada",
+            "s3_key": "input/ada/paper.pdf",
+            "group_id": "workspace-1",
             "file_name": "paper.pdf",
             "ingest_mode": "raw_file",
+            "block_mode": True,
+            "generate_micro_graphs": True,
         },
     ),
     _message(

@@ -183,7 +183,8 @@ def _microscope(
     if half == "non_block" or (half is None and not request.block_mode):
         documents["standardized_s3_key"] = ("standardized.json", encoded(faulty_chunks(chunks, faults), faults))
     if half == "block" or (half is None and request.block_mode is not False):
-        graph = faulty_block_graph(block_graph_of(source, parts), faults)
+        blocks = block_graph_of(source, parts, micro_graphs=bool(request.generate_micro_graphs))
+        graph = faulty_block_graph(blocks, faults)
         documents["block_graph_s3_key"] = ("block_graph.json", encoded(graph, faults))
     stats = {"characters": len(source.text), "sections": len(source.sections), "chunks": len(chunks)}
     payload = {

@@ -87,8 +87,12 @@ def chunks_of(parts: list[Part]) -> list[dict[str, Any]]:
     return chunks
 
 
-def block_graph_of(source: TextSource, parts: list[Part]) -> dict[str, Any]:
-    """The block graph: each part follows the previous one and depends on the parts that introduced its concepts."""
+def block_graph_of(source: TextSource, parts: list[Part], *, micro_graphs: bool) -> dict[str, Any]:
+    """The block graph: each part follows the previous one and depends on the parts that introduced its concepts.
+
+    Parameters:
+      micro_graphs: whether each block has a micro graph.
+    """
     blocks = []
     for number, part in enumerate(parts):
         weights = {concept.casefold(): 1.0 for concept in part.concepts}
@@ -101,12 +105,7 @@ def block_graph_of(source: TextSource, parts: list[Part]) -> dict[str, Any]:
                 "key_concepts": part.concepts,
                 "order_index": number,
                 "turn_range": [part.first, part.last] if source.kind == "chat" else None,
-                "micro_graph": {
-                    "nodes": [{"name": concept, "type": "Concept"} for concept in part.concepts],
-                    "edges": [
-                        {"start": start, "target": target, "type": "appears_with"} for start, target in _ties(part)
-                    ],
-                },
+                "micro_graph": _micro_graph(part) if micro_graphs else None,
                 "raw_text": part.text,
             }
         )
@@ -115,6 +114,13 @@ def block_graph_of(source: TextSource, parts: list[Part]) -> dict[str, Any]:
         "edges": _block_edges(parts),
         "paths": [[block["block_id"] for block in blocks]],
         "ordering_rationale": "In the order of the document.",
+    }
+
+
+def _micro_graph(part: Part) -> dict[str, Any]:
+    return {
+        "nodes": [{"name": concept, "type": "Concept"} for concept in part.concepts],
+        "edges": [{"start": start, "target": target, "type": "appears_with"} for start, target in _ties(part)],
     }
 
 

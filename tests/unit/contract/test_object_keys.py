@@ -100,7 +100,7 @@ REQUESTS: list[Callable[[str], AnyRequest]] = [
     lambda key: GraphSummaryRequest(user_id="ada", graph_s3_key=key),
     lambda key: GraphSummaryRequest(user_id="ada", graph_s3_key="graph.json", vector_db_s3_key=key),
     lambda key: AddNodeRequest(user_id="ada", s3_key=key),
-    lambda key: MicroscopeIngestRequest(user_id="ada", s3_key=key, group_id="w"),
+    lambda key: MicroscopeIngestRequest(user_id="ada", s3_key=key, group_id="w", file_name="f"),
 ]
 
 

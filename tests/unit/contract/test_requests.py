@@ -78,29 +78,31 @@ WIRE: dict[str, tuple[AnyRequest, dict[str, Any]]] = {
             user_id="ada",
             s3_key="f.pdf",
             group_id="w",
-            type="pdf",
-            metadata={"pages": 3, "author": None},
-            bucket="b",
             file_name="f.pdf",
+            bucket="b",
             schema_name="s",
             block_mode=False,
+            generate_micro_graphs=False,
+            type="pdf",
+            metadata={"pages": 3, "author": None},
         ),
         {
-            "userId": "ada",
-            "s3Key": "f.pdf",
-            "groupId": "w",
-            "type": "pdf",
-            "metadata": {"pages": 3, "author": None},
-            "bucket": "b",
+            "user_id": "ada",
+            "s3_key": "f.pdf",
+            "group_id": "w",
             "file_name": "f.pdf",
+            "bucket": "b",
             "schema_name": "s",
             "ingest_mode": "raw_file",
             "block_mode": False,
+            "generate_micro_graphs": False,
+            "type": "pdf",
+            "metadata": {"pages": 3, "author": None},
         },
     ),
     "microscope, required": (
-        MicroscopeIngestRequest(user_id="ada", s3_key="f.pdf", group_id="w"),
-        {"userId": "ada", "s3Key": "f.pdf", "groupId": "w", "ingest_mode": "raw_file"},
+        MicroscopeIngestRequest(user_id="ada", s3_key="f.pdf", group_id="w", file_name="f.pdf"),
+        {"user_id": "ada", "s3_key": "f.pdf", "group_id": "w", "file_name": "f.pdf", "ingest_mode": "raw_file"},
     ),
     "microscope from node": (
         MicroscopeIngestFromNodeRequest(
@@ -111,6 +113,7 @@ WIRE: dict[str, tuple[AnyRequest, dict[str, Any]]] = {
             schema_name="s",
             language="en",
             block_mode=True,
+            generate_micro_graphs=True,
         ),
         {
             "user_id": "ada",
@@ -121,6 +124,7 @@ WIRE: dict[str, tuple[AnyRequest, dict[str, Any]]] = {
             "language": "en",
             "ingest_mode": "from_graphnode",
             "block_mode": True,
+            "generate_micro_graphs": True,
         },
     ),
     "microscope from node, required": (
@@ -193,7 +197,11 @@ def test_a_microscope_tasks_id_names_its_user_and_every_one_is_new(kind: type[Re
             MicroscopeIngestFromNodeRequest(user_id="ada", node_id="n", node_type="page", group_id="w"),  # type: ignore[arg-type]
             r"Invalid enum value 'page'.*node_type",
         ),
-        (MicroscopeIngestRequest(user_id="ada", s3_key="k", group_id="w", metadata={"x": object()}), "object"),
+        (MicroscopeIngestRequest(user_id="ada", s3_key="k", group_id="w", file_name=""), r"length >= 1.*file_name"),
+        (
+            MicroscopeIngestRequest(user_id="ada", s3_key="k", group_id="w", file_name="f", metadata={"x": object()}),
+            "object",
+        ),
     ],
 )
 def test_an_invalid_request_is_refused_with_its_field(payload: AnyRequest, told: str) -> None:
@@ -233,7 +241,13 @@ def test_a_request_names_its_s3_keys() -> None:
 
 
 def test_a_surrogate_in_an_enum_is_refused() -> None:
-    payload = MicroscopeIngestRequest(user_id="u", s3_key="k", group_id="g", ingest_mode="\ud800")  # type: ignore[arg-type]
+    payload = MicroscopeIngestRequest(
+        user_id="u",
+        s3_key="k",
+        group_id="g",
+        file_name="f",
+        ingest_mode="\ud800",  # type: ignore[arg-type]
+    )
 
     with pytest.raises(InvalidRequest, match="MICROSCOPE_INGEST_REQUEST"):
         validated(payload)

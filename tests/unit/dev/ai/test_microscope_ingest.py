@@ -14,7 +14,7 @@ def test_each_source_of_the_corpus_can_be_ingested(sources: list[TextSource]) ->
         parts = parts_of(source)
 
         chunks = decode_chunks(msgspec.json.encode(chunks_of(parts)))
-        graph = decode_block_graph(msgspec.json.encode(block_graph_of(source, parts)))
+        graph = decode_block_graph(msgspec.json.encode(block_graph_of(source, parts, micro_graphs=True)))
         assert len(chunks) == len(graph.blocks) == len(parts)
         for chunk in chunks:
             names = {node.name for node in chunk.nodes}
@@ -31,7 +31,7 @@ def test_each_source_of_the_corpus_can_be_ingested(sources: list[TextSource]) ->
 def test_blocks_are_named_by_their_headings_and_follow_one_another(sources: list[TextSource]) -> None:
     (sourdough,) = [source for source in sources if source.name == "sauerteig"]
 
-    graph = block_graph_of(sourdough, parts_of(sourdough))
+    graph = block_graph_of(sourdough, parts_of(sourdough), micro_graphs=False)
 
     titles = [block["title"] for block in graph["blocks"]]
     assert titles[0] == "Sauerteig verstehen"
@@ -43,7 +43,9 @@ def test_blocks_are_named_by_their_headings_and_follow_one_another(sources: list
 
 def test_the_blocks_of_a_conversation_have_each_turn_once(sources: list[TextSource]) -> None:
     for source in sources:
-        ranges = [block["turn_range"] for block in block_graph_of(source, parts_of(source))["blocks"]]
+        ranges = [
+            block["turn_range"] for block in block_graph_of(source, parts_of(source), micro_graphs=False)["blocks"]
+        ]
         if source.kind != "chat":
             assert set(map(type, ranges)) == {type(None)}
             continue

@@ -24,7 +24,15 @@ PAYLOADS: list[AnyRequest] = [
     GraphGenerationRequest(user_id="ada", s3_key="in/", include_summary=True, max_clusters=7, extra_s3_keys=["b.md"]),
     GraphSummaryRequest(user_id="ada", graph_s3_key="graph.json", language="ko"),
     AddNodeRequest(user_id="ada", s3_key="new.json", input_type="chat"),
-    MicroscopeIngestRequest(user_id="ada", s3_key="a.md", group_id="w", metadata={"pages": 3}, block_mode=True),
+    MicroscopeIngestRequest(
+        user_id="ada",
+        s3_key="a.md",
+        group_id="w",
+        file_name="a.md",
+        metadata={"pages": 3},
+        block_mode=True,
+        generate_micro_graphs=True,
+    ),
     MicroscopeIngestFromNodeRequest(user_id="ada", node_id="c-1", node_type="conversation", group_id="w"),
 ]
 

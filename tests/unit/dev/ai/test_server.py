@@ -30,6 +30,7 @@ from graphnode.contract.requests import (
     GraphSummaryRequest,
     MicroscopeIngestFromNodeRequest,
     MicroscopeIngestRequest,
+    halves_of,
 )
 from graphnode.contract.task_ids import parse_task_id
 from graphnode.dev.ai import server
@@ -136,9 +137,11 @@ def requests(ulid: str) -> Iterable[tuple[str, AnyRequest]]:
     key = f"ai/graph_generation_result/{USER}/{graph}/graph.json"
     yield f"task_summary_{USER}_{ulid}", GraphSummaryRequest(user_id=USER, graph_s3_key=key, language="ko")
     yield f"task_add_node_{USER}_{ulid}", AddNodeRequest(user_id=USER, s3_key="in/later/")
-    ingest = MicroscopeIngestRequest(user_id=USER, s3_key="in/sources/sauerteig.md", group_id="w")
-    for half in ("block", "nonblock"):
-        yield f"task_microscope_file_{USER}_{ulid}_{half}", ingest
+    ingest = MicroscopeIngestRequest(
+        user_id=USER, s3_key="in/sources/sauerteig.md", group_id="w", file_name="sauerteig.md"
+    )
+    for half in halves_of(f"task_microscope_file_{USER}_{ulid}", ingest):
+        yield half.task_id, half.payload
     node = MicroscopeIngestFromNodeRequest(user_id=USER, node_id="naps", node_type="note", group_id="w")
     yield f"task_microscope_node_{USER}_{ulid}", node
 
@@ -187,7 +190,10 @@ def check_documents(world: World, envelope: Envelope[Any]) -> None:
                 views[view_of(document)] = stored_view(document, document_id=task.document_id, warnings=Counter())
             assert set(views) == ({task.half} if task.half else {"block", "non_block"})
             assert views.get("non_block", [True])
-            assert all(block["block_id"] for block in views.get("block", {"blocks": []})["blocks"])
+            blocks = views.get("block", {"blocks": []})["blocks"]
+            assert all(block["block_id"] for block in blocks)
+            # Only the request of a block half asks for micro graphs.
+            assert {bool(block["micro_graph"]["nodes"]) for block in blocks} <= {task.half == "block"}
 
 
 def check_features(content: bytes, node_ids: dict[str, int]) -> None:
