@@ -728,6 +728,8 @@ export interface GraphCompleted {
   clusterCount: number;
   /** Whether its summary came with it. */
   summaryIncluded: boolean;
+  /** When it happened: ISO 8601, in UTC. Of progress, when the AI server said so. */
+  timestamp: string;
 }
 
 /** The user has a new graph. */
@@ -742,6 +744,8 @@ export interface GraphFailed {
   taskId: string;
   /** Why, in the AI server's words. */
   error: string;
+  /** When it happened: ISO 8601, in UTC. Of progress, when the AI server said so. */
+  timestamp: string;
 }
 
 /** The graph generation failed. The user keeps the graph they had. */
@@ -750,21 +754,21 @@ export interface GraphGenerationFailedNotification {
   payload: GraphFailed;
 }
 
-/** How far the AI server is with a graph. Stored only, not pushed. */
+/** How far the AI server is with a graph, by its own clock. Stored only, not pushed. */
 export interface GraphProgress {
   /** The correlation ID, unique per task. */
   taskId: string;
   /** What the AI server is doing, in its own words. */
   currentStage: string;
   /** How much is done, 0 to 100. */
-  progressPercent: number | null;
+  progressPercent?: number;
   /** How long it will take after `timestamp`, in seconds. */
-  etaSeconds: number | null;
-  /** When the AI server said so: ISO 8601, in UTC. */
+  etaSeconds?: number;
+  /** When it happened: ISO 8601, in UTC. Of progress, when the AI server said so. */
   timestamp: string;
 }
 
-/** How far the AI server is with a graph. Stored only, not pushed. */
+/** How far the AI server is with a graph, by its own clock. Stored only, not pushed. */
 export interface GraphGenerationProgressUpdatedNotification {
   type: "GRAPH_GENERATION_PROGRESS_UPDATED";
   payload: GraphProgress;
@@ -775,7 +779,9 @@ export interface SummaryCompleted {
   /** The correlation ID, unique per task. */
   taskId: string;
   /** `brief`, `standard` or `detailed`. */
-  detailLevel: string | null;
+  detailLevel?: string;
+  /** When it happened: ISO 8601, in UTC. Of progress, when the AI server said so. */
+  timestamp: string;
 }
 
 /** The user's graph has a new summary. */
@@ -790,6 +796,8 @@ export interface SummaryFailed {
   taskId: string;
   /** Why, in the AI server's words. */
   error: string;
+  /** When it happened: ISO 8601, in UTC. Of progress, when the AI server said so. */
+  timestamp: string;
 }
 
 /** The summary failed. The user keeps the summary they had. */
@@ -807,7 +815,9 @@ export interface NodesCompleted {
   /** How many edges are new. */
   edgeCount: number;
   /** Why a part of the sources failed, if any did. */
-  error: string | null;
+  error?: string;
+  /** When it happened: ISO 8601, in UTC. Of progress, when the AI server said so. */
+  timestamp: string;
 }
 
 /** New sources are in the user's graph. */
@@ -822,6 +832,8 @@ export interface NodesFailed {
   taskId: string;
   /** Why, in the AI server's words. */
   error: string;
+  /** When it happened: ISO 8601, in UTC. Of progress, when the AI server said so. */
+  timestamp: string;
 }
 
 /** Nothing was added to the user's graph. */
@@ -837,11 +849,13 @@ export interface DocumentCompleted {
   /** The document: its task ID without the suffix of a half. */
   documentId: string;
   /** Its workspace. */
-  groupId: string | null;
+  groupId?: string;
   /** What it was made of. */
-  sourceId: string | null;
+  sourceId?: string;
   /** How many chunks it has. */
-  chunksCount: number | null;
+  chunksCount?: number;
+  /** When it happened: ISO 8601, in UTC. Of progress, when the AI server said so. */
+  timestamp: string;
 }
 
 /** A document of a workspace is completed. Stored only, not pushed. */
@@ -857,11 +871,13 @@ export interface DocumentFailed {
   /** The document: its task ID without the suffix of a half. */
   documentId: string;
   /** Its workspace. */
-  groupId: string | null;
+  groupId?: string;
   /** What it was made of. */
-  sourceId: string | null;
+  sourceId?: string;
   /** Why, in the AI server's words. */
-  error: string | null;
+  error?: string;
+  /** When it happened: ISO 8601, in UTC. Of progress, when the AI server said so. */
+  timestamp: string;
 }
 
 /** A document of a workspace failed. Stored only, not pushed. */
@@ -882,6 +898,8 @@ export interface WorkspaceCompleted {
   completedCount: number;
   /** How many of its documents failed. */
   failedCount: number;
+  /** When it happened: ISO 8601, in UTC. Of progress, when the AI server said so. */
+  timestamp: string;
 }
 
 /** The last document of a workspace has ended. */

@@ -30,7 +30,6 @@ def graph_progress(envelope: Envelope[GraphGenerationProgress]) -> None:
                     current_stage=progress.current_stage,
                     progress_percent=progress.progress_percent,
                     eta_seconds=progress.eta_seconds,
-                    timestamp=envelope.timestamp.isoformat(),
                 ),
                 key=envelope.timestamp.isoformat(),
                 at=envelope.timestamp,

@@ -15,8 +15,8 @@ class PushText(NamedTuple):
     body: str
 
 
-class Notice(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The payload of a notification, without the task ID.
+class Notice(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """The payload of a notification, without the task ID and the time. A field that is None is left out.
 
     Parameters:
       event: the notification's type in the contract.
@@ -32,7 +32,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         return self.push is not None
 
     def payload(self, task_id: str) -> dict[str, Any]:
-        """The payload as it is stored, with the task ID."""
+        """The payload with the task ID. Storage adds the time."""
         return {"taskId": task_id, **msgspec.to_builtins(self)}
 
 
@@ -63,18 +63,16 @@ class GraphFailed(Notice, frozen=True, kw_only=True):
 
 
 class GraphProgress(Notice, frozen=True, kw_only=True):
-    """How far the AI server is with a graph. Stored only, not pushed."""
+    """How far the AI server is with a graph, by its own clock. Stored only, not pushed."""
 
     event = "GRAPH_GENERATION_PROGRESS_UPDATED"
 
     current_stage: str
     """What the AI server is doing, in its own words."""
-    progress_percent: float | None
+    progress_percent: float | None = None
     """How much is done, 0 to 100."""
-    eta_seconds: float | None
+    eta_seconds: float | None = None
     """How long it will take after `timestamp`, in seconds."""
-    timestamp: str
-    """When the AI server said so: ISO 8601, in UTC."""
 
 
 class SummaryCompleted(Notice, frozen=True, kw_only=True):
@@ -83,7 +81,7 @@ class SummaryCompleted(Notice, frozen=True, kw_only=True):
     event = "GRAPH_SUMMARY_COMPLETED"
     push = PushText("Graph Summary Ready", "The summary of your knowledge graph is ready!")
 
-    detail_level: str | None
+    detail_level: str | None = None
     """`brief`, `standard` or `detailed`."""
 
 
@@ -101,15 +99,13 @@ class NodesCompleted(Notice, frozen=True, kw_only=True):
     """New sources are in the user's graph."""
 
     event = "ADD_CONVERSATION_COMPLETED"
-    push = PushText(
-        "Graph Updated", "{nodeCount} nodes and {edgeCount} connections were added to your knowledge graph."
-    )
+    push = PushText("Graph Updated", "Your conversations are successfully added to your knowledge graph.")
 
     node_count: int
     """How many nodes are new."""
     edge_count: int
     """How many edges are new."""
-    error: str | None
+    error: str | None = None
     """Why a part of the sources failed, if any did."""
 
 
@@ -128,9 +124,9 @@ class DocumentEnded(Notice, frozen=True, kw_only=True):
 
     document_id: str
     """The document: its task ID without the suffix of a half."""
-    group_id: str | None
+    group_id: str | None = None
     """Its workspace."""
-    source_id: str | None
+    source_id: str | None = None
     """What it was made of."""
 
 
@@ -139,7 +135,7 @@ class DocumentCompleted(DocumentEnded, frozen=True, kw_only=True):
 
     event = "MICROSCOPE_DOCUMENT_COMPLETED"
 
-    chunks_count: int | None
+    chunks_count: int | None = None
     """How many chunks it has."""
 
 
@@ -148,7 +144,7 @@ class DocumentFailed(DocumentEnded, frozen=True, kw_only=True):
 
     event = "MICROSCOPE_DOCUMENT_FAILED"
 
-    error: str | None
+    error: str | None = None
     """Why, in the AI server's words."""
 
 

@@ -114,6 +114,7 @@ def write(
 
     Parameters:
       type: the notification type of the contract.
+      payload: what the app reads. Its `timestamp`, which says when it happened, is added here.
       event: names what happened; there is at most one notification per event.
       created_at: when it happened; now, if missing.
       push: whether it is pushed to the user's devices; otherwise the app only reads it.
@@ -122,14 +123,15 @@ def write(
     """
     # The ID grows with the time of writing, not with `created_at`: readers go on from the last ID they have seen.
     notification_id = str(ULID())
+    at = (created_at or datetime.now(UTC)).astimezone(UTC)
     written = (
         NotificationRecord.insert(
             id=notification_id,
             user_id=user_id,
             type=type,
-            payload=payload,
+            payload={**payload, "timestamp": at.isoformat()},
             event=event,
-            created_at=created_at or datetime.now(UTC),
+            created_at=at,
             push_status=PushStatus.PENDING if push else PushStatus.SKIPPED,
             push_error=None if push else STORED_ONLY,
             due_at=_from_now(ENQUEUED_S) if push else None,

@@ -46,20 +46,28 @@ def read_request(task_type: str, value: Any) -> None:
     envelope = msgspec.convert(value, RequestEnvelope)
     if envelope.task_type != task_type:
         raise msgspec.ValidationError(f"it is a {envelope.task_type}")
+    check_time(envelope.timestamp)
+    msgspec.convert(envelope.payload, REQUESTS[task_type])
+
+
+def check_time(text: str) -> None:
     try:
-        datetime.fromisoformat(envelope.timestamp)
+        datetime.fromisoformat(text)
     except ValueError as error:
         raise msgspec.ValidationError(str(error)) from None
-    msgspec.convert(envelope.payload, REQUESTS[task_type])
 
 
 def read_notification(event: str, value: Any) -> None:
     msgspec.convert(value, NOTICES[event])
-    msgspec.convert(value, TaskOfNotification)
+    check_time(msgspec.convert(value, TaskOfNotification).timestamp)
+    names = [field.encode_name for field in msgspec.structs.fields(NOTICES[event])]
+    if nulls := [name for name in names if name in value and value[name] is None]:
+        raise msgspec.ValidationError(f"{', '.join(nulls)} must be left out")
 
 
 class TaskOfNotification(msgspec.Struct, rename="camel"):
     task_id: Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_TASK_ID)]
+    timestamp: str
 
 
 def refusal(path: str, value: Any) -> str | None:

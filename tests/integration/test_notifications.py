@@ -6,7 +6,7 @@ import select
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import psycopg2
@@ -54,7 +54,7 @@ class TestWrite:
     def test_stores_what_is_to_be_pushed(self, written: str) -> None:
         row = stored(written)
         assert (row.user_id, row.type) == ("ada", "GRAPH_GENERATION_COMPLETED")
-        assert row.payload == {"taskId": "t1", "nodeCount": 12}
+        assert row.payload == {"taskId": "t1", "nodeCount": 12, "timestamp": row.created_at.isoformat()}
         assert (row.push_status, row.push_attempts, row.push_error, row.pushed_at) == ("PENDING", 0, None, None)
 
     def test_the_ids_sort_as_they_were_written_whenever_it_happened(self) -> None:
@@ -66,6 +66,14 @@ class TestWrite:
         assert sorted(ids, key=str) == ids
         assert stored(ids[1] or "").created_at == noon
         assert ULID.from_str(ids[1] or "").datetime > noon
+
+    def test_its_payload_says_when_it_happened_in_utc(self) -> None:
+        in_seoul = datetime(2026, 5, 24, 21, 2, 8, 793892, tzinfo=timezone(timedelta(hours=9)))
+
+        row = stored(write(created_at=in_seoul) or "")
+
+        assert row.payload["timestamp"] == "2026-05-24T12:02:08.793892+00:00"
+        assert row.created_at == in_seoul
 
     def test_what_is_stored_only_is_never_pushed(self) -> None:
         notification_id = write(push=False)

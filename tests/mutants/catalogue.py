@@ -1341,6 +1341,22 @@ MUTANTS = (
     ),
     # Notifications: one for each effect, none for a rollback.
     Mutant(
+        name="timeless-notification",
+        what="a notification's payload does not say when it happened",
+        file="graphnode/storage/notifications.py",
+        old='payload={**payload, "timestamp": at.isoformat()},',
+        new="payload=payload,",
+        checks=("tests/integration/test_notifications.py::TestWrite",),
+    ),
+    Mutant(
+        name="null-in-a-notification",
+        what="a notification's payload has nulls for what is missing",
+        file="graphnode/contract/notifications.py",
+        old=', rename="camel", omit_defaults=True):',
+        new=', rename="camel"):',
+        checks=("tests/unit/contract/test_notifications.py",),
+    ),
+    Mutant(
         name="notification-outside",
         what="the effect is committed before its notification: after a crash in between there is none",
         file="graphnode/actors/effects.py",

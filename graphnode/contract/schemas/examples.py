@@ -7,13 +7,14 @@ from typing import Any
 from graphnode.errors import DeclarationError
 
 _ULID = "01KS5VASM0TJW13004M3R3FV5P"
+_NOW = "2026-05-24T08:02:08.793892+00:00"
 
 
 def _message(task_type: str, task_id: str, payload: dict[str, Any]) -> dict[str, Any]:
     return {
         "taskType": task_type,
         "taskId": f"{task_id}_ada_{_ULID}",
-        "timestamp": "2026-05-24T08:02:08.793892+00:00",
+        "timestamp": _NOW,
         "payload": payload,
     }
 
@@ -228,26 +229,15 @@ _DOCUMENTS: dict[str, Any] = {
 _TASK = f"task_graph_ada_{_ULID}"
 _DOCUMENT = f"task_microscope_file_ada_{_ULID}"
 
+#: Without the time, and those of a graph without the task ID.
 _NOTIFICATIONS: dict[str, dict[str, Any]] = {
-    "GRAPH_GENERATION_COMPLETED": {
-        "taskId": _TASK,
-        "nodeCount": 36,
-        "edgeCount": 67,
-        "clusterCount": 6,
-        "summaryIncluded": True,
-    },
-    "GRAPH_GENERATION_FAILED": {"taskId": _TASK, "error": "The input is empty."},
-    "GRAPH_GENERATION_PROGRESS_UPDATED": {
-        "taskId": _TASK,
-        "currentStage": "clustering",
-        "progressPercent": 62.5,
-        "etaSeconds": None,
-        "timestamp": "2026-05-24T08:02:08.793892+00:00",
-    },
-    "GRAPH_SUMMARY_COMPLETED": {"taskId": _TASK, "detailLevel": "standard"},
-    "GRAPH_SUMMARY_FAILED": {"taskId": _TASK, "error": "The graph has no clusters to summarize."},
-    "ADD_CONVERSATION_COMPLETED": {"taskId": _TASK, "nodeCount": 3, "edgeCount": 5, "error": None},
-    "ADD_CONVERSATION_FAILED": {"taskId": _TASK, "error": "The AI server gave no reason."},
+    "GRAPH_GENERATION_COMPLETED": {"nodeCount": 36, "edgeCount": 67, "clusterCount": 6, "summaryIncluded": True},
+    "GRAPH_GENERATION_FAILED": {"error": "The input is empty."},
+    "GRAPH_GENERATION_PROGRESS_UPDATED": {"currentStage": "clustering", "progressPercent": 62.5},
+    "GRAPH_SUMMARY_COMPLETED": {"detailLevel": "standard"},
+    "GRAPH_SUMMARY_FAILED": {"error": "The graph has no clusters to summarize."},
+    "ADD_CONVERSATION_COMPLETED": {"nodeCount": 3, "edgeCount": 5},
+    "ADD_CONVERSATION_FAILED": {"error": "The AI server gave no reason."},
     "MICROSCOPE_DOCUMENT_COMPLETED": {
         "taskId": _DOCUMENT,
         "documentId": _DOCUMENT,
@@ -259,7 +249,6 @@ _NOTIFICATIONS: dict[str, dict[str, Any]] = {
         "taskId": f"{_DOCUMENT}_block",
         "documentId": _DOCUMENT,
         "groupId": "workspace-1",
-        "sourceId": None,
         "error": "The file is encrypted.",
     },
     "MICROSCOPE_WORKSPACE_COMPLETED": {
@@ -275,7 +264,10 @@ _NOTIFICATIONS: dict[str, dict[str, Any]] = {
 EXAMPLES: dict[str, Any] = {
     **{f"messages/{message['taskType']}": message for message in _MESSAGES},
     **{f"documents/{name}": example for name, example in _DOCUMENTS.items()},
-    **{f"notifications/{event}": example for event, example in _NOTIFICATIONS.items()},
+    **{
+        f"notifications/{event}": {"taskId": _TASK, **example, "timestamp": _NOW}
+        for event, example in _NOTIFICATIONS.items()
+    },
 }
 
 

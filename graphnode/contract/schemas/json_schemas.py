@@ -45,6 +45,13 @@ TASK_ID: Schema = {
 }
 SENT_AT = "When the producer sent it: ISO 8601. Without a zone it is UTC."
 
+#: When what a notification tells happened.
+HAPPENED_AT: Schema = {
+    "description": "When it happened: ISO 8601, in UTC. Of progress, when the AI server said so.",
+    "type": "string",
+    "pattern": TIMESTAMP,
+}
+
 #: No text of an envelope, at any depth, holds U+0000.
 _WITHOUT_NUL: Schema = {"type": "string", "pattern": "^[^\\u0000]*$"}
 STORABLE: Schema = {
@@ -187,13 +194,21 @@ def microscope_block_graph() -> Schema:
 
 
 def notification(kind: type[Notice]) -> Schema:
-    """The payload of a notification, with the task ID."""
+    """The payload of a notification, with the task ID and the time. What is missing is left out, never null."""
     structs = Structs(strict=True)
     reference = structs.add(kind)
     payload = structs.defs[kind.__name__]
-    payload["properties"] = {"taskId": TASK_ID, **payload["properties"]}
-    payload["required"] = ["taskId", *payload.get("required", ())]
+    fields = {name: _without_null(field) for name, field in payload["properties"].items()}
+    payload["properties"] = {"taskId": TASK_ID, **fields, "timestamp": HAPPENED_AT}
+    payload["required"] = ["taskId", *payload.get("required", ()), "timestamp"]
     return _whole(f"notifications/{kind.event}", summary(kind), reference, structs)
+
+
+def _without_null(field: Schema) -> Schema:
+    """The schema of a field that is left out instead of being null."""
+    described, kinds = field["description"], field.get("anyOf", [field])
+    (kind,) = [kind for kind in kinds if kind != {"type": "null"}]
+    return {**kind, "description": described}
 
 
 def _whole(path: str, description: str, schema: Schema, structs: Structs) -> Schema:

@@ -69,7 +69,7 @@ def _notifications(newest: Iterable[StoredNotification]) -> Table:
         details = ", ".join(
             f"{name} {value}"
             for name, value in notification.payload.items()
-            if name != "taskId" and isinstance(value, int | float | str)
+            if name not in ("taskId", "timestamp") and isinstance(value, int | float | str)
         )
         table.add_row(
             Text(f"{notification.created_at:%Y-%m-%d %H:%M}"),

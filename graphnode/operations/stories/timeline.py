@@ -14,7 +14,7 @@ from graphnode.operations.stories.story import Story, TaskNotification
 MOST_PROGRESS = 10
 
 #: Parts of a notification's payload that the story shows elsewhere.
-SHOWN_ELSEWHERE = ("taskId", "error")
+SHOWN_ELSEWHERE = ("taskId", "timestamp", "error")
 
 
 class TimelineEntry(NamedTuple):

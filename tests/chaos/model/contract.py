@@ -205,7 +205,8 @@ class Delivery:
 
     def _notify(self, type_: str, *, at: datetime | None = None, **payload: Any) -> None:
         push_status = "SKIPPED" if type_ in STORED_ONLY else "PENDING"
-        row = Notification(self.user_id, type_, {"taskId": self.task_id, **payload}, push_status, at)
+        fields = {name: value for name, value in payload.items() if value is not None}
+        row = Notification(self.user_id, type_, {"taskId": self.task_id, **fields}, push_status, at)
         self.state.notifications[len(self.state.notifications)] = row
 
     def _error(self) -> str:

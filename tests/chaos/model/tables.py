@@ -61,7 +61,7 @@ def task(*row: Any) -> state.Task:
 
 def notification(user_id: str, type_: str, payload: dict[str, Any], push_status: str, at: Any) -> state.Notification:
     """A row of `notifications`, with the payload fields that the contract defines."""
-    fields = {name: payload[name] for name in PAYLOAD_FIELDS[type_]}
+    fields = {name: payload[name] for name in PAYLOAD_FIELDS[type_] if name in payload}
     is_progress = type_ == "GRAPH_GENERATION_PROGRESS_UPDATED"
     return state.Notification(user_id, type_, fields, push_status, at if is_progress else None)
 
@@ -159,6 +159,11 @@ FAULTS = {
     "edges of micro graphs that begin nowhere": """
         SELECT document_id FROM microscope_graphs, jsonb_path_query(graph, '$.blocks[*].micro_graph.edges[*]') AS edge
         WHERE view = 'block' AND (edge ->> 'start' IS NULL OR edge ? 'source')""",
+    "notifications without their time": """
+        SELECT id FROM notifications
+        WHERE (payload ->> 'timestamp')::timestamptz IS DISTINCT FROM created_at""",
+    "notifications with a null": """
+        SELECT id FROM notifications WHERE EXISTS (SELECT FROM jsonb_each(payload) WHERE value = 'null')""",
     "parts of a graph without a graph": """
         SELECT user_id FROM graph_nodes WHERE user_id NOT IN (SELECT user_id FROM graphs)""",
 }

@@ -35,7 +35,12 @@ WORKSPACE = {"taskId": "t-1", "workspaceName": "Brot", "completedCount": 3, "fai
         (GraphFailed, {}, "Graph Generation Failed", "Failed to generate knowledge graph. Please try again."),
         (SummaryCompleted, {}, "Graph Summary Ready", None),
         (SummaryFailed, {}, "Graph Summary Failed", None),
-        (NodesCompleted, COUNTS, "Graph Updated", None),
+        (
+            NodesCompleted,
+            {"taskId": "t-1", "nodeCount": 0, "edgeCount": 0},
+            "Graph Updated",
+            "Your conversations are successfully added to your knowledge graph.",
+        ),
         (NodesFailed, {}, "Graph Update Failed", None),
         (
             WorkspaceCompleted,
@@ -61,11 +66,13 @@ def test_progress_and_documents_are_not_pushed() -> None:
 
 
 def test_data_are_strings_with_type_and_task() -> None:
-    payload = {"taskId": "t-1", "nodeCount": 12, "summaryIncluded": True, "ratio": 0.5, "themes": ["a"], "error": None}
+    payload = {"taskId": "t-1", "timestamp": "2026-05-24T08:02:08+00:00", "nodeCount": 12, "summaryIncluded": True}
+    payload |= {"ratio": 0.5, "themes": ["a"], "error": None}
 
     assert push_data(GraphCompleted.event, "01K", payload) == {
         "type": "GRAPH_GENERATION_COMPLETED",
         "taskId": "t-1",
+        "timestamp": "2026-05-24T08:02:08+00:00",
         "notificationId": "01K",
         "nodeCount": "12",
         "summaryIncluded": "true",
