@@ -716,6 +716,126 @@ export interface WrappedBlockGraph {
 /** A document as blocks that build on one another. */
 export type MicroscopeBlockGraphDocument = WrappedBlockGraph | BlockGraph;
 
+/** The request for a graph could not be published. Stored only, not pushed. */
+export interface GraphRequestFailed {
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** Why, in words for the user. */
+  error: string;
+  /** When it happened: ISO 8601, in UTC. Of progress, when the AI server said so. */
+  timestamp: string;
+}
+
+/** The request for a graph could not be published. Stored only, not pushed. */
+export interface GraphGenerationRequestFailedNotification {
+  type: "GRAPH_GENERATION_REQUEST_FAILED";
+  payload: GraphRequestFailed;
+}
+
+/** The request for a summary could not be published. Stored only, not pushed. */
+export interface SummaryRequestFailed {
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** Why, in words for the user. */
+  error: string;
+  /** When it happened: ISO 8601, in UTC. Of progress, when the AI server said so. */
+  timestamp: string;
+}
+
+/** The request for a summary could not be published. Stored only, not pushed. */
+export interface GraphSummaryRequestFailedNotification {
+  type: "GRAPH_SUMMARY_REQUEST_FAILED";
+  payload: SummaryRequestFailed;
+}
+
+/** The request to add new sources could not be published. Stored only, not pushed. */
+export interface NodesRequestFailed {
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** Why, in words for the user. */
+  error: string;
+  /** When it happened: ISO 8601, in UTC. Of progress, when the AI server said so. */
+  timestamp: string;
+}
+
+/** The request to add new sources could not be published. Stored only, not pushed. */
+export interface AddConversationRequestFailedNotification {
+  type: "ADD_CONVERSATION_REQUEST_FAILED";
+  payload: NodesRequestFailed;
+}
+
+/** The request for a microscope document, or for a half, could not be published. Stored only, not pushed. */
+export interface DocumentRequestFailed {
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** Why, in words for the user. */
+  error: string;
+  /** When it happened: ISO 8601, in UTC. Of progress, when the AI server said so. */
+  timestamp: string;
+}
+
+/** The request for a microscope document, or for a half, could not be published. Stored only, not pushed. */
+export interface MicroscopeIngestRequestFailedNotification {
+  type: "MICROSCOPE_INGEST_REQUEST_FAILED";
+  payload: DocumentRequestFailed;
+}
+
+/** A graph was requested. Stored only, not pushed. */
+export interface GraphRequested {
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** When it happened: ISO 8601, in UTC. Of progress, when the AI server said so. */
+  timestamp: string;
+}
+
+/** A graph was requested. Stored only, not pushed. */
+export interface GraphGenerationRequestedNotification {
+  type: "GRAPH_GENERATION_REQUESTED";
+  payload: GraphRequested;
+}
+
+/** A summary was requested. Stored only, not pushed. */
+export interface SummaryRequested {
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** When it happened: ISO 8601, in UTC. Of progress, when the AI server said so. */
+  timestamp: string;
+}
+
+/** A summary was requested. Stored only, not pushed. */
+export interface GraphSummaryRequestedNotification {
+  type: "GRAPH_SUMMARY_REQUESTED";
+  payload: SummaryRequested;
+}
+
+/** New sources are to be added to the user's graph. Stored only, not pushed. */
+export interface NodesRequested {
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** When it happened: ISO 8601, in UTC. Of progress, when the AI server said so. */
+  timestamp: string;
+}
+
+/** New sources are to be added to the user's graph. Stored only, not pushed. */
+export interface AddConversationRequestedNotification {
+  type: "ADD_CONVERSATION_REQUESTED";
+  payload: NodesRequested;
+}
+
+/** A microscope document was requested: one for both halves. Stored only, not pushed. */
+export interface DocumentRequested {
+  /** The correlation ID, unique per task. */
+  taskId: string;
+  /** When it happened: ISO 8601, in UTC. Of progress, when the AI server said so. */
+  timestamp: string;
+}
+
+/** A microscope document was requested: one for both halves. Stored only, not pushed. */
+export interface MicroscopeIngestRequestedNotification {
+  type: "MICROSCOPE_INGEST_REQUESTED";
+  payload: DocumentRequested;
+}
+
 /** The user has a new graph. */
 export interface GraphCompleted {
   /** The correlation ID, unique per task. */
@@ -924,6 +1044,14 @@ export type ResultMessage =
   | MicroscopeIngestFromNodeResultMessage;
 
 export type Notification =
+  | GraphGenerationRequestFailedNotification
+  | GraphSummaryRequestFailedNotification
+  | AddConversationRequestFailedNotification
+  | MicroscopeIngestRequestFailedNotification
+  | GraphGenerationRequestedNotification
+  | GraphSummaryRequestedNotification
+  | AddConversationRequestedNotification
+  | MicroscopeIngestRequestedNotification
   | GraphGenerationCompletedNotification
   | GraphGenerationFailedNotification
   | GraphGenerationProgressUpdatedNotification

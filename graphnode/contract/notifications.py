@@ -36,6 +36,61 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
         return {"taskId": task_id, **msgspec.to_builtins(self)}
 
 
+class RequestFailed(Notice, frozen=True, kw_only=True):
+    """A request could not be published. Stored only, not pushed."""
+
+    error: str
+    """Why, in words for the user."""
+
+
+class GraphRequested(Notice, frozen=True, kw_only=True):
+    """A graph was requested. Stored only, not pushed."""
+
+    event = "GRAPH_GENERATION_REQUESTED"
+
+
+class GraphRequestFailed(RequestFailed, frozen=True, kw_only=True):
+    """The request for a graph could not be published. Stored only, not pushed."""
+
+    event = "GRAPH_GENERATION_REQUEST_FAILED"
+
+
+class SummaryRequested(Notice, frozen=True, kw_only=True):
+    """A summary was requested. Stored only, not pushed."""
+
+    event = "GRAPH_SUMMARY_REQUESTED"
+
+
+class SummaryRequestFailed(RequestFailed, frozen=True, kw_only=True):
+    """The request for a summary could not be published. Stored only, not pushed."""
+
+    event = "GRAPH_SUMMARY_REQUEST_FAILED"
+
+
+class NodesRequested(Notice, frozen=True, kw_only=True):
+    """New sources are to be added to the user's graph. Stored only, not pushed."""
+
+    event = "ADD_CONVERSATION_REQUESTED"
+
+
+class NodesRequestFailed(RequestFailed, frozen=True, kw_only=True):
+    """The request to add new sources could not be published. Stored only, not pushed."""
+
+    event = "ADD_CONVERSATION_REQUEST_FAILED"
+
+
+class DocumentRequested(Notice, frozen=True, kw_only=True):
+    """A microscope document was requested: one for both halves. Stored only, not pushed."""
+
+    event = "MICROSCOPE_INGEST_REQUESTED"
+
+
+class DocumentRequestFailed(RequestFailed, frozen=True, kw_only=True):
+    """The request for a microscope document, or for a half, could not be published. Stored only, not pushed."""
+
+    event = "MICROSCOPE_INGEST_REQUEST_FAILED"
+
+
 class GraphCompleted(Notice, frozen=True, kw_only=True):
     """The user has a new graph."""
 

@@ -11,6 +11,18 @@ from ulid import ULID
 
 from graphnode.contract import object_keys
 from graphnode.contract.envelopes import LONGEST_ID, LONGEST_TASK_ID
+from graphnode.contract.notifications import (
+    DocumentRequested,
+    DocumentRequestFailed,
+    GraphRequested,
+    GraphRequestFailed,
+    NodesRequested,
+    NodesRequestFailed,
+    Notice,
+    RequestFailed,
+    SummaryRequested,
+    SummaryRequestFailed,
+)
 from graphnode.contract.task_ids import SUFFIXES, Half, parse_task_id
 from graphnode.errors import ForbiddenKey, InvalidRequest
 from graphnode.text import LONGEST_PROBLEM, excerpt
@@ -31,11 +43,14 @@ class RequestPayload(msgspec.Struct, frozen=True, kw_only=True):
       request_type: the type of the request in the contract.
       task_type: the task type of the task's row: the type of the result that ends the task.
       task_id: the prefix of its task IDs.
+      requested, not_published: the notifications of a request that was registered, and of one that was not published.
     """
 
     request_type: ClassVar[str]
     task_type: ClassVar[str]
     task_id: ClassVar[str]
+    requested: ClassVar[type[Notice]]
+    not_published: ClassVar[type[RequestFailed]]
 
     @property
     def s3_keys(self) -> list[str]:
@@ -55,6 +70,8 @@ class GraphGenerationRequest(RequestPayload, frozen=True, kw_only=True, rename="
     request_type = "GRAPH_GENERATION_REQUEST"
     task_type = "GRAPH_GENERATION_RESULT"
     task_id = "task_graph"
+    requested = GraphRequested
+    not_published = GraphRequestFailed
 
     user_id: Id
     """Whose graph it is."""
@@ -90,6 +107,8 @@ class GraphSummaryRequest(RequestPayload, frozen=True, kw_only=True, rename="cam
     request_type = "GRAPH_SUMMARY_REQUEST"
     task_type = "GRAPH_SUMMARY_RESULT"
     task_id = "task_summary"
+    requested = SummaryRequested
+    not_published = SummaryRequestFailed
 
     user_id: Id
     """Whose graph it is."""
@@ -109,6 +128,8 @@ class AddNodeRequest(RequestPayload, frozen=True, kw_only=True, rename="camel"):
     request_type = "ADD_NODE_REQUEST"
     task_type = "ADD_NODE_RESULT"
     task_id = "task_add_node"
+    requested = NodesRequested
+    not_published = NodesRequestFailed
 
     user_id: Id
     """Whose graph it is."""
@@ -128,6 +149,8 @@ class MicroscopeIngestRequest(RequestPayload, frozen=True, kw_only=True):
     request_type = "MICROSCOPE_INGEST_REQUEST"
     task_type = "MICROSCOPE_INGEST_RESULT"
     task_id = "task_microscope_file"
+    requested = DocumentRequested
+    not_published = DocumentRequestFailed
 
     user_id: Id
     """Whose document it is."""
@@ -159,6 +182,8 @@ class MicroscopeIngestFromNodeRequest(RequestPayload, frozen=True, kw_only=True)
     request_type = "MICROSCOPE_INGEST_FROM_NODE_REQUEST"
     task_type = "MICROSCOPE_INGEST_FROM_NODE_RESULT"
     task_id = "task_microscope_node"
+    requested = DocumentRequested
+    not_published = DocumentRequestFailed
 
     user_id: Id
     """Whose document it is."""
@@ -241,6 +266,13 @@ class RequestMessage(NamedTuple):
     def user_id(self) -> str:
         """Whose task it is."""
         return self.payload.user_id
+
+    @property
+    def shown_id(self) -> str:
+        """The ID by which the app knows the request: of a half, that of its document."""
+        if isinstance(self.payload, MicroscopeRequest):
+            return parse_task_id(self.task_id).document_id
+        return self.task_id
 
 
 def message_of(task_id: str, payload: AnyRequest) -> RequestMessage:

@@ -189,18 +189,19 @@ class Demo(NamedTuple):
         """
         query = (
             "SELECT type, payload, push_status, push_error FROM notifications"
-            " WHERE payload->>'taskId' = ANY(%(ids)s) AND NOT type = ANY(%(ignored)s) ORDER BY type"
+            " WHERE payload->>'taskId' = ANY(%(ids)s) AND NOT type = ANY(%(ignored)s) ORDER BY id"
         )
 
         def settled() -> list[tuple[Any, ...]] | None:
-            rows = outcomes.rows(self.database, query, ids=list(requested.task_ids), ignored=list(ignored))
+            ids = {requested.id, *requested.task_ids}
+            rows = outcomes.rows(self.database, query, ids=list(ids), ignored=list(ignored))
             waiting = [status for _, _, status, _ in rows if status in ("PENDING", "SENDING")]
             return None if waiting or len(rows) < len(expected) else rows
 
         found = outcomes.wait_for(settled, timeout_s=TIMEOUT_S) or []
         types = [type_ for type_, *_ in found]
-        if types != sorted(expected):
-            self.checklist.check("notifications", types, expected=sorted(expected))
+        if sorted(types) != sorted(expected):
+            self.checklist.check("notifications", sorted(types), expected=sorted(expected))
         for type_, payload, status, reason in found:
             wanted = expected.get(type_, {})
             fields = ", ".join(
@@ -313,7 +314,10 @@ def generate_graph(demo: Demo) -> Generated:
     show_clusters(demo)
     demo.check_notifications(
         requested,
-        {"GRAPH_GENERATION_COMPLETED": {"nodeCount": nodes, "edgeCount": edges}},
+        {
+            "GRAPH_GENERATION_REQUESTED": {},
+            "GRAPH_GENERATION_COMPLETED": {"nodeCount": nodes, "edgeCount": edges},
+        },
         ignored=("GRAPH_GENERATION_PROGRESS_UPDATED",),
     )
     return Generated(requested, nodes, edges, clusters)
@@ -334,7 +338,7 @@ def summarize_graph(demo: Demo, generated: Generated) -> None:
     expected = summary["overview"]["summary_text"]
     demo.checklist.check("summary text", text, expected=expected, shown=beginning(expected))
     check_totals(demo, count_sources(CORPUS / "sources"), summary)
-    demo.check_notifications(requested, {"GRAPH_SUMMARY_COMPLETED": {}})
+    demo.check_notifications(requested, {"GRAPH_SUMMARY_REQUESTED": {}, "GRAPH_SUMMARY_COMPLETED": {}})
 
 
 def add_nodes(demo: Demo, generated: Generated) -> None:
@@ -358,7 +362,11 @@ def add_nodes(demo: Demo, generated: Generated) -> None:
         label = orig_id if len(orig_id) <= LABEL_WIDTH else f"{orig_id[: LABEL_WIDTH - 1]}…"
         demo.checklist.check(label, found, expected=cluster["name"], shown=f"{found} ({reason})")
     demo.check_notifications(
-        requested, {"ADD_CONVERSATION_COMPLETED": {"nodeCount": len(assigned), "edgeCount": edges}}
+        requested,
+        {
+            "ADD_CONVERSATION_REQUESTED": {},
+            "ADD_CONVERSATION_COMPLETED": {"nodeCount": len(assigned), "edgeCount": edges},
+        },
     )
 
 
@@ -387,6 +395,7 @@ def ingest_document(demo: Demo) -> None:
     demo.check_notifications(
         requested,
         {
+            "MICROSCOPE_INGEST_REQUESTED": {},
             "MICROSCOPE_DOCUMENT_COMPLETED": {"sourceId": Path(MICROSCOPED).stem, "chunksCount": len(chunks)},
             "MICROSCOPE_WORKSPACE_COMPLETED": {"groupId": workspace_id, "completedCount": 1, "failedCount": 0},
         },
@@ -404,7 +413,9 @@ def send_bad_messages(demo: Demo) -> None:
     demo.checklist.check("error", task.error, expected=error)
     demo.check_graph(status="UPDATED")
     demo.check_notifications(
-        requested, {"GRAPH_GENERATION_FAILED": {"error": error}}, ignored=("GRAPH_GENERATION_PROGRESS_UPDATED",)
+        requested,
+        {"GRAPH_GENERATION_REQUESTED": {}, "GRAPH_GENERATION_FAILED": {"error": error}},
+        ignored=("GRAPH_GENERATION_PROGRESS_UPDATED",),
     )
     unknown = result_of(ResultKind("VIDEO_INGEST_RESULT", "task_video"), user_id=USER, documents={})
     check_dead_letters(demo, "SQS_REQUEST_QUEUE_URL", {BROKEN_REQUEST: "INVALID_ENVELOPE"})

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from graphnode.clients.aws import Aws, CallLimits
 from graphnode.contract.message_groups import message_group
-from graphnode.contract.notifications import workspace_completed
+from graphnode.contract.notifications import Notice, workspace_completed
 from graphnode.contract.requests import (
     AddNodeRequest,
     AnyRequest,
@@ -53,6 +53,9 @@ if TYPE_CHECKING:
 
 #: All attempts together take less than the wait for a lock, so that a web server's call ends.
 LIMITS = CallLimits(connect_timeout_s=2, read_timeout_s=5, attempts=2)
+
+#: What the user reads of a request that was not published. The caller gets the reason.
+NOT_SENT = "The request could not be sent. Please try again."
 
 
 class Request(NamedTuple):
@@ -249,6 +252,7 @@ def _registered(request: Request) -> list[RequestMessage] | GraphNodeError:
             for task in made:
                 if tasks.register(*_key(task), user_id=task.user_id, s3_keys=payload.s3_keys):
                     _note_request(task, request)
+                    _notify(task, payload.requested())
     except Exception as raised:
         return classify_error(raised)
     return made
@@ -296,10 +300,7 @@ def _refuse_while_running(task: RequestMessage, request: Request) -> None:
 
 
 def _given_up(task: RequestMessage, refusal: NotPublished) -> GraphNodeError | Literal[False]:
-    """End an unpublished task as FAILED; returns its error, or False if another caller has published it.
-
-    The user gets no notification: the caller gets the error.
-    """
+    """End an unpublished task as FAILED; returns its error, or False if another caller has published it."""
     try:
         with _user_transaction(task.user_id):
             if not tasks.mark_not_published(_key(task), error=str(refusal)):
@@ -313,6 +314,7 @@ def _given_up(task: RequestMessage, refusal: NotPublished) -> GraphNodeError | L
                     graphs.add_node_failed(task.user_id)
                 case MicroscopeIngestRequest() | MicroscopeIngestFromNodeRequest():
                     _fail_document(task, str(refusal))
+            _notify(task, task.payload.not_published(error=NOT_SENT))
     except Exception as raised:
         # The task stays PENDING until its timeout: that matters more than the refusal by SQS.
         return classify_error(raised)
@@ -334,13 +336,22 @@ def _fail_document(task: RequestMessage, error: str) -> None:
     tally = workspace_id and microscope.finish_workspace_if_last(workspace_id)
     if workspace_id and tally:
         notice = workspace_completed(workspace_id, *tally)
-        notifications.write(
-            user_id=task.user_id,
-            type=notice.event,
-            payload=notice.payload(task.task_id),
-            event=":".join((task.task_id, notice.event, workspace_id, FailureReason.NOT_PUBLISHED)),
-            push=notice.is_pushed,
-        )
+        _notify(task, notice, key=f"{workspace_id}:{FailureReason.NOT_PUBLISHED}")
+
+
+def _notify(task: RequestMessage, notice: Notice, *, key: str = "") -> None:
+    """Write a notification, unless the request has it already: both halves of a document have the same ones.
+
+    Parameters:
+      key: distinguishes events of one type.
+    """
+    notifications.write(
+        user_id=task.user_id,
+        type=notice.event,
+        payload=notice.payload(task.shown_id),
+        event=":".join(filter(None, (task.shown_id, notice.event, key))),
+        push=notice.is_pushed,
+    )
 
 
 def _not_published(task: RequestMessage, why: str) -> NotPublished:

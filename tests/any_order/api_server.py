@@ -3,18 +3,85 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
+from graphnode.contract.requests import (
+    AddNodeRequest,
+    AnyRequest,
+    GraphGenerationRequest,
+    GraphSummaryRequest,
+    MicroscopeIngestFromNodeRequest,
+    MicroscopeIngestRequest,
+)
 from graphnode.errors import TaskHasFailed, WrongOwner
-from graphnode.storage import graphs, tasks
+from graphnode.requests import Request, Requests
+from graphnode.storage import tasks
 from graphnode.storage.database import database, user_transaction
 from tests.chaos.model.state import Document, Workspace
 
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
 
-def request(user_id: str, *, under_way: str) -> None:
-    """Store a request for a graph (CREATING) or for new nodes (UPDATING), as `graphnode.requests` does."""
-    with user_transaction(user_id):
-        {"CREATING": graphs.request_graph, "UPDATING": graphs.request_add_node}[under_way](user_id)
+
+#: SQS's answer for each message that it does not accept.
+REFUSAL = {"Code": "Full", "Message": "no room"}
+
+
+class RequestQueue:
+    """boto3's SQS client for a request queue that accepts every request, or none."""
+
+    def __init__(self, *, accepts: bool) -> None:
+        self.accepts = accepts
+
+    def send_message_batch(self, *, Entries: list[dict[str, str]], **_queue: str) -> dict[str, Any]:  # noqa: N803
+        """SQS's answer."""
+        return {} if self.accepts else {"Failed": [{"Id": entry["Id"], **REFUSAL} for entry in Entries]}
+
+
+def request(kind: str, task_id: str, *, user_id: str, accepts: bool) -> str | None:
+    """Request a graph, a summary or new nodes. Returns the task's error if the request queue does not accept it.
+
+    Parameters:
+      kind: a key of the model's `REQUESTS`.
+      accepts: whether the request queue accepts it.
+    """
+    payloads: dict[str, AnyRequest] = {
+        "GRAPH_GENERATION": GraphGenerationRequest(user_id=user_id, s3_key="in/"),
+        "GRAPH_SUMMARY": GraphSummaryRequest(user_id=user_id, graph_s3_key="graph.json"),
+        "ADD_CONVERSATION": AddNodeRequest(user_id=user_id, s3_key="in/"),
+    }
+    payload = payloads[kind]
+    _requests(accepts=accepts).many([Request(payload, task_id, even_if_running=True)])
+    return None if accepts else _refusal(payload, task_id)
+
+
+def request_document(
+    document: Document, workspace: Workspace, *, halves: tuple[str, ...], accepts: bool
+) -> dict[str, str]:
+    """Request a microscope document. Returns the errors by task ID if the request queue does not accept the requests.
+
+    Parameters:
+      halves: the endings of its task IDs: ("",) if it is requested whole.
+      accepts: whether the request queue accepts them.
+    """
+    user_id = document.user_id
+    payload: AnyRequest = MicroscopeIngestFromNodeRequest(
+        user_id=user_id, node_id="n1", node_type="note", group_id=workspace.id
+    )
+    if "_file_" in document.id:
+        payload = MicroscopeIngestRequest(user_id=user_id, s3_key="in/a.pdf", group_id=workspace.id, file_name="a.pdf")
+    request = Request(payload, document.id, in_halves=len(halves) > 1, workspace_name=workspace.name)
+    _requests(accepts=accepts).many([request])
+    return {} if accepts else {document.id + half: _refusal(payload, document.id + half) for half in halves}
+
+
+def _requests(*, accepts: bool) -> Requests:
+    return Requests(cast("SQSClient", RequestQueue(accepts=accepts)), queue_url="requests")
+
+
+def _refusal(payload: AnyRequest, task_id: str) -> str:
+    """The error of a task whose request the queue does not accept."""
+    return f"{payload.request_type} {task_id} was not put on the request queue: Full: no room"
 
 
 def register_task(task_id: str, task_type: str, *, user_id: str) -> None:

@@ -167,6 +167,11 @@ def document_ids(draw: st.DrawFn, user_id: str) -> str:
     return f"task_microscope_{'file' if ulid[-1] in 'AC' else 'node'}_{user_id}_{ulid}"
 
 
+def halves_of(document_id: str) -> tuple[str, ...]:
+    """The endings of a document's task IDs."""
+    return ("_block", "_nonblock") if document_id.endswith(HALVED) else ("",)
+
+
 def workspace_of(user_id: str, number: str) -> str:
     """The ID of one of a user's workspaces."""
     return f"{number}-{user_id}"
@@ -178,8 +183,7 @@ def microscope_results(draw: st.DrawFn, of: st.SearchStrategy[str] = users) -> M
     user_id = draw(of)
     draft = Draft(draw, user_id)
     task_id = draw(document_ids(user_id))
-    halves = ("_block", "_nonblock") if task_id.endswith(HALVED) else ("",)
-    half = draw(st.sampled_from(halves))
+    half = draw(st.sampled_from(halves_of(task_id)))
     if draw(st.booleans()):
         # The user is in the task ID as well.
         draft.payload["userId"] = draw(st.sampled_from((None, "")))

@@ -23,6 +23,7 @@ from tests.any_order.messages import (
     document_ids,
     ends_and_late_progress,
     graphs_and_moves,
+    halves_of,
     in_workspace,
     messages,
     microscope_results,
@@ -34,12 +35,15 @@ from tests.any_order.messages import (
 from tests.any_order.stored import faults, pending_pushes, stored_tables
 from tests.chaos.model import contract as model
 from tests.chaos.model.contract import Refused
-from tests.chaos.model.state import Document, Message, State, Task, Workspace
+from tests.chaos.model.state import Document, Message, State, Workspace
 from tests.chaos.model.tables import differences
 from tests.conftest import EMPTY
 
 #: Sequences of messages to try: more at night than in an ordinary run.
 SEQUENCES = {"nightly": 500}.get(settings.get_current_profile_name(), 50)
+
+#: The beginning of the task IDs of each kind of request.
+REQUESTED = {"GRAPH_GENERATION": "task_graph", "GRAPH_SUMMARY": "task_summary", "ADD_CONVERSATION": "task_add_node"}
 
 #: The most steps of a sequence.
 STEPS = 40
@@ -120,10 +124,19 @@ class AnyOrder(RuleBasedStateMachine):
         bench.documents |= message.documents
         self.deliver(in_workspace(message, workspace_of(user_id, number)))
 
-    @rule(user_id=users, under_way=st.sampled_from(("CREATING", "UPDATING")))
-    def request(self, user_id: str, under_way: str) -> None:
-        api_server.request(user_id, under_way=under_way)
-        self.state = model.after_request(self.state, user_id, under_way=under_way)
+    @rule(user_id=users, kind=st.sampled_from(tuple(REQUESTED)), number=st.integers(1, 3), accepts=st.booleans())
+    def request(self, user_id: str, kind: str, number: int, accepts: bool) -> None:
+        task_id = f"{REQUESTED[kind]}_{user_id}_{number}"
+        refusal = api_server.request(kind, task_id, user_id=user_id, accepts=accepts)
+        self.state = model.after_request(self.state, kind, task_id, user_id=user_id, refusal=refusal)
+
+    @rule(data=st.data(), user_id=users, number=st.sampled_from(WORKSPACES), accepts=st.booleans())
+    def request_a_document(self, data: st.DataObject, user_id: str, number: str, accepts: bool) -> None:
+        workspace = Workspace(workspace_of(user_id, number), user_id, "Thesis")
+        document = Document(data.draw(document_ids(user_id)), workspace.id, user_id, "PROCESSING")
+        halves = halves_of(document.id)
+        refusals = api_server.request_document(document, workspace, halves=halves, accepts=accepts)
+        self.state = model.after_document_request(self.state, document, workspace, halves=halves, refusals=refusals)
 
     @rule(user_id=users)
     def have_an_earlier_version_store_a_file_by_a_longer_name(self, user_id: str) -> None:
@@ -135,8 +148,7 @@ class AnyOrder(RuleBasedStateMachine):
     def register_a_task(self, user_id: str, number: int) -> None:
         key = f"task_graph_{user_id}_{number}", "GRAPH_GENERATION_RESULT"
         api_server.register_task(*key, user_id=user_id)
-        self.state = self.state.copy()
-        self.state.tasks.setdefault(key, Task(*key, user_id, registered=True))
+        self.state = model.after_registration(self.state, *key, user_id=user_id)
 
     @rule(user_id=users, number=st.integers(1, 3))
     def sweep_an_overdue_task(self, user_id: str, number: int) -> None:

@@ -52,7 +52,10 @@ def test_a_folder_is_asked_for_its_graph_comes_and_the_story_is_told(shared_ai: 
     assert told.returncode == 0, told.stderr
     assert "result        COMPLETED at delivery 1" in told.stdout
     (story,) = json.loads(graphnode(ai, "task", task_id, "--json").stdout)
-    assert [one["type"] for one in story["notifications"]] == ["GRAPH_GENERATION_COMPLETED"]
+    assert [one["type"] for one in story["notifications"]] == [
+        "GRAPH_GENERATION_REQUESTED",
+        "GRAPH_GENERATION_COMPLETED",
+    ]
     assert prefix in story["s3_keys"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -17,6 +18,7 @@ from benchmarks.sqs_stub import StubServer
 from graphnode.contract.message_groups import message_group
 from graphnode.contract.requests import (
     AddNodeRequest,
+    AnyRequest,
     GraphGenerationRequest,
     GraphSummaryRequest,
     MicroscopeIngestFromNodeRequest,
@@ -34,13 +36,21 @@ from graphnode.errors import (
 )
 from graphnode.requests.client import Request, Requested, Requests, open_requests, sqs_client
 from graphnode.settings import RequestSettings
-from graphnode.storage import database, microscope, tasks
+from graphnode.storage import database, microscope, notifications, tasks
 from graphnode.storage.tasks import TaskKey, TaskStatus
 from tests.integration.conftest import Query
 
 GRAPH = GraphGenerationRequest(user_id="ada", s3_key="inputs/ada/")
 NODES = AddNodeRequest(user_id="ada", s3_key="inputs/new.json")
 FILE = MicroscopeIngestRequest(user_id="ada", s3_key="files/a.pdf", group_id="w1", file_name="a.pdf")
+
+#: A request of each kind, by the beginning of its notifications' types.
+KINDS: dict[str, AnyRequest] = {
+    "GRAPH_GENERATION": GRAPH,
+    "GRAPH_SUMMARY": GraphSummaryRequest(user_id="ada", graph_s3_key="graph.json"),
+    "ADD_CONVERSATION": NODES,
+    "MICROSCOPE_INGEST": FILE,
+}
 
 #: A fault of the stub that boto3 does not retry.
 DENIED = {"action": "SendMessageBatch", "kind": "denied", "times": 1}
@@ -161,6 +171,110 @@ class TestAGraph:
         assert query("SELECT status, status_before FROM graphs") == [("UPDATING", status)]
 
 
+class TestTheApp:
+    """What the app reads of requests: stored only, once per task, in the transaction that writes the task."""
+
+    @pytest.fixture
+    def told(self, query: Query) -> Callable[[], list[tuple[Any, ...]]]:
+        """The notifications in their order, without the time."""
+        rows = "SELECT type, payload - 'timestamp', push_status, push_error, due_at FROM notifications ORDER BY id"
+        return lambda: query(rows)
+
+    @pytest.mark.parametrize(("payload", "kind"), [(payload, kind) for kind, payload in KINDS.items()])
+    def test_is_told_of_each_request_and_that_it_could_not_be_sent_once(
+        self,
+        requests: Requests,
+        stub: StubServer,
+        told: Callable[[], list[tuple[Any, ...]]],
+        payload: AnyRequest,
+        kind: str,
+    ) -> None:
+        requested = (f"{kind}_REQUESTED", {"taskId": "t1"}, "SKIPPED", "stored only", None)
+        text = {"taskId": "t1", "error": "The request could not be sent. Please try again."}
+        failed = (f"{kind}_REQUEST_FAILED", text, "SKIPPED", "stored only", None)
+
+        stub.order(faults=[DENIED, DENIED])
+        for _ in range(2):
+            with pytest.raises(NotPublished):
+                requests._one(Request(payload, "t1"))
+        assert [row for row in told() if "WORKSPACE" not in row[0]] == [requested, failed]
+
+        requests._one(Request(payload, "t2"))
+        requests._one(Request(payload, "t2"))
+        assert told()[-1] == (f"{kind}_REQUESTED", {"taskId": "t2"}, "SKIPPED", "stored only", None)
+        assert len([row for row in told() if row[1]["taskId"] == "t2"]) == 1
+
+    def test_is_told_of_a_document_in_halves_once(
+        self, requests: Requests, stub: StubServer, told: Callable[[], list[tuple[Any, ...]]]
+    ) -> None:
+        requests.microscope(FILE, document_id="d1", in_halves=True)
+        stub.order(faults=[DENIED])
+        with pytest.raises(NotPublished):
+            requests.microscope(replace(FILE, group_id="w2"), document_id="d2", in_halves=True)
+
+        assert [(row[0], row[1]["taskId"]) for row in told()] == [
+            ("MICROSCOPE_INGEST_REQUESTED", "d1"),
+            ("MICROSCOPE_INGEST_REQUESTED", "d2"),
+            ("MICROSCOPE_WORKSPACE_COMPLETED", "d2"),
+            ("MICROSCOPE_INGEST_REQUEST_FAILED", "d2"),
+        ]
+
+    def test_is_told_nothing_of_a_request_that_is_refused(
+        self, requests: Requests, told: Callable[[], list[tuple[Any, ...]]]
+    ) -> None:
+        requests.graph(GRAPH, task_id="t1")
+        finish("t1", TaskStatus.FAILED)
+        first = told()
+        for task_id in ("t1", ""):
+            with pytest.raises(GraphNodeError):
+                requests.graph(GRAPH, task_id=task_id or "t" * 401)
+        requests.graph(GRAPH, task_id="t2")
+        with pytest.raises(AlreadyRunning):
+            requests.graph(GRAPH, task_id="t3")
+
+        assert [row[1]["taskId"] for row in told()] == [first[0][1]["taskId"], "t2"]
+
+    @pytest.mark.parametrize("fails_at", ["register", "mark_not_published"])
+    def test_is_told_nothing_that_is_rolled_back(
+        self,
+        requests: Requests,
+        stub: StubServer,
+        told: Callable[[], list[tuple[Any, ...]]],
+        monkeypatch: pytest.MonkeyPatch,
+        query: Query,
+        fails_at: str,
+    ) -> None:
+        write = notifications.write
+
+        def fail(**row: Any) -> None:
+            write(**row)
+            if row["type"].endswith("FAILED") == (fails_at == "mark_not_published"):
+                raise ZeroDivisionError
+
+        monkeypatch.setattr(notifications, "write", fail)
+        stub.order(faults=[DENIED])
+
+        with pytest.raises(GraphNodeError, match="ZeroDivisionError"):
+            requests.graph(GRAPH, task_id="t1")
+
+        statuses = query("SELECT status FROM tasks")
+        if fails_at == "register":
+            assert (told(), statuses) == ([], [])
+        else:
+            assert [row[0] for row in told()] == ["GRAPH_GENERATION_REQUESTED"]
+            assert statuses == [("PENDING",)]
+
+    def test_is_not_told_of_a_failure_if_another_caller_has_published_it_meanwhile(
+        self, requests: Requests, told: Callable[[], list[tuple[Any, ...]]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(requests, "_send", not_taken)
+        monkeypatch.setattr(tasks, "mark_not_published", lambda *_, **__: False)
+
+        requests.graph(GRAPH, task_id="t1")
+
+        assert [row[0] for row in told()] == ["GRAPH_GENERATION_REQUESTED"]
+
+
 class TestTheSameTaskAgain:
     def test_is_published_once(self, requests: Requests, published: Published, query: Query) -> None:
         requests.graph(GRAPH, task_id="t1")
@@ -235,7 +349,6 @@ class TestAQueueThatDoesNotTakeIt:
 
         assert query("SELECT status, reason, published_at FROM tasks") == [("FAILED", "NOT_PUBLISHED", None)] * 2
         assert query("SELECT status, status_before FROM graphs") == [("UPDATED", None)]
-        assert query("SELECT * FROM notifications") == []
 
     def test_leaves_the_status_to_another_task_that_is_running(
         self, requests: Requests, stub: StubServer, query: Query
@@ -351,8 +464,10 @@ class TestADocument:
         ((status, block, non_block, error),) = query(statuses)
         assert (status, block, non_block) == ("FAILED", "FAILED", "PROCESSING")
         assert "InternalError" in error
-        assert query("SELECT type, payload ->> 'failedCount' FROM notifications") == [
-            ("MICROSCOPE_WORKSPACE_COMPLETED", "1")
+        assert query("SELECT type, payload ->> 'failedCount' FROM notifications ORDER BY id") == [
+            ("MICROSCOPE_INGEST_REQUESTED", None),
+            ("MICROSCOPE_WORKSPACE_COMPLETED", "1"),
+            ("MICROSCOPE_INGEST_REQUEST_FAILED", None),
         ]
 
         assert requests.microscope(FILE, document_id="doc", in_halves=True).published

@@ -229,8 +229,12 @@ _DOCUMENTS: dict[str, Any] = {
 _TASK = f"task_graph_ada_{_ULID}"
 _DOCUMENT = f"task_microscope_file_ada_{_ULID}"
 
+_REQUESTED = ("GRAPH_GENERATION", "GRAPH_SUMMARY", "ADD_CONVERSATION", "MICROSCOPE_INGEST")
+
 #: Without the time, and those of a graph without the task ID.
 _NOTIFICATIONS: dict[str, dict[str, Any]] = {
+    **{f"{kind}_REQUESTED": {} for kind in _REQUESTED},
+    **{f"{kind}_REQUEST_FAILED": {"error": "The request could not be sent. Please try again."} for kind in _REQUESTED},
     "GRAPH_GENERATION_COMPLETED": {"nodeCount": 36, "edgeCount": 67, "clusterCount": 6, "summaryIncluded": True},
     "GRAPH_GENERATION_FAILED": {"error": "The input is empty."},
     "GRAPH_GENERATION_PROGRESS_UPDATED": {"currentStage": "clustering", "progressPercent": 62.5},

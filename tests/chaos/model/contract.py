@@ -37,13 +37,28 @@ ENDED_BY = {"GRAPH_GENERATION_PROGRESS": "GRAPH_GENERATION_RESULT"}
 
 #: PostgreSQL's.
 LARGEST_INTEGER = 2_147_483_647
+#: By the beginning of its notifications' types: the type that a request's task has, and the graph's status meanwhile.
+REQUESTS: dict[str, tuple[str, str | None]] = {
+    "GRAPH_GENERATION": ("GRAPH_GENERATION_RESULT", "CREATING"),
+    "GRAPH_SUMMARY": ("GRAPH_SUMMARY_RESULT", None),
+    "ADD_CONVERSATION": ("ADD_NODE_RESULT", "UPDATING"),
+    "MICROSCOPE_INGEST": ("MICROSCOPE_INGEST_RESULT", None),
+}
 
 #: Notifications that are stored but not pushed.
 STORED_ONLY = {
+    *(f"{kind}_{end}" for kind in REQUESTS for end in ("REQUESTED", "REQUEST_FAILED")),
     "GRAPH_GENERATION_PROGRESS_UPDATED",
     "MICROSCOPE_DOCUMENT_COMPLETED",
     "MICROSCOPE_DOCUMENT_FAILED",
 }
+
+
+#: A task in one of these has not ended.
+OPEN = ("PENDING", "PROGRESS")
+
+#: What the user reads of a request that was not published.
+NOT_SENT = "The request could not be sent. Please try again."
 
 
 class Refused(Exception):
@@ -61,13 +76,144 @@ def after(state: State, message: Message, *, attempt: int) -> State:
     return delivery.state
 
 
-def after_request(state: State, user_id: str, *, under_way: str) -> State:
-    """The state after the API server has requested a graph (CREATING) or new nodes (UPDATING)."""
+def after_registration(state: State, task_id: str, task_type: str, *, user_id: str) -> State:
+    """The state after the API server has inserted a task's row, unless it is there."""
     state = state.copy()
-    graph = state.graphs.get(user_id, Graph(user_id, "NOT_CREATED"))
-    before = graph.status_before if graph.status in ("CREATING", "UPDATING") else graph.status
-    state.graphs[user_id] = graph._replace(status=under_way, status_before=before)
+    _register(state, (task_id, task_type), user_id)
     return state
+
+
+def _register(state: State, key: tuple[str, str], user_id: str) -> bool:
+    """Make a task PENDING that is unknown, or whose request was not published; False for any other task."""
+    task = state.tasks.get(key) or Task(*key, user_id, status="", registered=True)
+    if task.status and not task.is_not_published:
+        return False
+    state.tasks[key] = task._replace(status="PENDING", error=None, is_not_published=False, is_finished=False)
+    return True
+
+
+def after_request(state: State, kind: str, task_id: str, *, user_id: str, refusal: str | None) -> State:
+    """The state after the API server has requested a graph, a summary or new nodes.
+
+    Parameters:
+      kind: a key of `REQUESTS`.
+      refusal: the error of the task if the request queue does not accept the request; None if it does.
+    """
+    task_type, under_way = REQUESTS[kind]
+    key = task_id, task_type
+    if any(task.user_id != user_id for task in state.tasks.values() if task.task_id == task_id):
+        return state
+    task = state.tasks.get(key)
+    if task and task.status == "FAILED" and not task.is_not_published:
+        return state
+    state = state.copy()
+    if _register(state, key, user_id):
+        if under_way:
+            graph = state.graphs.get(user_id, Graph(user_id, "NOT_CREATED"))
+            before = graph.status_before if graph.status in ("CREATING", "UPDATING") else graph.status
+            state.graphs[user_id] = graph._replace(status=under_way, status_before=before)
+        _tell_once(state, user_id, task_id, f"{kind}_REQUESTED")
+    task = state.tasks[key]
+    if task.status == "PENDING" and not task.is_published:
+        task = task._replace(is_published=refusal is None)
+        if refusal:
+            task = task._replace(status="FAILED", error=refusal, is_not_published=True, is_finished=True)
+            others = [other for other in state.tasks.values() if other.user_id == user_id and other.task_id != task_id]
+            is_alone = not any(other.task_type == task_type and other.status in OPEN for other in others)
+            if under_way and is_alone:
+                _restore_status(state, user_id, under_way=under_way)
+            _tell_once(state, user_id, task_id, f"{kind}_REQUEST_FAILED", error=NOT_SENT)
+    state.tasks[key] = task
+    return state
+
+
+def after_document_request(
+    state: State, document: Document, workspace: Workspace, *, halves: tuple[str, ...], refusals: Mapping[str, str]
+) -> State:
+    """The state after the API server has requested a microscope document.
+
+    Parameters:
+      workspace: inserted if it is unknown.
+      halves: the endings of its task IDs: ("",) if it is requested whole.
+      refusals: by task ID, the error if the request queue does not accept the requests; empty if it does.
+    """
+    user_id, before = document.user_id, state
+    task_type = "MICROSCOPE_INGEST_RESULT" if "_file_" in document.id else "MICROSCOPE_INGEST_FROM_NODE_RESULT"
+    keys = [(document.id + half, task_type) for half in halves]
+    tasks = [state.tasks[key] for key in keys if key in state.tasks]
+    if any(task.user_id != user_id or (task.status == "FAILED" and not task.is_not_published) for task in tasks):
+        return before
+    state = state.copy()
+    for key in keys:
+        if _register(state, key, user_id):
+            if state.microscope_workspaces.setdefault(workspace.id, workspace).user_id != user_id:
+                return before
+            requested = state.microscope_documents.get(document.id, document)
+            requested = requested._replace(workspace_id=requested.workspace_id or workspace.id)
+            _set_half(state, requested, key[0], "PROCESSING")
+            _tell_once(state, user_id, document.id, "MICROSCOPE_INGEST_REQUESTED")
+    for key in keys:
+        task = state.tasks[key]
+        if task.status != "PENDING" or task.is_published:
+            continue
+        if not refusals:
+            state.tasks[key] = task._replace(is_published=True)
+            continue
+        error = refusals[task.task_id]
+        state.tasks[key] = task._replace(status="FAILED", error=error, is_not_published=True, is_finished=True)
+        failed = state.microscope_documents[document.id]._replace(error=error)
+        _set_half(state, failed, task.task_id, "FAILED")
+        completed = complete_workspace(state, failed.workspace_id)
+        if completed:
+            _tell_once(state, user_id, document.id, "MICROSCOPE_WORKSPACE_COMPLETED", "PENDING", **completed)
+        _tell_once(state, user_id, document.id, "MICROSCOPE_INGEST_REQUEST_FAILED", error=NOT_SENT)
+    return state
+
+
+def _set_half(state: State, document: Document, task_id: str, status: str) -> None:
+    """Store a document with the status of a task's half, or of the document as a whole, and what follows."""
+    half = {"_block": "block_status", "_nonblock": "non_block_status"}.get(task_id.removeprefix(document.id))
+    if half:
+        of_halves: dict[str, Any] = {half: status}
+        document = document._replace(**of_halves)
+        halves = {document.block_status, document.non_block_status}
+        status = "FAILED" if "FAILED" in halves else "COMPLETED" if halves == {"COMPLETED"} else "PROCESSING"
+    document = document._replace(status=status, error=document.error if status == "FAILED" else None)
+    state.microscope_documents[document.id] = document
+
+
+def complete_workspace(state: State, workspace_id: str | None) -> dict[str, Any] | None:
+    """Complete a workspace if all its documents have ended; returns the notification's payload, or None."""
+    workspace = state.microscope_workspaces.get(workspace_id or "")
+    if workspace is None:
+        return None
+    ended = Counter(row.status for row in state.microscope_documents.values() if row.workspace_id == workspace_id)
+    if ended.keys() - {"COMPLETED", "FAILED"}:
+        return None
+    state.microscope_workspaces[workspace.id] = workspace._replace(is_completed=True)
+    return {
+        "groupId": workspace.id,
+        "workspaceName": workspace.name or workspace.id,
+        "completedCount": ended["COMPLETED"],
+        "failedCount": ended["FAILED"],
+    }
+
+
+def _restore_status(state: State, user_id: str, *, under_way: str) -> None:
+    """Give a graph in this status its previous one."""
+    graph = state.graphs.setdefault(user_id, Graph(user_id, "NOT_CREATED"))
+    if graph.status == under_way:
+        state.graphs[user_id] = graph._replace(status=graph.status_before or "NOT_CREATED", status_before=None)
+
+
+def _tell_once(
+    state: State, user_id: str, task_id: str, type_: str, push_status: str = "SKIPPED", **payload: Any
+) -> None:
+    """Write a notification of a request, unless its task has it already."""
+    event = task_id, type_, payload.get("groupId")
+    state.notifications.setdefault(
+        event, Notification(user_id, type_, {"taskId": task_id, **payload}, push_status, None)
+    )
 
 
 def after_new_document(state: State, document: Document, workspace: Workspace) -> State:
@@ -200,6 +346,7 @@ class Delivery:
             error=error,
             dropped_edges={name: count for name, count in (dropped or {}).items() if count},
             left_out=left_out,
+            is_not_published=False,
             is_finished=True,
         )
 
@@ -218,10 +365,7 @@ class Delivery:
         """Keep the stored graph and summary. A graph in CREATING or UPDATING gets its previous status."""
         under_way = {"GRAPH_GENERATION": "CREATING", "ADD_NODE": "UPDATING"}.get(kind)
         if under_way:
-            graph = self.state.graphs.setdefault(self.user_id, Graph(self.user_id, "NOT_CREATED"))
-            if graph.status == under_way:
-                status = graph.status_before or "NOT_CREATED"
-                self.state.graphs[self.user_id] = graph._replace(status=status, status_before=None)
+            _restore_status(self.state, self.user_id, under_way=under_way)
         self._finish("FAILED", error=self._error())
         notification_type = "ADD_CONVERSATION_FAILED" if kind == "ADD_NODE" else f"{kind}_FAILED"
         self._notify(notification_type, error=self._error())
@@ -638,17 +782,6 @@ class Delivery:
         else:
             outcome = {"error": document.error}
         self._notify(f"MICROSCOPE_DOCUMENT_{document.status}", sourceId=document.source_id, **outcome)
-        workspace = self.state.microscope_workspaces.get(document.workspace_id or "")
-        if workspace is None:
-            return
-        documents = self.state.microscope_documents.values()
-        ended = Counter(row.status for row in documents if row.workspace_id == workspace.id)
-        if not ended.keys() - {"COMPLETED", "FAILED"}:
-            self.state.microscope_workspaces[workspace.id] = workspace._replace(is_completed=True)
-            self._notify(
-                "MICROSCOPE_WORKSPACE_COMPLETED",
-                groupId=workspace.id,
-                workspaceName=workspace.name or workspace.id,
-                completedCount=ended["COMPLETED"],
-                failedCount=ended["FAILED"],
-            )
+        completed = complete_workspace(self.state, document.workspace_id)
+        if completed:
+            self._notify("MICROSCOPE_WORKSPACE_COMPLETED", **completed)

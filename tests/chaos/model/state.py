@@ -137,7 +137,10 @@ class View(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A row of `tasks`, with the warnings that the contract defines."""
+    """A row of `tasks`, with the warnings that the contract defines.
+
+    `is_published` and `is_not_published` say what became of its request: both are false before that is known.
+    """
 
     task_id: str
     task_type: str
@@ -150,6 +153,8 @@ class Task(NamedTuple):
     eta_seconds: float | None = None
     progress_at: datetime | None = None
     registered: bool = False
+    is_published: bool = False
+    is_not_published: bool = False
     is_finished: bool = False
     dropped_edges: dict[str, int] = {}
     left_out: frozenset[str] = frozenset()
@@ -183,7 +188,7 @@ class State:
     microscope_documents: dict[str, Document] = field(default_factory=dict)
     microscope_graphs: dict[tuple[str, str], View] = field(default_factory=dict)
     tasks: dict[tuple[str, str], Task] = field(default_factory=dict)
-    notifications: dict[int, Notification] = field(default_factory=dict)
+    notifications: dict[object, Notification] = field(default_factory=dict)
 
     def copy(self) -> State:
         """A copy that shares the rows, which never change."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from tests.chaos.model import state
-from tests.chaos.model.contract import DROPPED_EDGES
+from tests.chaos.model.contract import DROPPED_EDGES, REQUESTS
 
 #: Rows by the name of the table.
 Tables: TypeAlias = Mapping[str, list[tuple[Any, ...]]]
@@ -18,6 +18,8 @@ Execute: TypeAlias = Callable[[str], Iterable[tuple[Any, ...]]]
 
 #: The payload fields that the model predicts, by the type of the notification.
 PAYLOAD_FIELDS = {
+    **{f"{kind}_REQUESTED": ("taskId",) for kind in REQUESTS},
+    **{f"{kind}_REQUEST_FAILED": ("taskId", "error") for kind in REQUESTS},
     "GRAPH_GENERATION_COMPLETED": ("taskId", "nodeCount"),
     "GRAPH_GENERATION_FAILED": ("taskId", "error"),
     "GRAPH_GENERATION_PROGRESS_UPDATED": ("taskId", "currentStage", "progressPercent", "etaSeconds"),
@@ -78,7 +80,11 @@ READ: dict[str, tuple[str, Callable[..., tuple[Any, ...]]]] = {
     "microscope_workspaces": ("id, user_id, name, completed_at IS NOT NULL", state.Workspace),
     "microscope_documents": (", ".join(state.Document._fields), state.Document),
     "microscope_graphs": ("document_id, view, graph", view),
-    "tasks": (", ".join(state.Task._fields[:-3]) + ", finished_at IS NOT NULL, warnings", task),
+    "tasks": (
+        ", ".join(state.Task._fields[:-5])
+        + ", published_at IS NOT NULL, reason IS NOT DISTINCT FROM 'NOT_PUBLISHED', finished_at IS NOT NULL, warnings",
+        task,
+    ),
     "notifications": ("user_id, type, payload, push_status, created_at", notification),
 }
 
