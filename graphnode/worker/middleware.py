@@ -41,7 +41,7 @@ from graphnode.telemetry import error_reports
 from graphnode.telemetry.logs import finish_logs
 from graphnode.telemetry.stacks import unexpected_stack
 from graphnode.worker.blame import is_excused
-from graphnode.worker.rejections import Rejections
+from graphnode.worker.rejected_tasks import Rejections
 
 #: Milliseconds that an actor may run, unless it declares another `time_limit`.
 DEFAULT_TIME_LIMIT_MS = 5 * 60 * 1000

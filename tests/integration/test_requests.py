@@ -549,7 +549,7 @@ class TestMany:
 
         outcomes = requests.many([Request(GRAPH), Request(GRAPH)])
 
-        assert [isinstance(one, GraphNodeError) and one.reason for one in outcomes] == ["DATABASE_OUTAGE"] * 2
+        assert [isinstance(one, GraphNodeError) and one.reason for one in outcomes] == ["DATABASE_FAULT"] * 2
         assert stub.calls("SendMessageBatch") == 0
 
 

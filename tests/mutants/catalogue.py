@@ -727,10 +727,10 @@ MUTANTS = (
     Mutant(
         name="rejected-in-silence",
         what="the user of a result that cannot be used waits until the task times out",
-        file="graphnode/worker/rejections.py",
+        file="graphnode/worker/rejected_tasks.py",
         old="if not isinstance(message.verdict, DeadLetter) or not isinstance(envelope, Envelope):",
         new="if True:",
-        checks=("tests/unit/worker/test_rejections.py",),
+        checks=("tests/unit/worker/test_rejected_tasks.py",),
     ),
     Mutant(
         name="rejected-body-in-silence",
@@ -746,15 +746,15 @@ MUTANTS = (
         file="graphnode/worker/middleware.py",
         old="            exception = rejection\n",
         new="            pass\n",
-        checks=("tests/unit/worker/test_rejections.py",),
+        checks=("tests/unit/worker/test_rejected_tasks.py",),
     ),
     Mutant(
         name="letter-before-the-user-is-told",
         what="a message becomes a dead letter although its user could not be told now",
-        file="graphnode/worker/rejections.py",
+        file="graphnode/worker/rejected_tasks.py",
         old="                message.verdict = verdict\n",
         new="",
-        checks=("tests/unit/worker/test_rejections.py",),
+        checks=("tests/unit/worker/test_rejected_tasks.py",),
     ),
     # Messages in flight: heartbeats and stops.
     Mutant(
@@ -1200,8 +1200,8 @@ MUTANTS = (
         name="file-without-type",
         what="a file that is named without its type is another node",
         file="graphnode/contract/original_ids.py",
-        old="(?:[A-Za-z0-9]+_)??(uf-",
-        new="[A-Za-z0-9]+_(uf-",
+        old="(?:([A-Za-z0-9]+)_)??(uf-",
+        new="([A-Za-z0-9]+)_(uf-",
         checks=("tests/unit/contract/test_original_ids.py",),
     ),
     Mutant(

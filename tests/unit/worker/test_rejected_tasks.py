@@ -21,7 +21,7 @@ from graphnode.sqs.deliveries import Delivery
 from graphnode.sqs.queues import Options
 from graphnode.sqs.verdicts import DeadLetter, Park, Retry, RetryPolicy
 from graphnode.worker.middleware import Verdicts
-from graphnode.worker.rejections import Rejections
+from graphnode.worker.rejected_tasks import Rejections
 from tests.ledgers import MemoryLedger
 from tests.unit.conftest import MakeDelivery
 
