@@ -22,6 +22,7 @@ from graphnode.contract.notifications import (
     SummaryFailed,
     WorkspaceCompleted,
 )
+from graphnode.contract.requests import REQUESTS
 from graphnode.rules.push_texts import LARGEST_PAYLOAD_BYTES, push_data, push_text, truncate, truncate_to_fcm_limit
 
 COUNTS = {"taskId": "t-1", "nodeCount": 12, "edgeCount": 30}
@@ -59,10 +60,11 @@ def test_titles_and_bodies_are_those_of_the_contract(
     assert body in (None, text.body)
 
 
-def test_progress_and_documents_are_not_pushed() -> None:
+def test_progress_documents_and_requests_are_not_pushed() -> None:
     unpushed = {notice for notice in NOTICES.values() if notice.push is None}
+    of_requests = {notice for kind in REQUESTS.values() for notice in (kind.requested, kind.not_published)}
 
-    assert unpushed == {GraphProgress, DocumentCompleted, DocumentFailed}
+    assert unpushed == {GraphProgress, DocumentCompleted, DocumentFailed, *of_requests}
 
 
 def test_data_are_strings_with_type_and_task() -> None:
