@@ -24,6 +24,7 @@ from graphnode.rules.graph import clean_graph
 from graphnode.rules.rows import GraphRows
 from graphnode.rules.summary import summary_row
 from graphnode.storage import graphs, summaries
+from graphnode.storage.graphs import GraphCounts
 
 
 class Features(NamedTuple):
@@ -71,11 +72,14 @@ def fetch(envelope: Envelope[GraphGenerationResult], warnings: Counter[str], *, 
 
 
 def store(effects: Effects[GraphGenerationResult], documents: Documents) -> None:
-    """Replace the user's graph, unless a newer one is stored."""
+    """Replace the user's graph, unless a newer one is stored, or the new one would leave no node."""
     user_id, timestamp, rows = effects.user_id, effects.envelope.timestamp, documents.rows
     stored = graphs.stored_source_timestamp(user_id)
     if stored and stored > timestamp:
         effects.supersede(f"a newer graph is stored, of {stored.isoformat()}")
+        return
+    if not rows.nodes and (kept := graphs.graph_counts(user_id)).nodes:
+        keep_graph(effects, kept)
         return
     width_before = graphs.embedding_width(user_id) if documents.features else None
     graphs.replace_graph(user_id, rows, source_timestamp=timestamp)
@@ -91,6 +95,18 @@ def store(effects: Effects[GraphGenerationResult], documents: Documents) -> None
             edge_count=len(rows.edges),
             cluster_count=len(rows.clusters),
             summary_included=documents.summary is not None,
+        )
+    )
+
+
+def keep_graph(effects: Effects[GraphGenerationResult], kept: GraphCounts) -> None:
+    """End the task without its graph, which has no node, and say that the stored graph is ready."""
+    graphs.generation_failed(effects.user_id)
+    effects.warnings["the graph has no nodes: the stored one stays"] = 1
+    effects.finish()
+    effects.notify(
+        GraphCompleted(
+            node_count=kept.nodes, edge_count=kept.edges, cluster_count=kept.clusters, summary_included=False
         )
     )
 

@@ -1285,6 +1285,22 @@ MUTANTS = (
         checks=("tests/unit/rules/test_microscope_views.py",),
     ),
     Mutant(
+        name="empty-graph-wipes",
+        what="a graph without nodes replaces the user's graph",
+        file="graphnode/actors/graph_generation.py",
+        old="if not rows.nodes and (kept",
+        new="if False and (kept",
+        checks=("tests/any_order/test_empty_graphs.py",),
+    ),
+    Mutant(
+        name="creating-for-ever",
+        what="a graph without nodes leaves the user's graph CREATING",
+        file="graphnode/actors/graph_generation.py",
+        old='    graphs.generation_failed(effects.user_id)\n    effects.warnings["the graph',
+        new='    effects.warnings["the graph',
+        checks=("tests/any_order/test_empty_graphs.py",),
+    ),
+    Mutant(
         name="nodes-of-1970",
         what="a node whose time is unknown is of 1970",
         file="graphnode/contract/values.py",

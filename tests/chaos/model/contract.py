@@ -32,6 +32,9 @@ from tests.chaos.model.state import (
 #: The warnings that count dropped edges.
 DROPPED_EDGES = ("edges to unknown nodes", "self-loops", "repeated edges")
 
+#: The warning of a task whose graph has no nodes, and did not replace one that has.
+KEPT_GRAPH = "the graph has no nodes: the stored one stays"
+
 #: The type in the row of the task: progress belongs to the task that a result ends.
 ENDED_BY = {"GRAPH_GENERATION_PROGRESS": "GRAPH_GENERATION_RESULT"}
 
@@ -338,6 +341,7 @@ class Delivery:
         error: str | None = None,
         dropped: Mapping[str, int] | None = None,
         left_out: frozenset[str] = frozenset(),
+        kept_graph: bool = False,
     ) -> None:
         key = self.task_id, self.task_type
         self.state.tasks[key] = self.state.tasks.get(key, Task(*key, self.user_id))._replace(
@@ -347,6 +351,7 @@ class Delivery:
             dropped_edges={name: count for name, count in (dropped or {}).items() if count},
             left_out=left_out,
             is_not_published=False,
+            kept_graph=kept_graph,
             is_finished=True,
         )
 
@@ -391,6 +396,9 @@ class Delivery:
             self._finish("SUPERSEDED")
             return
         document = self.documents[self.payload["results3key"]]
+        if not document["nodes"] and self._nodes():
+            self._keep_graph()
+            return
         state.remove_graph(user_id)
         described = document["metadata"]["clusters"]
         for wire in document["nodes"]:
@@ -420,6 +428,14 @@ class Delivery:
         )
         self._finish("COMPLETED", dropped=dropped, left_out=left_out)
         self._notify("GRAPH_GENERATION_COMPLETED", nodeCount=len(document["nodes"]))
+
+    def _keep_graph(self) -> None:
+        """End the task of a graph without nodes, which does not replace one that has nodes."""
+        _restore_status(self.state, self.user_id, under_way="CREATING")
+        keys = {"features": self.payload.get("featuress3key"), "summary": self.payload.get("summarys3key")}
+        left_out = frozenset(name for name, key in keys.items() if key and key not in self.documents)
+        self._finish("COMPLETED", left_out=left_out, kept_graph=True)
+        self._notify("GRAPH_GENERATION_COMPLETED", nodeCount=len(self._nodes()))
 
     def _new_edges(self, edges: list[dict[str, Any]]) -> Counter[str]:
         dropped = Counter[str]()

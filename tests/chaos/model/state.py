@@ -158,6 +158,7 @@ class Task(NamedTuple):
     is_finished: bool = False
     dropped_edges: dict[str, int] = {}
     left_out: frozenset[str] = frozenset()
+    kept_graph: bool = False
 
 
 class Notification(NamedTuple):

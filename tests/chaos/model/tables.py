@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from tests.chaos.model import state
-from tests.chaos.model.contract import DROPPED_EDGES, REQUESTS
+from tests.chaos.model.contract import DROPPED_EDGES, KEPT_GRAPH, REQUESTS
 
 #: Rows by the name of the table.
 Tables: TypeAlias = Mapping[str, list[tuple[Any, ...]]]
@@ -53,12 +53,12 @@ def view(document_id: str, name: str, graph: Any) -> state.View:
 
 
 def task(*row: Any) -> state.Task:
-    """A row of `tasks`, with the warnings that the contract defines: dropped edges, and files that were left out."""
+    """A row of `tasks`, with the warnings that the contract defines: dropped edges, left out files, a kept graph."""
     *columns, warnings = row
     warnings = warnings or {}
     dropped = {name: count for name, count in warnings.items() if name in DROPPED_EDGES}
     left_out = frozenset(name.split()[0] for name in warnings if " left out: " in name)
-    return state.Task._make((*columns, dropped, left_out))
+    return state.Task._make((*columns, dropped, left_out, KEPT_GRAPH in warnings))
 
 
 def notification(user_id: str, type_: str, payload: dict[str, Any], push_status: str, at: Any) -> state.Notification:
@@ -81,7 +81,7 @@ READ: dict[str, tuple[str, Callable[..., tuple[Any, ...]]]] = {
     "microscope_documents": (", ".join(state.Document._fields), state.Document),
     "microscope_graphs": ("document_id, view, graph", view),
     "tasks": (
-        ", ".join(state.Task._fields[:-5])
+        ", ".join(state.Task._fields[:-6])
         + ", published_at IS NOT NULL, reason IS NOT DISTINCT FROM 'NOT_PUBLISHED', finished_at IS NOT NULL, warnings",
         task,
     ),
