@@ -7,12 +7,15 @@ import dramatiq
 from graphnode.actors.effects import effects_of
 from graphnode.contract.envelopes import RESULT_QUEUE, Envelope, GraphGenerationProgress
 from graphnode.contract.notifications import GraphProgress
+from graphnode.contract.task_ids import NO_TASK
 from graphnode.storage import tasks
 
 
 @dramatiq.actor(actor_name="graph_progress", queue_name=RESULT_QUEUE)
 def graph_progress(envelope: Envelope[GraphGenerationProgress]) -> None:
-    """Keep the task's newest progress. Older progress, or that of an ended task, changes nothing."""
+    """Keep the task's newest progress. Older progress, or that of an ended task or of none, changes nothing."""
+    if envelope.task_id == NO_TASK:
+        return
     progress = envelope.payload
     with effects_of(envelope, user_id=progress.user_id) as effects:
         is_news = tasks.record_progress(

@@ -17,12 +17,13 @@ from graphnode.contract.envelopes import (
     ROUTES,
     Envelope,
     Payload,
+    ResultPayload,
     Status,
     camel_case,
     field_name,
 )
 from graphnode.contract.requests import REQUESTS
-from graphnode.contract.task_ids import parse_task_id
+from graphnode.contract.task_ids import NO_TASK, parse_task_id
 from graphnode.errors import InvalidEnvelope, MisplacedRequest, UnknownTaskType
 from graphnode.text import LONGEST_PROBLEM, excerpt
 
@@ -42,7 +43,7 @@ def to_message(body: str, *, message_id: str, sent_at: datetime, receive_count: 
 
     Parameters:
       body: the envelope in JSON.
-      message_id: SQS's ID of the message, for the logs.
+      message_id: SQS's ID of the message, for the logs. It is the task's ID where a result's names no task.
       sent_at: SQS's SentTimestamp, used when the producer gives no timestamp.
       receive_count: SQS's ApproximateReceiveCount.
 
@@ -63,8 +64,11 @@ def to_message(body: str, *, message_id: str, sent_at: datetime, receive_count: 
             log="no actor handles this taskType",
         )
     route = ROUTES[task_type]
+    task_id = _task_id(fields)
+    if task_id == NO_TASK and issubclass(route.payload, ResultPayload):
+        task_id = message_id
     envelope = Envelope(
-        task_id=_task_id(fields),
+        task_id=task_id,
         task_type=route.task_type,
         timestamp=_timestamp(fields.get("timestamp"), sent_at),
         payload=decode_payload(fields.get("payload"), route.payload),
@@ -135,7 +139,7 @@ def summarize_body(body: str) -> BodySummary:
         next(iter(_texts(value)), None)
         for value in (fields.get("task_id"), fields.get("task_type"), named.get("user_id"), named.get("bucket"))
     )
-    return BodySummary(task_id, task_type, user_id, tuple(keys), bucket)
+    return BodySummary(task_id if task_id != NO_TASK else None, task_type, user_id, tuple(keys), bucket)
 
 
 def ids_of_body(body: str) -> tuple[str | None, str | None]:

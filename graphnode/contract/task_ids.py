@@ -1,4 +1,4 @@
-"""Reads the IDs of microscope tasks."""
+"""Reads task IDs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import re
 from typing import Literal, NamedTuple
 
 from graphnode.contract.original_ids import ULID
+
+#: The task ID of some old AI builds' results. It names no task.
+NO_TASK = "unknown"
 
 #: The two halves that a document may be sent in.
 Half = Literal["block", "non_block"]

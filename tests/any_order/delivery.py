@@ -131,7 +131,9 @@ def counted_commit(commit: Callable[[], None]) -> Callable[[], None]:
 
 def deliver(message: Message, *, attempt: int) -> None:
     """Handle a message as a worker thread does. Raises what the actor raises."""
-    decoded = to_message(json.dumps(message.body), message_id="m-1", sent_at=message.sent_at, receive_count=attempt)
+    decoded = to_message(
+        json.dumps(message.body), message_id=message.id, sent_at=message.sent_at, receive_count=attempt
+    )
     while True:
         # A message whose user another session works on is parked, and started again.
         with suppress(UserLocked):

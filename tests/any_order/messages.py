@@ -101,6 +101,8 @@ class Draft:
         payload = self.payload
         if self.draw(st.booleans()):
             payload = {snake_case(name): value for name, value in payload.items()}
+        if not task_type.startswith("MICROSCOPE") and self.draw(st.integers(1, 8)) == 8:
+            task_id = "unknown"
         body: dict[str, Any] = {"taskType": task_type, "taskId": task_id, "payload": payload}
         sent_at = self.draw(times)
         if self.draw(st.integers(1, 4)) < 4:

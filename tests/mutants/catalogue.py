@@ -1301,6 +1301,22 @@ MUTANTS = (
         checks=("tests/any_order/test_empty_graphs.py",),
     ),
     Mutant(
+        name="all-unknown-are-one",
+        what="after a result with the task ID unknown, every other one is a repeat, or of another user's task",
+        file="graphnode/contract/bodies.py",
+        old="        task_id = message_id\n",
+        new="        pass\n",
+        checks=("tests/any_order/test_no_task.py",),
+    ),
+    Mutant(
+        name="progress-of-no-task",
+        what="progress of an unknown task is stored, and two hours later its user is told of a failure",
+        file="graphnode/actors/graph_progress.py",
+        old="    if envelope.task_id == NO_TASK:\n",
+        new="    if False:\n",
+        checks=("tests/any_order/test_no_task.py",),
+    ),
+    Mutant(
         name="nodes-of-1970",
         what="a node whose time is unknown is of 1970",
         file="graphnode/contract/values.py",

@@ -303,6 +303,9 @@ class Delivery:
         self.attempt = attempt
         self.type: str = message.body["taskType"]
         self.task_id: str = message.body["taskId"]
+        self.is_of_no_task = self.task_id == "unknown"
+        if self.is_of_no_task:
+            self.task_id = message.id
         self.task_type = ENDED_BY.get(self.type, self.type)
         self.at = moment(message.body.get("timestamp")) or message.sent_at
         self.payload = given(message.body["payload"])
@@ -311,6 +314,8 @@ class Delivery:
 
     def run(self) -> None:
         """Apply the message, unless it was applied before. Raises Refused if the task is another user's."""
+        if self.type == "GRAPH_GENERATION_PROGRESS" and self.is_of_no_task:
+            return
         if any(task.user_id != self.user_id for task in self.state.tasks.values() if task.task_id == self.task_id):
             raise Refused("the task is another user's")
         if self.type.startswith("MICROSCOPE_INGEST") and self._user_in_task_id() != self.user_id:

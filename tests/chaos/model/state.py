@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -13,6 +15,11 @@ class Message(NamedTuple):
     body: dict[str, Any]
     sent_at: datetime
     documents: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        """SQS's message ID. A message with the same body is the same message, delivered again."""
+        return hashlib.sha256(json.dumps(self.body).encode()).hexdigest()[:16]
 
 
 class Graph(NamedTuple):
