@@ -52,21 +52,27 @@ FAULTS: Mapping[str, Fault] = {
     "workspace": Fault("the field for the workspace is workspaceId"),
     "no-user": Fault("a microscope result has no userId"),
     "no-group": Fault("a microscope result has no groupId"),
-    "wrong-field": Fault("the key of a microscope half is in the other half's field"),
+    "wrong-field": Fault("the key of a microscope view is in the other view's field"),
     "partial": Fault("a COMPLETED result has an error"),
     # Documents.
     "byte-order-mark": Fault("a document begins with a byte order mark"),
     "epochs": Fault("create_time and update_time in seconds instead of timestamp, or a timestamp without time zone"),
+    "zero-times": Fault("create_time and update_time are 0 where the time is unknown"),
     "old-counts": Fault("num_messages instead of num_sections"),
     "no-source-type": Fault("conversations have no source_type"),
     "raw-types": Fault("files have their file type as source_type and in their ID"),
     "text-numbers": Fault("numbers are strings"),
     "edge-confidence": Fault("the confidence of an edge is a number"),
     "bad-edges": Fault("a self-loop, a repeated edge and an edge to an unknown node"),
-    "wrong-totals": Fault("the totals of a summary are wrong"),
+    "wrong-totals": Fault("the totals of a summary and its files by extension are wrong"),
     "no-features": Fault("the features file is missing in S3", 0.25),
     "edge-ends": Fault("add-node edges name nodes by number, digits or prefixed ID"),
+    "batch-ids": Fault("nodes of an add-node batch have IDs like tmp-1, and edges name them so"),
+    "plain-edges": Fault("add-node edges have neither type nor weight"),
+    "item-errors": Fault("sources of an add-node batch have an error beside their nodes"),
     "bare-blocks": Fault("the block graph has no wrapper, and its blocks have id instead of block_id"),
+    "sparse-blocks": Fault("blocks have no title, and some no micro graph"),
+    "edge-sources": Fault("edges of micro graphs say source instead of start"),
     "one-chunk": Fault("all chunks are one object"),
 }
 
@@ -170,6 +176,7 @@ def faulty_summary(document: Document, faults: TaskFaults) -> Document:
     if not faults.injects("wrong-totals"):
         return document
     wrong = {name: value + 4 for name, value in document["overview"].items() if name.startswith("total_")}
+    wrong["file_counts_by_extension"] = {"pdf": 4}
     return {**document, "overview": {**document["overview"], **wrong}}
 
 
@@ -194,10 +201,26 @@ def faulty_batch(document: Document, faults: TaskFaults, *, user_id: str, ids: M
                 node |= {name: "" for name in ("timestamp", "createdAt", "updatedAt") if node[name] is None}
             if faults.injects("text-numbers"):
                 node |= {name: str(node[name]) for name in ("numMessages", "numSections") if name in node}
+    for result in document["results"]:
+        _faulty_item(result, faults)
     if faults.injects("partial"):
         failed = {"noteId": "unreadable", "nodes": [], "edges": [], "skipped": False, "error": "Not readable."}
         document["results"].append(failed)
     return document
+
+
+def _faulty_item(item: Document, faults: TaskFaults) -> None:
+    if faults.injects("batch-ids"):
+        names = {node["id"]: f"tmp-{number}" for number, node in enumerate(item["nodes"], start=1)}
+        for node in item["nodes"]:
+            node["id"] = names[node["id"]]
+        for edge in item["edges"]:
+            edge["source"] = names.get(edge["source"], edge["source"])
+    if faults.injects("plain-edges"):
+        for edge in item["edges"]:
+            del edge["type"], edge["weight"]
+    if faults.injects("item-errors") and item["nodes"]:
+        item["error"] = "A part of it is not readable."
 
 
 def faulty_chunks(chunks: list[Document], faults: TaskFaults) -> Any:
@@ -213,6 +236,14 @@ def faulty_chunks(chunks: list[Document], faults: TaskFaults) -> Any:
 
 def faulty_block_graph(graph: Document, faults: TaskFaults) -> Document:
     """A block graph document with its faults; without them, the graph is inside `block_graph`."""
+    graph = copy.deepcopy(graph)
+    for number, block in enumerate(graph["blocks"]):
+        if faults.injects("edge-sources"):
+            for edge in block["micro_graph"]["edges"]:
+                edge["source"] = edge.pop("start")
+        if faults.injects("sparse-blocks"):
+            block["title"] = None
+            block["micro_graph"] = block["micro_graph"] if number % 2 else None
     if not faults.injects("bare-blocks"):
         return {"block_graph": graph}
     blocks = [
@@ -257,7 +288,7 @@ def faulty_envelope(
 
 def _faulty_microscope(payload: Document, task: MicroscopeTask, faults: TaskFaults) -> Document:
     payload = dict(payload)
-    if faults.injects("wrong-field") and task.half:
+    if faults.injects("wrong-field"):
         other = {"standardized_s3_key": "block_graph_s3_key", "block_graph_s3_key": "standardized_s3_key"}
         payload = {other.get(name, name): value for name, value in payload.items()}
     if faults.injects("no-user") and task.user_id:
@@ -283,6 +314,8 @@ def _faulty_node(node: Document, faults: TaskFaults) -> None:
             node |= {"create_time": moment, "update_time": moment}
         else:
             node["timestamp"] = node["timestamp"].removesuffix("Z")
+    if faults.injects("zero-times") and node.get("timestamp", ...) is None:
+        node |= {"create_time": 0, "update_time": 0.0}
     if faults.injects("old-counts"):
         node["num_messages"] = node.pop("num_sections")
     if faults.injects("text-numbers"):
@@ -294,11 +327,13 @@ def _faulty_node(node: Document, faults: TaskFaults) -> None:
 
 
 def _raw_id(orig_id: str, extension: str, faults: TaskFaults) -> str:
-    """The ID of a file of the app as `{type}_{fileId}_{display name}`; other IDs unchanged."""
+    """The ID of a file of the app as `{type}_{fileId}_{display name}`, or without the type; other IDs unchanged."""
     found = _APP_FILE.fullmatch(orig_id)
     if not found or not faults.injects("raw-types"):
         return orig_id
-    return f"{found['namespace'] or ''}{extension}_{found['id']}_a file"
+    file_id = found["id"]
+    name = faults.choose("raw-types", (f"{extension}_{file_id}_a file", f"{file_id}_a file.{extension}"), file_id)
+    return f"{found['namespace'] or ''}{name}"
 
 
 def _snake_case(name: str) -> str:

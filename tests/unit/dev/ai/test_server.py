@@ -41,9 +41,11 @@ from graphnode.dev.ai.server import AiServer
 from graphnode.dev.ai.text_sources import UnreadableInput
 from graphnode.dev.child_processes import STAND_IN_READY
 from graphnode.errors import InvalidEnvelope, SettingsError
+from graphnode.rules.batch_merge import merge_batch
 from graphnode.rules.graph import clean_graph
 from graphnode.rules.microscope_documents import view_keys
 from graphnode.rules.microscope_views import stored_view, view_of
+from graphnode.rules.rows import MergeTarget
 from tests.features import match_features, read_features
 from tests.unit.dev.ai.conftest import NOW, files
 
@@ -180,7 +182,8 @@ def check_documents(world: World, envelope: Envelope[Any]) -> None:
             assert decode_summary(objects[result.summary_s3_key]).clusters
         case "ADD_NODE_RESULT":
             batch = decode_add_node_batch(objects[result.result_s3_key])
-            assert [bool(found.error) for found in batch.results].count(False) == 4
+            changes, _ = merge_batch(MergeTarget({}, {}, {}, []), batch, user_id=USER)
+            assert len(changes.nodes) == 4
         case _:
             task = parse_task_id(envelope.task_id)
             keys = view_keys(task.half, result.standardized_s3_key, result.block_graph_s3_key)
@@ -346,14 +349,17 @@ def test_extra_inputs_are_merged(make_world: MakeWorld) -> None:
     assert [node["orig_id"].partition("_")[0] for node in graph["nodes"]] == [f"src{number}" for number in range(5)]
 
 
-def test_the_worker_finds_the_file_id_between_its_type_and_name(make_world: MakeWorld) -> None:
-    world = make_world(rate=1, names=["raw-types"])
+@pytest.mark.parametrize(
+    ("seed", "name"), [(1, "src5_txt_uf-51c7b0ae-plan_a file"), (0, "src5_uf-51c7b0ae-plan_a file.txt")]
+)
+def test_the_worker_finds_the_file_id_in_its_name(make_world: MakeWorld, seed: int, name: str) -> None:
+    world = make_world(rate=1, names=["raw-types"], seed=seed)
     world.bucket.objects["in/sources/uf-51c7b0ae-plan.txt"] = b"Bake rye bread, then the rolls."
 
     *_, result = world.ask("task_1", GraphGenerationRequest(user_id=USER, s3_key="in/sources/"))
 
     content = world.bucket.objects[result.payload.result_s3_key]
-    assert b'"src5_txt_uf-51c7b0ae-plan_a file"' in content
+    assert f'"{name}"'.encode() in content
     node_ids = {node.orig_id: node.id for node in clean_graph(decode_graph(content))[0].nodes}
     assert "uf-51c7b0ae-plan" in node_ids
     names, _ = read_features(world.bucket.objects[result.payload.features_s3_key])
