@@ -286,9 +286,9 @@ export interface MicroscopeIngestResultPayload {
   schema_name?: string | NotGiven;
   /** Anything the AI server counted: stored unchanged. */
   ingest_stats?: Record<string, unknown> | "null" | NotGiven;
-  /** The microscope's standardized document. */
+  /** The microscope's standardized document. It may be the block graph: the task ID or the content tells. */
   standardized_s3_key?: string | NotGiven;
-  /** The microscope's block graph. */
+  /** The microscope's block graph. It may be the standardized document: the task ID or the content tells. */
   block_graph_s3_key?: string | NotGiven;
   /** Where the document's images are: a prefix of S3 keys. */
   images_s3_prefix?: string | NotGiven;
@@ -377,19 +377,19 @@ export interface GraphNode {
   keywords?: (Record<string, unknown> | string)[] | NotGiven;
   /** Read where `keywords` is empty. */
   top_keywords?: (Record<string, unknown> | string)[] | NotGiven;
-  /** `chat`, `markdown`, `notion`, `file`, or a raw format such as `pdf`. Missing: a chat. */
+  /** `chat`, `markdown`, `notion`, `file`, or a raw format such as `pdf`. Missing: as the ID says, else a chat. */
   source_type?: string | NotGiven;
   /** When it is from: ISO 8601, or seconds since 1970. */
   timestamp?: string | number | NotGiven;
-  /** When its source was made. Read where `timestamp` is not given. */
+  /** When its source was made; 0: unknown. Read where `timestamp` is not given. */
   create_time?: string | number | NotGiven;
-  /** When its source was last changed. Read where `timestamp` is not given. */
+  /** When its source was last changed; 0: unknown. Read where `timestamp` is not given. */
   update_time?: string | number | NotGiven;
   /** How many sections its source has. */
   num_sections?: number | NumberText | "null" | NotGiven;
   /** How many messages its source has. */
   num_messages?: number | NumberText | "null" | NotGiven;
-  /** Anything else about it: stored unchanged. */
+  /** Anything else about it: stored unchanged, with the raw format of a file as `ai_raw_source_type`. */
   metadata?: Record<string, unknown> | NotGiven;
 }
 
@@ -487,9 +487,9 @@ export interface SummaryDocument {
   detail_level?: string | NotGiven;
 }
 
-/** The graph in a few sentences. Its totals are not read: the worker counts them. */
+/** The graph in a few sentences. Its totals are not read: the worker counts them, and the files. */
 export interface SummaryOverview {
-  /** The number of files by extension. */
+  /** The number of files by extension. The worker replaces it by its own count. */
   file_counts_by_extension?: Record<string, unknown> | NotGiven;
   /** The time span of the sources. */
   time_span?: unknown;
@@ -539,13 +539,16 @@ export interface AddNodeBatch {
 
 /** An edge between two nodes, new or stored. */
 export interface AddNodeEdge {
-  /** One end: a string ID, an original ID, or a stored node's integer ID (number or digits). Missing: dropped. */
+  /**
+   * One end: any ID that the batch gives a node, an original ID, or a stored node's integer ID (number or digits).
+   * Missing: dropped.
+   */
   source?: string | number | NotGiven;
   /** The other end, in the same forms. Missing: dropped. */
   target?: string | number | NotGiven;
-  /** How close the two are, 0 to 1. */
+  /** How close the two are, 0 to 1. Missing: 1 for a new edge, and a stored one keeps its weight. */
   weight?: number | NumberText | "null" | NotGiven;
-  /** `hard` or `insight`. Anything else keeps the type of a stored edge. */
+  /** `hard` or `insight`. With anything else, a new edge is `hard`, and a stored one keeps its type. */
   type?: string | NotGiven;
   /** Whether both are in one cluster. */
   intraCluster?: boolean | BooleanText | NotGiven;
@@ -567,13 +570,13 @@ export interface AddNodeItem {
   assignedCluster?: AssignedCluster | "null" | NotGiven;
   /** Whether the AI server skipped it. Then nothing of it is stored. */
   skipped?: boolean | BooleanText | NotGiven;
-  /** Why it failed. Then nothing of it is stored; the other sources are. */
+  /** What failed. It is counted; nodes and edges beside it are stored. */
   error?: unknown;
 }
 
-/** A new node, or new values of a stored one. `id` is `{userId}_{origId}`. */
+/** A new node, or new values of a stored one. */
 export interface AddNodeNode {
-  /** `{userId}_{origId}`. */
+  /** `{userId}_{origId}`, or any text beside `origId`. Edges of the batch may refer to it. */
   id?: string | NotGiven;
   /** The source conversation, note, page or file. Read before `id`. */
   origId?: string | NotGiven;
@@ -581,9 +584,9 @@ export interface AddNodeNode {
   clusterId?: string | number | NotGiven;
   /** That cluster's name. */
   clusterName?: string | NotGiven;
-  /** How many messages its source has. */
+  /** How many messages its source has. A stored number never shrinks. */
   numMessages?: number | NumberText | "null" | NotGiven;
-  /** How many sections its source has. */
+  /** How many sections its source has. Read before `num_messages`. */
   numSections?: number | NumberText | "null" | NotGiven;
   /** When it is from. */
   timestamp?: string | number | NotGiven;
@@ -653,9 +656,9 @@ export type MicroscopeStandardizedDocument = Chunk[] | Chunk;
 
 /** A passage of a document. Some AI builds write `id` for `block_id`: decode_block_graph renames it. */
 export interface Block {
-  /** Its ID in the document. Edges refer to it. */
+  /** Its ID in the document. Edges refer to it. Missing: the worker makes one. */
   block_id?: string | number | boolean | NotGiven;
-  /** Its heading. */
+  /** Its heading. Missing: stored as an empty text. */
   title?: string | number | boolean | NotGiven;
   /** What it says, in a sentence or two. */
   summary?: string | number | boolean | NotGiven;
@@ -665,7 +668,7 @@ export interface Block {
   order_index?: string | number | boolean | NotGiven;
   /** The first and the last turn of a conversation that it covers. */
   turn_range?: [number | NumberText, number | NumberText] | "null" | NotGiven;
-  /** The things that it mentions, and their relations. */
+  /** The things that it mentions, and their relations. Missing: stored without any. */
   micro_graph?: MicroGraph | "null" | NotGiven;
   /** The passage itself. */
   raw_text?: string | number | boolean | NotGiven;
@@ -701,9 +704,9 @@ export interface BlockGraph {
 
 /** The small graph inside a block. */
 export interface MicroGraph {
-  /** Its nodes, stored unchanged. */
+  /** Its nodes, stored with an `id` if they have none. */
   nodes?: unknown[] | NotGiven;
-  /** Its edges, stored unchanged. */
+  /** Its edges, which begin at `source` or `start`: stored with `start`. */
   edges?: unknown[] | NotGiven;
 }
 

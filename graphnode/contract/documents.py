@@ -49,19 +49,19 @@ class GraphNode(msgspec.Struct, frozen=True, gc=False):
     top_keywords: list[dict[str, Any] | str] = []
     """Read where `keywords` is empty."""
     source_type: str | None = None
-    """`chat`, `markdown`, `notion`, `file`, or a raw format such as `pdf`. Missing: a chat."""
+    """`chat`, `markdown`, `notion`, `file`, or a raw format such as `pdf`. Missing: as the ID says, else a chat."""
     timestamp: Moment = None
     """When it is from: ISO 8601, or seconds since 1970."""
     create_time: Moment = None
-    """When its source was made. Read where `timestamp` is not given."""
+    """When its source was made; 0: unknown. Read where `timestamp` is not given."""
     update_time: Moment = None
-    """When its source was last changed. Read where `timestamp` is not given."""
+    """When its source was last changed; 0: unknown. Read where `timestamp` is not given."""
     num_sections: Integer | None = None
     """How many sections its source has."""
     num_messages: Integer | None = None
     """How many messages its source has."""
     metadata: dict[str, Any] = {}
-    """Anything else about it: stored unchanged."""
+    """Anything else about it: stored unchanged, with the raw format of a file as `ai_raw_source_type`."""
 
 
 class GraphEdge(msgspec.Struct, frozen=True, gc=False):
@@ -144,10 +144,10 @@ class FeaturesFile(msgspec.Struct, frozen=True, gc=False):
 
 
 class SummaryOverview(msgspec.Struct, frozen=True, gc=False):
-    """The graph in a few sentences. Its totals are not read: the worker counts them."""
+    """The graph in a few sentences. Its totals are not read: the worker counts them, and the files."""
 
     file_counts_by_extension: dict[str, Any] = {}
-    """The number of files by extension."""
+    """The number of files by extension. The worker replaces it by its own count."""
     time_span: Any = None
     """The time span of the sources."""
     primary_interests: list[Any] = []
@@ -250,10 +250,10 @@ class SummaryDocument(msgspec.Struct, frozen=True, gc=False):
 
 
 class AddNodeNode(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """A new node, or new values of a stored one. `id` is `{userId}_{origId}`."""
+    """A new node, or new values of a stored one."""
 
     id: str | None = None
-    """`{userId}_{origId}`."""
+    """`{userId}_{origId}`, or any text beside `origId`. Edges of the batch may refer to it."""
     orig_id: str | None = None
     """The source conversation, note, page or file. Read before `id`."""
     cluster_id: ClusterId | None = None
@@ -261,9 +261,9 @@ class AddNodeNode(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     cluster_name: str | None = None
     """That cluster's name."""
     num_messages: Integer | None = None
-    """How many messages its source has."""
+    """How many messages its source has. A stored number never shrinks."""
     num_sections: Integer | None = None
-    """How many sections its source has."""
+    """How many sections its source has. Read before `num_messages`."""
     timestamp: Moment = None
     """When it is from."""
     created_at: Moment = None
@@ -276,13 +276,14 @@ class AddNodeEdge(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """An edge between two nodes, new or stored."""
 
     source: str | int = ""
-    """One end: a string ID, an original ID, or a stored node's integer ID (number or digits). Missing: dropped."""
+    """One end: any ID that the batch gives a node, an original ID, or a stored node's integer ID (number or digits).
+    Missing: dropped."""
     target: str | int = ""
     """The other end, in the same forms. Missing: dropped."""
     weight: float | None = None
-    """How close the two are, 0 to 1."""
+    """How close the two are, 0 to 1. Missing: 1 for a new edge, and a stored one keeps its weight."""
     type: str | None = None
-    """`hard` or `insight`. Anything else keeps the type of a stored edge."""
+    """`hard` or `insight`. With anything else, a new edge is `hard`, and a stored one keeps its type."""
     intra_cluster: bool = True
     """Whether both are in one cluster."""
 
@@ -320,7 +321,7 @@ class AddNodeItem(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     skipped: bool = False
     """Whether the AI server skipped it. Then nothing of it is stored."""
     error: Any = None
-    """Why it failed. Then nothing of it is stored; the other sources are."""
+    """What failed. It is counted; nodes and edges beside it are stored."""
 
 
 class AddNodeBatch(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -377,18 +378,18 @@ class MicroGraph(msgspec.Struct, frozen=True, gc=False):
     """The small graph inside a block."""
 
     nodes: list[Any] = []
-    """Its nodes, stored unchanged."""
+    """Its nodes, stored with an `id` if they have none."""
     edges: list[Any] = []
-    """Its edges, stored unchanged."""
+    """Its edges, which begin at `source` or `start`: stored with `start`."""
 
 
 class Block(msgspec.Struct, frozen=True, gc=False):
     """A passage of a document. Some AI builds write `id` for `block_id`: decode_block_graph renames it."""
 
     block_id: Shown = None
-    """Its ID in the document. Edges refer to it."""
+    """Its ID in the document. Edges refer to it. Missing: the worker makes one."""
     title: Shown = None
-    """Its heading."""
+    """Its heading. Missing: stored as an empty text."""
     summary: Shown = None
     """What it says, in a sentence or two."""
     key_concepts: list[Any] = []
@@ -398,7 +399,7 @@ class Block(msgspec.Struct, frozen=True, gc=False):
     turn_range: tuple[int, int] | None = None
     """The first and the last turn of a conversation that it covers."""
     micro_graph: MicroGraph | None = None
-    """The things that it mentions, and their relations."""
+    """The things that it mentions, and their relations. Missing: stored without any."""
     raw_text: Shown = None
     """The passage itself."""
 

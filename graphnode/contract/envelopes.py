@@ -159,9 +159,9 @@ class MicroscopeIngestResult(ResultPayload, frozen=True, kw_only=True):
     ingest_stats: dict[str, Any] | None = None
     """Anything the AI server counted: stored unchanged."""
     standardized_s3_key: str | None = None
-    """The microscope's standardized document."""
+    """The microscope's standardized document. It may be the block graph: the task ID or the content tells."""
     block_graph_s3_key: str | None = None
-    """The microscope's block graph."""
+    """The microscope's block graph. It may be the standardized document: the task ID or the content tells."""
     images_s3_prefix: str | None = None
     """Where the document's images are: a prefix of S3 keys."""
 
