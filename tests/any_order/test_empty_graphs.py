@@ -41,7 +41,8 @@ def test_the_user_is_told_of_the_graph_that_there_is(play: Play) -> None:
     play("graph", task_id="full")
     play("graph", task_id="empty", resultS3Key=EMPTY)
 
-    told = "SELECT payload - 'taskId' - 'summaryIncluded' - 'timestamp' FROM notifications WHERE payload ->> 'taskId' = '{}'"
+    told = "SELECT payload - 'taskId' - 'summaryIncluded' - 'timestamp' FROM notifications"
+    told = f"{told} WHERE payload ->> 'taskId' = '{{}}'"
     assert one_row(told.format("empty")) == one_row(told.format("full"))
 
 
