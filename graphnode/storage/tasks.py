@@ -196,17 +196,13 @@ def register(task_id: str, task_type: str, *, user_id: str, s3_keys: Sequence[st
         TaskRecord.error: None,
         TaskRecord.reason: None,
         TaskRecord.s3_keys: list(s3_keys),
+        TaskRecord.created_at: fn.now(),
         TaskRecord.updated_at: fn.now(),
         TaskRecord.finished_at: None,
         TaskRecord.swept_at: None,
     }
-    new = {
-        TaskRecord.task_id: task_id,
-        TaskRecord.task_type: task_type,
-        TaskRecord.user_id: user_id,
-        TaskRecord.created_at: fn.now(),
-    }
-    TaskRecord.insert(row | new).on_conflict(conflict_target=PRIMARY_KEY, update=row).execute()
+    new = {TaskRecord.task_id: task_id, TaskRecord.task_type: task_type, TaskRecord.user_id: user_id}
+    _upsert_for_owner(row | new, update=row)
     return True
 
 
@@ -280,7 +276,7 @@ def finish(
     Raises:
       WrongOwner: The task belongs to another user.
     """
-    row = {
+    row: dict[Field[Any], Any] = {
         TaskRecord.user_id: user_id,
         TaskRecord.status: status,
         TaskRecord.attempts: attempts,
@@ -290,18 +286,8 @@ def finish(
         TaskRecord.updated_at: fn.now(),
         TaskRecord.finished_at: fn.now(),
     }
-    written = (
-        TaskRecord.insert({**_unregistered(task_id, task_type), **row, TaskRecord.s3_keys: list(s3_keys)})
-        .on_conflict(
-            conflict_target=PRIMARY_KEY,
-            update={**row, TaskRecord.s3_keys: ALL_S3_KEYS},
-            where=TaskRecord.user_id == EXCLUDED.user_id,
-        )
-        .as_rowcount()
-        .execute()
-    )
-    if not written:
-        raise WrongOwner(f"Task {task_id} belongs to another user than {user_id!r}")
+    new = {**_unregistered(task_id, task_type), **row, TaskRecord.s3_keys: list(s3_keys)}
+    _upsert_for_owner(new, update={**row, TaskRecord.s3_keys: ALL_S3_KEYS})
 
 
 @is_step("task")
@@ -380,6 +366,19 @@ def _find_for_owner(task_id: str, task_type: str, *, user_id: str) -> TaskRecord
         if task.task_type == task_type:
             found = task
     return found
+
+
+def _upsert_for_owner(new: dict[Field[Any], Any], *, update: dict[Field[Any], Any]) -> None:
+    """Insert a task's row, or update its user's. Raises WrongOwner, also if another user's row comes meanwhile."""
+    written = (
+        TaskRecord.insert(new)
+        .on_conflict(conflict_target=PRIMARY_KEY, update=update, where=TaskRecord.user_id == EXCLUDED.user_id)
+        .as_rowcount()
+        .execute()
+    )
+    if not written:
+        task_id, user_id = new[TaskRecord.task_id], new[TaskRecord.user_id]
+        raise WrongOwner(f"Task {task_id} belongs to another user than {user_id!r}")
 
 
 def _unregistered(task_id: str, task_type: str) -> dict[Field[Any], Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,11 +10,14 @@ import pytest
 
 from graphnode.errors import WrongOwner
 from graphnode.storage import tasks
-from graphnode.storage.database import database
+from graphnode.storage.database import database, user_transaction
 from graphnode.storage.tasks import TaskRecord, TaskStatus
+from tests.integration.conftest import Query, wait_until
 
 RESULT = "GRAPH_GENERATION_RESULT"
 NOON = datetime(2026, 5, 24, 12, tzinfo=UTC)
+
+WAITS_FOR_ANOTHER_TRANSACTION = "SELECT 1 FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted"
 
 pytestmark = pytest.mark.usefixtures("storage")
 
@@ -123,6 +127,24 @@ class TestFinish:
             finish(user_id="eve")
 
         assert (stored().user_id, stored().status) == ("ada", "FAILED")
+
+
+class TestRegister:
+    def test_refuses_a_task_that_another_user_registers_at_the_same_time(self, query: Query) -> None:
+        def register_as(user_id: str) -> None:
+            with user_transaction(user_id):
+                tasks.register("t1", RESULT, user_id=user_id, s3_keys=[f"{user_id}.json"])
+
+        with ThreadPoolExecutor(1) as other_session:
+            with user_transaction("ada"):
+                tasks.register("t1", RESULT, user_id="ada", s3_keys=["ada.json"])
+                bob = other_session.submit(register_as, "bob")
+                # Bob has found no task, and waits for ada's commit.
+                wait_until(query, WAITS_FOR_ANOTHER_TRANSACTION)
+            with pytest.raises(WrongOwner, match="'bob'"):
+                bob.result()
+
+        assert (stored().user_id, stored().s3_keys) == ("ada", ["ada.json"])
 
 
 class TestRecordProgress:

@@ -1195,6 +1195,15 @@ MUTANTS = (
         new=":",
         checks=("tests/integration/test_overdue_tasks.py",),
     ),
+    # Whose it is, also at the same time.
+    Mutant(
+        name="task-taken-over",
+        what="of two users who register a task at the same time the second one gets the first one's row",
+        file="graphnode/storage/tasks.py",
+        old="update=update, where=TaskRecord.user_id == EXCLUDED.user_id)",
+        new="update=update)",
+        checks=("tests/integration/test_tasks.py::TestRegister",),
+    ),
     # The rules: what is stored of a document.
     Mutant(
         name="file-without-type",
