@@ -15,19 +15,27 @@ MOST_ATTEMPTS = 50
 LONGEST_ERROR = 1000
 
 #: Inserts an attempt, and makes room for it among those of its task. No result: another delivery of the message failed
-#: at the same time and took the number.
+#: at the same time and took the number. If its user was forgotten, it counts without task, user and error, unless its
+#: task was registered later.
 INSERT = """
 WITH oldest AS (
     DELETE FROM task_attempts
     WHERE id IN (SELECT id FROM task_attempts WHERE task_id = %(task_id)s ORDER BY id DESC OFFSET %(most)s - 1)
+), named AS (
+    SELECT %(task_id)s::text AS task_id, %(task_type)s::text AS task_type, %(error)s::text AS error,
+        coalesce(%(user_id)s, (SELECT user_id FROM tasks WHERE task_id = %(task_id)s LIMIT 1)) AS user_id
+), subject AS (
+    SELECT task_id, task_type, user_id, error FROM named
+    WHERE NOT EXISTS (SELECT FROM forgotten_users WHERE user_id = named.user_id)
+        OR EXISTS (SELECT FROM tasks WHERE task_id = named.task_id AND user_id = named.user_id AND registered)
 )
 INSERT INTO task_attempts (message_id, task_id, task_type, user_id, attempt, reason, error, stack, given_up)
-SELECT %(message_id)s, %(task_id)s, %(task_type)s,
-    coalesce(%(user_id)s, (SELECT user_id FROM tasks WHERE task_id = %(task_id)s LIMIT 1)),
+SELECT %(message_id)s, subject.task_id, subject.task_type, subject.user_id,
     coalesce(
         %(attempt)s::integer, 1 + (SELECT max(attempt) FROM task_attempts WHERE message_id = %(message_id)s), 1
     ),
-    %(reason)s, %(error)s, %(stack)s, %(given_up)s
+    %(reason)s, coalesce(subject.error, 'of a forgotten user'), %(stack)s, %(given_up)s
+FROM named LEFT JOIN subject ON true
 ON CONFLICT (message_id, attempt) WHERE message_id IS NOT NULL DO NOTHING
 RETURNING attempt
 """

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from peewee import TextField, fn
 from playhouse.postgres_ext import DateTimeTZField
 
-from graphnode.storage.database import LOCK_TIMEOUT_MS, Record, user_transaction
+from graphnode.storage.database import LOCK_TIMEOUT_MS, Record, database, user_transaction
 from graphnode.storage.deleted_letters import DeletedLetterRecord
 from graphnode.storage.failures import AttemptRecord
 from graphnode.storage.graphs import GraphRecord
@@ -73,6 +73,8 @@ def forget_user(user_id: str) -> ForgottenData:
       UserLocked: Another session holds the user's lock for longer than `LOCK_TIMEOUT_MS`.
     """
     with user_transaction(user_id, wait_ms=LOCK_TIMEOUT_MS):
+        # A failure is recorded without the user's lock: one that comes after this knows that the user is forgotten.
+        database.execute_sql("LOCK TABLE task_attempts IN SHARE ROW EXCLUSIVE MODE")
         s3_keys = sorted(_s3_keys(user_id))
         rows = {
             table._meta.table_name: table.delete().where(table._meta.fields["user_id"] == user_id).execute()

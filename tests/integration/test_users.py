@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
+import psycopg2
 import pytest
 from click.testing import CliRunner
 
@@ -13,8 +16,9 @@ from graphnode.cli import commands
 from graphnode.clients import s3
 from graphnode.contract.envelopes import Envelope, GraphGenerationResult
 from graphnode.storage import users
+from graphnode.storage.failures import Subject, record_dead_letter, record_failure
 from graphnode.storage.users import forget_user
-from tests.integration.conftest import Query
+from tests.integration.conftest import Query, wait_until
 
 
 @pytest.fixture
@@ -155,6 +159,67 @@ def test_a_task_that_is_registered_after_it_is_handled(query: Query) -> None:
     assert not is_repeated(result_of("ada"), user_id="ada")
     with effects_of(result_of("ada"), user_id="ada") as effects:
         assert not effects.repeated
+
+
+#: The subject of a late failure.
+LATE = Subject("late", "GRAPH_GENERATION_RESULT", "ada")
+
+
+@both
+def test_a_failure_of_a_forgotten_users_message_counts_and_names_nothing(query: Query) -> None:
+    forget_user("ada")
+
+    counts = [record_failure("m-1", reason="R", error="about ada", subject=LATE) for _ in range(2)]
+    record_dead_letter("m-2", attempt=8, reason="R", error="about ada", subject=LATE)
+
+    assert counts == [1, 2]
+    assert query("SELECT message_id, task_id, task_type, user_id, error FROM task_attempts ORDER BY id") == [
+        ("m-1", None, None, None, "of a forgotten user"),
+        ("m-1", None, None, None, "of a forgotten user"),
+        ("m-2", None, None, None, "of a forgotten user"),
+    ]
+
+
+@both
+@pytest.mark.usefixtures("any_key")
+def test_a_superseded_task_does_not_bring_a_forgotten_user_back_into_the_attempts(query: Query) -> None:
+    forget_user("ada")
+    assert is_repeated(result_of("ada"), user_id="ada")
+
+    record_failure("m-1", reason="R", error="about ada", subject=LATE._replace(user_id=None))
+
+    assert query("SELECT user_id, error FROM task_attempts") == [(None, "of a forgotten user")]
+
+
+@both
+def test_a_failure_of_a_task_that_is_registered_later_is_kept(query: Query) -> None:
+    forget_user("ada")
+    query("INSERT INTO tasks (task_id, task_type, user_id, status) VALUES ('late', 'X', 'ada', 'PENDING')")
+
+    record_failure("m-1", reason="R", error="about ada", subject=LATE)
+
+    assert query("SELECT user_id, error FROM task_attempts") == [("ada", "about ada")]
+
+
+@pytest.mark.usefixtures("ada_and_eve")
+@both
+def test_a_failure_during_the_forgetting_waits_for_its_end(query: Query, database_url: str) -> None:
+    """The last deletion waits for a row that another session has locked."""
+    with (
+        ThreadPoolExecutor(2) as threads,
+        closing(psycopg2.connect(database_url)) as other,
+        other.cursor() as cursor,
+    ):
+        cursor.execute("SELECT FROM deleted_letters WHERE user_id = 'ada' FOR UPDATE")
+        forgetting = threads.submit(forget_user, "ada")
+        wait_until(query, "SELECT 1 FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted")
+        failing = threads.submit(record_failure, "m-1", reason="R", error="about ada", subject=LATE)
+        wait_until(query, "SELECT 1 FROM pg_locks WHERE locktype = 'relation' AND NOT granted")
+        other.commit()
+        forgetting.result()
+        failing.result()
+
+    assert query("SELECT user_id, error FROM task_attempts WHERE message_id = 'm-1'") == [(None, "of a forgotten user")]
 
 
 def test_a_user_may_be_forgotten_twice(query: Query) -> None:

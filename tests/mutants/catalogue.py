@@ -1204,6 +1204,22 @@ MUTANTS = (
         new="update=update)",
         checks=("tests/integration/test_tasks.py::TestRegister",),
     ),
+    Mutant(
+        name="forgotten-user-in-attempts",
+        what="a failure of a late message stores a forgotten user's ID",
+        file="graphnode/storage/failures.py",
+        old="    WHERE NOT EXISTS (SELECT FROM forgotten_users WHERE user_id = named.user_id)\n",
+        new="    WHERE true\n",
+        checks=("tests/integration/test_users.py",),
+    ),
+    Mutant(
+        name="forgetting-overtaken",
+        what="a failure during the forgetting stores the user's ID",
+        file="graphnode/storage/users.py",
+        old='        database.execute_sql("LOCK TABLE task_attempts IN SHARE ROW EXCLUSIVE MODE")\n',
+        new="",
+        checks=("tests/integration/test_users.py",),
+    ),
     # The rules: what is stored of a document.
     Mutant(
         name="file-without-type",
