@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -24,15 +24,19 @@ log = structlog.get_logger("graphnode.startup")
 
 @sweep("overdue tasks")
 def end_overdue_tasks(broker: SQSBroker) -> None:
-    """End the tasks without news for longer than their time-out. None while results wait on the queue.
+    """End the tasks without news for longer than their time-out, unless their result may be waiting.
 
     The actor that handles a task type's results handles this end as well: the routing table names it.
     """
+    read_up_to = results_read_up_to(broker)
+    if read_up_to is None:
+        return
     timeouts = task_timeouts(settings().task_timeout)
-    for ended in range(MOST_OVERDUE):
-        task = tasks.claim_overdue(timeouts)
-        # A waiting message may be this task's result.
-        if task is None or (ended == 0 and visible_messages(broker.client, broker.options.queues[RESULT_QUEUE].url)):
+    # A message in its back-off is visible again after it, and received within a visibility timeout.
+    backoff = timedelta(seconds=broker.options.retry.backoff_max_s + broker.options.visibility_s)
+    for _ in range(MOST_OVERDUE):
+        task = tasks.claim_overdue(timeouts, before=read_up_to, backoff=backoff)
+        if task is None:
             return
         log.warning("task is overdue", task_id=task.task_id, task_type=task.task_type, user_id=task.user_id)
         actor = broker.get_actor(ROUTES[task.task_type].actor)
@@ -41,6 +45,19 @@ def end_overdue_tasks(broker: SQSBroker) -> None:
         except UserLocked:
             # Another session works on this user, perhaps on this task. A later sweep looks again.
             continue
+
+
+def results_read_up_to(broker: SQSBroker) -> datetime | None:
+    """The time before which no waiting result was sent; None if that is unknown.
+
+    Its time is that of the oldest result that came lately, or is in flight: an older one that waited would have come as
+    well. If none has come, the queue must be empty.
+    """
+    url = broker.options.queues[RESULT_QUEUE].url
+    oldest = broker.in_flight.oldest_sent(url)
+    if oldest is None and not visible_messages(broker.client, url):
+        return datetime.now(UTC)
+    return oldest
 
 
 def overdue_result(

@@ -56,6 +56,8 @@ UNDECIDED_BACKOFF_S = 60
 #: Seconds for which a message that waits for memory goes back at most when too many are in flight.
 CROWDED_BACKOFF_S = 60
 
+#: How many visibility timeouts an arrival counts as lately: what a worker had when it died is back after two.
+LATELY_TIMEOUTS = 3
 
 log = structlog.get_logger("graphnode.broker")
 
@@ -129,7 +131,11 @@ class SQSConsumer(dramatiq.Consumer):
         self._longest_silence_s = options.poll_wait_s + STUCK_AFTER_S
         # One attempt: SQS may have given messages to a failed poll, and another attempt would not bring them.
         self._polling = options.aws.sqs(CallLimits(read_timeout_s=options.poll_wait_s + POLL_MARGIN_S, attempts=1))
-        in_flight.open(self.queue.url, thread_share=self.queue.thread_share)
+        in_flight.open(
+            self.queue.url,
+            thread_share=self.queue.thread_share,
+            lately_s=LATELY_TIMEOUTS * options.visibility_s + options.poll_wait_s,
+        )
         self.settlement = Settlement(
             settling, queue_url=self.queue.url, in_flight=in_flight, visibility_s=options.visibility_s
         )
@@ -270,6 +276,7 @@ class SQSConsumer(dramatiq.Consumer):
             )
             messages = answer.get("Messages", [])
             count_event("received", len(messages), queue=self.queue_name)
+            self.in_flight.note_poll(self.queue.url)
         for message in messages:
             try:
                 self._accept(message)

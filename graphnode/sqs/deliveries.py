@@ -15,6 +15,7 @@ from typing import Any
 
 import dramatiq
 
+from graphnode.sqs.arrivals import UNKNOWN, Arrivals
 from graphnode.sqs.lanes import Lane
 from graphnode.sqs.queues import BATCH_ENTRIES
 from graphnode.sqs.verdicts import Verdict
@@ -31,6 +32,9 @@ PATIENCE_IN_OUTAGE_S = 180.0
 
 #: Seconds without fetching ahead, after messages that were fetched ahead have waited in vain.
 SLOW_S = 30.0
+
+#: Up to this receive count, a message tells how old others may be that wait. One that comes again and again does not.
+MOST_TELLING_RECEIVES = 3
 
 #: Up to this receive count, a message of a poll that began too early goes back at once.
 MOST_LATE_RECEIVES = 3
@@ -183,8 +187,9 @@ def goes_back(delivery: Delivery, now: float, *, paused: bool) -> bool:
 class _Line:
     """A queue's lanes: those with a message that waits for a thread alone, in order, and those that are parked."""
 
-    def __init__(self, lock: threading.RLock, *, thread_share: float) -> None:
+    def __init__(self, lock: threading.RLock, *, thread_share: float, lately_s: float) -> None:
         self.thread_share = thread_share
+        self.arrivals = Arrivals(lately_s=lately_s, now=time.monotonic())
         self.lanes: dict[str, Lane] = {}
         self.ready: deque[Lane] = deque()
         self.parked: list[tuple[float, int, Lane]] = []
@@ -213,14 +218,15 @@ class InFlight:
         self._moved = -math.inf
         self._order = itertools.count()
 
-    def open(self, queue_url: str, *, thread_share: float = 1.0) -> None:
+    def open(self, queue_url: str, *, thread_share: float = 1.0, lately_s: float = 200.0) -> None:
         """Begin with a queue, before its first message.
 
         Parameters:
           thread_share: the largest share of the threads that its messages may take, from 0 to 1; one thread always.
+          lately_s: as in `Arrivals`.
         """
         with self._lock:
-            self._lines.setdefault(queue_url, _Line(self._lock, thread_share=thread_share))
+            self._lines.setdefault(queue_url, _Line(self._lock, thread_share=thread_share, lately_s=lately_s))
 
     def __len__(self) -> int:
         return len(self._deliveries)
@@ -233,6 +239,22 @@ class InFlight:
         with self._lock:
             return [each for each in self._deliveries if queue_url in (None, each.queue_url)]
 
+    def note_poll(self, queue_url: str) -> None:
+        """Note a poll that has succeeded, before its messages are added."""
+        with self._lock:
+            self._lines[queue_url].arrivals.note_poll(time.monotonic())
+
+    def oldest_sent(self, queue_url: str) -> datetime | None:
+        """When the oldest message was sent of those that came lately or are in flight; None if there is none.
+
+        UNKNOWN if the queue was not polled for long enough.
+        """
+        with self._lock:
+            line = self._lines.get(queue_url)
+            lately = line.arrivals.oldest(time.monotonic()) if line else UNKNOWN
+            in_flight = [each.sent_at for each in self._deliveries if each.queue_url == queue_url]
+            return min([*in_flight, *([lately] if lately else [])], default=None)
+
     def add(self, delivery: Delivery, *, paused: bool = False) -> int | None:
         """Add a received message to its lane; or the seconds for which it goes back.
 
@@ -244,6 +266,8 @@ class InFlight:
         now = time.monotonic()
         with self._lock:
             line = self._lines[delivery.queue_url]
+            if delivery.receive_count <= MOST_TELLING_RECEIVES:
+                line.arrivals.add(delivery.sent_at, now)
             lane = self._lane(line, delivery.lane_key, now)
             is_behind, is_crowded = not lane.is_empty, self.is_crowded
             self._deliveries[delivery] = lane

@@ -68,15 +68,22 @@ ALL_S3_KEYS = SQL(
 #: Asked before documents are fetched, for each message: peewee would take longer to write it than PostgreSQL to answer.
 STATUS = "SELECT status FROM tasks WHERE task_id = %s AND task_type = %s"
 
-#: Claims the overdue task with the oldest update. A type without a timeout is never overdue.
+#: Claims the overdue task with the oldest update. A type without a timeout is never overdue. A message comes again
+#: after an attempt that names it and is not its last one.
 CLAIM_OVERDUE = """
 UPDATE tasks SET swept_at = now()
 WHERE (task_id, task_type) = (
     SELECT task_id, task_type FROM tasks
     WHERE status IN ('PENDING', 'PROGRESS')
         AND updated_at < now() - make_interval(secs => %(shortest)s)
-        AND updated_at < now() - make_interval(secs => (%(timeouts)s::jsonb ->> task_type)::double precision)
+        AND updated_at < least(now(), %(before)s)
+            - make_interval(secs => (%(timeouts)s::jsonb ->> task_type)::double precision)
         AND (swept_at IS NULL OR swept_at < now() - make_interval(secs => %(swept)s))
+        AND NOT EXISTS (
+            SELECT FROM task_attempts AS attempt
+            WHERE attempt.task_id = tasks.task_id AND attempt.task_type = tasks.task_type
+                AND attempt.message_id IS NOT NULL AND NOT attempt.given_up
+                AND attempt.failed_at > now() - make_interval(secs => %(backoff)s))
     ORDER BY updated_at LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING task_id, task_type, user_id, updated_at
 """
@@ -333,16 +340,20 @@ def record_progress(
     return written > 0
 
 
-def claim_overdue(timeouts: Mapping[str, timedelta]) -> OverdueTask | None:
+def claim_overdue(timeouts: Mapping[str, timedelta], *, before: datetime, backoff: timedelta) -> OverdueTask | None:
     """Claim the overdue task with the oldest update; None if there is none. Other sweeps skip it for `SWEPT_S`.
 
     Parameters:
       timeouts: by task type, how long a task may stay without an update.
+      before: only tasks whose time was over by then.
+      backoff: the longest back-off: a task is not overdue while a message of it waits for its next attempt.
     """
     seconds = {task_type: timeout.total_seconds() for task_type, timeout in timeouts.items()}
     values = {
         "shortest": min(seconds.values()),
         "timeouts": msgspec.json.encode(seconds).decode(),
+        "before": before,
+        "backoff": backoff.total_seconds(),
         "swept": SWEPT_S,
     }
     claimed = database.execute_sql(CLAIM_OVERDUE, values).fetchone()

@@ -10,6 +10,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dramatiq
@@ -144,7 +145,7 @@ def deliver(message: Message, *, attempt: int) -> None:
 def sweep_up_overdue() -> TaskKey | None:
     """End one overdue task as a sweep does. Its key, or None if no task is overdue."""
     timeouts = task_timeouts("2h")
-    task = tasks.claim_overdue(timeouts)
+    task = tasks.claim_overdue(timeouts, before=datetime.now(UTC), backoff=timedelta(hours=1))
     if task is None:
         return None
     broker.actors[ROUTES[task.task_type].actor].fn(overdue_result(*task, timeout=timeouts[task.task_type]))

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from structlog.testing import capture_logs
 
 from benchmarks.sqs_stub import StubServer
+from graphnode.sqs.arrivals import UNKNOWN
 from graphnode.sqs.consumer import SQSConsumer
 from graphnode.sqs.deliveries import Delivery
-from tests.faults.conftest import StartWorker, wait_until
+from tests.faults.conftest import PATIENCE_S, StartWorker, wait_until
 
 
 def test_an_idle_worker_makes_one_long_poll_whatever_dramatiqs_own_timeout(
@@ -126,3 +128,22 @@ def test_a_fault_in_a_decoder_delays_its_own_message_and_no_other(start: StartWo
     stub.fill(worker.queue, ["good"])
 
     wait_until(lambda: handled == ["good"], "the next message")
+
+
+def test_a_worker_that_has_polled_for_long_enough_knows_the_oldest_message_that_came(
+    start: StartWorker, stub: StubServer
+) -> None:
+    handled = threading.Event()
+    worker = start(lambda _body: handled.set(), visibility_s=1, poll_wait_s=1)
+    url = stub.queue_url(worker.queue)
+    assert worker.broker.in_flight.oldest_sent(url) == UNKNOWN
+
+    wait_until(lambda: worker.broker.in_flight.oldest_sent(url) is None, "long enough without a message")
+    before = datetime.now(UTC) - timedelta(seconds=1)
+    stub.fill(worker.queue, ["hello"])
+    assert handled.wait(PATIENCE_S)
+    wait_until(lambda: not worker.broker.in_flight.snapshot(), "its deletion")
+
+    oldest = worker.broker.in_flight.oldest_sent(url)
+    assert oldest is not None
+    assert oldest > before

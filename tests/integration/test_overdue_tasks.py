@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import dramatiq
 import pytest
 
 from benchmarks.sqs_stub import StubServer
@@ -14,10 +16,13 @@ from graphnode.actors import broker, overdue
 from graphnode.actors.effects import effects_of
 from graphnode.actors.graph_generation import graph_generation
 from graphnode.actors.overdue import end_overdue_tasks, overdue_result
-from graphnode.contract.envelopes import Envelope, GraphGenerationResult
+from graphnode.contract.envelopes import RESULT_QUEUE, Envelope, GraphGenerationResult
 from graphnode.contract.timeouts import task_timeouts
 from graphnode.settings import Settings, read_settings
+from graphnode.sqs.arrivals import Arrivals
+from graphnode.sqs.deliveries import MOST_TELLING_RECEIVES, Delivery, InFlight
 from graphnode.storage import tasks
+from graphnode.storage.tasks import OverdueTask
 from graphnode.worker import options
 from tests.faults.s3_stub import use
 from tests.integration.conftest import Query
@@ -31,6 +36,9 @@ REGISTER = (
 )
 
 Register = Callable[..., None]
+
+#: Notes that a message has come whose SentTimestamp is so long ago.
+Arrive = Callable[[timedelta], None]
 
 
 @pytest.fixture(autouse=True)
@@ -63,12 +71,47 @@ def enqueued(storage: None, stub: StubServer, monkeypatch: pytest.MonkeyPatch) -
     return sent
 
 
+@pytest.fixture(autouse=True)
+def arrive(enqueued: list[str], monkeypatch: pytest.MonkeyPatch) -> Arrive:
+    """The result queue was polled for long enough, and nothing came."""
+    url, now = broker.options.queues[RESULT_QUEUE].url, time.monotonic()
+    in_flight = InFlight(threads=1)
+    in_flight.open(url)
+    arrivals = Arrivals(lately_s=200, now=now - 300)
+    for ago_s in (150, 0):
+        arrivals.note_poll(now - ago_s)
+    in_flight._lines[url].arrivals = arrivals
+    monkeypatch.setattr(broker, "in_flight", in_flight)
+    return lambda ago: arrivals.add(datetime.now(UTC) - ago, time.monotonic())
+
+
+@pytest.fixture
+def old() -> Delivery:
+    """A message on the result queue that was sent an hour ago."""
+    undecoded = dramatiq.Message[None]("results", "work", args=(), kwargs={}, options={})
+    return Delivery(
+        undecoded,
+        queue_url=broker.options.queues[RESULT_QUEUE].url,
+        body="{}",
+        sqs_id="m-1",
+        receipt_handle="r-1",
+        receive_count=1,
+        sent_at=datetime.now(UTC) - timedelta(hours=1),
+        visibility_s=60,
+    )
+
+
 @pytest.fixture
 def register(query: Query) -> Register:
     def run(task_id: str = "t1", *, task_type: str = GRAPH, status: str = "PENDING", age: str = "121 minutes") -> None:
         query(REGISTER, task_id, task_type, status, age)
 
     return run
+
+
+def claim() -> OverdueTask | None:
+    """Claim an overdue task, as a worker with nothing to wait for does."""
+    return tasks.claim_overdue(task_timeouts("2h"), before=datetime.now(UTC), backoff=timedelta())
 
 
 def sweep() -> None:
@@ -158,7 +201,7 @@ def test_a_result_that_comes_after_all_still_counts_and_a_failure_changes_nothin
 
 def test_news_that_come_while_a_sweep_is_at_it_count(register: Register, query: Query) -> None:
     register()
-    taken = tasks.claim_overdue(task_timeouts("2h"))
+    taken = claim()
     assert taken
     query("UPDATE tasks SET status = 'PROGRESS', updated_at = now()")
 
@@ -172,7 +215,7 @@ def test_of_sweeps_at_the_same_time_one_has_each_task(register: Register) -> Non
         register(f"t{number:02}", age=f"{200 - number} minutes")
 
     with ThreadPoolExecutor(4) as threads:
-        taken = list(threads.map(lambda _: tasks.claim_overdue(task_timeouts("2h")), range(25)))
+        taken = list(threads.map(lambda _: claim(), range(25)))
 
     found = [task.task_id for task in taken if task]
     assert len(found) == len(set(found)) == 20
@@ -180,21 +223,118 @@ def test_of_sweeps_at_the_same_time_one_has_each_task(register: Register) -> Non
 
 def test_a_task_that_a_sweep_did_not_get_done_with_is_taken_again_later(register: Register, query: Query) -> None:
     register()
-    assert tasks.claim_overdue(task_timeouts("2h"))
-    assert tasks.claim_overdue(task_timeouts("2h")) is None
+    assert claim()
+    assert claim() is None
 
     query("UPDATE tasks SET swept_at = swept_at - interval '5 minutes'")
 
-    assert tasks.claim_overdue(task_timeouts("2h"))
+    assert claim()
 
 
-def test_no_task_is_overdue_while_results_wait(register: Register, query: Query, stub: StubServer) -> None:
+def test_no_task_is_taken_while_results_wait(register: Register, query: Query, stub: StubServer) -> None:
     register()
     stub.fill("results", ["the result, perhaps"])
 
     sweep()
 
     assert ended(query) == []
+    assert query("SELECT swept_at FROM tasks") == [(None,)]
+
+
+def test_a_task_ends_while_results_wait_that_were_sent_after_its_time(
+    register: Register, query: Query, stub: StubServer, arrive: Arrive
+) -> None:
+    register(age="121 minutes")
+    stub.fill("results", ["some result"])
+
+    arrive(timedelta(seconds=30))
+    sweep()
+
+    assert ended(query) == ["t1"]
+
+
+def test_no_task_is_overdue_while_results_come_that_were_sent_in_its_time(
+    register: Register, query: Query, arrive: Arrive
+) -> None:
+    register(age="121 minutes")
+
+    for ago_s in (30, 90, 20):
+        arrive(timedelta(seconds=ago_s))
+    sweep()
+
+    assert ended(query) == []
+
+
+def test_no_task_is_overdue_while_an_older_result_is_in_flight(register: Register, query: Query, old: Delivery) -> None:
+    register(age="121 minutes")
+    old.receive_count = MOST_TELLING_RECEIVES + 1
+
+    broker.in_flight.add(old)
+    sweep()
+
+    assert ended(query) == []
+
+
+def test_a_message_that_comes_again_and_again_holds_no_task_up(register: Register, query: Query, old: Delivery) -> None:
+    register(age="121 minutes")
+    old.receive_count = MOST_TELLING_RECEIVES + 1
+
+    broker.in_flight.add(old)
+    broker.in_flight.remove(old)
+    sweep()
+
+    assert ended(query) == ["t1"]
+
+
+def test_a_worker_that_has_just_started_ends_no_task(
+    register: Register, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register()
+    just_started = InFlight(threads=1)
+    monkeypatch.setattr(broker, "in_flight", just_started)
+
+    sweep()
+    just_started.open(broker.options.queues[RESULT_QUEUE].url)
+    sweep()
+
+    assert ended(query) == []
+
+
+ATTEMPT = (
+    "INSERT INTO task_attempts (message_id, task_id, task_type, user_id, attempt, reason, error, given_up, failed_at)"
+    " VALUES (%s, 't1', %s, 'ada', 1, 'R', 'e', %s, now() - %s::interval)"
+)
+
+
+def test_a_task_is_not_overdue_while_an_attempt_is_in_its_back_off(register: Register, query: Query) -> None:
+    register()
+    query(ATTEMPT, "m", GRAPH, False, "15 minutes")
+
+    sweep()
+
+    assert ended(query) == []
+    assert query("SELECT swept_at FROM tasks") == [(None,)]
+
+
+@pytest.mark.parametrize(
+    ("message_id", "task_type", "given_up", "age"),
+    [
+        (None, GRAPH, False, "1 minute"),
+        ("m", "GRAPH_SUMMARY_RESULT", False, "1 minute"),
+        ("m", GRAPH, True, "1 minute"),
+        ("m", GRAPH, False, "17 minutes"),
+    ],
+    ids=["of a message that was handled", "of another task", "of a dead letter", "longer ago than any back-off"],
+)
+def test_an_attempt_after_which_none_follows_holds_no_task_up(
+    register: Register, query: Query, message_id: str | None, task_type: str, given_up: bool, age: str
+) -> None:
+    register()
+    query(ATTEMPT, message_id, task_type, given_up, age)
+
+    sweep()
+
+    assert ended(query) == ["t1"]
 
 
 def test_a_sweep_ends_a_bounded_number(register: Register, query: Query, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,8 @@ ANY_ORDER = "tests/any_order/test_any_order.py"
 
 CHAOS = "tests/e2e/test_chaos.py"
 
+OVERDUE = "tests/integration/test_overdue_tasks.py"
+
 MIGRATION_LOCKS = "tests/integration/test_migration_locks.py"
 
 #: The mutants that the short chaos run must catch as well.
@@ -1183,17 +1185,100 @@ MUTANTS = (
         name="sweep-ends-running-tasks",
         what="a sweep ends tasks before their own timeout",
         file="graphnode/storage/tasks.py",
-        old="updated_at < now() - make_interval(secs => (%(timeouts)s::jsonb ->> task_type)::double precision)",
-        new="%(timeouts)s::jsonb ->> task_type IS NOT NULL",
-        checks=("tests/integration/test_overdue_tasks.py",),
+        old="- make_interval(secs => (%(timeouts)s::jsonb ->> task_type)::double precision)",
+        new="- make_interval(secs => 0 * (%(timeouts)s::jsonb ->> task_type)::double precision)",
+        checks=(OVERDUE,),
     ),
     Mutant(
         name="sweep-overtakes-results",
         what="a sweep ends tasks whose results wait on the queue",
         file="graphnode/actors/overdue.py",
-        old=" or (ended == 0 and visible_messages(broker.client, broker.options.queues[RESULT_QUEUE].url)):",
-        new=":",
-        checks=("tests/integration/test_overdue_tasks.py",),
+        old="    if oldest is None and not visible_messages(broker.client, url):\n",
+        new="    if oldest is None:\n",
+        checks=(OVERDUE,),
+    ),
+    Mutant(
+        name="sweep-takes-before-it-looks",
+        what="a sweep that finds waiting results takes a task all the same, and none looks at it for minutes",
+        file="graphnode/actors/overdue.py",
+        old="    if read_up_to is None:\n        return\n",
+        new="    if read_up_to is None:\n"
+        "        tasks.claim_overdue({'GRAPH_GENERATION_RESULT': timedelta()}, before=datetime.now(UTC), "
+        "backoff=timedelta())\n"
+        "        return\n",
+        checks=(OVERDUE,),
+    ),
+    Mutant(
+        name="sweep-starved",
+        what="no task is ever overdue on a queue that is seldom empty",
+        file="graphnode/actors/overdue.py",
+        old="        return datetime.now(UTC)\n    return oldest\n",
+        new="        return datetime.now(UTC)\n    return None\n",
+        checks=(OVERDUE,),
+    ),
+    Mutant(
+        name="sweep-ignores-the-backlog",
+        what="a sweep ends tasks while results of their time come",
+        file="graphnode/storage/tasks.py",
+        old="updated_at < least(now(), %(before)s)\n",
+        new="updated_at < coalesce(now(), %(before)s)\n",
+        checks=(OVERDUE,),
+    ),
+    Mutant(
+        name="sweep-ignores-what-is-in-flight",
+        what="a sweep ends tasks while older results wait in their lanes",
+        file="graphnode/sqs/deliveries.py",
+        old="min([*in_flight, *([lately] if lately else [])], default=None)",
+        new="lately",
+        checks=(OVERDUE,),
+    ),
+    Mutant(
+        name="sweep-after-start",
+        what="a worker that has just started ends tasks whose results it has not seen",
+        file="graphnode/sqs/arrivals.py",
+        old="        self._oldest = deque([(now, UNKNOWN)])\n\n    def note_poll",
+        new="        self._oldest = deque[tuple[float, datetime]]()\n\n    def note_poll",
+        checks=("tests/unit/sqs/test_arrivals.py",),
+    ),
+    Mutant(
+        name="sweep-after-outage",
+        what="after an outage the first message that comes stands for all that wait",
+        file="graphnode/sqs/arrivals.py",
+        old="        if now - self._polled > self.lately_s:\n            self._oldest =",
+        new="        if False:\n            self._oldest =",
+        checks=("tests/unit/sqs/test_arrivals.py",),
+    ),
+    Mutant(
+        name="returning-message-starves-the-sweep",
+        what="a message that comes again and again keeps all tasks from being overdue",
+        file="graphnode/sqs/deliveries.py",
+        old="            if delivery.receive_count <= MOST_TELLING_RECEIVES:\n",
+        new="            if True:\n",
+        checks=(OVERDUE,),
+    ),
+    Mutant(
+        name="polls-not-noted",
+        what="a worker never knows how far it has read, and ends no task",
+        file="graphnode/sqs/consumer.py",
+        old="            self.in_flight.note_poll(self.queue.url)\n",
+        new="",
+        checks=("tests/faults/test_receiving.py",),
+    ),
+    Mutant(
+        name="sweep-ends-backed-off-tasks",
+        what="a sweep ends a task whose message waits for its next attempt",
+        file="graphnode/storage/tasks.py",
+        old="AND attempt.message_id IS NOT NULL AND NOT attempt.given_up",
+        new="AND false",
+        checks=(OVERDUE,),
+    ),
+    Mutant(
+        name="back-off-without-end",
+        what="a task whose message was lost after an attempt is never overdue",
+        file="graphnode/storage/tasks.py",
+        old="attempt.failed_at > now() - make_interval(secs => %(backoff)s))",
+        new="attempt.failed_at > now() - make_interval(days => 1, secs => %(backoff)s))",
+        checks=(OVERDUE,),
     ),
     # Whose it is, also at the same time.
     Mutant(
