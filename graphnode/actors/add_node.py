@@ -48,7 +48,6 @@ def merge(effects: Effects[AddNodeResult], batch: AddNodeBatch) -> None:
 
 
 def fail(effects: Effects[AddNodeResult]) -> None:
-    """Give the graph its earlier status back, and say that nothing was added."""
-    graphs.add_node_failed(effects.user_id)
+    """Keep the graph as it is, and say that nothing was added."""
     effects.finish()
     effects.notify(NodesFailed(error=effects.payload.error_text))

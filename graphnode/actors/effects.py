@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from graphnode.actors.notifications import enqueue
 from graphnode.contract.envelopes import Envelope, Payload, ResultPayload
 from graphnode.contract.notifications import Notice
-from graphnode.storage import notifications, tasks, users
+from graphnode.storage import graph_status, notifications, tasks, users
 from graphnode.storage.database import user_transaction
 from graphnode.storage.tasks import FailureReason, TaskKey, TaskStatus
 
@@ -42,7 +42,7 @@ class Effects(Generic[P]):
         return self.envelope.payload
 
     def finish(self) -> None:
-        """End the task as the result says."""
+        """End the task as the result says. Call it after the content is written: the graph's status is derived."""
         result = self.envelope.payload
         assert isinstance(result, ResultPayload), "progress ends no task"  # noqa: S101
         # An error beside COMPLETED is a partial failure, and still a success (the contract).
@@ -70,6 +70,8 @@ class Effects(Generic[P]):
             warnings=self.warnings,
             s3_keys=self.envelope.payload.s3_keys,
         )
+        if self.envelope.task_type in graph_status.TASK_TYPES:
+            graph_status.derive_status(self.user_id)
 
     def notify(self, notice: Notice, *, key: str = "", at: datetime | None = None) -> None:
         """Write a notification. After the commit it is pushed, if its type is.

@@ -113,7 +113,6 @@ def keep_graph(effects: Effects[GraphGenerationResult], kept: GraphCounts) -> No
 
 def fail(effects: Effects[GraphGenerationResult]) -> None:
     """Keep the graph that the user has, if any, and say that there is no new one."""
-    graphs.generation_failed(effects.user_id)
     effects.finish()
     effects.notify(GraphFailed(error=effects.payload.error_text))
 

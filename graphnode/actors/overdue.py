@@ -12,10 +12,11 @@ from graphnode.contract.timeouts import duration_text, task_timeouts
 from graphnode.errors import UserLocked
 from graphnode.settings import settings
 from graphnode.sqs.queues import visible_messages
-from graphnode.storage import tasks
+from graphnode.storage import graph_status, tasks
+from graphnode.storage.database import user_transaction
 from graphnode.worker.sweeps import sweep
 
-#: The most overdue tasks that a sweep ends, each in a transaction of its own.
+#: The most overdue tasks that a sweep ends, and the most statuses that it derives, each in a transaction of its own.
 MOST_OVERDUE = 100
 
 # Alerts and filters of operators know this name.
@@ -44,6 +45,21 @@ def end_overdue_tasks(broker: SQSBroker) -> None:
             actor.fn(overdue_result(*task, timeout=timeouts[task.task_type]))
         except UserLocked:
             # Another session works on this user, perhaps on this task. A later sweep looks again.
+            continue
+
+
+@sweep("graph statuses")
+def settle_stale_statuses(_broker: SQSBroker) -> None:
+    """Derive the statuses that have said for longer than the time-out that a task is open, while none is."""
+    timeouts = task_timeouts(settings().task_timeout)
+    longest = max(timeouts[task_type] for task_type in graph_status.TASK_TYPES)
+    for user_id in graph_status.stale_statuses(older_than=longest, most=MOST_OVERDUE):
+        log.warning("graph has no open task, its status is derived", user_id=user_id)
+        try:
+            with user_transaction(user_id):
+                graph_status.derive_status(user_id)
+        except UserLocked:
+            # Another session works on this user. A later sweep looks again.
             continue
 
 

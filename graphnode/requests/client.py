@@ -43,7 +43,7 @@ from graphnode.errors import (
 )
 from graphnode.settings import RequestSettings, read_settings
 from graphnode.sqs.queues import batches_of
-from graphnode.storage import graphs, microscope, notifications, tasks
+from graphnode.storage import graph_status, microscope, notifications, tasks
 from graphnode.storage.database import LOCK_TIMEOUT_MS, close_database, open_database, transaction, user_transaction
 from graphnode.storage.tasks import FailureReason, RequestState, TaskKey
 
@@ -272,12 +272,9 @@ def _outcome(
 
 def _note_request(task: RequestMessage, request: Request) -> None:
     match task.payload:
-        case GraphGenerationRequest():
+        case GraphGenerationRequest() | AddNodeRequest():
             _refuse_while_running(task, request)
-            graphs.request_graph(task.user_id)
-        case AddNodeRequest():
-            _refuse_while_running(task, request)
-            graphs.request_add_node(task.user_id)
+            graph_status.derive_status(task.user_id)
         case MicroscopeIngestRequest(group_id=group_id) | MicroscopeIngestFromNodeRequest(group_id=group_id):
             document = parse_task_id(task.task_id)
             microscope.register_document(
@@ -305,13 +302,9 @@ def _given_up(task: RequestMessage, refusal: NotPublished) -> GraphNodeError | L
         with _user_transaction(task.user_id):
             if not tasks.mark_not_published(_key(task), error=str(refusal)):
                 return False
-            # While another task is running, the graph's status belongs to that one.
-            is_alone = not tasks.open_task_id(task.user_id, task.payload.task_type, other_than=task.task_id)
             match task.payload:
-                case GraphGenerationRequest() if is_alone:
-                    graphs.generation_failed(task.user_id)
-                case AddNodeRequest() if is_alone:
-                    graphs.add_node_failed(task.user_id)
+                case GraphGenerationRequest() | AddNodeRequest():
+                    graph_status.derive_status(task.user_id)
                 case MicroscopeIngestRequest() | MicroscopeIngestFromNodeRequest():
                     _fail_document(task, str(refusal))
             _notify(task, task.payload.not_published(error=NOT_SENT))

@@ -339,28 +339,6 @@ def apply_changes(user_id: str, changes: GraphChanges) -> GraphCounts:
     return counts
 
 
-def request_graph(user_id: str) -> None:
-    """Record that a graph generation was requested."""
-    _record_request(user_id, in_progress=GraphStatus.CREATING)
-
-
-def request_add_node(user_id: str) -> None:
-    """Record that an add-node was requested."""
-    _record_request(user_id, in_progress=GraphStatus.UPDATING)
-
-
-@is_step("graph")
-def generation_failed(user_id: str) -> None:
-    """Restore the graph's status after a failed graph generation; the user keeps the stored graph, if any."""
-    _restore_status(user_id, in_progress=GraphStatus.CREATING)
-
-
-@is_step("graph")
-def add_node_failed(user_id: str) -> None:
-    """Restore the graph's status after a failed add-node."""
-    _restore_status(user_id, in_progress=GraphStatus.UPDATING)
-
-
 def graph_counts(user_id: str) -> GraphCounts:
     """The size of the user's graph, counted in its tables."""
     return GraphCounts(
@@ -382,42 +360,6 @@ def sources(user_id: str) -> dict[tuple[str | None, str | None], int]:
 def node_ids(user_id: str) -> dict[str, int]:
     """The user's node IDs by original ID."""
     return dict(_rows(NodeRecord, user_id, ("orig_id", "id")))
-
-
-def settled_status(status_before: str | None, *, has_nodes: bool) -> GraphStatus:
-    """The status of a graph after a request that failed.
-
-    Parameters:
-      status_before: the status before the request, if recorded. CREATING and UPDATING count as unknown.
-      has_nodes: whether the user has a graph.
-    """
-    if status_before in (GraphStatus.CREATED, GraphStatus.UPDATED):
-        return GraphStatus(status_before)
-    return GraphStatus.CREATED if has_nodes else GraphStatus.NOT_CREATED
-
-
-def _record_request(user_id: str, *, in_progress: GraphStatus) -> None:
-    """Set the graph's status and remember the one before it; of two requests, the one before the first."""
-    row: dict[Field[Any], Any] = {GraphRecord.status: in_progress, GraphRecord.updated_at: fn.now()}
-    is_settled = GraphRecord.status.not_in((GraphStatus.CREATING, GraphStatus.UPDATING))
-    before = Case(None, [(is_settled, GraphRecord.status)], GraphRecord.status_before)
-    new: dict[Field[Any], Any] = {GraphRecord.user_id: user_id, GraphRecord.status_before: GraphStatus.NOT_CREATED}
-    GraphRecord.insert(new | row).on_conflict(
-        conflict_target=[GraphRecord.user_id], update={**row, GraphRecord.status_before: before}
-    ).execute()
-
-
-def _restore_status(user_id: str, *, in_progress: GraphStatus) -> None:
-    """Restore the status from before the request, unless a result or a later request has changed it since."""
-    graph = GraphRecord.get_or_none(GraphRecord.user_id == user_id)
-    if graph is None:
-        _store_graph_row(user_id, GraphStatus.NOT_CREATED, GraphCounts(0, 0, 0), {})
-    elif graph.status == in_progress:
-        has_nodes = NodeRecord.select().where(NodeRecord.user_id == user_id).exists()
-        status = settled_status(graph.status_before, has_nodes=has_nodes)
-        GraphRecord.update(status=status, status_before=None, updated_at=fn.now()).where(
-            GraphRecord.user_id == user_id, GraphRecord.status == in_progress
-        ).execute()
 
 
 def _store_graph_row(user_id: str, status: GraphStatus, counts: GraphCounts, more: dict[Field[Any], Any]) -> None:

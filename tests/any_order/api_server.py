@@ -85,20 +85,31 @@ def _refusal(payload: AnyRequest, task_id: str) -> str:
 
 
 def register_task(task_id: str, task_type: str, *, user_id: str) -> None:
-    """Insert a task's row, unless its result was faster, as `graphnode.requests` does."""
+    """Insert a task's row alone, unless its result was faster."""
     with suppress(TaskHasFailed, WrongOwner), user_transaction(user_id):
         tasks.register(task_id, task_type, user_id=user_id, s3_keys=[])
 
 
-def let_time_pass(task_id: str, task_type: str) -> None:
-    """Make the task's last news a day older."""
+def lie_about_status(user_id: str, *, status: str, status_before: str | None) -> None:
+    """Store a status that the tasks do not explain, as workers of 0.1 leave it."""
+    _execute(
+        "UPDATE graphs SET status = %(status)s, status_before = %(before)s WHERE user_id = %(user_id)s",
+        user_id=user_id,
+        status=status,
+        before=status_before,
+    )
+
+
+def let_time_pass(task_id: str, task_type: str, *, days: int = 1) -> None:
+    """Make the task's last news some days older."""
     _execute(
         """
-        UPDATE tasks SET updated_at = updated_at - interval '1 day'
+        UPDATE tasks SET updated_at = updated_at - make_interval(days => %(days)s)
         WHERE task_id = %(task_id)s AND task_type = %(task_type)s
         """,
         task_id=task_id,
         task_type=task_type,
+        days=days,
     )
 
 

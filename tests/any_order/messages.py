@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tests.chaos.documents import ERRORS, Documents, Vocabulary, written
-from tests.chaos.model.state import Message
+from tests.chaos.model.state import Message, Task
 from tests.chaos.traffic import snake_case
 
 #: One user's ID is a prefix of the other's, followed by the separator of an original ID.
@@ -204,6 +204,16 @@ KINDS = (graphs, progress, new_nodes, microscope_results, summaries)
 
 #: All messages that the AI server may send.
 messages = st.one_of(*(kind() for kind in KINDS))
+
+
+@st.composite
+def graph_tasks(draw: st.DrawFn) -> Task:
+    """A task of a graph generation or an add-node."""
+    user_id = draw(users)
+    kind, task_type = draw(
+        st.sampled_from((("task_graph", "GRAPH_GENERATION_RESULT"), ("task_add_node", "ADD_NODE_RESULT")))
+    )
+    return Task(f"{kind}_{user_id}_{draw(st.integers(1, 3))}", task_type, user_id)
 
 
 @st.composite

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from threading import Barrier
 
 import pytest
@@ -14,7 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
 from graphnode.errors import TransientError, WrongOwner, classify_error
-from graphnode.storage.database import database
+from graphnode.storage import failures, graph_status
+from graphnode.storage.database import database, user_transaction
+from graphnode.storage.failures import Subject
 from tests.any_order import api_server
 from tests.any_order.delivery import Crash, bench, deliver, sweep_up_overdue
 from tests.any_order.messages import (
@@ -22,6 +23,7 @@ from tests.any_order.messages import (
     WORKSPACES,
     document_ids,
     ends_and_late_progress,
+    graph_tasks,
     graphs_and_moves,
     halves_of,
     in_workspace,
@@ -35,7 +37,7 @@ from tests.any_order.messages import (
 from tests.any_order.stored import faults, pending_pushes, stored_tables
 from tests.chaos.model import contract as model
 from tests.chaos.model.contract import Refused
-from tests.chaos.model.state import Document, Message, State, Workspace
+from tests.chaos.model.state import Document, Message, State, Task, Workspace
 from tests.chaos.model.tables import differences
 from tests.conftest import EMPTY
 
@@ -48,8 +50,8 @@ REQUESTED = {"GRAPH_GENERATION": "task_graph", "GRAPH_SUMMARY": "task_summary", 
 #: The most steps of a sequence.
 STEPS = 40
 
-#: The steps at which a delivery may crash: that of a graph with features and a summary has 26.
-CRASHES = st.integers(1, 26)
+#: The steps at which a delivery may crash: that of a graph with features and a summary has up to 28.
+CRASHES = st.integers(1, 28)
 
 #: The most tries of a message whose transaction PostgreSQL aborts: by then the other transaction is over.
 MAX_TRIES = 8
@@ -64,6 +66,7 @@ class AnyOrder(RuleBasedStateMachine):
         super().__init__()
         self.state = State()
         self.deliveries = Counter[str]()
+        self.in_back_off: set[tuple[str, str]] = set()
         database.cursor().execute(EMPTY)  # type: ignore[no-untyped-call]
         bench.clear()
 
@@ -150,19 +153,49 @@ class AnyOrder(RuleBasedStateMachine):
         api_server.register_task(*key, user_id=user_id)
         self.state = model.after_registration(self.state, *key, user_id=user_id)
 
-    @rule(user_id=users, number=st.integers(1, 3))
-    def sweep_an_overdue_task(self, user_id: str, number: int) -> None:
-        key = f"task_graph_{user_id}_{number}", "GRAPH_GENERATION_RESULT"
+    @rule(task=graph_tasks())
+    def let_an_attempt_fail(self, task: Task) -> None:
+        failures.record_failure(
+            f"m-{task.task_id}", reason="R", error="e", subject=Subject(task.task_id, task.task_type, task.user_id)
+        )
+        self.in_back_off.add((task.task_id, task.task_type))
+
+    @rule(task=graph_tasks())
+    def let_an_attempt_succeed(self, task: Task) -> None:
+        failures.clear_failures(f"m-{task.task_id}")
+        self.in_back_off.discard((task.task_id, task.task_type))
+
+    @rule(task=graph_tasks())
+    def sweep_an_overdue_task(self, task: Task) -> None:
+        key = task.task_id, task.task_type
         api_server.let_time_pass(*key)
         taken = sweep_up_overdue()
-        task = self.state.tasks.get(key)
-        if task is None or task.status not in ("PENDING", "PROGRESS"):
+        stored = self.state.tasks.get(key)
+        if stored is None or stored.status not in ("PENDING", "PROGRESS") or key in self.in_back_off:
             assert taken is None
+            api_server.let_time_pass(*key, days=-1)
             return
         assert taken == key
-        failure = {"userId": task.user_id, "status": "FAILED", "error": "There was no result within 2 h."}
-        body = {"taskType": key[1], "taskId": key[0], "payload": failure}
-        self.state = model.after(self.state, Message(body, datetime.now(UTC), {}), attempt=0)
+        self.state = model.after_timeout(self.state, key)
+
+    @rule(user_id=users, lie=st.sampled_from(("settled", "CREATING", "UPDATING")))
+    def let_an_earlier_release_lie(self, user_id: str, lie: str) -> None:
+        """It leaves CREATING or UPDATING with nothing open, or the settled status while a task is open."""
+        if user_id not in self.state.graphs:
+            return
+        settled = self.state.last_changes.get(user_id, "NOT_CREATED")
+        status, before = (settled, None) if lie == "settled" else (lie, settled)
+        api_server.lie_about_status(user_id, status=status, status_before=before)
+        self.state = self.state.copy()
+        graph = self.state.graphs[user_id]
+        self.state.graphs[user_id] = graph._replace(status=status, status_before=before)
+
+    @rule(user_id=users)
+    def sweep_statuses(self, user_id: str) -> None:
+        if user_id in self.state.graphs:
+            with user_transaction(user_id):
+                graph_status.derive_status(user_id)
+            self.state = model.after_sweep(self.state, user_id)
 
     @rule(data=st.data(), user_id=users, number=st.sampled_from(WORKSPACES))
     def add_a_document(self, data: st.DataObject, user_id: str, number: str) -> None:

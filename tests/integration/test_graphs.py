@@ -28,7 +28,6 @@ from graphnode.storage.graphs import (
     EmbeddingRecord,
     GraphCounts,
     GraphRecord,
-    GraphStatus,
     NodeRecord,
     PartRecord,
     SubclusterRecord,
@@ -405,69 +404,6 @@ class TestApplyChanges:
         assert rows(NodeRecord, NodeRow) == GRAPH.nodes
         assert rows(ClusterRecord, ClusterRow) == GRAPH.clusters
         assert rows(NodeRecord, NodeRow, "grace") == [GRAPHS]
-
-
-class TestSettledStatus:
-    @pytest.mark.parametrize(
-        ("status_before", "has_nodes", "status"),
-        [
-            ("CREATED", True, "CREATED"),
-            ("UPDATED", True, "UPDATED"),
-            ("CREATED", False, "CREATED"),
-            ("NOT_CREATED", False, "NOT_CREATED"),
-            ("NOT_CREATED", True, "CREATED"),
-            ("UPDATING", True, "CREATED"),
-            (None, True, "CREATED"),
-            (None, False, "NOT_CREATED"),
-        ],
-    )
-    def test_is_the_one_before_if_there_was_a_graph_then(
-        self, status_before: str | None, has_nodes: bool, status: str
-    ) -> None:
-        assert graphs.settled_status(status_before, has_nodes=has_nodes) == status
-
-
-@pytest.mark.usefixtures("storage")
-class TestFailures:
-    def test_a_user_without_a_graph_has_none_after_a_failed_generation(self) -> None:
-        graphs.generation_failed("ada")
-
-        graph = graph_row()
-        assert (graph.status, graph.node_count) == ("NOT_CREATED", 0)
-
-    @pytest.mark.usefixtures("stored_graph")
-    @pytest.mark.parametrize("status_before", ["CREATED", "UPDATED"])
-    def test_a_failed_generation_keeps_the_graph_there_is(self, status_before: str) -> None:
-        GraphRecord.update(status="CREATING", status_before=status_before).execute()
-
-        graphs.generation_failed("ada")
-
-        assert (graph_row().status, graph_row().status_before) == (status_before, None)
-        assert rows(NodeRecord, NodeRow) == GRAPH.nodes
-        assert graph_row().source_timestamp == NOON
-
-    @pytest.mark.usefixtures("stored_graph")
-    @pytest.mark.parametrize("status", ["CREATED", "UPDATED", "UPDATING"])
-    def test_a_failed_generation_nobody_noted_changes_nothing(self, status: str) -> None:
-        GraphRecord.update(status=status).execute()
-        graphs.generation_failed("ada")
-        assert graph_row().status == status
-
-    @pytest.mark.usefixtures("stored_graph")
-    @pytest.mark.parametrize("status_before", ["CREATED", "UPDATED"])
-    def test_a_failed_add_node_gives_the_status_back(self, status_before: str) -> None:
-        GraphRecord.update(status="UPDATING", status_before=status_before).execute()
-
-        graphs.add_node_failed("ada")
-
-        assert (graph_row().status, graph_row().status_before) == (status_before, None)
-
-    @pytest.mark.usefixtures("stored_graph")
-    @pytest.mark.parametrize("status", ["CREATING", "CREATED"])
-    def test_a_failed_add_node_leaves_the_status_of_anything_else(self, status: GraphStatus) -> None:
-        GraphRecord.update(status=status, status_before="UPDATED").execute()
-        graphs.add_node_failed("ada")
-        assert (graph_row().status, graph_row().status_before) == (status, "UPDATED")
 
 
 @pytest.mark.usefixtures("stored_graph")

@@ -38,7 +38,7 @@ from tests.ledgers import MemoryLedger
 PACKAGE = Path(graphnode.__file__).parent
 
 #: The most files that a graph result enters.
-MOST_FILES = 35
+MOST_FILES = 36
 
 PATIENCE_S = 20.0
 

@@ -15,7 +15,7 @@ from benchmarks.sqs_stub import StubServer
 from graphnode.actors import broker, overdue
 from graphnode.actors.effects import effects_of
 from graphnode.actors.graph_generation import graph_generation
-from graphnode.actors.overdue import end_overdue_tasks, overdue_result
+from graphnode.actors.overdue import end_overdue_tasks, overdue_result, settle_stale_statuses
 from graphnode.contract.envelopes import RESULT_QUEUE, Envelope, GraphGenerationResult
 from graphnode.contract.timeouts import task_timeouts
 from graphnode.settings import Settings, read_settings
@@ -355,3 +355,39 @@ def test_a_time_that_was_over_long_ago_is_no_news(register: Register, query: Que
     sweep()
 
     assert query("SELECT now() - created_at > interval '364 days' FROM notifications") == [(True,)]
+
+
+@pytest.mark.parametrize("status", ["CREATING", "UPDATING"])
+def test_a_status_that_no_open_task_explains_is_derived_after_the_time_out(query: Query, status: str) -> None:
+    query(
+        "INSERT INTO graphs (user_id, status, status_before, updated_at) VALUES"
+        " ('ada', %s, 'UPDATED', now() - interval '121 minutes'), ('bob', %s, 'UPDATED', now())",
+        status,
+        status,
+    )
+
+    settle_stale_statuses(broker)
+
+    assert query("SELECT user_id, status, status_before FROM graphs ORDER BY user_id") == [
+        ("ada", "UPDATED", None),
+        ("bob", status, "UPDATED"),
+    ]
+
+
+def test_a_status_that_an_open_task_explains_stays(register: Register, query: Query) -> None:
+    query("INSERT INTO graphs (user_id, status, updated_at) VALUES ('ada', 'CREATING', now() - interval '1 day')")
+    register(age="1 minute")
+
+    settle_stale_statuses(broker)
+
+    assert query("SELECT status FROM graphs") == [("CREATING",)]
+
+
+def test_a_status_of_a_locked_user_waits_for_a_later_sweep(query: Query) -> None:
+    query("INSERT INTO graphs (user_id, status, updated_at) VALUES ('ada', 'CREATING', now() - interval '1 day')")
+    query("INSERT INTO graphs (user_id, status, updated_at) VALUES ('bob', 'CREATING', now() - interval '2 hours 1 s')")
+    query("SELECT pg_advisory_lock(hashtextextended('ada', 0))")
+
+    settle_stale_statuses(broker)
+
+    assert query("SELECT user_id, status FROM graphs ORDER BY user_id") == [("ada", "CREATING"), ("bob", "NOT_CREATED")]

@@ -179,7 +179,7 @@ def test_a_user_with_only_notifications_is_shown(show: Show) -> None:
 def test_a_user_without_a_graph_is_an_error(
     show: Show, tmp_path: Path, user: str, option: str | None, reason: str
 ) -> None:
-    graphs.generation_failed("empty")
+    GraphRecord.insert(user_id="empty", status="NOT_CREATED", updated_at=NOON).execute()
     file = tmp_path / "graph"
 
     result = show(user, *([option, str(file)] if option else []))

@@ -64,6 +64,8 @@ ANY_ORDER = "tests/any_order/test_any_order.py"
 
 CHAOS = "tests/e2e/test_chaos.py"
 
+STATUSES = "tests/any_order/test_statuses.py"
+
 OVERDUE = "tests/integration/test_overdue_tasks.py"
 
 MIGRATION_LOCKS = "tests/integration/test_migration_locks.py"
@@ -1278,6 +1280,71 @@ MUTANTS = (
         file="graphnode/storage/tasks.py",
         old="attempt.failed_at > now() - make_interval(secs => %(backoff)s))",
         new="attempt.failed_at > now() - make_interval(days => 1, secs => %(backoff)s))",
+        checks=(OVERDUE,),
+    ),
+    # The status of a graph.
+    Mutant(
+        name="oldest-task-says-the-status",
+        what="the first of two open tasks says the status",
+        file="graphnode/storage/graph_status.py",
+        old="ORDER BY created_at DESC, task_id DESC LIMIT 1",
+        new="ORDER BY created_at, task_id LIMIT 1",
+        checks=(STATUSES,),
+    ),
+    Mutant(
+        name="status-without-tasks",
+        what="the end of one task hides another that is open",
+        file="graphnode/storage/graph_status.py",
+        old="Statuses(UNDER_WAY[task_type], settled) if task_type else",
+        new="Statuses(settled, settled) if task_type else",
+        checks=(STATUSES,),
+    ),
+    Mutant(
+        name="status-of-any-task",
+        what="a summary's task makes the graph be created",
+        file="graphnode/storage/graph_status.py",
+        old="AND task_type IN {TASK_TYPES} AND status IN ('PENDING', 'PROGRESS')\n     ORDER",
+        new="AND status IN ('PENDING', 'PROGRESS')\n     ORDER",
+        checks=(STATUSES,),
+    ),
+    Mutant(
+        name="last-change-forgotten",
+        what="after a request that failed it is unknown what last changed the graph",
+        file="graphnode/storage/graph_status.py",
+        old="next((status for status in stored if status in CHANGED), None)",
+        new="next((status for status in stored[:1] if status in CHANGED), None)",
+        checks=(STATUSES,),
+    ),
+    Mutant(
+        name="status-not-derived",
+        what="a superseded result leaves CREATING for ever",
+        file="graphnode/actors/effects.py",
+        old="        if self.envelope.task_type in graph_status.TASK_TYPES:\n",
+        new="        if status != TaskStatus.SUPERSEDED and self.envelope.task_type in graph_status.TASK_TYPES:\n",
+        checks=(STATUSES,),
+    ),
+    Mutant(
+        name="forgotten-user-gets-a-graph",
+        what="a late result of a forgotten user makes a row",
+        file="graphnode/storage/graph_status.py",
+        old=" and not is_forgotten:",
+        new=":",
+        checks=(STATUSES,),
+    ),
+    Mutant(
+        name="stale-statuses-stay",
+        what="a status that an earlier release left stays until the next task ends",
+        file="graphnode/actors/overdue.py",
+        old="                graph_status.derive_status(user_id)\n",
+        new="                pass\n",
+        checks=(OVERDUE,),
+    ),
+    Mutant(
+        name="status-healed-too-early",
+        what="a status is derived although its request may be under way, unregistered",
+        file="graphnode/storage/graph_status.py",
+        old="updated_at < now() - make_interval(secs => %(seconds)s)",
+        new="updated_at < now() - 0 * make_interval(secs => %(seconds)s)",
         checks=(OVERDUE,),
     ),
     # Whose it is, also at the same time.

@@ -40,13 +40,17 @@ ENDED_BY = {"GRAPH_GENERATION_PROGRESS": "GRAPH_GENERATION_RESULT"}
 
 #: PostgreSQL's.
 LARGEST_INTEGER = 2_147_483_647
-#: By the beginning of its notifications' types: the type that a request's task has, and the graph's status meanwhile.
-REQUESTS: dict[str, tuple[str, str | None]] = {
-    "GRAPH_GENERATION": ("GRAPH_GENERATION_RESULT", "CREATING"),
-    "GRAPH_SUMMARY": ("GRAPH_SUMMARY_RESULT", None),
-    "ADD_CONVERSATION": ("ADD_NODE_RESULT", "UPDATING"),
-    "MICROSCOPE_INGEST": ("MICROSCOPE_INGEST_RESULT", None),
+
+#: By the beginning of its notifications' types: the type that a request's task has.
+REQUESTS = {
+    "GRAPH_GENERATION": "GRAPH_GENERATION_RESULT",
+    "GRAPH_SUMMARY": "GRAPH_SUMMARY_RESULT",
+    "ADD_CONVERSATION": "ADD_NODE_RESULT",
+    "MICROSCOPE_INGEST": "MICROSCOPE_INGEST_RESULT",
 }
+
+#: The status of a graph while a task of this type is open.
+UNDER_WAY = {"GRAPH_GENERATION_RESULT": "CREATING", "ADD_NODE_RESULT": "UPDATING"}
 
 #: Notifications that are stored but not pushed.
 STORED_ONLY = {
@@ -91,6 +95,8 @@ def _register(state: State, key: tuple[str, str], user_id: str) -> bool:
     task = state.tasks.get(key) or Task(*key, user_id, status="", registered=True)
     if task.status and not task.is_not_published:
         return False
+    # The rows of tasks are in the order of their registration.
+    state.tasks.pop(key, None)
     state.tasks[key] = task._replace(status="PENDING", error=None, is_not_published=False, is_finished=False)
     return True
 
@@ -102,8 +108,7 @@ def after_request(state: State, kind: str, task_id: str, *, user_id: str, refusa
       kind: a key of `REQUESTS`.
       refusal: the error of the task if the request queue does not accept the request; None if it does.
     """
-    task_type, under_way = REQUESTS[kind]
-    key = task_id, task_type
+    key = task_id, REQUESTS[kind]
     if any(task.user_id != user_id for task in state.tasks.values() if task.task_id == task_id):
         return state
     task = state.tasks.get(key)
@@ -111,22 +116,15 @@ def after_request(state: State, kind: str, task_id: str, *, user_id: str, refusa
         return state
     state = state.copy()
     if _register(state, key, user_id):
-        if under_way:
-            graph = state.graphs.get(user_id, Graph(user_id, "NOT_CREATED"))
-            before = graph.status_before if graph.status in ("CREATING", "UPDATING") else graph.status
-            state.graphs[user_id] = graph._replace(status=under_way, status_before=before)
+        _derive_status(state, user_id, key[1])
         _tell_once(state, user_id, task_id, f"{kind}_REQUESTED")
     task = state.tasks[key]
     if task.status == "PENDING" and not task.is_published:
-        task = task._replace(is_published=refusal is None)
+        state.tasks[key] = task._replace(is_published=refusal is None)
         if refusal:
-            task = task._replace(status="FAILED", error=refusal, is_not_published=True, is_finished=True)
-            others = [other for other in state.tasks.values() if other.user_id == user_id and other.task_id != task_id]
-            is_alone = not any(other.task_type == task_type and other.status in OPEN for other in others)
-            if under_way and is_alone:
-                _restore_status(state, user_id, under_way=under_way)
+            state.tasks[key] = task._replace(status="FAILED", error=refusal, is_not_published=True, is_finished=True)
+            _derive_status(state, user_id, key[1])
             _tell_once(state, user_id, task_id, f"{kind}_REQUEST_FAILED", error=NOT_SENT)
-    state.tasks[key] = task
     return state
 
 
@@ -202,11 +200,37 @@ def complete_workspace(state: State, workspace_id: str | None) -> dict[str, Any]
     }
 
 
-def _restore_status(state: State, user_id: str, *, under_way: str) -> None:
-    """Give a graph in this status its previous one."""
-    graph = state.graphs.setdefault(user_id, Graph(user_id, "NOT_CREATED"))
-    if graph.status == under_way:
-        state.graphs[user_id] = graph._replace(status=graph.status_before or "NOT_CREATED", status_before=None)
+def after_timeout(state: State, key: tuple[str, str]) -> State:
+    """The state after an open task had no news for too long."""
+    failure = {"userId": state.tasks[key].user_id, "status": "FAILED", "error": "There was no result within 2 h."}
+    message = Message({"taskType": key[1], "taskId": key[0], "payload": failure}, datetime.now(UTC), {})
+    return after(state, message, attempt=0)
+
+
+def after_sweep(state: State, user_id: str) -> State:
+    """The state after a user's status was derived without an end of a task."""
+    state = state.copy()
+    _derive_status(state, user_id)
+    return state
+
+
+def _derive_status(state: State, user_id: str, task_type: str = "GRAPH_GENERATION_RESULT") -> None:
+    """Set the status of a graph: that of the user's newest open task, or else what last changed the content.
+
+    Parameters:
+      task_type: of the task that has begun or ended. Most types have nothing to do with the graph.
+    """
+    if task_type not in UNDER_WAY:
+        return
+    open_tasks = [
+        UNDER_WAY[task.task_type]
+        for task in state.tasks.values()
+        if task.user_id == user_id and task.status in OPEN and task.task_type in UNDER_WAY
+    ]
+    settled = state.last_changes.get(user_id, "NOT_CREATED")
+    state.graphs[user_id] = state.graphs.get(user_id, Graph(user_id, ""))._replace(
+        status=open_tasks[-1] if open_tasks else settled, status_before=settled if open_tasks else None
+    )
 
 
 def _tell_once(
@@ -359,6 +383,7 @@ class Delivery:
             kept_graph=kept_graph,
             is_finished=True,
         )
+        _derive_status(self.state, self.user_id, self.task_type)
 
     def _notify(self, type_: str, *, at: datetime | None = None, **payload: Any) -> None:
         push_status = "SKIPPED" if type_ in STORED_ONLY else "PENDING"
@@ -372,10 +397,7 @@ class Delivery:
     # Graphs.
 
     def _failed(self, kind: str) -> None:
-        """Keep the stored graph and summary. A graph in CREATING or UPDATING gets its previous status."""
-        under_way = {"GRAPH_GENERATION": "CREATING", "ADD_NODE": "UPDATING"}.get(kind)
-        if under_way:
-            _restore_status(self.state, self.user_id, under_way=under_way)
+        """Keep the stored graph and summary."""
         self._finish("FAILED", error=self._error())
         notification_type = "ADD_CONVERSATION_FAILED" if kind == "ADD_NODE" else f"{kind}_FAILED"
         self._notify(notification_type, error=self._error())
@@ -426,7 +448,8 @@ class Delivery:
         dropped = self._new_edges(document["edges"])
         self._new_clusters(document)
         left_out = self._features_and_summary()
-        self._count(status="CREATED", source_timestamp=self.at)
+        self._count(source_timestamp=self.at)
+        state.last_changes[user_id] = "CREATED"
         metadata = {name: value for name, value in document["metadata"].items() if name != "clusters"}
         state.graphs[user_id] = state.graphs[user_id]._replace(
             metadata=metadata, generated_at=moment(metadata.get("generated_at"))
@@ -554,7 +577,8 @@ class Delivery:
         self._remove_empty_clusters()
         self._update_edges_of_moved_nodes(nodes_before)
         dropped = self._merge_edges(results, nodes_before)
-        self._count(status="UPDATED")
+        self._count()
+        self.state.last_changes[self.user_id] = "UPDATED"
         self._finish("COMPLETED", error=self.payload.get("error"), dropped=dropped)
         new_nodes, new_edges = len(self._nodes()) - len(nodes_before), len(self._edges()) - edges_before
         self._notify("ADD_CONVERSATION_COMPLETED", nodeCount=new_nodes, edgeCount=new_edges)
@@ -724,7 +748,6 @@ class Delivery:
         for cluster in self._clusters().values():
             self.state.graph_clusters[self.user_id, cluster.id] = cluster._replace(size=sizes[cluster.id])
         self.state.graphs[self.user_id] = self.state.graphs.get(self.user_id, Graph(self.user_id, ""))._replace(
-            status_before=None,
             node_count=len(self._nodes()),
             edge_count=len(self._edges()),
             cluster_count=len(self._clusters()),

@@ -197,6 +197,8 @@ class State:
     microscope_graphs: dict[tuple[str, str], View] = field(default_factory=dict)
     tasks: dict[tuple[str, str], Task] = field(default_factory=dict)
     notifications: dict[object, Notification] = field(default_factory=dict)
+    #: By user, what last changed the graph's content: CREATED or UPDATED. No table.
+    last_changes: dict[str, str] = field(default_factory=dict)
 
     def copy(self) -> State:
         """A copy that shares the rows, which never change."""
@@ -217,4 +219,5 @@ class State:
 
     def tables(self) -> dict[str, list[tuple[Any, ...]]]:
         """The rows of each table, sorted."""
-        return {table.name: sorted(getattr(self, table.name).values(), key=repr) for table in fields(self)}
+        names = [table.name for table in fields(self) if table.name != "last_changes"]
+        return {name: sorted(getattr(self, name).values(), key=repr) for name in names}
