@@ -32,7 +32,7 @@ class Effects(Generic[P]):
         self.user_id = user_id
         self.repeated = repeated
         #: What `finish` writes into the task's row.
-        self.warnings = Counter[str]()
+        self.warnings = Counter(envelope.warnings)
         #: The IDs of the notifications to push after the commit.
         self.to_push: list[str] = []
 
@@ -53,9 +53,9 @@ class Effects(Generic[P]):
         """End the task without storing its result.
 
         Parameters:
-          why: the task's only warning.
+          why: the task's warning, beside those of the envelope.
         """
-        self.warnings = Counter({why: 1})
+        self.warnings = Counter({**self.envelope.warnings, why: 1})
         self._finish(TaskStatus.SUPERSEDED, error=None)
 
     def _finish(self, status: TaskStatus, *, error: str | None) -> None:

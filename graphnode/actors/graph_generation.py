@@ -74,9 +74,8 @@ def fetch(envelope: Envelope[GraphGenerationResult], warnings: Counter[str], *, 
 def store(effects: Effects[GraphGenerationResult], documents: Documents) -> None:
     """Replace the user's graph, unless a newer one is stored, or the new one would leave no node."""
     user_id, timestamp, rows = effects.user_id, effects.envelope.timestamp, documents.rows
-    stored = graphs.stored_source_timestamp(user_id)
-    if stored and stored > timestamp:
-        effects.supersede(f"a newer graph is stored, of {stored.isoformat()}")
+    if newer := graphs.newer_source_timestamp(user_id, timestamp):
+        effects.supersede(f"a newer graph is stored, of {newer.isoformat()}")
         return
     if not rows.nodes and (kept := graphs.graph_counts(user_id)).nodes:
         keep_graph(effects, kept)
@@ -101,7 +100,6 @@ def store(effects: Effects[GraphGenerationResult], documents: Documents) -> None
 
 def keep_graph(effects: Effects[GraphGenerationResult], kept: GraphCounts) -> None:
     """End the task without its graph, which has no node, and say that the stored graph is ready."""
-    graphs.generation_failed(effects.user_id)
     effects.warnings["the graph has no nodes: the stored one stays"] = 1
     effects.finish()
     effects.notify(

@@ -22,8 +22,10 @@ from graphnode.contract.envelopes import (
     camel_case,
     field_name,
 )
+from graphnode.contract.repairs import Warnings
 from graphnode.contract.requests import REQUESTS
 from graphnode.contract.task_ids import NO_TASK, parse_task_id
+from graphnode.contract.values import MOST_AHEAD
 from graphnode.errors import InvalidEnvelope, MisplacedRequest, UnknownTaskType
 from graphnode.text import LONGEST_PROBLEM, excerpt
 
@@ -44,7 +46,7 @@ def to_message(body: str, *, message_id: str, sent_at: datetime, receive_count: 
     Parameters:
       body: the envelope in JSON.
       message_id: SQS's ID of the message, for the logs. It is the task's ID where a result's names no task.
-      sent_at: SQS's SentTimestamp, used when the producer gives no timestamp.
+      sent_at: SQS's SentTimestamp, used when the producer gives no timestamp, or one in the future.
       receive_count: SQS's ApproximateReceiveCount.
 
     Raises InvalidEnvelope, UnknownTaskType or MisplacedRequest, all permanent.
@@ -67,12 +69,14 @@ def to_message(body: str, *, message_id: str, sent_at: datetime, receive_count: 
     task_id = _task_id(fields)
     if task_id == NO_TASK and issubclass(route.payload, ResultPayload):
         task_id = message_id
+    warnings: Warnings = {}
     envelope = Envelope(
         task_id=task_id,
         task_type=route.task_type,
-        timestamp=_timestamp(fields.get("timestamp"), sent_at),
+        timestamp=_believed(_timestamp(fields.get("timestamp"), sent_at), sent_at, warnings),
         payload=decode_payload(fields.get("payload"), route.payload),
         attempt=receive_count,
+        warnings=warnings,
     )
     return result_message(envelope, message_id=message_id, sent_at=sent_at, actor=route.actor)
 
@@ -287,6 +291,14 @@ def _timestamp(value: Any, sent_at: datetime) -> datetime:
     except (TypeError, ValueError, OverflowError):
         text = "timestamp: expected ISO 8601 or null"
         raise InvalidEnvelope(f"{text}; it holds {_quoted(value)}", log=text) from None
+
+
+def _believed(timestamp: datetime, sent_at: datetime, warnings: Warnings) -> datetime:
+    """The producer's timestamp, or SQS's if the producer's clock is ahead of it by too much."""
+    if timestamp - sent_at <= MOST_AHEAD:
+        return timestamp
+    warnings[f"timestamp {timestamp.isoformat()} is in the future: replaced by SQS's"] = 1
+    return sent_at
 
 
 def _quoted(value: Any) -> str:

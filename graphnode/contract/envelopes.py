@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, TypeV
 import msgspec
 from msgspec import Meta
 
+from graphnode.contract.repairs import Warnings
 from graphnode.contract.values import MAX_INTEGER
 
 #: The Dramatiq queue for the AI server's envelopes.
@@ -199,9 +200,10 @@ class Envelope(msgspec.Struct, Generic[P_co], frozen=True, kw_only=True):
     Parameters:
       task_id: the correlation ID.
       task_type: the task type of the task's row.
-      timestamp: when the producer sent it, in UTC.
+      timestamp: when the producer sent it, in UTC, as far as its clock is believed.
       payload: the part that depends on the task type.
       attempt: how often SQS has delivered it, this time included.
+      warnings: what was repaired in it; its task gets them.
       no_news_since: only where the worker itself ends an overdue task: when it last heard of the task. If there is
         later news, the envelope has no effect. None: the AI server sent the envelope.
       is_rejected: only where the worker itself ends a task whose result cannot be used.
@@ -212,6 +214,7 @@ class Envelope(msgspec.Struct, Generic[P_co], frozen=True, kw_only=True):
     timestamp: datetime
     payload: P_co
     attempt: int
+    warnings: Warnings = {}
     no_news_since: datetime | None = None
     is_rejected: bool = False
 

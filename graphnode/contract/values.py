@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 #: The largest `integer` of PostgreSQL.
@@ -13,6 +13,9 @@ MAX_INTEGER = 2**31 - 1
 
 #: The AI server writes 0 seconds for a time that it does not know.
 EPOCH = datetime.fromtimestamp(0, UTC)
+
+#: How far a producer's clock may be ahead of SQS's, and a stored time of a producer ahead of now.
+MOST_AHEAD = timedelta(minutes=5)
 
 
 def utc(value: Any) -> datetime | None:

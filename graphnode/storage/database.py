@@ -19,6 +19,7 @@ import psycopg2
 from psycopg2 import errors, sql
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, parse_dsn
 
+from graphnode.contract.values import MOST_AHEAD
 from graphnode.errors import DatabaseFault, SettingsError, UserLocked
 from graphnode.steps import step
 from graphnode.storage.connections import CONNECTION, QUICK_WAIT_S, Connection, Shortage, connect, open_connections
@@ -60,6 +61,9 @@ SET LOCAL idle_in_transaction_session_timeout = {IDLE_TIMEOUT_MS};
 SET LOCAL timezone = 'UTC';
 SET LOCAL plan_cache_mode = force_generic_plan
 """
+
+#: The latest time of a producer's clock that is believed. Workers of earlier releases have stored later ones.
+NEWEST_BELIEVED = peewee.SQL(f"now() + interval '{MOST_AHEAD.total_seconds():.0f} seconds'")
 
 #: The user's lock. PostgreSQL computes its key (64 bits), so that the API server can take the same lock.
 LOCK_USER = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"

@@ -41,7 +41,7 @@ from graphnode.rules.rows import (
 )
 from graphnode.rules.source_types import RAW_FORMAT
 from graphnode.steps import is_step
-from graphnode.storage.database import JsonField, Record, copy_binary, copy_rows, database
+from graphnode.storage.database import NEWEST_BELIEVED, JsonField, Record, copy_binary, copy_rows, database
 
 Row = TypeVar("Row", NodeRow, EdgeRow, ClusterRow, SubclusterRow)
 
@@ -178,12 +178,15 @@ class GraphCounts(NamedTuple):
 PARTS: tuple[type[PartRecord], ...] = (EmbeddingRecord, EdgeRecord, SubclusterRecord, NodeRecord, ClusterRecord)
 
 
-def stored_source_timestamp(user_id: str) -> datetime | None:
-    """When the AI server sent the stored graph; None if it never sent a whole graph."""
-    stored: datetime | None = (
-        GraphRecord.select(GraphRecord.source_timestamp).where(GraphRecord.user_id == user_id).scalar()
+def newer_source_timestamp(user_id: str, timestamp: datetime) -> datetime | None:
+    """When the AI server sent the stored graph, if that was later than `timestamp`. A time in the future is not."""
+    sent_at = GraphRecord.source_timestamp
+    found: datetime | None = (
+        GraphRecord.select(sent_at)
+        .where(GraphRecord.user_id == user_id, sent_at > timestamp, sent_at <= NEWEST_BELIEVED)
+        .scalar()
     )
-    return stored
+    return found
 
 
 @is_step("graph")

@@ -9,7 +9,7 @@ from playhouse.postgres_ext import DateTimeTZField
 
 from graphnode.rules.rows import SummaryRow
 from graphnode.steps import is_step
-from graphnode.storage.database import JsonField, Record
+from graphnode.storage.database import NEWEST_BELIEVED, JsonField, Record
 
 
 class SummaryRecord(Record):
@@ -31,7 +31,7 @@ class SummaryRecord(Record):
 
 @is_step("summary")
 def replace_summary(user_id: str, row: SummaryRow, *, source_timestamp: datetime) -> bool:
-    """Replace the user's summary, unless the stored one was sent later.
+    """Replace the user's summary, unless the stored one was sent later. A stored time in the future does not count.
 
     Parameters:
       source_timestamp: when the AI server sent it.
@@ -39,7 +39,8 @@ def replace_summary(user_id: str, row: SummaryRow, *, source_timestamp: datetime
     Returns whether it was stored.
     """
     values = {**row._asdict(), "source_timestamp": source_timestamp}
-    is_newest = SummaryRecord.source_timestamp.is_null() | (SummaryRecord.source_timestamp <= EXCLUDED.source_timestamp)
+    stored_at = SummaryRecord.source_timestamp
+    is_newest = stored_at.is_null() | (stored_at <= EXCLUDED.source_timestamp) | (stored_at > NEWEST_BELIEVED)
     written: int = (
         SummaryRecord.insert(user_id=user_id, **values)
         .on_conflict(conflict_target=[SummaryRecord.user_id], update=values, where=is_newest)

@@ -25,7 +25,7 @@ from playhouse.postgres_ext import DateTimeTZField
 from graphnode.contract.repairs import Warnings
 from graphnode.errors import TaskHasFailed, WrongOwner
 from graphnode.steps import is_step
-from graphnode.storage.database import JsonField, Record, database
+from graphnode.storage.database import NEWEST_BELIEVED, JsonField, Record, database
 
 
 class TaskStatus(StrEnum):
@@ -308,7 +308,7 @@ def record_progress(
     eta_seconds: float | None,
     at: datetime,
 ) -> bool:
-    """Store the progress of an open task, if it is newer than the stored progress.
+    """Store the progress of an open task, if it is newer than the stored one. A stored time in the future is not newer.
 
     Parameters:
       task_type: the type of the task's result.
@@ -326,7 +326,8 @@ def record_progress(
         TaskRecord.progress_at: at,
         TaskRecord.updated_at: fn.now(),
     }
-    is_news = TaskRecord.progress_at.is_null() | (TaskRecord.progress_at < EXCLUDED.progress_at)
+    stored_at = TaskRecord.progress_at
+    is_news = stored_at.is_null() | (stored_at < EXCLUDED.progress_at) | (stored_at > NEWEST_BELIEVED)
     written: int = (
         TaskRecord.insert({**_unregistered(task_id, task_type), TaskRecord.user_id: user_id, **row})
         .on_conflict(

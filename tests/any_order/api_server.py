@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from graphnode.contract.requests import (
@@ -97,6 +98,19 @@ def lie_about_status(user_id: str, *, status: str, status_before: str | None) ->
         user_id=user_id,
         status=status,
         before=status_before,
+    )
+
+
+def poison_times(user_id: str, *, at: datetime) -> None:
+    """Store a producer's times that are in the future, as workers of 0.1 did."""
+    _execute(
+        """
+        UPDATE graphs SET source_timestamp = %(at)s WHERE user_id = %(user_id)s AND source_timestamp IS NOT NULL;
+        UPDATE graph_summaries SET source_timestamp = %(at)s WHERE user_id = %(user_id)s;
+        UPDATE tasks SET progress_at = %(at)s WHERE user_id = %(user_id)s AND progress_at IS NOT NULL
+        """,
+        user_id=user_id,
+        at=at,
     )
 
 

@@ -39,6 +39,9 @@ WHOLE = ("01J9ZZZZZZZZZZZZZZZZZZZZZA", "01J9ZZZZZZZZZZZZZZZZZZZZZB")
 HALVED = ("01J9ZZZZZZZZZZZZZZZZZZZZZC", "01J9ZZZZZZZZZZZZZZZZZZZZZD")
 WORKSPACES = ("w1", "w2")
 
+#: How far the producer's clock is ahead of SQS's: by up to five minutes it is believed.
+CLOCKS = st.sampled_from((*[timedelta()] * 4, timedelta(minutes=1), timedelta(minutes=5), timedelta(hours=9)))
+
 users = st.sampled_from((*USERS[:1] * 3, *USERS))
 times = st.sampled_from(MINUTES).map(lambda minutes: START + timedelta(minutes=minutes))
 
@@ -106,7 +109,7 @@ class Draft:
         body: dict[str, Any] = {"taskType": task_type, "taskId": task_id, "payload": payload}
         sent_at = self.draw(times)
         if self.draw(st.integers(1, 4)) < 4:
-            body["timestamp"] = written(self.make.draw, sent_at)
+            body["timestamp"] = written(self.make.draw, sent_at + self.draw(CLOCKS))
         elif self.draw(st.booleans()):
             body["timestamp"] = None
         return Message(body, sent_at, self.documents)

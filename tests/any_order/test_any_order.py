@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from threading import Barrier
 
 import pytest
@@ -52,6 +53,9 @@ STEPS = 40
 
 #: The steps at which a delivery may crash: that of a graph with features and a summary has up to 28.
 CRASHES = st.integers(1, 28)
+
+#: A time that only a wrong clock has.
+FAR_FUTURE = datetime(2099, 1, 1, tzinfo=UTC)
 
 #: The most tries of a message whose transaction PostgreSQL aborts: by then the other transaction is over.
 MAX_TRIES = 8
@@ -196,6 +200,11 @@ class AnyOrder(RuleBasedStateMachine):
             with user_transaction(user_id):
                 graph_status.derive_status(user_id)
             self.state = model.after_sweep(self.state, user_id)
+
+    @rule(user_id=users)
+    def let_an_earlier_release_believe_a_clock(self, user_id: str) -> None:
+        api_server.poison_times(user_id, at=FAR_FUTURE)
+        self.state = model.after_earlier_release(self.state, user_id, at=FAR_FUTURE)
 
     @rule(data=st.data(), user_id=users, number=st.sampled_from(WORKSPACES))
     def add_a_document(self, data: st.DataObject, user_id: str, number: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from graphnode.storage import graphs
+from graphnode.storage import graph_status, tasks
 from graphnode.storage.database import database
 from tests.any_order.conftest import Play, Snapshot
 from tests.any_order.delivery import Bench
@@ -49,7 +49,9 @@ def test_the_user_is_told_of_the_graph_that_there_is(play: Play) -> None:
 def test_the_status_is_what_it_was_before_the_request(play: Play) -> None:
     play("graph", task_id="full")
     before = one_row("SELECT status, source_timestamp, node_count FROM graphs")
-    graphs.request_graph("ada")
+    tasks.register("empty", "GRAPH_GENERATION_RESULT", user_id="ada", s3_keys=[])
+    graph_status.derive_status("ada")
+    assert one_row("SELECT status FROM graphs") == ("CREATING",)
 
     play("graph", task_id="empty", resultS3Key=EMPTY)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeVar
 
 import pytest
@@ -138,10 +138,24 @@ class TestReplaceGraph:
         assert graphs.graph_counts("ada") == (3, 2, 2)
         assert EmbeddingRecord.select().where(EmbeddingRecord.user_id == "ada").count() == 2
 
-    def test_the_stored_timestamp_is_the_senders(self) -> None:
-        assert graphs.stored_source_timestamp("ada") is None
-        graphs.replace_graph("ada", GRAPH, source_timestamp=NOON)
-        assert graphs.stored_source_timestamp("ada") == NOON
+
+@pytest.mark.usefixtures("storage")
+class TestNewerSourceTimestamp:
+    def test_a_user_without_a_graph_has_none(self) -> None:
+        assert graphs.newer_source_timestamp("ada", NOON) is None
+
+    @pytest.mark.usefixtures("stored_graph")
+    def test_is_the_stored_one_if_that_is_newer(self) -> None:
+        assert graphs.newer_source_timestamp("ada", NOON - timedelta(microseconds=1)) == NOON
+        assert graphs.newer_source_timestamp("ada", NOON) is None
+
+    @pytest.mark.usefixtures("stored_graph")
+    @pytest.mark.parametrize(("ahead", "counts"), [(timedelta(minutes=4), True), (timedelta(minutes=6), False)])
+    def test_a_stored_one_in_the_future_loses(self, ahead: timedelta, counts: bool) -> None:
+        stored = datetime.now(UTC) + ahead
+        GraphRecord.update(source_timestamp=stored).execute()
+
+        assert graphs.newer_source_timestamp("ada", NOON) == (stored if counts else None)
 
 
 @pytest.mark.usefixtures("storage")

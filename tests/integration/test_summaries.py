@@ -48,6 +48,14 @@ def test_an_older_summary_changes_nothing() -> None:
     assert stored() == NEW
 
 
+@pytest.mark.parametrize(("ahead", "replaced"), [(timedelta(minutes=4), False), (timedelta(minutes=6), True)])
+def test_a_stored_summary_of_the_future_loses(ahead: timedelta, replaced: bool) -> None:
+    replace_summary("ada", OLD, source_timestamp=datetime.now(UTC) + ahead)
+
+    assert replace_summary("ada", NEW, source_timestamp=NOON) == replaced
+    assert stored() == (NEW if replaced else OLD)
+
+
 def test_users_have_their_own() -> None:
     replace_summary("ada", OLD, source_timestamp=NOON)
     replace_summary("grace", NEW, source_timestamp=NOON)

@@ -169,6 +169,11 @@ class TestRecordProgress:
         assert not record_progress(stage="reading", at=at)
         assert stored().current_stage == "clustering"
 
+    @pytest.mark.parametrize(("ahead", "replaced"), [(timedelta(minutes=4), False), (timedelta(minutes=6), True)])
+    def test_stored_progress_of_the_future_loses(self, ahead: timedelta, replaced: bool) -> None:
+        record_progress(at=datetime.now(UTC) + ahead)
+        assert record_progress(stage="naming", at=NOON) == replaced
+
     def test_starts_a_task_that_waits(self) -> None:
         register()
         assert record_progress()

@@ -66,6 +66,8 @@ CHAOS = "tests/e2e/test_chaos.py"
 
 STATUSES = "tests/any_order/test_statuses.py"
 
+CLOCKS = "tests/any_order/test_clocks.py"
+
 OVERDUE = "tests/integration/test_overdue_tasks.py"
 
 MIGRATION_LOCKS = "tests/integration/test_migration_locks.py"
@@ -879,7 +881,7 @@ MUTANTS = (
         name="newest-timestamp-off",
         what="an older graph replaces a newer one",
         file="graphnode/actors/graph_generation.py",
-        old="if stored and stored > timestamp:",
+        old="if newer := graphs.newer_source_timestamp(user_id, timestamp):",
         new="if False:",
         checks=(ANY_ORDER,),
     ),
@@ -887,7 +889,7 @@ MUTANTS = (
         name="old-progress-kept",
         what="progress that arrives late replaces newer progress",
         file="graphnode/storage/tasks.py",
-        old="is_news = TaskRecord.progress_at.is_null() | (TaskRecord.progress_at < EXCLUDED.progress_at)",
+        old="is_news = stored_at.is_null() | (stored_at < EXCLUDED.progress_at) | (stored_at > NEWEST_BELIEVED)",
         new="is_news = TaskRecord.progress_at.is_null() | TaskRecord.progress_at.is_null(False)",
         checks=("tests/integration/test_tasks.py",),
     ),
@@ -1282,7 +1284,7 @@ MUTANTS = (
         new="attempt.failed_at > now() - make_interval(days => 1, secs => %(backoff)s))",
         checks=(OVERDUE,),
     ),
-    # The status of a graph.
+    # The status of a graph, and the clocks of producers.
     Mutant(
         name="oldest-task-says-the-status",
         what="the first of two open tasks says the status",
@@ -1346,6 +1348,46 @@ MUTANTS = (
         old="updated_at < now() - make_interval(secs => %(seconds)s)",
         new="updated_at < now() - 0 * make_interval(secs => %(seconds)s)",
         checks=(OVERDUE,),
+    ),
+    Mutant(
+        name="any-clock-believed",
+        what="a producer's clock that is ahead supersedes all later results",
+        file="graphnode/contract/bodies.py",
+        old="    if timestamp - sent_at <= MOST_AHEAD:\n",
+        new="    if True:\n",
+        checks=(CLOCKS,),
+    ),
+    Mutant(
+        name="clock-without-warning",
+        what="nobody is told of a producer's wrong clock",
+        file="graphnode/actors/effects.py",
+        old="        self.warnings = Counter(envelope.warnings)\n",
+        new="        self.warnings = Counter[str]()\n",
+        checks=(CLOCKS,),
+    ),
+    Mutant(
+        name="poisoned-graph-stays",
+        what="a graph of a time in the future is never replaced",
+        file="graphnode/storage/graphs.py",
+        old=", sent_at <= NEWEST_BELIEVED)",
+        new=")",
+        checks=(CLOCKS,),
+    ),
+    Mutant(
+        name="poisoned-summary-stays",
+        what="a summary of a time in the future is never replaced",
+        file="graphnode/storage/summaries.py",
+        old=" | (stored_at > NEWEST_BELIEVED)\n",
+        new="\n",
+        checks=(CLOCKS,),
+    ),
+    Mutant(
+        name="poisoned-progress-stays",
+        what="progress of a time in the future is never replaced",
+        file="graphnode/storage/tasks.py",
+        old=" | (stored_at > NEWEST_BELIEVED)\n",
+        new="\n",
+        checks=(CLOCKS,),
     ),
     # Whose it is, also at the same time.
     Mutant(

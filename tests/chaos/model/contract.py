@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.chaos.model.state import (
@@ -51,6 +51,9 @@ REQUESTS = {
 
 #: The status of a graph while a task of this type is open.
 UNDER_WAY = {"GRAPH_GENERATION_RESULT": "CREATING", "ADD_NODE_RESULT": "UPDATING"}
+
+#: How far a clock is believed to be ahead: a producer's of SQS's, and a stored time of now.
+MOST_AHEAD = timedelta(minutes=5)
 
 #: Notifications that are stored but not pushed.
 STORED_ONLY = {
@@ -214,6 +217,19 @@ def after_sweep(state: State, user_id: str) -> State:
     return state
 
 
+def after_earlier_release(state: State, user_id: str, *, at: datetime) -> State:
+    """The state in which an earlier release has stored this time of a producer for all that the user has."""
+    state = state.copy()
+    if user_id in state.graphs and state.graphs[user_id].source_timestamp:
+        state.graphs[user_id] = state.graphs[user_id]._replace(source_timestamp=at)
+    if user_id in state.graph_summaries:
+        state.graph_summaries[user_id] = state.graph_summaries[user_id]._replace(source_timestamp=at)
+    for key, task in state.tasks.items():
+        if task.user_id == user_id and task.progress_at:
+            state.tasks[key] = task._replace(progress_at=at)
+    return state
+
+
 def _derive_status(state: State, user_id: str, task_type: str = "GRAPH_GENERATION_RESULT") -> None:
     """Set the status of a graph: that of the user's newest open task, or else what last changed the content.
 
@@ -332,6 +348,9 @@ class Delivery:
             self.task_id = message.id
         self.task_type = ENDED_BY.get(self.type, self.type)
         self.at = moment(message.body.get("timestamp")) or message.sent_at
+        self.is_ahead = self.at > message.sent_at + MOST_AHEAD
+        if self.is_ahead:
+            self.at = message.sent_at
         self.payload = given(message.body["payload"])
         self.status: str | None = self.payload.get("status")
         self.user_id: str = self.payload.get("userid") or self._user_in_task_id()
@@ -381,9 +400,14 @@ class Delivery:
             left_out=left_out,
             is_not_published=False,
             kept_graph=kept_graph,
+            is_ahead=self.is_ahead,
             is_finished=True,
         )
         _derive_status(self.state, self.user_id, self.task_type)
+
+    def _is_older(self, stored_at: datetime | None) -> bool:
+        """Whether what is stored was sent later than the message. A stored time in the future says nothing."""
+        return stored_at is not None and self.at < stored_at <= datetime.now(UTC) + MOST_AHEAD
 
     def _notify(self, type_: str, *, at: datetime | None = None, **payload: Any) -> None:
         push_status = "SKIPPED" if type_ in STORED_ONLY else "PENDING"
@@ -405,7 +429,7 @@ class Delivery:
     def _progress(self, task: Task | None) -> None:
         """Store progress, unless it is older than the stored one or the task has failed."""
         task = task or Task(self.task_id, self.task_type, self.user_id)
-        is_late = task.progress_at is not None and self.at <= task.progress_at
+        is_late = task.progress_at == self.at or self._is_older(task.progress_at)
         if task.status == "FAILED" or is_late:
             return
         stage, percent, eta = (self.payload.get(name) for name in ("currentstage", "progresspercent", "etaseconds"))
@@ -413,13 +437,15 @@ class Delivery:
             status="PROGRESS", current_stage=stage, progress_percent=percent, eta_seconds=eta, progress_at=self.at
         )
         progress = {"currentStage": stage, "progressPercent": percent, "etaSeconds": eta}
-        self._notify("GRAPH_GENERATION_PROGRESS_UPDATED", at=self.at, **progress)
+        told_at = {row.created_at for row in self.state.notifications.values() if row.payload["taskId"] == self.task_id}
+        if self.at not in told_at:
+            self._notify("GRAPH_GENERATION_PROGRESS_UPDATED", at=self.at, **progress)
 
     def _graph(self) -> None:
         """Replace the graph, unless a newer one is stored."""
         state, user_id = self.state, self.user_id
         stored = state.graphs.get(user_id)
-        if stored and stored.source_timestamp and stored.source_timestamp > self.at:
+        if stored and self._is_older(stored.source_timestamp):
             self._finish("SUPERSEDED")
             return
         document = self.documents[self.payload["results3key"]]
@@ -459,7 +485,6 @@ class Delivery:
 
     def _keep_graph(self) -> None:
         """End the task of a graph without nodes, which does not replace one that has nodes."""
-        _restore_status(self.state, self.user_id, under_way="CREATING")
         keys = {"features": self.payload.get("featuress3key"), "summary": self.payload.get("summarys3key")}
         left_out = frozenset(name for name, key in keys.items() if key and key not in self.documents)
         self._finish("COMPLETED", left_out=left_out, kept_graph=True)
@@ -546,7 +571,7 @@ class Delivery:
 
     def _replace_summary(self, document: dict[str, Any]) -> bool:
         stored = self.state.graph_summaries.get(self.user_id)
-        if stored and stored.source_timestamp > self.at:
+        if stored and self._is_older(stored.source_timestamp):
             return False
         totals = {"total_conversations": 0, "total_notes": 0, "total_notions": 0, "total_files": 0}
         kinds = {"chat": "conversations", "markdown": "notes", "notion": "notions", "file": "files"}

@@ -166,6 +166,7 @@ class Task(NamedTuple):
     dropped_edges: dict[str, int] = {}
     left_out: frozenset[str] = frozenset()
     kept_graph: bool = False
+    is_ahead: bool = False
 
 
 class Notification(NamedTuple):

@@ -58,7 +58,8 @@ def task(*row: Any) -> state.Task:
     warnings = warnings or {}
     dropped = {name: count for name, count in warnings.items() if name in DROPPED_EDGES}
     left_out = frozenset(name.split()[0] for name in warnings if " left out: " in name)
-    return state.Task._make((*columns, dropped, left_out, KEPT_GRAPH in warnings))
+    is_ahead = any(name.startswith("timestamp ") for name in warnings)
+    return state.Task._make((*columns, dropped, left_out, KEPT_GRAPH in warnings, is_ahead))
 
 
 def notification(user_id: str, type_: str, payload: dict[str, Any], push_status: str, at: Any) -> state.Notification:
@@ -81,7 +82,7 @@ READ: dict[str, tuple[str, Callable[..., tuple[Any, ...]]]] = {
     "microscope_documents": (", ".join(state.Document._fields), state.Document),
     "microscope_graphs": ("document_id, view, graph", view),
     "tasks": (
-        ", ".join(state.Task._fields[:-6])
+        ", ".join(state.Task._fields[:-7])
         + ", published_at IS NOT NULL, reason IS NOT DISTINCT FROM 'NOT_PUBLISHED', finished_at IS NOT NULL, warnings",
         task,
     ),

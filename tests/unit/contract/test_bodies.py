@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -123,6 +123,28 @@ def test_timestamps_are_utc_and_sqss_where_missing(timestamp: str | None, expect
 
 def test_a_missing_timestamp_is_sqss() -> None:
     assert decode(body("ADD_NODE_RESULT", {"userId": "u", "status": "FAILED"})).timestamp == SENT_AT
+
+
+@pytest.mark.parametrize("ahead", [timedelta(minutes=-1), timedelta(0), timedelta(minutes=5)])
+def test_a_clock_that_is_ahead_by_up_to_five_minutes_is_believed(ahead: timedelta) -> None:
+    at = SENT_AT + ahead
+    envelope = decode(body("ADD_NODE_RESULT", {"userId": "u", "status": "FAILED"}, timestamp=at.isoformat()))
+
+    assert (envelope.timestamp, envelope.warnings) == (at, {})
+
+
+@pytest.mark.parametrize(
+    "timestamp",
+    ["2026-05-24T08:05:00.000001Z", "2026-05-24T17:00:00", "2099-01-01T00:00:00Z", "9999-12-31T23:59:59Z"],
+    ids=["a little more", "Seoul's local time without zone", "another century", "the end of time"],
+)
+def test_a_clock_that_is_further_ahead_counts_as_sqss_with_a_warning(timestamp: str) -> None:
+    envelope = decode(body("ADD_NODE_RESULT", {"userId": "u", "status": "FAILED"}, timestamp=timestamp))
+
+    assert envelope.timestamp == SENT_AT
+    ((warning, count),) = envelope.warnings.items()
+    assert warning.startswith(f"timestamp {timestamp.removesuffix('Z')}")
+    assert (warning.endswith("is in the future: replaced by SQS's"), count) == (True, 1)
 
 
 def test_progress_has_the_task_type_of_its_result() -> None:
