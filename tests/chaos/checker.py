@@ -18,7 +18,7 @@ from tests.chaos.model.contract import ENDED_BY, Refused
 from tests.chaos.model.state import Message, Notification, State
 from tests.chaos.model.tables import Tables
 from tests.chaos.schedule import KINDS
-from tests.chaos.traffic import Traffic
+from tests.chaos.traffic import DURING_THE_RUN, Traffic
 
 #: The beginning of a registration token that FCM no longer knows.
 GONE = "gone"
@@ -123,6 +123,9 @@ def _explain(traffic: Traffic, found: Found, verdict: Verdict) -> dict[str, Stat
         states[workspace.user_id].microscope_workspaces[workspace.id] = workspace
     for document in traffic.documents:
         states[document.user_id].microscope_documents[document.id] = document
+    for task in traffic.requests:
+        state = contract.after_registration(states[task.user_id], task.task_id, task.task_type, user_id=task.user_id)
+        states[task.user_id] = contract.after_sweep(state, task.user_id)
     sent = {key_of(delivery.message): delivery for delivery in traffic.deliveries if delivery.message}
     seen: set[Key] = set()
     for effect in found.effects:
@@ -204,13 +207,16 @@ def _compare_notifications(wanted: list[Any], stored: list[Any], verdict: Verdic
 
 
 def _comparable(row: Any, traffic: Traffic | None) -> Any:
-    """A row without the values that the contract does not promise.
+    """A row without the values that the contract does not promise, or that only SQS knows.
 
     Parameters:
       traffic: for a row of the model, which does not know the devices; None for a stored row.
     """
     if hasattr(row, "attempts") and row.attempts in ATTEMPTS:
         row = row._replace(attempts=0)
+    sent_at = getattr(row, "source_timestamp", None)
+    if sent_at and DURING_THE_RUN < sent_at <= datetime.now(UTC):
+        row = row._replace(source_timestamp=DURING_THE_RUN)
     if traffic and isinstance(row, Notification) and row.push_status == "PENDING":
         row = row._replace(push_status="SENT" if traffic.devices.get(row.user_id) else "SKIPPED")
     return row

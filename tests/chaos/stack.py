@@ -21,6 +21,7 @@ from graphnode.dev.stack import environment_of
 from tests.aws_proxy import AwsProxy
 from tests.chaos import journal
 from tests.chaos.checker import GONE, Take
+from tests.chaos.model.contract import UNDER_WAY
 from tests.chaos.traffic import Traffic
 from tests.chaos.workers import SupervisedWorker
 from tests.conftest import in_role, migrate_as_deployed
@@ -172,6 +173,18 @@ def _insert_rows_of_the_api_server(url: str, traffic: Traffic) -> None:
             cursor.execute(
                 "INSERT INTO microscope_documents (id, workspace_id, user_id, status) VALUES (%s, %s, %s, %s)",
                 document[:4],
+            )
+        for task in traffic.requests:
+            # `clock_timestamp`: each is registered after the one before.
+            cursor.execute(
+                "INSERT INTO tasks (task_id, task_type, user_id, status, created_at)"
+                " VALUES (%s, %s, %s, 'PENDING', clock_timestamp())",
+                task[:3],
+            )
+            cursor.execute(
+                "INSERT INTO graphs (user_id, status, status_before) VALUES (%s, %s, 'NOT_CREATED')"
+                " ON CONFLICT (user_id) DO UPDATE SET status = EXCLUDED.status",
+                (task.user_id, UNDER_WAY[task.task_type]),
             )
         for user_id, tokens in traffic.devices.items():
             for token in tokens:

@@ -12,7 +12,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from tests.chaos.documents import ERRORS, MANY, Documents, written
-from tests.chaos.model.state import Document, Message, Workspace
+from tests.chaos.model.state import Document, Message, Task, Workspace
 
 #: The start of the producer's clock. Only the order of its times matters.
 START = datetime(2026, 5, 24, 8, 0, tzinfo=UTC)
@@ -20,6 +20,13 @@ START = datetime(2026, 5, 24, 8, 0, tzinfo=UTC)
 #: The jumps of the producer's clock in seconds, and the average number of results between two jumps.
 CLOCK_STEPS_S = (-86_400, -3_600, -90, -1, 90, 3_600, 86_400)
 RESULTS_BETWEEN_STEPS = 40
+
+#: The times of a clock that is ahead, and the share of the graphs and summaries that have one.
+FAR_AHEAD = (datetime(2097, 1, 1, tzinfo=UTC), datetime(2099, 12, 31, tzinfo=UTC))
+WRONG_CLOCK = 0.05
+
+#: Stands for SQS's SentTimestamp, which the model cannot know: later than all times of the producer's other clock.
+DURING_THE_RUN = START + timedelta(days=60)
 
 #: The average number of results of a user.
 RESULTS_OF_A_USER = 25
@@ -72,6 +79,7 @@ class Traffic(NamedTuple):
       users: their IDs.
       devices: registration tokens by user ID. FCM no longer knows those that begin with `gone`.
       workspaces, documents: rows that the API server has written before the run.
+      requests: tasks that it has registered before the run, in order. Some get no result.
     """
 
     deliveries: list[Delivery]
@@ -79,18 +87,24 @@ class Traffic(NamedTuple):
     devices: dict[str, list[str]]
     workspaces: list[Workspace]
     documents: list[Document]
+    requests: list[Task] = []
 
 
 def draw_traffic(seed: int, *, results: int) -> Traffic:
     """The traffic of a run with at least this many different results."""
-    return _Producer(Random(f"traffic {seed}"), results).traffic()
+    return _Producer(Random(f"traffic {seed}"), Random(f"requests {seed}"), results).traffic()
 
 
 class _Producer:
-    """The AI server with its clock."""
+    """The AI server with its clock.
 
-    def __init__(self, draw: Random, results: int) -> None:
+    Parameters:
+      also: draws the API server's requests and the results of a wrong clock. A kept seed has the same other traffic.
+    """
+
+    def __init__(self, draw: Random, also: Random, results: int) -> None:
         self.draw = draw
+        self.also = also
         self.make = Documents(draw, MANY)
         self.results = results
         count = max(2, results // RESULTS_OF_A_USER)
@@ -98,6 +112,9 @@ class _Producer:
         self.deliveries: list[Delivery] = []
         self.workspaces: list[Workspace] = []
         self.documents: list[Document] = []
+        self.requests: list[Task] = []
+        #: The users who had a result of the clock that is ahead. Of two, the model would not know which was sent first.
+        self.with_wrong_clock: set[str] = set()
         self.produced = 0
         self.skew_s = 0.0
 
@@ -105,6 +122,8 @@ class _Producer:
         open_documents = [document for user_id in self.users for document in self._workspaces_of(user_id)]
         self.draw.shuffle(open_documents)
         kinds = [self._graph, self._graph, self._summary, self._add_nodes, self._add_nodes]
+        for user_id in self.users:
+            self._request(f"task_{self.also.choice(('graph', 'add_node'))}_{user_id}_without_result", user_id, 0.2)
         while self.produced < self.results:
             user_id = self.draw.choice(self.users)
             if open_documents and self.draw.random() < 0.35:
@@ -119,12 +138,19 @@ class _Producer:
             self._document(document)
         devices = {user_id: self._devices_of(user_id) for user_id in self.users}
         deliveries = sorted(self.deliveries, key=lambda delivery: delivery.position)
-        return Traffic(deliveries, self.users, devices, self.workspaces, self.documents)
+        return Traffic(deliveries, self.users, devices, self.workspaces, self.documents, self.requests)
+
+    def _request(self, task_id: str, user_id: str, share: float) -> None:
+        """Register a task of a graph or of new nodes, with this probability."""
+        if self.also.random() < share:
+            task_type = "GRAPH_GENERATION_RESULT" if task_id.startswith("task_graph_") else "ADD_NODE_RESULT"
+            self.requests.append(Task(task_id, task_type, user_id))
 
     # Results.
 
     def _graph(self, user_id: str) -> None:
         task_id = f"task_graph_{user_id}_{self._ulid()}"
+        self._request(task_id, user_id, 0.4)
         for number in range(self.draw.choice((0, 0, 1, 2, 3))):
             progress = {
                 "userId": user_id,
@@ -155,6 +181,7 @@ class _Producer:
 
     def _add_nodes(self, user_id: str) -> None:
         task_id = f"task_add_node_{user_id}_{self._ulid()}"
+        self._request(task_id, user_id, 0.4)
         if self._fails(user_id, "ADD_NODE_RESULT", task_id):
             return
         draft = _Draft(self, user_id)
@@ -266,6 +293,10 @@ class _Producer:
         """
         draw, sent_at = self.draw, self._tick()
         timestamp = written(draw, sent_at)
+        has_wrong_clock = task_type.endswith("_RESULT") and not timeless and self.also.random() < WRONG_CLOCK
+        if has_wrong_clock and user_id not in self.with_wrong_clock:
+            self.with_wrong_clock.add(user_id)
+            timestamp, sent_at = written(self.also, self.also.choice(FAR_AHEAD)), DURING_THE_RUN
         stamped = {} if timeless and draw.random() < 0.3 else {"timestamp": timestamp}
         message = Message(
             {"taskType": task_type, "taskId": task_id, **stamped, "payload": payload}, sent_at, dict(of or {})

@@ -19,7 +19,7 @@ from tests.chaos.report import WRONG, InjectedFault, last_line, recoveries_s
 from tests.chaos.run import SHORT, profile_of
 from tests.chaos.schedule import KINDS, draw_schedule
 from tests.chaos.seeds import Kept, keep_seed, read_seeds
-from tests.chaos.traffic import Delivery, Traffic, draw_traffic
+from tests.chaos.traffic import DURING_THE_RUN, Delivery, Traffic, draw_traffic
 
 NOON = datetime(2026, 5, 24, 12, tzinfo=UTC)
 
@@ -112,6 +112,28 @@ def test_a_lost_row_is_seen(found: Found, table: str) -> None:
 @pytest.mark.parametrize("table", ["tasks", "graph_summaries", "graphs"])
 def test_a_doubled_row_is_seen(found: Found, table: str) -> None:
     assert wrong(check(TRAFFIC, with_rows(found, table, lambda rows: [*rows, rows[0]]))) == {"wrong_rows": 1}
+
+
+def test_a_status_that_no_open_task_explains_is_seen(found: Found) -> None:
+    lying = with_rows(found, "graphs", lambda rows: [row._replace(status="UPDATING") for row in rows])
+
+    assert wrong(check(TRAFFIC, lying))["wrong_rows"] == 2
+
+
+@pytest.mark.parametrize(
+    ("stored", "faults"), [(datetime.now(UTC), {}), (datetime(2099, 1, 1, tzinfo=UTC), {"wrong_rows": 2})]
+)
+def test_for_a_clock_that_is_ahead_the_stored_time_is_that_of_the_run(stored: datetime, faults: dict[str, int]) -> None:
+    message = DELIVERIES[0].message
+    assert message
+    ahead = message._replace(body={**message.body, "timestamp": "2099-01-01T00:00:00Z"}, sent_at=DURING_THE_RUN)
+    state = contract.after(State(), ahead, attempt=1)
+    found = left_behind(1)
+    summaries = [row._replace(source_timestamp=stored) for row in state.graph_summaries.values()]
+    tables: Any = {**found.tables, "graph_summaries": summaries, "tasks": list(state.tasks.values())}
+    traffic = TRAFFIC._replace(deliveries=[DELIVERIES[0]._replace(message=ahead), DELIVERIES[3]])
+
+    assert wrong(check(traffic, found._replace(tables=tables))) == faults
 
 
 def test_a_wrong_row_is_seen_as_one_too_many_and_one_too_few(found: Found) -> None:
@@ -211,6 +233,11 @@ def test_a_run_of_ten_minutes_has_two_thousand_results_of_all_types_and_every_ki
     assert profile.results >= 2000
     assert len(types) == 6
     assert any(one.repeats for one in traffic.deliveries)
+    assert {task.task_type for task in traffic.requests} == {"GRAPH_GENERATION_RESULT", "ADD_NODE_RESULT"}
+    assert {task.task_id for task in traffic.requests} - {
+        one.message.body["taskId"] for one in traffic.deliveries if one.message
+    }
+    assert any(one.message and one.message.sent_at == DURING_THE_RUN for one in traffic.deliveries)
     assert {fault.kind for fault in draw_schedule(7, seconds=profile.chaos_s)} == KINDS.keys() == INJECTIONS.keys()
 
 

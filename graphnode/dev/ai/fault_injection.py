@@ -10,7 +10,7 @@ import copy
 import random
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -46,6 +46,7 @@ FAULTS: Mapping[str, Fault] = {
     # Envelopes and payloads.
     "snake-case": Fault("the payload's keys are in snake_case"),
     "no-zone": Fault("the timestamp has no time zone"),
+    "fast-clock": Fault("the timestamp is nine hours ahead, as Seoul's local time without zone is"),
     "no-time": Fault("the timestamp is missing, null or empty"),
     "empty": Fault('missing fields are null or ""'),
     "unknown-fields": Fault("envelope, payload and document have unknown fields"),
@@ -279,6 +280,8 @@ def faulty_envelope(
         envelope["traceId"] = "1-5f84c7a1"
     if faults.injects("no-zone", about):
         envelope["timestamp"] = sent_at.replace(tzinfo=None).isoformat()
+    if faults.injects("fast-clock", about):
+        envelope["timestamp"] = (sent_at + timedelta(hours=9)).replace(tzinfo=None).isoformat()
     if faults.injects("no-time", about) and faults.choose("no-time", (True, False), f"{about}/at all"):
         envelope["timestamp"] = faults.choose("no-time", (None, "", ...), about)
         if envelope["timestamp"] is ...:
