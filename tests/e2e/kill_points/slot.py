@@ -52,6 +52,9 @@ ATTEMPTS = frozenset({"attempt", "attempts", "push_attempts"})
 #: An ID that the worker generated.
 MADE_HERE = re.compile(r"\b01[0-9A-HJKMNP-TV-Z]{24}\b")
 
+#: An ID in a microscope view, made of its document's ID, which names the user.
+MADE_OF_DOCUMENT = re.compile(r"\b(node|block|edge)_[0-9a-f]{20}\b")
+
 _numbers = count()
 
 
@@ -292,10 +295,14 @@ class Slot:
             known.pop("id")
             known.pop("message_id")
         written = json.dumps(known, sort_keys=True).replace(user_id, "USER").replace(self.ai.bucket, "BUCKET")
-        return MADE_HERE.sub("ULID", written)
+        return MADE_OF_DOCUMENT.sub(r"\1_ID", MADE_HERE.sub("ULID", written))
 
     def _lasting(self, value: Any) -> Any:
-        """The value, or `now` for a time after the run began."""
+        """The value, with `now` for each time after the run began."""
+        if isinstance(value, dict):
+            return {name: self._lasting(inner) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [self._lasting(inner) for inner in value]
         if isinstance(value, str):
             with suppress(ValueError):
                 at = datetime.fromisoformat(value)
