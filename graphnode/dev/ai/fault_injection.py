@@ -240,7 +240,7 @@ def faulty_block_graph(graph: Document, faults: TaskFaults) -> Document:
     graph = copy.deepcopy(graph)
     for number, block in enumerate(graph["blocks"]):
         if faults.injects("edge-sources"):
-            for edge in block["micro_graph"]["edges"]:
+            for edge in (block["micro_graph"] or {"edges": []})["edges"]:
                 edge["source"] = edge.pop("start")
         if faults.injects("sparse-blocks"):
             block["title"] = None
