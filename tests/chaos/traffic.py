@@ -31,6 +31,10 @@ DURING_THE_RUN = START + timedelta(days=60)
 #: The average number of results of a user.
 RESULTS_OF_A_USER = 25
 
+#: What a user reads of a result that cannot be used (the contract).
+UNREADABLE = "The result could not be read."
+UNUSABLE = "The result could not be stored."
+
 #: The average number of results between two poison messages.
 RESULTS_TO_A_POISON = 35
 
@@ -53,7 +57,7 @@ class Delivery(NamedTuple):
       body: of the SQS message.
       user_id: whose result it is.
       documents: its documents in S3, by key.
-      message: the input of the model; None for poison.
+      message: the input of the model; None for poison that ends no task.
       reason: for poison, the reason of the expected dead letter.
       late_s: seconds from the message to its documents.
       after: the ID of a task that must have ended first.
@@ -231,6 +235,12 @@ class _Producer:
         def envelope(task_type: str, payload: Any, task_id: str = task_id) -> str:
             return json.dumps({"taskType": task_type, "taskId": task_id, "timestamp": at, "payload": payload})
 
+        def failure(task_type: str, error: str, *, timestamp: str | None = at) -> Message:
+            """What the worker makes of poison that names its task and its user."""
+            payload = {"userId": user_id, "status": "FAILED", "error": error}
+            body = {"taskType": task_type, "taskId": task_id, "timestamp": timestamp, "payload": payload}
+            return Message(body, self._now(), {})
+
         if kind == 0:
             cut = envelope("GRAPH_GENERATION_RESULT", graph)
             self._put(cut[: self.draw.randint(1, len(cut) - 1)], user_id, reason="INVALID_ENVELOPE")
@@ -239,25 +249,24 @@ class _Producer:
         elif kind == 2:
             self._put(envelope("GRAPH_GENERATION_REQUEST", named), user_id, reason="REQUEST_ON_RESULT_QUEUE")
         elif kind == 3:
-            self._put(envelope("GRAPH_GENERATION_RESULT", graph), user_id, reason="INVALID_ENVELOPE")
-        elif kind == 4:
-            body = envelope("GRAPH_GENERATION_RESULT", named)
-            self._put(body, user_id, of={key: b'{"nodes": [{"id": '}, reason="INVALID_DOCUMENT")
-        elif kind == 5:
-            body = envelope("GRAPH_GENERATION_RESULT", named)
-            self._put(body, user_id, of={key: b'{"nodes": "none", "edges": 7}'}, reason="INVALID_DOCUMENT")
+            body = envelope("GRAPH_GENERATION_RESULT", graph)
+            ended = failure("GRAPH_GENERATION_RESULT", UNREADABLE, timestamp=None)
+            self._put(body, user_id, reason="INVALID_ENVELOPE", ended=ended)
+        elif kind in (4, 5):
+            body, ended = envelope("GRAPH_GENERATION_RESULT", named), failure("GRAPH_GENERATION_RESULT", UNREADABLE)
+            broken = {key: b'{"nodes": [{"id": ' if kind == 4 else b'{"nodes": "none", "edges": 7}'}
+            self._put(body, user_id, of=broken, reason="INVALID_DOCUMENT", ended=ended)
         elif kind == 6:
             other = json.dumps(self.make.batch("somebody-else", at=self._now())).encode()
-            body = envelope("ADD_NODE_RESULT", named)
-            self._put(body, user_id, of={key: other}, reason="WRONG_OWNER")
+            body, ended = envelope("ADD_NODE_RESULT", named), failure("ADD_NODE_RESULT", UNUSABLE)
+            self._put(body, user_id, of={key: other}, reason="WRONG_OWNER", ended=ended)
         else:
             sent = [delivery.message for delivery in self.deliveries if delivery.message]
             victim = self.draw.choice(sent) if sent else None
             if victim is None or victim.body["taskType"] != "GRAPH_SUMMARY_RESULT":
                 return
             theirs = victim.body["taskId"]
-            failure = {"userId": f"not-{user_id}", "status": "FAILED"}
-            body = envelope("GRAPH_SUMMARY_RESULT", failure, task_id=theirs)
+            body = envelope("GRAPH_SUMMARY_RESULT", {"userId": f"not-{user_id}", "status": "FAILED"}, task_id=theirs)
             self._put(body, user_id, reason="WRONG_OWNER", after=theirs)
 
     def _put(
@@ -268,9 +277,10 @@ class _Producer:
         reason: str,
         of: Mapping[str, bytes] | None = None,
         after: str | None = None,
+        ended: Message | None = None,
     ) -> None:
         self.deliveries.append(
-            Delivery(self.produced + 0.5, body, user_id, documents=of or {}, reason=reason, after=after)
+            Delivery(self.produced + 0.5, body, user_id, of or {}, message=ended, reason=reason, after=after)
         )
 
     # Sending.
