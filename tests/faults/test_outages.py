@@ -53,11 +53,11 @@ def test_nothing_is_polled_while_a_service_is_away(start: StartWorker, stub: Stu
     worker.service_is_back, database.is_away = False, True
     stub.fill(worker.queue, ["first"])
     wait_until(lambda: not worker.broker.breaker.is_closed, "the outage to be seen")
-    # After four probes, the poll that was in progress when the outage began has ended.
-    wait_until(lambda: len(worker.probes) >= 4, "four probes")
+    # After five probes, the poll that was in progress when the outage began has ended.
+    wait_until(lambda: len(worker.probes) >= 5, "five probes")
 
     stub.fill(worker.queue, ["second"])
-    wait_until(lambda: len(worker.probes) >= 5, "a fifth probe")
+    wait_until(lambda: len(worker.probes) >= 6, "a sixth probe")
 
     assert [message["receive_count"] for message in stub.messages(worker.queue) if message["body"] == "second"] == [0]
     database.is_away, worker.service_is_back = False, True
