@@ -74,7 +74,9 @@ def look(
     handled = outcomes.is_empty(sqs, queue_url)
     now = outcomes.task(database, task_id=result.task_id, task_type=result.task_type)
     over = now is not None and is_over(now, result.task_type)
-    if over and now != before:
+    # A result that cannot be used ends its task as FAILED, and its dead letter follows.
+    is_rejected = now is not None and now.status == "FAILED" and "FAILED" not in result.body
+    if over and now != before and not is_rejected:
         return Outcome(now)
     if not outcomes.is_empty(sqs, dead_letters):
         for letter in outcomes.dead_letters(sqs, dead_letters):
