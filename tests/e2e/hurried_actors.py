@@ -6,6 +6,7 @@ on average. What another program must answer in is shortened less, so that a bus
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from botocore.retries.standard import ExponentialBackoff
@@ -13,11 +14,10 @@ from botocore.retries.standard import ExponentialBackoff
 from graphnode.clients.aws import CallLimits
 from graphnode.storage import connections
 from graphnode.worker import middleware
+from tests.e2e.hurry import FACTOR
 
-FACTOR = 50
-
-#: The default back-offs, shortened. The setting takes no shorter one than the first.
-SETTINGS = {"GRAPHNODE_BACKOFF_MIN": str(5 / FACTOR), "GRAPHNODE_BACKOFF_MAX": str(900 / FACTOR)}
+if "pytest" in sys.modules:
+    raise ImportError("tests.e2e.hurried_actors changes constants of the whole process: only a worker may import it")
 
 #: Seconds that a call of S3 may take. In production it is 30.
 READ_TIMEOUT_S = 1.0

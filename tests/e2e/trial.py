@@ -20,7 +20,7 @@ from graphnode.dev.samples import Result
 from graphnode.sqs.queues import visible_messages
 from tests.aws_proxy import AwsProxy
 from tests.conftest import empty_database, migrated_database
-from tests.e2e import hurried_actors
+from tests.e2e import hurry
 from tests.e2e.ai_server import PATIENCE_S, AiServer, found
 from tests.e2e.conftest import SETTINGS, as_worker, fresh_environment
 
@@ -208,7 +208,7 @@ def running_worker(servers: Servers, **settings: str) -> Iterator[tuple[AiServer
         **behind,
         "GRAPHNODE_LOG_FORMAT": "json",
         "GRAPHNODE_VISIBILITY_TIMEOUT": str(VISIBILITY_S),
-        **hurried_actors.SETTINGS,
+        **hurry.SETTINGS,
         **settings,
     }
     with Worker(environment, threads=THREADS, actors="tests.e2e.hurried_actors") as worker:
