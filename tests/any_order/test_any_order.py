@@ -40,7 +40,7 @@ from tests.chaos.model import contract as model
 from tests.chaos.model.contract import Refused
 from tests.chaos.model.state import Document, Message, State, Task, Workspace
 from tests.chaos.model.tables import differences
-from tests.conftest import EMPTY
+from tests.conftest import emptying
 
 #: Sequences of messages to try: more at night than in an ordinary run.
 SEQUENCES = {"nightly": 500}.get(settings.get_current_profile_name(), 50)
@@ -71,7 +71,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.state = State()
         self.deliveries = Counter[str]()
         self.in_back_off: set[tuple[str, str]] = set()
-        database.cursor().execute(EMPTY)  # type: ignore[no-untyped-call]
+        database.cursor().execute(emptying())  # type: ignore[no-untyped-call]
         bench.clear()
 
     @initialize(target=sent, drawn=st.lists(messages, min_size=5, max_size=10))
