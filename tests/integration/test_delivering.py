@@ -92,6 +92,7 @@ def test_a_push_goes_to_all_devices_once(fcm: FcmServer, written: str, query: Qu
         "type": "GRAPH_GENERATION_COMPLETED",
         "taskId": "t1",
         "nodeCount": "12",
+        "timestamp": query("SELECT payload ->> 'timestamp' FROM notifications")[0][0],
         "notificationId": written,
     }
     assert message["android"]["notification"]["tag"] == written

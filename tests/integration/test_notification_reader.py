@@ -81,7 +81,8 @@ def test_it_reads_from_the_last_id_and_then_new_ones(follow: Follow) -> None:
     last, missed = write("t1"), write("t2")
     reader = follow(last)
 
-    assert next(reader) == (missed, "GRAPH_GENERATION_FAILED", {"taskId": "t2"})
+    first, type_, payload = next(reader)
+    assert (first, type_, payload["taskId"]) == (missed, "GRAPH_GENERATION_FAILED", "t2")
     write("someone else's", user_id="grace")
     live = [write("t3"), write("t4")]
 
