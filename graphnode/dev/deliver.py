@@ -9,6 +9,7 @@ from graphnode.dev import outcomes, samples
 from graphnode.dev.local_aws import dead_letter_url, s3_client, sqs_client
 from graphnode.dev.outcomes import QueuedLetter, TaskRow
 from graphnode.settings import Settings, read_settings
+from graphnode.storage.tasks import FailureReason
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -75,7 +76,7 @@ def look(
     now = outcomes.task(database, task_id=result.task_id, task_type=result.task_type)
     over = now is not None and is_over(now, result.task_type)
     # A result that cannot be used ends its task as FAILED, and its dead letter follows.
-    is_rejected = now is not None and now.status == "FAILED" and "FAILED" not in result.body
+    is_rejected = now is not None and now.reason == FailureReason.REJECTED
     if over and now != before and not is_rejected:
         return Outcome(now)
     if not outcomes.is_empty(sqs, dead_letters):

@@ -31,6 +31,7 @@ class TaskRow(NamedTuple):
 
     status: str
     attempts: int
+    reason: str | None
     error: str | None
     warnings: dict[str, Any] | None
     updated_at: datetime
@@ -65,7 +66,7 @@ def task(database: connection, *, task_id: str, task_type: str) -> TaskRow | Non
     """The task's row, or None. Progress is stored in the row of the result that ends the task."""
     found = rows(
         database,
-        "SELECT status, attempts, error, warnings, updated_at FROM tasks"
+        "SELECT status, attempts, reason, error, warnings, updated_at FROM tasks"
         " WHERE task_id = %(task_id)s AND task_type = %(task_type)s",
         task_id=task_id,
         task_type=ROUTES[task_type].task_type,

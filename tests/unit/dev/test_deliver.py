@@ -9,7 +9,7 @@ from graphnode.dev.outcomes import QueuedLetter, TaskRow
 
 
 def task(status: str, *, error: str | None = None, warnings: dict[str, int] | None = None) -> TaskRow:
-    return TaskRow(status, 2, error, warnings, datetime.now(UTC))
+    return TaskRow(status, 2, None, error, warnings, datetime.now(UTC))
 
 
 @pytest.mark.parametrize("status", ["COMPLETED", "FAILED", "SUPERSEDED"])
