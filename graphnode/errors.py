@@ -392,12 +392,26 @@ def aws_fault(error: Exception, kind: type[AwsFault] = AwsFault, **known: Any) -
         name = type(error).__name__
         said = "No AWS credentials" if isinstance(error, NO_CREDENTIALS) else f"{kind.service} cannot be reached"
         return kind(f"{said}: {name}: {one_line(error)}", log=f"{said} ({name})", advice=aws_advice(name), **known)
-    code = error.response.get("Error", {}).get("Code", "")
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    is_refusal = 400 <= status < 500 and status != TOO_MANY_REQUESTS and "Throttl" not in code
+    code, status, is_refusal = aws_code(error), http_status(error), is_refused(error)
     said = f"{error.operation_name} {'was refused' if is_refusal else 'failed'} ({code}, HTTP {status})"
     # The service's own text may name an object, so it is not for logs.
     return kind(f"{said}: {one_line(error)}", log=said, advice=aws_advice(code), is_refusal=is_refusal, **known)
+
+
+def aws_code(error: aws.ClientError) -> str:
+    """The error code in AWS's answer; empty if it has none."""
+    return error.response.get("Error", {}).get("Code", "")
+
+
+def http_status(error: aws.ClientError) -> int:
+    """The HTTP status of AWS's answer; 0 if it has none."""
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+
+
+def is_refused(error: aws.ClientError) -> bool:
+    """Whether AWS works and refuses what was asked. A throttled call is not refused: it may pass later."""
+    status = http_status(error)
+    return 400 <= status < 500 and status != TOO_MANY_REQUESTS and "Throttl" not in aws_code(error)
 
 
 def log_text(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 import structlog
 from botocore.exceptions import ClientError, CredentialRetrievalError, NoCredentialsError
 
-from graphnode.errors import NO_CREDENTIALS, log_text, one_line
+from graphnode.errors import NO_CREDENTIALS, aws_code, http_status, is_refused, log_text, one_line
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials, ReadOnlyCredentials
@@ -87,10 +87,8 @@ def is_refusal(error: BaseException) -> bool:
     """Whether AWS refused the caller of a failed call, or there was nothing to sign it with: a renewal may help."""
     if not isinstance(error, ClientError):
         return isinstance(error, NO_CREDENTIALS)
-    code = error.response.get("Error", {}).get("Code", "")
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    # 404: what was asked for does not exist. The others say that the same call will pass later.
-    return 400 <= status < 500 and status not in (404, 429) and "Throttl" not in code and not code.endswith("OverLimit")
+    # 404: what was asked for does not exist. OverLimit: the same call will pass later.
+    return is_refused(error) and http_status(error) != 404 and not aws_code(error).endswith("OverLimit")
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from graphnode.errors import (
     ObjectChanged,
     ObjectNotFound,
     S3Fault,
+    aws_code,
     aws_fault,
     one_line,
 )
@@ -278,7 +279,7 @@ class StoredObject:
         try:
             return client().get_object(Bucket=self._bucket, Key=self._key, **conditions)
         except ClientError as error:
-            code = error.response.get("Error", {}).get("Code")
+            code = aws_code(error)
             if code == "NoSuchKey":
                 raise ObjectNotFound(
                     f"{self.name} does not exist (yet)", log="a document does not exist (yet)"
@@ -340,7 +341,7 @@ def _read_beginning(key: str) -> None:
         )
         answer["Body"].read()
     except ClientError as error:
-        if error.response.get("Error", {}).get("Code") not in ("NoSuchKey", "InvalidRange"):
+        if aws_code(error) not in ("NoSuchKey", "InvalidRange"):
             raise aws_fault(error, S3Fault, key=key) from error
     except (BotoCoreError, *BROKEN) as error:
         raise aws_fault(error, S3Fault, key=key) from error

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import structlog
 from botocore.exceptions import ClientError
 
-from graphnode.errors import log_text
+from graphnode.errors import aws_code, log_text
 from graphnode.remedies import sqs_advice
 from graphnode.steps import count_event
 
@@ -133,6 +133,4 @@ def is_over_limit(error: Exception) -> bool:
 
 def _code(error: Exception) -> str:
     """SQS's error code; of an error of another kind, its class."""
-    return (
-        str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else type(error).__name__
-    )
+    return aws_code(error) if isinstance(error, ClientError) else type(error).__name__

@@ -725,8 +725,8 @@ MUTANTS = (
     Mutant(
         name="throttling-is-a-refusal",
         what="throttled polls renew the credentials again and again",
-        file="graphnode/clients/credentials.py",
-        old=' and "Throttl" not in code',
+        file="graphnode/errors.py",
+        old=' and "Throttl" not in aws_code(error)',
         new="",
         checks=("tests/unit/clients/test_credentials.py",),
     ),

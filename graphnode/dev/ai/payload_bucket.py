@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from graphnode.dev.ai.text_sources import UnreadableInput
+from graphnode.errors import aws_code
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -31,7 +32,7 @@ class PayloadBucket:
         try:
             found = self._s3.get_object(Bucket=where, Key=key)
         except ClientError as error:
-            if error.response.get("Error", {}).get("Code") in NOT_THERE:
+            if aws_code(error) in NOT_THERE:
                 raise UnreadableInput(f"There is no object s3://{where}/{key}.") from None
             raise
         with found["Body"] as body:
@@ -56,7 +57,7 @@ class PayloadBucket:
             pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=where, Prefix=prefix)
             found = [item["Key"] for page in pages for item in page.get("Contents", []) if item["Size"]]
         except ClientError as error:
-            if error.response.get("Error", {}).get("Code") not in NOT_THERE:
+            if aws_code(error) not in NOT_THERE:
                 raise
             found = []
         if not found:

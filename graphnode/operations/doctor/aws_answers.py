@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import botocore.exceptions as aws
 
 from graphnode.clients.aws import Aws
-from graphnode.errors import one_line
+from graphnode.errors import aws_code, one_line
 from graphnode.operations.doctor.findings import Finding, broken, command, fine, statement
 
 #: Gives a program credentials on a machine without a role.
@@ -93,7 +93,7 @@ def judge_refusal(subject: str, error: Exception, *, actions: list[str], resourc
 
 def code_of(error: aws.ClientError) -> str:
     """AWS's error code, without the namespace that SQS puts before it."""
-    return error.response.get("Error", {}).get("Code", "").rpartition(".")[2]
+    return aws_code(error).rpartition(".")[2]
 
 
 def is_denied(error: aws.ClientError) -> bool:
@@ -128,7 +128,7 @@ def _judge_answer(subject: str, error: aws.ClientError, *, actions: list[str], r
             why=text,
             mend="sudo chronyc makestep",
         )
-    if "kms" in error.response.get("Error", {}).get("Code", "").lower() or "kms:" in text:
+    if "kms" in aws_code(error).lower() or "kms:" in text:
         return broken(
             subject,
             f"the KMS key may not be used ({code})",
