@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from graphnode.broker import SQSBroker
-from graphnode.contract.envelopes import RESULT_QUEUE, ROUTES, Envelope, ResultPayload
+from graphnode.contract.envelopes import RESULT_QUEUE, ROUTES, Envelope, ResultPayload, failed_payload
 from graphnode.contract.timeouts import duration_text, task_timeouts
 from graphnode.errors import UserLocked
 from graphnode.settings import settings
@@ -87,13 +87,11 @@ def overdue_result(
       timeout: the task type's time-out.
     """
     error = f"There was no result within {duration_text(timeout)}."
-    payload = ROUTES[task_type].payload(status="FAILED", user_id=user_id, error=error)
-    assert isinstance(payload, ResultPayload), "progress ends no task"  # noqa: S101
     return Envelope(
         task_id=task_id,
         task_type=task_type,
         timestamp=news_at + timeout,
-        payload=payload,
+        payload=failed_payload(task_type, user_id=user_id, error=error),
         attempt=0,
         no_news_since=news_at,
     )

@@ -63,8 +63,12 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def s3_keys(self) -> list[str]:
         """The S3 keys and key prefixes in this payload."""
-        named = {name: getattr(self, name) for name in self.__struct_fields__ if "_s3_" in name}
-        return [key for key in named.values() if key]
+        return [key for name in self.s3_fields if (key := getattr(self, name))]
+
+    @property
+    def s3_fields(self) -> list[str]:
+        """The names of the fields for S3 keys and key prefixes."""
+        return [name for name in self.__struct_fields__ if "_s3_" in name]
 
 
 class ResultPayload(Payload, frozen=True, kw_only=True):
@@ -217,6 +221,18 @@ class Envelope(msgspec.Struct, Generic[P_co], frozen=True, kw_only=True):
     warnings: Warnings = {}
     no_news_since: datetime | None = None
     is_rejected: bool = False
+
+
+def failed_payload(task_type: str, *, user_id: str, error: str) -> ResultPayload:
+    """The payload of a FAILED result.
+
+    Parameters:
+      task_type: one whose messages end a task.
+      error: for the user's app.
+    """
+    payload = ROUTES[task_type].payload(status="FAILED", user_id=user_id, error=error)
+    assert isinstance(payload, ResultPayload), "progress ends no task"  # noqa: S101
+    return payload
 
 
 def spellings(name: str) -> list[str]:

@@ -10,7 +10,7 @@ import dramatiq
 import msgspec
 
 from graphnode.contract.bodies import result_message, summarize_body, to_message
-from graphnode.contract.envelopes import LONGEST_ID, LONGEST_TASK_ID, ROUTES, Envelope, ResultPayload
+from graphnode.contract.envelopes import LONGEST_ID, LONGEST_TASK_ID, ROUTES, Envelope, ResultPayload, failed_payload
 from graphnode.contract.task_ids import parse_task_id
 from graphnode.errors import PermanentError
 
@@ -34,7 +34,7 @@ def rejected(envelope: Envelope[Any], reason: str) -> Envelope[ResultPayload] | 
     payload = envelope.payload
     if not isinstance(payload, ResultPayload):
         return None
-    no_keys = dict.fromkeys((name for name in payload.__struct_fields__ if "_s3_" in name), None)
+    no_keys = dict.fromkeys(payload.s3_fields, None)
     failed = msgspec.structs.replace(payload, status="FAILED", error=TEXTS.get(reason, OTHER_TEXT), **no_keys)
     return msgspec.structs.replace(envelope, payload=failed, is_rejected=True)
 
@@ -67,12 +67,11 @@ def _rejected_body(body: str, reason: str, *, sent_at: datetime, receive_count: 
     user_id = found.user_id or parse_task_id(task_id).user_id
     if not user_id or len(user_id) > LONGEST_ID or "\0" in task_id + user_id:
         return None
-    payload: type[Any] = route.payload
     return Envelope(
         task_id=task_id,
         task_type=route.task_type,
         timestamp=sent_at,
-        payload=payload(status="FAILED", user_id=user_id, error=TEXTS.get(reason, OTHER_TEXT)),
+        payload=failed_payload(route.task_type, user_id=user_id, error=TEXTS.get(reason, OTHER_TEXT)),
         attempt=receive_count,
         is_rejected=True,
     )
