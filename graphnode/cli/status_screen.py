@@ -9,6 +9,7 @@ from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
 
+from graphnode.operations.outages import processes_text
 from graphnode.operations.status.sources import Activity, QueueState, Status
 from graphnode.storage.activity import MOST_COUNTED
 from graphnode.storage.workers import WorkerProcess
@@ -150,7 +151,7 @@ def _outages(seen: Activity) -> Text:
     shown: list[Text] = []
     for outage in seen.outages[:LISTED_OUTAGES]:
         lasts = length((seen.at - outage.since).total_seconds())
-        told = f"{printable(outage.service)} for {lasts} ({_processes(outage.processes)})"
+        told = f"{printable(outage.service)} for {lasts} ({processes_text(outage.processes)})"
         shown.append(Text(f"{told}: {printable(outage.error)}" if outage.error else told, style=BAD))
         if outage.advice:
             shown.append(Text(f"mend: {printable(outage.advice)}"))
@@ -166,7 +167,7 @@ def _workers(seen: Activity) -> Iterator[RenderableType]:
         return
     threads = sum(worker.threads for worker in there)
     late = f" · {len(seen.workers) - len(there)} late" if len(there) < len(seen.workers) else ""
-    yield _line("Workers", Text.assemble(f"{_processes(len(there))}, {threads:,} threads", (late, BAD)))
+    yield _line("Workers", Text.assemble(f"{processes_text(len(there))}, {threads:,} threads", (late, BAD)))
     shown = sorted(seen.workers, key=lambda worker: (not worker.is_late, worker.host, worker.pid))[:LISTED_WORKERS]
     names = ["pid", "running", "in flight", "done", "retried", "dead", "seen"]
     columns = [
@@ -193,10 +194,6 @@ def _worker(worker: WorkerProcess, ago: float) -> list[Text]:
         Text(_short(worker.dead)),
         Text(f"{'late ' if worker.is_late else ''}{length(ago)}", style=BAD if worker.is_late else DIM),
     ]
-
-
-def _processes(count: int) -> str:
-    return "1 process" if count == 1 else f"{count} processes"
 
 
 def length(seconds: float) -> str:

@@ -28,6 +28,11 @@ class ReportedOutage(msgspec.Struct, frozen=True, kw_only=True):
     advice: str
 
 
+def processes_text(count: int) -> str:
+    """A number of processes, in words."""
+    return "1 process" if count == 1 else f"{count} processes"
+
+
 def reported_outages(workers: Iterable[WorkerProcess]) -> list[ReportedOutage]:
     """The outages that processes report, that of the most processes first.
 

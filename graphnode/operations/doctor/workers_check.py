@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC
 
 from graphnode.operations.doctor.findings import Finding, broken, fine
-from graphnode.operations.outages import reported_outages
+from graphnode.operations.outages import processes_text, reported_outages
 from graphnode.storage import workers
 from graphnode.storage.workers import WorkerProcess
 
@@ -26,14 +26,10 @@ def judge_workers(processes: Sequence[WorkerProcess]) -> list[Finding]:
             broken(
                 SUBJECT,
                 f"{outage.service}: an outage since {outage.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC "
-                f"in {_counted(outage.processes)}",
+                f"in {processes_text(outage.processes)}",
                 why=outage.error,
                 mend=outage.advice,
             )
             for outage in outages
         ]
-    return [fine(SUBJECT, f"{_counted(running)}, no outage")] if running else []
-
-
-def _counted(processes: int) -> str:
-    return "1 process" if processes == 1 else f"{processes} processes"
+    return [fine(SUBJECT, f"{processes_text(running)}, no outage")] if running else []
