@@ -127,11 +127,6 @@ class CircuitBreaker:
         """Whether messages are received and started without limit."""
         return self.state is Breaker.CLOSED
 
-    def wait_until_closed(self, timeout_s: float) -> bool:
-        """Wait this many seconds at most until the breaker is closed."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self.is_closed, timeout_s)
-
     def may_poll(self, queue: str, timeout_s: float) -> bool:
         """Whether a queue may be polled: for one message at a time while it is half-open.
 

@@ -255,13 +255,17 @@ class SQSConsumer(dramatiq.Consumer):
             finally:
                 self.in_flight.answered(self.queue.url, wanted)
             failures.end()
-            if not messages and not any(each.state in UNSTARTED for each in self.in_flight.snapshot()):
+            if not messages and not self.breaker.is_closed and not self._has_unstarted():
                 self.breaker.find_none(self.queue_name, queues=len(self.options.queues))
             if len(messages) == BATCH_ENTRIES:
                 self._backlog.set()
             else:
                 self._backlog.clear()
         report_end()
+
+    def _has_unstarted(self) -> bool:
+        """Whether a message of any queue waits here for its start."""
+        return any(each.state in UNSTARTED for each in self.in_flight.snapshot())
 
     def _receive(self, wanted: int) -> list[MessageTypeDef]:
         """Poll once, and accept the messages that come."""
