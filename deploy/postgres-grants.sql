@@ -31,8 +31,16 @@ GRANT SELECT, DELETE ON device_tokens TO graphnode_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON workers TO graphnode_worker;
 GRANT SELECT ON forgotten_users TO graphnode_worker;
 
--- The API server: it reads what users see, makes requests (`graphnode.requests`) and stores devices.
-GRANT SELECT, INSERT, UPDATE ON tasks, graphs, microscope_workspaces, microscope_documents TO graphnode_api;
+-- The API server: it reads what users see, makes requests (`graphnode.requests`) and stores devices. What a result says of a
+-- task, graph, document or workspace is not its to write.
+GRANT SELECT ON tasks, graphs, microscope_workspaces, microscope_documents TO graphnode_api;
+GRANT INSERT (task_id, task_type, user_id, status, attempts, error, reason, s3_keys, registered, created_at, updated_at, finished_at, swept_at),
+    UPDATE (status, error, reason, s3_keys, created_at, updated_at, finished_at, published_at, swept_at) ON tasks TO graphnode_api;
+GRANT INSERT (user_id, status, status_before, updated_at),
+    UPDATE (status, status_before, updated_at) ON graphs TO graphnode_api;
+GRANT INSERT (id, user_id, name), UPDATE (name, completed_at) ON microscope_workspaces TO graphnode_api;
+GRANT INSERT (id, workspace_id, user_id, status, block_status, non_block_status, error),
+    UPDATE (workspace_id, status, block_status, non_block_status, error) ON microscope_documents TO graphnode_api;
 GRANT SELECT ON graph_nodes, graph_edges, graph_clusters, graph_subclusters, node_embeddings, graph_summaries, microscope_graphs TO graphnode_api;
 GRANT SELECT, INSERT ON notifications TO graphnode_api;
 GRANT SELECT, INSERT, UPDATE, DELETE ON device_tokens TO graphnode_api;
@@ -43,5 +51,27 @@ GRANT SELECT ON ALL TABLES IN SCHEMA public TO graphnode_operator;
 GRANT DELETE ON graphs, graph_summaries, microscope_documents, microscope_workspaces, notifications, device_tokens, tasks,
     task_attempts, deleted_letters TO graphnode_operator;
 GRANT INSERT, UPDATE ON deleted_letters, forgotten_users TO graphnode_operator;
+
+-- The API server opens tasks and documents, and ends those that it could not publish; only a worker completes them. One
+-- policy lets everybody do what their rights allow, the others take from the API server's.
+ALTER TABLE tasks ENABLE ROW LEVEL SECURITY;
+ALTER TABLE microscope_documents ENABLE ROW LEVEL SECURITY;
+DROP POLICY IF EXISTS as_granted ON tasks;
+DROP POLICY IF EXISTS api_opens ON tasks;
+DROP POLICY IF EXISTS api_publishes ON tasks;
+DROP POLICY IF EXISTS as_granted ON microscope_documents;
+DROP POLICY IF EXISTS api_opens ON microscope_documents;
+DROP POLICY IF EXISTS api_does_not_complete ON microscope_documents;
+CREATE POLICY as_granted ON tasks USING (true);
+CREATE POLICY api_opens ON tasks AS RESTRICTIVE FOR INSERT TO graphnode_api
+    WITH CHECK (status = 'PENDING' AND registered);
+CREATE POLICY api_publishes ON tasks AS RESTRICTIVE FOR UPDATE TO graphnode_api
+    USING (status = 'PENDING' OR reason = 'NOT_PUBLISHED')
+    WITH CHECK (status = 'PENDING' OR (status = 'FAILED' AND reason = 'NOT_PUBLISHED'));
+CREATE POLICY as_granted ON microscope_documents USING (true);
+CREATE POLICY api_opens ON microscope_documents AS RESTRICTIVE FOR INSERT TO graphnode_api
+    WITH CHECK (status IN ('PENDING', 'PROCESSING'));
+CREATE POLICY api_does_not_complete ON microscope_documents AS RESTRICTIVE FOR UPDATE TO graphnode_api
+    USING (true) WITH CHECK (status <> 'COMPLETED');
 
 COMMIT;

@@ -143,27 +143,3 @@ def test_the_grants_are_those_that_the_doctor_checks() -> None:
 
     assert found == {**WORKER_RIGHTS, **OF_THE_PREVIOUS_RELEASE}
     assert GRANTS.count("TO graphnode_worker") == len(found)
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "DROP TABLE tasks",
-        "TRUNCATE notifications",
-        "ALTER TABLE graphs DISABLE TRIGGER ALL",
-        "CREATE TABLE mine ()",
-        "CREATE TEMPORARY TABLE mine ()",
-        "DELETE FROM tasks",
-        "INSERT INTO device_tokens (token, user_id) VALUES ('t', 'ada')",
-        "UPDATE schema_migration SET name = name",
-        "SELECT * FROM deleted_letters",
-        "COPY tasks TO PROGRAM 'true'",
-        "SET ROLE graphnode_owner",
-        "SET ROLE graphnode_operator",
-    ],
-)
-def test_the_workers_role_is_denied(statement: str, database_url: str) -> None:
-    with closing(psycopg2.connect(database_url)) as session, session.cursor() as cursor:
-        cursor.execute("SET SESSION AUTHORIZATION graphnode_worker")
-        with pytest.raises(errors.InsufficientPrivilege):
-            cursor.execute(statement)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -100,8 +101,16 @@ def published(stub: StubServer, queue: str) -> Published:
     return Published(stub, queue)
 
 
-def finish(task_id: str, status: TaskStatus, *, task_type: str = "GRAPH_GENERATION_RESULT") -> None:
+@contextmanager
+def result_of_ada() -> Iterator[None]:
+    """A transaction of a worker that applies a result: the API server's role may not."""
     with database.user_transaction("ada"):
+        database.database.execute_sql("SET LOCAL ROLE graphnode_worker")
+        yield
+
+
+def finish(task_id: str, status: TaskStatus, *, task_type: str = "GRAPH_GENERATION_RESULT") -> None:
+    with result_of_ada():
         tasks.finish(task_id, task_type, user_id="ada", status=status, attempts=1, error="why")
 
 
@@ -596,7 +605,7 @@ def test_a_result_finds_the_rows_of_a_document_that_was_asked_for(requests: Requ
 
     halves: tuple[Half, ...] = ("block", "non_block")
     for half in halves:
-        with database.user_transaction("ada"):
+        with result_of_ada():
             recorded = microscope.record_result(
                 requested.id, user_id="ada", workspace_id=None, half=half, status="COMPLETED"
             )

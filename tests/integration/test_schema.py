@@ -62,6 +62,16 @@ TYPES = {
 }
 
 
+#: The foreign keys whose columns no index begins with, in any order.
+WITHOUT_INDEX = """
+SELECT conrelid::regclass::text, conname FROM pg_constraint
+WHERE contype = 'f' AND NOT EXISTS (
+    SELECT FROM pg_index
+    WHERE indrelid = conrelid AND indisvalid AND indpred IS NULL
+        AND (indkey::smallint[])[0 : cardinality(conkey) - 1] @> conkey)
+"""
+
+
 @pytest.fixture
 def first_schema(empty_storage: None, migrate_to_before: Callable[[str], None]) -> None:
     """The schema of the first migration; the others are missing."""
@@ -71,6 +81,12 @@ def first_schema(empty_storage: None, migrate_to_before: Callable[[str], None]) 
 def tables() -> list[str]:
     found: list[str] = database.get_tables()
     return found
+
+
+@pytest.mark.usefixtures("storage")
+def test_each_foreign_keys_columns_lead_an_index() -> None:
+    """Otherwise each row that is deleted costs a pass over all rows that might refer to it."""
+    assert database.execute_sql(WITHOUT_INDEX).fetchall() == []
 
 
 @pytest.mark.usefixtures("empty_storage")
