@@ -23,7 +23,6 @@ from benchmarks.output import option_parser, report, tell
 from benchmarks.servers import running_postgres
 from graphnode.actors import broker
 from graphnode.actors import graph_generation as handler
-from graphnode.clients import s3
 from graphnode.contract.envelopes import Envelope, GraphGenerationResult
 from graphnode.settings import Settings
 from graphnode.storage import database, graphs, notifications, tasks
@@ -132,7 +131,7 @@ def store(document: bytes, *, user_id: str, task: str = "first") -> float:
         attempt=1,
     )
     with (
-        patch.object(s3, "settings", lambda: SETTINGS),
+        patch("graphnode.settings._known", SETTINGS),
         patch.object(handler, "read_document", lambda _key: document),
         patch.object(broker, "enqueue", lambda message, **_: message),
     ):

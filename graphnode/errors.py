@@ -138,6 +138,12 @@ class WrongOwner(PermanentError):
     reason = "WRONG_OWNER"
 
 
+class NotRegistered(PermanentError):
+    """Nobody has asked for this task, or has made this workspace, and results of others are not taken."""
+
+    reason = "NOT_REGISTERED"
+
+
 class ForbiddenKey(PermanentError):
     """The result names an invalid key, or a key that its user's results may not name."""
 

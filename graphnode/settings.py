@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from functools import cache
 from itertools import combinations
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -97,6 +96,9 @@ SentryDsn = Annotated[
         pattern=r"^https?://[^\s@/]+@[^\s/]+/\S+$",
         description="a Sentry DSN such as https://KEY@HOST/PROJECT (where errors are reported)",
     ),
+]
+RegisteredOnly = Annotated[
+    bool, Meta(description="true or false (whether results of tasks that nobody has registered are refused)")
 ]
 TaskTimeout = Annotated[
     str,
@@ -280,6 +282,15 @@ class Settings(ProcessSettings, frozen=True, kw_only=True, rename=lambda name: O
     another user's ([security.md](security.md#what-the-worker-does)). See also `S3_PAYLOAD_BUCKET`.
     """
 
+    registered_only: RegisteredOnly = False
+    """Refuse results of tasks without a row, and results that name a workspace without one (`NOT_REGISTERED`); their
+    progress is ignored.
+
+    To true where every request goes through `graphnode.requests`, or the API server inserts the rows itself: otherwise
+    a task or workspace that is not known belongs to the user of its first result
+    ([security.md](security.md#who-can-write-what-and-the-worst-of-it)). See also `GRAPHNODE_S3_ALLOWED_PREFIXES`.
+    """
+
     task_timeout: TaskTimeout = "2h"
     """After so long without news a task is FAILED, and its user gets a notification. A result that comes later still
     counts.
@@ -419,10 +430,16 @@ class AiSettings(LogSettings, frozen=True, kw_only=True):
 SettingsKind = TypeVar("SettingsKind", bound=ProcessSettings)
 
 
-@cache
+#: This process's settings, once they are read.
+_known: Settings | None = None
+
+
 def settings() -> Settings:
     """This process's settings, read at the first call. Raises SettingsError."""
-    return read_settings(os.environ, Settings)
+    global _known
+    if _known is None:
+        _known = read_settings(os.environ, Settings)
+    return _known
 
 
 def environment_name(field: str) -> str:

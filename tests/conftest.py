@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -90,6 +91,11 @@ def empty_database_url(postgres: str) -> Iterator[str]:
     """The URL of a database of this test alone, without a schema."""
     with new_database(postgres) as url:
         yield url
+
+
+def use_settings(known: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have these be the process's settings until the test's end. None: read from the environment when first asked."""
+    monkeypatch.setattr("graphnode.settings._known", known)
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ from typing import Generic, TypeVar
 from graphnode.actors.notifications import enqueue
 from graphnode.contract.envelopes import Envelope, Payload, ResultPayload
 from graphnode.contract.notifications import Notice
+from graphnode.errors import NotRegistered
+from graphnode.settings import settings
 from graphnode.storage import graph_status, notifications, tasks, users
 from graphnode.storage.database import user_transaction
 from graphnode.storage.tasks import FailureReason, TaskKey, TaskStatus
@@ -112,7 +114,7 @@ def effects_of(envelope: Envelope[P], *, user_id: str) -> Iterator[Effects[P]]:
       envelope: the message.
       user_id: whose task it is.
 
-    Raises WrongOwner for another user's task.
+    Raises WrongOwner for another user's task, and NotRegistered for nobody's where those are refused.
     """
     with user_transaction(user_id):
         stored = tasks.status_for_owner(envelope.task_id, envelope.task_type, user_id=user_id)
@@ -121,6 +123,8 @@ def effects_of(envelope: Envelope[P], *, user_id: str) -> Iterator[Effects[P]]:
         if is_of_forgotten_user(stored, user_id):
             effects.supersede("the user was forgotten")
             effects.repeated = True
+        elif stored is None and settings().registered_only:
+            raise NotRegistered(f"Nobody has asked for task {envelope.task_id} (GRAPHNODE_REGISTERED_ONLY)")
         yield effects
     for notification_id in effects.to_push:
         enqueue(notification_id)

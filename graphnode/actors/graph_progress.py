@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import dramatiq
 
 from graphnode.actors.effects import effects_of
 from graphnode.contract.envelopes import RESULT_QUEUE, Envelope, GraphGenerationProgress
 from graphnode.contract.notifications import GraphProgress
 from graphnode.contract.task_ids import NO_TASK
+from graphnode.errors import NotRegistered
 from graphnode.storage import tasks
 
 
@@ -16,6 +19,13 @@ def graph_progress(envelope: Envelope[GraphGenerationProgress]) -> None:
     """Keep the task's newest progress. Older progress, or that of an ended task or of none, changes nothing."""
     if envelope.task_id == NO_TASK:
         return
+    # Progress becomes no dead letter: its result does.
+    with suppress(NotRegistered):
+        note(envelope)
+
+
+def note(envelope: Envelope[GraphGenerationProgress]) -> None:
+    """Write the progress into its task's row, and the notification."""
     progress = envelope.payload
     with effects_of(envelope, user_id=progress.user_id) as effects:
         is_news = tasks.record_progress(

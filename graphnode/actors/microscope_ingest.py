@@ -17,6 +17,7 @@ from graphnode.contract.task_ids import View, parse_task_id
 from graphnode.errors import InvalidEnvelope, WrongOwner
 from graphnode.rules.microscope_documents import view_keys
 from graphnode.rules.microscope_views import stored_view, view_of
+from graphnode.settings import settings
 from graphnode.storage import microscope
 from graphnode.storage.microscope import DocumentStatus, Recorded
 
@@ -94,6 +95,7 @@ def record(effects: Effects[MicroscopeIngestResult], views: Views) -> Recorded:
         task.document_id,
         user_id=effects.user_id,
         workspace_id=result.group_id,
+        registered_only=settings().registered_only,
         half=task.half,
         status=result.status,
         error=result.error_text if result.status == "FAILED" else None,

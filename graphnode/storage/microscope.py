@@ -9,7 +9,7 @@ from peewee import CompositeKey, IntegerField, TextField, fn
 from playhouse.postgres_ext import DateTimeTZField
 
 from graphnode.contract.task_ids import Half, View
-from graphnode.errors import WrongOwner
+from graphnode.errors import NotRegistered, WrongOwner
 from graphnode.rules.microscope_documents import document_status
 from graphnode.steps import is_step
 from graphnode.storage.database import JsonField, Record
@@ -136,6 +136,7 @@ def record_result(
     workspace_id: str | None,
     half: Half | None,
     status: Literal["COMPLETED", "FAILED"],
+    registered_only: bool = False,
     error: str | None = None,
     source_id: str | None = None,
     chunks_count: int | None = None,
@@ -153,12 +154,16 @@ def record_result(
       workspace_id: the workspace that the result names; used only if the document has none yet.
       half: the half that the result is about; None if the document was requested as a whole.
       status: the status of the result. The document's status follows from it and from earlier results.
+      registered_only: refuse a workspace that is unknown.
       error: why it failed. It stays until the document is COMPLETED.
 
     Raises:
       WrongOwner: The document or the workspace belongs to another user.
+      NotRegistered: The workspace is unknown, and such are refused.
     """
     document, is_new = _document_of(document_id, user_id=user_id, workspace_id=workspace_id)
+    if registered_only and document.workspace_id and not find_workspace(document.workspace_id):
+        raise NotRegistered(f"Nobody has made workspace {document.workspace_id} (GRAPHNODE_REGISTERED_ONLY)")
     status_before = document.status
     if document.workspace_id:
         _check_workspace(document.workspace_id, user_id, name=None)

@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 
 from graphnode.actors import broker
 from graphnode.actors.overdue import overdue_result
-from graphnode.clients import s3, spool
+from graphnode.clients import s3
 from graphnode.contract.bodies import to_message
 from graphnode.contract.envelopes import ROUTES
 from graphnode.contract.timeouts import task_timeouts
@@ -29,6 +29,7 @@ from graphnode.storage import tasks
 from graphnode.storage.database import database
 from graphnode.storage.tasks import TaskKey
 from tests.chaos.model.state import Message
+from tests.conftest import use_settings
 
 #: The settings that `graphnode.clients.s3` reads.
 SETTINGS = Settings(
@@ -102,8 +103,7 @@ def set_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give the worker the bench's bucket and queue, and count its steps."""
     bench.clear()
     monkeypatch.setattr(s3, "client", lambda: bench)
-    for module in (s3, spool):
-        monkeypatch.setattr(module, "settings", lambda: SETTINGS)
+    use_settings(SETTINGS, monkeypatch)
     monkeypatch.setattr(broker, "enqueue", bench.enqueue)
     monkeypatch.setattr(database, "cursor", counted(database.cursor))
     monkeypatch.setattr(database, "commit", counted_commit(database.commit))

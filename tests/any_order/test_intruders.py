@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from graphnode.clients import s3
 from graphnode.contract.envelopes import ROUTES
 from graphnode.dev import samples
 from graphnode.errors import ForbiddenKey, WrongOwner
@@ -18,6 +17,7 @@ from graphnode.storage.database import database
 from tests.any_order.conftest import Play, Snapshot
 from tests.any_order.delivery import SETTINGS, Bench, deliver
 from tests.chaos.model.state import Message
+from tests.conftest import use_settings
 
 NOW = datetime(2026, 5, 24, 12, tzinfo=UTC)
 DOCUMENT = "task_microscope_file_ada_01J9ZZZZZZZZZZZZZZZZZZZZZA"
@@ -56,8 +56,7 @@ def prefixes(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Sets GRAPHNODE_S3_ALLOWED_PREFIXES."""
 
     def allow(text: str) -> None:
-        known = msgspec.structs.replace(SETTINGS, s3_allowed_prefixes=text)
-        monkeypatch.setattr(s3, "settings", lambda: known)
+        use_settings(msgspec.structs.replace(SETTINGS, s3_allowed_prefixes=text), monkeypatch)
 
     return allow
 

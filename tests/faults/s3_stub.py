@@ -14,6 +14,7 @@ import pytest
 
 from graphnode.clients import s3
 from graphnode.settings import Settings, read_settings
+from tests.conftest import use_settings
 
 
 @dataclass
@@ -155,8 +156,8 @@ def settings_of(stub: S3Stub, **others: str) -> Settings:
 
 
 def use(known: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have `graphnode.clients.s3` read the bucket of these settings until the test's end."""
-    monkeypatch.setattr(s3, "settings", lambda: known)
+    """Have these be the process's settings until the test's end, also those of `graphnode.clients.s3`."""
+    use_settings(known, monkeypatch)
     monkeypatch.setattr(s3, "_last_read", None)
     for made_once in (s3.aws, s3.client, s3._probing):
         monkeypatch.setattr(s3, made_once.__name__, cache(made_once.__wrapped__))

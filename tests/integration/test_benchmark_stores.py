@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
+
 from benchmarks.documents import changed_document, graph_document
 from benchmarks.persist import store
-from graphnode.settings import settings
+from tests.conftest import use_settings
 from tests.integration.conftest import Query
 
 
-def test_a_benchmark_stores_a_graph_and_replaces_it_without_any_settings(storage: None, query: Query) -> None:
-    settings.cache_clear()
+def test_a_benchmark_stores_a_graph_and_replaces_it_without_any_settings(
+    storage: None, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_settings(None, monkeypatch)
     document = graph_document(40, 30)
 
     store(document, user_id="ada")

@@ -13,8 +13,8 @@ from benchmarks.fcm_stub import Answer, FcmServer
 from graphnode.actors import broker
 from graphnode.actors.notifications import deliver_notification, enqueue, sweep_pushes
 from graphnode.clients import fcm as fcm_client
-from graphnode.settings import settings
 from graphnode.storage import notifications
+from tests.conftest import use_settings
 from tests.integration.conftest import Query
 
 #: Nobody listens there: what is put on these queues fails.
@@ -38,10 +38,9 @@ def fcm(storage: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[FcmServer]:
     with FcmServer() as server:
         for name, value in {**ENVIRONMENT, **server.environment}.items():
             monkeypatch.setenv(name, value)
-        settings.cache_clear()
+        use_settings(None, monkeypatch)
         fcm_client.firebase.cache_clear()
         yield server
-        settings.cache_clear()
         fcm_client.firebase.cache_clear()
         if "graphnode" in firebase_admin._apps:
             firebase_admin.delete_app(firebase_admin.get_app("graphnode"))
@@ -111,7 +110,7 @@ def test_without_credentials_there_is_no_push(
     fcm: FcmServer, written: str, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FIREBASE_CREDENTIALS_JSON", "")
-    settings.cache_clear()
+    use_settings(None, monkeypatch)
 
     deliver_notification(written)
 

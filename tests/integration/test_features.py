@@ -13,18 +13,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from graphnode import steps
 from graphnode.actors import broker, effects
 from graphnode.clients import s3 as s3_client
-from graphnode.clients import spool as spool_module
 from graphnode.clients.memory import SMALL_BYTES, Admission, Claim, current_claim
 from graphnode.clients.s3 import PIECE_BYTES
 from graphnode.contract.bodies import to_message
 from graphnode.dev.samples import KINDS, packaged_documents, result_of
 from graphnode.errors import ObjectChanged, Postponed, SpoolFull
+from graphnode.settings import settings
 from graphnode.storage import database
+from tests.conftest import use_settings
 from tests.faults.s3_stub import Object, S3Stub, running_stub, settings_of, use
 from tests.integration.conftest import Query
 
@@ -42,7 +44,6 @@ def bucket(
     """The objects of an empty bucket, with the settings to read it and a spool directory."""
     known = settings_of(server, GRAPHNODE_SPOOL_DIR=str(tmp_path))
     use(known, monkeypatch)
-    monkeypatch.setattr(spool_module, "settings", lambda: known)
     monkeypatch.setattr(effects, "enqueue", lambda _notification_id: None)
     server.objects.clear()
     return server.objects
@@ -186,14 +187,12 @@ def test_a_full_spool_directory_loses_no_graph(
 def test_embeddings_that_take_too_many_bytes_are_left_out_and_the_graph_is_stored(
     bucket: dict[str, Object], query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Known:
-        spool_dir = None
-        max_features_bytes = 8
+    # A digit takes two bytes in the file, and four in the spool.
+    features = features_file([[1] * 200] * 3)
+    use_settings(msgspec.structs.replace(settings(), max_features_bytes=len(features)), monkeypatch)
 
-    monkeypatch.setattr(spool_module, "settings", Known)
+    (warning,) = handle_graph(bucket, features)
 
-    (warning,) = handle_graph(bucket, features_file([[1]] * 3))
-
-    assert warning.startswith("features left out: its embeddings take over 8 bytes in the spool")
+    assert warning.startswith(f"features left out: its embeddings take over {len(features)} bytes in the spool")
     assert query("SELECT count(*) FROM graph_nodes") == [(3,)]
     assert query("SELECT count(*) FROM node_embeddings") == [(0,)]

@@ -21,7 +21,6 @@ from graphnode.actors import effects
 from graphnode.actors.graph_generation import graph_generation
 from graphnode.broker import SQSBroker
 from graphnode.clients import s3 as s3_client
-from graphnode.clients import spool
 from graphnode.clients.aws import Aws
 from graphnode.contract.bodies import ids_of_body, lane_of_body, to_message
 from graphnode.contract.envelopes import RESULT_QUEUE
@@ -38,7 +37,7 @@ from tests.ledgers import MemoryLedger
 PACKAGE = Path(graphnode.__file__).parent
 
 #: The most files that a graph result enters.
-MOST_FILES = 36
+MOST_FILES = 37
 
 PATIENCE_S = 20.0
 
@@ -121,7 +120,6 @@ def path(storage: None, query: Query, stub: StubServer, monkeypatch: pytest.Monk
             Settings,
         )
         use(known, monkeypatch)
-        monkeypatch.setattr(spool, "settings", lambda: known)
         # A process makes its client and resolves its credentials once.
         s3_client.client().head_bucket(Bucket=known.s3_payload_bucket)
         # What follows the commit is another message's path.

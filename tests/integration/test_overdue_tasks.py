@@ -56,8 +56,6 @@ def enqueued(storage: None, stub: StubServer, monkeypatch: pytest.MonkeyPatch) -
         },
         Settings,
     )
-    monkeypatch.setattr(options, "settings", lambda: known)
-    monkeypatch.setattr(overdue, "settings", lambda: known)
     use(known, monkeypatch)
     sent: list[str] = []
 

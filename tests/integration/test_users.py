@@ -13,11 +13,11 @@ from click.testing import CliRunner
 
 from graphnode.actors.effects import effects_of, is_repeated
 from graphnode.cli import commands
-from graphnode.clients import s3
 from graphnode.contract.envelopes import Envelope, GraphGenerationResult
 from graphnode.storage import users
 from graphnode.storage.failures import Subject, record_dead_letter, record_failure
 from graphnode.storage.users import forget_user
+from tests.conftest import use_settings
 from tests.integration.conftest import Query, wait_until
 
 
@@ -30,7 +30,7 @@ def storage_role() -> str:
 @pytest.fixture
 def any_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """Results may name any key of the bucket."""
-    monkeypatch.setattr(s3, "settings", lambda: SimpleNamespace(s3_allowed_prefixes=None))
+    use_settings(SimpleNamespace(s3_allowed_prefixes=None), monkeypatch)
 
 
 pytestmark = pytest.mark.usefixtures("storage")

@@ -50,7 +50,8 @@ class Mutant:
             raise OutdatedMutant(f"{self.name}: the text {found} in {self.file}:\n{self.old}")
         changed = text.replace(self.old, self.new)
         try:
-            compile(changed, self.file, "exec")
+            if self.file.endswith(".py"):
+                compile(changed, self.file, "exec")
         except SyntaxError as error:
             raise OutdatedMutant(f"{self.name}: the changed {self.file} is not valid Python: {error}") from None
         return changed
@@ -70,6 +71,8 @@ CLOCKS = "tests/any_order/test_clocks.py"
 
 OVERDUE = "tests/integration/test_overdue_tasks.py"
 
+ROLE_MATRIX = "tests/integration/test_role_matrix.py"
+REGISTERED_ONLY = "tests/any_order/test_registered_only.py"
 MIGRATION_LOCKS = "tests/integration/test_migration_locks.py"
 
 #: The mutants that the short chaos run must catch as well.
@@ -1689,6 +1692,62 @@ MUTANTS = (
         old="    if floor and floor not in known:\n",
         new="    if newer:\n",
         checks=("tests/integration/test_schema.py::TestCheckSchema",),
+    ),
+    Mutant(
+        name="foreign-key-without-index",
+        what="each cluster that goes costs a pass over all subclusters of its user",
+        file="graphnode/storage/migrations/0013_foreign_keys.py",
+        old='    make_index(db, "graph_subclusters_of_cluster", "graph_subclusters (cluster_id, user_id)")\n',
+        new="",
+        checks=("tests/integration/test_schema.py::test_each_foreign_keys_columns_lead_an_index",),
+    ),
+    Mutant(
+        name="tasks-change-hands",
+        what="whoever may write tasks may give them to another user",
+        file="graphnode/storage/migrations/0014_owners.py",
+        old='TABLES = ("tasks", ',
+        new="TABLES = (",
+        checks=(ROLE_MATRIX,),
+    ),
+    Mutant(
+        name="api-completes-tasks",
+        what="the API server's role can end a task as COMPLETED",
+        file="deploy/postgres-grants.sql",
+        old="WITH CHECK (status = 'PENDING' OR (status = 'FAILED' AND reason = 'NOT_PUBLISHED'))",
+        new="WITH CHECK (true)",
+        checks=(ROLE_MATRIX,),
+    ),
+    Mutant(
+        name="api-says-when-a-graph-was-made",
+        what="the API server's role can keep all later graphs of a user out",
+        file="deploy/postgres-grants.sql",
+        old="    UPDATE (status, status_before, updated_at) ON graphs",
+        new="    UPDATE ON graphs",
+        checks=(ROLE_MATRIX,),
+    ),
+    Mutant(
+        name="anyone-makes-large-objects",
+        what="each role can fill the disk with objects that no right bounds",
+        file="deploy/postgres-roles.sql",
+        old="lo_from_bytea(oid, bytea)",
+        new="lo_open(oid, integer)",
+        checks=(ROLE_MATRIX,),
+    ),
+    Mutant(
+        name="tasks-of-nobody-count",
+        what="with GRAPHNODE_REGISTERED_ONLY a result of a task that nobody asked for is stored",
+        file="graphnode/actors/effects.py",
+        old="elif stored is None and settings().registered_only:",
+        new="elif False:",
+        checks=(REGISTERED_ONLY,),
+    ),
+    Mutant(
+        name="workspaces-of-nobody-count",
+        what="with GRAPHNODE_REGISTERED_ONLY a result makes the workspace that it names its user's",
+        file="graphnode/storage/microscope.py",
+        old="    if registered_only and document.workspace_id",
+        new="    if False and document.workspace_id",
+        checks=(REGISTERED_ONLY,),
     ),
     Mutant(
         name="old-workers-start-behind-a-contract",

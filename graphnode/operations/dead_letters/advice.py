@@ -27,6 +27,9 @@ ADVICE = {
     "key, then redrive.",
     "WRONG_OWNER": "It names another user than its task or document has: never force it. "
     "Find out who mixed them up, then delete the letter.",
+    "NOT_REGISTERED": "Nobody asked for its task, or made its workspace, and GRAPHNODE_REGISTERED_ONLY is set: never "
+    "force it. Find out who sent it. If the API server rightly registers nothing, unset it, then redrive; "
+    "if not, delete the letter.",
     "FORBIDDEN_KEY": "It names an object that its user may not name: never force it. If the AI server rightly "
     "writes there, add the prefix to GRAPHNODE_S3_ALLOWED_PREFIXES, then redrive; "
     "if not, find out who sent it, then delete it.",

@@ -17,6 +17,7 @@ atomic = False
 #: The constraint keeps its name and its checks; its index has the columns in the other order.
 SWAP = """
 ALTER TABLE graph_nodes
+    -- squawk-ignore ban-drop-constraint
     DROP CONSTRAINT graph_nodes_has_each_source_once,
     ADD CONSTRAINT graph_nodes_has_each_source_once
         UNIQUE USING INDEX graph_nodes_of_source DEFERRABLE INITIALLY DEFERRED

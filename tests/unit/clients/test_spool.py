@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import pytest
 
-from graphnode.clients import spool as spool_module
 from graphnode.clients.spool import BUFFER_BYTES, Spool, spool_fault
 from graphnode.errors import DocumentTooLarge, SpoolFull
+from tests.conftest import use_settings
 
 LIMIT = 4 * BUFFER_BYTES
 
@@ -26,7 +26,7 @@ class Known(NamedTuple):
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The spool directory."""
-    monkeypatch.setattr(spool_module, "settings", lambda: Known(str(tmp_path)))
+    use_settings(Known(str(tmp_path)), monkeypatch)
     return tmp_path
 
 

@@ -18,6 +18,5 @@ SETTINGS = Settings(
 
 def test_the_queues_and_the_bucket_are_called_with_the_same_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     use(SETTINGS, monkeypatch)
-    monkeypatch.setattr(options, "settings", lambda: SETTINGS)
 
     assert options.broker_options().aws is s3.aws()
