@@ -111,7 +111,7 @@ def test_every_mutation_still_applies_and_its_checks_are_there(mutant: Mutant) -
 
 def test_no_mutation_uses_a_name_that_is_not_there(tmp_path: Path) -> None:
     for mutant in CATALOGUE:
-        (tmp_path / f"{mutant.name}.py").write_text(mutant.mutated(REPOSITORY), encoding="utf-8")
+        (tmp_path / f"{mutant.name}{Path(mutant.file).suffix}").write_text(mutant.mutated(REPOSITORY), encoding="utf-8")
 
     command = [
         sys.executable,
