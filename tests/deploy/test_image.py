@@ -9,10 +9,12 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from configparser import ConfigParser
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 from ruamel.yaml import YAML
 
 from graphnode.settings import FIELDS, AiSettings, Settings, environment_name, read_settings
@@ -167,6 +169,14 @@ def test_the_two_images_have_the_same_versions_of_what_both_have() -> None:
         return set(re.findall(r"(?m)^([a-z0-9.\[\],-]+==\S+)", (LOCKS / f"{name}.txt").read_text()))
 
     assert pins("worker") < pins("ai")
+
+
+def test_the_tests_run_with_the_versions_that_the_images_have() -> None:
+    pins = map(Requirement, re.findall(r"(?m)^([a-z0-9].*?) \\$", (LOCKS / "ai.txt").read_text()))
+    expected = {pin.name: str(pin.specifier) for pin in pins if pin.marker is None or pin.marker.evaluate()}
+
+    assert expected
+    assert {name: f"=={version(name)}" for name in expected} == expected
 
 
 def test_the_compose_file_follows_the_compose_specifications_schema() -> None:

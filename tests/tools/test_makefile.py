@@ -17,7 +17,7 @@ from tests.docs.pages import PROJECT
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 
 STAMPS = [".venv/.installed-test", ".venv/.installed-localstack"]
-SOURCES = ["setup.cfg", "pyproject.toml", "localstack/requirements.txt"]
+SOURCES = ["setup.cfg", "pyproject.toml", "localstack/requirements.txt", "locks/ai.txt"]
 
 #: A uv that only says which index it was given.
 UV = '#!/bin/sh\necho "index: $UV_DEFAULT_INDEX"\n'
@@ -68,7 +68,8 @@ def test_nothing_is_current_before_the_first_installation(checkout: Path, stamp:
 
 
 @pytest.mark.parametrize(
-    ("stamp", "source"), [(STAMPS[0], "setup.cfg"), (STAMPS[0], "pyproject.toml"), (STAMPS[1], SOURCES[2])]
+    ("stamp", "source"),
+    [(STAMPS[0], SOURCES[0]), (STAMPS[0], SOURCES[1]), (STAMPS[1], SOURCES[2]), (STAMPS[0], SOURCES[3])],
 )
 def test_an_installation_is_current_until_one_of_its_sources_changes(checkout: Path, stamp: str, source: str) -> None:
     assert is_current(checkout, stamp)
