@@ -43,7 +43,7 @@ from tests.chaos.model.tables import differences
 from tests.conftest import emptying
 
 #: Sequences of messages to try: more at night than in an ordinary run.
-SEQUENCES = {"nightly": 500}.get(settings.get_current_profile_name(), 50)
+SEQUENCES = {"nightly": 500}.get(settings.get_current_profile_name(), 25)
 
 #: The beginning of the task IDs of each kind of request.
 REQUESTED = {"GRAPH_GENERATION": "task_graph", "GRAPH_SUMMARY": "task_summary", "ADD_CONVERSATION": "task_add_node"}
