@@ -203,11 +203,14 @@ export interface GraphGenerationResultMessage {
 export interface GraphGenerationProgressPayload {
   /** Whose graph it is. */
   userId: string;
-  /** What the AI server is doing, in its own words. */
-  currentStage: string;
-  /** How much is done, 0 to 100. */
+  /**
+   * What the AI server is doing, in its own words. Without a stage, or without a number of percents, the message     is
+   * ignored.
+   */
+  currentStage?: string | NotGiven;
+  /** How much is done, 0 to 100. It is rounded down, and moved into these bounds. */
   progressPercent?: number | NumberText | "null" | NotGiven;
-  /** How long it will take from now, in seconds. */
+  /** How long it will take from now, in seconds. Less than 0 is 0. */
   etaSeconds?: number | NumberText | "null" | NotGiven;
 }
 
@@ -285,7 +288,7 @@ export interface MicroscopeIngestResultPayload {
   /** The schema that the graph follows. */
   schema_name?: string | NotGiven;
   /** Anything the AI server counted: stored unchanged. */
-  ingest_stats?: Record<string, unknown> | "null" | NotGiven;
+  ingest_stats?: unknown | NotGiven;
   /** The microscope's standardized document. It may be the block graph: the task ID or the content tells. */
   standardized_s3_key?: string | NotGiven;
   /** The microscope's block graph. It may be the standardized document: the task ID or the content tells. */
@@ -328,7 +331,7 @@ export interface GraphCluster {
 
 /** A connection between two nodes. `confidence` is a word or a number. */
 export interface GraphEdge {
-  /** The `id` of a node. */
+  /** The `id` of a node. If there is no such node, -1 for example, the edge is dropped. */
   source: number | NumberText;
   /** The `id` of another node. */
   target: number | NumberText;
@@ -342,7 +345,7 @@ export interface GraphEdge {
 
 /** A whole graph, as it is in S3. `nodes` is required: without it, the user's graph would be emptied. */
 export interface GraphFile {
-  /** The nodes. May be empty. */
+  /** The nodes. May be empty. Each needs `id` and `orig_id`. */
   nodes: GraphNode[];
   /** The edges. Self-loops, repeated ones and those to unknown nodes are dropped. */
   edges?: GraphEdge[] | NotGiven;
@@ -354,8 +357,8 @@ export interface GraphFile {
 
 /** How the graph was made. Everything but `clusters` is stored unchanged. */
 export interface GraphMetadata {
-  /** The clusters by their ID. */
-  clusters?: Record<string, GraphCluster | NotGiven> | null | "" | false | 0 | [] | Record<string, never>;
+  /** The clusters by their ID. A number is a count. Older files have an array of clusters. */
+  clusters?: Record<string, GraphCluster | number | NotGiven> | ListedClusters | ListedCluster[] | null | "" | false | 0 | [] | Record<string, never>;
   /** When the AI server made it: ISO 8601, or seconds since 1970. */
   generated_at?: unknown;
   [field: string]: unknown;
@@ -373,10 +376,10 @@ export interface GraphNode {
   cluster_name?: string | NotGiven;
   /** How sure the AI server is of the cluster, 0 to 1. */
   cluster_confidence?: number | NumberText | "null" | NotGiven;
-  /** What it is about: `{term, score}`, or the term alone. */
-  keywords?: (Record<string, unknown> | string)[] | NotGiven;
+  /** What it is about: `{term, score}`, `[term, score]`, or the term alone. */
+  keywords?: (Record<string, unknown> | [string, number | NumberText | "null" | null] | string)[] | NotGiven;
   /** Read where `keywords` is empty. */
-  top_keywords?: (Record<string, unknown> | string)[] | NotGiven;
+  top_keywords?: (Record<string, unknown> | [string, number | NumberText | "null" | null] | string)[] | NotGiven;
   /** `chat`, `markdown`, `notion`, `file`, or a raw format such as `pdf`. Missing: as the ID says, else a chat. */
   source_type?: string | NotGiven;
   /** When it is from: ISO 8601, or seconds since 1970. */
@@ -399,14 +402,35 @@ export interface GraphSubcluster {
   id: string | number;
   /** The cluster it is a part of. */
   cluster_id?: string | number | NotGiven;
-  /** The `id`s of its nodes. */
-  node_ids?: (number | NumberText)[] | NotGiven;
-  /** The `id` of the node that stands for it. */
+  /** The `id`s of its nodes. Those of no node, and null, are dropped. */
+  node_ids?: (number | NumberText | "null" | null)[] | NotGiven;
+  /** The `id` of the node that stands for it. If it is none of its nodes, -1 for example, the first one does. */
   representative_node_id?: number | NumberText | "null" | NotGiven;
   /** How closely its nodes are connected, 0 to 1. */
   density?: number | NumberText | "null" | NotGiven;
   /** What it is about. */
   top_keywords?: unknown[] | NotGiven;
+}
+
+/** A cluster in older files, which have an array of them. */
+export interface ListedCluster {
+  /** Its name. */
+  name?: string | NotGiven;
+  /** What it is about, in a sentence. */
+  description?: string | NotGiven;
+  /** What it is about, in words. */
+  key_themes?: string[] | NotGiven;
+  /** Its ID. */
+  cluster_id?: string | number | NotGiven;
+  /** Its ID where `cluster_id` is not given. */
+  id?: string | number | NotGiven;
+}
+
+/** The clusters in older files. */
+export interface ListedClusters {
+  /** The clusters. */
+  clusters: ListedCluster[];
+  [field: string]: unknown;
 }
 
 /** A whole graph, as it is in S3. `nodes` is required: without it, the user's graph would be emptied. */
@@ -531,8 +555,8 @@ export interface SummaryRecommendation {
 
 /** New sources to merge into a user's graph. */
 export interface AddNodeBatch {
-  /** The sources. */
-  results: AddNodeItem[];
+  /** The sources. null: there are none. */
+  results: AddNodeItem[] | "null" | NotGiven;
   /** Whose graph it is for. If given, it must be the envelope's user. */
   userId?: string | NotGiven;
 }
@@ -616,7 +640,7 @@ export type AddNodeBatchDocument = AddNodeBatch;
 /** The standardized graph of one chunk of a document. */
 export interface Chunk {
   /** The things that it mentions. */
-  nodes: ChunkNode[];
+  nodes?: ChunkNode[] | NotGiven;
   /** Their relations. */
   edges?: ChunkEdge[] | NotGiven;
 }
@@ -651,8 +675,16 @@ export interface ChunkNode {
   source_chunk_id?: string | number | boolean | NotGiven;
 }
 
+/** A chunk that is the whole document. Only `nodes` tells it from any other object. */
+export interface LoneChunk {
+  /** The things that it mentions. */
+  nodes: ChunkNode[];
+  /** Their relations. */
+  edges?: ChunkEdge[] | NotGiven;
+}
+
 /** The standardized graph of one chunk of a document. One chunk may stand alone. */
-export type MicroscopeStandardizedDocument = Chunk[] | Chunk;
+export type MicroscopeStandardizedDocument = Chunk[] | LoneChunk;
 
 /** A passage of a document. Some AI builds write `id` for `block_id`: decode_block_graph renames it. */
 export interface Block {
@@ -666,8 +698,8 @@ export interface Block {
   key_concepts?: unknown[] | NotGiven;
   /** Its place in the reading order. */
   order_index?: string | number | boolean | NotGiven;
-  /** The first and the last turn of a conversation that it covers. */
-  turn_range?: [number | NumberText, number | NumberText] | "null" | NotGiven;
+  /** The first and the last turn of a conversation that it covers. `[]` means the same as null. */
+  turn_range?: [number | NumberText, number | NumberText] | "null" | NotGiven | [];
   /** The things that it mentions, and their relations. Missing: stored without any. */
   micro_graph?: MicroGraph | "null" | NotGiven;
   /** The passage itself. */

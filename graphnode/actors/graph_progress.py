@@ -16,33 +16,31 @@ from graphnode.storage import tasks
 
 @dramatiq.actor(actor_name="graph_progress", queue_name=RESULT_QUEUE)
 def graph_progress(envelope: Envelope[GraphGenerationProgress]) -> None:
-    """Keep the task's newest progress. Older progress, or that of an ended task or of none, changes nothing."""
-    if envelope.task_id == NO_TASK:
+    """Keep the task's newest progress. Older progress, or that of an ended task or of none, changes nothing.
+
+    So does progress that says nothing: without a stage, or without a number.
+    """
+    progress = envelope.payload
+    stage, percent = progress.stage, progress.percent
+    if envelope.task_id == NO_TASK or stage is None or percent is None:
         return
     # Progress becomes no dead letter: its result does.
-    with suppress(NotRegistered):
-        note(envelope)
-
-
-def note(envelope: Envelope[GraphGenerationProgress]) -> None:
-    """Write the progress into its task's row, and the notification."""
-    progress = envelope.payload
-    with effects_of(envelope, user_id=progress.user_id) as effects:
+    with suppress(NotRegistered), effects_of(envelope, user_id=progress.user_id) as effects:
         is_news = tasks.record_progress(
             envelope.task_id,
             envelope.task_type,
             user_id=progress.user_id,
-            stage=progress.current_stage,
-            percent=progress.progress_percent,
-            eta_seconds=progress.eta_seconds,
+            stage=stage,
+            percent=percent,
+            eta_seconds=progress.eta_s,
             at=envelope.timestamp,
         )
         if is_news:
             effects.notify(
                 GraphProgress(
-                    current_stage=progress.current_stage,
-                    progress_percent=progress.progress_percent,
-                    eta_seconds=progress.eta_seconds,
+                    current_stage=stage,
+                    progress_percent=percent,
+                    eta_seconds=progress.eta_s,
                 ),
                 key=envelope.timestamp.isoformat(),
                 at=envelope.timestamp,

@@ -21,8 +21,16 @@ from graphnode.contract.envelopes import (
     Status,
     camel_case,
     field_name,
+    is_exact,
 )
-from graphnode.contract.repairs import Warnings
+from graphnode.contract.parts import Malformed, convert_parts, number_as_text
+from graphnode.contract.repairs import (
+    Warnings,
+    add_count,
+    without_lone_surrogates,
+    without_not_finite,
+    without_nul,
+)
 from graphnode.contract.requests import REQUESTS
 from graphnode.contract.task_ids import NO_TASK, parse_task_id
 from graphnode.contract.values import MOST_AHEAD
@@ -34,7 +42,7 @@ EXCERPT = 80
 
 # msgspec analyzes a type at its first use. If two threads do that at once, the process crashes.
 _raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_raw_string = msgspec.json.Decoder(str)
+_raw_name = msgspec.json.Decoder(str | int | float)
 
 #: No field has a name of more characters: longer keys are skipped.
 LONGEST_FIELD_NAME = 64
@@ -51,7 +59,8 @@ def to_message(body: str, *, message_id: str, sent_at: datetime, receive_count: 
 
     Raises InvalidEnvelope, UnknownTaskType or MisplacedRequest, all permanent.
     """
-    decoded = _decode_object(body)
+    warnings: Warnings = {}
+    decoded = _decode_object(body, warnings)
     fields, _ = _given_fields(decoded)
     if "task_type" not in fields and (event := _foreign_event(decoded)):
         raise InvalidEnvelope(f"the body is {event}")
@@ -66,15 +75,14 @@ def to_message(body: str, *, message_id: str, sent_at: datetime, receive_count: 
             log="no actor handles this taskType",
         )
     route = ROUTES[task_type]
-    task_id = _task_id(fields)
+    task_id = _task_id(fields, warnings)
     if task_id == NO_TASK and issubclass(route.payload, ResultPayload):
         task_id = message_id
-    warnings: Warnings = {}
     envelope = Envelope(
         task_id=task_id,
         task_type=route.task_type,
-        timestamp=_believed(_timestamp(fields.get("timestamp"), sent_at), sent_at, warnings),
-        payload=decode_payload(fields.get("payload"), route.payload),
+        timestamp=_timestamp(fields.get("timestamp"), sent_at, warnings),
+        payload=decode_payload(fields.get("payload"), route.payload, warnings),
         attempt=receive_count,
         warnings=warnings,
     )
@@ -133,16 +141,14 @@ class BodySummary(NamedTuple):
 def summarize_body(body: str) -> BodySummary:
     """What can be read of the body of a result or request. Never fails: dead letters are summarized too."""
     try:
-        fields, _ = _given_fields(_decode_object(body))
+        fields, _ = _given_fields(_decode_object(body, {}))
     except InvalidEnvelope:
         return BodySummary()
     payload = fields.get("payload")
     named, _ = _given_fields(payload) if isinstance(payload, dict) else ({}, {})
     keys = [key for name, value in named.items() if "s3_" in name for key in _texts(value)]
-    task_id, task_type, user_id, bucket = (
-        next(iter(_texts(value)), None)
-        for value in (fields.get("task_id"), fields.get("task_type"), named.get("user_id"), named.get("bucket"))
-    )
+    task_id, user_id = _as_id(fields.get("task_id")), _as_id(named.get("user_id"))
+    task_type, bucket = (next(iter(_texts(value)), None) for value in (fields.get("task_type"), named.get("bucket")))
     return BodySummary(task_id if task_id != NO_TASK else None, task_type, user_id, tuple(keys), bucket)
 
 
@@ -160,10 +166,10 @@ def lane_of_body(body: str) -> str | None:
     try:
         fields = _raw_fields(body.removeprefix("\ufeff").encode())
         named = _raw_fields(fields["payload"]) if "payload" in fields else {}
-        user_id, task_id = _raw_text(named.get("user_id")), _raw_text(fields.get("task_id"))
-        if user_id is None and task_id and len(task_id) <= LONGEST_TASK_ID:
-            user_id = parse_task_id(task_id).user_id
-        return user_id if user_id and len(user_id) <= LONGEST_ID else None
+        if user_id := _raw_id(named.get("user_id"), longest=LONGEST_ID):
+            return user_id
+        task_id = _raw_id(fields.get("task_id"), longest=LONGEST_TASK_ID)
+        return parse_task_id(task_id).user_id if task_id else None
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
 
@@ -171,14 +177,24 @@ def lane_of_body(body: str) -> str | None:
 def _raw_fields(text: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
     """An object's fields by name, undecoded. Raises msgspec's errors."""
     return {
-        field_name(key): value
+        _name(key): value
         for key, value in reversed(_raw_object.decode(text).items())
-        if len(key) <= LONGEST_FIELD_NAME and bytes(value) not in (b"null", b'""')
+        if bytes(value) not in (b"null", b'""')
     }
 
 
-def _raw_text(value: msgspec.Raw | None) -> str | None:
-    return _raw_string.decode(value) if value is not None else None
+def _raw_id(value: msgspec.Raw | None, *, longest: int) -> str | None:
+    """The text of an ID; None for what the decoder takes as not given."""
+    try:
+        found = _as_id(_raw_name.decode(value)) if value is not None else None
+    except msgspec.ValidationError:
+        return None
+    return found if found and len(found) <= longest and "\0" not in found else None
+
+
+def _as_id(value: Any) -> str | None:
+    """The text of an ID, which may be a number; None for anything else."""
+    return value if isinstance(value, str) else number_as_text(value)
 
 
 def _texts(value: Any) -> list[str]:
@@ -186,15 +202,25 @@ def _texts(value: Any) -> list[str]:
     return [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)]
 
 
-def decode_payload(fields: Any, kind: type[Payload]) -> Payload:
-    """Decode a payload in either spelling; null and "" mean that a field was not given. Raises InvalidEnvelope."""
+def decode_payload(fields: Any, kind: type[Payload], warnings: Warnings) -> Payload:
+    """Decode a payload in either spelling; null and "" mean that a field was not given.
+
+    Parameters:
+      warnings: counts the optional fields that are malformed: they count as not given.
+
+    Raises InvalidEnvelope.
+    """
     if not isinstance(fields, dict):
         raise InvalidEnvelope(f"payload: expected an object, got {_quoted(fields)}", log="payload: expected an object")
     given, keys = _given_fields(fields)
     try:
         return msgspec.convert(given, kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise _invalid_payload(str(error), given, keys) from None
+    except msgspec.ValidationError:
+        pass
+    try:
+        return convert_parts(given, kind, warnings, at="payload")
+    except Malformed as malformed:
+        raise _invalid_payload(malformed, given, keys) from None
 
 
 def _given_fields(fields: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -202,42 +228,67 @@ def _given_fields(fields: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str
     given: dict[str, Any] = {}
     keys: dict[str, str] = {}
     for key, value in fields.items():
-        if len(key) > LONGEST_FIELD_NAME:
-            # Keys are cached by field_name: a thousand keys of a megabyte each would fill the memory.
-            continue
-        name = field_name(key)
-        if value not in (None, "") and name not in given:
+        name = _name(key)
+        if name and value not in (None, "") and name not in given:
             given[name], keys[name] = value, key
     return given, keys
 
 
-def _invalid_payload(problem: str, given: dict[str, Any], keys: dict[str, str]) -> InvalidEnvelope:
-    """The error for msgspec's problem: it names the field by the producer's key, and quotes the value."""
+def _name(key: str) -> str:
+    """The field that a key means; empty for a key that is too long for any."""
+    # Keys are cached by field_name: a thousand keys of a megabyte each would fill the memory.
+    return field_name(key) if len(key) <= LONGEST_FIELD_NAME else ""
+
+
+def _invalid_payload(malformed: Malformed, given: dict[str, Any], keys: dict[str, str]) -> InvalidEnvelope:
+    """The error for a required field: it names the field by the producer's key, and quotes the value."""
+    problem, name = malformed.problem, malformed.path.removeprefix(".")
     if missing := re.search(r"missing required field `(\w+)`", problem):
         return InvalidEnvelope(f"payload.{camel_case(missing[1])}: required, but not given")
-    if found := re.match(r"(.*) - at `\$\.(\w+)", problem):
-        expected, name = found[1], found[2]
-        if expected.startswith("Invalid enum value"):
-            expected = f"Expected {' or '.join(get_args(Status))}"
-        text = f"payload.{keys[name]}: {expected}"
-        return InvalidEnvelope(f"{text}; it holds {_quoted(given[name])}", log=text)
-    return InvalidEnvelope(f"payload.{problem.removesuffix(' - at `$`')}")
+    if name not in given:
+        return InvalidEnvelope(f"payload.{problem}")
+    if problem.startswith("Invalid enum value"):
+        problem = f"Expected {' or '.join(get_args(Status))}"
+    text = f"payload.{keys[name]}: {problem}"
+    return InvalidEnvelope(f"{text}; it holds {_quoted(given[name])}", log=text)
 
 
-def _decode_object(body: str) -> dict[str, Any]:
+def _decode_object(body: str, warnings: Warnings) -> dict[str, Any]:
+    """The object that a body is, repaired as documents are. Raises InvalidEnvelope."""
     try:
-        fields = msgspec.json.decode(body.removeprefix("\ufeff"))
-        holds_nul = "\\u0000" in body and _holds_nul(fields)
+        text = body.removeprefix("\ufeff").encode()
+        fields = _parsed(text, warnings)
+        if isinstance(fields, dict) and rb"\u0000" in text:
+            fields = _with_exact(_parsed(without_nul(text, warnings), {}), fields)
     except (msgspec.DecodeError, RecursionError) as error:
-        text = f"the body is not JSON ({excerpt(str(error), most=LONGEST_PROBLEM)})"
-        raise InvalidEnvelope(f"{text}; it begins {_quoted(body)}", log=text) from None
+        said = f"the body is not JSON ({excerpt(str(error), most=LONGEST_PROBLEM)})"
+        raise InvalidEnvelope(f"{said}; it begins {_quoted(body)}", log=said) from None
     except UnicodeEncodeError as error:
         raise InvalidEnvelope(f"the body is not UTF-8 text: {error.reason}") from None
     if not isinstance(fields, dict):
-        text = "the body is not a JSON object"
-        raise InvalidEnvelope(f"{text}; it is {_quoted(fields)}", log=text)
-    if holds_nul:
-        raise InvalidEnvelope("a text in the envelope holds the character U+0000, which PostgreSQL cannot store")
+        said = "the body is not a JSON object"
+        raise InvalidEnvelope(f"{said}; it is {_quoted(fields)}", log=said)
+    return fields
+
+
+def _parsed(text: bytes, warnings: Warnings) -> Any:
+    """The JSON value of a text. Lone surrogates, NaN and numbers like 1e400 are repaired. Raises msgspec's errors."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        repaired = without_not_finite(without_lone_surrogates(text, warnings), warnings)
+        if repaired == text:
+            raise
+        return msgspec.json.decode(repaired)
+
+
+def _with_exact(repaired: dict[str, Any], sent: dict[str, Any]) -> dict[str, Any]:
+    """The repaired envelope, or payload, with the IDs and keys as they were sent."""
+    fields = {key: value for key, value in repaired.items() if not is_exact(_name(key))}
+    fields |= {key: value for key, value in sent.items() if is_exact(_name(key))}
+    for key, value in fields.items():
+        if _name(key) == "payload" and isinstance(value, dict) and isinstance(sent.get(key), dict):
+            fields[key] = _with_exact(value, sent[key])
     return fields
 
 
@@ -253,17 +304,6 @@ def _foreign_event(fields: dict[str, Any]) -> str | None:
     return None
 
 
-def _holds_nul(value: Any) -> bool:
-    match value:
-        case str():
-            return "\0" in value
-        case dict():
-            return any(_holds_nul(key) or _holds_nul(item) for key, item in value.items())
-        case list():
-            return any(map(_holds_nul, value))
-    return False
-
-
 def _required_text(fields: dict[str, Any], name: str) -> str:
     value = fields.get(name)
     if not isinstance(value, str):
@@ -273,32 +313,33 @@ def _required_text(fields: dict[str, Any], name: str) -> str:
     return value
 
 
-def _task_id(fields: dict[str, Any]) -> str:
+def _task_id(fields: dict[str, Any], warnings: Warnings) -> str:
+    if number := number_as_text(fields.get("task_id")):
+        add_count(warnings, "taskId read as text", 1)
+        return number
     value = _required_text(fields, "task_id")
     if len(value) > LONGEST_TASK_ID:
         raise InvalidEnvelope(f"taskId: expected at most {LONGEST_TASK_ID} characters; it has {len(value)}")
+    if "\0" in value:
+        raise InvalidEnvelope("taskId: it holds the character U+0000, which PostgreSQL cannot store")
     return value
 
 
-def _timestamp(value: Any, sent_at: datetime) -> datetime:
-    """The producer's timestamp in UTC: UTC also where it has no zone, and SQS's where it is missing (the contract)."""
+def _timestamp(value: Any, sent_at: datetime, warnings: Warnings) -> datetime:
+    """The producer's time in UTC: UTC also where it has no zone. SQS's where it is missing, unreadable or far ahead."""
     if value is None:
         return sent_at
     try:
         time = datetime.fromisoformat(value)
         # OverflowError: the year 1 or 9999, which the zone moves out of the calendar.
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (TypeError, ValueError, OverflowError):
-        text = "timestamp: expected ISO 8601 or null"
-        raise InvalidEnvelope(f"{text}; it holds {_quoted(value)}", log=text) from None
-
-
-def _believed(timestamp: datetime, sent_at: datetime, warnings: Warnings) -> datetime:
-    """The producer's timestamp, or SQS's if the producer's clock is ahead of it by too much."""
-    if timestamp - sent_at <= MOST_AHEAD:
-        return timestamp
-    warnings[f"timestamp {timestamp.isoformat()} is in the future: replaced by SQS's"] = 1
-    return sent_at
+        add_count(warnings, "unreadable timestamp: replaced by SQS's", 1)
+        return sent_at
+    if time - sent_at > MOST_AHEAD:
+        add_count(warnings, f"timestamp {time.isoformat()} is in the future: replaced by SQS's", 1)
+        return sent_at
+    return time
 
 
 def _quoted(value: Any) -> str:

@@ -13,14 +13,24 @@ from graphnode.contract.documents import (
     AddNodeBatch,
     BlockGraph,
     Chunk,
+    Chunks,
     GraphCluster,
     GraphDocument,
     GraphFile,
+    ListedCluster,
     SummaryDocument,
 )
-from graphnode.contract.repairs import Warnings, without_lone_surrogates, without_not_finite, without_nul
+from graphnode.contract.parts import Malformed, convert_parts
+from graphnode.contract.repairs import (
+    Warnings,
+    add_count,
+    without_lone_surrogates,
+    without_not_finite,
+    without_nul,
+)
 from graphnode.contract.streams import BYTE_ORDER_MARK, ArrayReader
 from graphnode.contract.task_ids import Half
+from graphnode.contract.values import text_id
 from graphnode.errors import InvalidDocument
 from graphnode.steps import step
 from graphnode.text import excerpt
@@ -28,20 +38,17 @@ from graphnode.text import excerpt
 #: The most conversations, and embeddings, in a features document. All their IDs are in memory at once.
 MOST_CONVERSATIONS = 1_000_000
 
-#: No typed object is deeper below the root (block graph → blocks → block → micro graph).
-TYPED_LEVELS = 6
-
 T = TypeVar("T")
 
 _GRAPH_FILE = msgspec.json.Decoder(GraphFile, strict=False)
 _SUMMARY = msgspec.json.Decoder(SummaryDocument, strict=False)
 _ADD_NODE_BATCH = msgspec.json.Decoder(AddNodeBatch, strict=False)
-_CHUNKS: msgspec.json.Decoder[list[Chunk] | Chunk] = msgspec.json.Decoder(list[Chunk] | Chunk, strict=False)
+_CHUNKS: msgspec.json.Decoder[list[Chunk] | Chunk] = msgspec.json.Decoder(Chunks, strict=False)
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
 
 # msgspec analyzes a type at its first use. If two threads do that at once, the process crashes: so do it here, for the
 # types that have no decoder above.
-for _converted_type in (GraphCluster, BlockGraph):
+for _converted_type in (GraphCluster, ListedCluster, BlockGraph):
     msgspec.json.Decoder(_converted_type)
 
 
@@ -54,20 +61,45 @@ def decode_graph(raw: bytes, *, warnings: Warnings | None = None) -> GraphDocume
 
     Raises InvalidDocument. It names the path in the document, what was expected there and what was found.
     """
+    warnings = {} if warnings is None else warnings
     file = _read(raw, _GRAPH_FILE, warnings)
     metadata = dict(file.metadata)
-    clusters = _converted(metadata.pop("clusters", None) or {}, dict[str, Any], at="metadata.clusters")
+    clusters = _described_clusters(metadata.pop("clusters", None), warnings)
     return GraphDocument(
-        nodes=file.nodes,
-        edges=file.edges,
-        subclusters=file.subclusters,
-        metadata=metadata,
-        clusters={
-            cluster_id: _converted(cluster, GraphCluster, at="metadata.clusters", key=cluster_id)
-            for cluster_id, cluster in clusters.items()
-            if cluster is not None and cluster != ""
-        },
+        nodes=file.nodes, edges=file.edges, subclusters=file.subclusters, metadata=metadata, clusters=clusters
     )
+
+
+def _described_clusters(described: Any, warnings: Warnings) -> dict[str, GraphCluster]:
+    """The clusters in a graph's metadata, by ID. A number among them is a count.
+
+    Older files have an array of them: as `clusters` or as `clusters.clusters`.
+    """
+    place = "metadata.clusters"
+    if isinstance(described, dict) and isinstance(described.get("clusters"), list):
+        described, place = described["clusters"], f"{place}.clusters"
+    if isinstance(described, list):
+        return _listed_clusters(_converted(described, list[ListedCluster], warnings, at=place), warnings)
+    if not isinstance(described, dict):
+        add_count(warnings, f"malformed {place}", bool(described))
+        return {}
+    clusters: dict[str, GraphCluster] = {}
+    for cluster_id, cluster in described.items():
+        if isinstance(cluster, dict):
+            clusters[cluster_id] = _converted(cluster, GraphCluster, warnings, at=f"{place}[]")
+        elif cluster not in (None, "") and (isinstance(cluster, bool) or not isinstance(cluster, int | float)):
+            add_count(warnings, f"malformed {place}[]", 1)
+    return clusters
+
+
+def _listed_clusters(listed: list[ListedCluster], warnings: Warnings) -> dict[str, GraphCluster]:
+    clusters: dict[str, GraphCluster] = {}
+    for cluster in listed:
+        if cluster_id := text_id(cluster.cluster_id) or text_id(cluster.id):
+            clusters.setdefault(cluster_id, cluster)
+        else:
+            add_count(warnings, "clusters without an ID", 1)
+    return clusters
 
 
 class FeaturesReader:
@@ -136,7 +168,7 @@ def decode_chunks(raw: bytes, *, warnings: Warnings | None = None) -> list[Chunk
     Parameters and errors are those of decode_graph.
     """
     chunks = _read(raw, _CHUNKS, warnings)
-    return chunks if isinstance(chunks, list) else [chunks]
+    return chunks if isinstance(chunks, list) else [Chunk(nodes=chunks.nodes, edges=chunks.edges)]
 
 
 def decode_block_graph(raw: bytes, *, warnings: Warnings | None = None) -> BlockGraph:
@@ -144,13 +176,17 @@ def decode_block_graph(raw: bytes, *, warnings: Warnings | None = None) -> Block
 
     Parameters and errors are those of decode_graph.
     """
+    warnings = {} if warnings is None else warnings
     document = _read(raw, _OBJECT, warnings)
-    graph = document.get("block_graph") or document
-    if isinstance(graph, dict) and isinstance(graph.get("blocks"), list):
-        for block in graph["blocks"]:
-            if isinstance(block, dict) and block.get("block_id") in (None, ""):
+    graph = _wrapped_block_graph(document) or document
+    blocks = graph.get("blocks")
+    for block in blocks if isinstance(blocks, list) else ():
+        if isinstance(block, dict):
+            if block.get("block_id") in (None, ""):
                 block["block_id"] = block.pop("id", None)
-    return _converted(graph, BlockGraph, at="" if graph is document else "block_graph")
+            if block.get("turn_range") == []:
+                block["turn_range"] = None
+    return _converted(graph, BlockGraph, warnings, at="" if graph is document else "block_graph")
 
 
 def decode_microscope(raw: bytes, *, half: Half | None, warnings: Warnings | None = None) -> list[Chunk] | BlockGraph:
@@ -171,7 +207,12 @@ def _has_blocks(raw: bytes) -> bool:
     except InvalidDocument:
         # No object. Decoding it as chunks says what is wrong, if anything is.
         return False
-    return "blocks" in document or bool(document.get("block_graph"))
+    return "blocks" in document or bool(_wrapped_block_graph(document))
+
+
+def _wrapped_block_graph(document: dict[str, Any]) -> dict[str, Any] | None:
+    wrapped = document.get("block_graph")
+    return wrapped if isinstance(wrapped, dict) else None
 
 
 def _read(raw: bytes, decoder: msgspec.json.Decoder[T], warnings: Warnings | None) -> T:
@@ -183,9 +224,24 @@ def _read(raw: bytes, decoder: msgspec.json.Decoder[T], warnings: Warnings | Non
             try:
                 return decoder.decode(text)
             except (msgspec.DecodeError, UnicodeDecodeError):
-                return _converted(_parsed(text, warnings), decoder.type)
+                return _in_parts(_parsed(text, warnings), decoder.type, warnings)
     except RecursionError:
         raise InvalidDocument("not a document: arrays or objects are nested too deep") from None
+
+
+def _converted(value: Any, kind: type[T], warnings: Warnings, *, at: str) -> T:
+    """Convert a parsed value to its type fast; if that fails, in parts. Raises InvalidDocument."""
+    try:
+        return msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError:
+        return _in_parts(value, kind, warnings, at=at)
+
+
+def _in_parts(value: Any, kind: type[T], warnings: Warnings, *, at: str = "") -> T:
+    try:
+        return convert_parts(value, kind, warnings, at=at)
+    except Malformed as malformed:
+        raise _explained(malformed.problem, malformed.value, at + malformed.path) from None
 
 
 def _parsed(text: bytes, warnings: Warnings) -> Any:
@@ -217,56 +273,25 @@ def _malformed(problem: str, text: bytes) -> InvalidDocument:
     return InvalidDocument(f"{said}, near {surroundings!r}", log=said)
 
 
-def _converted(value: Any, kind: type[T], *, at: str = "", key: str | None = None) -> T:
-    """Convert a parsed value to its type. If that fails, delete its null and "" fields and try again.
+def _explained(problem: str, document: Any, at: str) -> InvalidDocument:
+    """The error for msgspec's problem: the path, what was expected there and what was found.
 
     Parameters:
-      at: the value's path in the document.
-      key: a key below that path that the AI server chose. Logs do not quote it.
-
-    Raises InvalidDocument.
+      document: what the problem is in.
+      at: its path.
     """
-    try:
-        return msgspec.convert(value, kind, strict=False)
-    except msgspec.ValidationError:
-        pass
-    _drop_not_given(value, TYPED_LEVELS)
-    try:
-        return msgspec.convert(value, kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise _explained(str(error), value, at, key=key) from None
-
-
-def _drop_not_given(value: Any, levels: int) -> None:
-    """Delete fields that are null or "", in place: in the contract they mean "not given"."""
-    if levels < 0:
-        return
-    if isinstance(value, dict):
-        for name in [name for name, field in value.items() if field is None or field == ""]:
-            del value[name]
-    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    for item in inside:
-        _drop_not_given(item, levels - 1)
-
-
-def _explained(problem: str, document: Any, at: str, *, key: str | None = None) -> InvalidDocument:
-    """The error for msgspec's problem: the path, what was expected there and what was found."""
     problem, _, path = problem.partition(" - at `$")
     path = path.removesuffix("`")
     value = document
     for name, index in re.findall(r"\.([^.\[]+)|\[(\d+)\]", path):
         value = value[name] if name else value[int(index)]
-    starts = (at, at) if key is None else (f"{at}.{excerpt(key)}", f"{at}[…]")
-    place, log_place = (f"{start}{path}" if start else path.removeprefix(".") for start in starts)
+    place = (at + path).removeprefix(".")
     if missing := re.fullmatch("Object missing required field `(.+)`", problem):
-        said = f".{missing[1]}: required, but not given"
-        return InvalidDocument(f"{place}{said}".removeprefix("."), log=f"{log_place}{said}".removeprefix("."))
+        said = f"{place}.{missing[1]}".removeprefix(".") + ": required, but not given"
+        return InvalidDocument(said)
     expected = problem.partition(", got ")[0].replace(" | null", "").replace(" | ", " or ").replace("`", "")
-    said = f": {expected[0].lower()}{expected[1:]}"
-    return InvalidDocument(
-        f"{place or 'the document'}{said}, got {_described(value)}",
-        log=f"{log_place or 'the document'}{said}",
-    )
+    said = f"{place or 'the document'}: {expected[0].lower()}{expected[1:]}"
+    return InvalidDocument(f"{said}, got {_described(value)}", log=said)
 
 
 def _described(value: Any) -> str:

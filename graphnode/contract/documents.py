@@ -1,10 +1,11 @@
 """The types of the JSON documents that the AI server puts in S3.
 
-The contract names the fields and their variants. Only fields that are stored are declared, so that no other field can
-make a document invalid. A field is required only if a document without it has no meaning or would delete data.
-Decoding is as tolerant as the contract: numbers may be texts, unknown fields are ignored, and a missing field, null and
-"" all mean "not given". What PostgreSQL cannot store (NUL, lone surrogates, numbers that are not finite) is repaired
-and counted. If an object has a key twice, the last one counts.
+The contract names the fields and their variants. Only fields that are stored are declared; others are ignored. A field
+is required only if it identifies what it belongs to: that is malformed without it. A malformed part is left out and
+counted (contract/parts.py).
+Decoding is as tolerant as the contract: numbers may be texts, and a missing field, null and "" all mean "not given".
+What PostgreSQL cannot store (NUL, lone surrogates, numbers that are not finite) is repaired and counted. If an object
+has a key twice, the last one counts.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from graphnode.contract.values import MAX_INTEGER
+from graphnode.contract.parts import EVERY_ELEMENT, SOME_ELEMENT
+from graphnode.contract.values import MAX_INTEGER, Keyword
 
 #: The longest ID, in characters. PostgreSQL indexes at most 2,704 bytes of a row: this ID and the user's, 4 bytes each.
 MAX_ID_LENGTH = 450
@@ -44,9 +46,9 @@ class GraphNode(msgspec.Struct, frozen=True, gc=False):
     """That cluster's name."""
     cluster_confidence: float | None = None
     """How sure the AI server is of the cluster, 0 to 1."""
-    keywords: list[dict[str, Any] | str] = []
-    """What it is about: `{term, score}`, or the term alone."""
-    top_keywords: list[dict[str, Any] | str] = []
+    keywords: list[Keyword] = []
+    """What it is about: `{term, score}`, `[term, score]`, or the term alone."""
+    top_keywords: list[Keyword] = []
     """Read where `keywords` is empty."""
     source_type: str | None = None
     """`chat`, `markdown`, `notion`, `file`, or a raw format such as `pdf`. Missing: as the ID says, else a chat."""
@@ -67,9 +69,9 @@ class GraphNode(msgspec.Struct, frozen=True, gc=False):
 class GraphEdge(msgspec.Struct, frozen=True, gc=False):
     """A connection between two nodes. `confidence` is a word or a number."""
 
-    source: NodeId
-    """The `id` of a node."""
-    target: NodeId
+    source: int
+    """The `id` of a node. If there is no such node, -1 for example, the edge is dropped."""
+    target: int
     """The `id` of another node."""
     weight: float | None = None
     """How close the two are, 0 to 1."""
@@ -86,10 +88,10 @@ class GraphSubcluster(msgspec.Struct, frozen=True, gc=False):
     """The AI server's key for it."""
     cluster_id: ClusterId | None = None
     """The cluster it is a part of."""
-    node_ids: list[NodeId] = []
-    """The `id`s of its nodes."""
-    representative_node_id: NodeId | None = None
-    """The `id` of the node that stands for it."""
+    node_ids: list[int | None] = []
+    """The `id`s of its nodes. Those of no node, and null, are dropped."""
+    representative_node_id: int | None = None
+    """The `id` of the node that stands for it. If it is none of its nodes, -1 for example, the first one does."""
     density: float | None = None
     """How closely its nodes are connected, 0 to 1."""
     top_keywords: list[Any] = []
@@ -107,11 +109,20 @@ class GraphCluster(msgspec.Struct, frozen=True, gc=False):
     """What it is about, in words."""
 
 
+class ListedCluster(GraphCluster, frozen=True, gc=False):
+    """A cluster in older files, which have an array of them."""
+
+    cluster_id: ClusterId | None = None
+    """Its ID."""
+    id: ClusterId | None = None
+    """Its ID where `cluster_id` is not given."""
+
+
 class GraphFile(msgspec.Struct, frozen=True, gc=False):
     """A whole graph, as it is in S3. `nodes` is required: without it, the user's graph would be emptied."""
 
-    nodes: list[GraphNode]
-    """The nodes. May be empty."""
+    nodes: Annotated[list[GraphNode], EVERY_ELEMENT]
+    """The nodes. May be empty. Each needs `id` and `orig_id`."""
     edges: list[GraphEdge] = []
     """The edges. Self-loops, repeated ones and those to unknown nodes are dropped."""
     subclusters: list[GraphSubcluster] = []
@@ -327,8 +338,8 @@ class AddNodeItem(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 class AddNodeBatch(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """New sources to merge into a user's graph."""
 
-    results: list[AddNodeItem]
-    """The sources."""
+    results: list[AddNodeItem] | None
+    """The sources. null: there are none."""
     user_id: str | None = None
     """Whose graph it is for. If given, it must be the envelope's user."""
 
@@ -368,10 +379,21 @@ class ChunkEdge(msgspec.Struct, frozen=True, gc=False):
 class Chunk(msgspec.Struct, frozen=True, gc=False):
     """The standardized graph of one chunk of a document."""
 
-    nodes: list[ChunkNode]
+    nodes: list[ChunkNode] = []
     """The things that it mentions."""
     edges: list[ChunkEdge] = []
     """Their relations."""
+
+
+class LoneChunk(Chunk, frozen=True, gc=False):
+    """A chunk that is the whole document. Only `nodes` tells it from any other object."""
+
+    nodes: list[ChunkNode]
+    """The things that it mentions."""
+
+
+#: The microscope's standardized document.
+Chunks = Annotated[list[Chunk], SOME_ELEMENT] | LoneChunk
 
 
 class MicroGraph(msgspec.Struct, frozen=True, gc=False):
@@ -397,7 +419,7 @@ class Block(msgspec.Struct, frozen=True, gc=False):
     order_index: Shown = None
     """Its place in the reading order."""
     turn_range: tuple[int, int] | None = None
-    """The first and the last turn of a conversation that it covers."""
+    """The first and the last turn of a conversation that it covers. `[]` means the same as null."""
     micro_graph: MicroGraph | None = None
     """The things that it mentions, and their relations. Missing: stored without any."""
     raw_text: Shown = None
@@ -422,7 +444,7 @@ class BlockEdge(msgspec.Struct, frozen=True, gc=False):
 class BlockGraph(msgspec.Struct, frozen=True, gc=False):
     """A document as blocks that build on one another."""
 
-    blocks: list[Block]
+    blocks: Annotated[list[Block], SOME_ELEMENT]
     """The blocks."""
     edges: list[BlockEdge] = []
     """The relations of the blocks."""

@@ -5,6 +5,7 @@ A new task type is one payload class here, one line in ROUTES, and one actor mod
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import datetime
 from functools import lru_cache
@@ -13,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, TypeV
 import msgspec
 from msgspec import Meta
 
+from graphnode.contract.parts import ANY_AS_TEXT, ONLY_TEXT
 from graphnode.contract.repairs import Warnings
 from graphnode.contract.values import MAX_INTEGER
 
@@ -33,7 +35,7 @@ NO_ERROR_GIVEN = "The AI server gave no reason."
 LONGEST_ID = 200
 LONGEST_TASK_ID = 400
 
-#: In seconds, about thirty years. It rules out "inf", which no column holds.
+#: In seconds, about thirty years: longer ones are cut to it.
 LONGEST_ETA_S = 1_000_000_000
 
 #: Other names of a payload's field, all in snake_case.
@@ -52,8 +54,15 @@ SNAKE_CASED = frozenset(
     }
 )
 
-Text = Annotated[str, Meta(min_length=1)]
-Id = Annotated[str, Meta(min_length=1, max_length=LONGEST_ID)]
+#: PostgreSQL stores no U+0000. It is removed from other texts, but an ID or a key without it would be another one.
+NO_NUL = "^[^\\u0000]*$"
+
+Id = Annotated[str, Meta(min_length=1, max_length=LONGEST_ID, pattern=NO_NUL)]
+SourceId = Annotated[str, Meta(pattern=NO_NUL)]
+#: A number is no key: the worker would wait for an object that never comes.
+S3Key = Annotated[str, Meta(pattern=NO_NUL), ONLY_TEXT]
+#: Words for people. Anything else in their place is read as JSON.
+Words = Annotated[str, ANY_AS_TEXT]
 Status = Literal["COMPLETED", "FAILED"]
 
 
@@ -82,7 +91,7 @@ class ResultPayload(Payload, frozen=True, kw_only=True):
 
     status: Status
     """How the task ended."""
-    error: str | None = None
+    error: Words | None = None
     """On FAILED, the text for the user's app. Beside COMPLETED, a partial failure: still a success."""
 
     def __post_init__(self) -> None:
@@ -103,13 +112,13 @@ class GraphGenerationResult(ResultPayload, frozen=True, kw_only=True):
 
     user_id: Id
     """Whose graph it is."""
-    result_s3_key: str | None = None
+    result_s3_key: S3Key | None = None
     """The graph document. Required when COMPLETED."""
-    features_s3_key: str | None = None
+    features_s3_key: S3Key | None = None
     """The features document: the nodes' embeddings."""
     summary_included: bool | None = None
     """Whether a summary was made as well."""
-    summary_s3_key: str | None = None
+    summary_s3_key: S3Key | None = None
     """The summary document."""
 
 
@@ -118,12 +127,34 @@ class GraphGenerationProgress(Payload, frozen=True, kw_only=True):
 
     user_id: Id
     """Whose graph it is."""
-    current_stage: Text
-    """What the AI server is doing, in its own words."""
-    progress_percent: Annotated[float, Meta(ge=0, le=100)] | None = None
-    """How much is done, 0 to 100."""
-    eta_seconds: Annotated[float, Meta(ge=0, le=LONGEST_ETA_S)] | None = None
-    """How long it will take from now, in seconds."""
+    current_stage: str | None = None
+    """What the AI server is doing, in its own words. Without a stage, or without a number of percents, the message
+    is ignored."""
+    progress_percent: float | None = None
+    """How much is done, 0 to 100. It is rounded down, and moved into these bounds."""
+    eta_seconds: float | None = None
+    """How long it will take from now, in seconds. Less than 0 is 0."""
+
+    @property
+    def stage(self) -> str | None:
+        """The stage; None if there is none, or a blank one."""
+        return self.current_stage if self.current_stage and self.current_stage.strip() else None
+
+    @property
+    def percent(self) -> float | None:
+        """Whole percents, from 0 to 100; None if there is no number."""
+        number = _within(self.progress_percent, 100)
+        return None if number is None else float(math.floor(number))
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds from now, 0 or more; None if there is no number."""
+        return _within(self.eta_seconds, LONGEST_ETA_S)
+
+
+def _within(number: float | None, most: float) -> float | None:
+    """The number, at least 0 and at most `most`; None for none, NaN and infinity."""
+    return None if number is None or not math.isfinite(number) else min(max(number, 0.0), float(most))
 
 
 class GraphSummaryResult(ResultPayload, frozen=True, kw_only=True):
@@ -133,7 +164,7 @@ class GraphSummaryResult(ResultPayload, frozen=True, kw_only=True):
 
     user_id: Id
     """Whose graph it is."""
-    summary_s3_key: str | None = None
+    summary_s3_key: S3Key | None = None
     """The summary document. Required when COMPLETED."""
 
 
@@ -144,7 +175,7 @@ class AddNodeResult(ResultPayload, frozen=True, kw_only=True):
 
     user_id: Id
     """Whose graph it is."""
-    result_s3_key: str | None = None
+    result_s3_key: S3Key | None = None
     """The add-node batch. Required when COMPLETED."""
 
 
@@ -155,19 +186,19 @@ class MicroscopeIngestResult(ResultPayload, frozen=True, kw_only=True):
     """Whose document it is. May be missing: the task ID names the user."""
     group_id: Id | None = None
     """The workspace. May be missing: the document's row names it."""
-    source_id: str | None = None
+    source_id: SourceId | None = None
     """What the document was made of."""
     chunks_count: Annotated[int, Meta(ge=0, le=MAX_INTEGER)] | None = None
     """How many chunks there are."""
     schema_name: str | None = None
     """The schema that the graph follows."""
-    ingest_stats: dict[str, Any] | None = None
+    ingest_stats: Any = None
     """Anything the AI server counted: stored unchanged."""
-    standardized_s3_key: str | None = None
+    standardized_s3_key: S3Key | None = None
     """The microscope's standardized document. It may be the block graph: the task ID or the content tells."""
-    block_graph_s3_key: str | None = None
+    block_graph_s3_key: S3Key | None = None
     """The microscope's block graph. It may be the standardized document: the task ID or the content tells."""
-    images_s3_prefix: str | None = None
+    images_s3_prefix: S3Key | None = None
     """Where the document's images are: a prefix of S3 keys."""
 
 
@@ -247,6 +278,11 @@ def field_name(key: str) -> str:
     """The field that a key of an envelope or payload means, in snake_case."""
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).lower()
     return ALIASES.get(name, name)
+
+
+def is_exact(name: str) -> bool:
+    """Whether a field, by its name in snake_case, is an ID or an S3 key: never repaired."""
+    return name.endswith("_id") or "_s3_" in name
 
 
 def camel_case(name: str) -> str:

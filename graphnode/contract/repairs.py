@@ -12,6 +12,8 @@ from collections.abc import Iterable
 #: Counts by name, stored with the task: {"edges to unknown nodes": 3}.
 Warnings = dict[str, int]
 
+NUL_REMOVED = "NUL characters removed"
+
 _NUL = re.compile(rb"(\\\\)|\\u0000")
 _SURROGATE = re.compile(
     rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
@@ -29,7 +31,7 @@ def without_nul(text: bytes, warnings: Warnings) -> bytes:
     if rb"\u0000" not in text:
         return text
     cleaned = _NUL.sub(rb"\1", text)
-    _count(warnings, "NUL characters removed", (len(text) - len(cleaned)) // len(rb"\u0000"))
+    add_count(warnings, NUL_REMOVED, (len(text) - len(cleaned)) // len(rb"\u0000"))
     return cleaned
 
 
@@ -56,10 +58,11 @@ def _replaced(text: bytes, spans: Iterable[tuple[int, int]], by: bytes, warnings
         made += text[end:start] + by
         end = next_end
         times += 1
-    _count(warnings, name, times)
+    add_count(warnings, name, times)
     return bytes(made + text[end:]) if times else text
 
 
-def _count(warnings: Warnings, name: str, times: int) -> None:
+def add_count(warnings: Warnings, name: str, times: int) -> None:
+    """Count a repair."""
     if times:
         warnings[name] = warnings.get(name, 0) + times

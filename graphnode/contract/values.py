@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+#: `{term, score}`, a pair of both, or the term alone.
+Keyword = dict[str, Any] | tuple[str, float | None] | str
+
 #: The largest `integer` of PostgreSQL.
 MAX_INTEGER = 2**31 - 1
 
@@ -66,6 +69,13 @@ def text_id(value: str | int | None) -> str | None:
     return None if value is None or value == "" else str(value)
 
 
-def as_keywords(keywords: Iterable[dict[str, Any] | str]) -> list[dict[str, Any]]:
+def as_keywords(keywords: Iterable[Keyword]) -> list[dict[str, Any]]:
     """Keywords in the form `{term, score}`; a bare term gets no score."""
-    return [{"term": word, "score": None} if isinstance(word, str) else word for word in keywords]
+    return [_as_keyword(keyword) for keyword in keywords]
+
+
+def _as_keyword(keyword: Keyword) -> dict[str, Any]:
+    if isinstance(keyword, dict):
+        return keyword
+    term, score = (keyword, None) if isinstance(keyword, str) else keyword
+    return {"term": term, "score": score}

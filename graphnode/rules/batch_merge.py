@@ -61,7 +61,7 @@ def merge_batch(stored: MergeTarget, batch: AddNodeBatch, *, user_id: str) -> tu
         )
     warnings: Counter[str] = Counter()
     stored = _by_file_id(stored)
-    items = _usable(batch.results, warnings)
+    items = _usable(batch.results or [], warnings)
     names = _cluster_names(stored, items)
     nodes = _nodes(stored, items, names, user_id, warnings)
     cluster_of = _clusters_after(stored, nodes.values())

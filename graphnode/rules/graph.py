@@ -127,7 +127,7 @@ def _subclusters(
     for subcluster in subclusters:
         subcluster_id, cluster_id = str(subcluster.id), text_id(subcluster.cluster_id)
         members = dict.fromkeys(subcluster.node_ids)
-        known = [node_id for node_id in members if node_id in cluster_of]
+        known = [node_id for node_id in members if node_id is not None and node_id in cluster_of]
         if subcluster_id in rows:
             warnings["repeated subclusters"] += 1
         elif cluster_id is not None and cluster_id not in clusters:

@@ -141,7 +141,7 @@ def record_result(
     source_id: str | None = None,
     chunks_count: int | None = None,
     schema_name: str | None = None,
-    ingest_stats: dict[str, Any] | None = None,
+    ingest_stats: Any = None,
     standardized_s3_key: str | None = None,
     block_graph_s3_key: str | None = None,
     images_s3_prefix: str | None = None,

@@ -1,4 +1,4 @@
-"""Whether the worker's own decoders accept a message, document or notification."""
+"""Whether the worker's own decoders read a message, document or notification whole."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from graphnode.contract.decoding import (
 )
 from graphnode.contract.envelopes import LONGEST_TASK_ID
 from graphnode.contract.notifications import NOTICES
+from graphnode.contract.repairs import NUL_REMOVED, Warnings
 from graphnode.contract.requests import REQUESTS
 from graphnode.errors import GraphNodeError
 from tests.features import read_features
@@ -25,9 +26,9 @@ from tests.features import read_features
 SENT_AT = datetime(2026, 5, 24, tzinfo=UTC)
 
 
-DOCUMENTS: dict[str, Callable[[bytes], Any]] = {
+DOCUMENTS: dict[str, Callable[..., Any]] = {
     "graph": decode_graph,
-    "features": read_features,
+    "features": lambda raw, warnings: read_features(raw),
     "summary": decode_summary,
     "add-node-batch": decode_add_node_batch,
     "microscope-standardized": decode_chunks,
@@ -70,21 +71,32 @@ class TaskOfNotification(msgspec.Struct, rename="camel"):
     timestamp: str
 
 
+def read_result(task_type: str, raw: bytes) -> Warnings:
+    message = to_message(raw.decode(), message_id="m", sent_at=SENT_AT, receive_count=1)
+    if (found := ids_of_body(raw.decode())[1]) != task_type:
+        raise msgspec.ValidationError(f"it is a {found}")
+    (envelope,) = message.args
+    if NUL_REMOVED in envelope.warnings:
+        raise msgspec.ValidationError("it holds U+0000")
+    warnings: Warnings = envelope.warnings
+    return warnings
+
+
 def refusal(path: str, value: Any) -> str | None:
-    """Why the worker refuses a value; None if it accepts it."""
+    """Why the worker refuses a value, or which parts of it are malformed; None if it reads the value without loss."""
     room, _, name = path.partition("/")
     raw = msgspec.json.encode(value)
+    warnings: Warnings = {}
     try:
         if room == "documents":
-            DOCUMENTS[name](raw)
+            DOCUMENTS[name](raw, warnings=warnings)
         elif room == "notifications":
             read_notification(name, value)
         elif name.endswith("_REQUEST"):
             read_request(name, value)
         else:
-            to_message(raw.decode(), message_id="m", sent_at=SENT_AT, receive_count=1)
-            if (found := ids_of_body(raw.decode())[1]) != name:
-                return f"it is a {found}"
+            warnings = read_result(name, raw)
     except (GraphNodeError, msgspec.ValidationError) as error:
         return str(error)
-    return None
+    lost = [name for name in warnings if name.startswith(("malformed", "unreadable")) or name.endswith("read as text")]
+    return ", ".join(lost) or None

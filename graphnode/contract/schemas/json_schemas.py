@@ -1,6 +1,7 @@
 """JSON Schemas (2020-12) of every message, document and notification.
 
-They come from the types, and from what the decoders require beyond the types. The worker accepts what a schema accepts.
+They come from the types, and from what the decoders require beyond the types. The worker reads what a schema accepts
+without loss. Of a message or document of the AI server that a schema refuses, it may lose only the malformed part.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from graphnode.contract.documents import (
     FeaturesFile,
     GraphCluster,
     GraphFile,
+    ListedCluster,
+    LoneChunk,
     SummaryDocument,
 )
 from graphnode.contract.envelopes import LONGEST_TASK_ID, ROUTES, Payload, ResultPayload, spellings
@@ -130,14 +133,27 @@ def result(task_type: str, kind: type[Payload]) -> Schema:
 def graph() -> Schema:
     """The graph document, with the clusters in its metadata."""
     structs = Structs(strict=False)
-    reference, cluster = structs.add(GraphFile), structs.add(GraphCluster)
-    described = {"type": "object", "additionalProperties": {"anyOf": [cluster, structs.shared("NotGiven")]}}
+    reference, cluster, listed = structs.add(GraphFile), structs.add(GraphCluster), structs.add(ListedCluster)
+    entry = {"anyOf": [cluster, {"type": "number"}, structs.shared("NotGiven")]}
+    array = {"type": "array", "items": listed}
+    structs.defs["ListedClusters"] = {
+        "title": "ListedClusters",
+        "description": "The clusters in older files.",
+        "type": "object",
+        "properties": {"clusters": {"description": "The clusters.", **array}},
+        "required": ["clusters"],
+        "additionalProperties": True,
+    }
+    described = {"type": "object", "additionalProperties": entry}
     structs.defs["GraphMetadata"] = {
         "title": "GraphMetadata",
         "description": "How the graph was made. Everything but `clusters` is stored unchanged.",
         "type": "object",
         "properties": {
-            "clusters": {"description": "The clusters by their ID.", "anyOf": [described, {"enum": FALSE}]},
+            "clusters": {
+                "description": "The clusters by their ID. A number is a count. Older files have an array of clusters.",
+                "anyOf": [described, ref("ListedClusters"), array, {"enum": FALSE}],
+            },
             "generated_at": {"description": "When the AI server made it: ISO 8601, or seconds since 1970."},
         },
         "additionalProperties": True,
@@ -168,8 +184,7 @@ def document(name: str, kind: type[msgspec.Struct]) -> Schema:
 def microscope_standardized() -> Schema:
     """The standardized document of the microscope: chunks, or one chunk."""
     structs = Structs(strict=False)
-    chunk = structs.add(Chunk)
-    either = {"anyOf": [{"type": "array", "items": chunk}, chunk]}
+    either = {"anyOf": [{"type": "array", "items": structs.add(Chunk)}, structs.add(LoneChunk)]}
     return _whole("documents/microscope-standardized", f"{summary(Chunk)} One chunk may stand alone.", either, structs)
 
 
@@ -179,6 +194,7 @@ def microscope_block_graph() -> Schema:
     reference = structs.add(BlockGraph)
     block = structs.defs["Block"]
     block["properties"]["id"] = {"description": "Its ID where `block_id` is not given."}
+    block["properties"]["turn_range"]["anyOf"].append({"enum": [[]]})
     block["if"] = {"properties": {"block_id": structs.shared("NotGiven")}}
     block["then"] = {"properties": {"id": {"anyOf": block["properties"]["block_id"]["anyOf"]}}}
     structs.defs["WrappedBlockGraph"] = {
@@ -188,7 +204,7 @@ def microscope_block_graph() -> Schema:
         "properties": {"block_graph": {"description": "The block graph.", **reference}},
         "required": ["block_graph"],
     }
-    is_wrapped = {"required": ["block_graph"], "properties": {"block_graph": {"not": {"enum": FALSE}}}}
+    is_wrapped = {"required": ["block_graph"], "properties": {"block_graph": {"type": "object", "minProperties": 1}}}
     either = {"type": "object", "if": is_wrapped, "then": ref("WrappedBlockGraph"), "else": reference}
     return _whole("documents/microscope-block-graph", summary(BlockGraph), either, structs)
 

@@ -70,7 +70,7 @@ class Structs:
 
         Parameters:
           schema: the schema of its type.
-          optional: whether it may be missing, and so be null or "" too.
+          optional: whether it may be missing or null, and so be "" too.
         """
         alternatives = schema.get("anyOf", [schema])
         kinds = {alternative.get("type") for alternative in alternatives}
@@ -90,7 +90,10 @@ class Structs:
     def _object(self, schema: Schema, kind: type[msgspec.Struct]) -> Schema:
         texts, required = descriptions(kind), schema.get("required", [])
         properties = {
-            name: {"description": texts[name], **self.value(field, optional=name not in required)}
+            name: {
+                "description": texts[name],
+                **self.value(field, optional=name not in required or {"type": "null"} in field.get("anyOf", ())),
+            }
             for name, field in schema["properties"].items()
         }
         made = {**schema, "description": summary(kind), "properties": properties}

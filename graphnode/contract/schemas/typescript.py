@@ -82,13 +82,14 @@ def _declaration(name: str, schema: Schema, ending: str) -> str:
     comment = _comment(schema["description"], indent="")
     if "properties" not in schema:
         return f"{comment}export type {name} = {_type(schema, ending)};\n"
-    required = set(_required(schema))
+    given = set(_given(schema))
+    required = given | set(schema.get("required", ()))
     lines = [f"{comment}export interface {name} {{"]
     for field, described in schema["properties"].items():
         if "/properties/" in described.get("$ref", ""):
             continue  # Another spelling of a field.
         kinds = described.get("anyOf", [described])
-        if field in required:
+        if field in given:
             kinds = [kind for kind in kinds if kind != {"$ref": "#/$defs/NotGiven"}]
         if "description" in described:
             lines.append(_comment(described["description"], indent="  ").rstrip("\n"))
@@ -98,9 +99,8 @@ def _declaration(name: str, schema: Schema, ending: str) -> str:
     return "\n".join([*lines, "}\n"])
 
 
-def _required(schema: Schema) -> Iterator[str]:
-    """The required fields, in their usual spelling."""
-    yield from schema.get("required", ())
+def _given(schema: Schema) -> Iterator[str]:
+    """The fields that must have a value, in any spelling: here in their usual one."""
     for rule in schema.get("allOf", ()):
         if "anyOf" in rule:
             yield rule["anyOf"][0]["required"][0]

@@ -36,7 +36,7 @@ for _ in range(150):
         importlib.reload(module)
     at_once(lambda: decoding.decode_block_graph(BLOCKS))
     at_once(lambda: decoding.decode_graph(GRAPH))
-    at_once(lambda: bodies.decode_payload(RESULT, envelopes.MicroscopeIngestResult))
+    at_once(lambda: bodies.decode_payload(RESULT, envelopes.MicroscopeIngestResult, {}))
     at_once(lambda: fcm_answers._is_about_the_token(Refusal))
     at_once(lambda: requests.validated(requests.AddNodeRequest(user_id="ada", s3_key="k")))
 """

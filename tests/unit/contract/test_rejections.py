@@ -67,7 +67,7 @@ def test_a_body_that_is_no_valid_result_ends_the_task_that_it_names_and_keeps_it
     ("task_type", "payload", "task_id"),
     [
         ("MAKE_COFFEE_RESULT", {"userId": "ada"}, "t-1"),
-        ("GRAPH_GENERATION_PROGRESS", {"userId": "ada", "currentStage": 1}, "t-1"),
+        ("GRAPH_GENERATION_PROGRESS", {"currentStage": "s"}, "t-1"),
         ("GRAPH_GENERATION_RESULT", {"status": "DONE"}, "t-1"),
         ("GRAPH_GENERATION_RESULT", {"userId": "a" * 201, "status": "DONE"}, "t-1"),
         ("GRAPH_GENERATION_RESULT", {"userId": "ada", "status": "DONE"}, "t" * 401),
