@@ -11,7 +11,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.chaos.documents import ERRORS, Documents, Vocabulary, written
+from tests.chaos.documents import ERRORS, Documents, Vocabulary, with_malformed_parts, written
 from tests.chaos.model.state import Message, Task
 from tests.chaos.traffic import snake_case
 
@@ -70,7 +70,7 @@ class Draft:
 
     def __init__(self, draw: st.DrawFn, user_id: str) -> None:
         self.draw = draw
-        self.make = Documents(Drawn(draw), FEW)
+        self.make = Documents(Drawn(draw), FEW, Drawn(draw))
         self.user_id = user_id
         self.payload: dict[str, Any] = {"userId": user_id}
         self.documents: dict[str, Any] = {}
@@ -101,7 +101,7 @@ class Draft:
 
     def message(self, task_type: str, task_id: str) -> Message:
         """The message, with its payload in camelCase or snake_case, and its timestamp in any format or missing."""
-        payload = self.payload
+        payload = with_malformed_parts(self.make.faults, "payload", self.payload)
         if self.draw(st.booleans()):
             payload = {snake_case(name): value for name, value in payload.items()}
         if not task_type.startswith("MICROSCOPE") and self.draw(st.integers(1, 8)) == 8:
@@ -110,8 +110,8 @@ class Draft:
         sent_at = self.draw(times)
         if self.draw(st.integers(1, 4)) < 4:
             body["timestamp"] = written(self.make.draw, sent_at + self.draw(CLOCKS))
-        elif self.draw(st.booleans()):
-            body["timestamp"] = None
+        else:
+            body["timestamp"] = self.draw(st.sampled_from((None, "", 1776500000.1, "yesterday")))
         return Message(body, sent_at, self.documents)
 
 
@@ -137,9 +137,9 @@ def progress(draw: st.DrawFn, of: st.SearchStrategy[str] = users) -> Message:
     user_id = draw(of)
     draft = Draft(draw, user_id)
     draft.payload |= {
-        "currentStage": draw(st.sampled_from(("embedding", "clustering"))),
-        "progressPercent": draw(st.none() | st.sampled_from((10.0, 50.0))),
-        "etaSeconds": draw(st.none() | st.just(30.0)),
+        "currentStage": draw(st.sampled_from(("embedding", "clustering", "naming", " "))),
+        "progressPercent": draw(st.sampled_from((10.0, 50.0, 100.9, -1, None, "half"))),
+        "etaSeconds": draw(st.sampled_from((30.0, None, -3, "soon"))),
     }
     return draft.message("GRAPH_GENERATION_PROGRESS", f"task_graph_{user_id}_{draw(st.integers(1, 3))}")
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+from tests.chaos.model.state import MALFORMED
 
 #: The largest ID that a node can have.
 LARGEST_INTEGER = 2_147_483_647
@@ -17,6 +20,26 @@ NAMES = ("Baking", "Travel", "요리", 'O\'Brien "quoted"')
 
 #: The contract's errors of a FAILED result: some are missing.
 ERRORS = (None, "", "Out of memory", "Too long")
+
+
+#: The share of documents and payloads that have malformed parts.
+MALFORMED_SHARE = 0.2
+
+#: By kind of document: the paths of the parts that may be malformed. `[]` stands for an element that is added.
+MALFORMED_PARTS = {
+    "graph": r"nodes\[\]\.(cluster_.*|source_type|num_messages|timestamp|keywords(\[\])?)"
+    r"|edges\[\](\.(weight|is_intra_cluster))?"
+    r"|subclusters\[\](\.(node_ids\[\]|representative_node_id|density))?"
+    r"|metadata\.clusters\..+",
+    "summary": "detail_level|generated_at",
+    "batch": r"results\[\](\.(nodes|edges)\[\](\.(origId|cluster.*|numMessages|timestamp|weight|type|intraCluster))?)?"
+    r"|results\[\]\.assignedCluster(\..+)?",
+    "chunks": r"\[\](\.nodes\[\])?",
+    "blocks": r"(block_graph\.)?blocks\[\](\.(id|title|micro_graph))?",
+    "payload": "sourceId|groupId|workspaceId|chunks_count|schema_name|images_s3_prefix|featuresS3Key",
+}
+
+T = TypeVar("T")
 
 
 class Vocabulary(NamedTuple):
@@ -86,17 +109,51 @@ def some(draw: Random, **fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if draw.random() < 0.6}
 
 
+def with_malformed_parts(draw: Random, kind: str, document: T) -> T:
+    """The document, some of whose parts are malformed now with some probability.
+
+    Parameters:
+      kind: a key of `MALFORMED_PARTS`.
+    """
+    if draw.random() >= MALFORMED_SHARE:
+        return document
+    parts = [part for part in _places(document) if re.fullmatch(MALFORMED_PARTS[kind], part[0])]
+    if parts:
+        for _ in range(draw.randint(1, 3)):
+            _, holder, field = draw.choice(parts)
+            if field is None:
+                holder.append(MALFORMED)
+            else:
+                holder[field] = MALFORMED
+    return document
+
+
+def _places(value: Any, at: str = "") -> Iterator[tuple[str, Any, str | None]]:
+    """The path of each part, what it is in, and the field that it is; None for an element that may be added."""
+    if isinstance(value, dict):
+        for field, inner in value.items():
+            place = f"{at}.{field}".removeprefix(".")
+            yield place, value, field
+            yield from _places(inner, place)
+    elif isinstance(value, list) and value:
+        yield f"{at}[]", value, None
+        for inner in value:
+            yield from _places(inner, f"{at}[]")
+
+
 class Documents:
     """Makes documents.
 
     Parameters:
       draw: the source of randomness.
       words: the values that they are made of.
+      faults: the source of randomness for malformed parts.
     """
 
-    def __init__(self, draw: Random, words: Vocabulary) -> None:
+    def __init__(self, draw: Random, words: Vocabulary, faults: Random) -> None:
         self.draw = draw
         self.words = words
+        self.faults = faults
 
     def graph(self, *, at: datetime) -> dict[str, Any]:
         """A graph. Its subclusters have members of their cluster, and one that does not exist."""
@@ -125,12 +182,13 @@ class Documents:
             if draw.random() < 0.6
         }
         generated_at = draw.choice((None, written(draw, at)))
-        return {
+        graph = {
             "nodes": nodes,
             "edges": [self._edge(ids) for _ in range(draw.randint(0, self.words.edges * len(ids)))],
             "subclusters": subclusters,
             "metadata": {"generated_at": generated_at, "total_nodes": 77, "clusters": described},
         }
+        return with_malformed_parts(self.faults, "graph", graph)
 
     def features(self) -> dict[str, Any]:
         """Embeddings of some of the sources."""
@@ -150,14 +208,16 @@ class Documents:
             "total_notes": 99,
             "file_counts_by_extension": {"pdf": 99},
         }
-        return {"overview": overview, "detail_level": draw.choice(("brief", "detailed"))} | some(
+        summary = {"overview": overview, "detail_level": draw.choice(("brief", "detailed"))} | some(
             draw, generated_at=written(draw, at)
         )
+        return with_malformed_parts(self.faults, "summary", summary)
 
     def batch(self, user_id: str, *, at: datetime) -> dict[str, Any]:
         """A batch of new sources."""
         results = range(self.draw.randint(0, self.words.results))
-        return {"userId": user_id, "results": [self._result(user_id, at) for _ in results]}
+        batch = {"userId": user_id, "results": [self._result(user_id, at) for _ in results]}
+        return with_malformed_parts(self.faults, "batch", batch)
 
     def microscope(self, half: str) -> Iterator[tuple[str, Any]]:
         """The documents of a microscope result, with the payload's field for their key.
@@ -184,12 +244,13 @@ class Documents:
         }
 
     def _chunks(self) -> list[dict[str, Any]]:
-        chunks = range(self.draw.randint(1, 4))
-        return [{"nodes": [{"name": name} for name in "abc"[: self.draw.randint(0, 3)]]} for _ in chunks]
+        numbers = range(self.draw.randint(1, 4))
+        chunks = [{"nodes": [{"name": name} for name in "abc"[: self.draw.randint(0, 3)]]} for _ in numbers]
+        return with_malformed_parts(self.faults, "chunks", chunks)
 
     def _blocks(self) -> dict[str, Any]:
         graph = {"blocks": [self._block() for _ in range(self.draw.randint(0, 2))]}
-        return self.draw.choice((graph, {"block_graph": graph}))
+        return with_malformed_parts(self.faults, "blocks", self.draw.choice((graph, {"block_graph": graph})))
 
     def _block(self) -> dict[str, Any]:
         draw = self.draw

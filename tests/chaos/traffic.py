@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, NamedTuple
 
-from tests.chaos.documents import ERRORS, MANY, Documents, written
+from tests.chaos.documents import ERRORS, MANY, Documents, with_malformed_parts, written
 from tests.chaos.model.state import Document, Message, Task, Workspace
 
 #: The start of the producer's clock. Only the order of its times matters.
@@ -96,7 +96,8 @@ class Traffic(NamedTuple):
 
 def draw_traffic(seed: int, *, results: int) -> Traffic:
     """The traffic of a run with at least this many different results."""
-    return _Producer(Random(f"traffic {seed}"), Random(f"requests {seed}"), results).traffic()
+    draw, also, faults = (Random(f"{name} {seed}") for name in ("traffic", "requests", "faults"))
+    return _Producer(draw, also, faults, results).traffic()
 
 
 class _Producer:
@@ -104,12 +105,14 @@ class _Producer:
 
     Parameters:
       also: draws the API server's requests and the results of a wrong clock. A kept seed has the same other traffic.
+      faults: draws malformed parts, and so on.
     """
 
-    def __init__(self, draw: Random, also: Random, results: int) -> None:
+    def __init__(self, draw: Random, also: Random, faults: Random, results: int) -> None:
         self.draw = draw
         self.also = also
-        self.make = Documents(draw, MANY)
+        self.faults = faults
+        self.make = Documents(draw, MANY, faults)
         self.results = results
         count = max(2, results // RESULTS_OF_A_USER)
         self.users = [draw.choice(USER_FORMS).format(number) for number in range(count)]
@@ -302,6 +305,7 @@ class _Producer:
           timeless: whether it may lack the timestamp, because no stored value depends on it.
         """
         draw, sent_at = self.draw, self._tick()
+        payload = with_malformed_parts(self.faults, "payload", payload)
         timestamp = written(draw, sent_at)
         has_wrong_clock = task_type.endswith("_RESULT") and not timeless and self.also.random() < WRONG_CLOCK
         if has_wrong_clock and user_id not in self.with_wrong_clock:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.chaos.model.state import (
+    MALFORMED,
     Cluster,
     Document,
     Edge,
@@ -282,11 +283,27 @@ def given(wire: Mapping[str, Any]) -> dict[str, Any]:
     return {name.replace("_", "").lower(): value for name, value in wire.items() if value not in (None, "")}
 
 
-def moment(text: str | None) -> datetime | None:
-    """A time in UTC. A time without a zone is in UTC."""
-    if not text:
+def readable(value: Any) -> tuple[Any, int]:
+    """The value without its malformed parts, and their number."""
+    if isinstance(value, dict):
+        fields = {name: readable(field) for name, field in value.items() if field != MALFORMED}
+        kept: Any = {name: field for name, (field, _) in fields.items()}
+        left_out = sum(number for _, number in fields.values())
+    elif isinstance(value, list):
+        elements = [readable(element) for element in value if element != MALFORMED]
+        kept = [element for element, _ in elements]
+        left_out = sum(number for _, number in elements)
+    else:
+        return value, 0
+    return kept, left_out + len(value) - len(kept)
+
+
+def moment(text: Any) -> datetime | None:
+    """A time in UTC. A time without a zone is in UTC. An unreadable one is None."""
+    try:
+        time = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
         return None
-    time = datetime.fromisoformat(text)
     return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
 
 
@@ -339,7 +356,6 @@ class Delivery:
 
     def __init__(self, state: State, message: Message, attempt: int) -> None:
         self.state = state
-        self.documents = message.documents
         self.attempt = attempt
         self.type: str = message.body["taskType"]
         self.task_id: str = message.body["taskId"]
@@ -351,7 +367,14 @@ class Delivery:
         self.is_ahead = self.at > message.sent_at + MOST_AHEAD
         if self.is_ahead:
             self.at = message.sent_at
-        self.payload = given(message.body["payload"])
+        payload, self.malformed_fields = readable(message.body["payload"])
+        self.payload = given(payload)
+        self.documents: dict[str, Any] = {}
+        self.malformed_parts = 0
+        for key, document in message.documents.items():
+            self.documents[key], left_out = readable(document)
+            if key in self.payload.values():
+                self.malformed_parts += left_out
         self.status: str | None = self.payload.get("status")
         self.user_id: str = self.payload.get("userid") or self._user_in_task_id()
 
@@ -401,6 +424,7 @@ class Delivery:
             is_not_published=False,
             kept_graph=kept_graph,
             is_ahead=self.is_ahead,
+            malformed=self.malformed_fields + (self.malformed_parts if status != "SUPERSEDED" else 0),
             is_finished=True,
         )
         _derive_status(self.state, self.user_id, self.task_type)
@@ -427,12 +451,16 @@ class Delivery:
         self._notify(notification_type, error=self._error())
 
     def _progress(self, task: Task | None) -> None:
-        """Store progress, unless it is older than the stored one or the task has failed."""
+        """Store progress, unless it says nothing, is older than the stored one, or the task has failed."""
+        stage, percent, eta = (self.payload.get(name) for name in ("currentstage", "progresspercent", "etaseconds"))
+        if not stage or not stage.strip() or not isinstance(percent, int | float):
+            return
+        percent = min(max(int(percent // 1), 0), 100)
+        eta = max(eta, 0) if isinstance(eta, int | float) else None
         task = task or Task(self.task_id, self.task_type, self.user_id)
         is_late = task.progress_at == self.at or self._is_older(task.progress_at)
         if task.status == "FAILED" or is_late:
             return
-        stage, percent, eta = (self.payload.get(name) for name in ("currentstage", "progresspercent", "etaseconds"))
         self.state.tasks[self.task_id, self.task_type] = task._replace(
             status="PROGRESS", current_stage=stage, progress_percent=percent, eta_seconds=eta, progress_at=self.at
         )
@@ -828,7 +856,7 @@ class Delivery:
             if view == "non_block":
                 names = [node["name"] for chunk in wire for node in chunk["nodes"]]
             else:
-                names = [block["title"] or "" for block in wire.get("block_graph", wire)["blocks"]]
+                names = [block.get("title") or "" for block in wire.get("block_graph", wire)["blocks"]]
             state.microscope_graphs[document_id, view] = View(document_id, view, names)
         self._finish(str(self.status), error=self._error() if failed else payload.get("error"))
         if new.status != document.status and new.status in ("COMPLETED", "FAILED"):

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, NamedTuple
 
+#: Stands in the place of a part that is malformed: no field and no array has it as a value or element of its type.
+MALFORMED: list[Any] = [[]]
+
 
 class Message(NamedTuple):
     """A message of the AI server: its envelope, the time when SQS accepted it, and its documents in S3."""
@@ -167,6 +170,7 @@ class Task(NamedTuple):
     left_out: frozenset[str] = frozenset()
     kept_graph: bool = False
     is_ahead: bool = False
+    malformed: int = 0
 
 
 class Notification(NamedTuple):

@@ -53,13 +53,14 @@ def view(document_id: str, name: str, graph: Any) -> state.View:
 
 
 def task(*row: Any) -> state.Task:
-    """A row of `tasks`, with the warnings that the contract defines: dropped edges, left out files, a kept graph."""
+    """A row of `tasks`, with the warnings that the contract defines: what was dropped or left out, and so on."""
     *columns, warnings = row
     warnings = warnings or {}
     dropped = {name: count for name, count in warnings.items() if name in DROPPED_EDGES}
     left_out = frozenset(name.split()[0] for name in warnings if " left out: " in name)
     is_ahead = any(name.startswith("timestamp ") for name in warnings)
-    return state.Task._make((*columns, dropped, left_out, KEPT_GRAPH in warnings, is_ahead))
+    malformed = sum(count for name, count in warnings.items() if name.startswith("malformed "))
+    return state.Task._make((*columns, dropped, left_out, KEPT_GRAPH in warnings, is_ahead, malformed))
 
 
 def notification(user_id: str, type_: str, payload: dict[str, Any], push_status: str, at: Any) -> state.Notification:
@@ -82,7 +83,7 @@ READ: dict[str, tuple[str, Callable[..., tuple[Any, ...]]]] = {
     "microscope_documents": (", ".join(state.Document._fields), state.Document),
     "microscope_graphs": ("document_id, view, graph", view),
     "tasks": (
-        ", ".join(state.Task._fields[:-7])
+        ", ".join(state.Task._fields[:-8])
         + ", published_at IS NOT NULL, reason IS NOT DISTINCT FROM 'NOT_PUBLISHED', finished_at IS NOT NULL, warnings",
         task,
     ),
