@@ -33,10 +33,10 @@ def documents(in_this_process: Bench) -> None:
 def send(task_type: str, task_id: str, *, minutes: float, ahead: timedelta = timedelta()) -> None:
     """Deliver a message of ada that SQS has accepted so many minutes after noon, by a producer with this clock."""
     sent_at = NOON + timedelta(minutes=minutes)
-    payloads = {
+    payloads: dict[str, dict[str, Any]] = {
         "GRAPH_GENERATION_RESULT": {"status": "COMPLETED", "resultS3Key": "graph.json"},
         "GRAPH_SUMMARY_RESULT": {"status": "COMPLETED", "summaryS3Key": "summary.json"},
-        "GRAPH_GENERATION_PROGRESS": {"currentStage": f"stage {minutes}"},
+        "GRAPH_GENERATION_PROGRESS": {"currentStage": f"stage {minutes}", "progressPercent": 10},
     }
     timestamp = (sent_at + ahead).replace(tzinfo=None).isoformat()
     payload = {"userId": "ada", **payloads[task_type]}

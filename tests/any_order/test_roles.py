@@ -75,7 +75,7 @@ def work(play: Play) -> None:
     schema.check_schema()
     database.execute_sql(DEMANDS)
     workers.save_process(PROCESS)
-    play("progress", currentStage="clustering", task_id="task_graph_1")
+    play("progress", currentStage="clustering", progressPercent=10, task_id="task_graph_1")
     for number in (1, 2):
         play("graph", task_id=f"task_graph_{number}")
     play("graph", task_id="task_graph_3", status="FAILED", error="out of memory")

@@ -1,4 +1,4 @@
-"""The contract's files are true: the worker accepts what a schema accepts, and refuses what it refuses."""
+"""The contract's files are true: the worker reads without loss what a schema accepts, and not what it refuses."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def fields_in(schema: Schema) -> Iterator[tuple[str, Schema]]:
 
 
 @pytest.mark.parametrize("path", SCHEMAS)
-def test_a_schema_accepts_exactly_what_the_worker_accepts(path: str) -> None:
+def test_a_schema_accepts_exactly_what_the_worker_reads_without_loss(path: str) -> None:
     validator = jsonschema_rs.validator_for(SCHEMAS[path])
     differing = [
         Differing(taken, why, json.dumps(value, ensure_ascii=False))

@@ -80,7 +80,7 @@ def features_file(rows: list[Any]) -> bytes:
 def test_nothing_is_read_from_s3_within_a_transaction(bucket: dict[str, Object], name: str, status: Any) -> None:
     kind = KINDS[name]
     documents = packaged_documents(kind, user_id="ada")
-    extra = {"currentStage": "clustering"} if name == "progress" else {}
+    extra = {"currentStage": "clustering", "progressPercent": 10} if name == "progress" else {}
     result = result_of(kind, user_id="ada", documents=documents, status=status, group_id="ws-1", extra=extra)
     bucket.update({key: Object(content) for key, content in result.documents.items()})
     running: list[steps.Step] = []

@@ -69,6 +69,12 @@ STATUSES = "tests/any_order/test_statuses.py"
 
 CLOCKS = "tests/any_order/test_clocks.py"
 
+PARTS = "tests/unit/contract/test_parts.py"
+
+DECODING = "tests/unit/contract/test_decoding.py"
+
+BODIES = "tests/unit/contract/test_bodies.py"
+
 OVERDUE = "tests/integration/test_overdue_tasks.py"
 
 ROLE_MATRIX = "tests/integration/test_role_matrix.py"
@@ -1356,8 +1362,8 @@ MUTANTS = (
         name="any-clock-believed",
         what="a producer's clock that is ahead supersedes all later results",
         file="graphnode/contract/bodies.py",
-        old="    if timestamp - sent_at <= MOST_AHEAD:\n",
-        new="    if True:\n",
+        old="    if time - sent_at > MOST_AHEAD:\n",
+        new="    if False:\n",
         checks=(CLOCKS,),
     ),
     Mutant(
@@ -1416,6 +1422,119 @@ MUTANTS = (
         old='        database.execute_sql("LOCK TABLE task_attempts IN SHARE ROW EXCLUSIVE MODE")\n',
         new="",
         checks=("tests/integration/test_users.py",),
+    ),
+    # A part costs a part.
+    Mutant(
+        name="field-costs-the-document",
+        what="a document is refused for one malformed field",
+        file="graphnode/contract/parts.py",
+        old="                if field.required:\n                    raise",
+        new="                if True:\n                    raise",
+        checks=(PARTS,),
+    ),
+    Mutant(
+        name="element-costs-the-array",
+        what="a malformed edge costs all edges behind it",
+        file="graphnode/contract/parts.py",
+        old='                if needs == "every":\n                    break\n',
+        new="                break\n",
+        checks=(PARTS,),
+    ),
+    Mutant(
+        name="parts-left-out-silently",
+        what="nobody is told that edges were left out",
+        file="graphnode/contract/parts.py",
+        old='        add_count(self._warnings, f"malformed {place}", len(values) - kept)\n',
+        new="",
+        checks=(PARTS,),
+    ),
+    Mutant(
+        name="fields-left-out-silently",
+        what="nobody is told that a field was malformed",
+        file="graphnode/contract/parts.py",
+        old='                add_count(self._warnings, f"malformed {place}", 1)\n',
+        new="                pass\n",
+        checks=(PARTS,),
+    ),
+    Mutant(
+        name="graph-without-some-nodes",
+        what="a graph some of whose nodes cannot be told apart replaces the user's graph",
+        file="graphnode/contract/documents.py",
+        old="Annotated[list[GraphNode], EVERY_ELEMENT]",
+        new="list[GraphNode]",
+        checks=(DECODING,),
+    ),
+    Mutant(
+        name="nothing-readable-is-stored",
+        what="a block graph of which no block is readable replaces the stored view by an empty one",
+        file="graphnode/contract/documents.py",
+        old="Annotated[list[Block], SOME_ELEMENT]",
+        new="list[Block]",
+        checks=(DECODING,),
+    ),
+    Mutant(
+        name="any-object-is-a-chunk",
+        what="an object that is no chunk replaces the stored view by an empty one",
+        file="graphnode/contract/documents.py",
+        old="Annotated[list[Chunk], SOME_ELEMENT] | LoneChunk",
+        new="Annotated[list[Chunk], SOME_ELEMENT] | Chunk",
+        checks=(DECODING,),
+    ),
+    Mutant(
+        name="older-clusters-lost",
+        what="the names of clusters in older files are lost",
+        file="graphnode/contract/decoding.py",
+        old='    if isinstance(described, dict) and isinstance(described.get("clusters"), list):\n',
+        new="    if False:\n",
+        checks=(DECODING,),
+    ),
+    Mutant(
+        name="number-is-a-key",
+        what="a result waits for an S3 object that has a number as its key, until its attempts are used up",
+        file="graphnode/contract/envelopes.py",
+        old="Annotated[str, Meta(pattern=NO_NUL), ONLY_TEXT]",
+        new="Annotated[str, Meta(pattern=NO_NUL)]",
+        checks=(BODIES,),
+    ),
+    Mutant(
+        name="shortened-id",
+        what="a result for a user ID with U+0000 is the one of another user, whose ID is without",
+        file="graphnode/contract/bodies.py",
+        old="for key, value in sent.items() if is_exact",
+        new="for key, value in repaired.items() if is_exact",
+        checks=(BODIES,),
+    ),
+    Mutant(
+        name="timestamp-costs-the-result",
+        what="a result with an unreadable timestamp becomes a dead letter",
+        file="graphnode/contract/bodies.py",
+        old="    except (TypeError, ValueError, OverflowError):\n",
+        new="    except OverflowError:\n",
+        checks=(BODIES,),
+    ),
+    Mutant(
+        name="no-lane-for-numbers",
+        what="the results of a user whose ID is a number are handled at the same time",
+        file="graphnode/contract/bodies.py",
+        old="msgspec.json.Decoder(str | int | float)",
+        new="msgspec.json.Decoder(str)",
+        checks=(BODIES,),
+    ),
+    Mutant(
+        name="progress-out-of-bounds",
+        what="progress of 140 percent is refused by the database",
+        file="graphnode/contract/envelopes.py",
+        old="min(max(number, 0.0), float(most))",
+        new="number",
+        checks=(BODIES,),
+    ),
+    Mutant(
+        name="progress-that-says-nothing",
+        what="the app shows progress without a stage",
+        file="graphnode/actors/graph_progress.py",
+        old=" or stage is None",
+        new="",
+        checks=("tests/any_order/test_malformed.py::test_progress_is_moved_into_its_bounds_or_ignored",),
     ),
     # The rules: what is stored of a document.
     Mutant(
@@ -1526,8 +1645,8 @@ MUTANTS = (
         name="progress-of-no-task",
         what="progress of an unknown task is stored, and two hours later its user is told of a failure",
         file="graphnode/actors/graph_progress.py",
-        old="    if envelope.task_id == NO_TASK:\n",
-        new="    if False:\n",
+        old="envelope.task_id == NO_TASK or ",
+        new="",
         checks=("tests/any_order/test_no_task.py",),
     ),
     Mutant(

@@ -38,7 +38,7 @@ def test_the_worker_accepts_every_sample(name: str) -> None:
         kind,
         user_id="u",
         documents=packaged_documents(kind, user_id="u"),
-        extra={"currentStage": "Clustering"} if name == "progress" else None,
+        extra={"currentStage": "Clustering", "progressPercent": 10} if name == "progress" else None,
     )
 
     message = to_message(result.body, message_id="m", sent_at=datetime.now(UTC), receive_count=1)

@@ -16,6 +16,7 @@ from graphnode.rules.graph import clean_graph
 from graphnode.rules.rows import GraphRows
 
 node_ids = st.integers(min_value=0, max_value=8)
+any_ids = st.integers(min_value=-1, max_value=8)
 cluster_ids = st.sampled_from([None, "", "a", "b", 1, "1"])
 graphs = st.fixed_dictionaries(
     {
@@ -29,14 +30,14 @@ graphs = st.fixed_dictionaries(
             ),
             max_size=8,
         ),
-        "edges": st.lists(st.fixed_dictionaries({"source": node_ids, "target": node_ids}), max_size=20),
+        "edges": st.lists(st.fixed_dictionaries({"source": any_ids, "target": any_ids}), max_size=20),
         "subclusters": st.lists(
             st.fixed_dictionaries(
                 {
                     "id": st.sampled_from(["s", 1, "1", "t"]),
                     "cluster_id": cluster_ids,
-                    "node_ids": st.lists(node_ids, max_size=5),
-                    "representative_node_id": st.none() | node_ids,
+                    "node_ids": st.lists(st.none() | any_ids, max_size=5),
+                    "representative_node_id": st.none() | any_ids,
                 }
             ),
             max_size=4,
@@ -260,13 +261,13 @@ def test_the_message_count_has_two_names(
 
 
 def test_keywords_have_one_form(document: dict[str, Any]) -> None:
-    document["nodes"][0] |= {"keywords": [{"term": "a", "score": 0.5}, "b"], "top_keywords": ["c"]}
+    document["nodes"][0] |= {"keywords": [{"term": "a", "score": 0.5}, "b", ["e", 0.2]], "top_keywords": ["c"]}
     document["nodes"][1]["top_keywords"] = ["d"]
 
     rows, _ = cleaned(document)
 
     assert [node.keywords for node in rows.nodes] == [
-        [{"term": "a", "score": 0.5}, {"term": "b", "score": None}],
+        [{"term": "a", "score": 0.5}, {"term": "b", "score": None}, {"term": "e", "score": 0.2}],
         [{"term": "d", "score": None}],
         [],
     ]
@@ -289,6 +290,15 @@ def test_a_subcluster_loses_unknown_members_and_an_unknown_representative(docume
         "subclusters without nodes": 1,
         "subclusters of unknown clusters": 1,
     }
+
+
+def test_members_may_be_null_and_a_representative_minus_one(document: dict[str, Any]) -> None:
+    document["subclusters"] = [{"id": "s", "node_ids": [None, 1, 0], "representative_node_id": -1}]
+
+    rows, warnings = cleaned(document)
+
+    assert [(row.node_ids, row.representative_node_id) for row in rows.subclusters] == [([1, 0], 1)]
+    assert warnings == {"subcluster members that do not exist": 1}
 
 
 def test_the_metadata_is_kept_without_the_clusters(document: dict[str, Any]) -> None:
