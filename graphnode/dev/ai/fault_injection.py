@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import random
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
@@ -55,6 +55,10 @@ FAULTS: Mapping[str, Fault] = {
     "no-group": Fault("a microscope result has no groupId"),
     "wrong-field": Fault("the key of a microscope view is in the other view's field"),
     "partial": Fault("a COMPLETED result has an error"),
+    "other-types": Fault(
+        "the error is an object, sourceId a number, ingest_stats an array, and the timestamp a number of seconds"
+    ),
+    "wild-progress": Fault("progress has a percentage or time out of bounds, an unreadable time, or a blank stage"),
     # Documents.
     "byte-order-mark": Fault("a document begins with a byte order mark"),
     "epochs": Fault("create_time and update_time in seconds instead of timestamp, or a timestamp without time zone"),
@@ -75,6 +79,11 @@ FAULTS: Mapping[str, Fault] = {
     "sparse-blocks": Fault("blocks have no title, and some no micro graph"),
     "edge-sources": Fault("edges of micro graphs say source instead of start"),
     "one-chunk": Fault("all chunks are one object"),
+    "malformed": Fault("documents have malformed elements and fields beside good ones"),
+    "keyword-pairs": Fault("keywords are pairs of term and score"),
+    "absent-nodes": Fault("edges and representatives name the node -1, and members of subclusters are null"),
+    "older-clusters": Fault("the clusters of a graph are an array, with their number"),
+    "empty-parts": Fault("a chunk is empty, and a block has a range of no turns"),
 }
 
 #: The longest delay of a message, and the delay of a late document, in seconds.
@@ -83,6 +92,15 @@ LATE_DOCUMENT_S = 1.0
 
 #: A file ID of the app, with its namespace if it is one of several inputs.
 _APP_FILE = re.compile(r"(?P<namespace>src\d+_)?(?P<id>uf-[A-Za-z0-9-]+)")
+
+#: What progress says instead.
+WILD_PROGRESS: Sequence[Document] = (
+    {"progressPercent": 100.9},
+    {"progressPercent": -1},
+    {"etaSeconds": -3},
+    {"etaSeconds": "soon"},
+    {"currentStage": " "},
+)
 
 #: The errors of injected failures.
 FAILURES = ("The model ran out of memory.", "The language model did not answer in time.", None, "")
@@ -160,6 +178,18 @@ def faulty_graph(document: Document, faults: TaskFaults) -> Document:
         edges.append({**first, "target": first["source"]})
         edges.append({**first, "source": first["target"], "target": first["source"]})
         edges.append({**first, "target": max(node["id"] for node in document["nodes"]) + 1000})
+    if faults.injects("absent-nodes"):
+        edges.append({"source": document["nodes"][0]["id"], "target": -1})
+        for subcluster in document["subclusters"]:
+            subcluster |= {"node_ids": [*subcluster["node_ids"], None], "representative_node_id": -1}
+    if faults.injects("malformed"):
+        edges += [{"source": 0}, "0-1", {**edges[0], "weight": "close"} if edges else None]
+        document["subclusters"].append({"id": None})
+        document["metadata"]["clusters"]["other"] = ["no cluster"]
+    if faults.injects("older-clusters"):
+        clusters = document["metadata"]["clusters"]
+        listed = [{"id": name, **each} for name, each in clusters.items() if isinstance(each, dict)]
+        document["metadata"]["clusters"] = {"total_clusters": len(listed), "clusters": listed}
     return document
 
 
@@ -174,6 +204,8 @@ def faulty_features(document: Document, faults: TaskFaults) -> Document:
 
 def faulty_summary(document: Document, faults: TaskFaults) -> Document:
     """A summary document with its faults."""
+    if faults.injects("malformed"):
+        document = {**document, "patterns": [*document["patterns"], "rye"], "detail_level": {"of": "rye"}}
     if not faults.injects("wrong-totals"):
         return document
     wrong = {name: value + 4 for name, value in document["overview"].items() if name.startswith("total_")}
@@ -204,6 +236,8 @@ def faulty_batch(document: Document, faults: TaskFaults, *, user_id: str, ids: M
                 node |= {name: str(node[name]) for name in ("numMessages", "numSections") if name in node}
     for result in document["results"]:
         _faulty_item(result, faults)
+    if faults.injects("malformed"):
+        document["results"].append("unreadable")
     if faults.injects("partial"):
         failed = {"noteId": "unreadable", "nodes": [], "edges": [], "skipped": False, "error": "Not readable."}
         document["results"].append(failed)
@@ -217,8 +251,11 @@ def _faulty_item(item: Document, faults: TaskFaults) -> None:
             node["id"] = names[node["id"]]
         for edge in item["edges"]:
             edge["source"] = names.get(edge["source"], edge["source"])
+    if faults.injects("malformed"):
+        item["nodes"] += [[], {"clusterId": "nowhere"}]
+        item["edges"].append(None)
     if faults.injects("plain-edges"):
-        for edge in item["edges"]:
+        for edge in filter(None, item["edges"]):
             del edge["type"], edge["weight"]
     if faults.injects("item-errors") and item["nodes"]:
         item["error"] = "A part of it is not readable."
@@ -230,6 +267,10 @@ def faulty_chunks(chunks: list[Document], faults: TaskFaults) -> Any:
         chunks = copy.deepcopy(chunks)
         for edge in (edge for chunk in chunks for edge in chunk["edges"]):
             edge["confidence"] = str(edge["confidence"])
+    if faults.injects("malformed"):
+        chunks = [{**chunk, "nodes": [*chunk["nodes"], "TCP"]} for chunk in chunks]
+    if faults.injects("empty-parts"):
+        chunks = [*chunks, {"nodes": [], "edges": []}]
     if not faults.injects("one-chunk"):
         return chunks
     return {part: [item for chunk in chunks for item in chunk[part]] for part in ("nodes", "edges")}
@@ -245,6 +286,12 @@ def faulty_block_graph(graph: Document, faults: TaskFaults) -> Document:
         if faults.injects("sparse-blocks"):
             block["title"] = None
             block["micro_graph"] = block["micro_graph"] if number % 2 else None
+        if faults.injects("empty-parts"):
+            block["turn_range"] = []
+        if faults.injects("malformed"):
+            block["summary"] = {"text": block["summary"]}
+    if faults.injects("malformed"):
+        graph["edges"].append("b1-b2")
     if not faults.injects("bare-blocks"):
         return {"block_graph": graph}
     blocks = [
@@ -268,6 +315,10 @@ def faulty_envelope(
         given = _faulty_microscope(given, parse_task_id(task_id), faults)
     if faults.injects("partial", about) and given.get("status") == "COMPLETED":
         given["error"] = "One of the sources could not be read."
+    if faults.injects("wild-progress", about) and task_type == "GRAPH_GENERATION_PROGRESS":
+        given |= faults.choose("wild-progress", WILD_PROGRESS, about)
+    if faults.injects("other-types", about):
+        given = _with_other_types(given)
     if faults.injects("empty", about):
         missing = [name for name, value in payload.items() if value is None]
         given = {name: faults.choose("empty", (None, ""), name) for name in missing} | given
@@ -286,7 +337,18 @@ def faulty_envelope(
         envelope["timestamp"] = faults.choose("no-time", (None, "", ...), about)
         if envelope["timestamp"] is ...:
             del envelope["timestamp"]
+    if faults.injects("other-types", about) and envelope.get("timestamp"):
+        envelope["timestamp"] = sent_at.timestamp()
     return msgspec.json.encode(envelope).decode()
+
+
+def _with_other_types(payload: Document) -> Document:
+    kinds: dict[str, Callable[[Any], Any]] = {
+        "error": lambda text: {"message": text},
+        "sourceId": len,
+        "ingest_stats": lambda stats: [stats],
+    }
+    return {name: kinds[name](value) if value and name in kinds else value for name, value in payload.items()}
 
 
 def _faulty_microscope(payload: Document, task: MicroscopeTask, faults: TaskFaults) -> Document:
@@ -321,6 +383,10 @@ def _faulty_node(node: Document, faults: TaskFaults) -> None:
         node |= {"create_time": 0, "update_time": 0.0}
     if faults.injects("old-counts"):
         node["num_messages"] = node.pop("num_sections")
+    if faults.injects("keyword-pairs"):
+        node["keywords"] = [[keyword["term"], keyword["score"]] for keyword in node["keywords"]]
+    if faults.injects("malformed"):
+        node |= {"keywords": [*node["keywords"], ["no", "pair"]], "cluster_confidence": "sure"}
     if faults.injects("text-numbers"):
         node |= {
             name: str(node[name]) for name in ("cluster_confidence", "num_sections", "num_messages") if name in node

@@ -157,7 +157,9 @@ def undated(body: str) -> Any:
     if is_broken(body):
         return body
     envelope = json.loads(body)
-    if envelope.get("timestamp"):
+    if isinstance(envelope.get("timestamp"), float):
+        envelope["timestamp"] = None
+    elif envelope.get("timestamp"):
         envelope["timestamp"] = envelope["timestamp"].endswith("+00:00")
     return envelope
 
