@@ -146,7 +146,7 @@ def summarize_body(body: str) -> BodySummary:
         return BodySummary()
     payload = fields.get("payload")
     named, _ = _given_fields(payload) if isinstance(payload, dict) else ({}, {})
-    keys = [key for name, value in named.items() if "s3_" in name for key in _texts(value)]
+    keys = [key for name, value in named.items() if "s3_" in name for key in _texts(value) if "\0" not in key]
     task_id, user_id = _as_id(fields.get("task_id")), _as_id(named.get("user_id"))
     task_type, bucket = (next(iter(_texts(value)), None) for value in (fields.get("task_type"), named.get("bucket")))
     return BodySummary(task_id if task_id != NO_TASK else None, task_type, user_id, tuple(keys), bucket)
@@ -189,12 +189,13 @@ def _raw_id(value: msgspec.Raw | None, *, longest: int) -> str | None:
         found = _as_id(_raw_name.decode(value)) if value is not None else None
     except msgspec.ValidationError:
         return None
-    return found if found and len(found) <= longest and "\0" not in found else None
+    return found if found and len(found) <= longest else None
 
 
 def _as_id(value: Any) -> str | None:
-    """The text of an ID, which may be a number; None for anything else."""
-    return value if isinstance(value, str) else number_as_text(value)
+    """The text of an ID, which may be a number; None for anything else, and for what PostgreSQL cannot store."""
+    text = value if isinstance(value, str) else number_as_text(value)
+    return text if text and "\0" not in text else None
 
 
 def _texts(value: Any) -> list[str]:

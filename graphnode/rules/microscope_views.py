@@ -56,7 +56,7 @@ def _block(block: Block, ids: StableIds, warnings: Counter[str]) -> dict[str, An
     stored = msgspec.to_builtins(block)
     block_id = ids.new("block", block.title) if block.block_id in (None, "") else block.block_id
     graph = stored["micro_graph"] or {"nodes": [], "edges": []}
-    nodes = [_micro_node(node, block_id, ids) for node in graph["nodes"] if isinstance(node, dict | str)]
+    nodes = [_micro_node(node, block_id, ids, warnings) for node in graph["nodes"] if isinstance(node, dict | str)]
     edges = [_micro_edge(edge) for edge in graph["edges"] if isinstance(edge, dict)]
     for part, kept in (("nodes", nodes), ("edges", edges)):
         if left_out := len(graph[part]) - len(kept):
@@ -65,11 +65,14 @@ def _block(block: Block, ids: StableIds, warnings: Counter[str]) -> dict[str, An
     return {**stored, "block_id": block_id, "title": title, "micro_graph": {"nodes": nodes, "edges": edges}}
 
 
-def _micro_node(node: dict[str, Any] | str, block_id: Any, ids: StableIds) -> dict[str, Any]:
+def _micro_node(node: dict[str, Any] | str, block_id: Any, ids: StableIds, warnings: Counter[str]) -> dict[str, Any]:
     """A node of a block's micro graph: it keeps an ID of its own, to which edges may refer."""
     node = {"name": node} if isinstance(node, str) else node
-    if node.get("id") not in (None, ""):
+    given = node.get("id")
+    if isinstance(given, str | int | float) and given != "":
         return node
+    if given not in (None, ""):
+        warnings["malformed IDs in micro graphs"] += 1
     return {**node, "id": ids.new("node", block_id, node.get("name"))}
 
 

@@ -30,7 +30,13 @@ from graphnode.contract.decoding import (
     decode_summary,
 )
 from graphnode.contract.documents import MAX_ID_LENGTH, FeaturesFile, GraphDocument
-from graphnode.contract.envelopes import NOTIFICATION_QUEUE, REQUEST_QUEUE, RESULT_QUEUE, Envelope
+from graphnode.contract.envelopes import (
+    NOTIFICATION_QUEUE,
+    REQUEST_QUEUE,
+    RESULT_QUEUE,
+    Envelope,
+    GraphGenerationProgress,
+)
 from graphnode.contract.repairs import Warnings
 from graphnode.contract.requests import AnyRequest, halves_of, message_of, validated
 from graphnode.contract.task_ids import parse_task_id
@@ -374,8 +380,11 @@ def _stored_envelope(found: Envelope[Any]) -> None:
     stored_key("users", payload.user_id or task.user_id)
     if found.timestamp.tzinfo is not UTC:
         raise Finding(f"a timestamp not in UTC: {found.timestamp!r}")
-    for name in payload.__struct_fields__:
-        value = getattr(payload, name)
+    values = {name: getattr(payload, name) for name in payload.__struct_fields__}
+    if isinstance(payload, GraphGenerationProgress):
+        values = {"stage": payload.stage, "percent": payload.percent, "eta_s": payload.eta_s}
+    stored_json(values.pop("ingest_stats", None), "ingest_stats")
+    for name, value in values.items():
         match value:
             case str():
                 stored_text(value, name)
@@ -385,8 +394,6 @@ def _stored_envelope(found: Envelope[Any]) -> None:
             case int():
                 if value not in INTEGERS:
                     raise Finding(f"{name} is {value}: not an integer of PostgreSQL")
-            case dict():
-                stored_json(value, name)
 
 
 def _whole_features(data: bytes) -> tuple[list[str | None], list[list[float | None]]] | None:

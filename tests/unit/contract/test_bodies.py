@@ -453,6 +453,7 @@ def test_any_other_body_is_a_permanent_error(text: str) -> None:
         ('{"taskType": "X"}', (None, "X")),
         ('{"taskId": 7}', ("7", None)),
         ('{"taskId": [7]}', (None, None)),
+        (r'{"taskId": "t\u0000", "taskType": "X\u0000"}', (None, "X")),
         ("nope", (None, None)),
     ],
 )

@@ -34,6 +34,12 @@ def test_a_result_that_cannot_be_used_is_replaced_by_a_failed_one_without_its_ob
     assert getattr(end.payload, "group_id", "ws") == "ws"
 
 
+def test_a_body_that_names_its_user_by_a_number_ends_the_task_of_that_user() -> None:
+    (envelope,) = decoded("GRAPH_GENERATION_RESULT", {"userId": 7, "status": "DONE"}).args
+
+    assert (envelope.payload.status, envelope.payload.user_id) == ("FAILED", "7")
+
+
 def test_progress_that_cannot_be_used_ends_no_task() -> None:
     payload = {"userId": "ada", "currentStage": "clustering", "progressPercent": 40}
     (envelope,) = decoded("GRAPH_GENERATION_PROGRESS", payload).args
@@ -46,6 +52,7 @@ def test_progress_that_cannot_be_used_ends_no_task() -> None:
     [
         ("GRAPH_GENERATION_RESULT", {"userId": "ada", "status": "DONE"}, "t-1"),
         ("ADD_NODE_RESULT", {"user_id": "ada", "status": "COMPLETED"}, "t-1"),
+        ("ADD_NODE_RESULT", {"user_id": "ada", "status": "COMPLETED", "error": "\0"}, "t-1"),
         ("MICROSCOPE_INGEST_RESULT", {"status": "DONE"}, "task_microscope_file_ada_01J9ZZZZZZZZZZZZZZZZZZZZZZ"),
     ],
 )

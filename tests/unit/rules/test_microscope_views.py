@@ -100,6 +100,19 @@ def test_a_node_keeps_the_id_that_its_edges_refer_to() -> None:
     assert block["micro_graph"]["edges"] == [{"start": "n1"}]
 
 
+def test_a_malformed_id_is_replaced_by_a_stable_one_and_counted() -> None:
+    warnings = Counter[str]()
+    block = {"micro_graph": {"nodes": [{"id": {}, "name": "TCP"}, {"id": 0, "name": "IP"}]}}
+
+    nodes, again = (
+        stored({"blocks": [block]}, warnings=warnings)["blocks"][0]["micro_graph"]["nodes"] for _ in range(2)
+    )
+
+    assert nodes == again
+    assert (type(nodes[0]["id"]), nodes[1]["id"]) == (str, 0)
+    assert warnings == {"malformed IDs in micro graphs": 2}
+
+
 def test_parts_of_micro_graphs_that_are_no_objects_are_left_out_and_counted() -> None:
     warnings = Counter[str]()
     graph = {"nodes": ["TCP", 7, None], "edges": [[], {"start": "TCP", "source": "IP"}]}
