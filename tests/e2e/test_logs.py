@@ -78,7 +78,7 @@ def send_all_kinds(ai: AiServer) -> int:
     broken: list[bytes] = [
         f'{{"nodes": [{{"id": "{PLANTED}", "orig_id": "a"}}]}}'.encode(),
         f'{{"nodes": [{PLANTED}'.encode(),
-        f'{{"nodes": [], "edges": [], "metadata": {{"clusters": {{"{PLANTED}": 1}}}}}}'.encode(),
+        f'{{"nodes": [{{"id": 0, "orig_id": ["{PLANTED}"]}}]}}'.encode(),
     ]
     for document in broken:
         ai.send(ai.result("graph", documents={"resultS3Key": document}))
