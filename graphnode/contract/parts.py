@@ -7,6 +7,7 @@ only a value with a fault gets here.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
@@ -73,22 +74,32 @@ class _Parts:
 
     def read(self, value: Any, kind: Any, at: str) -> Any:
         """The value as this type. Raises Malformed."""
-        bare, extra = _bare(kind)
-        if get_origin(bare) is list and isinstance(value, list):
-            return self._elements(value, get_args(bare)[0], extra.get(NEEDS), at)
+        if isinstance(value, list):
+            bare, extra = _bare(kind)
+            if get_origin(bare) is list:
+                return self._elements(value, get_args(bare)[0], extra.get(NEEDS), at)
         try:
             return msgspec.convert(value, kind, strict=False)
         except msgspec.ValidationError as error:
-            malformed = Malformed(str(error), value)
+            problem = str(error)
+        bare, extra = _bare(kind)
         if get_origin(bare) in (Union, UnionType):
             for member in get_args(bare):
                 if _may_be(value, member):
                     return self.read(value, member, at)
         elif _is_struct(bare) and isinstance(value, dict):
+            given = {name: field for name, field in value.items() if field is not None and field != ""}
+            if len(given) < len(value):
+                # Most often that is all: some builds write "" for whatever is not given.
+                with suppress(msgspec.ValidationError):
+                    return msgspec.convert(given, kind, strict=False)
             return self.struct(value, bare, at)
         elif bare is str and (text := _as_text(value, extra.get(AS_TEXT))):
-            return self._text(text, kind, malformed, at)
-        raise malformed
+            with suppress(msgspec.ValidationError):
+                read = msgspec.convert(text, kind)
+                add_count(self._warnings, f"{at} read as text", 1)
+                return read
+        raise Malformed(problem, value)
 
     def struct(self, fields: dict[str, Any], kind: type[msgspec.Struct], at: str) -> msgspec.Struct:
         """An object. An optional field that is malformed, null or "" is not given."""
@@ -126,14 +137,6 @@ class _Parts:
         add_count(self._warnings, f"malformed {place}", len(values) - kept)
         del values[kept:]
         return values
-
-    def _text(self, text: str, kind: Any, malformed: Malformed, at: str) -> Any:
-        try:
-            read = msgspec.convert(text, kind)
-        except msgspec.ValidationError:
-            raise malformed from None
-        add_count(self._warnings, f"{at} read as text", 1)
-        return read
 
 
 def number_as_text(value: Any) -> str | None:

@@ -50,6 +50,8 @@ def bombs(size):
     yield "empty-objects", b'{"nodes":[' + b"{}," * (size // 3) + b"{}]}"
     yield "empty-conversations", b'{"conversations":[' + b"{}," * (size // 3) + b"{}]}"
     yield "small-objects", b'{"nodes":[],"blocks":[],"metadata":{"a":[' + b'{"a":1},' * (size // 8) + b"1]}}"
+    yield "malformed-edges", b'{"nodes":[],"edges":[' + b"[]," * (size // 3) + b"[]]}"
+    yield "malformed-members", b'{"nodes":[],"subclusters":[{"id":1,"node_ids":[' + b'"",' * (size // 3) + b"{}]}]}"
     yield "digits", b'{"nodes":' + b"9" * size + b"}"
     yield "decimals", b'{"nodes":[NaN,1.' + b"9" * size + b"]}"
     yield "numbers-of-300-digits", b'{"nodes":[NaN,' + (b"1" * 300 + b",") * (size // 301) + b"1]}"
@@ -93,8 +95,9 @@ def test_no_bomb_costs_more_than_its_size() -> None:
     lines = map(str.split, done.stdout.splitlines())
     costs = [Cost(bomb, decoder, outcome, float(megabytes)) for bomb, decoder, outcome, megabytes in lines]
 
-    assert len(costs) == 4 * 17
+    assert len(costs) == 4 * 19
     unexpected = [cost for cost in costs if cost.outcome not in {"TAKEN", "INVALID_DOCUMENT", "INVALID_ENVELOPE"}]
     assert unexpected == []
     assert [cost for cost in costs if cost.megabytes > SIZE_MB * MOST_MEMORY_PER_BYTE] == []
-    assert {cost.bomb for cost in costs if cost.decoder == "graph" and cost.outcome == "TAKEN"} == {"small-objects"}
+    taken = {cost.bomb for cost in costs if cost.decoder == "graph" and cost.outcome == "TAKEN"}
+    assert taken == {"small-objects", "malformed-edges", "malformed-members"}
