@@ -151,9 +151,9 @@ def number_as_text(value: Any) -> str | None:
 
 def _as_text(value: Any, which: Literal["none", "any"] | None) -> str | None:
     """What is read for a value that is no text; None if nothing is. false, 0, [] and {} say nothing."""
-    if which == "any" and value and not isinstance(value, int | float):
-        return msgspec.json.encode(value).decode()
-    return number_as_text(value) if which != "none" else None
+    if which == "any":
+        return msgspec.json.encode(value).decode() if value else None
+    return number_as_text(value) if which is None else None
 
 
 def _nothing(kind: Any, fields: dict[str, Any], name: str) -> Any:

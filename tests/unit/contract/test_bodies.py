@@ -320,6 +320,8 @@ def test_a_blank_stage_is_none(sent: Any, read: str | None) -> None:
         ("error", [1], "[1]", "payload.error read as text"),
         ("error", 7, "7", "payload.error read as text"),
         ("error", False, None, "malformed payload.error"),
+        ("error", 0, None, "malformed payload.error"),
+        ("error", True, "true", "payload.error read as text"),
         ("error", {}, None, "malformed payload.error"),
         ("chunks_count", 2**31, None, "malformed payload.chunks_count"),
         ("chunks_count", "many", None, "malformed payload.chunks_count"),
