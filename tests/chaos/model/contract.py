@@ -380,7 +380,7 @@ class Delivery:
 
     def run(self) -> None:
         """Apply the message, unless it was applied before. Raises Refused if the task is another user's."""
-        if self.type == "GRAPH_GENERATION_PROGRESS" and self.is_of_no_task:
+        if self.type == "GRAPH_GENERATION_PROGRESS" and (self.is_of_no_task or self._says_nothing()):
             return
         if any(task.user_id != self.user_id for task in self.state.tasks.values() if task.task_id == self.task_id):
             raise Refused("the task is another user's")
@@ -450,11 +450,14 @@ class Delivery:
         notification_type = "ADD_CONVERSATION_FAILED" if kind == "ADD_NODE" else f"{kind}_FAILED"
         self._notify(notification_type, error=self._error())
 
+    def _says_nothing(self) -> bool:
+        """Whether progress has no stage or no number: it is ignored, whosever task it names."""
+        stage, percent = self.payload.get("currentstage"), self.payload.get("progresspercent")
+        return not stage or not stage.strip() or not isinstance(percent, int | float)
+
     def _progress(self, task: Task | None) -> None:
-        """Store progress, unless it says nothing, is older than the stored one, or the task has failed."""
+        """Store progress, unless it is older than the stored one, or the task has failed."""
         stage, percent, eta = (self.payload.get(name) for name in ("currentstage", "progresspercent", "etaseconds"))
-        if not stage or not stage.strip() or not isinstance(percent, int | float):
-            return
         percent = min(max(int(percent // 1), 0), 100)
         eta = max(eta, 0) if isinstance(eta, int | float) else None
         task = task or Task(self.task_id, self.task_type, self.user_id)
@@ -554,8 +557,9 @@ class Delivery:
                 )
         for wire in document["subclusters"]:
             members = [node_id for node_id in wire["node_ids"] if node_id in nodes]
-            if members:
-                cluster_id, representative = text(wire["cluster_id"]) or "", wire.get("representative_node_id")
+            cluster_id, representative = text(wire["cluster_id"]) or "", wire.get("representative_node_id")
+            # A node whose cluster is malformed has none, so a cluster may be left without nodes.
+            if members and (not cluster_id or (user_id, cluster_id) in self.state.graph_clusters):
                 if representative is not None and representative not in members:
                     representative = members[0]
                 self.state.graph_subclusters[user_id, wire["id"]] = Subcluster(
