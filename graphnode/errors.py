@@ -20,7 +20,7 @@ from dramatiq.middleware import Shutdown, TimeLimitExceeded
 from psycopg2 import errorcodes
 from psycopg2.extensions import Diagnostics
 
-from graphnode.remedies import aws_advice, database_advice
+from graphnode.remedies import aws_advice, connection_failure, database_advice
 
 #: The places that PostgreSQL's diagnostics name, in the order of a log line.
 PLACES = ("table", "column", "constraint")
@@ -368,7 +368,7 @@ def _database_error(error: psycopg2.Error) -> GraphNodeError:
         return DatabaseFault(f"{said}: {text}", log=log, advice=database_advice(code))
     if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
         # Without SQLSTATE it is libpq's error: the connection could not be made, or was cut.
-        return DatabaseFault(f"PostgreSQL cannot be reached: {text}", advice=database_advice(""))
+        return DatabaseFault(f"PostgreSQL cannot be reached: {connection_failure(text)}", advice=database_advice(""))
     return Unexpected(f"{type(error).__name__}: {text}", log=type(error).__name__)
 
 

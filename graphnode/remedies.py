@@ -1,4 +1,4 @@
-"""What mends a service, by its error code. The circuit breaker tells it to the operator with the error."""
+"""What a service's error means, and what mends it. The circuit breaker tells it to the operator with the error."""
 
 from __future__ import annotations
 
@@ -20,6 +20,39 @@ DATABASE: Mapping[str, str] = {
     "58": "Look at PostgreSQL's log: its files or its disk fail.",
     "XX": "Look at PostgreSQL's log: its files are damaged.",
     "": "Make PostgreSQL reachable: `graphnode doctor` says what fails.",
+}
+
+#: Why there is no connection, by a part of libpq's text or of the server's; the first that fits counts. Their texts are
+#: not shown: they quote DATABASE_URL, and a password that was encoded wrongly is then a part of the host's name.
+CONNECTION: Mapping[str, str] = {
+    "password authentication failed": "wrong password",
+    "no password supplied": "no password",
+    "authentication failed": "this user is not accepted",
+    "pg_hba.conf": "pg_hba.conf does not allow this user, database and machine",
+    "could not translate host name": "the host's name is unknown",
+    "root certificate file": "the file of root certificates is missing",
+    "certificate": "a certificate is not accepted",
+    "does not support SSL": "it has no TLS, which sslmode demands",
+    "does not exist": "the user or the database does not exist",
+    "permission denied for database": "the user may not connect to the database",
+    "too many": "all connections are taken",
+    "remaining connection slots": "all connections are taken",
+    "starting up": "it is starting",
+    "not yet accepting connections": "it is starting",
+    "recovery mode": "it is recovering",
+    "shutting down": "it is shutting down",
+    "onnection refused": "connection refused",
+    "timeout expired": "time-out",
+    "timed out": "time-out",
+    "No route to host": "no route to the host",
+    "etwork is unreachable": "no route to the host",
+    "No such file or directory": "the socket is missing",
+    "reset by peer": "connection closed",
+    "closed": "connection closed",
+    "EOF detected": "connection closed",
+    "terminating connection": "connection closed",
+    "invalid": "a parameter of DATABASE_URL is invalid",
+    "": "psql with the same DATABASE_URL says why",
 }
 
 #: By a part of AWS's error code, or of botocore's class; the first that fits counts.
@@ -53,6 +86,15 @@ SQS: Mapping[str, str] = {
 def database_advice(code: str) -> str:
     """What mends PostgreSQL after an error with this SQLSTATE; empty: it cannot be reached."""
     return next(advice for start, advice in DATABASE.items() if code.startswith(start))
+
+
+def connection_failure(text: str) -> str:
+    """Why there is no connection to PostgreSQL, without any quotation.
+
+    Parameters:
+      text: libpq's or the server's, which may quote a password.
+    """
+    return next(why for part, why in CONNECTION.items() if part in text)
 
 
 def aws_advice(code: str) -> str:

@@ -56,20 +56,38 @@ OTHERS: Mapping[str, str] = {
     ),
 }
 
+#: A URL's host and port. A raw @ or / in a password would end it early, and a part of the password would be the host.
+HOST = r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s@/?#:\[\],]+)(?::\d{1,5})?"
+
+#: The same for libpq, which takes several, each may be empty; and user and password before it, percent-encoded.
+#: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
+DATABASE_HOST = r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s@/?#:\[\],]*)(?::\d{0,5})?"
+DATABASE_USER = r"(?:[^\s@/%]|%[0-9A-Fa-f]{2})*"
+
 DatabaseUrl = Annotated[
     str,
     Meta(
-        pattern=r"^postgres(ql)?://\S+$",
-        description="a PostgreSQL URL such as postgresql://user:password@host:5432/database",
+        pattern=(
+            rf"^postgres(?:ql)?://(?:{DATABASE_USER}@)?{DATABASE_HOST}(?:,{DATABASE_HOST})*"
+            r"(?:/[^\s@/?#]*)?(?:\?[^\s@#]*)?$"
+        ),
+        description="a PostgreSQL URL such as postgresql://user:password@host:5432/database "
+        "(in user and password, @ is written %40, / is %2F and % is %25)",
     ),
 ]
 AwsRegion = Annotated[str, Meta(pattern=r"^[a-z]{2,}(-[a-z]+)+-\d+$", description="an AWS region such as eu-central-1")]
 Bucket = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="an S3 bucket's name")]
-Url = Annotated[str, Meta(pattern=r"^https?://[^\s/]+", description="a URL such as https://host:port")]
+Url = Annotated[
+    str,
+    Meta(
+        pattern=rf"^https?://{HOST}(?:[/?#][^\s@]*)?$",
+        description="a URL such as https://host:port (without user and password)",
+    ),
+]
 QueueUrl = Annotated[
     str,
     Meta(
-        pattern=r"^https?://[^\s/]+/.*[A-Za-z0-9_-]+$",
+        pattern=rf"^https?://{HOST}/[^\s@]*[A-Za-z0-9_-]+$",
         description="a queue's URL such as https://sqs.REGION.amazonaws.com/ACCOUNT/NAME",
     ),
 ]
@@ -93,7 +111,7 @@ Port = Annotated[int, Meta(ge=1, le=65_535, description="a port to serve health 
 SentryDsn = Annotated[
     str,
     Meta(
-        pattern=r"^https?://[^\s@/]+@[^\s/]+/\S+$",
+        pattern=rf"^https?://[^\s@/]+@{HOST}/[^\s@]+$",
         description="a Sentry DSN such as https://KEY@HOST/PROJECT (where errors are reported)",
     ),
 ]
@@ -125,8 +143,8 @@ class Settings(ProcessSettings, frozen=True, kw_only=True, rename=lambda name: O
     """PostgreSQL, where results are stored. A process has a connection for each thread, and four more at most.
 
     Give the worker a database user of its own, in the role `graphnode_worker` ([security.md](security.md)), and set
-    `sslmode=verify-full` where the network is not yours. Behind PgBouncer, leave out `options=`
-    ([scale.md](scale.md#pgbouncer)).
+    `sslmode=verify-full` where the network is not yours. Percent-encode user and password
+    ([security.md](security.md#secrets)). Behind PgBouncer, leave out `options=` ([scale.md](scale.md#pgbouncer)).
     """
 
     aws_region: AwsRegion = field(name="AWS_REGION")
@@ -392,6 +410,22 @@ class RequestSettings(ProcessSettings, frozen=True, kw_only=True):
     aws_endpoint_url: str | None = None
 
 
+class DatabaseSettings(ProcessSettings, frozen=True, kw_only=True):
+    """For a command that needs the database."""
+
+    database_url: str
+
+
+class QueueSettings(ProcessSettings, frozen=True, kw_only=True):
+    """For a command that looks at the queues, as many as are set."""
+
+    aws_region: str | None = None
+    aws_endpoint_url: str | None = None
+    sqs_result_queue_url: str | None = None
+    sqs_notification_queue_url: str | None = None
+    sqs_request_queue_url: str | None = None
+
+
 class PushSettings(ProcessSettings, frozen=True, kw_only=True):
     """For sending pushes; without credentials none are sent."""
 
@@ -447,6 +481,11 @@ def environment_name(field: str) -> str:
     return FIELDS[field].encode_name
 
 
+def is_secret(name: str, value: str) -> bool:
+    """Whether a variable's value is never shown. With an @ it may be a URL with a password."""
+    return name in SECRETS or "@" in value
+
+
 def read_settings(environment: Mapping[str, str], kind: type[SettingsKind]) -> SettingsKind:
     """Read and check the settings of a kind of process.
 
@@ -479,7 +518,7 @@ def examine_settings(environment: Mapping[str, str], kind: type[ProcessSettings]
             try:
                 values[found.name] = msgspec.convert(given, expected, strict=False)
             except msgspec.ValidationError:
-                shown = "a value that is not shown here" if name in SECRETS else repr(given)
+                shown = "a value that is not shown here" if is_secret(name, given) else repr(given)
                 faults.append(f"{name} is {shown}; expected {expected_of(expected)}.")
         elif found.required:
             faults.append(f"{name} is missing: set it to {expected_of(expected)}.")

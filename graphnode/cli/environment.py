@@ -10,7 +10,6 @@ from pathlib import Path
 
 import click
 
-from graphnode.errors import SettingsError
 from graphnode.operations.env_file import ENV_FILE, read_env_file
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -26,13 +25,11 @@ env_file_option = click.option(
 
 @contextmanager
 def open_database(environment: Mapping[str, str]) -> Iterator[None]:
-    """Open the database of DATABASE_URL for the block. Raises SettingsError without one."""
+    """Open the database of DATABASE_URL for the block. Raises SettingsError if it is missing or wrong."""
+    from graphnode.settings import DatabaseSettings, read_settings
     from graphnode.storage.database import close_database, open_database
 
-    url = environment.get("DATABASE_URL")
-    if not url:
-        raise SettingsError("DATABASE_URL is missing: set it to postgresql://user:password@host:5432/database.")
-    open_database(url)
+    open_database(read_settings(environment, DatabaseSettings).database_url)
     try:
         yield
     finally:

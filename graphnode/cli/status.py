@@ -34,8 +34,10 @@ def status(watch: bool, as_json: bool, env_file: Path | None) -> None:
     from graphnode.cli.status_screen import screen
     from graphnode.clients.aws import QUICK, Aws
     from graphnode.operations.status.sources import Sources
+    from graphnode.settings import QueueSettings, read_settings
 
     environment = {name: value for name, value in environment_of(env_file).items() if value.strip()}
+    read_settings(environment, QueueSettings)
     has_database = "DATABASE_URL" in environment
     console = Console(highlight=False)
     with open_database(environment) if has_database else nullcontext():

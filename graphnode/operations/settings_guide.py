@@ -10,14 +10,11 @@ from itertools import pairwise
 from textwrap import fill
 from typing import NamedTuple
 
-from graphnode.settings import FIELDS, OTHERS, SECRETS, Settings, environment_name, expected_of
+from graphnode.settings import FIELDS, OTHERS, SECRETS, Settings, environment_name, expected_of, is_secret
 from graphnode.text import printable
 
 #: Columns of the document's text.
 WIDTH = 120
-
-#: The user and password in a URL.
-USER_INFO = re.compile(r"(?<=://)[^/@\s]*@")
 
 #: Headings of the document, by the field that each stands before.
 HEADINGS: Mapping[str, str] = {
@@ -74,7 +71,7 @@ def shown_settings(environment: Mapping[str, str], file: Mapping[str, str]) -> I
         # An empty variable of the file hides the environment's.
         given = (file if name in file else environment).get(name, "").strip()
         if given:
-            value = "not shown" if name in SECRETS else printable(USER_INFO.sub("…@", given))
+            value = "not shown" if is_secret(name, given) else printable(given)
             yield ShownSetting(field, value, "file" if name in file else "environment")
         elif known.required:
             yield ShownSetting(field, "", "missing")

@@ -18,7 +18,7 @@ import psycopg2
 import structlog
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
-from graphnode.errors import DatabaseFault
+from graphnode.errors import DatabaseFault, log_text
 
 #: Seconds after which a connection is replaced, a fifth more or less, so that it follows a database that has moved.
 CONNECTION_AGE_S = 900
@@ -244,7 +244,7 @@ class Shortage:
         if not self.lasts:
             log.warning(
                 "PostgreSQL refuses connections: threads share those that they get",
-                error=" ".join(str(error).split()),
+                error=log_text(error),
                 advice="graphnode doctor names the limit",
             )
         self._refused_at = time.monotonic()

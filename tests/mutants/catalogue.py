@@ -1916,6 +1916,38 @@ MUTANTS = (
         new=".fetchone() == ():",
         checks=("tests/integration/test_online.py::TestMakeIndex",),
     ),
+    Mutant(
+        name="raw-password",
+        what="a DATABASE_URL whose password holds a raw @ or / is accepted: errors name a piece of it as the host",
+        file="graphnode/settings.py",
+        old='DATABASE_USER = r"(?:[^\\s@/%]|',
+        new='DATABASE_USER = r"(?:[^\\s%]|',
+        checks=("tests/unit/test_settings.py",),
+    ),
+    Mutant(
+        name="address-with-password",
+        what="the password in an AWS_ENDPOINT_URL is shown",
+        file="graphnode/settings.py",
+        old='    return name in SECRETS or "@" in value\n',
+        new="    return name in SECRETS\n",
+        checks=("tests/unit/test_settings.py",),
+    ),
+    Mutant(
+        name="libpq-quoted",
+        what="logs and commands show libpq's text, which may quote a password",
+        file="graphnode/errors.py",
+        old="{connection_failure(text)}",
+        new="{text}",
+        checks=("tests/unit/test_errors.py",),
+    ),
+    Mutant(
+        name="status-unchecked",
+        what="`graphnode status` calls an address that settings refuse, and shows its password",
+        file="graphnode/cli/status.py",
+        old="    read_settings(environment, QueueSettings)\n",
+        new="",
+        checks=("tests/unit/test_cli.py",),
+    ),
 )
 
 CATALOGUE = (

@@ -44,7 +44,7 @@ def test_each_command_has_a_help(run: Run) -> None:
 def test_an_error_of_ours_is_one_message_and_no_traceback(run: Run) -> None:
     code, _, errors = run("migrate")
 
-    assert str(code).startswith("graphnode: DATABASE_URL is missing")
+    assert str(code).startswith("graphnode: 1 setting is wrong:\n  - DATABASE_URL is missing")
     assert "Traceback" not in errors
 
 
@@ -83,7 +83,7 @@ def test_a_file_with_settings_can_be_named_by_a_variable(
 
     assert gone[0] == 2
     assert "(env var: 'GRAPHNODE_ENV_FILE')" in gone[2]
-    assert str(without[0]).endswith("set it to postgresql://user:password@host:5432/database.")
+    assert "DATABASE_URL is missing: set it to a PostgreSQL URL" in str(without[0])
     assert str(whole[0]).startswith("graphnode: PostgreSQL cannot be reached")
 
 
@@ -95,6 +95,44 @@ def test_a_database_that_cannot_be_reached_is_one_message_too(run: Run, monkeypa
 
     assert str(code).startswith("graphnode: PostgreSQL cannot be reached")
     assert "secret" not in str(code)
+
+
+#: A deployment of which nothing can be reached: port 1 is tcpmux, where nobody listens.
+UNREACHABLE = {
+    "DATABASE_URL": "postgresql://me:hunter2@127.0.0.1:1/db",
+    "AWS_REGION": "us-east-1",
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+    "AWS_ACCESS_KEY_ID": "hunter2",
+    "AWS_SECRET_ACCESS_KEY": "hunter2",
+    "SQS_RESULT_QUEUE_URL": "http://127.0.0.1:1/results",
+    "SQS_NOTIFICATION_QUEUE_URL": "http://127.0.0.1:1/notifications",
+    "SQS_REQUEST_QUEUE_URL": "http://127.0.0.1:1/requests",
+    "S3_PAYLOAD_BUCKET": "payloads",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "commands"),
+    [
+        (
+            "DATABASE_URL",
+            "postgresql://me:hunter2/hunter3@127.0.0.1:1/db",
+            ["migrate", "prune --older-than 90d", "task t", "show ada", "status", "doctor", "settings"],
+        ),
+        ("AWS_ENDPOINT_URL", "http://me:hunter2@127.0.0.1:1/hunter3", ["dlq list", "status", "doctor", "settings"]),
+    ],
+)
+def test_a_url_with_a_raw_password_is_refused_by_each_command_and_shown_by_none(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str, value: str, commands: list[str]
+) -> None:
+    for variable, given in {**UNREACHABLE, name: value}.items():
+        monkeypatch.setenv(variable, given)
+
+    for command in commands:
+        said = " ".join(map(str, run(*command.split())))
+
+        assert f"{name} is a value that is not shown here" in " ".join(said.split()), command
+        assert "hunter" not in said
 
 
 def test_a_bug_shows_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +244,7 @@ def test_text_that_is_no_utf_8_is_misuse(run: Run, command: list[str]) -> None:
 def test_a_path_need_not_be_utf_8(run: Run) -> None:
     code, _, _ = run("show", "ada", "--svg", NO_UTF_8)
 
-    assert str(code).startswith("graphnode: DATABASE_URL is missing")
+    assert str(code).startswith("graphnode: 1 setting is wrong:\n  - DATABASE_URL is missing")
 
 
 def test_a_request_prints_the_command_that_follows_it(capsys: pytest.CaptureFixture[str]) -> None:

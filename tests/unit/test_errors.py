@@ -127,6 +127,28 @@ def test_the_cause_inside_a_wrapping_exception_decides() -> None:
     assert isinstance(classify_error(wrapper), errors.DatabaseFault)
 
 
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ('could not translate host name "SECRET" to address: Name or service not known', "the host's name is unknown"),
+        ('connection to server at "SECRET" (10.0.0.1), port 5432 failed: Connection refused', "connection refused"),
+        (
+            'connection to server at "h" failed: FATAL:  password authentication failed for user "SECRET"',
+            "wrong password",
+        ),
+        ('connection to server at "h", port 5432 failed: timeout expired', "time-out"),
+        ('FATAL:  database "SECRET" does not exist', "the user or the database does not exist"),
+        ('invalid port number: "SECRET"', "a parameter of DATABASE_URL is invalid"),
+        ("server closed the connection unexpectedly\n\tThis probably means …", "connection closed"),
+        ("SECRET", "psql with the same DATABASE_URL says why"),
+    ],
+)
+def test_a_connection_that_fails_is_told_without_libpqs_text_which_may_quote_a_password(said: str, why: str) -> None:
+    found = classify_error(psycopg2.OperationalError(said))
+
+    assert str(found) == found.log_text == f"PostgreSQL cannot be reached: {why}"
+
+
 def test_our_own_exceptions_are_returned_unchanged() -> None:
     error = errors.WrongOwner("task t-1 belongs to u-1")
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from psycopg2.extensions import parse_dsn
 
 from graphnode.errors import SettingsError
 from graphnode.settings import (
@@ -58,6 +59,75 @@ def test_secrets_are_never_shown(name: str) -> None:
 
     assert name in text
     assert "hunter2" not in text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://graphnode:hunter2/hunter3@db:5432/graphnode",
+        "postgresql://graphnode:12/hunter3@db:5432/graphnode",
+        "postgresql://graphnode:12/hunter3?hunter4=x@db:5432/graphnode",
+        "postgresql://graphnode:hunter2@hunter3@db:5432/graphnode",
+        "postgresql://graphnode:hunter2%hunter3@db:5432/graphnode",
+        "postgresql://graphnode:hunter2",
+        "postgresql://graphnode:hunter2@db:hunter3/graphnode",
+        "postgresql://graphnode:hunter2 @db/graphnode",
+    ],
+)
+def test_a_database_url_whose_password_ends_early_is_refused_and_not_shown(url: str) -> None:
+    text = faults_of({**COMPLETE, "DATABASE_URL": url})
+
+    assert text.startswith(
+        "1 setting is wrong:\n  - DATABASE_URL is a value that is not shown here; expected a PostgreSQL"
+    )
+    assert "@ is written %40" in text
+    assert "hunter" not in text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://db/graphnode",
+        "postgres://graphnode@db",
+        "postgresql:///graphnode?host=/var/run/postgresql&sslmode=disable",
+        "postgresql://graphnode:p%40ss%2Fw:o?r#d@db-1.internal:5432,[::1]:5433/graph%20node?target_session_attrs=primary",
+        "postgresql://graphnode:@%2Fvar%2Frun%2Fpostgresql:5432/graphnode?options=-c%20search_path%3Da",
+    ],
+)
+def test_what_libpq_takes_for_a_database_url_is_accepted(url: str) -> None:
+    assert read_settings({**COMPLETE, "DATABASE_URL": url}, Settings).database_url == url
+    assert parse_dsn(url)
+
+
+@pytest.mark.parametrize(
+    "name", ["AWS_ENDPOINT_URL", "SQS_RESULT_QUEUE_URL", "SQS_NOTIFICATION_QUEUE_URL", "GRAPHNODE_FCM_ENDPOINT"]
+)
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://me:hunter2@localhost:4566/queue",
+        "https://hunter2@localhost:4566/queue",
+        "https://me:hunter2/hunter3@localhost/queue",
+        "https://localhost:hunter2/a@b/queue",
+    ],
+)
+def test_an_address_with_a_password_is_refused_and_not_shown(name: str, url: str) -> None:
+    text = faults_of({**COMPLETE, name: url})
+
+    assert text.startswith(f"1 setting is wrong:\n  - {name} is a value that is not shown here; expected a ")
+    assert "hunter" not in text
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "SQS_RESULT_QUEUE_URL", "GRAPHNODE_FCM_ENDPOINT"])
+def test_a_port_that_is_no_number_is_refused(name: str) -> None:
+    assert f"{name} is 'http://localhost:https/queue'; expected" in faults_of(
+        {**COMPLETE, name: "http://localhost:https/queue"}
+    )
+
+
+def test_a_sentry_dsn_with_a_raw_character_in_its_key_is_refused_and_not_shown() -> None:
+    assert "hunter" not in faults_of({**COMPLETE, "SENTRY_DSN": "https://key:hunter2@hunter3@sentry.io/1"})
+    assert read_settings({**COMPLETE, "SENTRY_DSN": "https://key@o1.ingest.sentry.io/1"}, Settings).sentry_dsn
 
 
 def test_a_setting_out_of_its_range_is_refused() -> None:

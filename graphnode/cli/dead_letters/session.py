@@ -18,7 +18,7 @@ import click
 from graphnode.cli.environment import environment_of
 from graphnode.contract.envelopes import REQUEST_QUEUE
 from graphnode.errors import NoSuchLetter, SettingsError
-from graphnode.settings import QUEUE_URLS
+from graphnode.settings import QUEUE_URLS, QueueSettings, read_settings
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -52,6 +52,7 @@ def open_queues(names: tuple[str, ...], env_file: Path | None) -> tuple[SQSClien
     from graphnode.operations.dead_letters.reader import find_queue
 
     os.environ.update(environment_of(env_file))
+    read_settings(os.environ, QueueSettings)
     if not os.environ.get("AWS_REGION"):
         raise SettingsError("AWS_REGION is missing: set it to an AWS region such as eu-central-1.")
     sqs = own_aws().sqs()

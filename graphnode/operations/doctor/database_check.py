@@ -6,12 +6,13 @@ import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import msgspec
+from psycopg2.extensions import parse_dsn
 
 from graphnode.errors import SchemaError
 from graphnode.operations.doctor.findings import Finding, broken, command, fine, unchecked, warning
+from graphnode.remedies import connection_failure
 from graphnode.storage import schema
 from graphnode.storage.connections import CONNECTION
 from graphnode.storage.database import database
@@ -154,8 +155,8 @@ def judge_connection(text: str, url: str) -> Finding | None:
 
     https://www.postgresql.org/docs/current/libpq-connect.html
     """
-    where = urlsplit(url)
-    host, port, name, user = where.hostname or "localhost", where.port or 5432, where.path.lstrip("/"), where.username
+    where = parse_dsn(url)
+    host, port, name, user = where.get("host", "localhost"), where.get("port", 5432), where["dbname"], where.get("user")
     server = ("-h", host, "-p", str(port))
     ping = command("pg_isready", *server)
     full = (
@@ -167,6 +168,8 @@ def judge_connection(text: str, url: str) -> Finding | None:
     missing = (f"database {name}", command("createdb", *server, name))
     if "database" not in text:
         missing = (f"user {user}", command("createuser", *server, str(user)))
+    # Another reason than those below. Its own text may quote anything.
+    other = f"{connection_failure(text)}."
     signs = {
         "password authentication failed": (
             f"PostgreSQL does not accept the password of {user}",
@@ -210,12 +213,12 @@ def judge_connection(text: str, url: str) -> Finding | None:
             "A security group or a firewall drops the packets, most likely.",
             ping,
         ),
-        "could not connect": (f"{host}:{port} cannot be reached", text, ping),
-        "connection to server": (f"no connection to {host}:{port}", text, ping),
+        "could not connect": (f"{host}:{port} cannot be reached", other, ping),
+        "connection to server": (f"no connection to {host}:{port}", other, ping),
     }
     for sign, (what, why, mend) in signs.items():
         if sign in text:
-            return broken(SUBJECT, what, why=" ".join(why.split()), mend=mend)
+            return broken(SUBJECT, what, why=why, mend=mend)
     return None
 
 

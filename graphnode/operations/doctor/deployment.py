@@ -67,6 +67,8 @@ def _checks(
     threads: int | None,
 ) -> list[Check]:
     region = values.get("aws_region", "")
+    # A wrong address is not called: the error would quote it. AWS's own is another deployment.
+    has_address = "AWS_ENDPOINT_URL" not in variables or "aws_endpoint_url" in values
     aws = Aws.of_environment(variables, limits=QUICK)
 
     def queue(subject: str, field: str, actions: tuple[str, ...]) -> Check:
@@ -96,7 +98,11 @@ def _checks(
             needs=(database_check.SUBJECT,),
             missing=_missing(values, "database_url"),
         ),
-        Check("AWS credentials", lambda: aws_answers.find_credentials(variables)),
+        Check(
+            "AWS credentials",
+            lambda: aws_answers.find_credentials(variables),
+            missing="" if has_address else "AWS_ENDPOINT_URL is wrong",
+        ),
         queue("result queue", "sqs_result_queue_url", consumer),
         queue("notification queue", "sqs_notification_queue_url", both),
     ]
@@ -128,7 +134,7 @@ def _checks(
             ),
         ),
         Check(firebase_check.SUBJECT, lambda: firebase_check.check_firebase(PushSettings(**push))),
-        Check(clock_check.SUBJECT, lambda: clock_check.judge_clocks(_skews(values, variables))),
+        Check(clock_check.SUBJECT, lambda: clock_check.judge_clocks(_skews(values, aws if has_address else None))),
     ]
 
 
@@ -137,11 +143,10 @@ def _missing(values: Mapping[str, Any], *fields: str) -> str:
     return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing or wrong" if missing else ""
 
 
-def _skews(values: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, timedelta]:
+def _skews(values: Mapping[str, Any], aws: Aws | None) -> dict[str, timedelta]:
     """How far this machine's clock is ahead of each service's. Services that do not answer have their own checks."""
     found: dict[str, timedelta] = {}
-    aws = Aws.of_environment(variables, limits=QUICK)
-    if values.get("aws_region"):
+    if aws and values.get("aws_region"):
         if "s3_payload_bucket" in values:
             s3 = aws.s3()
             _add_skew(found, "S3", lambda: s3.head_bucket(Bucket=values["s3_payload_bucket"]))
