@@ -31,7 +31,8 @@ WORKDIR /
 # count as memory. GRAPHNODE_SPOOL_DIR names another place, which user 10001 must be able to write.
 # SIGTERM reaches Dramatiq itself, which finishes running messages. Wait GRAPHNODE_POLL_GRACE and
 # GRAPHNODE_SHUTDOWN_TIMEOUT seconds before a kill.
-# The check is for liveness: an outage of the database, of S3 or of SQS is no reason for a restart.
+# The check asks on loopback, where health listens: nothing outside of the container can. GRAPHNODE_HEALTH_HOST=0.0.0.0 opens it.
+# It is for liveness: an outage of the database, of S3 or of SQS is no reason for a restart.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=90s CMD ["graphnode", "health"]
 CMD ["graphnode", "worker"]
 

@@ -42,9 +42,9 @@ OTHERS: Mapping[str, str] = {
     "AWS_SHARED_CREDENTIALS_FILE": (
         "boto3: a file of credentials in place of `~/.aws/credentials`. It may be rotated while workers run"
     ),
-    "dramatiq_prom_port": "Dramatiq: switches metrics on ([metrics.md](metrics.md#scraping))",
-    "dramatiq_prom_host": "Dramatiq: the address on which they are served",
-    "dramatiq_prom_db": "Dramatiq: the directory that the processes of a command share for them",
+    "dramatiq_prom_port": "the worker: switches metrics on ([metrics.md](metrics.md#scraping))",
+    "dramatiq_prom_host": "the worker: the address on which they are served; default 127.0.0.1, for this machine only",
+    "dramatiq_prom_db": "the worker: the directory that the processes of a command share for them",
     "OTEL_EXPORTER_OTLP_ENDPOINT": (
         "OpenTelemetry: switches traces on ([metrics.md](metrics.md#traces)); so does "
         "`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`. Its other variables work as well"
@@ -108,6 +108,13 @@ KeyPrefixes = Annotated[
     ),
 ]
 Port = Annotated[int, Meta(ge=1, le=65_535, description="a port to serve health on (not set: it is not served)")]
+Address = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9A-Za-z.:-]+$",
+        description="an IP address or a host's name (127.0.0.1: for this machine only; 0.0.0.0: for all networks)",
+    ),
+]
 SentryDsn = Annotated[
     str,
     Meta(
@@ -364,7 +371,14 @@ class Settings(ProcessSettings, frozen=True, kw_only=True, rename=lambda name: O
     health_port: Port | None = None
     """Where a `dramatiq` command answers `/live` and `/ready` for all its processes ([metrics.md](metrics.md#health)).
 
-    The image sets it to 8080. The port has no access control: keep it internal.
+    The image sets it to 8080. See also `GRAPHNODE_HEALTH_HOST`.
+    """
+
+    health_host: Address = "127.0.0.1"
+    """The address on which health is served. On the default one only this machine can ask: `graphnode health` does.
+
+    `0.0.0.0` where somebody else asks, such as a load balancer or Kubernetes. There is no access control: keep the port
+    internal. See also `GRAPHNODE_HEALTH_PORT`.
     """
 
     log_format: Annotated[Literal["json", "console"], Meta(description="json or console")] = "json"
@@ -438,6 +452,7 @@ class HealthSettings(ProcessSettings, frozen=True, kw_only=True):
     """For serving a worker's health, and asking for it."""
 
     health_port: int | None = None
+    health_host: str = "127.0.0.1"
 
 
 class UploadSettings(ProcessSettings, frozen=True, kw_only=True):

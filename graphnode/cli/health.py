@@ -22,9 +22,9 @@ def health(ready: bool, env_file: Path | None) -> None:
     from graphnode.settings import HealthSettings, read_settings
     from graphnode.worker.health import ask
 
-    port = read_settings(environment_of(env_file), HealthSettings).health_port
-    if port is None:
+    known = read_settings(environment_of(env_file), HealthSettings)
+    if known.health_port is None:
         raise SettingsError("GRAPHNODE_HEALTH_PORT is missing: set it to the port on which the worker serves health.")
-    found = ask(port, path="/ready" if ready else "/live")
+    found = ask(known.health_port, path="/ready" if ready else "/live", host=known.health_host)
     click.echo("; ".join(found.problems) or ("ready" if ready else "alive"))
     sys.exit(0 if found.ok else 1)

@@ -22,10 +22,11 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
 import msgspec
@@ -35,12 +36,14 @@ from msgspec.structs import replace
 
 from graphnode.broker import SQSBroker
 from graphnode.errors import SettingsError, log_text
+from graphnode.private import check_private, private_directory
 from graphnode.settings import HealthSettings, read_settings
 from graphnode.sqs.deliveries import Delivery, State
 from graphnode.sqs.liveness import LifeSign, dead_threads, is_running, last_signs
 from graphnode.sqs.poll_failures import failing_polls
+from graphnode.worker import endpoint
+from graphnode.worker.endpoint import Response
 from graphnode.worker.middleware import HARD_LIMIT_FACTOR
-from graphnode.worker.parent import end_with_parent
 
 #: Seconds between two reports of a process, and seconds without a report after which it counts as stuck.
 REPORT_S = 1.0
@@ -193,11 +196,11 @@ class HealthReports(Middleware):
     @property
     def forks(self) -> list[Callable[[], int]]:
         """The process that serves health, for Dramatiq to fork."""
-        return [serve] if port() else []
+        return [serve] if address().health_port else []
 
     def after_process_boot(self, broker: Broker) -> None:
         """Start to report. The worker's own start may wait long for services that are away."""
-        if port():
+        if address().health_port:
             self._thread = threading.Thread(target=self._run, args=(broker, directory()), name="health", daemon=True)
             self._thread.start()
 
@@ -214,6 +217,7 @@ class HealthReports(Middleware):
 
     def _run(self, broker: SQSBroker, place: Path) -> None:
         with suppress(OSError):
+            check_private(place)
             forget_ended_processes(place)
         while not self._ended.wait(REPORT_S):
             self.write(place, self.report(broker))
@@ -253,17 +257,17 @@ class HealthReports(Middleware):
         )
 
 
-def port() -> int | None:
-    """The port to serve on. None when it is not set or wrong; the worker's start reports a wrong one."""
+def address() -> HealthSettings:
+    """Where to serve. Without a port if a setting is wrong; the worker's start reports that."""
     try:
-        return read_settings(os.environ, HealthSettings).health_port
+        return read_settings(os.environ, HealthSettings)
     except SettingsError:
-        return None
+        return HealthSettings()
 
 
 def write(place: Path, report: Report) -> None:
     """Replace the process's report at once as a whole. Makes the directory if it is missing. Raises OSError."""
-    place.mkdir(mode=0o700, exist_ok=True)
+    private_directory(place)
     new = place / f".{report.pid}"
     new.write_bytes(msgspec.json.encode(report))
     new.replace(place / str(report.pid))
@@ -277,9 +281,10 @@ def forget_ended_processes(place: Path) -> None:
 
 
 def read(place: Path) -> list[Report]:
-    """The reports that can be read."""
+    """The reports that can be read. Those in a directory that others may write are nobody's."""
     found = []
     with suppress(OSError):
+        check_private(place)
         for file in sorted(place.glob("[0-9]*")):
             # The process may have ended meanwhile.
             with suppress(OSError, msgspec.DecodeError):
@@ -287,76 +292,58 @@ def read(place: Path) -> list[Report]:
     return found
 
 
-class Server(ThreadingHTTPServer):
-    """Answers by the latest report of each process. It keeps those that are gone while their process runs.
+class Reports:
+    """The latest report of each process. One whose file is gone stays while its process runs.
 
     Parameters:
-      port: where it serves.
       place: the directory of the reports.
     """
 
-    def __init__(self, port: int, place: Path) -> None:
-        super().__init__(("", port), Handler)
+    def __init__(self, place: Path) -> None:
         self.since = time.monotonic()
         self._place = place
         self._latest: dict[int, Report] = {}
 
-    def reports(self) -> list[Report]:
+    def latest(self) -> list[Report]:
         """The latest report of each process."""
         latest = {pid: report for pid, report in self._latest.items() if is_running(pid)}
         latest.update({report.pid: report for report in read(self._place)})
         self._latest = latest
         return list(latest.values())
 
-
-class Handler(BaseHTTPRequestHandler):
-    """Answers `/live` and `/ready`."""
-
-    server: Server
-
-    #: Seconds that a thread waits for a client.
-    timeout = 5
-
-    def do_GET(self) -> None:
-        """Answer."""
-        judge = {"/live": liveness, "/ready": readiness}.get(self.path.partition("?")[0])
+    def answer(self, path: str) -> Response | None:
+        """The answer at `/live` and `/ready`."""
+        judge = {"/live": liveness, "/ready": readiness}.get(path)
         if judge is None:
-            self.send_error(404)
-            return
-        health = judge(self.server.reports(), now=time.monotonic(), since=self.server.since)
-        body = msgspec.json.encode(health)
-        self.send_response(200 if health.ok else 503)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Log nothing: a request every few seconds is no event."""
+            return None
+        health = judge(self.latest(), now=time.monotonic(), since=self.since)
+        status = HTTPStatus.OK if health.ok else HTTPStatus.SERVICE_UNAVAILABLE
+        return Response(status, "application/json", msgspec.json.encode(health))
 
 
 def serve() -> int:
     """Serve until SIGTERM, in the process that Dramatiq forks."""
-    end_with_parent()
-    number = port()
-    assert number, "forked only with a port"  # noqa: S101
-    try:
-        with Server(number, directory()) as server:
-            server.serve_forever()
-    except OSError as error:
-        log.error("health is not served", port=number, error=log_text(error))
-        return 1
-    return 0
+    known = address()
+    assert known.health_port, "forked only with a port"  # noqa: S101
+    return endpoint.serve("health", host=known.health_host, port=known.health_port, answer=Reports(directory()).answer)
 
 
-def ask(number: int, *, path: str) -> Health:
-    """The answer of the worker on this machine."""
+def ask(number: int, *, path: str, host: str = "127.0.0.1") -> Health:
+    """The answer of the worker on this machine.
+
+    Parameters:
+      host: the address on which it listens.
+    """
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    where = f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
     # Without the environment's proxies.
     opener = build_opener(ProxyHandler({}))
     try:
-        with opener.open(f"http://127.0.0.1:{number}{path}", timeout=ASK_TIMEOUT_S) as answer:
-            return msgspec.json.decode(answer.read(), type=Health)
-    except HTTPError as error:
-        return msgspec.json.decode(error.read(), type=Health)
-    except (URLError, OSError) as error:
-        return Health(False, [f"nothing answers on port {number}: {error}"])
+        try:
+            answered = opener.open(f"http://{where}{path}", timeout=ASK_TIMEOUT_S)
+        except HTTPError as error:
+            answered = error
+        with answered:
+            return msgspec.json.decode(answered.read(), type=Health)
+    except (OSError, HTTPException, msgspec.DecodeError) as error:
+        return Health(False, [f"no worker answers at {where}: {error}"])

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, beside Dramatiq's own and through its exporter.
+"""Metrics for Prometheus, beside Dramatiq's own. `exporter.py` serves both.
 
 The steps and events of `steps.py` are the source; here they get names and units. Labels have few values: never a user,
 a task or a message.
@@ -17,11 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from dramatiq import Broker, MessageProxy, Worker
-from dramatiq.middleware.prometheus import DB_PATH, Prometheus
+from dramatiq.middleware import prometheus
+from dramatiq.middleware.prometheus import Prometheus
 
 from graphnode.broker import SQSBroker
-from graphnode.errors import GraphNodeError
+from graphnode.errors import GraphNodeError, SettingsError
 from graphnode.sqs.deliveries import Delivery, State
 from graphnode.sqs.letter_sender import LetterHooks
 from graphnode.sqs.liveness import is_running
@@ -31,13 +33,11 @@ from graphnode.steps import EVENTS, STEPS, Step, subscribe
 from graphnode.storage import notifications
 from graphnode.storage.notifications import OpenPushes
 from graphnode.worker import exporter
+from graphnode.worker.exporter import metrics_directory
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client import Counter as Counted
-
-#: Metrics are on when Dramatiq's exporter has been given a port.
-SWITCH = "dramatiq_prom_port"
 
 #: Seconds between two counts of the messages in flight.
 SAMPLE_S = 2.0
@@ -79,6 +79,9 @@ GAUGES = {
     "outage": ("graphnode_outage_active", "1 while a service is away and nothing is taken."),
     "polls_failing": ("graphnode_polls_failing", "1 while a queue's polls have failed for a minute or longer."),
 }
+
+
+log = structlog.get_logger("graphnode.metrics")
 
 
 class Instruments:
@@ -205,6 +208,7 @@ class Metrics(LetterHooks, Prometheus):
     """Dramatiq's middleware for Prometheus, and this project's metrics. The outermost, so that it sees verdicts."""
 
     instruments: Instruments
+    _directory: Path
 
     @property
     def forks(self) -> list[Callable[[], int]]:
@@ -212,8 +216,15 @@ class Metrics(LetterHooks, Prometheus):
         return [exporter.serve]
 
     def after_process_boot(self, broker: Broker) -> None:
-        """Make the metrics, in the worker process."""
-        forget_ended_processes(Path(DB_PATH))
+        """Make the metrics, in the worker process. It ends if their directory is not its user's alone."""
+        try:
+            self._directory = metrics_directory()
+        except SettingsError as error:
+            log.critical("the worker does not start", reason=error.reason, error=str(error))
+            raise SystemExit(1) from None
+        forget_ended_processes(self._directory)
+        # Dramatiq takes a directory of this name as it finds it, in the temporary directory, which is everybody's.
+        prometheus.DB_PATH = str(self._directory)
         super().after_process_boot(broker)  # type: ignore[no-untyped-call]
         from prometheus_client import CollectorRegistry
 
@@ -249,7 +260,7 @@ class Metrics(LetterHooks, Prometheus):
     def measure(self, broker: SQSBroker) -> None:
         """Measure what is the same for all processes: the queues' lengths, and the open notifications."""
         # One process of a command does it.
-        if not _holds_lock(str(Path(DB_PATH, "first.lock"))):
+        if not _holds_lock(str(self._directory / "first.lock")):
             return
         urls = {name: broker.options.queues[name].url for name in broker.queue_names}
         urls |= {f"{name}-dead-letters": broker.dead_letters(name).url for name in broker.queue_names}

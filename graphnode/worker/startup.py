@@ -25,9 +25,10 @@ from graphnode.storage.rehearsal import rehearse
 from graphnode.telemetry import error_reports
 from graphnode.telemetry.logs import configure_logs, watch_suppressed_lines
 from graphnode.worker import runtime, sweeps, traces
+from graphnode.worker.exporter import SWITCH
 from graphnode.worker.health import HealthReports
 from graphnode.worker.ledger import DatabaseLedger
-from graphnode.worker.metrics import SWITCH, Metrics
+from graphnode.worker.metrics import Metrics
 from graphnode.worker.middleware import worker_middleware
 from graphnode.worker.options import broker_options
 from graphnode.worker.parent import ParentWatch

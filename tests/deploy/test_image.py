@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from ruamel.yaml import YAML
 
 from graphnode.settings import FIELDS, AiSettings, Settings, environment_name, read_settings
-from graphnode.worker.metrics import SWITCH
+from graphnode.worker.exporter import HOST, SWITCH
 from release.dockerfile import (
     Config,
     Instruction,
@@ -36,7 +36,7 @@ PROJECT = Path(__file__).parents[2]
 LOCKS = PROJECT / "locks"
 
 #: Environment variables of a worker that are not settings: AWS's credentials, and the switch of Dramatiq's exporter.
-NOT_SETTINGS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", SWITCH}
+NOT_SETTINGS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", SWITCH, HOST}
 
 #: The services that run this project's images.
 OURS = ("migrate", "worker", "ai")
@@ -265,6 +265,14 @@ def test_our_services_cannot_write_to_their_root_and_have_no_capability(
     assert service["tmpfs"] == ["/tmp"]  # noqa: S108
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_only_prometheus_reaches_the_worker_and_from_inside_alone(services: dict[str, dict[str, Any]]) -> None:
+    assert services["worker"]["environment"][HOST] == "0.0.0.0"  # noqa: S104
+    assert "ports" not in services["worker"]
+    assert "GRAPHNODE_HEALTH_HOST" not in services["worker"]["environment"]
+    for name, service in services.items():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), name
 
 
 def test_a_service_starts_when_what_it_waits_for_is_healthy_or_done(services: dict[str, dict[str, Any]]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,9 @@ import pytest
 from graphnode import cli
 from graphnode.sqs.liveness import LifeSign
 from graphnode.worker import health
+from graphnode.worker.endpoint import Endpoint
 from tests.e2e.ai_server import PATIENCE_S
+from tests.serving import serving
 
 
 class Terminal:
@@ -54,9 +55,6 @@ def health_of(directory: Path, patch: pytest.MonkeyPatch, *, stuck: tuple[str, f
     at = time.monotonic() + PATIENCE_S
     signs = {name: LifeSign(at - seconds, within_s=60)}
     health.write(directory, health.Report(pid=12, at=at, state="taking", last_signs=signs))
-    with patch.context() as patched, health.Server(0, directory) as server:
-        patched.setattr(health, "directory", lambda: directory)
-        patched.setenv("GRAPHNODE_HEALTH_PORT", str(server.server_address[1]))
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    with patch.context() as patched, serving(Endpoint("127.0.0.1", 0, health.Reports(directory).answer)) as port:
+        patched.setenv("GRAPHNODE_HEALTH_PORT", str(port))
         yield
-        server.shutdown()

@@ -6,11 +6,13 @@ import gzip
 import json
 import os
 import signal
+import socket
 import tempfile
 import threading
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
@@ -122,6 +124,26 @@ def observed(
     return Observed(worker, metrics_port, health_port, collector)
 
 
+@pytest.fixture
+def silent_clients(observed: Observed) -> Iterator[None]:
+    """Connections to the ports of health and metrics that send half a request and wait. They keep nobody out."""
+
+    def connect(port: int) -> socket.socket | None:
+        with suppress(ConnectionRefusedError):
+            client = socket.create_connection(("127.0.0.1", port))
+            client.sendall(b"GET /l")
+            return client
+        return None
+
+    with ExitStack() as stack:
+        for port in (observed.health_port, observed.metrics_port):
+            for _ in range(20):
+                client = outcomes.wait_for(partial(connect, port), timeout_s=PATIENCE_S)
+                stack.enter_context(found(client, f"a connection to port {port}"))
+        yield
+
+
+@pytest.mark.usefixtures("silent_clients")
 def test_two_processes_report_metrics_and_traces_and_a_suspended_one_fails_liveness(
     ai: AiServer, observed: Observed
 ) -> None:

@@ -137,6 +137,13 @@ def notifications_stuck(scene: Scene) -> Iterator[dict[str, str]]:
     yield {}
 
 
+def metrics_missing(scene: Scene) -> Iterator[dict[str, str]]:
+    scene.ai.execute(WORKER, None)
+    with health_of(scene.directory, scene.patch):
+        yield {}
+        yield {}
+
+
 def mended(scene: Scene, *, reason: str = "") -> Iterator[dict[str, str]]:
     """The cause is gone when the message is redriven."""
     reason = reason or scene.chapter.title
@@ -222,6 +229,7 @@ ALERTS: dict[str, Situation] = {
     "Results stuck": results_stuck,
     "Outage": outage,
     "Notifications stuck": notifications_stuck,
+    "Metrics missing": metrics_missing,
 }
 
 #: The dead letters. A worker handles what is redriven.

@@ -3,15 +3,16 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -23,11 +24,13 @@ from graphnode.sqs.deliveries import Delivery, InFlight, State
 from graphnode.sqs.liveness import LifeSign
 from graphnode.sqs.poll_failures import ALARM_S, FailingPolls
 from graphnode.sqs.queues import Options
+from graphnode.worker import health
+from graphnode.worker.endpoint import Endpoint
 from graphnode.worker.health import (
     SILENT_S,
     HealthReports,
     Report,
-    Server,
+    Reports,
     WorkerThreads,
     ask,
     forget_ended_processes,
@@ -36,6 +39,7 @@ from graphnode.worker.health import (
     readiness,
     write,
 )
+from tests.serving import serving
 from tests.unit.conftest import MakeDelivery
 
 
@@ -306,14 +310,9 @@ def test_reports_are_read_as_written_and_those_of_ended_processes_are_removed(tm
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """A server of health on a free port, whose reports are in `tmp_path / "health"`."""
-    with Server(0, tmp_path / "health") as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+def reports(tmp_path: Path) -> Reports:
+    """The reports in `tmp_path / "health"`."""
+    return Reports(tmp_path / "health")
 
 
 @pytest.fixture
@@ -324,21 +323,70 @@ def ended_pid() -> int:
     return process.pid
 
 
-def test_liveness_and_readiness_are_answered_over_http(server: Server, tmp_path: Path) -> None:
+def test_liveness_and_readiness_are_answered_over_http(reports: Reports, tmp_path: Path) -> None:
     write(tmp_path / "health", report(at=time.monotonic() - SILENT_S - 1))
 
-    live, ready = (ask(server.server_port, path=path) for path in ("/live", "/ready"))
+    with serving(Endpoint("127.0.0.1", 0, reports.answer)) as port:
+        live, ready = (ask(port, path=path) for path in ("/live", "/ready"))
+        other = ask(port, path="/other")
 
     assert not live.ok
     assert live.problems[0].startswith("process 7: no report")
     assert not ready.ok
+    assert not other.ok
 
 
-def test_a_port_without_a_server_is_a_problem(tmp_path: Path) -> None:
-    with Server(0, tmp_path) as closed:
-        port = closed.server_port
+@pytest.mark.parametrize(("host", "asked"), [("::1", "::1"), ("0.0.0.0", "127.0.0.1"), ("::", "::1")])  # noqa: S104
+def test_health_is_asked_where_it_is_served(reports: Reports, host: str, asked: str) -> None:
+    with serving(Endpoint(host, 0, reports.answer)) as port:
+        assert ask(port, path="/live", host=host).ok
+        with socket.create_connection((asked, port), timeout=5):
+            pass
 
-    assert ask(port, path="/live").problems[0].startswith("nothing answers on port")
+
+def test_health_is_served_to_this_machine_only_unless_a_setting_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[str] = []
+
+    def serve(_subject: str, *, host: str, **_more: Any) -> int:
+        served.append(host)
+        return 0
+
+    monkeypatch.setattr("graphnode.worker.endpoint.serve", serve)
+    monkeypatch.setenv("GRAPHNODE_HEALTH_PORT", "8080")
+
+    health.serve()
+    monkeypatch.setenv("GRAPHNODE_HEALTH_HOST", "10.0.0.1")
+    health.serve()
+
+    assert served == ["127.0.0.1", "10.0.0.1"]
+
+
+def test_a_port_without_a_server_is_a_problem(reports: Reports) -> None:
+    with serving(Endpoint("127.0.0.1", 0, reports.answer)) as port:
+        pass
+
+    assert ask(port, path="/live").problems[0].startswith(f"no worker answers at 127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("kind", ["link", "open to others"])
+def test_reports_are_neither_written_nor_believed_where_another_user_could_have_put_them(
+    tmp_path: Path, reports: Reports, kind: str
+) -> None:
+    place, others = tmp_path / "health", tmp_path / "others"
+    others.mkdir()
+    (others / "7").write_bytes(msgspec.json.encode(report()))
+    if kind == "link":
+        place.symlink_to(others)
+    else:
+        others.rename(place)
+        place.chmod(0o777)
+    before = (place / "7").read_bytes()
+
+    with pytest.raises(OSError, match="health"):
+        write(place, report(state="stopping"))
+
+    assert (place / "7").read_bytes() == before
+    assert reports.latest() == []
 
 
 def test_a_worker_without_any_report_is_alive_until_its_processes_have_had_the_time_for_one() -> None:
@@ -349,30 +397,30 @@ def test_a_worker_without_any_report_is_alive_until_its_processes_have_had_the_t
 
 @pytest.mark.parametrize("loss", ["directory", "contents"])
 def test_a_running_process_whose_report_is_lost_is_not_alive_after_a_while(
-    server: Server, tmp_path: Path, loss: str
+    reports: Reports, tmp_path: Path, loss: str
 ) -> None:
     place = tmp_path / "health"
     last = report(pid=os.getpid(), at=100.0)
     write(place, last)
-    assert server.reports() == [last]
+    assert reports.latest() == [last]
 
     if loss == "directory":
         shutil.rmtree(place)
     else:
         (place / str(last.pid)).write_bytes(b"")
 
-    assert server.reports() == [last]
-    assert liveness(server.reports(), now=100.0 + SILENT_S, since=0.0).ok
-    assert not liveness(server.reports(), now=100.0 + SILENT_S + 1, since=0.0).ok
+    assert reports.latest() == [last]
+    assert liveness(reports.latest(), now=100.0 + SILENT_S, since=0.0).ok
+    assert not liveness(reports.latest(), now=100.0 + SILENT_S + 1, since=0.0).ok
 
 
-def test_a_process_that_has_ended_is_not_missed(server: Server, tmp_path: Path, ended_pid: int) -> None:
+def test_a_process_that_has_ended_is_not_missed(reports: Reports, tmp_path: Path, ended_pid: int) -> None:
     write(tmp_path / "health", report(pid=ended_pid))
-    assert [each.pid for each in server.reports()] == [ended_pid]
+    assert [each.pid for each in reports.latest()] == [ended_pid]
 
     shutil.rmtree(tmp_path / "health")
 
-    assert server.reports() == []
+    assert reports.latest() == []
 
 
 def test_a_directory_that_is_gone_is_made_again(tmp_path: Path) -> None:

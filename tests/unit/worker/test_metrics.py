@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -152,3 +155,16 @@ def test_gauges_of_ended_processes_are_removed_and_counters_stay(tmp_path: Path)
     forget_ended_processes(tmp_path)
 
     assert sorted(file.name for file in tmp_path.iterdir()) == ["counter_4194305.db", "gauge_livesum_1.db"]
+
+
+def test_a_worker_writes_its_metrics_into_its_own_directory_only(tmp_path: Path) -> None:
+    place = tmp_path / f"graphnode-metrics-{os.geteuid()}"
+    booted = "from graphnode.worker.metrics import Metrics; Metrics().after_process_boot(None)"
+    environment = {"TMPDIR": str(tmp_path), "dramatiq_prom_port": "9191", "PATH": os.environ["PATH"]}
+
+    subprocess.run([sys.executable, "-c", booted], env=environment, check=True, timeout=60)
+
+    assert list(place.glob("counter_*.db"))
+    assert place.stat().st_mode & 0o777 == 0o700
+    # Dramatiq makes this one at its import.
+    assert {file.parent.name for file in tmp_path.rglob("*.db")} == {place.name}

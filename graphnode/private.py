@@ -1,0 +1,61 @@
+"""Directories and files that no other user of the machine can change, or read."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+#: What others may not do with a directory for it to be ours alone.
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def private_directory(path: Path) -> Path:
+    """The directory, which is this user's alone. It is made if it is missing.
+
+    A temporary directory is everybody's: what is found there under a predictable name may be another user's directory,
+    or a link of theirs.
+
+    Raises OSError, also if it is a link, another user's, or was open to the writes of others.
+    """
+    path.mkdir(mode=0o700, exist_ok=True)
+    check_private(path)
+    return path
+
+
+def check_private(path: Path) -> None:
+    """Check that a directory is this user's alone. Others lose the right to read it.
+
+    Raises OSError, also if it is a link, another user's, or was open to the writes of others.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if found.st_uid != os.geteuid():
+            raise PermissionError(f"{path} belongs to user {found.st_uid}: remove it")
+        if found.st_mode & OTHERS_WRITE:
+            raise PermissionError(f"{path} can be written by other users: remove it")
+        if stat.S_IMODE(found.st_mode) != 0o700:
+            os.fchmod(descriptor, 0o700)
+    finally:
+        os.close(descriptor)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only this user may read, also if it exists already. A device keeps its rights.
+
+    Raises OSError.
+    """
+    with open(path, "wb", opener=_private) as file:
+        file.write(content)
+
+
+def _private(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.fchmod(descriptor, 0o600)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
