@@ -35,6 +35,8 @@ CONNECTION: Mapping[str, str] = {
     "does not support SSL": "it has no TLS, which sslmode demands",
     "does not exist": "the user or the database does not exist",
     "permission denied for database": "the user may not connect to the database",
+    "too many connections for role": "all connections that its role may have are taken",
+    "too many connections for database": "all connections that the database may have are taken",
     "too many": "all connections are taken",
     "remaining connection slots": "all connections are taken",
     "starting up": "it is starting",

@@ -20,8 +20,8 @@ def show(user: str, svg_file: Path | None, html_file: Path | None, env_file: Pat
     """Show the stored graph of USER: status, counts, clusters and their keywords, the newest notifications.
 
     With --svg or --html, draw the graph instead. Similar nodes are close together; each cluster has a colour and a
-    name. Each file needs no other file and follows the reader's light or dark scheme. The same graph always gives the
-    same picture.
+    name. Each file needs no other file and follows the reader's light or dark scheme; only you may read it. The same
+    graph always gives the same picture.
     """
     from graphnode.storage.schema import check_schema
 
@@ -50,9 +50,10 @@ def _draw(user: str, svg_file: Path | None, html_file: Path | None) -> None:
     from graphnode.operations.show.page import page
     from graphnode.operations.show.picture import compose
     from graphnode.operations.show.stored_graph import read_graph
+    from graphnode.private import write_private
 
     picture = compose(read_graph(user))
     for file, drawing in ((svg_file, svg), (html_file, page)):
         if file:
-            file.write_text(drawing(picture), encoding="utf-8")
+            write_private(file, drawing(picture).encode())
             click.echo(f"{file}: {counts(picture)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import socket
@@ -51,8 +52,19 @@ PORT_ATTEMPTS = 5
 #: The longest path of a Unix socket that every system accepts (macOS: 104 bytes with the closing NUL).
 LONGEST_SOCKET_PATH = 103
 
+#: Who may connect: over the Unix socket its owner (and root), as any user of the database; over TCP, which every local
+#: user reaches, those who know the password. https://www.postgresql.org/docs/current/auth-pg-hba-conf.html
+ACCESS = f"""\
+local all all trust
+host all all {HOST}/32 scram-sha-256
+"""
+
+#: Gives the superuser a password. It is random: making it slow to guess would only make each connection slow.
+PROTECT = "SET scram_iterations TO 1; ALTER ROLE postgres PASSWORD %s"
+
 SETTINGS = {
     "listen_addresses": HOST,
+    "unix_socket_permissions": "0700",
     "timezone": "UTC",
     "log_timezone": "UTC",
     "shared_buffers": "64MB",
@@ -88,6 +100,7 @@ class EmbeddedPostgres:
         self.log = directory / "postgres.log"
         self.data = directory / "data"
         self.port = 0
+        self._password = secrets.token_urlsafe()
         self._user = _system_user()
         self._sockets = directory if _fits_a_socket(directory) else Path(tempfile.mkdtemp(prefix="pg-"))
         self._process: GuardedProcess | None = None
@@ -95,8 +108,8 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """The address over TCP, of the database `postgres`."""
-        return f"postgresql://postgres@{HOST}:{self.port}/postgres"
+        """The address over TCP, of the database `postgres`, with this server's password."""
+        return f"postgresql://postgres:{self._password}@{HOST}:{self.port}/postgres"
 
     @property
     def pid(self) -> int:
@@ -188,7 +201,8 @@ class EmbeddedPostgres:
                 )
             return
         shutil.rmtree(self.data, ignore_errors=True)
-        command = [_program("initdb"), f"--pgdata={self.data}", "--username=postgres", "--auth=trust"]
+        # Who may connect is written before each start.
+        command = [_program("initdb"), f"--pgdata={self.data}", "--username=postgres", "--auth=reject"]
         # PostgreSQL's own C.UTF-8 is the same on every machine, whatever locales are installed.
         command += ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         command += ["--no-instructions"] if self.keep else ["--no-instructions", "--no-sync"]
@@ -199,6 +213,8 @@ class EmbeddedPostgres:
             raise PostgresError(f"initdb failed ({made.returncode}):\n{made.stdout}{made.stderr}")
 
     def _launch(self) -> None:
+        # Data that an older version kept let everybody in.
+        (self.data / "pg_hba.conf").write_text(ACCESS)
         for left_over in self._sockets.glob(".s.PGSQL.*"):
             left_over.unlink()
         settings = SETTINGS | ({} if self.keep else TEMPORARY_SETTINGS)
@@ -220,11 +236,12 @@ class EmbeddedPostgres:
         self._process = process
 
     def _wait_until_ready(self, process: GuardedProcess) -> None:
-        """Connect until it works, by the Unix socket, which no other server has."""
+        """Connect until it works, by the Unix socket, which no other server has, and set the password."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
             try:
-                psycopg2.connect(self.socket_url).close()
+                with contextlib.closing(psycopg2.connect(self.socket_url)) as server, server, server.cursor() as cursor:
+                    cursor.execute(PROTECT, (self._password,))
                 return
             except psycopg2.OperationalError as error:
                 if (code := process.returncode()) is not None:

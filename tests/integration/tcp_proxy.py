@@ -69,4 +69,5 @@ def proxied(url: str) -> Iterator[tuple[TcpProxy, str]]:
     """A proxy before a database's server, and the database's URL behind it."""
     parts = urlsplit(url)
     with TcpProxy(parts.hostname or "", parts.port or 5432).running() as proxy:
-        yield proxy, parts._replace(netloc=f"{parts.username}@127.0.0.1:{proxy.port}").geturl()
+        login = parts.netloc.rpartition("@")[0]
+        yield proxy, parts._replace(netloc=f"{login}@127.0.0.1:{proxy.port}").geturl()

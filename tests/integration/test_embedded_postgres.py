@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -13,13 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg2
 import pytest
 
 postgres_module = pytest.importorskip("graphnode.dev.postgres")
 
-from graphnode.dev.postgres import EmbeddedPostgres, PostgresError, start_postgres  # noqa: E402
+from graphnode.dev.postgres import HOST, EmbeddedPostgres, PostgresError, start_postgres  # noqa: E402
 from graphnode.errors import DatabaseFault, classify_error  # noqa: E402
 from graphnode.storage.database import close_database, database, open_database  # noqa: E402
 
@@ -70,6 +72,21 @@ def test_answers_on_both_addresses_with_pgvector(server: EmbeddedPostgres) -> No
         "UTF8",
         "C.UTF-8",
     )
+
+
+@pytest.mark.parametrize("password", ["", "wrong"])
+def test_nobody_connects_over_tcp_without_the_password(server: EmbeddedPostgres, password: str) -> None:
+    url = urlsplit(server.url)
+    assert url.password
+
+    with pytest.raises(psycopg2.OperationalError, match="password"):
+        run(url._replace(netloc=f"postgres:{password}@{HOST}:{server.port}").geturl(), "SELECT 1")
+
+
+def test_the_socket_is_for_its_owner_alone(server: EmbeddedPostgres) -> None:
+    (found,) = server._sockets.glob(f".s.PGSQL.{server.port}")
+
+    assert stat.S_IMODE(found.stat().st_mode) == 0o700
 
 
 def test_an_outage_cuts_connections_and_keeps_port_and_data(server: EmbeddedPostgres) -> None:
@@ -146,6 +163,8 @@ def test_kept_data_is_there_after_an_unclean_death(directory: Path) -> None:
     assert first._process
     os.kill(first._process.pid, signal.SIGKILL)
     first._process.wait(WAIT_S)
+    # An older version let everybody in.
+    (directory / "data" / "pg_hba.conf").write_text("host all all 127.0.0.1/32 trust\n")
     # The dead server's process ID has become another program's.
     lock = directory / "data" / "postmaster.pid"
     _, rest = lock.read_text().split("\n", 1)
@@ -153,6 +172,8 @@ def test_kept_data_is_there_after_an_unclean_death(directory: Path) -> None:
 
     with start_postgres(directory, keep=True) as second:
         assert run(second.url, "SELECT answer FROM kept") == (42,)
+        with pytest.raises(psycopg2.OperationalError, match="password"):
+            run(f"postgresql://postgres@{HOST}:{second.port}/postgres", "SELECT 1")
 
     assert directory.exists()
 

@@ -149,11 +149,14 @@ def test_the_command_prints_an_overview(show: Show) -> None:
     assert max(map(len, result.output.splitlines())) <= 80
 
 
-def test_the_command_draws_both_files(show: Show, tmp_path: Path) -> None:
+def test_the_command_draws_both_files_for_its_user_alone(show: Show, tmp_path: Path) -> None:
+    (tmp_path / "a.svg").touch(0o644)
+
     result = show("ada", "--svg", str(tmp_path / "a.svg"), "--html", str(tmp_path / "a.html"))
 
     assert result.exit_code == 0, result.exception
     assert "a.svg: 4\u00a0nodes · 2\u00a0edges · 2\u00a0clusters · CREATED" in result.output
+    assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o600}
     marks = ElementTree.parse(tmp_path / "a.svg").getroot().findall(".//*[@class='node']/*")
     assert len(marks) == 4
     assert json.dumps("Tee & \\u003cKaffee>").replace("\\\\", "\\") in (tmp_path / "a.html").read_text()

@@ -2028,6 +2028,30 @@ MUTANTS = (
         new="",
         checks=("tests/unit/worker/test_metrics.py",),
     ),
+    Mutant(
+        name="pages-for-everybody",
+        what="everybody on the machine may read the picture of a user's graph",
+        file="graphnode/cli/show.py",
+        old="write_private(file, drawing(picture).encode())",
+        new="file.write_bytes(drawing(picture).encode())",
+        checks=("tests/integration/test_show.py",),
+    ),
+    Mutant(
+        name="trusted-users",
+        what="every user of a laptop is superuser of the database of `graphnode dev`",
+        file="graphnode/dev/postgres.py",
+        old="/32 scram-sha-256",
+        new="/32 trust",
+        checks=("tests/integration/test_embedded_postgres.py",),
+    ),
+    Mutant(
+        name="open-socket",
+        what="every user of a laptop is superuser of the database of `graphnode dev`, by its socket",
+        file="graphnode/dev/postgres.py",
+        old='    "unix_socket_permissions": "0700",\n',
+        new="",
+        checks=("tests/integration/test_embedded_postgres.py",),
+    ),
 )
 
 CATALOGUE = (
