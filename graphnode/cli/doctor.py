@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from graphnode.cli.environment import env_file_option, environment_of, file_hint
+from graphnode.cli.json_output import echo_json
 
 
 @click.command()
@@ -30,7 +31,7 @@ def doctor(processes: int | None, threads: int | None, as_json: bool, env_file: 
     findings = examine_deployment(environment_of(env_file), processes=processes, threads=threads)
     if as_json:
         rows = [{**msgspec.structs.asdict(found), "severity": found.severity.name.lower()} for found in findings]
-        click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2))
+        echo_json(rows)
     else:
         click.echo("\n".join(report(findings)))
     if hint := file_hint(" ".join(found.what for found in findings)):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from textwrap import wrap
 
 from graphnode.operations.doctor.findings import Finding, Severity
+from graphnode.text import escaped, printable
 
 #: The most characters of a line. A command that cannot be broken is longer.
 WIDTH = 80
@@ -29,10 +30,10 @@ def report(findings: Iterable[Finding]) -> Iterator[str]:
     for found in findings:
         counts[found.severity] += 1
         mark, _ = MARKS[found.severity]
-        first, *others = wrap(found.what, WIDTH - INDENT, break_on_hyphens=False) or [""]
+        first, *others = wrap(printable(found.what), WIDTH - INDENT, break_on_hyphens=False) or [""]
         yield f"{mark} {found.subject:<{SUBJECT_WIDTH}}{first}"
         yield from (f"{'':{INDENT}}{line}" for line in others)
-        for name, text in (("why:", _wrapped(found.why)), ("mend:", _remedy(found.mend))):
+        for name, text in (("why:", _wrapped(printable(found.why))), ("mend:", _remedy(escaped(found.mend, but="\n")))):
             for place, line in enumerate(text):
                 yield f"    {name if place == 0 else '':<6}{line}"
     yield ""

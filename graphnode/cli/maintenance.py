@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
 
 from graphnode.cli.environment import env_file_option, environment_of, open_database
+from graphnode.text import escaped
 
 #: The longest time that SQS keeps a message, on its queue and then on its dead-letter queue.
 SAFE_AGE = timedelta(days=28)
@@ -91,4 +93,5 @@ def forget(user: str, yes: bool, env_file: Path | None) -> None:
         click.echo(f"{table:<24}{count:>8} removed", err=True)
     click.echo(f"{len(removed.s3_keys)} keys in S3 were named by these rows:", err=True)
     for key in removed.s3_keys:
-        click.echo(key)
+        # What reads them from a pipe needs each character.
+        click.echo(escaped(key) if sys.stdout.isatty() else key)

@@ -11,6 +11,7 @@ from time import sleep
 import click
 
 from graphnode.cli.environment import env_file_option, environment_of, file_hint, open_database
+from graphnode.cli.json_output import echo_json
 
 #: Seconds between two readings.
 REFRESH_S = 2.0
@@ -27,7 +28,6 @@ def status(watch: bool, as_json: bool, env_file: Path | None) -> None:
 
     What cannot be read is named at the end; the rest is shown. Exit code 1: nothing could be read.
     """
-    import msgspec
     from rich.console import Console
     from rich.live import Live
 
@@ -51,8 +51,7 @@ def status(watch: bool, as_json: bool, env_file: Path | None) -> None:
             with live if watch and not as_json else nullcontext():
                 while True:
                     if as_json:
-                        text = msgspec.json.encode(read)
-                        click.echo(text if watch else msgspec.json.format(text, indent=2))
+                        echo_json(read, on_one_line=watch)
                     elif watch:
                         live.update(screen(read), refresh=True)
                     else:

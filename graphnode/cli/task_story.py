@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from graphnode.cli.environment import env_file_option, environment_of, open_database
+from graphnode.cli.json_output import echo_json
 
 
 @click.command()
@@ -20,8 +21,6 @@ def task(task_id: str, as_json: bool, env_file: Path | None) -> None:
 
     The ID of a microscope document in halves shows both halves. Exit code 1: the task is unknown.
     """
-    import msgspec
-
     from graphnode.cli.story_rendering import story_text
     from graphnode.operations.stories.story import find_stories
     from graphnode.storage.schema import check_schema
@@ -30,7 +29,7 @@ def task(task_id: str, as_json: bool, env_file: Path | None) -> None:
         check_schema()
         stories = find_stories(task_id)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(stories), indent=2))
+        echo_json(stories)
     elif stories:
         now = datetime.now(UTC)
         click.echo("\n\n".join(story_text(story, now=now) for story in stories))

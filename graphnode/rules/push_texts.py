@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from graphnode.contract.notifications import NOTICES, PushText
-from graphnode.text import printable
+from graphnode.text import ZERO_WIDTH_JOINER, without_unprintable
 
 #: The most bytes of a push's payload: FCM's limit of 4,096 without what it adds for APNs (`gcm.message_id`,
 #: `google.c.…`, `aps`). https://firebase.google.com/docs/cloud-messaging/concept-options
@@ -23,16 +23,15 @@ KEYS = ("type", "taskId", "notificationId")
 
 ELLIPSIS = "…"
 
-#: The joiner and the skin tones of emoji: like combining marks, they belong to the character before them.
-ZERO_WIDTH_JOINER = "\u200d"
+#: The skin tones of emoji: like combining marks and the joiner, they belong to the character before them.
 SKIN_TONES = range(0x1F3FB, 0x1F400)
 
 
 def push_text(event: str, payload: Mapping[str, Any]) -> PushText:
-    """Title and body of a push; names in the body are made printable."""
+    """Title and body of a push; names in the body are without unprintable characters."""
     text = NOTICES[event].push
     assert text, "a notification without a text is not pushed"  # noqa: S101
-    shown = {name: printable(value) if isinstance(value, str) else value for name, value in payload.items()}
+    shown = {name: without_unprintable(value) if isinstance(value, str) else value for name, value in payload.items()}
     return text._replace(body=text.body.format_map(shown))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
 import threading
 import time
@@ -19,7 +18,7 @@ from graphnode.settings import LogSettings
 from graphnode.telemetry.log_writer import LogWriter
 from graphnode.telemetry.rate_limit import WINDOW_S, RateLimiter, Suppressed
 from graphnode.telemetry.stacks import stack_of
-from graphnode.text import BIDI_CONTROLS, escaped
+from graphnode.text import escaped, escaped_json
 
 #: Dramatiq's worker logs each message and each failure, with arguments and stack, before there is a verdict. The
 #: verdict's own line says what an operator needs.
@@ -45,9 +44,6 @@ log = structlog.get_logger("graphnode.logs")
 
 #: Fields of our own that may have several lines; `log_text` puts quoted text on one line.
 OF_SEVERAL_LINES = frozenset({"event", "stack"})
-
-#: Characters that JSON allows and a terminal may obey: C1 controls, and those that change the direction of text.
-OBEYED = re.compile(f"[\\x7f-\\x9f{''.join(sorted(BIDI_CONTROLS))}]")
 
 
 class LineKind(NamedTuple):
@@ -208,7 +204,7 @@ def escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> E
 def as_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
     """The line as one JSON object."""
     try:
-        return OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", _ENCODER.encode(event).decode())
+        return escaped_json(_ENCODER.encode(event).decode())
     except (UnicodeEncodeError, TypeError):
         # msgspec refuses half a surrogate pair, and dict keys that JSON does not have.
         return json.dumps(event, default=repr, skipkeys=True)

@@ -22,6 +22,7 @@ from graphnode.rules.rows import ClusterRow, EdgeRow, GraphRows, NodeRow, Subclu
 from graphnode.storage import graphs, notifications
 from graphnode.storage.database import snapshot, user_transaction
 from graphnode.storage.graphs import GraphRecord
+from graphnode.text import escaped
 from tests.integration.conftest import Query
 
 #: Runs `graphnode show` with these arguments.
@@ -98,7 +99,7 @@ def test_a_graph_is_read_with_edges_and_embeddings() -> None:
 def test_a_node_title_is_its_source_title_on_one_line_or_its_id() -> None:
     titles = [node.title for node in read_graph("ada").nodes]
 
-    assert titles == ["Which pot?[31m", "conv-coffee", "note-graphs", "Which pot?[31m"]
+    assert titles == [r"Which pot?\x1b[31m", "conv-coffee", "note-graphs", r"Which pot?\x1b[31m"]
 
 
 def test_a_cluster_has_the_keywords_of_its_nodes_or_its_themes() -> None:
@@ -160,6 +161,20 @@ def test_the_command_draws_both_files_for_its_user_alone(show: Show, tmp_path: P
     marks = ElementTree.parse(tmp_path / "a.svg").getroot().findall(".//*[@class='node']/*")
     assert len(marks) == 4
     assert json.dumps("Tee & \\u003cKaffee>").replace("\\\\", "\\") in (tmp_path / "a.html").read_text()
+
+
+def test_an_id_that_xml_forbids_and_a_terminal_obeys_is_shown_by_its_numbers(show: Show, tmp_path: Path) -> None:
+    user_id = "eve\x1b[2J\u202e\u200b\U000e0041"
+    graphs.replace_graph(user_id, GRAPH, source_timestamp=NOON)
+
+    drawn = show(user_id, "--svg", str(tmp_path / "a.svg"), "--html", str(tmp_path / "a.html"))
+    told = show(user_id)
+
+    assert (drawn.exit_code, told.exit_code) == (0, 0)
+    for text in ((tmp_path / "a.html").read_text(), (tmp_path / "a.svg").read_text(), told.output):
+        assert r"eve\x1b[2J\u202e" in text
+        assert escaped(text, but="\n") == text
+    ElementTree.parse(tmp_path / "a.svg")
 
 
 def test_a_user_with_only_notifications_is_shown(show: Show) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from graphnode import __version__, cli
 from graphnode.cli import maintenance, requests
+from graphnode.errors import NothingStored
 from graphnode.requests import Requested
 
 #: Runs the command with arguments; returns its exit code (or last message), its output and its errors.
@@ -133,6 +134,15 @@ def test_a_url_with_a_raw_password_is_refused_by_each_command_and_shown_by_none(
 
         assert f"{name} is a value that is not shown here" in " ".join(said.split()), command
         assert "hunter" not in said
+
+
+def test_an_error_shows_no_character_that_a_terminal_obeys(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_path: Path | None) -> None:
+        raise NothingStored("of eve\x1b[2J\u202e\nnothing")
+
+    monkeypatch.setattr(maintenance, "environment_of", fail)
+
+    assert run("migrate")[0] == "graphnode: of eve\\x1b[2J\\u202e\nnothing"
 
 
 def test_a_bug_shows_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

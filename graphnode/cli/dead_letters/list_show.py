@@ -21,6 +21,7 @@ from graphnode.cli.dead_letters.session import (
 )
 from graphnode.cli.dead_letters.shared_options import filter_options, queue_option
 from graphnode.cli.environment import env_file_option, open_database
+from graphnode.cli.json_output import echo_json
 from graphnode.contract.envelopes import RESULT_QUEUE
 from graphnode.errors import SettingsError
 
@@ -39,8 +40,6 @@ def list_(
     wanted: LetterFilter, names: tuple[str, ...], env_file: Path | None, all_letters: bool, as_json: bool
 ) -> None:
     """List dead letters by reason, task type and age, with advice for each reason."""
-    import msgspec
-
     from graphnode.cli.dead_letters.rendering import SHOWN, incompleteness, list_text
     from graphnode.operations.dead_letters.advice import RUNBOOK
     from graphnode.operations.dead_letters.letters import count_by_reason
@@ -64,7 +63,7 @@ def list_(
             }
             for one in listings
         ]
-        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+        echo_json(found)
     else:
         texts = [list_text(one, now=datetime.now(UTC), most=None if all_letters else SHOWN) for one in listings]
         click.echo("\n\n".join(texts))
@@ -103,8 +102,6 @@ def show(identity: str, names: tuple[str, ...], diagnose: bool, as_json: bool, e
 
     The objects that a letter names are looked up in S3, its task and failed attempts in the database.
     """
-    import msgspec
-
     from graphnode.cli.dead_letters.rendering import letter_text
     from graphnode.operations.dead_letters.report import report_letter
 
@@ -131,7 +128,7 @@ def show(identity: str, names: tuple[str, ...], diagnose: bool, as_json: bool, e
             for queue, letter in found
         ]
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(reports), indent=2))
+        echo_json(reports)
     else:
         click.echo("\n\n".join(letter_text(report, now=datetime.now(UTC)) for report in reports))
 

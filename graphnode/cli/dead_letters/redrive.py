@@ -13,6 +13,7 @@ import click
 
 from graphnode.cli.dead_letters.session import Progress, exit_if_stopped, interruptible, open_queues
 from graphnode.cli.dead_letters.shared_options import filter_options
+from graphnode.text import printable
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -94,7 +95,7 @@ def _redrive(
     verb = f"{done.matching:,} would be redriven" if dry_run else f"{done.moved:,} redriven"
     click.echo(f"{queue.title}: {done.seen:,} read, {verb}")
     if done.refused:
-        click.echo(f"{queue.title}: SQS refused {done.refused:,}, they stay: {done.error}", err=True)
+        click.echo(f"{queue.title}: SQS refused {done.refused:,}, they stay: {printable(done.error or '')}", err=True)
     if done.undeleted:
         click.echo(
             f"{queue.title}: {done.undeleted:,} were redriven and could not be deleted: redriving them again changes "
@@ -125,5 +126,5 @@ def follow_move(sqs: SQSClient, queue: LetterQueue, per_second: float | None, st
             cancelled = True
         time.sleep(0.2)
     if move:
-        failure = f": {move.failure}" if move.failure else ""
+        failure = f": {printable(move.failure)}" if move.failure else ""
         click.echo(f"{queue.title}: {move.status}, {move.moved:,} moved{failure}")

@@ -154,7 +154,7 @@ def _read_graph(user_id: str) -> StoredGraph:
         for key, name, themes in _rows(ClusterRecord, user_id, ("id", "name", "themes"))
     ]
     return StoredGraph(
-        user_id=user_id,
+        user_id=printable(user_id),
         status=row.status if row else None,
         updated_at=row.updated_at if row else None,
         clusters=sorted(clusters, key=lambda cluster: (-cluster.size, cluster.id)),

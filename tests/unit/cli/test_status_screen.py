@@ -174,7 +174,7 @@ class TestScreen:
 
         text = "\n".join(shown(msgspec.structs.replace(STATUS, activity=activity, unseen=[name])))
 
-        assert text.count("x[2J31m") >= 8
+        assert text.count(r"x\x1b[2J\x9b31m\u202e") >= 8
         assert escaped(text, but="\n") == text
 
     def test_missing_workers_are_reported(self) -> None:

@@ -145,20 +145,23 @@ def test_a_line_on_a_terminal_is_readable(written: Written) -> None:
 
 
 #: Control characters that a terminal executes, line ends that forge a line, and characters that disguise a name.
-HOSTILE = "ada\x1b[2J\x1b]0;title\x07\x9b31m\x85\r\n2026-11-25T00:00:00Z [info] forged\u202e\u2066\x00\x7f\ud800"
+HOSTILE = "ada\x1b[2J\x1b]0;title\x07\x9b31m\x85\r\n2026-11-25T00:00:00Z [info] forged\u202e\u2066\u2028\u200b\x00\x7f"
 
 
+@pytest.mark.parametrize("end", ["", "\ud800"])
 @pytest.mark.parametrize("log_format", ["console", "json"])
 def test_a_value_from_outside_neither_breaks_a_line_nor_controls_a_terminal(
-    written: Written, log_format: Literal["console", "json"]
+    written: Written, log_format: Literal["console", "json"], end: str
 ) -> None:
     configure_logs(LogSettings(log_format=log_format))
 
-    structlog.get_logger("graphnode.test").info("done", task_id=HOSTILE, user_id=f"eve {HOSTILE}", error=HOSTILE[:9])
+    structlog.get_logger("graphnode.test").info(
+        "done", task_id=HOSTILE + end, user_id=f"eve {HOSTILE}", error=HOSTILE[:9]
+    )
 
     text = written()
     assert text.count("\n") == 1
     assert escaped(text, but="\n") == text
     assert re.search(r"forged\\+u202e", text)
     if log_format == "json":
-        assert json.loads(text)["task_id"] == HOSTILE
+        assert json.loads(text)["task_id"] == HOSTILE + end

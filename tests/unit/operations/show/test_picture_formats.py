@@ -24,7 +24,6 @@ from graphnode.operations.show.overview import LISTED, overview
 from graphnode.operations.show.page import page
 from graphnode.operations.show.picture import Picture, compose
 from graphnode.operations.show.stored_graph import Cluster, Overview, StoredGraph, StoredNotification
-from graphnode.text import printable
 from tests.unit.conftest import MakeGraph
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -261,18 +260,3 @@ def test_rich_markup_in_a_name_is_shown_as_text(graph: StoredGraph) -> None:
 
     assert "[bold]Tea[/bold] :tea:" in text
     assert "[red]hot[/red]" in text
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("Tee & Kaffee", "Tee & Kaffee"),
-        ("  two\n\tlines ", "two lines"),
-        ("\x1b[31mred\x1b[0m\x07", "[31mred[0m"),
-        ("abc\u202edef\u2069", "abcdef"),
-        ("\x85next\x0bpage\ufffe", "next page"),
-        ("👩‍🔬 お茶", "👩‍🔬 お茶"),
-    ],
-)
-def test_unprintable_characters_are_removed(text: str, shown: str) -> None:
-    assert printable(text) == shown
