@@ -6,7 +6,10 @@ import os
 import stat
 from pathlib import Path
 
-#: What others may not do with a directory for it to be ours alone.
+#: The mode of a directory that is its owner's alone.
+OURS = 0o700
+
+#: In a directory with one of these rights, others may have put something.
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -16,7 +19,7 @@ def private_directory(path: Path) -> Path:
     A temporary directory is everybody's: what is found there under a predictable name may be another user's directory,
     or a link of theirs.
 
-    Raises OSError, also if it is a link, another user's, or was open to the writes of others.
+    Raises OSError, as `check_private` does.
     """
     path.mkdir(mode=0o700, exist_ok=True)
     check_private(path)
@@ -24,19 +27,23 @@ def private_directory(path: Path) -> Path:
 
 
 def check_private(path: Path) -> None:
-    """Check that a directory is this user's alone. Others lose the right to read it.
+    """Check that a directory is this user's alone, and that nobody else has put anything into it.
 
-    Raises OSError, also if it is a link, another user's, or was open to the writes of others.
+    Others lose the right to read it, and to write into it if it is empty.
+
+    Raises OSError, also if it is a link, another user's, or has something in it and others may write into it.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         found = os.fstat(descriptor)
         if found.st_uid != os.geteuid():
             raise PermissionError(f"{path} belongs to user {found.st_uid}: remove it")
-        if found.st_mode & OTHERS_WRITE:
-            raise PermissionError(f"{path} can be written by other users: remove it")
-        if stat.S_IMODE(found.st_mode) != 0o700:
-            os.fchmod(descriptor, 0o700)
+        if (mode := stat.S_IMODE(found.st_mode)) != OURS:
+            os.fchmod(descriptor, OURS)
+            if mode & OTHERS_WRITE and any(path.iterdir()):
+                # It stays as it is, to be refused again.
+                os.fchmod(descriptor, mode)
+                raise PermissionError(f"{path} can be written by other users: remove it")
     finally:
         os.close(descriptor)
 

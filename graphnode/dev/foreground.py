@@ -19,6 +19,7 @@ from graphnode.dev.localstack import LocalStack, LocalStackError
 from graphnode.dev.ownership import owned_directory, owned_env_file, remove_left_behind
 from graphnode.dev.stack import running_stack
 from graphnode.operations.env_file import ENV_FILE
+from graphnode.settings import DatabaseSettings, read_settings
 
 #: Signals that ask for a stop: Ctrl-C, an operator or a supervisor, the end of the terminal.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -51,12 +52,14 @@ def run(
 
     Raises LocalStackError, PostgresError, SchemaError, WorkerError, NotOurs or SettingsError.
     """
+    # Checked before it is shown.
+    given = read_settings(environment, DatabaseSettings).database_url if environment.get("DATABASE_URL") else None
     with stop_on_signals(), ExitStack() as running:
         remove_left_behind(env_file)
         directory = running.enter_context(owned_directory()) if kept else None
         stack = running.enter_context(
             running_stack(
-                database_url=environment.get("DATABASE_URL"),
+                database_url=given,
                 postgres_directory=directory and directory / "postgres",
                 tell=tell,
             )

@@ -90,8 +90,12 @@ def bring_up_to_date(database_url: str) -> list[str]:
 
 
 def without_password(url: str) -> str:
-    """A database URL as it may be shown."""
-    return re.sub(r"(?<=://)([^/@]*):[^/]*(?=@)", r"\1:***", url)
+    """A database URL as it may be shown. It is one that the settings accept."""
+    return re.sub(r"(?<=://)([^/@:]*):[^/@]*(?=@)|((?<=[?&])(?:ssl)?password=)[^&]*", _masked, url)
+
+
+def _masked(found: re.Match[str]) -> str:
+    return f"{found[1]}:***" if found[2] is None else f"{found[2]}***"
 
 
 def _temporary_directory(running: ExitStack) -> Path:

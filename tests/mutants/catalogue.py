@@ -2016,7 +2016,7 @@ MUTANTS = (
         name="open-directory",
         what="a worker believes health reports that other users may write",
         file="graphnode/private.py",
-        old="if found.st_mode & OTHERS_WRITE:",
+        old="if mode & OTHERS_WRITE and any(path.iterdir()):",
         new="if False:",
         checks=("tests/unit/test_private.py",),
     ),

@@ -118,8 +118,9 @@ UNREACHABLE = {
         (
             "DATABASE_URL",
             "postgresql://me:hunter2/hunter3@127.0.0.1:1/db",
-            ["migrate", "prune --older-than 90d", "task t", "show ada", "status", "doctor", "settings"],
+            ["migrate", "prune --older-than 90d", "task t", "show ada", "status", "doctor", "settings", "dev"],
         ),
+        ("DATABASE_URL", "postgresql://me:@[hunter2/db", ["doctor", "doctor --json"]),
         ("AWS_ENDPOINT_URL", "http://me:hunter2@127.0.0.1:1/hunter3", ["dlq list", "status", "doctor", "settings"]),
     ],
 )

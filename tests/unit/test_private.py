@@ -33,10 +33,18 @@ def test_a_directory_of_ours_that_others_may_read_is_closed_to_them(tmp_path: Pa
 
 @pytest.mark.parametrize("rights", [0o777, 0o770, 0o722, 0o1777])
 def test_a_directory_in_which_others_may_have_put_something_is_refused(tmp_path: Path, rights: int) -> None:
+    (tmp_path / "something").touch()
     tmp_path.chmod(rights)
 
-    with pytest.raises(PermissionError, match="can be written by other users"):
-        private_directory(tmp_path)
+    for _ in range(2):
+        with pytest.raises(PermissionError, match="can be written by other users"):
+            private_directory(tmp_path)
+
+
+def test_an_empty_directory_that_a_generous_umask_opened_is_closed(tmp_path: Path) -> None:
+    tmp_path.chmod(0o775)
+
+    assert mode(private_directory(tmp_path)) == 0o700
 
 
 def test_another_users_directory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

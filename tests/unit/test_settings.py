@@ -72,6 +72,7 @@ def test_secrets_are_never_shown(name: str) -> None:
         "postgresql://graphnode:hunter2",
         "postgresql://graphnode:hunter2@db:hunter3/graphnode",
         "postgresql://graphnode:hunter2 @db/graphnode",
+        "postgresql://graphnode:@[hunter2/graphnode",
     ],
 )
 def test_a_database_url_whose_password_ends_early_is_refused_and_not_shown(url: str) -> None:

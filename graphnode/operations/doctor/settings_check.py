@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote
+
+from psycopg2 import ProgrammingError
+from psycopg2.extensions import parse_dsn
 
 from graphnode.operations.doctor.aws_answers import region_of
 from graphnode.operations.doctor.findings import Finding, broken, command, fine, warning
@@ -50,8 +54,11 @@ def judge_settings(values: Mapping[str, Any], faults: list[str]) -> list[Finding
 def secrets_of(environment: Mapping[str, str]) -> set[str]:
     """Texts that no output may contain: the values of secret variables, and the database's password."""
     hidden = {environment.get(name, "") for name in SECRETS | {"AWS_SESSION_TOKEN"}}
-    password = urlsplit(environment.get("DATABASE_URL", "")).password or ""
-    return (hidden | {password, unquote(password)}) - {""}
+    password = ""
+    # Of a malformed URL nothing but the whole is known. The settings refuse it without showing it.
+    with suppress(ProgrammingError):
+        password = parse_dsn(environment.get("DATABASE_URL", "")).get("password", "")
+    return (hidden | {password, quote(password, safe="")}) - {""}
 
 
 def _judge_queues(values: Mapping[str, Any]) -> list[Finding]:

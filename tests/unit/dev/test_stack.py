@@ -9,7 +9,13 @@ from graphnode.dev.stack import without_password
     ("url", "shown"),
     [
         ("postgresql://me:secret@host:5432/db", "postgresql://me:***@host:5432/db"),
-        ("postgresql://me@host/db?x=a:b@c", "postgresql://me@host/db?x=a:b@c"),
+        ("postgresql://me:se:cret@host/db?sslmode=require", "postgresql://me:***@host/db?sslmode=require"),
+        ("postgresql://me@host/db?x=a:b", "postgresql://me@host/db?x=a:b"),
+        ("postgresql://host/db?user=me&password=secret", "postgresql://host/db?user=me&password=***"),
+        (
+            "postgresql://host/db?sslpassword=secret&sslmode=require",
+            "postgresql://host/db?sslpassword=***&sslmode=require",
+        ),
         ("postgresql://host/db", "postgresql://host/db"),
     ],
 )
