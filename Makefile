@@ -55,15 +55,12 @@ lint: install-tools ## check style, format, types and security
 	@.venv/bin/bandit --quiet --configfile pyproject.toml --recursive graphnode
 	@.venv/bin/cfn-lint deploy/cloudformation.yml
 
-# LocalStack's environment is for development alone, and pinned to what LocalStack works with: its findings are only listed.
-PIP_AUDIT = $(UV) tool run --from 'pip-audit>=2.9,<3' pip-audit --strict --disable-pip
-
-audit: install ## list newer versions, and known vulnerabilities of what the image installs: fails if there are any
+audit: install-tools ## list newer versions, and known vulnerabilities of what the locks install: fails if there are any
 	@$(UV) pip list --outdated --exclude-editable --python .venv/bin/python
-	@$(PIP_AUDIT) --no-deps --requirement <($(UV) pip freeze --python .venv/localstack/bin/python) \
-		|| echo "The above is of LocalStack's environment, which no image has."
-	@$(PIP_AUDIT) --require-hashes --requirement locks/ai.txt \
-		|| { echo "pip-audit found a vulnerability, or could not look a package up: it says above which."; exit 1; }
+	@failed=; for lock in locks/ai.txt locks/localstack.txt; do echo "$$lock:"; \
+		$(UV) tool run --from 'pip-audit>=2.9,<3' pip-audit --strict --disable-pip --require-hashes --requirement $$lock \
+		|| failed="$$failed $$lock"; done; test -z "$$failed" \
+		|| { echo "pip-audit found a vulnerability in$$failed, or could not look a package up: it says above which."; exit 1; }
 
 format: install-tools ## format the code, and fix what ruff can fix
 	@.venv/bin/ruff check --fix
@@ -73,11 +70,12 @@ format: install-tools ## format the code, and fix what ruff can fix
 .PHONY: lock image-check release-check keep-release
 LOCK = $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header
 
-lock: install-tools ## pin what the image installs to the newest versions that setup.cfg allows, with hashes
+lock: install-tools ## pin what the image and LocalStack install to the newest versions that are allowed, with hashes
 	@.venv/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' \
 		| $(LOCK) --output-file locks/build.txt -
 	@$(LOCK) --extra otel --extra sentry --output-file locks/worker.txt setup.cfg
 	@$(LOCK) --extra otel --extra sentry --extra ai --constraint locks/worker.txt --output-file locks/ai.txt setup.cfg
+	@$(LOCK) --output-file locks/localstack.txt localstack/requirements.txt
 
 image-check: install ## replay the Dockerfile without Docker: build, run, ask for health, stop (Linux, as root)
 	@.venv/bin/python -m release.image
@@ -113,16 +111,16 @@ PIP := .venv/bin/python -m pip --disable-pip-version-check
 # Without the list of what was installed, which has a line for each package.
 SHORT := 2>&1 | $(if $(V),cat,awk '!/^ [-+~] / {print; fflush()}')
 
-# What the images install is installed here in the same version, and its hashes are checked.
+# What the image installs has its version and its hashes here, too: uv checks those of a constraint. The tools have none.
 .venv/.installed-%: setup.cfg pyproject.toml locks/ai.txt .venv/.uv
 	@echo "Installing graphnode with its extra $* …"
 	@set -o pipefail; $(UV) pip install --python .venv/bin/python --constraint locks/ai.txt --editable '.[$*]' $(SHORT)
 	@touch $@
 
-.venv/.installed-localstack: localstack/requirements.txt .venv/.uv
+.venv/.installed-localstack: locks/localstack.txt .venv/.uv
 	@echo "Installing LocalStack …"
 	@$(UV) venv --quiet --clear --python .venv/bin/python .venv/localstack
-	@set -o pipefail; $(UV) pip install --python .venv/localstack/bin/python --requirement $< $(SHORT)
+	@set -o pipefail; $(UV) pip install --python .venv/localstack/bin/python --require-hashes --requirement $< $(SHORT)
 	@echo "Indexing AWS's services for LocalStack, which takes 4 s once instead of at every start …"
 	@mkdir -p .venv/localstack/usr/lib/localstack
 	@FILESYSTEM_ROOT=$(CURDIR)/.venv/localstack OVERRIDE_IN_DOCKER=0 .venv/localstack/bin/python -m localstack.aws.spec

@@ -334,7 +334,8 @@ def ask(number: int, *, path: str, host: str = "127.0.0.1") -> Health:
     Parameters:
       host: the address on which it listens.
     """
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    # One that listens everywhere is asked on loopback.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # nosec B104 # it does not bind
     where = f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
     # Without the environment's proxies.
     opener = build_opener(ProxyHandler({}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,10 +18,10 @@ from tests.docs.pages import PROJECT
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 
 STAMPS = [".venv/.installed-test", ".venv/.installed-localstack"]
-SOURCES = ["setup.cfg", "pyproject.toml", "localstack/requirements.txt", "locks/ai.txt"]
+SOURCES = ["setup.cfg", "pyproject.toml", "locks/ai.txt", "locks/localstack.txt"]
 
-#: A uv that only says which index it was given.
-UV = '#!/bin/sh\necho "index: $UV_DEFAULT_INDEX"\n'
+#: A uv that only says what it was asked, and which index it was given.
+UV = '#!/bin/sh\necho "uv $*"\necho "index: $UV_DEFAULT_INDEX"\n'
 
 
 @pytest.fixture
@@ -29,6 +30,9 @@ def checkout(tmp_path: Path) -> Path:
     shutil.copy(PROJECT / "Makefile", tmp_path)
     for name in SOURCES:
         touch(tmp_path / name, at=100)
+    lock = tmp_path / Path(install_lock.__file__).relative_to(PROJECT)
+    lock.parent.mkdir(parents=True)
+    shutil.copy(install_lock.__file__, lock)
     uv = tmp_path / ".venv" / "bin" / "uv"
     uv.parent.mkdir(parents=True)
     uv.write_text(UV)
@@ -47,6 +51,10 @@ def touch(path: Path, *, at: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     os.utime(path, (at, at))
+
+
+def lock_of(name: str) -> str:
+    return (PROJECT / "locks" / f"{name}.txt").read_text()
 
 
 def make(checkout: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -69,7 +77,7 @@ def test_nothing_is_current_before_the_first_installation(checkout: Path, stamp:
 
 @pytest.mark.parametrize(
     ("stamp", "source"),
-    [(STAMPS[0], SOURCES[0]), (STAMPS[0], SOURCES[1]), (STAMPS[1], SOURCES[2]), (STAMPS[0], SOURCES[3])],
+    [(STAMPS[0], "setup.cfg"), (STAMPS[0], "pyproject.toml"), (STAMPS[0], SOURCES[2]), (STAMPS[1], SOURCES[3])],
 )
 def test_an_installation_is_current_until_one_of_its_sources_changes(checkout: Path, stamp: str, source: str) -> None:
     assert is_current(checkout, stamp)
@@ -104,6 +112,55 @@ def test_uv_gets_the_index_that_pip_is_configured_with(checkout: Path, variables
 
     assert installed.returncode == 0, installed.stderr
     assert "index: https://mirror/simple" in installed.stdout
+
+
+@pytest.mark.parametrize(
+    ("stamp", "asked"),
+    [
+        (STAMPS[0], "uv pip install --python .venv/bin/python --constraint locks/ai.txt --editable .[test]"),
+        (STAMPS[1], "--require-hashes --requirement locks/localstack.txt"),
+    ],
+)
+def test_what_is_locked_is_installed_by_its_hash(checkout: Path, stamp: str, asked: str) -> None:
+    (checkout / stamp).unlink()
+
+    assert asked in make(checkout, stamp, V="1").stdout
+
+
+@pytest.mark.parametrize("name", ["ai", "build", "localstack", "worker"])
+def test_each_package_of_a_lock_has_one_version_and_hashes(name: str) -> None:
+    _, *entries = re.split(r"^(?=[a-zA-Z])", lock_of(name), flags=re.MULTILINE)
+
+    assert entries
+    assert all(re.match(r"\S+==\S+ .*\n +--hash=sha256:[0-9a-f]{64}", entry) for entry in entries)
+
+
+def test_localstack_is_locked_as_it_is_pinned() -> None:
+    pinned = re.findall(r"^([\w-]+)(?:\[.*\])?==(\S+)$", (PROJECT / "localstack/requirements.txt").read_text(), re.M)
+
+    assert len(pinned) > 5
+    for name, version in pinned:
+        assert re.search(rf"^{name}(\[.*\])?=={version} ", lock_of("localstack"), re.MULTILINE | re.IGNORECASE), name
+
+
+@pytest.mark.parametrize("vulnerable", ["locks/ai.txt", "locks/localstack.txt"])
+def test_an_audit_that_finds_something_fails_and_names_the_lock(checkout: Path, vulnerable: str) -> None:
+    (checkout / ".venv/bin/uv").write_text(f'#!/bin/sh\ncase "$*" in *{vulnerable}*) exit 1;; esac\n')
+
+    audited = make(checkout, "audit")
+
+    assert audited.returncode == 2
+    assert f"a vulnerability in {vulnerable}," in audited.stdout
+
+
+def test_an_audit_that_finds_nothing_looks_at_each_lock(checkout: Path) -> None:
+    audited = make(checkout, "audit")
+
+    assert audited.returncode == 0, audited.stdout
+    assert all(
+        f"pip-audit --strict --disable-pip --require-hashes --requirement {lock}" in audited.stdout
+        for lock in SOURCES[2:]
+    )
 
 
 def test_an_installation_that_fails_shows_its_output_and_is_not_current(checkout: Path) -> None:
