@@ -24,6 +24,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
 from http.client import HTTPException
+from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 from urllib.error import HTTPError
@@ -51,6 +52,9 @@ SILENT_S = 15.0
 
 #: Seconds that `ask` waits for an answer.
 ASK_TIMEOUT_S = 3.0
+
+#: The version of an address with four numbers.
+IPV4 = 4
 
 log = structlog.get_logger("graphnode.health")
 
@@ -196,11 +200,11 @@ class HealthReports(Middleware):
     @property
     def forks(self) -> list[Callable[[], int]]:
         """The process that serves health, for Dramatiq to fork."""
-        return [serve] if address().health_port else []
+        return [serve] if serving_address().health_port else []
 
     def after_process_boot(self, broker: Broker) -> None:
         """Start to report. The worker's own start may wait long for services that are away."""
-        if address().health_port:
+        if serving_address().health_port:
             self._thread = threading.Thread(target=self._run, args=(broker, directory()), name="health", daemon=True)
             self._thread.start()
 
@@ -257,7 +261,7 @@ class HealthReports(Middleware):
         )
 
 
-def address() -> HealthSettings:
+def serving_address() -> HealthSettings:
     """Where to serve. Without a port if a setting is wrong; the worker's start reports that."""
     try:
         return read_settings(os.environ, HealthSettings)
@@ -323,7 +327,7 @@ class Reports:
 
 def serve() -> int:
     """Serve until SIGTERM, in the process that Dramatiq forks."""
-    known = address()
+    known = serving_address()
     assert known.health_port, "forked only with a port"  # noqa: S101
     return endpoint.serve("health", host=known.health_host, port=known.health_port, answer=Reports(directory()).answer)
 
@@ -334,8 +338,10 @@ def ask(number: int, *, path: str, host: str = "127.0.0.1") -> Health:
     Parameters:
       host: the address on which it listens.
     """
-    # One that listens everywhere is asked on loopback.
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # nosec B104 # it does not bind
+    # One that listens everywhere is asked on loopback. A host's name is no address.
+    with suppress(ValueError):
+        if (address := ip_address(host)).is_unspecified:
+            host = "127.0.0.1" if address.version == IPV4 else "::1"
     where = f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
     # Without the environment's proxies.
     opener = build_opener(ProxyHandler({}))
