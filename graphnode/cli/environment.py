@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from graphnode.errors import SettingsError
 from graphnode.operations.env_file import ENV_FILE, read_env_file
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -26,10 +27,13 @@ env_file_option = click.option(
 @contextmanager
 def open_database(environment: Mapping[str, str]) -> Iterator[None]:
     """Open the database of DATABASE_URL for the block. Raises SettingsError if it is missing or wrong."""
-    from graphnode.settings import DatabaseSettings, read_settings
+    from graphnode.settings import DatabaseSettings, examine_settings
     from graphnode.storage.database import close_database, open_database
 
-    open_database(read_settings(environment, DatabaseSettings).database_url)
+    values, faults = examine_settings(environment, DatabaseSettings)
+    if faults:
+        raise SettingsError(faults[0])
+    open_database(values["database_url"])
     try:
         yield
     finally:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import psycopg2
 from peewee import Database
 
+from graphnode.errors import log_text
 from graphnode.storage.database import database, dedicated_connection
 
 #: Milliseconds that a migration waits for a lock. Everyone else who wants the table waits behind it. It is longer than
@@ -124,4 +125,4 @@ def _watch(pid: int, ended: threading.Event, on_wait: Callable[[str], None]) -> 
                 if ended.wait(LOOK_S):
                     return
     except psycopg2.Error as error:
-        on_wait(f"waits for something that cannot be shown ({str(error).strip()})")
+        on_wait(f"waits for something that cannot be shown ({log_text(error)})")

@@ -45,7 +45,7 @@ def test_each_command_has_a_help(run: Run) -> None:
 def test_an_error_of_ours_is_one_message_and_no_traceback(run: Run) -> None:
     code, _, errors = run("migrate")
 
-    assert str(code).startswith("graphnode: 1 setting is wrong:\n  - DATABASE_URL is missing")
+    assert str(code).startswith("graphnode: DATABASE_URL is missing: set it to a PostgreSQL URL")
     assert "Traceback" not in errors
 
 
@@ -255,7 +255,7 @@ def test_text_that_is_no_utf_8_is_misuse(run: Run, command: list[str]) -> None:
 def test_a_path_need_not_be_utf_8(run: Run) -> None:
     code, _, _ = run("show", "ada", "--svg", NO_UTF_8)
 
-    assert str(code).startswith("graphnode: 1 setting is wrong:\n  - DATABASE_URL is missing")
+    assert str(code).startswith("graphnode: DATABASE_URL is missing")
 
 
 def test_a_request_prints_the_command_that_follows_it(capsys: pytest.CaptureFixture[str]) -> None:
