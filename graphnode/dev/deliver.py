@@ -10,6 +10,7 @@ from graphnode.dev.local_aws import dead_letter_url, s3_client, sqs_client
 from graphnode.dev.outcomes import QueuedLetter, TaskRow
 from graphnode.settings import Settings, read_settings
 from graphnode.storage.tasks import FailureReason
+from graphnode.text import printable
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -101,11 +102,11 @@ def outcome_text(outcome: Outcome | None, *, timeout_s: float) -> str:
             )
         case Outcome(letter=QueuedLetter(attributes=attributes)):
             reason, error = attributes.get("reason", "no reason given"), attributes.get("error", "")
-            return f"DEAD LETTER: {reason} at attempt {attributes.get('attempt', '?')}: {error}"
+            return f"DEAD LETTER: {reason} at attempt {attributes.get('attempt', '?')}: {printable(error)}"
         case Outcome(task=TaskRow() as task, repeated=repeated):
             lines = [f"{task.status} at attempt {task.attempts}"]
             lines += ["The task had this status before: the message changed nothing."] if repeated else []
-            lines += [f"error: {task.error}"] if task.error else []
-            lines += [f"warning: {text} ({count})" for text, count in (task.warnings or {}).items()]
+            lines += [f"error: {printable(task.error)}"] if task.error else []
+            lines += [f"warning: {printable(text)} ({count})" for text, count in (task.warnings or {}).items()]
             return "\n".join(lines)
     raise AssertionError(f"an outcome without a task and without a letter: {outcome}")

@@ -6,6 +6,7 @@ import pytest
 
 from graphnode.dev.deliver import Outcome, is_over, outcome_text
 from graphnode.dev.outcomes import QueuedLetter, TaskRow
+from graphnode.text import escaped
 
 
 def task(status: str, *, error: str | None = None, warnings: dict[str, int] | None = None) -> TaskRow:
@@ -53,3 +54,14 @@ def test_a_dead_letter_from_sqs_itself_has_no_reason() -> None:
 
 def test_no_outcome_asks_whether_a_worker_runs() -> None:
     assert "Is a worker running" in outcome_text(None, timeout_s=2)
+
+
+def test_an_outcome_shows_no_character_that_a_terminal_obeys() -> None:
+    hostile = "a\x1b[2J\u202e\nb"
+    letter = QueuedLetter("{}", {"reason": "INVALID_DOCUMENT", "attempt": "1", "error": hostile})
+
+    for outcome in (Outcome(None, letter), Outcome(task("FAILED", error=hostile, warnings={hostile: 1}))):
+        text = outcome_text(outcome, timeout_s=60)
+
+        assert escaped(text, but="\n") == text
+        assert "a\\x1b[2J\\u202e b" in text

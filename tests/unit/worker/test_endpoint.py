@@ -176,3 +176,13 @@ def test_an_answer_that_fails_is_one_error_and_ends_nothing(port: int) -> None:
 
     assert [line["event"] for line in lines] == ["no answer"]
     assert get(port, "/live") == (200, b"alive")
+
+
+def test_a_port_that_is_taken_is_one_error_and_an_exit_code(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint_module, "configure_logs", lambda _: None)
+
+    with capture_logs() as lines:
+        code = endpoint_module.serve("health", host="127.0.0.1", port=port, answer=answer)
+
+    assert code == 1
+    assert [(line["event"], line["subject"], line["port"]) for line in lines] == [("not served", "health", port)]
