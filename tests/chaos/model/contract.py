@@ -457,8 +457,8 @@ class Delivery:
 
     def _progress(self, task: Task | None) -> None:
         """Store progress, unless it is older than the stored one, or the task has failed."""
-        stage, percent, eta = (self.payload.get(name) for name in ("currentstage", "progresspercent", "etaseconds"))
-        percent = min(max(int(percent // 1), 0), 100)
+        stage, eta = self.payload["currentstage"], self.payload.get("etaseconds")
+        percent = min(max(int(self.payload["progresspercent"] // 1), 0), 100)
         eta = max(eta, 0) if isinstance(eta, int | float) else None
         task = task or Task(self.task_id, self.task_type, self.user_id)
         is_late = task.progress_at == self.at or self._is_older(task.progress_at)
