@@ -315,7 +315,8 @@ def _required_text(fields: dict[str, Any], name: str) -> str:
 
 
 def _task_id(fields: dict[str, Any], warnings: Warnings) -> str:
-    if number := number_as_text(fields.get("task_id")):
+    given = fields.get("task_id")
+    if not isinstance(given, str) and (number := number_as_text(given)):
         add_count(warnings, "taskId read as text", 1)
         return number
     value = _required_text(fields, "task_id")
