@@ -341,6 +341,8 @@ export interface GraphEdge {
   is_intra_cluster?: boolean | BooleanText | "null" | NotGiven;
   /** `high` makes the edge `hard`; any other word, and any number, an `insight`. */
   confidence?: unknown;
+  /** How the two relate. */
+  relation?: string | NotGiven;
 }
 
 /** A whole graph, as it is in S3. `nodes` is required: without it, the user's graph would be emptied. */
@@ -384,14 +386,20 @@ export interface GraphNode {
   source_type?: string | NotGiven;
   /** When it is from: ISO 8601, or seconds since 1970. */
   timestamp?: string | number | NotGiven;
-  /** When its source was made; 0: unknown. Read where `timestamp` is not given. */
+  /** When its source was made; 0: unknown. Also read where neither `timestamp` nor `update_time` is given. */
   create_time?: string | number | NotGiven;
-  /** When its source was last changed; 0: unknown. Read where `timestamp` is not given. */
+  /** When its source was last changed; 0: unknown. Also read where `timestamp` is not given. */
   update_time?: string | number | NotGiven;
   /** How many sections its source has. */
   num_sections?: number | NumberText | "null" | NotGiven;
   /** How many messages its source has. */
   num_messages?: number | NumberText | "null" | NotGiven;
+  /** Its title. */
+  title?: string | NotGiven;
+  /** A short name for pictures of the graph. */
+  label?: string | NotGiven;
+  /** What it says, in a few sentences. */
+  summary?: string | NotGiven;
   /** Anything else about it: stored unchanged, with the raw format of a file as `ai_raw_source_type`. */
   metadata?: Record<string, unknown> | NotGiven;
 }
@@ -408,6 +416,10 @@ export interface GraphSubcluster {
   representative_node_id?: number | NumberText | "null" | NotGiven;
   /** How closely its nodes are connected, 0 to 1. */
   density?: number | NumberText | "null" | NotGiven;
+  /** How many edges connect its nodes. */
+  internal_edges?: number | NumberText | "null" | NotGiven;
+  /** How well its nodes belong together. */
+  cohesion_score?: number | NumberText | "null" | NotGiven;
   /** What it is about. */
   top_keywords?: unknown[] | NotGiven;
 }
@@ -576,6 +588,8 @@ export interface AddNodeEdge {
   type?: string | NotGiven;
   /** Whether both are in one cluster. */
   intraCluster?: boolean | BooleanText | NotGiven;
+  /** How the two relate. Missing: a stored edge keeps it. */
+  relation?: string | NotGiven;
 }
 
 /** One source of the batch. The one ID that is given tells what kind of source it is. */
@@ -612,11 +626,17 @@ export interface AddNodeNode {
   numMessages?: number | NumberText | "null" | NotGiven;
   /** How many sections its source has. Read before `num_messages`. */
   numSections?: number | NumberText | "null" | NotGiven;
+  /** Its title. */
+  title?: string | NotGiven;
+  /** A short name for pictures of the graph. */
+  label?: string | NotGiven;
+  /** What it says, in a few sentences. */
+  summary?: string | NotGiven;
   /** When it is from. */
   timestamp?: string | number | NotGiven;
-  /** When its source was made. Read where `timestamp` is not given. */
+  /** When its source was made. Also read where neither `timestamp` nor `updatedAt` is given. */
   createdAt?: string | number | NotGiven;
-  /** When its source was last changed. Read where `timestamp` is not given. */
+  /** When its source was last changed. Also read where `timestamp` is not given. */
   updatedAt?: string | number | NotGiven;
 }
 

@@ -22,6 +22,7 @@ MAX_ID_LENGTH = 450
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_LENGTH)]
 Integer = Annotated[int, msgspec.Meta(ge=-MAX_INTEGER - 1, le=MAX_INTEGER)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
 NodeId = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
 #: The AI server's keys of clusters and subclusters. They are stored as text.
 ClusterId = (
@@ -55,13 +56,19 @@ class GraphNode(msgspec.Struct, frozen=True, gc=False):
     timestamp: Moment = None
     """When it is from: ISO 8601, or seconds since 1970."""
     create_time: Moment = None
-    """When its source was made; 0: unknown. Read where `timestamp` is not given."""
+    """When its source was made; 0: unknown. Also read where neither `timestamp` nor `update_time` is given."""
     update_time: Moment = None
-    """When its source was last changed; 0: unknown. Read where `timestamp` is not given."""
+    """When its source was last changed; 0: unknown. Also read where `timestamp` is not given."""
     num_sections: Integer | None = None
     """How many sections its source has."""
     num_messages: Integer | None = None
     """How many messages its source has."""
+    title: str | None = None
+    """Its title."""
+    label: str | None = None
+    """A short name for pictures of the graph."""
+    summary: str | None = None
+    """What it says, in a few sentences."""
     metadata: dict[str, Any] = {}
     """Anything else about it: stored unchanged, with the raw format of a file as `ai_raw_source_type`."""
 
@@ -79,6 +86,8 @@ class GraphEdge(msgspec.Struct, frozen=True, gc=False):
     """Whether both are in one cluster. Missing: the worker looks it up."""
     confidence: Any = None
     """`high` makes the edge `hard`; any other word, and any number, an `insight`."""
+    relation: str | None = None
+    """How the two relate."""
 
 
 class GraphSubcluster(msgspec.Struct, frozen=True, gc=False):
@@ -94,6 +103,10 @@ class GraphSubcluster(msgspec.Struct, frozen=True, gc=False):
     """The `id` of the node that stands for it. If it is none of its nodes, -1 for example, the first one does."""
     density: float | None = None
     """How closely its nodes are connected, 0 to 1."""
+    internal_edges: Count | None = None
+    """How many edges connect its nodes."""
+    cohesion_score: float | None = None
+    """How well its nodes belong together."""
     top_keywords: list[Any] = []
     """What it is about."""
 
@@ -275,12 +288,18 @@ class AddNodeNode(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """How many messages its source has. A stored number never shrinks."""
     num_sections: Integer | None = None
     """How many sections its source has. Read before `num_messages`."""
+    title: str | None = None
+    """Its title."""
+    label: str | None = None
+    """A short name for pictures of the graph."""
+    summary: str | None = None
+    """What it says, in a few sentences."""
     timestamp: Moment = None
     """When it is from."""
     created_at: Moment = None
-    """When its source was made. Read where `timestamp` is not given."""
+    """When its source was made. Also read where neither `timestamp` nor `updatedAt` is given."""
     updated_at: Moment = None
-    """When its source was last changed. Read where `timestamp` is not given."""
+    """When its source was last changed. Also read where `timestamp` is not given."""
 
 
 class AddNodeEdge(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -297,6 +316,8 @@ class AddNodeEdge(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """`hard` or `insight`. With anything else, a new edge is `hard`, and a stored one keeps its type."""
     intra_cluster: bool = True
     """Whether both are in one cluster."""
+    relation: str | None = None
+    """How the two relate. Missing: a stored edge keeps it."""
 
 
 class AssignedCluster(msgspec.Struct, frozen=True, gc=False, rename="camel"):

@@ -44,16 +44,14 @@ def _utc_of_text(text: str) -> datetime:
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
-def first_time(values: Iterable[Any], warnings: Counter[str]) -> datetime | None:
-    """The first readable time; the epoch itself is none. Other values of which none is readable are counted."""
-    times = [utc(value) for value in values if value not in (None, "")]
-    given = [time for time in times if time != EPOCH]
-    for time in given:
-        if time is not None:
-            return time
-    if given:
+def time_of(value: Any, warnings: Counter[str]) -> datetime | None:
+    """The time that a value says; None if it says none, as the epoch does, or if it is unreadable, which is counted."""
+    if value in (None, ""):
+        return None
+    time = utc(value)
+    if time is None:
         warnings["unreadable times"] += 1
-    return None
+    return None if time == EPOCH else time
 
 
 def finite(number: float | None, warnings: Counter[str]) -> float | None:

@@ -23,6 +23,7 @@ from graphnode.contract.requests import (
     GraphSummaryRequest,
     MicroscopeIngestFromNodeRequest,
     MicroscopeIngestRequest,
+    MicroscopeRequest,
     RequestMessage,
     check_name,
     halves_of,
@@ -45,6 +46,7 @@ from graphnode.settings import RequestSettings, read_settings
 from graphnode.sqs.queues import batches_of
 from graphnode.storage import graph_status, microscope, notifications, tasks
 from graphnode.storage.database import LOCK_TIMEOUT_MS, close_database, open_database, transaction, user_transaction
+from graphnode.storage.microscope import DocumentSource
 from graphnode.storage.tasks import FailureReason, RequestState, TaskKey
 
 if TYPE_CHECKING:
@@ -275,7 +277,7 @@ def _note_request(task: RequestMessage, request: Request) -> None:
         case GraphGenerationRequest() | AddNodeRequest():
             _refuse_while_running(task, request)
             graph_status.derive_status(task.user_id)
-        case MicroscopeIngestRequest(group_id=group_id) | MicroscopeIngestFromNodeRequest(group_id=group_id):
+        case MicroscopeIngestRequest(group_id=group_id) | MicroscopeIngestFromNodeRequest(group_id=group_id) as payload:
             document = parse_task_id(task.task_id)
             microscope.register_document(
                 document.document_id,
@@ -283,7 +285,14 @@ def _note_request(task: RequestMessage, request: Request) -> None:
                 workspace_id=group_id,
                 workspace_name=request.workspace_name,
                 half=document.half,
+                source=_source_of(payload),
             )
+
+
+def _source_of(payload: MicroscopeRequest) -> DocumentSource:
+    if isinstance(payload, MicroscopeIngestRequest):
+        return DocumentSource(file_name=payload.file_name, input_s3_key=payload.s3_key)
+    return DocumentSource(node_id=payload.node_id, node_type=payload.node_type)
 
 
 def _refuse_while_running(task: RequestMessage, request: Request) -> None:

@@ -9,7 +9,7 @@ from itertools import count
 from graphnode.contract.documents import MAX_ID_LENGTH, AddNodeBatch, AddNodeItem, AddNodeNode, AssignedCluster
 from graphnode.contract.original_ids import file_id, file_name, original_id
 from graphnode.contract.repairs import Warnings
-from graphnode.contract.values import MAX_INTEGER, finite, first_time, text_id
+from graphnode.contract.values import MAX_INTEGER, finite, text_id, time_of
 from graphnode.errors import WrongOwner
 from graphnode.rules.rows import (
     ClusterRow,
@@ -169,6 +169,8 @@ def _node(
     assigned = item.assigned_cluster or AssignedCluster()
     assigned_id = text_id(assigned.cluster_id)
     cluster_id = text_id(node.cluster_id) or assigned_id
+    created_at = time_of(node.created_at, warnings)
+    updated_at = time_of(node.updated_at, warnings)
     return NodeRow(
         id=node_id,
         orig_id=orig_id,
@@ -178,8 +180,13 @@ def _node(
         source_type=source.type,
         num_messages=node.num_messages if node.num_sections is None else node.num_sections,
         keywords=[],
-        timestamp=first_time((node.timestamp, node.updated_at, node.created_at), warnings),
+        timestamp=time_of(node.timestamp, warnings) or updated_at or created_at,
         metadata=source.described_in({}),
+        title=node.title or None,
+        label=node.label or None,
+        summary=node.summary or None,
+        created_at=created_at,
+        updated_at=updated_at,
     )
 
 
@@ -292,7 +299,7 @@ def _edges(
             weight = finite(edge.weight, warnings)
             if weight is None and stored_type is None:
                 weight = USUAL_WEIGHT
-            rows[source, target] = EdgeRow(source, target, weight, kind, edge.intra_cluster)
+            rows[source, target] = EdgeRow(source, target, weight, kind, edge.intra_cluster, edge.relation or None)
     return rows
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from graphnode.contract.documents import GraphCluster, GraphDocument, GraphEdge, GraphNode, GraphSubcluster
 from graphnode.contract.original_ids import file_name, original_id
 from graphnode.contract.repairs import Warnings
-from graphnode.contract.values import as_keywords, finite, first_time, text_id
+from graphnode.contract.values import as_keywords, finite, text_id, time_of
 from graphnode.rules.rows import ClusterRow, EdgeRow, GraphRows, NodeRow, SubclusterRow
 from graphnode.rules.source_types import source_of
 
@@ -31,7 +31,7 @@ def clean_graph(document: GraphDocument) -> tuple[GraphRows, Warnings]:
         edges=_edges(document.edges, cluster_of, warnings),
         clusters=clusters,
         subclusters=_subclusters(document.subclusters, cluster_of, {cluster.id for cluster in clusters}, warnings),
-        generated_at=first_time([document.metadata.get("generated_at")], warnings),
+        generated_at=time_of(document.metadata.get("generated_at"), warnings),
         metadata=document.metadata,
     )
     return rows, dict(warnings)
@@ -59,6 +59,8 @@ def _node(node: GraphNode, orig_id: str, clusters: dict[str, GraphCluster], warn
     cluster_id = text_id(node.cluster_id)
     described = clusters.get(cluster_id) if cluster_id is not None else None
     source = source_of(node.source_type, file_name(node.orig_id))
+    created_at = time_of(node.create_time, warnings)
+    updated_at = time_of(node.update_time, warnings)
     return NodeRow(
         id=node.id,
         orig_id=orig_id,
@@ -68,8 +70,13 @@ def _node(node: GraphNode, orig_id: str, clusters: dict[str, GraphCluster], warn
         source_type=source.type,
         num_messages=node.num_messages if node.num_sections is None else node.num_sections,
         keywords=as_keywords(node.keywords or node.top_keywords),
-        timestamp=first_time((node.timestamp, node.update_time, node.create_time), warnings),
+        timestamp=time_of(node.timestamp, warnings) or updated_at or created_at,
         metadata=source.described_in(node.metadata),
+        title=node.title or None,
+        label=node.label or None,
+        summary=node.summary or None,
+        created_at=created_at,
+        updated_at=updated_at,
     )
 
 
@@ -94,7 +101,7 @@ def _edges(edges: list[GraphEdge], cluster_of: dict[int, str | None], warnings: 
         if intra_cluster is None:
             intra_cluster = cluster_of[source] is not None and cluster_of[source] == cluster_of[target]
         kind = "hard" if edge.confidence == "high" else "insight"
-        rows.append(EdgeRow(source, target, finite(edge.weight, warnings), kind, intra_cluster))
+        rows.append(EdgeRow(source, target, finite(edge.weight, warnings), kind, intra_cluster, edge.relation or None))
     return rows
 
 
@@ -148,5 +155,7 @@ def _subclusters(
                 size=len(known),
                 density=finite(subcluster.density, warnings),
                 top_keywords=subcluster.top_keywords,
+                internal_edges=subcluster.internal_edges,
+                cohesion_score=finite(subcluster.cohesion_score, warnings),
             )
     return list(rows.values())

@@ -22,16 +22,24 @@ class NodeRow(NamedTuple):
     keywords: list[Any]
     timestamp: datetime | None
     metadata: dict[str, Any]
+    title: str | None = None
+    label: str | None = None
+    summary: str | None = None
+    created_at: datetime | None = None
+    """When its source was made. Rules leave out what no document says, and storage adds when the row was."""
+    updated_at: datetime | None = None
+    """When its source was last changed, likewise."""
 
 
 class EdgeRow(NamedTuple):
-    """A row of `graph_edges`; `type` is `hard` or `insight`."""
+    """A row of `graph_edges`; `type` is `hard` or `insight`. PostgreSQL adds its times."""
 
     source: int
     target: int
     weight: float | None
     type: str
     intra_cluster: bool
+    relation: str | None = None
 
 
 class ClusterRow(NamedTuple):
@@ -54,6 +62,8 @@ class SubclusterRow(NamedTuple):
     size: int
     density: float | None
     top_keywords: list[Any]
+    internal_edges: int | None = None
+    cohesion_score: float | None = None
 
 
 class GraphRows(NamedTuple):

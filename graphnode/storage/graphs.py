@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
 from struct import pack
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import psycopg2
 from peewee import (
@@ -18,7 +18,9 @@ from peewee import (
     DoubleField,
     Field,
     IntegerField,
+    NodeList,
     TextField,
+    Tuple,
     chunked,
     fn,
 )
@@ -29,6 +31,7 @@ from psycopg2.errors import ProgramLimitExceeded
 from graphnode.errors import RefusedByDatabase, one_line
 from graphnode.rules.difference import Difference, difference
 from graphnode.rules.features import FLOAT_BYTES, NO_NODE
+from graphnode.rules.node_times import with_times
 from graphnode.rules.rows import (
     ClusterRow,
     EdgeRow,
@@ -51,6 +54,9 @@ MOST_CHANGED = 0.4
 #: Columns of a node that describe its cluster. They are not kept when the node moves to another cluster.
 CLUSTER_COLUMNS = ("cluster_name", "cluster_confidence")
 
+#: Columns of a node that have a time, whether or not a document gives one.
+TIME_COLUMNS = ("created_at", "updated_at")
+
 #: Graphs with more edges get new query plans, which take a millisecond.
 LARGE_GRAPH = 1000
 
@@ -69,7 +75,10 @@ class GraphStatus(StrEnum):
 
 
 class GraphRecord(Record):
-    """The graph of a user. `status_before` is the status before the request that is in progress."""
+    """The graph of a user. `status_before` is the status before the request that is in progress.
+
+    `updated_at` moves when anything in the row does; `content_updated_at` when the graph itself has changed.
+    """
 
     user_id = TextField(primary_key=True)
     status = TextField()
@@ -80,6 +89,7 @@ class GraphRecord(Record):
     generated_at = DateTimeTZField(null=True)
     source_timestamp = DateTimeTZField(null=True)
     updated_at = DateTimeTZField()
+    content_updated_at = DateTimeTZField(null=True)
     metadata = JsonField(default=dict)
 
     class Meta:
@@ -105,6 +115,11 @@ class NodeRecord(PartRecord):
     keywords = JsonField()
     timestamp = DateTimeTZField(null=True)
     metadata = JsonField()
+    title = TextField(null=True)
+    label = TextField(null=True)
+    summary = TextField(null=True)
+    created_at = DateTimeTZField(null=True)
+    updated_at = DateTimeTZField(null=True)
 
     class Meta:
         table_name = "graph_nodes"
@@ -112,13 +127,16 @@ class NodeRecord(PartRecord):
 
 
 class EdgeRecord(PartRecord):
-    """An edge between two nodes of a user."""
+    """An edge between two nodes of a user. Its times are those of the row, which PostgreSQL writes by default."""
 
     source = IntegerField()
     target = IntegerField()
     weight = DoubleField(null=True)
     type = TextField()
     intra_cluster = BooleanField()
+    relation = TextField(null=True)
+    created_at = DateTimeTZField(null=True)
+    updated_at = DateTimeTZField(null=True)
 
     class Meta:
         table_name = "graph_edges"
@@ -149,6 +167,8 @@ class SubclusterRecord(PartRecord):
     size = IntegerField()
     density = DoubleField(null=True)
     top_keywords = JsonField()
+    internal_edges = IntegerField(null=True)
+    cohesion_score = DoubleField(null=True)
 
     class Meta:
         table_name = "graph_subclusters"
@@ -193,11 +213,13 @@ def newer_source_timestamp(user_id: str, timestamp: datetime) -> datetime | None
 def replace_graph(user_id: str, rows: GraphRows, *, source_timestamp: datetime) -> None:
     """Replace the user's graph; its embeddings are deleted, and its status is CREATED.
 
+    Nodes get the times that `with_times` says. Edges that are written have the current time.
+
     Parameters:
       rows: the new graph. Every ID in it is unique.
       source_timestamp: when the AI server sent it.
     """
-    _store_graph_row(
+    now = _store_graph_row(
         user_id,
         GraphStatus.CREATED,
         GraphCounts(len(rows.nodes), len(rows.edges), len(rows.clusters)),
@@ -205,10 +227,13 @@ def replace_graph(user_id: str, rows: GraphRows, *, source_timestamp: datetime) 
             GraphRecord.generated_at: rows.generated_at,
             GraphRecord.source_timestamp: source_timestamp,
             GraphRecord.metadata: rows.metadata,
+            GraphRecord.content_updated_at: fn.now(),
         },
     )
-    if NodeRecord.select().where(NodeRecord.user_id == user_id).exists():
-        nodes = difference(_stored(NodeRecord, NodeRow, user_id), rows.nodes)
+    stored = list(_stored(NodeRecord, NodeRow, user_id))
+    rows = rows._replace(nodes=with_times(rows.nodes, stored, now=now))
+    if stored:
+        nodes = difference(stored, rows.nodes)
         edges = difference(_stored(EdgeRecord, EdgeRow, user_id), rows.edges)
         if max(nodes.share, edges.share) <= MOST_CHANGED:
             _update(user_id, rows, nodes, edges)
@@ -323,22 +348,26 @@ def apply_changes(user_id: str, changes: GraphChanges) -> GraphCounts:
     """Change the user's graph, or create one; its status is UPDATED.
 
     A missing value (None, "", [] or {}) of a node, edge or cluster leaves the stored value as it is. An exception: a
-    node that moves loses the name and confidence of its old cluster. Sizes and counts are computed again.
+    node that moves loses the name and confidence of its old cluster. Sizes and counts are computed again. Changes that
+    change nothing leave the times of rows, and that of the content, as they are.
 
     Returns the new size of the graph.
     """
     GraphRecord.insert(user_id=user_id, status=GraphStatus.UPDATED, updated_at=fn.now()).on_conflict(
         action="IGNORE", conflict_target=[GraphRecord.user_id]
     ).execute()
-    _upsert(ClusterRecord, ("id",), user_id, changes.clusters, keep_if_missing=True)
-    _upsert(NodeRecord, ("id",), user_id, changes.nodes, keep_if_missing=True)
-    _upsert(EdgeRecord, ("source", "target"), user_id, changes.edges, keep_if_missing=True)
-    _upsert(SubclusterRecord, ("id",), user_id, changes.subclusters)
-    _delete_parts(SubclusterRecord, user_id, changes.emptied_subclusters)
-    _delete_parts(ClusterRecord, user_id, changes.emptied_clusters)
+    changed = (
+        _upsert(ClusterRecord, ("id",), user_id, changes.clusters, keep_if_missing=True)
+        + _upsert(NodeRecord, ("id",), user_id, changes.nodes, keep_if_missing=True)
+        + _upsert(EdgeRecord, ("source", "target"), user_id, changes.edges, keep_if_missing=True)
+        + _upsert(SubclusterRecord, ("id",), user_id, changes.subclusters)
+        + _delete_parts(SubclusterRecord, user_id, changes.emptied_subclusters)
+        + _delete_parts(ClusterRecord, user_id, changes.emptied_clusters)
+    )
     _count_clusters(user_id)
     counts = graph_counts(user_id)
-    _store_graph_row(user_id, GraphStatus.UPDATED, counts, {})
+    content: dict[Field[Any], Any] = {GraphRecord.content_updated_at: fn.now()} if changed else {}
+    _store_graph_row(user_id, GraphStatus.UPDATED, counts, content)
     return counts
 
 
@@ -365,7 +394,8 @@ def node_ids(user_id: str) -> dict[str, int]:
     return dict(_rows(NodeRecord, user_id, ("orig_id", "id")))
 
 
-def _store_graph_row(user_id: str, status: GraphStatus, counts: GraphCounts, more: dict[Field[Any], Any]) -> None:
+def _store_graph_row(user_id: str, status: GraphStatus, counts: GraphCounts, more: dict[Field[Any], Any]) -> datetime:
+    """Write the graph's row; returns the time of the transaction."""
     row: dict[Field[Any], Any] = {
         GraphRecord.status: status,
         GraphRecord.status_before: None,
@@ -376,7 +406,9 @@ def _store_graph_row(user_id: str, status: GraphStatus, counts: GraphCounts, mor
         **more,
     }
     new: dict[Field[Any], Any] = {GraphRecord.user_id: user_id}
-    GraphRecord.insert(new | row).on_conflict(conflict_target=[GraphRecord.user_id], update=row).execute()
+    upsert = GraphRecord.insert(new | row).on_conflict(conflict_target=[GraphRecord.user_id], update=row)
+    ((now,),) = upsert.returning(GraphRecord.updated_at).tuples().execute()
+    return cast("datetime", now)
 
 
 def _copy(table: type[PartRecord], columns: Sequence[str], user_id: str, rows: Iterable[tuple[object, ...]]) -> int:
@@ -390,17 +422,37 @@ def _upsert(
     rows: Sequence[NodeRow | EdgeRow | ClusterRow | SubclusterRow],
     *,
     keep_if_missing: bool = False,
-) -> None:
-    """Insert rows; update those whose key is stored."""
+) -> int:
+    """Insert rows; update those whose key is stored.
+
+    Parameters:
+      keep_if_missing: leave stored values where a row has none, and rows as they are that would not change.
+
+    Returns how many rows were inserted and updated.
+    """
     if not rows:
-        return
-    fields = _fields(table, rows[0]._fields)
+        return 0
+    names = rows[0]._fields
+    fields = _fields(table, names)
     new_value = _new_or_stored if keep_if_missing else _new
+    new = {field: new_value(field) for field in fields if field.name not in key}
+    changes = NodeList((Tuple(*new), SQL("IS DISTINCT FROM"), Tuple(*new.values())))
+    updated_at = table._meta.fields.get("updated_at")
+    written = 0
     for some in chunked(rows, INSERT_ROWS):
-        table.insert_many([(user_id, *row) for row in some], fields=[table.user_id, *fields]).on_conflict(
+        values = [(user_id, *(map(_now_if_missing, names, row) if keep_if_missing else row)) for row in some]
+        insert = table.insert_many(values, fields=[table.user_id, *fields])
+        upsert = insert.on_conflict(
             conflict_target=["user_id", *key],
-            update={field: new_value(field) for field in fields if field.name not in key},
-        ).execute()
+            update=new | ({updated_at: _new(updated_at)} if updated_at else {}),
+            where=changes if keep_if_missing else None,
+        )
+        written += upsert.as_rowcount().execute()
+    return written
+
+
+def _now_if_missing(name: str, value: Any) -> Any:
+    return fn.now() if value is None and name in TIME_COLUMNS else value
 
 
 def _new(field: Field[Any]) -> Any:
@@ -415,6 +467,8 @@ def _new_or_stored(field: Field[Any]) -> Any:
             value = fn.NULLIF(value, "")
         case JsonField():
             value = fn.NULLIF(fn.NULLIF(value, SQL("'[]'::jsonb")), SQL("'{}'::jsonb"))
+        case DateTimeTZField() if field.name in TIME_COLUMNS:
+            value = fn.NULLIF(value, fn.now())
     if field.model is NodeRecord and field.name in CLUSTER_COLUMNS:
         given_cluster = fn.NULLIF(EXCLUDED.cluster_id, "")
         stays = given_cluster.is_null() | (given_cluster == NodeRecord.cluster_id)
@@ -426,9 +480,11 @@ def _delete_all(table: type[PartRecord], user_id: str) -> None:
     table.delete().where(table.user_id == user_id).execute()
 
 
-def _delete_parts(table: type[PartRecord], user_id: str, ids: Sequence[str] | Sequence[int]) -> None:
+def _delete_parts(table: type[PartRecord], user_id: str, ids: Sequence[str] | Sequence[int]) -> int:
+    deleted: int = 0
     if ids:
-        table.delete().where(table.user_id == user_id, table._meta.fields["id"].in_(ids)).execute()
+        deleted = table.delete().where(table.user_id == user_id, table._meta.fields["id"].in_(ids)).execute()
+    return deleted
 
 
 def _count_clusters(user_id: str) -> None:

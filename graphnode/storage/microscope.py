@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
-from peewee import CompositeKey, IntegerField, TextField, fn
+from peewee import EXCLUDED, CompositeKey, IntegerField, TextField, fn
 from playhouse.postgres_ext import DateTimeTZField
 
 from graphnode.contract.task_ids import Half, View
@@ -25,19 +25,24 @@ class DocumentStatus(StrEnum):
 
 
 class WorkspaceRecord(Record):
-    """A workspace: a group of documents."""
+    """A workspace: a group of documents. `updated_at` also moves when one of them changes."""
 
     id = TextField(primary_key=True)
     user_id = TextField()
     name = TextField(null=True)
     completed_at = DateTimeTZField(null=True)
+    created_at = DateTimeTZField(null=True)
+    updated_at = DateTimeTZField(null=True)
 
     class Meta:
         table_name = "microscope_workspaces"
 
 
 class DocumentRecord(Record):
-    """A document of a workspace. The statuses of the halves are None if it was requested as a whole."""
+    """A document of a workspace. The statuses of the halves are None if it was requested as a whole.
+
+    Only a request says what it is made of: a file (`file_name`, `input_s3_key`) or a node (`node_id`, `node_type`).
+    """
 
     id = TextField(primary_key=True)
     workspace_id = TextField(null=True)
@@ -53,6 +58,12 @@ class DocumentRecord(Record):
     block_graph_s3_key = TextField(null=True)
     images_s3_prefix = TextField(null=True)
     error = TextField(null=True)
+    file_name = TextField(null=True)
+    node_id = TextField(null=True)
+    node_type = TextField(null=True)
+    input_s3_key = TextField(null=True)
+    created_at = DateTimeTZField(null=True)
+    updated_at = DateTimeTZField(null=True)
 
     class Meta:
         table_name = "microscope_documents"
@@ -68,6 +79,16 @@ class DocumentGraphRecord(Record):
     class Meta:
         table_name = "microscope_graphs"
         primary_key = CompositeKey("document_id", "view")
+
+
+class DocumentSource(NamedTuple):
+    """What a document is made of: a file, or a node of the user's graph."""
+
+    file_name: str | None = None
+    input_s3_key: str | None = None
+    node_id: str | None = None
+    """The node's original ID."""
+    node_type: str | None = None
 
 
 class Recorded(NamedTuple):
@@ -108,7 +129,13 @@ def owner(document_id: str) -> str | None:
 
 
 def register_document(
-    document_id: str, *, user_id: str, workspace_id: str, workspace_name: str | None, half: Half | None
+    document_id: str,
+    *,
+    user_id: str,
+    workspace_id: str,
+    workspace_name: str | None,
+    half: Half | None,
+    source: DocumentSource,
 ) -> None:
     """Insert or update the document that will be requested, and insert its workspace if that is unknown.
 
@@ -125,7 +152,9 @@ def register_document(
     _set_status(document, half, DocumentStatus.PROCESSING, single=single)
     if document.status == DocumentStatus.PROCESSING:
         document.error = None
-    document.save(force_insert=is_new)
+    for name, value in source._asdict().items():
+        setattr(document, name, value)
+    _save(document, is_new=is_new)
 
 
 @is_step("document")
@@ -187,7 +216,7 @@ def record_result(
             setattr(document, name, value)
     if document.status == DocumentStatus.COMPLETED:
         document.error = None
-    document.save(force_insert=is_new)
+    _save(document, is_new=is_new)
     return Recorded(
         status_before,
         document.status,
@@ -227,7 +256,7 @@ def finish_workspace_if_last(workspace_id: str) -> WorkspaceTally | None:
     if not tally or tally.keys() - {DocumentStatus.COMPLETED, DocumentStatus.FAILED}:
         return None
     finished = (
-        WorkspaceRecord.update(completed_at=fn.now())
+        WorkspaceRecord.update(completed_at=fn.now(), updated_at=fn.now())
         .where(WorkspaceRecord.id == workspace_id)
         .returning(WorkspaceRecord)
         .execute()
@@ -250,11 +279,29 @@ def _document_of(document_id: str, *, user_id: str, workspace_id: str | None) ->
 
 
 def _check_workspace(workspace_id: str, user_id: str, *, name: str | None) -> None:
-    """Insert the workspace for this user if it is unknown. Raises WrongOwner if it belongs to another user."""
-    WorkspaceRecord.insert(id=workspace_id, user_id=user_id, name=name).on_conflict(
-        action="IGNORE", conflict_target=[WorkspaceRecord.id]
-    ).execute()
+    """Insert the workspace for this user if it is unknown; else say that it has changed, with its document.
+
+    Raises WrongOwner if it belongs to another user, also if that one's row comes meanwhile.
+    """
+    # Before the upsert, which would wait for a transaction of the other user that holds the row.
     _refuse_foreign(find_workspace(workspace_id), user_id)
+    written = (
+        WorkspaceRecord.insert(id=workspace_id, user_id=user_id, name=name)
+        .on_conflict(
+            conflict_target=[WorkspaceRecord.id],
+            update={WorkspaceRecord.updated_at: fn.now()},
+            where=WorkspaceRecord.user_id == EXCLUDED.user_id,
+        )
+        .as_rowcount()
+        .execute()
+    )
+    if not written:
+        _refuse_foreign(find_workspace(workspace_id), user_id)
+
+
+def _save(document: DocumentRecord, *, is_new: bool) -> None:
+    document.updated_at = fn.now()
+    document.save(force_insert=is_new)
 
 
 def _refuse_foreign(workspace: WorkspaceRecord | None, user_id: str) -> None:

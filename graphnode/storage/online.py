@@ -44,6 +44,16 @@ def make_index(db: Database, name: str, on: str, *, unique: bool = False) -> Non
     db.execute_sql(f"CREATE {'UNIQUE ' if unique else ''}INDEX CONCURRENTLY IF NOT EXISTS {name} ON {on}")
 
 
+def change_table(db: Database, statement: str) -> None:
+    """Run an ALTER TABLE as a transaction of its own, which waits for its lock as briefly as any migration.
+
+    If the table is in use, the whole migration is tried again: a statement that was applied must do no harm then.
+    """
+    with db.atomic():
+        set_bounds(db)
+        db.execute_sql(statement)
+
+
 def in_batches(db: Database, table: str, *, key: str, to: str, where: str, size: int = 1000) -> None:
     """Update all rows that meet a condition, in batches by primary key; each batch is a transaction.
 

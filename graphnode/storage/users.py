@@ -31,6 +31,7 @@ BELONGINGS: tuple[type[Record], ...] = (
 
 #: The columns of a document that name objects in S3.
 DOCUMENT_KEYS = (
+    DocumentRecord.input_s3_key,
     DocumentRecord.standardized_s3_key,
     DocumentRecord.block_graph_s3_key,
     DocumentRecord.images_s3_prefix,

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 REFUSAL = {"Code": "Full", "Message": "no room"}
 
 
+#: What documents are made of.
+INPUT, FILE_NAME = "in/a.pdf", "a.pdf"
+NODE = "n1"
+
+
 class RequestQueue:
     """boto3's SQS client for a request queue that accepts every request, or none."""
 
@@ -67,10 +72,10 @@ def request_document(
     """
     user_id = document.user_id
     payload: AnyRequest = MicroscopeIngestFromNodeRequest(
-        user_id=user_id, node_id="n1", node_type="note", group_id=workspace.id
+        user_id=user_id, node_id=NODE, node_type="note", group_id=workspace.id
     )
     if "_file_" in document.id:
-        payload = MicroscopeIngestRequest(user_id=user_id, s3_key="in/a.pdf", group_id=workspace.id, file_name="a.pdf")
+        payload = MicroscopeIngestRequest(user_id=user_id, s3_key=INPUT, group_id=workspace.id, file_name=FILE_NAME)
     request = Request(payload, document.id, in_halves=len(halves) > 1, workspace_name=workspace.name)
     _requests(accepts=accepts).many([request])
     return {} if accepts else {document.id + half: _refusal(payload, document.id + half) for half in halves}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from graphnode.storage.database import database
@@ -17,6 +18,12 @@ def stored_tables() -> Tables:
 def faults() -> dict[str, list[Any]]:
     """The faults of the tables that need no model: wrong counts and broken references."""
     return tables.faults(database.execute_sql)
+
+
+def content_times() -> dict[str, datetime]:
+    """By user, when the content of their graph last changed."""
+    query = "SELECT user_id, content_updated_at FROM graphs WHERE content_updated_at IS NOT NULL"
+    return dict(database.execute_sql(query))
 
 
 def pending_pushes() -> set[str]:

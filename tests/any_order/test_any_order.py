@@ -35,7 +35,7 @@ from tests.any_order.messages import (
     users,
     workspace_of,
 )
-from tests.any_order.stored import faults, pending_pushes, stored_tables
+from tests.any_order.stored import content_times, faults, pending_pushes, stored_tables
 from tests.chaos.model import contract as model
 from tests.chaos.model.contract import Refused
 from tests.chaos.model.state import Document, Message, State, Task, Workspace
@@ -71,6 +71,8 @@ class AnyOrder(RuleBasedStateMachine):
         self.state = State()
         self.deliveries = Counter[str]()
         self.in_back_off: set[tuple[str, str]] = set()
+        self.content_times: dict[str, datetime] = {}
+        self.content_changes: dict[str, int] = {}
         database.cursor().execute(emptying())  # type: ignore[no-untyped-call]
         bench.clear()
 
@@ -140,7 +142,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(data=st.data(), user_id=users, number=st.sampled_from(WORKSPACES), accepts=st.booleans())
     def request_a_document(self, data: st.DataObject, user_id: str, number: str, accepts: bool) -> None:
         workspace = Workspace(workspace_of(user_id, number), user_id, "Thesis")
-        document = Document(data.draw(document_ids(user_id)), workspace.id, user_id, "PROCESSING")
+        document = requested_document(data.draw(document_ids(user_id)), workspace)
         halves = halves_of(document.id)
         refusals = api_server.request_document(document, workspace, halves=halves, accepts=accepts)
         self.state = model.after_document_request(self.state, document, workspace, halves=halves, refusals=refusals)
@@ -221,6 +223,13 @@ class AnyOrder(RuleBasedStateMachine):
     def tables_are_sound(self) -> None:
         assert not faults()
 
+    @invariant()
+    def the_time_of_the_content_moves_exactly_with_it(self) -> None:
+        times, changes = content_times(), dict(self.state.content_changes)
+        moved = {user_id for user_id in USERS if times.get(user_id) != self.content_times.get(user_id)}
+        assert moved == {user_id for user_id in USERS if changes.get(user_id) != self.content_changes.get(user_id)}
+        self.content_times, self.content_changes = times, changes
+
     def upload_and_deliver(self, message: Message) -> None:
         """Do the AI server's part, and then the worker's."""
         bench.documents |= message.documents
@@ -300,6 +309,14 @@ class AnyOrder(RuleBasedStateMachine):
             except Refused:
                 refused += 1
         return state, refused
+
+
+def requested_document(document_id: str, workspace: Workspace) -> Document:
+    """A document as the API server requests it, of a file or of a node."""
+    document = Document(document_id, workspace.id, workspace.user_id, "PROCESSING")
+    if "_file_" in document_id:
+        return document._replace(file_name=api_server.FILE_NAME, input_s3_key=api_server.INPUT)
+    return document._replace(node_id=api_server.NODE, node_type="note")
 
 
 def is_refused(message: Message, attempt: int, *, start: Barrier) -> bool:

@@ -13,6 +13,9 @@ from tests.chaos.model.state import MALFORMED
 #: The largest ID that a node can have.
 LARGEST_INTEGER = 2_147_483_647
 
+#: Sources are older than anything that the worker stores now: so their times are told from those of transactions.
+AGE = timedelta(days=3650)
+
 #: IDs that mean something in one batch only.
 BATCH_IDS = ("tmp-1", "tmp-2")
 
@@ -173,6 +176,7 @@ class Documents:
                 "density": 0.5,
                 "size": 50,
             }
+            | some(draw, internal_edges=draw.randint(0, 9), cohesion_score=0.75)
             for cluster in used
             if draw.random() < 0.5
         ]
@@ -272,7 +276,9 @@ class Documents:
             num_messages=draw.randint(0, 9),
             keywords=[{"term": "rye", "score": 0.5}],
             timestamp=written(draw, at),
-            create_time=draw.choice((0, at.timestamp())),
+            create_time=draw.choice((0, (at - AGE).timestamp())),
+            update_time=draw.choice((0, (at - AGE).timestamp())),
+            title=draw.choice(NAMES),
             metadata={"pinned": True},
         )
 
@@ -285,6 +291,7 @@ class Documents:
             is_intra_cluster=draw.random() < 0.5,
             confidence=draw.choice(("high", "low", 0.9)),
             type=self.words.edge_type,
+            relation=draw.choice(NAMES),
         )
 
     def _result(self, user_id: str, at: datetime) -> dict[str, Any]:
@@ -312,7 +319,13 @@ class Documents:
             "clusterName": draw.choice((None, "", *NAMES)),
         }
         return node | some(
-            draw, origId=spelt(draw, orig_id), numMessages=draw.randint(0, 9), timestamp=written(draw, at)
+            draw,
+            origId=spelt(draw, orig_id),
+            numMessages=draw.randint(0, 9),
+            timestamp=written(draw, at),
+            createdAt=written(draw, at - AGE),
+            updatedAt=written(draw, at - AGE),
+            title=draw.choice(NAMES),
         )
 
     def _new_edge(self, user_id: str) -> dict[str, Any]:
@@ -338,4 +351,5 @@ class Documents:
             weight=draw.choice((0.0, 0.25, 1.0)),
             type=draw.choice(("hard", "insight")),
             intraCluster=draw.random() < 0.5,
+            relation=draw.choice(NAMES),
         )

@@ -72,7 +72,7 @@ INSERT_TASK = "INSERT INTO tasks (task_id, task_type, user_id, status) VALUES (%
 
 #: A migration outside a transaction; its statement replaces BODY.
 ONLINE = """
-from graphnode.storage.online import in_batches, make_index
+from graphnode.storage.online import change_table, in_batches, make_index
 
 atomic = False
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeVar
 
@@ -36,6 +36,7 @@ from graphnode.storage.schema import migrate
 
 Row = TypeVar("Row", bound=NamedTuple)
 
+MORNING = datetime(2026, 5, 24, 6, tzinfo=UTC)
 NOON = datetime(2026, 5, 24, 12, tzinfo=UTC)
 EVENING = datetime(2026, 5, 24, 18, tzinfo=UTC)
 
@@ -50,9 +51,15 @@ TEA = NodeRow(
     keywords=[{"term": "お茶", "score": 0.8}],
     timestamp=NOON,
     metadata={"path": "C:\\tea\tpot"},
+    title="Tee\tund Kaffee",
+    label="Tee",
+    summary="Was man morgens trinkt.",
+    created_at=MORNING,
+    updated_at=NOON,
 )
 COFFEE = TEA._replace(id=1, orig_id="conv-coffee", keywords=[], timestamp=None, metadata={}, source_type=None)
 GRAPHS = TEA._replace(id=2, orig_id="note-graphs", cluster_id="c2", cluster_name="Graphes", source_type="markdown")
+MILK = TEA._replace(id=3, orig_id="conv-milk")
 DRINKS = ClusterRow(id="c1", name="Tee & Kaffee", description="Was man trinkt", size=2, themes=["warm"])
 MATHS = ClusterRow(id="c2", name="Graphes", description=None, size=1, themes=[])
 HOT = SubclusterRow(
@@ -63,8 +70,10 @@ HOT = SubclusterRow(
     size=2,
     density=0.5,
     top_keywords=["heiß"],
+    internal_edges=1,
+    cohesion_score=0.25,
 )
-TEA_COFFEE = EdgeRow(source=0, target=1, weight=0.75, type="hard", intra_cluster=True)
+TEA_COFFEE = EdgeRow(source=0, target=1, weight=0.75, type="hard", intra_cluster=True, relation="gehört zu")
 COFFEE_GRAPHS = EdgeRow(source=1, target=2, weight=None, type="insight", intra_cluster=False)
 GRAPH = GraphRows(
     nodes=[TEA, COFFEE, GRAPHS],
@@ -90,6 +99,32 @@ def rows(table: type[PartRecord], row: type[Row], user_id: str = "ada") -> list[
 
 def graph_row() -> GraphRecord:
     return GraphRecord.get_by_id("ada")
+
+
+def undated(*nodes: NodeRow) -> list[NodeRow]:
+    """Nodes of a document that gives no times."""
+    return [node._replace(created_at=None, updated_at=None) for node in nodes]
+
+
+def node_times() -> dict[str, tuple[datetime | None, datetime | None]]:
+    return {node.orig_id: (node.created_at, node.updated_at) for node in rows(NodeRecord, NodeRow)}
+
+
+def edge_times() -> dict[tuple[int, int], tuple[datetime | None, datetime | None]]:
+    return {(edge.source, edge.target): (edge.created_at, edge.updated_at) for edge in EdgeRecord.select()}
+
+
+def replace(graph: GraphRows) -> datetime:
+    """Replace Ada's graph; the time of the transaction."""
+    with user_transaction("ada"):
+        graphs.replace_graph("ada", graph, source_timestamp=NOON)
+    return content_time()
+
+
+def content_time() -> datetime:
+    found = graph_row().content_updated_at
+    assert isinstance(found, datetime)
+    return found
 
 
 @pytest.fixture
@@ -199,6 +234,85 @@ def test_what_is_stored_is_the_new_graph_whichever_way_it_is_written(
     assert rows(ClusterRecord, ClusterRow) == graph.clusters
     assert rows(SubclusterRecord, SubclusterRow) == graph.subclusters
     assert graphs.graph_counts("ada") == (len(graph.nodes), len(graph.edges), len(graph.clusters))
+
+
+@pytest.mark.usefixtures("storage")
+@pytest.mark.parametrize("most_changed", [-1.0, 2.0], ids=["rewritten", "only differences"])
+class TestTimesOfANewGraph:
+    @pytest.fixture(autouse=True)
+    def way(self, most_changed: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(graphs, "MOST_CHANGED", most_changed)
+
+    def test_nodes_keep_theirs_whatever_number_they_have_and_change_theirs_with_their_values(self) -> None:
+        first = replace(GRAPH._replace(nodes=undated(TEA, COFFEE, GRAPHS)))
+        renumbered = [GRAPHS._replace(id=0), TEA._replace(id=2, title="Tea"), COFFEE, MILK._replace(id=9)]
+        second = replace(GRAPH._replace(nodes=undated(*renumbered), edges=[], subclusters=[]))
+
+        assert node_times() == {
+            "note-graphs": (first, second),
+            "conv-tea": (first, second),
+            "conv-coffee": (first, first),
+            "conv-milk": (second, second),
+        }
+
+    def test_nodes_have_those_of_the_document(self) -> None:
+        replace(GRAPH)
+        second = replace(GRAPH._replace(nodes=[TEA._replace(updated_at=EVENING), *undated(COFFEE, GRAPHS)]))
+
+        assert second > EVENING
+        assert node_times() == {
+            "conv-tea": (MORNING, EVENING),
+            "conv-coffee": (MORNING, NOON),
+            "note-graphs": (MORNING, NOON),
+        }
+
+    def test_what_is_not_there_anymore_is_forgotten(self) -> None:
+        first = replace(GRAPH._replace(nodes=undated(TEA, COFFEE, GRAPHS)))
+        replace(GRAPH._replace(nodes=undated(TEA, COFFEE), edges=[]))
+        third = replace(GRAPH._replace(nodes=undated(TEA, COFFEE, GRAPHS)))
+
+        assert node_times()["conv-tea"] == (first, first)
+        assert node_times()["note-graphs"] == (third, third)
+
+    def test_edges_that_are_written_have_the_current_one(self) -> None:
+        replace(GRAPH._replace(edges=[COFFEE_GRAPHS]))
+        second = replace(GRAPH)
+
+        assert edge_times()[0, 1] == (second, second)
+
+    def test_the_contents_is_the_current_one(self) -> None:
+        assert replace(GRAPH) < replace(GRAPH)
+
+
+def test_rows_of_an_earlier_release_have_no_times_and_those_that_it_writes_have(
+    empty_database_url: str, migrate_to_before: Callable[[str], None]
+) -> None:
+    """The migrations add columns without a value, and a default for new rows."""
+    open_database(empty_database_url)
+    migrate_to_before("0013_times_and_names")
+    insert = """
+        INSERT INTO graphs (user_id, status, source_timestamp, updated_at) VALUES ('{0}', 'CREATED', {1}, {2});
+        INSERT INTO graph_nodes (user_id, id, orig_id) VALUES ('{0}', 0, 'a'), ('{0}', 1, 'b');
+        INSERT INTO graph_edges (user_id, source, target, type, intra_cluster) VALUES ('{0}', 0, 1, 'hard', true);
+        INSERT INTO microscope_workspaces (id, user_id) VALUES ('{0}', '{0}');
+        INSERT INTO microscope_documents (id, user_id, status) VALUES ('{0}', '{0}', 'PENDING')
+        """
+    database.execute_sql(insert.format("ada", f"'{NOON}'", f"'{EVENING}'"))
+    database.execute_sql(insert.format("ahead", "now() + interval '1 year'", f"'{EVENING}'"))
+    database.execute_sql(insert.format("only-added-to", "NULL", f"'{EVENING}'"))
+    migrate()
+    database.execute_sql(insert.format("new", "NULL", "now()"))
+
+    assert {row.user_id: row.content_updated_at for row in GraphRecord.select()} == {
+        "ada": NOON,
+        "ahead": EVENING,
+        "only-added-to": None,
+        "new": None,
+    }
+    for table in ("graph_nodes", "graph_edges", "microscope_workspaces", "microscope_documents"):
+        with_times = f"SELECT DISTINCT user_id, num_nonnulls(created_at, updated_at) FROM {table}"  # noqa: S608
+        assert set(database.execute_sql(with_times)) == {("ada", 0), ("ahead", 0), ("only-added-to", 0), ("new", 2)}
+    close_database()
 
 
 def test_a_large_graph_after_small_ones_looks_each_node_up_by_its_id(empty_database_url: str) -> None:
@@ -327,7 +441,7 @@ class TestApplyChanges:
 
     @pytest.mark.usefixtures("stored_graph")
     def test_adds_what_is_new(self) -> None:
-        milk = TEA._replace(id=3, orig_id="conv-milk", cluster_id="c3", cluster_name=None)
+        milk = MILK._replace(cluster_id="c3", cluster_name=None)
         edge = EdgeRow(source=3, target=0, weight=0.5, type="insight", intra_cluster=False)
         dairy = ClusterRow(id="c3", name=None, description=None, size=99, themes=[])
 
@@ -372,12 +486,77 @@ class TestApplyChanges:
 
     @pytest.mark.usefixtures("stored_graph")
     def test_a_node_that_moves_takes_neither_name_nor_confidence_of_its_old_cluster_along(self) -> None:
-        moved = without_values(TEA)._replace(cluster_id="c3")
+        moved = without_values(TEA)._replace(cluster_id="c3", updated_at=NOON)
         nameless = ClusterRow(id="c3", name=None, description=None, size=1, themes=[])
 
         graphs.apply_changes("ada", NO_CHANGES._replace(nodes=[moved], clusters=[nameless]))
 
         assert rows(NodeRecord, NodeRow)[0] == TEA._replace(cluster_id="c3", cluster_name=None, cluster_confidence=None)
+
+    @pytest.mark.usefixtures("stored_graph")
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            NO_CHANGES,
+            NO_CHANGES._replace(nodes=[without_values(TEA), COFFEE], edges=[TEA_COFFEE, COFFEE_GRAPHS]),
+            NO_CHANGES._replace(nodes=[TEA._replace(created_at=None, updated_at=NOON)], clusters=[DRINKS]),
+            NO_CHANGES._replace(edges=[TEA_COFFEE._replace(weight=None, relation=None)], emptied_clusters=["c9"]),
+        ],
+        ids=["none", "nodes and edges", "a cluster and a time", "what is not there"],
+    )
+    def test_what_changes_nothing_leaves_every_time_as_it_is(self, changes: GraphChanges) -> None:
+        before = content_time(), node_times(), edge_times(), graph_row().updated_at
+
+        graphs.apply_changes("ada", changes)
+
+        assert (content_time(), node_times(), edge_times()) == before[:3]
+        assert graph_row().updated_at > before[3]
+
+    @pytest.mark.usefixtures("stored_graph")
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            NO_CHANGES._replace(nodes=[MILK]),
+            NO_CHANGES._replace(nodes=[without_values(TEA)._replace(num_messages=13)]),
+            NO_CHANGES._replace(nodes=[without_values(TEA)._replace(updated_at=EVENING)]),
+            NO_CHANGES._replace(edges=[TEA_COFFEE._replace(weight=0.5)]),
+            NO_CHANGES._replace(edges=[COFFEE_GRAPHS._replace(relation="explains")]),
+            NO_CHANGES._replace(subclusters=[HOT._replace(density=0.75)]),
+            NO_CHANGES._replace(emptied_subclusters=["s1"]),
+            NO_CHANGES._replace(clusters=[ClusterRow("c9", None, None, 0, [])]),
+            NO_CHANGES._replace(nodes=[GRAPHS._replace(cluster_id="c1")], emptied_clusters=["c2"]),
+        ],
+        ids=lambda changes: ", ".join(name for name, part in changes._asdict().items() if part),
+    )
+    def test_any_change_moves_the_time_of_the_content(self, changes: GraphChanges) -> None:
+        before = content_time()
+
+        graphs.apply_changes("ada", changes)
+
+        assert content_time() > before
+
+    @pytest.mark.usefixtures("stored_graph")
+    def test_only_rows_with_new_values_were_updated_now(self) -> None:
+        edges_before = edge_times()
+        milk, tea, coffee = undated(MILK, TEA._replace(num_messages=13), COFFEE)
+        firmer = TEA_COFFEE._replace(weight=0.9)
+
+        with user_transaction("ada"):
+            graphs.apply_changes("ada", NO_CHANGES._replace(nodes=[milk, tea, coffee], edges=[firmer, COFFEE_GRAPHS]))
+
+        now = content_time()
+        assert node_times() == {
+            "conv-milk": (now, now),
+            "conv-tea": (MORNING, now),
+            "conv-coffee": (MORNING, NOON),
+            "note-graphs": (MORNING, NOON),
+        }
+        assert edge_times() == {(0, 1): (edges_before[0, 1][0], now), (1, 2): edges_before[1, 2]}
+
+    def test_a_batch_without_content_makes_a_graph_whose_content_never_changed(self) -> None:
+        graphs.apply_changes("ada", NO_CHANGES)
+
+        assert graph_row().content_updated_at is None
 
     @pytest.mark.usefixtures("stored_graph")
     def test_a_node_that_stays_keeps_name_and_confidence_of_its_cluster(self) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
+import psycopg2
 import pytest
 
 from graphnode.errors import WrongOwner
@@ -15,6 +18,7 @@ from graphnode.storage.microscope import (
     WorkspaceRecord,
     WorkspaceTally,
 )
+from tests.integration.conftest import PATIENCE_S, Query, wait_until
 
 pytestmark = pytest.mark.usefixtures("storage")
 
@@ -22,6 +26,16 @@ pytestmark = pytest.mark.usefixtures("storage")
 def record(document_id: str = "d1", **changes: Any) -> Recorded:
     result: dict[str, Any] = {"user_id": "ada", "workspace_id": "w1", "half": None, "status": "COMPLETED"}
     return microscope.record_result(document_id, **result | changes)
+
+
+def times(table: type[DocumentRecord | WorkspaceRecord]) -> dict[str, tuple[Any, Any]]:
+    return {row.id: (row.created_at, row.updated_at) for row in table.select()}
+
+
+def changed(before: dict[str, tuple[Any, Any]], after: dict[str, tuple[Any, Any]]) -> set[str]:
+    """The IDs of the rows that were updated; none was made at another time than before."""
+    assert {key: made for key, (made, _) in before.items()} == {key: made for key, (made, _) in after.items()}
+    return {key for key, (_, updated_at) in after.items() if updated_at > before[key][1]}
 
 
 def stored(document_id: str = "d1") -> DocumentRecord:
@@ -140,6 +154,46 @@ class TestRecordResult:
             record(workspace_id="w2")
 
         assert stored().status == "FAILED"
+
+    def test_refuses_a_workspace_that_someone_else_makes_meanwhile(
+        self, database_url: str, query: Query, threads: ThreadPoolExecutor
+    ) -> None:
+        with closing(psycopg2.connect(database_url)) as eves:
+            eves.cursor().execute("INSERT INTO microscope_workspaces (id, user_id) VALUES ('w1', 'eve')")
+            recording = threads.submit(record)
+            wait_until(query, "SELECT 1 FROM pg_stat_activity WHERE pg_blocking_pids(pid) <> '{}'")
+            eves.commit()
+
+            with pytest.raises(WrongOwner, match=r"w1.*'eve'.*'ada'"):
+                recording.result(PATIENCE_S)
+
+        assert WorkspaceRecord.get_by_id("w1").updated_at == WorkspaceRecord.get_by_id("w1").created_at
+
+
+class TestTimes:
+    def test_a_document_and_its_workspace_were_made_now(self) -> None:
+        record()
+
+        document, workspace = stored(), WorkspaceRecord.get_by_id("w1")
+        assert None not in (document.created_at, document.updated_at, workspace.created_at, workspace.updated_at)
+
+    def test_each_result_changes_its_document_and_its_workspace_and_no_other(self) -> None:
+        record("d1", half="block")
+        record("d2", workspace_id="w2")
+        documents, workspaces = times(DocumentRecord), times(WorkspaceRecord)
+
+        record("d1", half="non_block")
+
+        assert changed(documents, times(DocumentRecord)) == {"d1"}
+        assert changed(workspaces, times(WorkspaceRecord)) == {"w1"}
+
+    def test_a_workspace_changes_when_it_is_complete(self) -> None:
+        record()
+        before = times(WorkspaceRecord)
+
+        microscope.finish_workspace_if_last("w1")
+
+        assert changed(before, times(WorkspaceRecord)) == {"w1"}
 
 
 class TestOwner:

@@ -101,6 +101,25 @@ class TestLocks:
 
         assert not has_column(own_query)
 
+    @pytest.mark.usefixtures("impatient")
+    def test_a_table_that_is_changed_outside_a_transaction_is_tried_again_and_what_was_done_stays(
+        self, own_query: Query, worker: Connection, add_online: Callable[[str, str], None]
+    ) -> None:
+        worker.cursor().execute("SELECT 1 FROM tasks")
+        add = "ALTER TABLE {} ADD COLUMN IF NOT EXISTS more text"
+        add_online(
+            "9999_more", f"change_table(db, '{add.format('graphs')}')\n    change_table(db, '{add.format('tasks')}')"
+        )
+
+        with pytest.raises(SchemaError, match=r"at each of 3 attempts\. What it did stays"):
+            migrate()
+
+        assert own_query("SELECT more FROM graphs") == []
+        assert not has_column(own_query)
+        worker.rollback()
+        assert migrate() == ["9999_more"]
+        assert has_column(own_query)
+
     def test_all_waits_are_shorter_than_a_workers_lock_timeout(self) -> None:
         assert migration_locks.LOCK_TIMEOUT_MS + migration_locks.STATEMENT_TIMEOUT_MS < LOCK_TIMEOUT_MS
 

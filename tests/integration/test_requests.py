@@ -435,6 +435,20 @@ class TestADocument:
             "SELECT id, workspace_id, user_id, status, block_status, non_block_status FROM microscope_documents"
         ) == [(requested.id, "w1", "ada", "PROCESSING", None, None)]
 
+    @pytest.mark.parametrize("in_halves", [False, True])
+    def test_says_what_it_is_made_of(self, requests: Requests, query: Query, in_halves: bool) -> None:
+        node = MicroscopeIngestFromNodeRequest(user_id="ada", node_id="n1", node_type="note", group_id="w1")
+
+        requests.microscope(FILE, document_id="of-a-file", in_halves=in_halves)
+        requests.microscope(node, document_id="of-a-node", in_halves=in_halves)
+
+        assert query(
+            "SELECT id, file_name, input_s3_key, node_id, node_type FROM microscope_documents ORDER BY id"
+        ) == [
+            ("of-a-file", "a.pdf", "files/a.pdf", None, None),
+            ("of-a-node", None, None, "n1", "note"),
+        ]
+
     def test_is_two_tasks_in_halves(self, requests: Requests, published: Published, query: Query) -> None:
         node = MicroscopeIngestFromNodeRequest(user_id="ada", node_id="n1", node_type="note", group_id="w1")
 

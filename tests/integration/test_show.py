@@ -43,7 +43,9 @@ TEA = NodeRow(
     metadata={"title": "Which\tpot?\x1b[31m"},
 )
 COFFEE = TEA._replace(id=1, orig_id="conv-coffee", keywords=["pot", "beans", {"score": 1}], metadata={"title": 3})
-GRAPHS = TEA._replace(id=2, orig_id="note-graphs", cluster_id="c2", keywords=[], metadata={}, timestamp=None)
+GRAPHS = TEA._replace(
+    id=2, orig_id="note-graphs", cluster_id="c2", keywords=[], metadata={"title": "?"}, timestamp=None, title="Trees\t"
+)
 LOOSE = TEA._replace(id=3, orig_id="note-loose", cluster_id=None, cluster_name=None, keywords=[], source_type=None)
 GRAPH = GraphRows(
     nodes=[TEA, COFFEE, GRAPHS, LOOSE],
@@ -99,7 +101,7 @@ def test_a_graph_is_read_with_edges_and_embeddings() -> None:
 def test_a_node_title_is_its_source_title_on_one_line_or_its_id() -> None:
     titles = [node.title for node in read_graph("ada").nodes]
 
-    assert titles == [r"Which pot?\x1b[31m", "conv-coffee", "note-graphs", r"Which pot?\x1b[31m"]
+    assert titles == [r"Which pot?\x1b[31m", "conv-coffee", "Trees", r"Which pot?\x1b[31m"]
 
 
 def test_a_cluster_has_the_keywords_of_its_nodes_or_its_themes() -> None:

@@ -50,8 +50,9 @@ INSERT INTO graph_subclusters (user_id, id, cluster_id, representative_node_id, 
 INSERT INTO node_embeddings VALUES (USER, 0, '[1]');
 INSERT INTO graph_summaries VALUES (USER, '{}', '[]', '[]', '[]', '[]');
 INSERT INTO microscope_workspaces (id, user_id) VALUES (USER || '-w', USER);
-INSERT INTO microscope_documents (id, workspace_id, user_id, status, standardized_s3_key, images_s3_prefix)
-    VALUES (USER || '-d', USER || '-w', USER, 'PENDING', 'n.json', 'images/');
+INSERT INTO microscope_documents
+    (id, workspace_id, user_id, status, input_s3_key, standardized_s3_key, images_s3_prefix)
+    VALUES (USER || '-d', USER || '-w', USER, 'PENDING', 'in.pdf', 'n.json', 'images/');
 INSERT INTO microscope_documents (id, user_id, status) VALUES (USER || '-alone', USER, 'PENDING');
 INSERT INTO microscope_graphs VALUES (USER || '-d', 'block', '{}');
 INSERT INTO tasks (task_id, task_type, user_id, status, s3_keys)
@@ -104,7 +105,7 @@ def test_all_rows_of_the_user_are_deleted_and_no_others(query: Query) -> None:
 def test_returns_the_number_of_rows_and_the_named_objects() -> None:
     removed = forget_user("ada")
 
-    assert removed.s3_keys == ["images/", "n.json", "r.json"]
+    assert removed.s3_keys == ["images/", "in.pdf", "n.json", "r.json"]
     assert removed.rows == {
         "graphs": 1,
         "graph_summaries": 1,
@@ -240,6 +241,6 @@ def test_the_command_asks_first_and_prints_the_keys_alone_on_its_output(database
     assert query("SELECT count(*) FROM graphs") == [(2,)]
 
     done = runner.invoke(commands, ["forget", "ada", "--yes"])
-    assert (done.exit_code, done.stdout) == (0, "images/\nn.json\nr.json\n")
+    assert (done.exit_code, done.stdout) == (0, "images/\nin.pdf\nn.json\nr.json\n")
     assert "microscope_documents           2 removed" in done.stderr
     assert query("SELECT user_id FROM graphs") == [("eve",)]

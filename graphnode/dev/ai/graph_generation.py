@@ -111,7 +111,7 @@ def make_graph(
         },
     }
     features = {
-        "conversations": [_conversation(node, source) for node, source in zip(nodes, sources, strict=True)],
+        "conversations": [_conversation(node) for node in nodes],
         "embeddings": np.round(padded(embeddings), 6).tolist(),
         "metadata": {
             "generated_at": moment,
@@ -214,7 +214,10 @@ def _node(
         "top_keywords": [term for term, _ in keywords[:3]],
         "source_type": source.kind,
         "timestamp": utc_text(source.updated or source.created),
+        "create_time": source.created.timestamp() if source.created else None,
+        "update_time": source.updated.timestamp() if source.updated else None,
         "num_sections": len(source.sections),
+        "title": source.title,
         "metadata": {
             "title": source.title,
             "language": language_of(source.text),
@@ -225,13 +228,13 @@ def _node(
     }
 
 
-def _conversation(node: dict[str, Any], source: TextSource) -> dict[str, Any]:
+def _conversation(node: dict[str, Any]) -> dict[str, Any]:
     return {
         "id": node["id"],
         "orig_id": node["orig_id"],
         "keywords": node["keywords"],
-        "create_time": source.created.timestamp() if source.created else None,
-        "update_time": source.updated.timestamp() if source.updated else None,
+        "create_time": node["create_time"],
+        "update_time": node["update_time"],
         "num_sections": node["num_sections"],
         "source_type": node["source_type"],
     }

@@ -185,6 +185,7 @@ def _node(source: TextSource, placed: PlacedSource, user_id: str) -> dict[str, A
         "timestamp": utc_text(source.updated or source.created),
         "createdAt": utc_text(source.created),
         "updatedAt": utc_text(source.updated),
+        "title": source.title,
     }
 
 

@@ -144,7 +144,17 @@ def _read_graph(user_id: str) -> StoredGraph:
         for values in _rows(
             NodeRecord,
             user_id,
-            ("id", "orig_id", "metadata", "cluster_id", "source_type", "num_messages", "timestamp", "keywords"),
+            (
+                "id",
+                "orig_id",
+                "title",
+                "metadata",
+                "cluster_id",
+                "source_type",
+                "num_messages",
+                "timestamp",
+                "keywords",
+            ),
         )
     ]
     keywords = _cluster_keywords(nodes)
@@ -173,6 +183,7 @@ def _rows(table: type[PartRecord], user_id: str, columns: Sequence[str]) -> Iter
 def _node(
     id: int,  # noqa: A002
     orig_id: str,
+    title: str | None,
     metadata: dict[str, Any],
     cluster_id: str | None,
     source_type: str | None,
@@ -180,12 +191,12 @@ def _node(
     timestamp: datetime | None,
     keywords: list[Any],
 ) -> Node:
-    title = metadata.get("title")
+    named = title or metadata.get("title")
     shown_id = printable(orig_id)
     return Node(
         id=id,
         orig_id=shown_id,
-        title=(printable(title) if isinstance(title, str) else "") or shown_id,
+        title=(printable(named) if isinstance(named, str) else "") or shown_id,
         cluster_id=cluster_id,
         source_type=source_type and printable(source_type),
         num_messages=num_messages,

@@ -138,6 +138,7 @@ def after_document_request(
     """The state after the API server has requested a microscope document.
 
     Parameters:
+      document: as it is inserted if it is unknown. What it is made of is always written.
       workspace: inserted if it is unknown.
       halves: the endings of its task IDs: ("",) if it is requested whole.
       refusals: by task ID, the error if the request queue does not accept the requests; empty if it does.
@@ -154,7 +155,13 @@ def after_document_request(
             if state.microscope_workspaces.setdefault(workspace.id, workspace).user_id != user_id:
                 return before
             requested = state.microscope_documents.get(document.id, document)
-            requested = requested._replace(workspace_id=requested.workspace_id or workspace.id)
+            requested = requested._replace(
+                workspace_id=requested.workspace_id or workspace.id,
+                file_name=document.file_name,
+                input_s3_key=document.input_s3_key,
+                node_id=document.node_id,
+                node_type=document.node_type,
+            )
             _set_half(state, requested, key[0], "PROCESSING")
             _tell_once(state, user_id, document.id, "MICROSCOPE_INGEST_REQUESTED")
     for key in keys:
@@ -483,13 +490,15 @@ class Delivery:
         if not document["nodes"] and self._nodes():
             self._keep_graph()
             return
+        before = {node.orig_id: node for node in self._nodes().values()}
         state.remove_graph(user_id)
         described = document["metadata"]["clusters"]
         for wire in document["nodes"]:
             cluster_id = text(wire.get("cluster_id"))
             name = wire.get("cluster_name") or described.get(cluster_id or "", {}).get("name")
             source_type, raw_format = source(wire.get("source_type"), wire["orig_id"])
-            state.graph_nodes[user_id, wire["id"]] = Node(
+            created_at, updated_at = (since_1970(wire.get(name)) for name in ("create_time", "update_time"))
+            node = Node(
                 user_id,
                 wire["id"],
                 original(wire["orig_id"]),
@@ -499,14 +508,22 @@ class Delivery:
                 source_type,
                 wire.get("num_messages"),
                 wire.get("keywords", []),
-                moment(wire.get("timestamp")) or since_1970(wire.get("create_time")),
+                moment(wire.get("timestamp")) or updated_at or created_at,
                 wire.get("metadata", {}) | raw_format,
+                wire.get("title"),
+                created_at,
+                updated_at,
             )
+            if old := before.get(node.orig_id):
+                node = node._replace(created_at=created_at or old.created_at)
+                if not updated_at and node == old._replace(updated_at=None):
+                    node = node._replace(updated_at=old.updated_at)
+            state.graph_nodes[user_id, node.id] = node
         dropped = self._new_edges(document["edges"])
         self._new_clusters(document)
         left_out = self._features_and_summary()
         self._count(source_timestamp=self.at)
-        state.last_changes[user_id] = "CREATED"
+        self._note_content("CREATED")
         metadata = {name: value for name, value in document["metadata"].items() if name != "clusters"}
         state.graphs[user_id] = state.graphs[user_id]._replace(
             metadata=metadata, generated_at=moment(metadata.get("generated_at"))
@@ -541,6 +558,7 @@ class Delivery:
                     wire.get("weight"),
                     "hard" if wire.get("confidence") == "high" else "insight",
                     wire.get("is_intra_cluster", together),
+                    wire.get("relation"),
                 )
         return dropped
 
@@ -571,6 +589,8 @@ class Delivery:
                     len(members),
                     wire.get("density"),
                     wire.get("top_keywords", []),
+                    wire.get("internal_edges"),
+                    wire.get("cohesion_score"),
                 )
 
     def _features_and_summary(self) -> frozenset[str]:
@@ -630,12 +650,13 @@ class Delivery:
             raise Refused("the batch is another user's")
         results = [result for result in batch["results"] if not result.get("skipped")]
         nodes_before, edges_before = self._nodes(), len(self._edges())
+        content_before = self._content()
         self._merge_nodes(results)
         self._remove_empty_clusters()
         self._update_edges_of_moved_nodes(nodes_before)
         dropped = self._merge_edges(results, nodes_before)
         self._count()
-        self.state.last_changes[self.user_id] = "UPDATED"
+        self._note_content("UPDATED", is_changed=self._content() != content_before)
         self._finish("COMPLETED", error=self.payload.get("error"), dropped=dropped)
         new_nodes, new_edges = len(self._nodes()) - len(nodes_before), len(self._edges()) - edges_before
         self._notify("ADD_CONVERSATION_COMPLETED", nodeCount=new_nodes, edgeCount=new_edges)
@@ -644,6 +665,7 @@ class Delivery:
         state, user_id = self.state, self.user_id
         names = self._cluster_names(results)
         before = self._nodes()
+        dated = set()
         for result in results:
             assigned = result.get("assignedCluster") or {}
             for wire in result["nodes"]:
@@ -657,6 +679,8 @@ class Delivery:
                     old = old._replace(source_type=source_type, metadata=raw_format or old.metadata)
                 old = old._replace(orig_id=orig_id)
                 state.graph_nodes[user_id, old.id] = self._merged(old, wire, assigned, names)
+                if wire.get("updatedAt"):
+                    dated.add(old.id)
         for old in before.values():
             node = state.graph_nodes[user_id, old.id]
             if node.cluster_id == old.cluster_id:
@@ -665,6 +689,8 @@ class Delivery:
                     cluster_name=node.cluster_name or old.cluster_name,
                     cluster_confidence=_first_given(node.cluster_confidence, old.cluster_confidence),
                 )
+            if old.id not in dated and state.graph_nodes[user_id, old.id] != old:
+                state.graph_nodes[user_id, old.id] = state.graph_nodes[user_id, old.id]._replace(updated_at=None)
         for node in self._nodes().values():
             if node.cluster_id and (user_id, node.cluster_id) not in state.graph_clusters:
                 described = [result.get("assignedCluster") or {} for result in results]
@@ -687,11 +713,15 @@ class Delivery:
         is_assigned = cluster_id is not None and cluster_id == text(assigned.get("clusterId"))
         confidence = assigned.get("confidence") if is_assigned else None
         counts = [count for count in (wire.get("numMessages"), old.num_messages) if count is not None]
+        created_at, updated_at = (moment(wire.get(name)) for name in ("createdAt", "updatedAt"))
         return old._replace(
             cluster_name=names.get(cluster_id or "") or old.cluster_name,
             cluster_confidence=_first_given(confidence, old.cluster_confidence),
             num_messages=max(counts) if counts else None,
-            timestamp=moment(wire.get("timestamp")) or old.timestamp,
+            timestamp=moment(wire.get("timestamp")) or updated_at or created_at or old.timestamp,
+            title=wire.get("title") or old.title,
+            created_at=created_at or old.created_at,
+            updated_at=updated_at or old.updated_at,
         )
 
     def _next_id(self) -> int:
@@ -764,6 +794,7 @@ class Delivery:
                     weight=wire.get("weight", edge.weight),
                     type=wire["type"] if wire.get("type") in ("hard", "insight") else edge.type,
                     intra_cluster=wire.get("intraCluster", True),
+                    relation=wire.get("relation", edge.relation),
                 )
         return dropped
 
@@ -794,6 +825,20 @@ class Delivery:
 
     def _clusters(self) -> dict[str, Cluster]:
         return {row.id: row for row in self.state.graph_clusters.values() if row.user_id == self.user_id}
+
+    def _content(self) -> list[list[Any]]:
+        """The rows of the graph's parts, but not their embeddings, which only a graph generation changes."""
+        state = self.state
+        parts = (state.graph_nodes, state.graph_edges, state.graph_clusters, state.graph_subclusters)
+        return [[row for row in part.values() if row.user_id == self.user_id] for part in parts]
+
+    def _note_content(self, change: str, *, is_changed: bool = True) -> None:
+        """Note what last changed the graph; the time of its content moves if it has really changed."""
+        state, user_id = self.state, self.user_id
+        state.last_changes[user_id] = change
+        if is_changed:
+            state.content_changes[user_id] = state.content_changes.get(user_id, 0) + 1
+            state.graphs[user_id] = state.graphs[user_id]._replace(has_content_time=True)
 
     def _stored_edge(self, source: int, target: int) -> Edge | None:
         """The stored edge between two nodes, in either direction."""

@@ -37,10 +37,11 @@ class Graph(NamedTuple):
     generated_at: datetime | None = None
     source_timestamp: datetime | None = None
     metadata: dict[str, Any] = {}
+    has_content_time: bool = False
 
 
 class Node(NamedTuple):
-    """A row of `graph_nodes`."""
+    """A row of `graph_nodes`. The times are those of documents; None is that of a transaction."""
 
     user_id: str
     id: int
@@ -53,6 +54,9 @@ class Node(NamedTuple):
     keywords: list[Any] = []
     timestamp: datetime | None = None
     metadata: dict[str, Any] = {}
+    title: str | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
 
 
 class Edge(NamedTuple):
@@ -64,6 +68,7 @@ class Edge(NamedTuple):
     weight: float | None
     type: str
     intra_cluster: bool
+    relation: str | None = None
 
 
 class Cluster(NamedTuple):
@@ -88,6 +93,8 @@ class Subcluster(NamedTuple):
     size: int
     density: float | None
     top_keywords: list[Any]
+    internal_edges: int | None
+    cohesion_score: float | None
 
 
 class Embedding(NamedTuple):
@@ -136,6 +143,10 @@ class Document(NamedTuple):
     block_graph_s3_key: str | None = None
     images_s3_prefix: str | None = None
     error: str | None = None
+    file_name: str | None = None
+    input_s3_key: str | None = None
+    node_id: str | None = None
+    node_type: str | None = None
 
 
 class View(NamedTuple):
@@ -204,6 +215,8 @@ class State:
     notifications: dict[object, Notification] = field(default_factory=dict)
     #: By user, what last changed the graph's content: CREATED or UPDATED. No table.
     last_changes: dict[str, str] = field(default_factory=dict)
+    #: By user, how often a message has changed the graph's content. No table.
+    content_changes: dict[str, int] = field(default_factory=dict)
 
     def copy(self) -> State:
         """A copy that shares the rows, which never change."""
@@ -224,5 +237,5 @@ class State:
 
     def tables(self) -> dict[str, list[tuple[Any, ...]]]:
         """The rows of each table, sorted."""
-        names = [table.name for table in fields(self) if table.name != "last_changes"]
+        names = [table.name for table in fields(self) if table.name not in ("last_changes", "content_changes")]
         return {name: sorted(getattr(self, name).values(), key=repr) for name in names}

@@ -70,10 +70,16 @@ def notification(user_id: str, type_: str, payload: dict[str, Any], push_status:
     return state.Notification(user_id, type_, fields, push_status, at if is_progress else None)
 
 
+#: A time of a document, all of which are old; that of a transaction is NULL.
+DOCUMENTS_TIME = "CASE WHEN {0} < now() - interval '1 year' THEN {0} END"
+
 #: The columns of each table that are read, and the function that makes a row of the model from them.
 READ: dict[str, tuple[str, Callable[..., tuple[Any, ...]]]] = {
-    "graphs": (", ".join(state.Graph._fields), state.Graph),
-    "graph_nodes": (", ".join(state.Node._fields), state.Node),
+    "graphs": (", ".join(state.Graph._fields[:-1]) + ", content_updated_at IS NOT NULL", state.Graph),
+    "graph_nodes": (
+        ", ".join((*state.Node._fields[:-2], *(DOCUMENTS_TIME.format(name) for name in state.Node._fields[-2:]))),
+        state.Node,
+    ),
     "graph_edges": (", ".join(state.Edge._fields), state.Edge),
     "graph_clusters": (", ".join(state.Cluster._fields), state.Cluster),
     "graph_subclusters": (", ".join(state.Subcluster._fields), state.Subcluster),
@@ -172,6 +178,16 @@ FAULTS = {
         WHERE (payload ->> 'timestamp')::timestamptz IS DISTINCT FROM created_at""",
     "notifications with a null": """
         SELECT id FROM notifications WHERE EXISTS (SELECT FROM jsonb_each(payload) WHERE value = 'null')""",
+    "rows without times": """
+        SELECT user_id, 'node' FROM graph_nodes WHERE num_nulls(created_at, updated_at) > 0
+        UNION ALL SELECT user_id, 'edge' FROM graph_edges WHERE num_nulls(created_at, updated_at) > 0
+        UNION ALL SELECT id, 'document' FROM microscope_documents WHERE num_nulls(created_at, updated_at) > 0
+        UNION ALL SELECT id, 'workspace' FROM microscope_workspaces WHERE num_nulls(created_at, updated_at) > 0""",
+    "rows that changed before they were made": """
+        SELECT user_id, 'edge' FROM graph_edges WHERE updated_at < created_at
+        UNION ALL SELECT id, 'document' FROM microscope_documents WHERE updated_at < created_at
+        UNION ALL SELECT id, 'workspace' FROM microscope_workspaces WHERE updated_at < created_at
+        UNION ALL SELECT user_id, 'content' FROM graphs WHERE updated_at < content_updated_at""",
     "parts of a graph without a graph": """
         SELECT user_id FROM graph_nodes WHERE user_id NOT IN (SELECT user_id FROM graphs)""",
 }

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.contract.values import first_time, utc
+from graphnode.contract.values import time_of, utc
 
 
 @given(st.text() | st.floats() | st.integers() | st.none() | st.booleans() | st.lists(st.none()))
@@ -27,13 +27,6 @@ def test_a_time_with_a_zone_is_converted_to_utc(written: datetime) -> None:
 def test_the_epoch_is_no_time_and_no_fault(epoch: Any) -> None:
     warnings = Counter[str]()
 
-    assert first_time([epoch], warnings) is None
-    assert first_time([epoch, 60], warnings) == datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
+    assert time_of(epoch, warnings) is None
+    assert time_of(60, warnings) == datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
     assert warnings == {}
-
-
-def test_the_epoch_does_not_hide_an_unreadable_time() -> None:
-    warnings = Counter[str]()
-
-    assert first_time([0, "yesterday"], warnings) is None
-    assert warnings == {"unreadable times": 1}

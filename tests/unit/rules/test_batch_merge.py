@@ -19,6 +19,7 @@ from graphnode.rules.rows import (
     EdgeRow,
     GraphChanges,
     MergeTarget,
+    NodeRow,
     StoredNode,
     SubclusterRow,
 )
@@ -197,8 +198,26 @@ def test_a_stored_node_keeps_its_integer_and_values_missing_in_the_batch(stored:
         stored, batch_of({"fileId": "a", "nodes": [{"id": f"{USER}_a", "numMessages": 9}]}), user_id=USER
     )
 
-    assert [tuple(row) for row in changes.nodes] == [(0, "a", None, None, None, None, 9, [], None, {})]
+    assert changes.nodes == [NodeRow(0, "a", None, None, None, None, 9, [], None, {})]
     assert changes._replace(nodes=[]) == NO_CHANGES
+
+
+def test_names_and_times_of_a_node_and_an_edge_are_the_batchs(stored: MergeTarget) -> None:
+    names = {"title": "Ein Brot", "label": "Brot", "summary": "Wie man es backt."}
+    node = {"origId": "a", **names, "createdAt": 1, "updatedAt": "1970-01-01T00:00:02Z"}
+    unnamed = {"origId": "new", "title": "", "createdAt": 0}
+    edge = {"source": "a", "target": "new", "relation": "explains"}
+
+    changes, warnings = merge_batch(stored, batch_of({"nodes": [node, unnamed], "edges": [edge]}), user_id=USER)
+
+    made, changed = (datetime(1970, 1, 1, 0, 0, seconds, tzinfo=UTC) for seconds in (1, 2))
+    assert [(row.title, row.label, row.summary, row.created_at, row.updated_at) for row in changes.nodes] == [
+        (*names.values(), made, changed),
+        (None, None, None, None, None),
+    ]
+    assert [row.timestamp for row in changes.nodes] == [changed, None]
+    assert [row.relation for row in changes.edges] == ["explains"]
+    assert warnings == {}
 
 
 @pytest.mark.parametrize("name", ["uf-a", "uf-a_report.pdf", "pdf_uf-a_report", "src1_uf-a_other.pdf"])

@@ -201,7 +201,6 @@ def test_numbers_that_are_not_finite_are_none_and_counted(document: dict[str, An
         ({"timestamp": "2026-05-24T08:02:08+09:00"}, datetime(2026, 5, 23, 23, 2, 8, 0, UTC)),
         ({"timestamp": None, "create_time": 1.5, "update_time": 2}, datetime(1970, 1, 1, 0, 0, 2, 0, UTC)),
         ({"timestamp": "", "create_time": "1.5"}, datetime(1970, 1, 1, 0, 0, 1, 500000, UTC)),
-        ({"timestamp": "yesterday", "create_time": 1}, datetime(1970, 1, 1, 0, 0, 1, 0, UTC)),
         ({"update_time": 0, "create_time": 2}, datetime(1970, 1, 1, 0, 0, 2, 0, UTC)),
         ({"update_time": 0, "create_time": 0.0}, None),
         ({}, None),
@@ -216,6 +215,54 @@ def test_a_nodes_time_is_its_timestamp_or_its_newest_epoch(
 
     assert rows.nodes[0].timestamp == expected
     assert warnings == {}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"create_time": 1, "update_time": 2}, (1, 2)),
+        ({"create_time": 1, "update_time": 2, "timestamp": 3}, (1, 2)),
+        ({"create_time": 0, "update_time": "2"}, (None, 2)),
+        ({"create_time": "1970-01-01T00:00:01", "update_time": ""}, (1, None)),
+        ({"timestamp": 3}, (None, None)),
+    ],
+)
+def test_a_node_was_made_and_changed_when_its_source_was(
+    document: dict[str, Any], fields: dict[str, Any], expected: tuple[int | None, ...]
+) -> None:
+    document["nodes"][0] |= fields
+
+    node = cleaned(document)[0].nodes[0]
+
+    times = (node.created_at, node.updated_at)
+    assert tuple(time and time.timestamp() for time in times) == expected
+
+
+def test_each_unreadable_time_is_counted_and_another_one_is_the_nodes(document: dict[str, Any]) -> None:
+    document["nodes"][0] |= {"timestamp": "yesterday", "update_time": "last year", "create_time": 1}
+
+    rows, warnings = cleaned(document)
+
+    assert rows.nodes[0].timestamp == rows.nodes[0].created_at == datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
+    assert rows.nodes[0].updated_at is None
+    assert warnings == {"unreadable times": 2}
+
+
+def test_names_are_those_of_the_document_and_an_empty_one_is_none(document: dict[str, Any]) -> None:
+    names = {"title": "Ein Brot", "label": "Brot", "summary": "Wie man es backt."}
+    document["nodes"][0] |= names
+    document["nodes"][1] |= dict.fromkeys(names, "")
+    document["edges"][0]["relation"] = "explains"
+    document["edges"] += [{"source": 1, "target": 2, "relation": ""}]
+
+    rows, _ = cleaned(document)
+
+    assert [(node.title, node.label, node.summary) for node in rows.nodes] == [
+        tuple(names.values()),
+        (None, None, None),
+        (None, None, None),
+    ]
+    assert [edge.relation for edge in rows.edges] == ["explains", None]
 
 
 @pytest.mark.parametrize("value", ["yesterday", 1e300, -1e18, "0001-01-01T00:00:00+05:00", "nan", "inf"])
@@ -275,7 +322,8 @@ def test_keywords_have_one_form(document: dict[str, Any]) -> None:
 
 def test_a_subcluster_loses_unknown_members_and_an_unknown_representative(document: dict[str, Any]) -> None:
     document["subclusters"] = [
-        {"id": "s", "cluster_id": "a", "node_ids": [1, 40, 0, 1], "representative_node_id": 40, "density": 0.5},
+        {"id": "s", "cluster_id": "a", "node_ids": [1, 40, 0, 1], "representative_node_id": 40, "density": 0.5}
+        | {"internal_edges": 3, "cohesion_score": 0.25},
         {"id": "s", "cluster_id": "a", "node_ids": [0]},
         {"id": "t", "cluster_id": "a", "node_ids": [41]},
         {"id": "u", "cluster_id": "gone", "node_ids": [0]},
@@ -283,7 +331,7 @@ def test_a_subcluster_loses_unknown_members_and_an_unknown_representative(docume
 
     rows, warnings = cleaned(document)
 
-    assert [tuple(subcluster) for subcluster in rows.subclusters] == [("s", "a", [1, 0], 1, 2, 0.5, [])]
+    assert [tuple(subcluster) for subcluster in rows.subclusters] == [("s", "a", [1, 0], 1, 2, 0.5, [], 3, 0.25)]
     assert warnings == {
         "subcluster members that do not exist": 1,
         "repeated subclusters": 1,

@@ -11,7 +11,8 @@ import json
 import re
 import subprocess
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -45,21 +46,33 @@ LEFT_OUT = (
 CONTRACTS = ("ban-drop-column", "ban-drop-table", "renaming-column", "renaming-table", "adding-required-field")
 
 
+#: Whoever wants the table waits behind such a statement, for as long as it waits for its lock itself.
+LOCKS_READERS_OUT = re.compile(r"\bALTER TABLE \w+\s+(?!VALIDATE CONSTRAINT)")
+
+
 class Recorder:
     """Records the SQL of a migration, in place of the database."""
 
     def __init__(self) -> None:
         self.statements: list[str] = []
+        #: Statements outside a transaction, whose waits and times have no limits.
+        self.unlimited: list[str] = []
+        self._in_transaction = False
 
     def execute_sql(self, statement: str, parameters: object = None) -> Any:
         """Record the statement, unless it changes rows or the session; it has no result."""
         if not statement.lstrip().startswith(("SELECT", "SET", "WITH")):
             self.statements.append(statement.strip().rstrip(";") + ";")
+            if not self._in_transaction:
+                self.unlimited.append(statement)
         return SimpleNamespace(fetchone=lambda: None, rowcount=0)
 
-    def atomic(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def atomic(self) -> Iterator[None]:
         """A transaction without effect."""
-        return nullcontext()
+        self._in_transaction = True
+        yield
+        self._in_transaction = False
 
 
 def load(file: Path) -> ModuleType:
@@ -90,6 +103,8 @@ def faults(file: Path, directory: Path) -> list[str]:
     changed = set(re.findall(r"ALTER TABLE (?:ONLY )?(?:IF EXISTS )?(\w+)", sql)) - made
     if is_atomic and len(changed) > 1:
         found.append("more-than-one-table")
+    if not is_atomic and any(LOCKS_READERS_OUT.search(statement) for statement in recorder.unlimited):
+        found.append("waits-without-limit")
     if not floor and re.search(r"\bDROP DEFAULT\b", sql):
         found.append("drops-a-default")
     if floor and not is_atomic:
@@ -175,6 +190,14 @@ def test_a_contract_leaves_the_previous_release_what_it_needs() -> None:
 )
 def test_a_migration_that_would_stop_workers_is_refused(statements: str, rule: str, tmp_path: Path) -> None:
     assert rule in breaking(statements, tmp_path)
+
+
+def test_a_table_is_changed_outside_a_transaction_only_with_limits(tmp_path: Path) -> None:
+    head = "atomic = False"
+
+    assert "waits-without-limit" in breaking("ALTER TABLE tasks ADD COLUMN more text", tmp_path, head=head)
+    assert breaking("ALTER TABLE tasks VALIDATE CONSTRAINT c", tmp_path, head=head) == []
+    assert breaking("ALTER TABLE tasks ADD COLUMN more text", tmp_path) == []
 
 
 def test_a_contract_may_remove_something_but_lock_no_longer(tmp_path: Path) -> None:
