@@ -31,7 +31,7 @@ from psycopg2.errors import ProgramLimitExceeded
 from graphnode.errors import RefusedByDatabase, one_line
 from graphnode.rules.difference import Difference, difference
 from graphnode.rules.features import FLOAT_BYTES, NO_NODE
-from graphnode.rules.node_times import with_times
+from graphnode.rules.graph import with_times
 from graphnode.rules.rows import (
     ClusterRow,
     EdgeRow,
@@ -507,7 +507,9 @@ def _stored(table: type[PartRecord], kind: type[Row], user_id: str) -> Iterator[
 
 def _rows(table: type[PartRecord], user_id: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     query = table.select(*_fields(table, columns)).where(table.user_id == user_id)
-    return query.tuples().iterator()
+    # psycopg2 has converted each value: peewee would look at each once more, which takes as long as reading it.
+    rows: Iterator[tuple[Any, ...]] = iter(database.execute_sql(*query.sql()))
+    return rows
 
 
 def _fields(table: type[PartRecord], names: Sequence[str]) -> list[Field[Any]]:

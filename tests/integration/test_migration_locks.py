@@ -120,6 +120,17 @@ class TestLocks:
         assert migrate() == ["9999_more"]
         assert has_column(own_query)
 
+    @pytest.mark.usefixtures("impatient")
+    def test_a_table_is_changed_outside_a_transaction_with_the_limits_of_one(
+        self, own_query: Query, add_online: Callable[[str, str], None]
+    ) -> None:
+        limits = "SELECT current_setting('lock_timeout'), current_setting('statement_timeout')"
+        add_online("9999_limits", f'change_table(db, "CREATE TABLE limits (lock, statement) AS {limits}")')
+
+        migrate()
+
+        assert own_query("SELECT * FROM limits") == [("300ms", "600ms")]
+
     def test_all_waits_are_shorter_than_a_workers_lock_timeout(self) -> None:
         assert migration_locks.LOCK_TIMEOUT_MS + migration_locks.STATEMENT_TIMEOUT_MS < LOCK_TIMEOUT_MS
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from graphnode.contract.decoding import decode_graph
 from graphnode.contract.documents import GraphDocument
 from graphnode.contract.repairs import Warnings
-from graphnode.rules.graph import clean_graph
-from graphnode.rules.rows import GraphRows
+from graphnode.rules.graph import clean_graph, with_times
+from graphnode.rules.rows import GraphRows, NodeRow
 
 node_ids = st.integers(min_value=0, max_value=8)
 any_ids = st.integers(min_value=-1, max_value=8)
@@ -47,6 +47,11 @@ graphs = st.fixed_dictionaries(
         ),
     }
 )
+
+EARLIER, LATER, NOW = (datetime(2026, 5, day, tzinfo=UTC) for day in (1, 2, 3))
+
+NODE = NodeRow(0, "conv-1", "c1", None, 0.5, "chat", 3, [{"term": "rye", "score": 1}], None, {"pinned": True})
+STORED = NODE._replace(created_at=EARLIER, updated_at=LATER)
 
 
 @pytest.fixture
@@ -360,3 +365,40 @@ def test_the_metadata_is_kept_without_the_clusters(document: dict[str, Any]) -> 
 
 def test_an_empty_graph_is_a_graph() -> None:
     assert clean_graph(GraphDocument(nodes=[])) == (GraphRows([], [], [], [], None, {}), {})
+
+
+def times_of(node: NodeRow, *stored: NodeRow) -> tuple[datetime | None, datetime | None]:
+    (timed,) = with_times([node], stored, now=NOW)
+    assert timed._replace(created_at=None, updated_at=None) == node._replace(created_at=None, updated_at=None)
+    return timed.created_at, timed.updated_at
+
+
+def test_a_new_node_was_made_and_changed_now() -> None:
+    assert times_of(NODE) == (NOW, NOW)
+    assert times_of(NODE, STORED._replace(orig_id="conv-2")) == (NOW, NOW)
+
+
+def test_a_node_of_a_stored_source_keeps_its_times() -> None:
+    assert times_of(NODE, STORED) == (EARLIER, LATER)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [NODE._replace(id=1), NODE._replace(title="Brot"), NODE._replace(keywords=[]), NODE._replace(metadata={})],
+    ids=lambda node: str(node[0]),
+)
+def test_a_node_with_other_values_was_changed_now(changed: NodeRow) -> None:
+    assert times_of(changed, STORED) == (EARLIER, NOW)
+
+
+def test_the_documents_times_come_first() -> None:
+    dated = NODE._replace(created_at=LATER, updated_at=EARLIER)
+
+    assert times_of(dated) == (LATER, EARLIER)
+    assert times_of(dated, STORED) == (LATER, EARLIER)
+    assert times_of(dated._replace(title="Brot"), STORED) == (LATER, EARLIER)
+
+
+def test_a_time_that_an_earlier_release_has_not_stored_stays_unknown_until_the_node_changes() -> None:
+    assert times_of(NODE, NODE) == (None, None)
+    assert times_of(NODE._replace(title="Brot"), NODE) == (None, NOW)
