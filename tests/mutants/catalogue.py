@@ -1826,7 +1826,9 @@ MUTANTS = (
         file="graphnode/storage/online.py",
         old="        set_bounds(db)\n        db.execute_sql(statement)\n",
         new="        db.execute_sql(statement)\n",
-        checks=("tests/integration/test_migration_locks.py::TestLocks",),
+        checks=(
+            "tests/integration/test_migration_locks.py::TestLocks::test_a_table_is_changed_outside_a_transaction_with_the_limits_of_one",
+        ),
     ),
     Mutant(
         name="made-of-nothing",
