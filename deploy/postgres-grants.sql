@@ -38,9 +38,10 @@ GRANT INSERT (task_id, task_type, user_id, status, attempts, error, reason, s3_k
     UPDATE (status, error, reason, s3_keys, created_at, updated_at, finished_at, published_at, swept_at) ON tasks TO graphnode_api;
 GRANT INSERT (user_id, status, status_before, updated_at),
     UPDATE (status, status_before, updated_at) ON graphs TO graphnode_api;
-GRANT INSERT (id, user_id, name), UPDATE (name, completed_at) ON microscope_workspaces TO graphnode_api;
-GRANT INSERT (id, workspace_id, user_id, status, block_status, non_block_status, error),
-    UPDATE (workspace_id, status, block_status, non_block_status, error) ON microscope_documents TO graphnode_api;
+GRANT INSERT (id, user_id, name, created_at, updated_at),
+    UPDATE (name, completed_at, updated_at) ON microscope_workspaces TO graphnode_api;
+GRANT INSERT (id, workspace_id, user_id, status, block_status, non_block_status, error, file_name, node_id, node_type, input_s3_key, created_at, updated_at),
+    UPDATE (workspace_id, status, block_status, non_block_status, error, file_name, node_id, node_type, input_s3_key, updated_at) ON microscope_documents TO graphnode_api;
 GRANT SELECT ON graph_nodes, graph_edges, graph_clusters, graph_subclusters, node_embeddings, graph_summaries, microscope_graphs TO graphnode_api;
 GRANT SELECT, INSERT ON notifications TO graphnode_api;
 GRANT SELECT, INSERT, UPDATE, DELETE ON device_tokens TO graphnode_api;

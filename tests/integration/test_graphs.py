@@ -289,7 +289,7 @@ def test_rows_of_an_earlier_release_have_no_times_and_those_that_it_writes_have(
 ) -> None:
     """The migrations add columns without a value, and a default for new rows."""
     open_database(empty_database_url)
-    migrate_to_before("0013_times_and_names")
+    migrate_to_before("0015_times_and_names")
     insert = """
         INSERT INTO graphs (user_id, status, source_timestamp, updated_at) VALUES ('{0}', 'CREATED', {1}, {2});
         INSERT INTO graph_nodes (user_id, id, orig_id) VALUES ('{0}', 0, 'a'), ('{0}', 1, 'b');

@@ -1805,7 +1805,7 @@ MUTANTS = (
     Mutant(
         name="old-rows-are-of-today",
         what="a migration gives existing rows the time at which it ran",
-        file="graphnode/storage/migrations/0013_times_and_names.py",
+        file="graphnode/storage/migrations/0015_times_and_names.py",
         old="""    ADD COLUMN IF NOT EXISTS relation text,
     ADD COLUMN IF NOT EXISTS created_at timestamptz,""",
         new="""    ADD COLUMN IF NOT EXISTS relation text,
@@ -1815,7 +1815,7 @@ MUTANTS = (
     Mutant(
         name="content-time-too-late",
         what="a migration says that the content of a graph changed when its status did",
-        file="graphnode/storage/migrations/0014_content_times.py",
+        file="graphnode/storage/migrations/0016_content_times.py",
         old="least(source_timestamp, updated_at)",
         new="greatest(source_timestamp, updated_at)",
         checks=("tests/integration/test_graphs.py",),

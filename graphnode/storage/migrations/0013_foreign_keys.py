@@ -9,8 +9,7 @@ from __future__ import annotations
 from peewee import Database
 from playhouse.migrate import SchemaMigrator
 
-from graphnode.storage.migration_locks import set_bounds
-from graphnode.storage.online import make_index
+from graphnode.storage.online import change_table, make_index
 
 atomic = False
 
@@ -32,6 +31,4 @@ def up(migrator: SchemaMigrator, db: Database) -> None:
     make_index(db, "microscope_documents_of_workspace", "microscope_documents (workspace_id, user_id)")
     db.execute_sql("DROP INDEX CONCURRENTLY IF EXISTS microscope_documents_workspace_id_idx")
     make_index(db, "graph_nodes_of_source", "graph_nodes (orig_id, user_id)", unique=True)
-    with db.atomic():
-        set_bounds(db)
-        db.execute_sql(SWAP)
+    change_table(db, SWAP)
