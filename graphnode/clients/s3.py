@@ -5,13 +5,10 @@ The actor's time limit bounds a whole read in time; a time-out bounds a call tha
 
 from __future__ import annotations
 
-import gzip
-import io
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -24,6 +21,7 @@ from urllib3.exceptions import HTTPError
 
 from graphnode.clients.aws import QUICK, Aws
 from graphnode.clients.credentials import is_refusal
+from graphnode.clients.gunzip import Gunzip, GzipFault, Source
 from graphnode.clients.memory import admit, admit_stream
 from graphnode.contract import object_keys
 from graphnode.errors import (
@@ -52,6 +50,9 @@ PIECE_BYTES = 64 * 1024
 
 #: The assumed ratio of unpacked to packed JSON. A document that exceeds it claims more memory while it is read.
 GZIP_RATIO = 8
+
+#: The most times that a streamed document may be longer than its gzip. Texts reach 20; what reaches more says little.
+MOST_STREAM_RATIO = 100
 
 #: Bytes that an array or object counts as, at least. Python's smallest dict with a key takes 184 bytes of memory, and
 #: admission control books ten bytes for a byte of JSON.
@@ -142,34 +143,36 @@ def open_features(key: str) -> Iterator[Document]:
     limit = settings().max_features_bytes
     with (
         step("stream"),
-        open_document(key, limit=limit, setting="GRAPHNODE_MAX_FEATURES_BYTES") as document,
+        open_document(
+            key, limit=limit, setting="GRAPHNODE_MAX_FEATURES_BYTES", most_ratio=MOST_STREAM_RATIO
+        ) as document,
     ):
         admit_stream(document.name, document.expected_bytes)
         yield document
 
 
 @contextmanager
-def open_document(key: str, *, limit: int, setting: str) -> Iterator[Document]:
+def open_document(key: str, *, limit: int, setting: str, most_ratio: int | None = None) -> Iterator[Document]:
     """Open a document in the payload bucket to stream it.
 
     Parameters:
       key: the object's key.
-      limit: the most bytes it may have, unpacked.
+      limit: the most bytes it may have, stored and unpacked.
       setting: the variable that sets the limit, for the error.
+      most_ratio: the most unpacked bytes for a byte of gzip; None: any.
 
     Raises ObjectNotFound (it may still come), DocumentTooLarge, InvalidDocument for a Content-Encoding other than gzip,
-    and S3Fault. Reading raises ObjectChanged, and InvalidDocument for a false Content-Encoding.
+    and S3Fault. Reading raises ObjectChanged, and InvalidDocument for a false Content-Encoding or odd gzip.
     """
     found = StoredObject(key)
     try:
         if found.encodings and not found.is_gzip:
             said = f"Content-Encoding is {excerpt(', '.join(found.encodings))}; the worker reads gzip or none"
             raise InvalidDocument(f"{found.name}: {said}", log="Content-Encoding is neither gzip nor none")
-        if not found.is_gzip and found.size > limit:
+        if found.size > limit:
             said = f"has {found.size} bytes; the limit is {limit} ({setting})"
             raise DocumentTooLarge(f"{found.name} {said}", log=f"a document {said}")
-        # GzipFile needs only `read`, but its type asks for more.
-        unpacked = gzip.GzipFile(fileobj=cast("IO[bytes]", found)) if found.is_gzip else found
+        unpacked = Gunzip(found, most_ratio=most_ratio) if found.is_gzip else found
         expected = min(found.size * GZIP_RATIO, limit) if found.is_gzip else found.size
         yield Document(unpacked, name=found.name, expected_bytes=expected, limit=limit, setting=setting)
     finally:
@@ -180,7 +183,7 @@ class Document:
     """A stream of a document's unpacked bytes, up to its limit.
 
     Parameters:
-      source: the stream of stored bytes.
+      source: the stream of its bytes, or of what its gzip unpacks to.
       name: the object, for errors.
       expected_bytes: its unpacked size; an estimate for gzip.
       limit: the most bytes it may have.
@@ -189,7 +192,7 @@ class Document:
 
     def __init__(
         self,
-        source: io.BufferedIOBase | StoredObject,
+        source: Source,
         *,
         name: str,
         expected_bytes: int,
@@ -207,9 +210,8 @@ class Document:
         """The next bytes, at most `size` (a size below 0 means a chunk); none at the end."""
         try:
             chunk = self._source.read(size if size >= 0 else CHUNK_BYTES)
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            said = "Content-Encoding is gzip, its bytes are not"
-            raise InvalidDocument(f"{self.name}: {said}: {error}", log=said) from None
+        except GzipFault as fault:
+            raise InvalidDocument(f"{self.name}: {fault}", log=str(fault)) from None
         self._read += len(chunk)
         if self._read > self._limit:
             said = f"has over {self._limit} bytes, unpacked: more than the limit ({self._setting})"

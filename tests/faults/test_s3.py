@@ -15,6 +15,7 @@ from graphnode.clients.s3 import (
     BYTES_A_BRACKET,
     CHUNK_BYTES,
     GZIP_RATIO,
+    MOST_STREAM_RATIO,
     PROBED_BYTES,
     open_features,
     probe,
@@ -139,7 +140,21 @@ def test_bytes_that_do_not_match_their_checksum_are_read_again_later(s3: S3Stub)
 def test_the_limit_applies_to_the_unpacked_size(s3: S3Stub) -> None:
     s3.objects["bomb"] = Object(gzip.compress(bytes(LIMIT + 1)), encoding="gzip")
 
-    with pytest.raises(DocumentTooLarge, match=rf"over {LIMIT} bytes, unpacked.*GRAPHNODE_MAX_FEATURES_BYTES"):
+    with pytest.raises(DocumentTooLarge, match=rf"over {LIMIT} bytes, unpacked.*GRAPHNODE_MAX_DOCUMENT_BYTES"):
+        read_document("bomb")
+
+
+def test_the_limit_applies_to_the_stored_size_of_gzip_too(s3: S3Stub) -> None:
+    s3.objects["bomb"] = Object(bytes(LIMIT + 1), encoding="gzip")
+
+    with pytest.raises(DocumentTooLarge, match=rf"has {LIMIT + 1} bytes; the limit is {LIMIT}"):
+        read_document("bomb")
+
+
+def test_features_that_gzip_shortens_too_much_are_refused(s3: S3Stub) -> None:
+    s3.objects["bomb"] = Object(gzip.compress(bytes(LIMIT)), encoding="gzip")
+
+    with pytest.raises(InvalidDocument, match=f"its gzip unpacks to over {MOST_STREAM_RATIO} times its bytes"):
         read_all("bomb")
 
 

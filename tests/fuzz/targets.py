@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import math
@@ -19,6 +18,7 @@ import dramatiq
 import msgspec
 from dramatiq.brokers.stub import StubBroker
 
+from graphnode.clients.gunzip import Gunzip
 from graphnode.clients.s3 import Document
 from graphnode.contract import object_keys
 from graphnode.contract.bodies import summarize_body, to_message
@@ -188,7 +188,7 @@ def packed(data: bytes) -> None:
 
     def unpacked() -> bytes:
         document = Document(
-            gzip.GzipFile(fileobj=io.BytesIO(data)),
+            Gunzip(io.BytesIO(data)),
             name="s3://bucket/key",
             expected_bytes=0,
             limit=UNPACKED_LIMIT,

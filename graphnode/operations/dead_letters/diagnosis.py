@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import io
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
+from graphnode.clients.gunzip import Gunzip, GzipFault
 from graphnode.contract.bodies import BodySummary, to_message
 from graphnode.contract.decoding import (
     decode_add_node_batch,
@@ -31,9 +32,6 @@ from graphnode.rules.microscope_documents import view_keys
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-#: zlib's window bits for gzip. https://docs.python.org/3/library/zlib.html#zlib.decompress
-GZIP = 16 + zlib.MAX_WBITS
 
 Decode = Callable[[bytes], object]
 
@@ -122,14 +120,22 @@ def _fetch(s3: S3Client, bucket: str, key: str, largest_bytes: int) -> bytes:
             raise ObjectNotFound(f"{name} does not exist (yet)") from None
         raise
     raw = answer["Body"].read(largest_bytes + 1)
-    if "gzip" in answer.get("ContentEncoding", "").lower():
+    if len(raw) <= largest_bytes and "gzip" in answer.get("ContentEncoding", "").lower():
         try:
-            raw = zlib.decompressobj(GZIP).decompress(raw, largest_bytes + 1)
-        except zlib.error as error:
-            raise InvalidDocument(f"{name}: Content-Encoding is gzip, its bytes are not: {error}") from None
+            raw = _unpacked(raw, largest_bytes)
+        except GzipFault as fault:
+            raise InvalidDocument(f"{name}: {fault}") from None
     if len(raw) > largest_bytes:
         raise DocumentTooLarge(f"{name} has over {largest_bytes} bytes (GRAPHNODE_MAX_DOCUMENT_BYTES)")
     return raw
+
+
+def _unpacked(raw: bytes, largest_bytes: int) -> bytes:
+    """What gzip unpacks to, up to a byte over the limit. Raises GzipFault."""
+    gunzip, unpacked = Gunzip(io.BytesIO(raw)), bytearray()
+    while chunk := gunzip.read(largest_bytes + 1 - len(unpacked)):
+        unpacked += chunk
+    return bytes(unpacked)
 
 
 def _state(s3: S3Client, bucket: str, key: str) -> str:
