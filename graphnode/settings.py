@@ -272,8 +272,9 @@ class Settings(ProcessSettings, frozen=True, kw_only=True, rename=lambda name: O
     max_features_bytes: Annotated[
         int, Meta(ge=1024, description="a number of bytes, at least 1024 (the largest features file that is streamed)")
     ] = 4 << 30
-    """The same for files of features, which are streamed: their size costs time, not memory. With a larger file,
-    or with embeddings that take more bytes than this in the spool, the graph is stored without embeddings.
+    """The same for files of features, which are streamed: their size costs time, not memory. With a larger file, with
+    embeddings that take over a fifth of it in the spool, or when reading takes over 100 s, the graph is stored without
+    embeddings.
 
     Seldom: 10,000 nodes are about 80 MB. See also `GRAPHNODE_SPOOL_DIR` and `GRAPHNODE_MAX_DOCUMENT_BYTES`.
     """

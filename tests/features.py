@@ -25,9 +25,10 @@ def match_features(
     names: Sequence[str | None], rows: Iterable[Row], node_ids: Mapping[str, int]
 ) -> tuple[list[tuple[int, bytes]], Counter[str]]:
     """The embeddings that are stored, each with its node ID; and the warnings."""
-    embeddings = Embeddings()
+    embeddings = Embeddings(node_ids)
+    embeddings.take_names(list(names))
     packed = [found for row in rows if (found := embeddings.packed(row)) is not None]
-    owners = embeddings.match(names, node_ids)
+    owners = embeddings.match()
     stored = [(owner, found) for owner, found in zip(owners, packed, strict=True) if owner != NO_NODE]
     return stored, embeddings.warnings
 

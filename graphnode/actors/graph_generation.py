@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import dramatiq
 
@@ -25,6 +26,13 @@ from graphnode.rules.rows import GraphRows
 from graphnode.rules.summary import summary_row
 from graphnode.storage import graphs, summaries
 from graphnode.storage.graphs import GraphCounts
+
+#: Seconds in which a features file must be read, and its embeddings be stored. An allowed graph takes half of the
+#: actor's time limit at most: so there is time left to commit it. A free core reads 4 GiB in 95 s.
+MOST_READ_S = 100.0
+MOST_STORE_S = 30.0
+
+T = TypeVar("T")
 
 
 class Features(NamedTuple):
@@ -120,13 +128,14 @@ def read_features(key: str | None, rows: GraphRows, warnings: Counter[str], *, s
     features = None
     if key is not None:
         with left_out_if_faulty("features", warnings), open_features(key) as document:
-            reader, embeddings = FeaturesReader(), Embeddings()
-            for piece in document.pieces():
+            reader, embeddings = FeaturesReader(), Embeddings({node.orig_id: node.id for node in rows.nodes})
+            for piece in in_time(document.pieces(), most_s=MOST_READ_S, what="reading it"):
                 for row in reader.feed(piece):
                     if packed := embeddings.packed(row):
                         spool.append(packed)
+                embeddings.take_names(reader.names)
             spool.complete()
-            owners = embeddings.match(reader.names, {node.orig_id: node.id for node in rows.nodes})
+            owners = embeddings.match()
             warnings.update(embeddings.warnings)
             features = Features(embeddings.width, owners, spool)
     return features
@@ -136,9 +145,26 @@ def store_features(user_id: str, features: Features, warnings: Counter[str], *, 
     """Copy the embeddings from the spool into their table; or leave them out with a warning."""
     with left_out_if_faulty("features", warnings):
         embeddings = features.spool.records(features.width * FLOAT_BYTES)
-        stored = graphs.store_embeddings(user_id, zip(features.owners, embeddings, strict=True))
+        rows = zip(features.owners, embeddings, strict=True)
+        stored = graphs.store_embeddings(user_id, in_time(rows, most_s=MOST_STORE_S, what="storing its embeddings"))
         if stored and width_before not in (None, features.width):
             warnings[f"embeddings are {features.width} wide, and were {width_before}"] = 1
+
+
+def in_time(parts: Iterable[T], *, most_s: float, what: str) -> Iterator[T]:
+    """The parts, as long as they are used within a time.
+
+    Parameters:
+      most_s: seconds.
+      what: what takes them, for the error.
+
+    Raises DocumentTooLarge.
+    """
+    end = time.monotonic() + most_s
+    for part in parts:
+        if time.monotonic() > end:
+            raise DocumentTooLarge(f"{what} took over {most_s:.0f} s")
+        yield part
 
 
 def read_summary(key: str | None, warnings: Counter[str]) -> SummaryDocument | None:

@@ -46,12 +46,12 @@ class Spool:
     def append(self, record: bytes) -> None:
         """Write a record.
 
-        Raises DocumentTooLarge over `GRAPHNODE_MAX_FEATURES_BYTES` bytes, and SpoolFull.
+        Raises DocumentTooLarge over the bytes that a worker checks the disk for at its start, and SpoolFull.
         """
         self._written += len(record)
-        if self._written > (limit := settings().max_features_bytes):
-            said = f"its embeddings take over {limit} bytes in the spool: more than GRAPHNODE_MAX_FEATURES_BYTES"
-            raise DocumentTooLarge(said)
+        if self._written > (limit := spool_bytes(settings().max_features_bytes)):
+            said = f"its embeddings take over {limit} bytes in the spool: more than 1/{COMPACT_RATIO}"
+            raise DocumentTooLarge(f"{said} of GRAPHNODE_MAX_FEATURES_BYTES")
         try:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(dir=spool_directory(), buffering=BUFFER_BYTES)  # noqa: SIM115
@@ -79,6 +79,15 @@ class Spool:
                 yield record
 
 
+def spool_bytes(max_features_bytes: int) -> int:
+    """The most bytes of one file in the spool.
+
+    Parameters:
+      max_features_bytes: the largest features file.
+    """
+    return max_features_bytes // COMPACT_RATIO
+
+
 def spool_directory() -> str:
     """The directory of the files. Raises FileNotFoundError if it is not set and the system has none."""
     return settings().spool_dir or tempfile.gettempdir()
@@ -91,7 +100,7 @@ def spool_fault(directory: str | None, *, max_features_bytes: int) -> str:
       directory: as it is set; None: the system's temporary directory.
       max_features_bytes: the largest features file.
     """
-    needed = max_features_bytes // COMPACT_RATIO
+    needed = spool_bytes(max_features_bytes)
     named = f"GRAPHNODE_SPOOL_DIR is {directory}"
     try:
         if directory is None:

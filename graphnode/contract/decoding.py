@@ -35,7 +35,7 @@ from graphnode.errors import InvalidDocument
 from graphnode.steps import step
 from graphnode.text import excerpt
 
-#: The most conversations, and embeddings, in a features document. All their IDs are in memory at once.
+#: The most conversations, and embeddings, in a features document: four bytes are kept of each.
 MOST_CONVERSATIONS = 1_000_000
 
 T = TypeVar("T")
@@ -106,14 +106,14 @@ class FeaturesReader:
     """Decodes a features document piece by piece, whatever the order of its parts.
 
     Parameters:
-      names: the original IDs of the conversations read so far, in order. None stands for an ID that is missing or that
-        no node can have.
+      names: the original IDs of the conversations read so far, in order; whoever has used them may delete them. None
+        stands for an ID that is missing or that no node can have.
     """
 
     def __init__(self) -> None:
         self.names: list[str | None] = []
-        self._rows = 0
-        self._arrays = ArrayReader(required="conversations", optional="embeddings")
+        self._conversations = self._rows = 0
+        self._arrays = ArrayReader(required="conversations", optional="embeddings", fields=frozenset({"orig_id"}))
 
     def feed(self, piece: bytes) -> Iterator[list[float | None]]:
         """The embeddings that end with this piece; a missing one is empty.
@@ -125,7 +125,8 @@ class FeaturesReader:
         """
         for name, element in self._arrays.feed(piece):
             if name == "conversations":
-                self.names.append(_conversation_name(element, len(self.names)))
+                self.names.append(_conversation_name(element, self._conversations))
+                self._conversations += 1
             else:
                 yield _embedding(element, self._rows)
                 self._rows += 1

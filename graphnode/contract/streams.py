@@ -20,7 +20,10 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MOST_HELD_BYTES = 1 << 16
 
 #: The most bytes between two ends of arrays or objects. The widest embedding has 400 KB.
-MOST_BYTES_AT_A_TIME = 4 << 20
+MOST_BYTES_AT_A_TIME = 1 << 20
+
+#: The most values of an array that is kept. The widest embedding has 16,000.
+MOST_VALUES = 1 << 16
 
 #: The most levels of arrays and objects: about the limit that msgspec has for documents decoded whole.
 MOST_LEVELS = 1000
@@ -39,10 +42,12 @@ class ArrayReader:
     Parameters:
       required: the key of an array that must be there.
       optional: the key of an array that may be missing; any other value counts as an empty array.
+      fields: the fields that are kept of objects in the arrays, beside the first one: an empty object is another thing.
     """
 
-    def __init__(self, *, required: str, optional: str) -> None:
+    def __init__(self, *, required: str, optional: str, fields: frozenset[str]) -> None:
         self._required = required
+        self._fields = fields
         self._names = frozenset({required, optional})
         self._found_required = False
         self._text = RepairedText()
@@ -103,7 +108,7 @@ class ArrayReader:
             if reading and place == 3:
                 if type(element) is list:
                     element.append(value)
-                else:
+                elif key in self._fields or not element:
                     element[key] = value
             elif reading and place == 2:
                 if opened:
@@ -117,6 +122,10 @@ class ArrayReader:
                 elif key == self._required and value not in (None, ""):
                     raise InvalidDocument(f"{key}: expected array, got {'object' if opened else event}")
         del self._events[:]
+        if type(element) is list and len(element) > MOST_VALUES:
+            raise InvalidDocument(
+                f"{reading}: over {MOST_VALUES} values in an array, before byte {self._text.read_bytes}"
+            )
         self._levels, self._reading, self._key, self._element = levels, reading, key, element
         return found
 

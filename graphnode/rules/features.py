@@ -25,13 +25,17 @@ class Embeddings:
     """Chooses the embeddings of a features document that can be stored, as they are read. All have one width.
 
     Parameters:
+      node_ids: the graph's node IDs by original ID.
       warnings: the counts of what is left out.
       width: numbers in each embedding: that of the first one that is not empty, 0 before it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, node_ids: Mapping[str, int]) -> None:
         self.warnings = Counter[str]()
         self.width = 0
+        self._node_ids = node_ids
+        #: The node ID of each conversation, or NO_NODE.
+        self._owners = array("i")
         self._count = 0
         #: The row numbers of those that can be stored.
         self._chosen = array("i")
@@ -55,32 +59,38 @@ class Embeddings:
             return pack(cast(list[float], row))
         return None
 
-    def match(self, names: Sequence[str | None], node_ids: Mapping[str, int]) -> array[int]:
+    def take_names(self, names: list[str | None]) -> None:
+        """Note which nodes the next conversations are, and delete their names: up to a million would fill the memory.
+
+        Parameters:
+          names: their original IDs.
+        """
+        self._owners.extend(self._node_ids.get(original_id(name or ""), NO_NODE) for name in names)
+        names.clear()
+
+    def match(self) -> array[int]:
         """The node ID of each packed embedding, in order; NO_NODE if it has no node, or its node has one already.
 
         These are counted, and so are the nodes without an embedding.
 
-        Parameters:
-          names: the original ID of each conversation in the features document.
-          node_ids: the graph's node IDs by original ID.
-
         Raises InvalidDocument if there are more or fewer embeddings than conversations, since a missing one would shift
         all later ones to wrong nodes.
         """
-        if self._count != len(names):
-            raise InvalidDocument(f"embeddings: {self._count} rows for {len(names)} conversations")
+        if self._count != len(self._owners):
+            raise InvalidDocument(f"embeddings: {self._count} rows for {len(self._owners)} conversations")
         done: set[int] = set()
         owners = array("i")
         for number in self._chosen:
-            node_id = node_ids.get(original_id(names[number] or ""), NO_NODE)
+            node_id = self._owners[number]
             if node_id == NO_NODE:
                 self.warnings["embeddings without a node"] += 1
             elif node_id in done:
                 self.warnings["repeated embeddings"] += 1
                 node_id = NO_NODE
-            done.add(node_id)
+            else:
+                done.add(node_id)
             owners.append(node_id)
-        if missing := len(node_ids) - len(done - {NO_NODE}):
+        if missing := len(self._node_ids) - len(done):
             self.warnings["nodes without an embedding"] += missing
         return owners
 

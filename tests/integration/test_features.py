@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import struct
@@ -17,7 +18,7 @@ import msgspec
 import pytest
 
 from graphnode import steps
-from graphnode.actors import broker, effects
+from graphnode.actors import broker, effects, graph_generation
 from graphnode.clients import s3 as s3_client
 from graphnode.clients.memory import SMALL_BYTES, Admission, Claim, current_claim
 from graphnode.clients.s3 import PIECE_BYTES
@@ -187,12 +188,35 @@ def test_a_full_spool_directory_loses_no_graph(
 def test_embeddings_that_take_too_many_bytes_are_left_out_and_the_graph_is_stored(
     bucket: dict[str, Object], query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A digit takes two bytes in the file, and four in the spool.
     features = features_file([[1] * 200] * 3)
     use_settings(msgspec.structs.replace(settings(), max_features_bytes=len(features)), monkeypatch)
 
     (warning,) = handle_graph(bucket, features)
 
-    assert warning.startswith(f"features left out: its embeddings take over {len(features)} bytes in the spool")
+    assert warning.startswith(f"features left out: its embeddings take over {len(features) // 5} bytes in the spool")
     assert query("SELECT count(*) FROM graph_nodes") == [(3,)]
     assert query("SELECT count(*) FROM node_embeddings") == [(0,)]
+
+
+@pytest.mark.parametrize("what", ["reading it", "storing its embeddings"])
+def test_a_features_file_that_takes_too_long_is_left_out_and_the_graph_is_stored(
+    bucket: dict[str, Object], query: Query, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(graph_generation, "MOST_READ_S" if what == "reading it" else "MOST_STORE_S", -1.0)
+
+    (warning,) = handle_graph(bucket, features_file([[1]] * 3))
+
+    assert warning == f"features left out: {what} took over -1 s"
+    assert query("SELECT count(*) FROM graph_nodes") == [(3,)]
+    assert query("SELECT count(*) FROM node_embeddings") == [(0,)]
+
+
+def test_a_features_file_that_gzip_shortens_too_much_is_left_out_and_the_graph_is_stored(
+    bucket: dict[str, Object], query: Query
+) -> None:
+    file = features_file([[0.5] * 8000] * 400)
+
+    (warning,) = handle_graph(bucket, Object(gzip.compress(file), encoding="gzip"))
+
+    assert warning.endswith("its gzip unpacks to over 100 times its bytes")
+    assert query("SELECT count(*) FROM graph_nodes") == [(3,)]

@@ -504,7 +504,8 @@ def test_an_error_is_short_and_printable() -> None:
         (b'{"conversations": [{"orig_id": "\xc0\x80"}]}', "not UTF-8: "),
         (b'{"conversations": {"item": []}}', "conversations: expected array, got object"),
         (b'{"x": ' + b"[" * 2000 + b"]" * 2000 + b', "conversations": []}', "not a document: nested too deep"),
-        (b'{"x": "' + b"x, " * (2 << 20) + b'", "conversations": []}', "not a document: over 4194304 bytes without"),
+        (b'{"x": "' + b"x, " * (1 << 20) + b'", "conversations": []}', "not a document: over 1048576 bytes without"),
+        (b'{"conversations": [[' + b"1," * (1 << 17) + b"1]]}", "conversations: over 65536 values in an array, before"),
     ],
 )
 def test_a_features_document_that_would_fill_the_memory_is_refused(raw: bytes, problem: str) -> None:

@@ -94,7 +94,7 @@ def test_without_rows_every_node_has_no_embedding() -> None:
 
 
 def test_a_row_is_left_out_whatever_its_conversation() -> None:
-    embeddings = Embeddings()
+    embeddings = Embeddings({})
     rows: list[Row] = [[], [1.0], [1.0, 2.0], [None]]
 
     assert [embeddings.packed(row) for row in rows] == [None, pack([1.0]), None, None]
