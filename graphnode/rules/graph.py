@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
+from typing import TypeVar
+
+import msgspec
 
 from graphnode.contract.documents import GraphCluster, GraphDocument, GraphEdge, GraphNode, GraphSubcluster
 from graphnode.contract.original_ids import file_name, original_id
@@ -12,6 +15,13 @@ from graphnode.contract.repairs import Warnings
 from graphnode.contract.values import as_keywords, finite, text_id, time_of
 from graphnode.rules.rows import ClusterRow, EdgeRow, GraphRows, NodeRow, SubclusterRow
 from graphnode.rules.source_types import source_of
+
+#: The most keywords of a node or subcluster, and themes of a cluster, that are stored.
+MOST_LISTED = 1000
+
+NO_KEYWORDS = msgspec.Raw(b"[]")
+
+T = TypeVar("T")
 
 
 def clean_graph(document: GraphDocument) -> tuple[GraphRows, Warnings]:
@@ -22,6 +32,7 @@ def clean_graph(document: GraphDocument) -> tuple[GraphRows, Warnings]:
       edge connects, in either direction.
     - Clusters come from the metadata and from the nodes. A cluster without nodes is left out.
     - A subcluster loses unknown members. Without members, or in an unknown cluster, it is left out.
+    - Of the keywords of a node or subcluster, and the themes of a cluster, the first `MOST_LISTED` are kept.
     - Sizes are counted here: those in the document are not trusted.
     """
     warnings: Counter[str] = Counter()
@@ -91,7 +102,7 @@ def _node(node: GraphNode, orig_id: str, clusters: dict[str, GraphCluster], warn
         cluster_confidence=finite(node.cluster_confidence, warnings),
         source_type=source.type,
         num_messages=node.num_messages if node.num_sections is None else node.num_sections,
-        keywords=as_keywords(node.keywords or node.top_keywords),
+        keywords=_keywords(node, warnings),
         timestamp=time_of(node.timestamp, warnings) or updated_at or created_at,
         metadata=source.described_in(node.metadata),
         title=node.title or None,
@@ -100,6 +111,22 @@ def _node(node: GraphNode, orig_id: str, clusters: dict[str, GraphCluster], warn
         created_at=created_at,
         updated_at=updated_at,
     )
+
+
+def _keywords(node: GraphNode, warnings: Counter[str]) -> msgspec.Raw:
+    """The JSON of the node's keywords."""
+    keywords = _first(node.keywords or node.top_keywords, "keywords", warnings)
+    if not keywords:
+        return NO_KEYWORDS
+    return msgspec.Raw(msgspec.json.encode(as_keywords(keywords), order="sorted"))
+
+
+def _first(listed: list[T], name: str, warnings: Counter[str]) -> list[T]:
+    """The first of what a part of the graph lists; the others are counted."""
+    if len(listed) > MOST_LISTED:
+        warnings[f"{name} over {MOST_LISTED}"] += len(listed) - MOST_LISTED
+        return listed[:MOST_LISTED]
+    return listed
 
 
 def _edges(edges: list[GraphEdge], cluster_of: dict[int, str | None], warnings: Counter[str]) -> list[EdgeRow]:
@@ -141,8 +168,8 @@ def _clusters(nodes: list[NodeRow], described: dict[str, GraphCluster], warnings
             warnings["clusters without nodes"] += 1
             continue
         cluster = described.get(cluster_id) or GraphCluster()
-        name = cluster.name or names.get(cluster_id)
-        rows.append(ClusterRow(cluster_id, name, cluster.description or None, sizes[cluster_id], cluster.key_themes))
+        name, themes = cluster.name or names.get(cluster_id), _first(cluster.key_themes, "themes", warnings)
+        rows.append(ClusterRow(cluster_id, name, cluster.description or None, sizes[cluster_id], themes))
     return rows
 
 
@@ -155,8 +182,9 @@ def _subclusters(
     rows: dict[str, SubclusterRow] = {}
     for subcluster in subclusters:
         subcluster_id, cluster_id = str(subcluster.id), text_id(subcluster.cluster_id)
-        members = dict.fromkeys(subcluster.node_ids)
-        known = [node_id for node_id in members if node_id is not None and node_id in cluster_of]
+        # Unknown ones are only counted: they may be as many as the document has room for.
+        given = (node_id for node_id in subcluster.node_ids if node_id is not None and node_id in cluster_of)
+        known = list(dict.fromkeys(given))
         if subcluster_id in rows:
             warnings["repeated subclusters"] += 1
         elif cluster_id is not None and cluster_id not in clusters:
@@ -164,7 +192,7 @@ def _subclusters(
         elif not known:
             warnings["subclusters without nodes"] += 1
         else:
-            if unknown := len(members) - len(known):
+            if unknown := sum(node_id not in cluster_of for node_id in subcluster.node_ids):
                 warnings["subcluster members that do not exist"] += unknown
             representative = subcluster.representative_node_id
             if representative is not None and representative not in known:
@@ -176,7 +204,7 @@ def _subclusters(
                 representative_node_id=representative,
                 size=len(known),
                 density=finite(subcluster.density, warnings),
-                top_keywords=subcluster.top_keywords,
+                top_keywords=_first(subcluster.top_keywords, "keywords", warnings),
                 internal_edges=subcluster.internal_edges,
                 cohesion_score=finite(subcluster.cohesion_score, warnings),
             )

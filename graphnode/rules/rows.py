@@ -8,6 +8,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import msgspec
+from msgspec import Raw
+
 
 class NodeRow(NamedTuple):
     """A row of `graph_nodes`."""
@@ -19,7 +22,8 @@ class NodeRow(NamedTuple):
     cluster_confidence: float | None
     source_type: str | None
     num_messages: int | None
-    keywords: list[Any]
+    keywords: list[Any] | Raw
+    """As JSON text, keys in order, from a graph document: their objects would take ten times its memory."""
     timestamp: datetime | None
     metadata: dict[str, Any]
     title: str | None = None
@@ -29,6 +33,11 @@ class NodeRow(NamedTuple):
     """When its source was made. Rules leave out what no document says, and storage adds when the row was."""
     updated_at: datetime | None = None
     """When its source was last changed, likewise."""
+
+    @property
+    def listed_keywords(self) -> list[Any]:
+        """The keywords as objects."""
+        return msgspec.json.decode(self.keywords, type=list[Any]) if isinstance(self.keywords, Raw) else self.keywords
 
 
 class EdgeRow(NamedTuple):

@@ -361,7 +361,7 @@ def copy_rows(table: type[Record], columns: Sequence[str], rows: Iterable[Sequen
 
     Parameters:
       columns: the columns of the values in a row, in the same order.
-      rows: values are None, text, numbers, booleans and times; lists and dicts become JSON, for `jsonb` and `vector`.
+      rows: values are None, text, numbers, booleans and times; lists, dicts and JSON text are written as JSON.
 
     Raises:
       psycopg2.Error: PostgreSQL refuses a row.
@@ -443,7 +443,7 @@ def _copy_text(value: object) -> bytes:
             return repr(value).encode()
         case datetime():
             return value.isoformat().encode()
-        case dict() | list() | tuple():
+        case dict() | list() | tuple() | msgspec.Raw():
             return _escaped(msgspec.json.encode(value))
     raise TypeError(f"COPY has no text for a {type(value).__name__}")
 

@@ -272,7 +272,7 @@ def _ties(graph: GraphRows) -> Counter[int]:
 
 
 def _keywords(node: NodeRow) -> list[tuple[str, float]]:
-    return [(str(word["term"]), _number(word.get("score"))) for word in node.keywords if word.get("term")]
+    return [(str(word["term"]), _number(word.get("score"))) for word in node.listed_keywords if word.get("term")]
 
 
 def _title(node: NodeRow) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,6 +37,13 @@ def test_without_rows_nothing_changes() -> None:
 )
 def test_json_with_other_text_is_another_row(before: Any, after: Any) -> None:
     assert difference([("a", before)], [("a", after)]).fresh == [("a", after)]
+
+
+def test_json_text_is_compared_with_stored_objects() -> None:
+    text = msgspec.Raw(b'[{"score":null,"term":"a"}]')
+
+    assert difference([(1, [{"term": "a", "score": None}])], [(1, text)]).share == 0
+    assert difference([(1, [{"term": "b", "score": None}])], [(1, text)]).fresh == [(1, text)]
 
 
 def test_the_order_of_an_objects_keys_is_no_difference() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from graphnode.contract.decoding import decode_graph
 from graphnode.contract.documents import GraphDocument
 from graphnode.contract.repairs import Warnings
-from graphnode.rules.graph import clean_graph, with_times
+from graphnode.rules.graph import MOST_LISTED, clean_graph, with_times
 from graphnode.rules.rows import GraphRows, NodeRow
 
 node_ids = st.integers(min_value=0, max_value=8)
@@ -318,11 +318,25 @@ def test_keywords_have_one_form(document: dict[str, Any]) -> None:
 
     rows, _ = cleaned(document)
 
-    assert [node.keywords for node in rows.nodes] == [
+    assert [node.listed_keywords for node in rows.nodes] == [
         [{"term": "a", "score": 0.5}, {"term": "b", "score": None}, {"term": "e", "score": 0.2}],
         [{"term": "d", "score": None}],
         [],
     ]
+
+
+def test_the_first_thousand_keywords_and_themes_are_kept_and_the_others_counted(document: dict[str, Any]) -> None:
+    many = [str(number) for number in range(MOST_LISTED + 5)]
+    document["nodes"][0] |= {"keywords": many}
+    document["subclusters"] = [{"id": "s", "cluster_id": "a", "node_ids": [0], "top_keywords": many}]
+    document["metadata"] = {"clusters": {"a": {"key_themes": many}}}
+
+    rows, warnings = cleaned(document)
+
+    kept = many[:MOST_LISTED]
+    assert [keyword["term"] for keyword in rows.nodes[0].listed_keywords] == kept
+    assert rows.subclusters[0].top_keywords == rows.clusters[0].themes == kept
+    assert warnings == {"keywords over 1000": 10, "themes over 1000": 5}
 
 
 def test_a_subcluster_loses_unknown_members_and_an_unknown_representative(document: dict[str, Any]) -> None:
