@@ -11,6 +11,7 @@ from graphnode.contract.original_ids import file_id, file_name, original_id
 from graphnode.contract.repairs import Warnings
 from graphnode.contract.values import MAX_INTEGER, finite, text_id, time_of
 from graphnode.errors import WrongOwner
+from graphnode.rules.graph import ClusterLimit
 from graphnode.rules.rows import (
     ClusterRow,
     EdgeRow,
@@ -45,6 +46,7 @@ def merge_batch(stored: MergeTarget, batch: AddNodeBatch, *, user_id: str) -> tu
     - A stored edge keeps its direction, and its type and weight unless the batch gives them; a new one is `hard` with
       weight 1. An edge to an unknown node, from a node to itself, or repeated in the batch is left out.
     - A stored edge of a node that moved is intra-cluster if both ends are now in one cluster.
+    - A node of a new cluster over `MOST_CLUSTERS` stays where it is.
     - Items that are skipped change nothing. What an item has beside an error is used, and the error counted.
 
     Parameters:
@@ -67,7 +69,7 @@ def merge_batch(stored: MergeTarget, batch: AddNodeBatch, *, user_id: str) -> tu
     cluster_of = _clusters_after(stored, nodes.values())
     moved = {node.id for node in stored.nodes.values() if cluster_of[node.id] != node.cluster_id}
     emptied = _emptied_clusters(stored, moved, cluster_of)
-    subclusters, emptied_subclusters = _subclusters(stored, moved, cluster_of, emptied)
+    subclusters, emptied_subclusters = _subclusters(stored, moved, cluster_of, set(emptied))
     edges = _edges(stored, items, nodes, user_id, warnings)
     changes = GraphChanges(
         nodes=list(nodes.values()),
@@ -121,6 +123,7 @@ def _nodes(
     rows: dict[str, NodeRow] = {}
     ids = {orig_id: node.id for orig_id, node in stored.nodes.items()}
     new_ids = _new_ids(set(ids.values()))
+    limit = ClusterLimit(stored.clusters, warnings)
     for item in items:
         for node in item.nodes:
             orig_id = _original_id(node, user_id)
@@ -133,7 +136,7 @@ def _nodes(
             if orig_id not in ids:
                 ids[orig_id] = next(new_ids)
             source = _source(item, node, user_id)
-            row = _node(node, item, ids[orig_id], orig_id, source, names, warnings)
+            row = _node(node, item, ids[orig_id], orig_id, source, names, limit, warnings)
             if before := stored.nodes.get(orig_id):
                 # The graph knows the source better: an item tells chats, notes and files apart, but no Notion page.
                 row = row._replace(source_type=None, metadata={})
@@ -164,11 +167,12 @@ def _node(
     orig_id: str,
     source: Source,
     names: Mapping[str, str],
+    limit: ClusterLimit,
     warnings: Counter[str],
 ) -> NodeRow:
     assigned = item.assigned_cluster or AssignedCluster()
     assigned_id = text_id(assigned.cluster_id)
-    cluster_id = text_id(node.cluster_id) or assigned_id
+    cluster_id = limit.admitted(text_id(node.cluster_id) or assigned_id)
     created_at = time_of(node.created_at, warnings)
     updated_at = time_of(node.updated_at, warnings)
     return NodeRow(
@@ -240,7 +244,7 @@ def _emptied_clusters(stored: MergeTarget, moved: set[int], cluster_of: Mapping[
 
 
 def _subclusters(
-    stored: MergeTarget, moved: set[int], cluster_of: Mapping[int, str | None], emptied_clusters: list[str]
+    stored: MergeTarget, moved: set[int], cluster_of: Mapping[int, str | None], emptied_clusters: Set[str]
 ) -> tuple[list[SubclusterRow], list[str]]:
     """The subclusters that lost members, and the IDs of those that lost all members or their cluster."""
     changed: list[SubclusterRow] = []

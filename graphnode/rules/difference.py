@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import chain
+from operator import eq, itemgetter
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
+
+from graphnode.rules.rows import NodeRow
 
 R = TypeVar("R", bound=tuple[Any, ...])
 
@@ -18,41 +21,52 @@ class Difference(NamedTuple, Generic[R]):
     """The rows to delete and to insert. A row that changed is in both.
 
     Parameters:
-      stale: stored rows that are not wanted, in any order, with their JSON as text.
+      stale: the keys of stored rows that are not wanted, in any order; a key of several columns is a tuple.
       fresh: wanted rows that are not stored, in the wanted order.
       share: the share of stale and fresh among all rows, from 0 to 1.
     """
 
-    stale: list[R]
+    stale: list[Any]
     fresh: list[R]
     share: float
 
 
-def difference(stored: Iterable[R], wanted: Iterable[R]) -> Difference[R]:
-    """The difference of a table's rows, compared by all their values."""
-    # Of stored rows only the text of their JSON is kept: the objects would take ten times the memory.
-    before = {value: value for value, _ in _compared(stored)}
-    after = dict(_compared(wanted))
-    stale = [row for value, row in before.items() if value not in after]
-    fresh = [row for value, row in after.items() if value not in before]
-    return Difference(stale, fresh, (len(stale) + len(fresh)) / max(1, len(before) + len(after)))
+def difference(stored: Iterable[R], wanted: Iterable[R], *, key: int = 1) -> Difference[R]:
+    """The difference of a table's rows, compared by all their values.
+
+    Parameters:
+      stored: is read once; no row of it is kept.
+      key: how many of the first columns are the table's key.
+    """
+    key_of = itemgetter(*range(key))
+    fresh = {key_of(row): row for row in wanted}
+    stale, before, after = [], 0, len(fresh)
+    stored = iter(stored)
+    if (first := next(stored, None)) is not None:
+        # Either every row of a table has JSON or none has.
+        same = is_same if any(isinstance(value, JSON) for value in first) else eq
+        for row in chain((first,), stored):
+            before += 1
+            name = key_of(row)
+            if name in fresh and same(fresh[name], row):
+                del fresh[name]
+            else:
+                stale.append(name)
+    return Difference(stale, list(fresh.values()), (len(stale) + len(fresh)) / max(1, before + after))
 
 
-def _compared(rows: Iterable[R]) -> Iterator[tuple[R, R]]:
-    """Each row as it is compared, and as it is. Either every row of a table has JSON or none has."""
-    rows = iter(rows)
-    first = next(rows, None)
-    if first is None:
-        return
-    rows = chain((first,), rows)
-    if any(isinstance(value, JSON) for value in first):
-        yield from ((_with_json_as_text(row), row) for row in rows)
-    else:
-        yield from ((row, row) for row in rows)
+def with_json_as_text(row: NodeRow) -> NodeRow:
+    """The row with the text of its JSON: the objects would take ten times the memory."""
+    return NodeRow._make(
+        msgspec.Raw(msgspec.json.encode(value, order="sorted")) if isinstance(value, JSON) else value for value in row
+    )
 
 
-def _with_json_as_text(row: R) -> R:
-    """A row that can be compared: lists and dicts have no hash, and in them Python takes 1, 1.0 and True as equal."""
-    values = (msgspec.json.encode(value, order="sorted") if isinstance(value, JSON) else value for value in row)
-    kind = type(row)
-    return kind(values) if kind is tuple else kind(*values)
+def is_same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+    """Whether two rows have the same values, JSON text and objects alike. Python takes 1, 1.0 and True as equal."""
+    return all(
+        msgspec.json.encode(value, order="sorted") == msgspec.json.encode(stored, order="sorted")
+        if isinstance(value, JSON)
+        else value == stored
+        for value, stored in zip(one, other, strict=True)
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -13,15 +13,45 @@ from graphnode.contract.documents import GraphCluster, GraphDocument, GraphEdge,
 from graphnode.contract.original_ids import file_name, original_id
 from graphnode.contract.repairs import Warnings
 from graphnode.contract.values import as_keywords, finite, text_id, time_of
+from graphnode.rules.difference import is_same
 from graphnode.rules.rows import ClusterRow, EdgeRow, GraphRows, NodeRow, SubclusterRow
 from graphnode.rules.source_types import source_of
 
 #: The most keywords of a node or subcluster, and themes of a cluster, that are stored.
 MOST_LISTED = 1000
 
+#: The most clusters of a graph. The AI server makes some dozen; each further one costs the database and the app time.
+MOST_CLUSTERS = 10_000
+
+#: The most bytes of a node's metadata, as JSON. A stored row of more would fill the memory beside the new one.
+MOST_METADATA_BYTES = 256 * 1024
+
 NO_KEYWORDS = msgspec.Raw(b"[]")
 
 T = TypeVar("T")
+
+
+class ClusterLimit:
+    """Admits clusters up to the limit, in the order in which they are named.
+
+    Parameters:
+      known: the clusters that the graph has already.
+      warnings: counts the nodes whose cluster is not admitted.
+    """
+
+    def __init__(self, known: Iterable[str], warnings: Counter[str]) -> None:
+        self._admitted = set(known)
+        self._warnings = warnings
+
+    def admitted(self, cluster_id: str | None) -> str | None:
+        """The ID of a node's cluster; None if it has none, or if that is one too many."""
+        if cluster_id is None or cluster_id in self._admitted:
+            return cluster_id
+        if len(self._admitted) >= MOST_CLUSTERS:
+            self._warnings[f"nodes of clusters over {MOST_CLUSTERS}"] += 1
+            return None
+        self._admitted.add(cluster_id)
+        return cluster_id
 
 
 def clean_graph(document: GraphDocument) -> tuple[GraphRows, Warnings]:
@@ -31,7 +61,9 @@ def clean_graph(document: GraphDocument) -> tuple[GraphRows, Warnings]:
     - An edge is left out if it names an unknown node, connects a node to itself, or connects two nodes that an earlier
       edge connects, in either direction.
     - Clusters come from the metadata and from the nodes. A cluster without nodes is left out.
+    - A node of a further cluster than `MOST_CLUSTERS` is stored without one.
     - A subcluster loses unknown members. Without members, or in an unknown cluster, it is left out.
+    - Metadata of a node over `MOST_METADATA_BYTES` is left out.
     - Of the keywords of a node or subcluster, and the themes of a cluster, the first `MOST_LISTED` are kept.
     - Sizes are counted here: those in the document are not trusted.
     """
@@ -66,14 +98,14 @@ def _with_times(node: NodeRow, stored: NodeRow | None, now: datetime) -> NodeRow
     kept = node._replace(
         created_at=node.created_at or stored.created_at, updated_at=node.updated_at or stored.updated_at
     )
-    # 1 and True are equal to Python: in a node's JSON, nobody sees the difference.
-    return kept if node.updated_at or kept == stored else kept._replace(updated_at=now)
+    return kept if node.updated_at or is_same(kept, stored) else kept._replace(updated_at=now)
 
 
 def _nodes(nodes: list[GraphNode], clusters: dict[str, GraphCluster], warnings: Counter[str]) -> list[NodeRow]:
     rows: list[NodeRow] = []
     ids: set[int] = set()
     orig_ids: set[str] = set()
+    limit = ClusterLimit((), warnings)
     for node in nodes:
         orig_id = original_id(node.orig_id)
         if node.id in ids:
@@ -84,12 +116,14 @@ def _nodes(nodes: list[GraphNode], clusters: dict[str, GraphCluster], warnings: 
             continue
         ids.add(node.id)
         orig_ids.add(orig_id)
-        rows.append(_node(node, orig_id, clusters, warnings))
+        rows.append(_node(node, orig_id, clusters, limit, warnings))
     return rows
 
 
-def _node(node: GraphNode, orig_id: str, clusters: dict[str, GraphCluster], warnings: Counter[str]) -> NodeRow:
-    cluster_id = text_id(node.cluster_id)
+def _node(
+    node: GraphNode, orig_id: str, clusters: dict[str, GraphCluster], limit: ClusterLimit, warnings: Counter[str]
+) -> NodeRow:
+    cluster_id = limit.admitted(text_id(node.cluster_id))
     described = clusters.get(cluster_id) if cluster_id is not None else None
     source = source_of(node.source_type, file_name(node.orig_id))
     created_at = time_of(node.create_time, warnings)
@@ -104,13 +138,20 @@ def _node(node: GraphNode, orig_id: str, clusters: dict[str, GraphCluster], warn
         num_messages=node.num_messages if node.num_sections is None else node.num_sections,
         keywords=_keywords(node, warnings),
         timestamp=time_of(node.timestamp, warnings) or updated_at or created_at,
-        metadata=source.described_in(node.metadata),
+        metadata=source.described_in(_metadata(node, warnings)),
         title=node.title or None,
         label=node.label or None,
         summary=node.summary or None,
         created_at=created_at,
         updated_at=updated_at,
     )
+
+
+def _metadata(node: GraphNode, warnings: Counter[str]) -> dict[str, Any]:
+    if node.metadata and len(msgspec.json.encode(node.metadata)) > MOST_METADATA_BYTES:
+        warnings[f"metadata over {MOST_METADATA_BYTES} bytes"] += 1
+        return {}
+    return node.metadata
 
 
 def _keywords(node: GraphNode, warnings: Counter[str]) -> msgspec.Raw:

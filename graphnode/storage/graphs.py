@@ -29,7 +29,7 @@ from playhouse.postgres_ext import DateTimeTZField
 from psycopg2.errors import ProgramLimitExceeded
 
 from graphnode.errors import RefusedByDatabase, one_line
-from graphnode.rules.difference import Difference, difference
+from graphnode.rules.difference import Difference, difference, with_json_as_text
 from graphnode.rules.features import FLOAT_BYTES, NO_NODE
 from graphnode.rules.graph import with_times
 from graphnode.rules.rows import (
@@ -230,11 +230,11 @@ def replace_graph(user_id: str, rows: GraphRows, *, source_timestamp: datetime) 
             GraphRecord.content_updated_at: fn.now(),
         },
     )
-    stored = list(_stored(NodeRecord, NodeRow, user_id))
+    stored = list(map(with_json_as_text, _stored(NodeRecord, NodeRow, user_id)))
     rows = rows._replace(nodes=with_times(rows.nodes, stored, now=now))
     if stored:
         nodes = difference(stored, rows.nodes)
-        edges = difference(_stored(EdgeRecord, EdgeRow, user_id), rows.edges)
+        edges = difference(_stored(EdgeRecord, EdgeRow, user_id), rows.edges, key=2)
         if max(nodes.share, edges.share) <= MOST_CHANGED:
             _update(user_id, rows, nodes, edges)
             return
@@ -266,14 +266,16 @@ def _update(user_id: str, rows: GraphRows, nodes: Difference[NodeRow], edges: Di
         DELETE FROM graph_edges USING unnest(%s::int[], %s::int[]) AS stale (source, target)
         WHERE user_id = %s AND graph_edges.source = stale.source AND graph_edges.target = stale.target
         """,
-        ([edge.source for edge in edges.stale], [edge.target for edge in edges.stale], user_id),
+        ([source for source, _ in edges.stale], [target for _, target in edges.stale], user_id),
     )
     nodes_now = {node.id for node in rows.nodes}
-    _delete_parts(NodeRecord, user_id, [node.id for node in nodes.stale if node.id not in nodes_now])
+    _delete_parts(NodeRecord, user_id, [node_id for node_id in nodes.stale if node_id not in nodes_now])
     _copy(EdgeRecord, EdgeRow._fields, user_id, edges.fresh)
     _copy(SubclusterRecord, SubclusterRow._fields, user_id, rows.subclusters)
     clusters_now = {cluster.id for cluster in rows.clusters}
-    _delete_parts(ClusterRecord, user_id, [cluster.id for cluster in clusters.stale if cluster.id not in clusters_now])
+    _delete_parts(
+        ClusterRecord, user_id, [cluster_id for cluster_id in clusters.stale if cluster_id not in clusters_now]
+    )
 
 
 def _forget_plans(rows: GraphRows) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +15,7 @@ from graphnode.contract.documents import MAX_ID_LENGTH, AddNodeBatch
 from graphnode.contract.values import MAX_INTEGER
 from graphnode.errors import WrongOwner
 from graphnode.rules.batch_merge import merge_batch
+from graphnode.rules.graph import MOST_CLUSTERS
 from graphnode.rules.rows import (
     ClusterRow,
     EdgeRow,
@@ -619,3 +621,42 @@ def test_a_node_with_an_id_too_long_for_its_index_is_left_out_and_counted(stored
 
     assert [node.orig_id for node in changes.nodes] == ["new"]
     assert warnings == {"nodes with an ID that is too long": 1}
+
+
+def moving_all(clusters: int) -> tuple[MergeTarget, AddNodeBatch]:
+    """A graph of clusters with a node and a subcluster each, and a batch that moves all nodes into the first one."""
+    numbers = range(clusters)
+    target = MergeTarget(
+        nodes={f"n{number}": StoredNode(number, f"c{number}") for number in numbers},
+        edges={(number, number + 1): "hard" for number in numbers[:-1]},
+        clusters={f"c{number}": ClusterRow(f"c{number}", None, None, 1, []) for number in numbers},
+        # Each has a node that stays, so that its cluster is looked up.
+        subclusters=[SubclusterRow(f"s{number}", f"c{number}", [number, 0], 0, 2, None, []) for number in numbers],
+    )
+    moved = [{"id": f"n{number}", "clusterId": "c0"} for number in numbers]
+    return target, decode_add_node_batch(json.dumps({"results": [{"nodes": moved}]}).encode())
+
+
+def test_a_batch_that_moves_all_takes_time_in_proportion_to_the_graph() -> None:
+    def cpu_s(clusters: int) -> float:
+        target, batch = moving_all(clusters)
+        began = time.thread_time()
+        changes, _ = merge_batch(target, batch, user_id=USER)
+        assert len(changes.emptied_clusters) == len(changes.emptied_subclusters) == clusters - 1
+        return time.thread_time() - began
+
+    # A list of the emptied clusters that is searched for each subcluster makes it over a hundred times.
+    assert min(cpu_s(16_000) for _ in range(2)) < 48 * min(cpu_s(1000) for _ in range(3))
+
+
+def test_a_batch_makes_no_more_clusters_than_a_graph_may_have() -> None:
+    target, _ = moving_all(MOST_CLUSTERS - 1)
+    nodes = [{"id": "n0", "clusterId": "new"}, {"id": "n1", "clusterId": "newer"}, {"id": "x", "clusterId": "newest"}]
+
+    changes, warnings = merge_batch(
+        target, decode_add_node_batch(json.dumps({"results": [{"nodes": nodes}]}).encode()), user_id=USER
+    )
+
+    assert [node.cluster_id for node in changes.nodes] == ["new", None, None]
+    assert [cluster.id for cluster in changes.clusters] == ["new"]
+    assert warnings == {"nodes of clusters over 10000": 2}

@@ -16,15 +16,15 @@ def test_stored_rows_without_stale_and_with_fresh_ones_are_the_wanted_rows(
 ) -> None:
     found = difference([(number,) for number in stored], [(number,) for number in wanted])
 
-    assert ({(number,) for number in stored} - set(found.stale)) | set(found.fresh) == {(number,) for number in wanted}
+    assert (set(stored) - set(found.stale)) | {number for (number,) in found.fresh} == set(wanted)
     assert 0 <= found.share <= 1
     assert (found.share == 0) is (set(stored) == set(wanted))
 
 
-def test_a_changed_row_is_stale_with_its_old_values_and_fresh_with_its_new() -> None:
+def test_a_changed_row_is_stale_by_its_key_and_fresh_with_its_new_values() -> None:
     found = difference([("a", 1), ("b", 2)], [("b", 3), ("a", 1)])
 
-    assert (found.stale, found.fresh, found.share) == ([("b", 2)], [("b", 3)], 0.5)
+    assert (found.stale, found.fresh, found.share) == (["b"], [("b", 3)], 0.5)
 
 
 def test_without_rows_nothing_changes() -> None:
@@ -47,4 +47,10 @@ def test_json_text_is_compared_with_stored_objects() -> None:
 
 
 def test_the_order_of_an_objects_keys_is_no_difference() -> None:
-    assert difference([({"a": 1, "b": [{}]},)], [({"b": [{}], "a": 1},)]).share == 0
+    assert difference([(1, {"a": 1, "b": [{}]})], [(1, {"b": [{}], "a": 1})]).share == 0
+
+
+def test_a_key_may_have_several_columns() -> None:
+    found = difference([(1, 2, "a"), (1, 3, "a")], [(1, 3, "a"), (1, 2, "b"), (2, 2, "a")], key=2)
+
+    assert (found.stale, found.fresh) == ([(1, 2)], [(1, 2, "b"), (2, 2, "a")])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from graphnode.contract.decoding import decode_graph
 from graphnode.contract.documents import GraphDocument
 from graphnode.contract.repairs import Warnings
-from graphnode.rules.graph import MOST_LISTED, clean_graph, with_times
+from graphnode.rules.graph import MOST_CLUSTERS, MOST_LISTED, MOST_METADATA_BYTES, clean_graph, with_times
 from graphnode.rules.rows import GraphRows, NodeRow
 
 node_ids = st.integers(min_value=0, max_value=8)
@@ -339,6 +339,17 @@ def test_the_first_thousand_keywords_and_themes_are_kept_and_the_others_counted(
     assert warnings == {"keywords over 1000": 10, "themes over 1000": 5}
 
 
+def test_metadata_that_is_too_long_is_left_out_and_counted(document: dict[str, Any]) -> None:
+    document["nodes"][0] |= {"metadata": {"text": "x" * MOST_METADATA_BYTES}, "source_type": "pdf"}
+    document["nodes"][1] |= {"metadata": {"text": "x" * (MOST_METADATA_BYTES - 20)}}
+
+    rows, warnings = cleaned(document)
+
+    assert rows.nodes[0].metadata == {"ai_raw_source_type": "pdf"}
+    assert rows.nodes[1].metadata == document["nodes"][1]["metadata"]
+    assert warnings == {f"metadata over {MOST_METADATA_BYTES} bytes": 1}
+
+
 def test_a_subcluster_loses_unknown_members_and_an_unknown_representative(document: dict[str, Any]) -> None:
     document["subclusters"] = [
         {"id": "s", "cluster_id": "a", "node_ids": [1, 40, 0, 1], "representative_node_id": 40, "density": 0.5}
@@ -416,3 +427,14 @@ def test_the_documents_times_come_first() -> None:
 def test_a_time_that_an_earlier_release_has_not_stored_stays_unknown_until_the_node_changes() -> None:
     assert times_of(NODE, NODE) == (None, None)
     assert times_of(NODE._replace(title="Brot"), NODE) == (None, NOW)
+
+
+def test_a_graph_has_ten_thousand_clusters_at_most() -> None:
+    nodes = [{"id": number, "orig_id": f"n{number}", "cluster_id": number} for number in range(MOST_CLUSTERS + 3)]
+    nodes.append({"id": len(nodes), "orig_id": "last", "cluster_id": 0})
+
+    rows, warnings = clean_graph(decode_graph(json.dumps({"nodes": nodes}).encode()))
+
+    assert len(rows.clusters) == MOST_CLUSTERS
+    assert [node.cluster_id for node in rows.nodes[-5:]] == [f"{MOST_CLUSTERS - 1}", None, None, None, "0"]
+    assert warnings == {"nodes of clusters over 10000": 3}
