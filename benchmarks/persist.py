@@ -132,7 +132,7 @@ def store(document: bytes, *, user_id: str, task: str = "first") -> float:
     )
     with (
         patch("graphnode.settings._known", SETTINGS),
-        patch.object(handler, "read_document", lambda _key: document),
+        patch.object(handler, "read_document", lambda _key, _weights: document),
         patch.object(broker, "enqueue", lambda message, **_: message),
     ):
         began = time.perf_counter()

@@ -263,10 +263,10 @@ class Settings(ProcessSettings, frozen=True, kw_only=True, rename=lambda name: O
         int, Meta(ge=1024, description="a number of bytes, at least 1024 (the largest document that is decoded whole)")
     ] = 64 << 20
     """A larger document is not read, and its message becomes a dead letter (`DOCUMENT_TOO_LARGE`). For a compressed
-    document the uncompressed size counts.
+    document both sizes count, stored and unpacked.
 
-    Higher when such dead letters are valid results, and the machine has ten times their size as memory. See also
-    `GRAPHNODE_DOCUMENT_MEMORY` and `GRAPHNODE_MAX_FEATURES_BYTES`.
+    Higher when such dead letters are valid results, with `GRAPHNODE_DOCUMENT_MEMORY`, which limits them by what is in
+    them. See also `GRAPHNODE_MAX_FEATURES_BYTES`.
     """
 
     max_features_bytes: Annotated[
@@ -285,11 +285,13 @@ class Settings(ProcessSettings, frozen=True, kw_only=True, rename=lambda name: O
             ge=1 << 20, description="a number of bytes, at least 1048576 (for all big documents in a process at a time)"
         ),
     ] = 640 << 20
-    """The memory for all documents over 1 MiB that a process works on at a time, counted as ten bytes for a byte of
-    JSON. A document for which there is no room waits in flight; nothing fails.
+    """The memory for all big documents that a process works on at a time: those that take over 10 MiB, as their
+    bytes, values, arrays and objects are counted. A document for which there is no room waits in flight; one that
+    would need more than all of it becomes a dead letter (`DOCUMENT_TOO_LARGE`).
 
-    To the memory that each process of a machine may use, minus its memory when idle. More lets big documents run side
-    by side ([broker.md](broker.md#how-a-message-lives)). See also `GRAPHNODE_MAX_DOCUMENT_BYTES`.
+    To the memory that each process of a machine may use, minus its memory when idle. Ordinary graphs need 11 to 20
+    bytes for a byte of JSON. More lets big documents run side by side ([broker.md](broker.md#how-a-message-lives)).
+    See also `GRAPHNODE_MAX_DOCUMENT_BYTES`.
     """
 
     spool_dir: SpoolDirectory | None = None

@@ -8,6 +8,7 @@ import dramatiq
 
 from graphnode.actors.effects import Effects
 from graphnode.actors.results import handle_result
+from graphnode.clients.memory import ADD_NODE_BATCH
 from graphnode.clients.s3 import read_document
 from graphnode.contract.decoding import decode_add_node_batch
 from graphnode.contract.documents import AddNodeBatch
@@ -27,7 +28,7 @@ def fetch(envelope: Envelope[AddNodeResult], warnings: Counter[str]) -> AddNodeB
     """Read the batch."""
     key = envelope.payload.result_s3_key
     assert key, "the envelope's decoder requires it"  # noqa: S101
-    return decode_add_node_batch(read_document(key), warnings=warnings)
+    return decode_add_node_batch(read_document(key, ADD_NODE_BATCH), warnings=warnings)
 
 
 def merge(effects: Effects[AddNodeResult], batch: AddNodeBatch) -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import dramatiq
 
 from graphnode.actors.effects import Effects
 from graphnode.actors.results import handle_result
+from graphnode.clients.memory import GRAPH, SUMMARY
 from graphnode.clients.s3 import open_features, read_document
-from graphnode.clients.spool import Spool
+from graphnode.clients.spool import Spool, in_time
 from graphnode.contract.decoding import FeaturesReader, decode_graph, decode_summary
 from graphnode.contract.documents import SummaryDocument
 from graphnode.contract.envelopes import RESULT_QUEUE, Envelope, GraphGenerationResult
@@ -31,8 +31,6 @@ from graphnode.storage.graphs import GraphCounts
 #: actor's time limit at most: so there is time left to commit it. A free core reads 4 GiB in 95 s.
 MOST_READ_S = 100.0
 MOST_STORE_S = 30.0
-
-T = TypeVar("T")
 
 
 class Features(NamedTuple):
@@ -70,7 +68,7 @@ def fetch(envelope: Envelope[GraphGenerationResult], warnings: Counter[str], *, 
     """Read the graph, and what came with it; the embeddings go to the spool."""
     result = envelope.payload
     assert result.result_s3_key, "the envelope's decoder requires it"  # noqa: S101
-    rows, repairs = clean_graph(decode_graph(read_document(result.result_s3_key), warnings=warnings))
+    rows, repairs = clean_graph(decode_graph(read_document(result.result_s3_key, GRAPH), warnings=warnings))
     warnings.update(repairs)
     return Documents(
         rows,
@@ -151,28 +149,12 @@ def store_features(user_id: str, features: Features, warnings: Counter[str], *, 
             warnings[f"embeddings are {features.width} wide, and were {width_before}"] = 1
 
 
-def in_time(parts: Iterable[T], *, most_s: float, what: str) -> Iterator[T]:
-    """The parts, as long as they are used within a time.
-
-    Parameters:
-      most_s: seconds.
-      what: what takes them, for the error.
-
-    Raises DocumentTooLarge.
-    """
-    end = time.monotonic() + most_s
-    for part in parts:
-        if time.monotonic() > end:
-            raise DocumentTooLarge(f"{what} took over {most_s:.0f} s")
-        yield part
-
-
 def read_summary(key: str | None, warnings: Counter[str]) -> SummaryDocument | None:
     """The summary; None when it was not sent, or is left out with a warning."""
     summary = None
     if key is not None:
         with left_out_if_faulty("summary", warnings):
-            summary = decode_summary(read_document(key), warnings=warnings)
+            summary = decode_summary(read_document(key, SUMMARY), warnings=warnings)
     return summary
 
 

@@ -8,6 +8,7 @@ import dramatiq
 
 from graphnode.actors.effects import Effects
 from graphnode.actors.results import handle_result
+from graphnode.clients.memory import SUMMARY
 from graphnode.clients.s3 import read_document
 from graphnode.contract.decoding import decode_summary
 from graphnode.contract.documents import SummaryDocument
@@ -27,7 +28,7 @@ def fetch(envelope: Envelope[GraphSummaryResult], warnings: Counter[str]) -> Sum
     """Read the summary."""
     key = envelope.payload.summary_s3_key
     assert key, "the envelope's decoder requires it"  # noqa: S101
-    return decode_summary(read_document(key), warnings=warnings)
+    return decode_summary(read_document(key, SUMMARY), warnings=warnings)
 
 
 def store(effects: Effects[GraphSummaryResult], summary: SummaryDocument) -> None:

@@ -9,6 +9,7 @@ import dramatiq
 
 from graphnode.actors.effects import Effects
 from graphnode.actors.results import handle_result
+from graphnode.clients.memory import MICROSCOPE
 from graphnode.clients.s3 import read_document
 from graphnode.contract.decoding import decode_microscope
 from graphnode.contract.envelopes import RESULT_QUEUE, Envelope, MicroscopeIngestResult
@@ -57,7 +58,7 @@ def fetch(envelope: Envelope[MicroscopeIngestResult], warnings: Counter[str]) ->
     views: Views = {}
     keys = view_keys(task.half, envelope.payload.standardized_s3_key, envelope.payload.block_graph_s3_key)
     for key, named in keys.items():
-        document = decode_microscope(read_document(key), half=task.half, warnings=warnings)
+        document = decode_microscope(read_document(key, MICROSCOPE), half=task.half, warnings=warnings)
         view = view_of(document)
         if view in views:
             warnings["views of the same kind"] += 1

@@ -26,7 +26,7 @@ class GzipFault(Exception):
     """The bytes are not gzip, or gzip that no ordinary writer makes. The text quotes nothing of them."""
 
 
-class Source(Protocol):
+class Readable(Protocol):
     """A stream of stored bytes."""
 
     def read(self, size: int, /) -> bytes:
@@ -41,7 +41,7 @@ class Gunzip:
       most_ratio: the most unpacked bytes for a stored byte, beyond `ANY_RATIO_BYTES`; None: any.
     """
 
-    def __init__(self, source: Source, *, most_ratio: int | None = None) -> None:
+    def __init__(self, source: Readable, *, most_ratio: int | None = None) -> None:
         self._source = source
         self._most_ratio = most_ratio
         self._member = zlib.decompressobj(GZIP_WINDOW)

@@ -2,25 +2,89 @@
 
 A message without memory for its documents does not fail and keeps no thread: it is parked, and started again at its
 turn. A message gets all the memory that it needs or none, so there is no deadlock. Turns are in order, so that nobody
-is overtaken for ever.
+is overtaken for ever. What needs more than there is at all is refused.
 """
 
 from __future__ import annotations
 
+import re
 import threading
 from contextvars import ContextVar
+from typing import NamedTuple
 
-from graphnode.errors import NoMemoryYet
+from graphnode.errors import DocumentTooLarge, NoMemoryYet
 
-#: Documents up to this many bytes need no claim: eight of them at once are no burden.
-SMALL_BYTES = 1 << 20
+#: Documents that take up to this many bytes of memory need no claim: eight of them at once are no burden.
+SMALL_BYTES = 10 << 20
 
-#: Bytes of memory that a byte of JSON takes until its rows are stored, including the stored graph's rows that it is
-#: compared with. Measured: 4 to 11, the most for nodes with many keywords.
-MEMORY_PER_BYTE = 10
+#: Streams of up to this many bytes need no claim either.
+SMALL_STREAM_BYTES = 1 << 20
 
-#: Bytes of memory that a streamed document takes, whatever its size (`python -m benchmarks.memory`).
-STREAM_BYTES = 10 << 20
+#: Bytes of memory that a streamed document takes, whatever its size (`python -m benchmarks.worst`).
+STREAM_BYTES = 16 << 20
+
+
+#: What makes a text of Python take four bytes a character instead of one or two: a character outside the basic plane.
+WIDE = re.compile(rb"[\xf0-\xff]|\\u[dD][89a-fA-F]")
+
+
+class Weights(NamedTuple):
+    """The most bytes of memory that a document takes until its rows are stored, by what is counted in its text.
+
+    Commas and brackets within texts count too: telling them apart would take longer than decoding. The values are
+    measured: `python -m benchmarks.worst` searches for a document that takes more.
+
+    Parameters:
+      text: for each byte.
+      character: for each byte, times the bytes of the widest character in a text of Python.
+      value: for each comma.
+      array: for each `[`.
+      object: for each `{`.
+    """
+
+    text: int
+    character: int
+    value: int
+    array: int
+    object: int
+
+    def of(self, text: bytes) -> int:
+        """The memory that a document stands for, in bytes."""
+        return Tally(self).add(text)
+
+
+class Tally:
+    """Counts the memory that a document stands for while it is read.
+
+    Parameters:
+      weights: of its decoder.
+    """
+
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
+        self._bytes = self._values = 0
+        self._width = 1
+
+    def add(self, chunk: bytes) -> int:
+        """The memory of all chunks up to this one, in bytes."""
+        weights = self._weights
+        self._bytes += len(chunk)
+        self._values += weights.value * chunk.count(b",")
+        self._values += weights.array * chunk.count(b"[") + weights.object * chunk.count(b"{")
+        if self._width < 4 and (not chunk.isascii() or b"\\u" in chunk):
+            self._width = 4 if WIDE.search(chunk) else 2
+        return self._values + self._bytes * (weights.text + weights.character * self._width)
+
+
+#: A graph, with the stored rows that it is compared with.
+GRAPH = Weights(text=3, character=3, value=125, array=290, object=520)
+
+#: A batch of nodes to add, without the graph that it is merged into.
+ADD_NODE_BATCH = Weights(text=3, character=3, value=125, array=200, object=660)
+
+#: Summaries, blocks and chunks are stored with all their fields, also those that the document leaves out.
+SUMMARY = Weights(text=3, character=3, value=130, array=290, object=1800)
+MICROSCOPE = Weights(text=3, character=3, value=560, array=310, object=1700)
 
 
 class Claim:
@@ -39,23 +103,37 @@ class Claim:
         """Bytes for all documents named so far."""
         return sum(self._sizes.values())
 
-    def take(self, name: str, size: int) -> None:
-        """Claim memory for a document, in bytes. Raises NoMemoryYet when the message's whole need is not free now."""
-        self._sizes[name] = max(size, self._sizes.get(name, 0))
+    def take(self, name: str, needed: int, *, wanted: int = 0) -> int:
+        """Claim memory for a document; the bytes that are claimed.
+
+        Parameters:
+          needed: the bytes that it takes for sure.
+          wanted: the bytes that it will probably take. There may never be so much.
+
+        Raises NoMemoryYet when the message's whole need is not free now, and DocumentTooLarge when it never will be.
+        """
+        before = self._sizes.get(name, 0)
+        most = self._admission.memory_bytes - (self.needed - before)
+        if needed > most:
+            said = f"takes over {needed} bytes of memory, by its values, and {most} are left for it"
+            said = f"{said} (GRAPHNODE_DOCUMENT_MEMORY)"
+            raise DocumentTooLarge(f"{name} {said}", log=f"a document {said}")
+        self._sizes[name] = claimed = max(before, needed, min(wanted, most))
         if not self._admission.grants(self):
             raise NoMemoryYet
+        return claimed
 
 
 class Admission:
     """Grants claims in their order. Thread-safe.
 
     Parameters:
-      memory_bytes: what all claims together may take. One that needs more than that is granted alone.
+      memory_bytes: what all claims together may take; none may need more.
       most: how many are granted at a time.
     """
 
     def __init__(self, *, memory_bytes: int, most: int) -> None:
-        self._memory_bytes = memory_bytes
+        self.memory_bytes = memory_bytes
         self._most = most
         self._lock = threading.Lock()
         self._granted: dict[Claim, int] = {}
@@ -96,34 +174,37 @@ class Admission:
             self._called.add(first)
 
     def _fits(self, claim: Claim) -> bool:
-        if not self._granted:
-            return True
         taken = sum(self._granted.values())
-        return len(self._granted) < self._most and taken + claim.needed <= self._memory_bytes
+        return len(self._granted) < self._most and taken + claim.needed <= self.memory_bytes
 
 
 #: The claim of the message that this thread works on; None outside a worker.
 current_claim: ContextVar[Claim | None] = ContextVar("claim", default=None)
 
 
-def admit(name: str, size: int) -> None:
-    """Claim memory for a document that will be decoded whole.
+def admit(name: str, needed: int, *, wanted: int = 0) -> int:
+    """Claim memory for a document that will be decoded whole; the bytes that are claimed.
+
+    Parameters:
+      name: the object.
+      needed: the bytes that it takes for sure, by its decoder's weights.
+      wanted: the bytes that it will probably take.
+
+    Raises NoMemoryYet when the message must wait for it, and DocumentTooLarge when there will never be so much.
+    """
+    claim = current_claim.get()
+    if claim and max(needed, wanted) > SMALL_BYTES:
+        return claim.take(name, needed, wanted=wanted)
+    return max(needed, wanted)
+
+
+def admit_stream(name: str, size: int) -> None:
+    """Claim memory for a document that will be streamed; as `admit`.
 
     Parameters:
       name: the object.
       size: its bytes, unpacked.
-
-    Raises NoMemoryYet when the message must wait for it.
     """
-    _take(name, size, size * MEMORY_PER_BYTE)
-
-
-def admit_stream(name: str, size: int) -> None:
-    """Claim memory for a document that will be streamed; as `admit`."""
-    _take(name, size, STREAM_BYTES)
-
-
-def _take(name: str, size: int, memory: int) -> None:
     claim = current_claim.get()
-    if claim and size > SMALL_BYTES:
-        claim.take(name, memory)
+    if claim and size > SMALL_STREAM_BYTES:
+        claim.take(name, STREAM_BYTES)

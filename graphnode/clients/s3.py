@@ -21,8 +21,8 @@ from urllib3.exceptions import HTTPError
 
 from graphnode.clients.aws import QUICK, Aws
 from graphnode.clients.credentials import is_refusal
-from graphnode.clients.gunzip import Gunzip, GzipFault, Source
-from graphnode.clients.memory import admit, admit_stream
+from graphnode.clients.gunzip import Gunzip, GzipFault, Readable
+from graphnode.clients.memory import Tally, Weights, admit, admit_stream
 from graphnode.contract import object_keys
 from graphnode.errors import (
     DocumentTooLarge,
@@ -54,9 +54,8 @@ GZIP_RATIO = 8
 #: The most times that a streamed document may be longer than its gzip. Texts reach 20; what reaches more says little.
 MOST_STREAM_RATIO = 100
 
-#: Bytes that an array or object counts as, at least. Python's smallest dict with a key takes 184 bytes of memory, and
-#: admission control books ten bytes for a byte of JSON.
-BYTES_A_BRACKET = 18
+#: Bytes of memory that are claimed for a byte of a document before it is read: about what ordinary ones need.
+USUAL_MEMORY = 15
 
 #: Content-Encodings of plain bytes: what S3's SDKs leave there after an upload in chunks, and a charset by mistake.
 PLAIN = frozenset({"", "identity", "aws-chunked", "utf-8"})
@@ -105,33 +104,19 @@ def check_keys(keys: Iterable[str], *, user_id: str) -> None:
     object_keys.check_keys(keys, allowed=settings().s3_allowed_prefixes, user_id=user_id)
 
 
-def read_document(key: str) -> bytes:
+def read_document(key: str, weights: Weights) -> bytes:
     """Read a whole document from the payload bucket.
 
     Parameters:
       key: the object's key.
+      weights: of its decoder.
 
-    Raises DocumentTooLarge over `GRAPHNODE_MAX_DOCUMENT_BYTES`, also when its arrays and objects take the memory of a
-    larger document; Postponed while there is no memory for it; and what `open_document` raises.
+    Raises DocumentTooLarge over `GRAPHNODE_MAX_DOCUMENT_BYTES`, and when its values take more memory than
+    `GRAPHNODE_DOCUMENT_MEMORY`; Postponed while there is no memory for it; and what `open_document` raises.
     """
     limit = settings().max_document_bytes
     with step("fetch"), open_document(key, limit=limit, setting="GRAPHNODE_MAX_DOCUMENT_BYTES") as document:
-        expected = document.expected_bytes
-        admit(document.name, expected)
-        read, brackets, chunks = 0, 0, []
-        while chunk := document.read():
-            chunks.append(chunk)
-            read += len(chunk)
-            brackets += chunk.count(b"[") + chunk.count(b"{")
-            counts_as = max(read, brackets * BYTES_A_BRACKET)
-            if counts_as > limit:
-                said = f"has over {limit // BYTES_A_BRACKET} arrays and objects"
-                said = f"{said}, which take the memory of over {limit} bytes (GRAPHNODE_MAX_DOCUMENT_BYTES)"
-                raise DocumentTooLarge(f"{document.name} {said}", log=f"a document {said}")
-            if counts_as > expected:
-                expected = min(2 * counts_as, limit)
-                admit(document.name, expected)
-        return b"".join(chunks)
+        return document.whole(weights)
 
 
 @contextmanager
@@ -192,7 +177,7 @@ class Document:
 
     def __init__(
         self,
-        source: Source,
+        source: Readable,
         *,
         name: str,
         expected_bytes: int,
@@ -217,6 +202,20 @@ class Document:
             said = f"has over {self._limit} bytes, unpacked: more than the limit ({self._setting})"
             raise DocumentTooLarge(f"{self.name} {said}", log=f"a document {said}")
         return chunk
+
+    def whole(self, weights: Weights) -> bytes:
+        """All of it. Its memory is claimed before it is read, and more as its values are counted.
+
+        Raises Postponed while there is no memory for it, and DocumentTooLarge.
+        """
+        claimed = admit(self.name, 0, wanted=self.expected_bytes * USUAL_MEMORY)
+        tally, text = Tally(weights), bytearray()
+        while chunk := self.read():
+            text += chunk
+            if (needed := tally.add(chunk)) > claimed:
+                # As if the rest were like this.
+                claimed = admit(self.name, needed, wanted=needed * max(self.expected_bytes, len(text)) // len(text))
+        return bytes(text)
 
     def pieces(self) -> Iterator[bytes]:
         """The document in pieces, and an empty one at its end."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 import errno
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import IO
+from typing import IO, TypeVar
 
 from graphnode.errors import DocumentTooLarge, SpoolFull
 from graphnode.settings import settings
@@ -23,6 +24,9 @@ BUFFER_BYTES = 256 * 1024
 
 #: The errors of a disk, or a user's share of it, that is full.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+T = TypeVar("T")
 
 
 class Spool:
@@ -77,6 +81,22 @@ class Spool:
             self._file.seek(0)
             while record := self._file.read(size):
                 yield record
+
+
+def in_time(parts: Iterable[T], *, most_s: float, what: str) -> Iterator[T]:
+    """The parts, as long as they are used within a time.
+
+    Parameters:
+      most_s: seconds.
+      what: what takes them, for the error.
+
+    Raises DocumentTooLarge.
+    """
+    end = time.monotonic() + most_s
+    for part in parts:
+        if time.monotonic() > end:
+            raise DocumentTooLarge(f"{what} took over {most_s:.0f} s")
+        yield part
 
 
 def spool_bytes(max_features_bytes: int) -> int:

@@ -20,7 +20,7 @@ import pytest
 from graphnode import steps
 from graphnode.actors import broker, effects, graph_generation
 from graphnode.clients import s3 as s3_client
-from graphnode.clients.memory import SMALL_BYTES, Admission, Claim, current_claim
+from graphnode.clients.memory import SMALL_STREAM_BYTES, STREAM_BYTES, Admission, Claim, current_claim
 from graphnode.clients.s3 import PIECE_BYTES
 from graphnode.contract.bodies import to_message
 from graphnode.dev.samples import KINDS, packaged_documents, result_of
@@ -159,12 +159,12 @@ def test_a_features_file_that_is_overwritten_while_it_is_read_is_not_stored(
 def test_without_memory_for_a_features_file_the_message_waits_and_its_spool_is_gone(
     bucket: dict[str, Object], tmp_path: Path
 ) -> None:
-    admission = Admission(memory_bytes=1, most=1)
+    admission = Admission(memory_bytes=STREAM_BYTES, most=1)
     Claim(admission).take("another's", 1)
     current_claim.set(Claim(admission))
     try:
         with pytest.raises(Postponed):
-            handle_graph(bucket, features_file([[0.5] * (SMALL_BYTES // 4)] * 3))
+            handle_graph(bucket, features_file([[0.5] * 10_000] * (SMALL_STREAM_BYTES // 40_000)))
     finally:
         current_claim.set(None)
 

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.clients.memory import Admission, Claim
-from graphnode.errors import NoMemoryYet
+from graphnode.clients.memory import Admission, Claim, Tally, Weights
+from graphnode.errors import DocumentTooLarge, NoMemoryYet
 
 
 def is_taken(claim: Claim, name: str, size: int) -> bool:
@@ -37,16 +38,24 @@ def test_the_number_of_granted_claims_is_limited_however_small_they_are() -> Non
     assert [is_taken(Claim(admission), "a", 1) for _ in range(3)] == [True, True, False]
 
 
-def test_a_claim_over_all_the_memory_is_granted_alone() -> None:
+def test_a_claim_over_all_the_memory_is_refused_and_keeps_what_it_has() -> None:
     admission = Admission(memory_bytes=100, most=10)
-    small, huge = Claim(admission), Claim(admission)
-    assert is_taken(small, "a", 1)
+    claim, other = Claim(admission), Claim(admission)
+    assert is_taken(claim, "graph", 60)
 
-    assert not is_taken(huge, "b", 1000)
+    with pytest.raises(DocumentTooLarge, match=r"^summary takes over 41 bytes.*40 are left.*GRAPHNODE_DOCUMENT_MEMORY"):
+        claim.take("summary", 41)
 
-    admission.end(small)
-    assert is_taken(huge, "b", 1000)
-    assert not is_taken(Claim(admission), "c", 1)
+    assert claim.needed == 60
+    assert not is_taken(other, "another's", 41)
+    assert is_taken(claim, "summary", 40)
+
+
+def test_what_is_only_wanted_is_claimed_as_far_as_there_may_be_so_much() -> None:
+    claim = Claim(Admission(memory_bytes=100, most=10))
+
+    assert claim.take("a", 10, wanted=30) == 30
+    assert claim.take("b", 10, wanted=500) == 70
 
 
 def test_a_document_that_is_opened_again_takes_no_more_memory() -> None:
@@ -73,6 +82,33 @@ def test_a_growing_claim_continues_if_there_is_room_or_returns_all_its_memory_un
     assert is_taken(second, "b", 10)
 
 
+@pytest.mark.parametrize(
+    ("text", "width"),
+    [
+        ("plain", 1),
+        ("Größe", 2),
+        ("차", 2),
+        ("\\u00e9", 2),
+        ("😀", 4),
+        ("\\ud83d\\ude00", 4),
+        ("\\uD83D\\uDE00", 4),
+    ],
+)
+def test_a_text_counts_by_its_widest_character(text: str, width: int) -> None:
+    weights = Weights(text=1, character=10, value=0, array=0, object=0)
+    tally = Tally(weights)
+
+    assert weights.of(text.encode()) == len(text.encode()) * (1 + 10 * width)
+    tally.add(text.encode())
+    assert tally.add(b"x" * 100) == (len(text.encode()) + 100) * (1 + 10 * width)
+
+
+def test_values_arrays_and_objects_are_counted() -> None:
+    weights = Weights(text=0, character=0, value=1, array=100, object=10_000)
+
+    assert weights.of(b'[{"a":[1,2]},{},[]]') == 3 + 3 * 100 + 2 * 10_000
+
+
 @given(
     messages=st.lists(st.lists(st.integers(1, 150), min_size=1, max_size=3), min_size=1, max_size=8),
     memory_bytes=st.integers(1, 200),
@@ -82,6 +118,7 @@ def test_a_growing_claim_continues_if_there_is_room_or_returns_all_its_memory_un
 def test_every_message_finishes_and_the_memory_limit_is_never_exceeded(
     messages: list[list[int]], memory_bytes: int, most: int, choose: Callable[..., object]
 ) -> None:
+    messages = [sizes for sizes in messages if sum(sizes) <= memory_bytes]
     admission = Admission(memory_bytes=memory_bytes, most=most)
     claims = {number: Claim(admission) for number in range(len(messages))}
     at_work: dict[int, int] = {}
@@ -100,7 +137,7 @@ def test_every_message_finishes_and_the_memory_limit_is_never_exceeded(
         else:
             at_work.pop(number, None)
         claimed = {n: sum(messages[n][:step]) for n, step in at_work.items()}
-        assert sum(claimed.values()) <= memory_bytes or len(claimed) == 1
+        assert sum(claimed.values()) <= memory_bytes
         assert len(claimed) <= most
         called |= admission.call()
         startable = {n for n, claim in claims.items() if n in at_work or not claim.needed or claim in called}

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from graphnode.broker import SQSBroker
 from graphnode.clients.aws import Aws
-from graphnode.clients.memory import SMALL_BYTES, admit, admit_stream
+from graphnode.clients.memory import SMALL_BYTES, SMALL_STREAM_BYTES, admit, admit_stream
 from graphnode.errors import (
     DatabaseFault,
     GraphNodeError,
@@ -262,7 +262,7 @@ def test_small_documents_and_those_outside_a_worker_need_no_claim(
     control.before_process_message(broker, small)
     admit("small", SMALL_BYTES)
     with pytest.raises(NoMemoryYet):
-        admit_stream("another big one", 2 * SMALL_BYTES)
+        admit_stream("another big one", 2 * SMALL_STREAM_BYTES)
 
 
 @pytest.fixture
