@@ -41,6 +41,10 @@ ODD: list[Any] = [
     *("x" * 199, "x" * 401, "x" * 451, "x" * 3000, "9" * 5000, "😀" * 200, "😀" * 450, "ab " * 2000),
 ]
 
+#: The most copies of an element, and their characters.
+MOST_COPIES = 5000
+MOST_COPIED_CHARACTERS = 20_000
+
 Mutate = Callable[[bytes, int], bytes]
 
 
@@ -105,7 +109,12 @@ def _changed(value: Any, random: Random) -> Any:
     if not places or random.random() < 0.01:
         return _odd(random)
     holder, key = random.choice(places)
-    match random.randrange(10):
+    match random.randrange(11):
+        case 10 if isinstance(holder, list):
+            # What is cheap once may be dear a thousand times.
+            written = json.dumps(holder[key])
+            times = min(MOST_COPIES, 1 + MOST_COPIED_CHARACTERS // len(written))
+            holder.extend(json.loads(written) for _ in range(times))
         case 0:
             del holder[key]
         case 1:

@@ -65,6 +65,7 @@ from graphnode.rules.summary import summary_row
 from graphnode.sqs import dramatiq_messages
 from tests.features import match_features, read_features, unpack
 from tests.fuzz.checks import INTEGERS, Finding, refused, same, stored_json, stored_key, stored_rows, stored_text
+from tests.fuzz.costs import check_cost
 
 T = TypeVar("T")
 
@@ -105,6 +106,7 @@ def envelope(data: bytes) -> None:
 
 def graph(data: bytes) -> None:
     """Graph documents."""
+    check_cost(data, "graph")
     document = _document(data, decode_graph)
     if document is None:
         return
@@ -127,6 +129,7 @@ def graph(data: bytes) -> None:
 
 def features(data: bytes) -> None:
     """Features documents, streamed in chunks of several sizes and decoded as a whole, always with the same result."""
+    check_cost(data, "features")
     read = _accepted(partial(read_features, data, size=len(data) + 1), InvalidDocument)
     for size in (11, 300):
         same(read, _accepted(partial(read_features, data, size=size), InvalidDocument), "the size of pieces matters")
@@ -147,6 +150,7 @@ def features(data: bytes) -> None:
 
 def summary(data: bytes) -> None:
     """Summary documents."""
+    check_cost(data, "summary")
     document = _document(data, decode_summary)
     if document is not None:
         row = summary_row(document, {("chat", None): 1})
@@ -157,6 +161,7 @@ def summary(data: bytes) -> None:
 
 def add_node_batch(data: bytes) -> None:
     """Add-node batches."""
+    check_cost(data, "add-node")
     document = _document(data, decode_add_node_batch)
     if document is None:
         return
@@ -171,6 +176,7 @@ def add_node_batch(data: bytes) -> None:
 
 def chunks(data: bytes) -> None:
     """The microscope's standardized documents."""
+    check_cost(data, "microscope")
     document = _document(data, decode_chunks)
     if document is not None:
         stored_json(stored_view(document, document_id="d1", warnings=Counter()), "microscope_graphs.graph")
@@ -178,6 +184,7 @@ def chunks(data: bytes) -> None:
 
 def block_graph(data: bytes) -> None:
     """The microscope's block graphs."""
+    check_cost(data, "microscope")
     document = _document(data, decode_block_graph)
     if document is not None:
         stored_json(stored_view(document, document_id="d1", warnings=Counter()), "microscope_graphs.graph")

@@ -9,9 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.worst import KINDS
+from graphnode.clients.memory import GRAPH
+from tests.fuzz import costs
 from tests.fuzz.__main__ import ENGINE
 from tests.fuzz.checks import Finding
 from tests.fuzz.corpus import CORPUS, kept, seeds
+from tests.fuzz.costs import check_cost
 from tests.fuzz.mutations import mutated
 from tests.fuzz.targets import TARGETS, features, graph
 
@@ -70,3 +74,18 @@ def test_a_mutation_is_the_same_for_the_same_seed_and_often_still_json() -> None
 
 def _kept(raw: bytes, most: int) -> bytes:
     return raw
+
+
+def test_a_document_that_takes_more_than_is_booked_for_it_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    elements = b",".join([b"{}"] * 20_000)
+    data = b'[{"nodes":[%b]}]' % elements
+    check_cost(data, "microscope")
+
+    light = next(kind for kind in KINDS if kind.name == "microscope")._replace(weights=GRAPH)
+    monkeypatch.setitem(costs._KINDS, "microscope", light)
+    with pytest.raises(Finding, match=r"takes \d+ bytes of memory, and \d+ are booked"):
+        check_cost(data, "microscope")
+
+    monkeypatch.setattr(costs, "MOST_S", 0.0)
+    with pytest.raises(Finding, match=r"takes 0\.\d s"):
+        check_cost(b"[]", "microscope")
