@@ -84,7 +84,7 @@ ADD_NODE_BATCH = Weights(text=3, character=3, value=125, array=200, object=660)
 
 #: Summaries, blocks and chunks are stored with all their fields, also those that the document leaves out.
 SUMMARY = Weights(text=3, character=3, value=130, array=290, object=1800)
-MICROSCOPE = Weights(text=3, character=3, value=560, array=310, object=1700)
+MICROSCOPE = Weights(text=3, character=3, value=680, array=310, object=1950)
 
 
 class Claim:

@@ -1662,7 +1662,7 @@ MUTANTS = (
         name="raw-format-lost",
         what="a file's raw format is stored nowhere",
         file="graphnode/rules/graph.py",
-        old="metadata=source.described_in(node.metadata),",
+        old="metadata=source.described_in(_metadata(node, warnings)),",
         new="metadata=node.metadata,",
         checks=("tests/unit/rules/test_graph.py",),
     ),
