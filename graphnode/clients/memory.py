@@ -83,8 +83,8 @@ GRAPH = Weights(text=3, character=3, value=125, array=290, object=520)
 ADD_NODE_BATCH = Weights(text=3, character=3, value=125, array=200, object=660)
 
 #: Summaries, blocks and chunks are stored with all their fields, also those that the document leaves out.
-SUMMARY = Weights(text=3, character=3, value=130, array=290, object=1800)
-MICROSCOPE = Weights(text=3, character=3, value=680, array=310, object=1950)
+SUMMARY = Weights(text=3, character=3, value=150, array=290, object=1800)
+MICROSCOPE = Weights(text=3, character=3, value=850, array=310, object=1950)
 
 
 class Claim:

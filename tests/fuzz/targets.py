@@ -393,6 +393,8 @@ def _stored_envelope(found: Envelope[Any]) -> None:
     stored_json(values.pop("ingest_stats", None), "ingest_stats")
     for name, value in values.items():
         match value:
+            case _ if name == "ingest_stats":
+                stored_json(value, name)
             case str():
                 stored_text(value, name)
             case float():
