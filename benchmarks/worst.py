@@ -21,6 +21,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
@@ -43,9 +44,9 @@ from graphnode.contract.decoding import (
 )
 from graphnode.errors import PermanentError
 from graphnode.rules.batch_merge import merge_batch
-from graphnode.rules.difference import difference
+from graphnode.rules.difference import difference, with_json_as_text
 from graphnode.rules.features import Embeddings
-from graphnode.rules.graph import clean_graph
+from graphnode.rules.graph import clean_graph, with_times
 from graphnode.rules.microscope_views import stored_view
 from graphnode.rules.rows import ClusterRow, MergeTarget, NodeRow, StoredNode, SubclusterRow
 from graphnode.rules.summary import summary_row
@@ -350,8 +351,10 @@ def handle_graph(document: Document) -> None:
     """As the actor of a graph generation does: compared with a stored twin, and written."""
     rows, _ = clean_graph(decode_graph(document.whole(GRAPH)))
     Embeddings({node.orig_id: node.id for node in rows.nodes})
-    changes = difference(stored_twin(rows.nodes), rows.nodes), difference(rows.edges, rows.edges, key=2)
-    for part in (rows.clusters, rows.nodes, rows.edges, rows.subclusters, *(found.fresh for found in changes)):
+    stored = list(map(with_json_as_text, stored_twin(rows.nodes)))
+    nodes = with_times(rows.nodes, stored, now=datetime.now(UTC))
+    changes = difference(stored, nodes), difference(rows.edges, rows.edges, key=2)
+    for part in (rows.clusters, nodes, rows.edges, rows.subclusters, *(found.fresh for found in changes)):
         copy(part)
     literal(rows.metadata)
 

@@ -289,7 +289,7 @@ class Settings(ProcessSettings, frozen=True, kw_only=True, rename=lambda name: O
     bytes, values, arrays and objects are counted. A document for which there is no room waits in flight; one that
     would need more than all of it becomes a dead letter (`DOCUMENT_TOO_LARGE`).
 
-    To the memory that each process of a machine may use, minus its memory when idle. Ordinary graphs count as 17 to 26
+    To the memory that each process of a machine may use, minus its memory when idle. Ordinary graphs count as 20 to 29
     bytes for a byte of JSON ([scale.md](scale.md#the-worst-documents)), a features file as 16 MiB. More lets big
     documents run side by side ([broker.md](broker.md#how-a-message-lives)). See also `GRAPHNODE_MAX_DOCUMENT_BYTES`.
     """

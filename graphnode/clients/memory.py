@@ -77,7 +77,7 @@ class Tally:
 
 
 #: A graph, with the stored rows that it is compared with.
-GRAPH = Weights(text=3, character=3, value=125, array=290, object=520)
+GRAPH = Weights(text=3, character=3, value=125, array=290, object=800)
 
 #: A batch of nodes to add, without the graph that it is merged into.
 ADD_NODE_BATCH = Weights(text=3, character=3, value=125, array=200, object=660)

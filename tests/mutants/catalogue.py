@@ -1903,7 +1903,7 @@ MUTANTS = (
         name="changed-by-every-graph",
         what="all nodes of a new graph have changed now",
         file="graphnode/rules/graph.py",
-        old="node.updated_at or kept == stored",
+        old="node.updated_at or is_same(kept, stored)",
         new="node.updated_at",
         checks=("tests/unit/rules/test_graph.py",),
     ),

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.rules.difference import difference
+from graphnode.rules.difference import difference, is_same, with_json_as_text
+from graphnode.rules.rows import NodeRow
 
 
 @given(st.lists(st.integers(), unique=True), st.lists(st.integers(), unique=True))
@@ -44,6 +45,16 @@ def test_json_text_is_compared_with_stored_objects() -> None:
 
     assert difference([(1, [{"term": "a", "score": None}])], [(1, text)]).share == 0
     assert difference([(1, [{"term": "b", "score": None}])], [(1, text)]).fresh == [(1, text)]
+
+
+def test_a_row_is_the_same_with_its_json_as_text() -> None:
+    row = NodeRow(1, "a", None, None, 0.5, "chat", 2, [{"term": "x", "score": 1}], None, {"b": [1], "a": {}})
+
+    as_text = with_json_as_text(row)
+
+    assert not {"dict", "list"} & {type(value).__name__ for value in as_text}
+    assert is_same(row, as_text)
+    assert not is_same(row._replace(metadata={"b": [True], "a": {}}), as_text)
 
 
 def test_the_order_of_an_objects_keys_is_no_difference() -> None:
