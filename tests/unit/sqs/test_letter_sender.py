@@ -247,7 +247,8 @@ def test_no_letter_is_sent_of_a_message_that_is_another_workers(
     in_flight: InFlight,
     received: Callable[..., Delivery],
 ) -> None:
-    delivery = received(visibility_s=0)
+    delivery = received()
+    delivery.lost = True
 
     sender.send(delivery, DEAD)
     close(sender, settle)
