@@ -37,7 +37,7 @@ from tests.ledgers import MemoryLedger
 PACKAGE = Path(graphnode.__file__).parent
 
 #: The most files that a graph result enters.
-MOST_FILES = 38
+MOST_FILES = 37
 
 PATIENCE_S = 20.0
 
