@@ -6,9 +6,9 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; \
 	done)
 
-# Tests mostly wait: three processes of them keep two cores busy. A file's tests stay together, in order; tests/e2e, the
+# Tests mostly wait: four processes of them keep two cores busy. A file's tests stay together, in order; tests/e2e, the
 # slowest, comes first. A test that takes nine minutes hangs: its process ends with the stack of every thread, and the run.
-WHOLE_SUITE := --numprocesses=3 --dist=loadfile --no-loadscope-reorder --max-worker-restart=0 \
+WHOLE_SUITE := --numprocesses=4 --dist=loadfile --no-loadscope-reorder --max-worker-restart=0 \
 	-o faulthandler_timeout=540 -o faulthandler_exit_on_timeout=true
 
 .DEFAULT_GOAL := help
