@@ -62,7 +62,6 @@ DROP POLICY IF EXISTS api_opens ON tasks;
 DROP POLICY IF EXISTS api_publishes ON tasks;
 DROP POLICY IF EXISTS as_granted ON microscope_documents;
 DROP POLICY IF EXISTS api_opens ON microscope_documents;
-DROP POLICY IF EXISTS api_does_not_complete ON microscope_documents;
 CREATE POLICY as_granted ON tasks USING (true);
 CREATE POLICY api_opens ON tasks AS RESTRICTIVE FOR INSERT TO graphnode_api
     WITH CHECK (status = 'PENDING' AND registered);
@@ -72,7 +71,18 @@ CREATE POLICY api_publishes ON tasks AS RESTRICTIVE FOR UPDATE TO graphnode_api
 CREATE POLICY as_granted ON microscope_documents USING (true);
 CREATE POLICY api_opens ON microscope_documents AS RESTRICTIVE FOR INSERT TO graphnode_api
     WITH CHECK (status IN ('PENDING', 'PROCESSING'));
-CREATE POLICY api_does_not_complete ON microscope_documents AS RESTRICTIVE FOR UPDATE TO graphnode_api
-    USING (true) WITH CHECK (status <> 'COMPLETED');
+
+-- No policy: those see only the new row, and a document that is COMPLETED may stay so.
+CREATE OR REPLACE FUNCTION graphnode_refuse_completion() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF pg_has_role(current_user, 'graphnode_api', 'USAGE') AND NOT pg_has_role(current_user, 'graphnode_worker', 'USAGE') THEN
+        RAISE EXCEPTION 'only a worker completes documents' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN NEW;
+END $$;
+DROP TRIGGER IF EXISTS only_a_worker_completes ON microscope_documents;
+CREATE TRIGGER only_a_worker_completes BEFORE UPDATE OF status ON microscope_documents
+    FOR EACH ROW WHEN (NEW.status = 'COMPLETED' AND OLD.status <> 'COMPLETED')
+    EXECUTE FUNCTION graphnode_refuse_completion();
 
 COMMIT;

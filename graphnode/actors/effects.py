@@ -123,8 +123,8 @@ def effects_of(envelope: Envelope[P], *, user_id: str) -> Iterator[Effects[P]]:
         if is_of_forgotten_user(stored, user_id):
             effects.supersede("the user was forgotten")
             effects.repeated = True
-        elif stored is None and settings().registered_only:
-            raise NotRegistered(f"Nobody has asked for task {envelope.task_id} (GRAPHNODE_REGISTERED_ONLY)")
+        else:
+            refuse_unregistered(envelope, stored)
         yield effects
     for notification_id in effects.to_push:
         enqueue(notification_id)
@@ -141,10 +141,20 @@ def has_news(envelope: Envelope[P]) -> bool:
     return since is not None and tasks.was_updated_after(TaskKey(envelope.task_id, envelope.task_type), since)
 
 
+def refuse_unregistered(envelope: Envelope[P], stored: TaskStatus | None) -> None:
+    """Raise NotRegistered for a task without a row, where those are refused."""
+    if stored is None and settings().registered_only:
+        raise NotRegistered(f"Nobody has asked for task {envelope.task_id} (GRAPHNODE_REGISTERED_ONLY)")
+
+
 def is_repeated(envelope: Envelope[P], *, user_id: str) -> bool:
-    """Whether the message has nothing left to do: a look before documents are fetched. Raises WrongOwner."""
+    """Whether the message has nothing left to do: a look before documents are fetched.
+
+    Raises WrongOwner and NotRegistered.
+    """
     stored = tasks.status(envelope.task_id, envelope.task_type)
     if not tasks.is_final(stored) and not is_of_forgotten_user(stored, user_id):
+        refuse_unregistered(envelope, stored)
         return False
     # The transaction checks the owner, and ends a forgotten user's task.
     with effects_of(envelope, user_id=user_id) as effects:

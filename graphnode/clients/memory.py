@@ -115,13 +115,19 @@ class Claim:
         before = self._sizes.get(name, 0)
         most = self._admission.memory_bytes - (self.needed - before)
         if needed > most:
-            said = f"takes over {needed} bytes of memory, by its values, and {most} are left for it"
+            said = f"takes over {needed} bytes of memory, and {most} are left for it"
             said = f"{said} (GRAPHNODE_DOCUMENT_MEMORY)"
             raise DocumentTooLarge(f"{name} {said}", log=f"a document {said}")
         self._sizes[name] = claimed = max(before, needed, min(wanted, most))
         if not self._admission.grants(self):
             raise NoMemoryYet
         return claimed
+
+    def give_back(self, name: str, needed: int) -> None:
+        """Keep only what a document needs, in bytes, of what was claimed for it."""
+        if needed < self._sizes.get(name, 0):
+            self._sizes[name] = needed
+            self._admission.shrink(self)
 
 
 class Admission:
@@ -152,6 +158,13 @@ class Admission:
             if claim in self._granted:
                 self._called.discard(claim)
             return claim in self._granted
+
+    def shrink(self, claim: Claim) -> None:
+        """Free what a granted claim no longer needs."""
+        with self._lock:
+            if claim in self._granted:
+                self._granted[claim] = claim.needed
+                self._grant()
 
     def end(self, claim: Claim) -> None:
         """Free what a claim has, or its place in the order."""
@@ -196,6 +209,12 @@ def admit(name: str, needed: int, *, wanted: int = 0) -> int:
     if claim and max(needed, wanted) > SMALL_BYTES:
         return claim.take(name, needed, wanted=wanted)
     return max(needed, wanted)
+
+
+def settle(name: str, needed: int) -> None:
+    """Give back what was claimed for a document beyond what it needs, in bytes: it was a guess."""
+    if claim := current_claim.get():
+        claim.give_back(name, needed)
 
 
 def admit_stream(name: str, size: int) -> None:

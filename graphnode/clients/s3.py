@@ -22,7 +22,7 @@ from urllib3.exceptions import HTTPError
 from graphnode.clients.aws import QUICK, Aws
 from graphnode.clients.credentials import is_refusal
 from graphnode.clients.gunzip import Gunzip, GzipFault, Readable
-from graphnode.clients.memory import Tally, Weights, admit, admit_stream
+from graphnode.clients.memory import Tally, Weights, admit, admit_stream, settle
 from graphnode.contract import object_keys
 from graphnode.errors import (
     DocumentTooLarge,
@@ -209,12 +209,13 @@ class Document:
         Raises Postponed while there is no memory for it, and DocumentTooLarge.
         """
         claimed = admit(self.name, 0, wanted=self.expected_bytes * USUAL_MEMORY)
-        tally, text = Tally(weights), bytearray()
+        tally, text, needed = Tally(weights), bytearray(), 0
         while chunk := self.read():
             text += chunk
             if (needed := tally.add(chunk)) > claimed:
                 # As if the rest were like this.
                 claimed = admit(self.name, needed, wanted=needed * max(self.expected_bytes, len(text)) // len(text))
+        settle(self.name, needed)
         return bytes(text)
 
     def pieces(self) -> Iterator[bytes]:

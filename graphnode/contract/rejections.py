@@ -10,9 +10,17 @@ import dramatiq
 import msgspec
 
 from graphnode.contract.bodies import result_message, summarize_body, to_message
-from graphnode.contract.envelopes import LONGEST_ID, LONGEST_TASK_ID, ROUTES, Envelope, ResultPayload, failed_payload
+from graphnode.contract.envelopes import (
+    LONGEST_ID,
+    LONGEST_TASK_ID,
+    ROUTES,
+    Envelope,
+    MicroscopeIngestResult,
+    ResultPayload,
+    failed_payload,
+)
 from graphnode.contract.task_ids import parse_task_id
-from graphnode.errors import PermanentError
+from graphnode.errors import NotRegistered, PermanentError, WrongOwner
 
 #: The text for the user's app, by the dead letter's reason.
 TEXTS: Mapping[str, str] = {
@@ -22,6 +30,9 @@ TEXTS: Mapping[str, str] = {
     "DOCUMENT_TOO_LARGE": "The result is too large.",
     "TIME_LIMIT": "Storing the result took too long.",
 }
+#: Reasons that may be the workspace's, which the FAILED result would meet again.
+OF_A_WORKSPACE = frozenset({WrongOwner.reason, NotRegistered.reason})
+
 OTHER_TEXT = "The result could not be stored."
 
 
@@ -34,8 +45,12 @@ def rejected(envelope: Envelope[Any], reason: str) -> Envelope[ResultPayload] | 
     payload = envelope.payload
     if not isinstance(payload, ResultPayload):
         return None
-    no_keys = dict.fromkeys(payload.s3_fields, None)
-    failed = msgspec.structs.replace(payload, status="FAILED", error=TEXTS.get(reason, OTHER_TEXT), **no_keys)
+    left_out = list(payload.s3_fields)
+    if reason in OF_A_WORKSPACE and isinstance(payload, MicroscopeIngestResult):
+        left_out.append("group_id")
+    failed = msgspec.structs.replace(
+        payload, status="FAILED", error=TEXTS.get(reason, OTHER_TEXT), **dict.fromkeys(left_out, None)
+    )
     return msgspec.structs.replace(envelope, payload=failed, is_rejected=True)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+from graphnode.clients import s3
 from graphnode.errors import NotRegistered
 from graphnode.storage import tasks
 from graphnode.storage.database import database, user_transaction
@@ -30,10 +31,11 @@ def register(task_id: str, task_type: str) -> None:
 
 @pytest.mark.parametrize("status", ["COMPLETED", "FAILED"])
 @pytest.mark.parametrize("kind", ["graph", "summary", "add-node", "microscope", "microscope-from-node"])
-def test_a_result_of_a_task_that_nobody_registered_changes_nothing(
-    play: Play, snapshot: Callable[[], Snapshot], kind: str, status: str
+def test_a_result_of_a_task_that_nobody_registered_changes_nothing_and_is_not_read(
+    play: Play, snapshot: Callable[[], Snapshot], monkeypatch: pytest.MonkeyPatch, kind: str, status: str
 ) -> None:
     before = snapshot()
+    monkeypatch.setattr(s3, "client", pytest.fail)
 
     with pytest.raises(NotRegistered, match="Nobody has asked for task"):
         play(kind, status=status)

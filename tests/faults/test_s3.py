@@ -181,6 +181,16 @@ def test_memory_is_claimed_before_a_document_is_read(s3: S3Stub, admission: Admi
     assert claimed() >= GRAPH.of(BODY)
 
 
+def test_after_a_document_was_read_only_what_it_needs_is_claimed(s3: S3Stub, admission: Admission) -> None:
+    body = b'"' + random.Random(1).randbytes(SMALL_BYTES // 8).hex().encode() + b'"'
+    s3.objects["a"] = Object(gzip.compress(body), encoding="gzip")
+
+    assert read_document("a", GRAPH) == body
+
+    assert GRAPH.of(body) > SMALL_BYTES
+    assert claimed() == GRAPH.of(body)
+
+
 @pytest.mark.parametrize("element", [b"{},", b"[],", b'"a",', b"1,"])
 def test_values_count_with_the_memory_they_take_however_short_their_text(
     s3: S3Stub, admission: Admission, element: bytes
@@ -193,7 +203,7 @@ def test_values_count_with_the_memory_they_take_however_short_their_text(
     assert read_document("few", GRAPH) == few
     assert GRAPH.of(few) <= claimed() <= admission.memory_bytes
     current_claim.set(Claim(Admission(memory_bytes=admission.memory_bytes, most=1)))
-    with pytest.raises(DocumentTooLarge, match=r"takes over \d+ bytes of memory, by its values.*GRAPHNODE_DOCUMENT_ME"):
+    with pytest.raises(DocumentTooLarge, match=r"takes over \d+ bytes of memory, and .*GRAPHNODE_DOCUMENT_ME"):
         read_document("many", GRAPH)
 
 

@@ -625,3 +625,13 @@ def test_a_result_finds_the_rows_of_a_document_that_was_asked_for(requests: Requ
             )
 
     assert (recorded.status_before, recorded.status, recorded.workspace_id) == ("PROCESSING", "COMPLETED", "w1")
+
+
+def test_a_document_that_is_complete_may_be_asked_for_in_halves(requests: Requests, query: Query) -> None:
+    whole = requests.microscope(FILE)
+    with result_of_ada():
+        microscope.record_result(whole.id, user_id="ada", workspace_id=None, half=None, status="COMPLETED")
+
+    requests.microscope(FILE, document_id=whole.id, in_halves=True)
+
+    assert query("SELECT status FROM microscope_documents") == [("COMPLETED",)]

@@ -2094,8 +2094,8 @@ MUTANTS = (
         name="tasks-of-nobody-count",
         what="with GRAPHNODE_REGISTERED_ONLY a result of a task that nobody asked for is stored",
         file="graphnode/actors/effects.py",
-        old="elif stored is None and settings().registered_only:",
-        new="elif False:",
+        old="    if stored is None and settings().registered_only:",
+        new="    if False:",
         checks=(REGISTERED_ONLY,),
     ),
     Mutant(

@@ -157,7 +157,7 @@ FAULTS = {
         WHERE NOT EXISTS (
             SELECT FROM graph_nodes AS node
             WHERE node.user_id = subcluster.user_id AND node.id = member::integer
-                AND node.cluster_id = subcluster.cluster_id)""",
+                AND coalesce(node.cluster_id, subcluster.cluster_id) = subcluster.cluster_id)""",
     "embeddings without a node": """
         SELECT user_id, node_id FROM node_embeddings AS embedding
         WHERE NOT EXISTS (

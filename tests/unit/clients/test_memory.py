@@ -58,6 +58,18 @@ def test_what_is_only_wanted_is_claimed_as_far_as_there_may_be_so_much() -> None
     assert claim.take("b", 10, wanted=500) == 70
 
 
+def test_what_was_wanted_and_is_not_needed_is_free_for_the_next_document_and_for_others() -> None:
+    admission = Admission(memory_bytes=100, most=10)
+    claim, other = Claim(admission), Claim(admission)
+    claim.take("graph", 10, wanted=100)
+    assert not is_taken(other, "another's", 50)
+
+    claim.give_back("graph", 40)
+
+    assert admission.call() == {other}
+    assert is_taken(claim, "features", 10)
+
+
 def test_a_document_that_is_opened_again_takes_no_more_memory() -> None:
     admission = Admission(memory_bytes=100, most=10)
     claim = Claim(admission)

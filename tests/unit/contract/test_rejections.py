@@ -34,6 +34,16 @@ def test_a_result_that_cannot_be_used_is_replaced_by_a_failed_one_without_its_ob
     assert getattr(end.payload, "group_id", "ws") == "ws"
 
 
+@pytest.mark.parametrize("reason", ["WRONG_OWNER", "NOT_REGISTERED"])
+def test_a_workspace_that_may_be_why_a_result_is_refused_is_left_out_of_the_failed_one(reason: str) -> None:
+    (envelope,) = decoded("MICROSCOPE_INGEST_RESULT", {"userId": "ada", "status": "COMPLETED", "groupId": "ws"}).args
+
+    end = rejected(envelope, reason)
+
+    assert end
+    assert end.payload.group_id is None  # type: ignore[attr-defined]
+
+
 def test_a_body_that_names_its_user_by_a_number_ends_the_task_of_that_user() -> None:
     (envelope,) = decoded("GRAPH_GENERATION_RESULT", {"userId": 7, "status": "DONE"}).args
 
