@@ -227,7 +227,6 @@ def replace_graph(user_id: str, rows: GraphRows, *, source_timestamp: datetime) 
             GraphRecord.generated_at: rows.generated_at,
             GraphRecord.source_timestamp: source_timestamp,
             GraphRecord.metadata: rows.metadata,
-            GraphRecord.content_updated_at: fn.now(),
         },
     )
     stored = list(map(with_json_as_text, _stored(NodeRecord, NodeRow, user_id)))
@@ -235,10 +234,16 @@ def replace_graph(user_id: str, rows: GraphRows, *, source_timestamp: datetime) 
     if stored:
         nodes = difference(stored, rows.nodes)
         edges = difference(_stored(EdgeRecord, EdgeRow, user_id), rows.edges, key=2)
-        if max(nodes.share, edges.share) <= MOST_CHANGED:
-            _update(user_id, rows, nodes, edges)
+        clusters = difference(_stored(ClusterRecord, ClusterRow, user_id), rows.clusters)
+        subclusters = difference(_stored(SubclusterRecord, SubclusterRow, user_id), rows.subclusters)
+        if not any(part.share for part in (nodes, edges, clusters, subclusters)):
+            _delete_all(EmbeddingRecord, user_id)
             return
-    _rewrite(user_id, rows)
+    GraphRecord.update({GraphRecord.content_updated_at: fn.now()}).where(GraphRecord.user_id == user_id).execute()
+    if stored and max(nodes.share, edges.share) <= MOST_CHANGED:
+        _update(user_id, rows, nodes, edges, clusters)
+    else:
+        _rewrite(user_id, rows)
 
 
 def _rewrite(user_id: str, rows: GraphRows) -> None:
@@ -253,12 +258,17 @@ def _rewrite(user_id: str, rows: GraphRows) -> None:
     _forget_plans(rows)
 
 
-def _update(user_id: str, rows: GraphRows, nodes: Difference[NodeRow], edges: Difference[EdgeRow]) -> None:
+def _update(
+    user_id: str,
+    rows: GraphRows,
+    nodes: Difference[NodeRow],
+    edges: Difference[EdgeRow],
+    clusters: Difference[ClusterRow],
+) -> None:
     """Write only the differences: fewer foreign keys to check (two for each edge), and fewer dead rows."""
     _forget_plans(rows)
     _delete_all(EmbeddingRecord, user_id)
     _delete_all(SubclusterRecord, user_id)
-    clusters = difference(_stored(ClusterRecord, ClusterRow, user_id), rows.clusters)
     _upsert(ClusterRecord, ("id",), user_id, clusters.fresh)
     _upsert(NodeRecord, ("id",), user_id, nodes.fresh)
     database.execute_sql(

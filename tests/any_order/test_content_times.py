@@ -57,6 +57,16 @@ def test_what_leaves_the_graph_as_it_is_leaves_it(play: Play, kind: str, changes
     assert content_time() == before
 
 
+def test_the_same_graph_again_leaves_it(play: Play) -> None:
+    play("graph", task_id="task_2")
+    before = content_time()
+
+    play("graph", task_id="task_3")
+
+    assert content_time() == before
+    assert tasks.status("task_3", "GRAPH_GENERATION_RESULT") == "COMPLETED"
+
+
 def test_a_superseded_graph_leaves_it(play: Play) -> None:
     database.execute_sql("UPDATE graphs SET source_timestamp = source_timestamp + interval '1 minute'")
     before = content_time()

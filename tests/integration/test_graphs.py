@@ -280,8 +280,15 @@ class TestTimesOfANewGraph:
 
         assert edge_times()[0, 1] == (second, second)
 
-    def test_the_contents_is_the_current_one(self) -> None:
-        assert replace(GRAPH) < replace(GRAPH)
+    def test_the_contents_is_the_current_one_if_any_row_is_another(self) -> None:
+        others = [
+            GRAPH._replace(nodes=[TEA._replace(title="Tea"), COFFEE, GRAPHS]),
+            GRAPH._replace(edges=[TEA_COFFEE]),
+            GRAPH._replace(clusters=[DRINKS._replace(description="To drink"), MATHS]),
+            GRAPH._replace(subclusters=[]),
+        ]
+        for other in others:
+            assert replace(GRAPH) == replace(GRAPH) < replace(other)
 
 
 def test_rows_of_an_earlier_release_have_no_times_and_those_that_it_writes_have(

@@ -490,6 +490,7 @@ class Delivery:
         if not document["nodes"] and self._nodes():
             self._keep_graph()
             return
+        content_before = self._content()
         before = {node.orig_id: node for node in self._nodes().values()}
         state.remove_graph(user_id)
         described = document["metadata"]["clusters"]
@@ -523,7 +524,7 @@ class Delivery:
         self._new_clusters(document)
         left_out = self._features_and_summary()
         self._count(source_timestamp=self.at)
-        self._note_content("CREATED")
+        self._note_content("CREATED", is_changed=not before or self._content() != content_before)
         metadata = {name: value for name, value in document["metadata"].items() if name != "clusters"}
         state.graphs[user_id] = state.graphs[user_id]._replace(
             metadata=metadata, generated_at=moment(metadata.get("generated_at"))
@@ -826,11 +827,12 @@ class Delivery:
     def _clusters(self) -> dict[str, Cluster]:
         return {row.id: row for row in self.state.graph_clusters.values() if row.user_id == self.user_id}
 
-    def _content(self) -> list[list[Any]]:
-        """The rows of the graph's parts, but not their embeddings, which only a graph generation changes."""
+    def _content(self) -> list[dict[Any, Any]]:
+        """The rows of the graph's parts by their keys, but not their embeddings, which do not count."""
         state = self.state
+        parts: tuple[dict[Any, Any], ...]
         parts = (state.graph_nodes, state.graph_edges, state.graph_clusters, state.graph_subclusters)
-        return [[row for row in part.values() if row.user_id == self.user_id] for part in parts]
+        return [{key: row for key, row in part.items() if row.user_id == self.user_id} for part in parts]
 
     def _note_content(self, change: str, *, is_changed: bool = True) -> None:
         """Note what last changed the graph; the time of its content moves if it has really changed."""
