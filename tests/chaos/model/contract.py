@@ -465,7 +465,7 @@ class Delivery:
     def _progress(self, task: Task | None) -> None:
         """Store progress, unless it is older than the stored one, or the task has failed."""
         stage, eta = self.payload["currentstage"], self.payload.get("etaseconds")
-        percent = min(max(int(self.payload["progresspercent"] // 1), 0), 100)
+        percent = min(max(float(self.payload["progresspercent"] // 1), 0.0), 100.0)
         eta = max(eta, 0) if isinstance(eta, int | float) else None
         task = task or Task(self.task_id, self.task_type, self.user_id)
         is_late = task.progress_at == self.at or self._is_older(task.progress_at)
