@@ -53,25 +53,34 @@ GRANT DELETE ON graphs, graph_summaries, microscope_documents, microscope_worksp
     task_attempts, deleted_letters TO graphnode_operator;
 GRANT INSERT, UPDATE ON deleted_letters, forgotten_users TO graphnode_operator;
 
+COMMIT;
+
 -- The API server opens tasks and documents, and ends those that it could not publish; only a worker completes them. One
--- policy lets everybody do what their rights allow, the others take from the API server's.
+-- policy lets everybody do what their rights allow, the others take from the API server's. One table at a time, and not
+-- for long: workers wait meanwhile.
+
+BEGIN;
+SET LOCAL lock_timeout = '5s';
 ALTER TABLE tasks ENABLE ROW LEVEL SECURITY;
-ALTER TABLE microscope_documents ENABLE ROW LEVEL SECURITY;
 DROP POLICY IF EXISTS as_granted ON tasks;
 DROP POLICY IF EXISTS api_opens ON tasks;
 DROP POLICY IF EXISTS api_publishes ON tasks;
-DROP POLICY IF EXISTS as_granted ON microscope_documents;
-DROP POLICY IF EXISTS api_opens ON microscope_documents;
 CREATE POLICY as_granted ON tasks USING (true);
 CREATE POLICY api_opens ON tasks AS RESTRICTIVE FOR INSERT TO graphnode_api
     WITH CHECK (status = 'PENDING' AND registered);
 CREATE POLICY api_publishes ON tasks AS RESTRICTIVE FOR UPDATE TO graphnode_api
     USING (status = 'PENDING' OR reason = 'NOT_PUBLISHED')
     WITH CHECK (status = 'PENDING' OR (status = 'FAILED' AND reason = 'NOT_PUBLISHED'));
+COMMIT;
+
+BEGIN;
+SET LOCAL lock_timeout = '5s';
+ALTER TABLE microscope_documents ENABLE ROW LEVEL SECURITY;
+DROP POLICY IF EXISTS as_granted ON microscope_documents;
+DROP POLICY IF EXISTS api_opens ON microscope_documents;
 CREATE POLICY as_granted ON microscope_documents USING (true);
 CREATE POLICY api_opens ON microscope_documents AS RESTRICTIVE FOR INSERT TO graphnode_api
     WITH CHECK (status IN ('PENDING', 'PROCESSING'));
-
 -- No policy: those see only the new row, and a document that is COMPLETED may stay so.
 CREATE OR REPLACE FUNCTION graphnode_refuse_completion() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -84,5 +93,4 @@ DROP TRIGGER IF EXISTS only_a_worker_completes ON microscope_documents;
 CREATE TRIGGER only_a_worker_completes BEFORE UPDATE OF status ON microscope_documents
     FOR EACH ROW WHEN (NEW.status = 'COMPLETED' AND OLD.status <> 'COMPLETED')
     EXECUTE FUNCTION graphnode_refuse_completion();
-
 COMMIT;

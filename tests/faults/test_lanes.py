@@ -74,7 +74,7 @@ def test_a_locked_users_messages_wait_without_a_thread_an_attempt_or_a_log_line(
 ) -> None:
     users = Users()
     users.locked.add("ada")
-    worker = start(users.handle, threads=2, lane_of_body=lane_of_body, visibility_s=2)
+    worker = start(users.handle, threads=2, lane_of_body=lane_of_body, visibility_s=5)
     with capture_logs() as lines:
         stub.fill(worker.queue, bodies("ada", 60))
         wait_until(lambda: users.tries["ada"] >= 3, "three tries of the lock")

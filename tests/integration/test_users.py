@@ -30,7 +30,7 @@ def storage_role() -> str:
 @pytest.fixture
 def any_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """Results may name any key of the bucket."""
-    use_settings(SimpleNamespace(s3_allowed_prefixes=None), monkeypatch)
+    use_settings(SimpleNamespace(s3_allowed_prefixes=None, registered_only=False), monkeypatch)
 
 
 pytestmark = pytest.mark.usefixtures("storage")
