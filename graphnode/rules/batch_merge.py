@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Set
-from itertools import count
+from collections.abc import Iterable, Mapping, Set
+from typing import NamedTuple
 
 from graphnode.contract.documents import MAX_ID_LENGTH, AddNodeBatch, AddNodeItem, AddNodeNode, AssignedCluster
 from graphnode.contract.original_ids import file_id, file_name, original_id
@@ -34,6 +34,57 @@ USUAL_WEIGHT = 1.0
 MAX_DIGITS = 10
 
 
+class Named(NamedTuple):
+    """What a batch names, by which storage finds the part of the graph that it needs."""
+
+    names: set[str]
+    """Each spelling of a node's name that may be a stored original ID, or the ID of a stored file."""
+    node_ids: set[int]
+    """Integer IDs at the ends of edges."""
+    cluster_ids: set[str]
+    nodes: int
+    """The most nodes that may be new."""
+
+
+class Touched(NamedTuple):
+    """What a merge touches beside the nodes and clusters that the batch names."""
+
+    pairs: list[tuple[int, int]]
+    """The ends of the batch's edges between stored nodes. Such an edge may be stored, in either direction."""
+    moved: list[int]
+    """The stored nodes that move to another cluster."""
+    left: list[str]
+    """The clusters that they leave."""
+
+
+def named_in(batch: AddNodeBatch, *, user_id: str) -> Named:
+    """What the batch names: as `merge_batch` does, it leaves out items that are skipped."""
+    named = Named(set(), set(), set(), sum(len(item.nodes) for item in batch.results or []))
+    for item in batch.results or []:
+        if not item.skipped:
+            named.names.update(_original_id(node, user_id) for node in item.nodes)
+            given = [node.cluster_id for node in item.nodes]
+            given += [item.assigned_cluster.cluster_id] if item.assigned_cluster else []
+            named.cluster_ids.update(filter(None, map(text_id, given)))
+            for end in (end for edge in item.edges for end in (edge.source, edge.target)):
+                if isinstance(end, str):
+                    named.names.update((end, original_id(end, user_id=user_id)))
+                if (number := _integer(end)) is not None:
+                    named.node_ids.add(number)
+    return named
+
+
+def touched_by(changes: GraphChanges, stored: MergeTarget) -> Touched:
+    """What changes touch, if they were made for a graph that has the nodes and clusters that the batch names alone."""
+    before = {node.id: node.cluster_id for node in stored.nodes.values()}
+    moved = [row.id for row in changes.nodes if row.id in before and row.cluster_id not in (None, before[row.id])]
+    return Touched(
+        pairs=[(edge.source, edge.target) for edge in changes.edges if edge.source in before and edge.target in before],
+        moved=moved,
+        left=list(dict.fromkeys(filter(None, (before[node_id] for node_id in moved)))),
+    )
+
+
 def merge_batch(stored: MergeTarget, batch: AddNodeBatch, *, user_id: str) -> tuple[GraphChanges, Warnings]:
     """What a batch changes in a user's graph, and counts of what was left out.
 
@@ -50,7 +101,7 @@ def merge_batch(stored: MergeTarget, batch: AddNodeBatch, *, user_id: str) -> tu
     - Items that are skipped change nothing. What an item has beside an error is used, and the error counted.
 
     Parameters:
-      stored: the user's graph before the merge.
+      stored: the user's graph before the merge, or the part of it that the batch names and the merge touches.
       batch: the AI server's batch.
       user_id: whose graph it is; the batch's IDs may start with it.
 
@@ -68,13 +119,13 @@ def merge_batch(stored: MergeTarget, batch: AddNodeBatch, *, user_id: str) -> tu
     nodes = _nodes(stored, items, names, user_id, warnings)
     cluster_of = _clusters_after(stored, nodes.values())
     moved = {node.id for node in stored.nodes.values() if cluster_of[node.id] != node.cluster_id}
-    emptied = _emptied_clusters(stored, moved, cluster_of)
+    emptied = _emptied_clusters(stored, nodes.values(), moved, cluster_of)
     subclusters, emptied_subclusters = _subclusters(stored, moved, cluster_of, set(emptied))
     edges = _edges(stored, items, nodes, user_id, warnings)
     changes = GraphChanges(
         nodes=list(nodes.values()),
         edges=[*edges.values(), *_edges_of_moved_nodes(stored, moved, cluster_of, edges)],
-        clusters=_new_clusters(stored, items, names, cluster_of),
+        clusters=_new_clusters(stored, items, nodes.values(), names, cluster_of),
         emptied_clusters=emptied,
         subclusters=subclusters,
         emptied_subclusters=emptied_subclusters,
@@ -122,8 +173,8 @@ def _nodes(
     """The batch's nodes by original ID. Of a repeated node, later values replace earlier ones."""
     rows: dict[str, NodeRow] = {}
     ids = {orig_id: node.id for orig_id, node in stored.nodes.items()}
-    new_ids = _new_ids(set(ids.values()))
-    limit = ClusterLimit(stored.clusters, warnings)
+    new_ids = iter(stored.new_ids)
+    limit = ClusterLimit(stored.clusters, warnings, others=stored.other_clusters)
     for item in items:
         for node in item.nodes:
             orig_id = _original_id(node, user_id)
@@ -148,12 +199,6 @@ def _nodes(
 def _original_id(node: AddNodeNode, user_id: str) -> str:
     """The node's original ID; empty if it has no ID."""
     return original_id(node.orig_id or node.id or "", user_id=user_id)
-
-
-def _new_ids(taken: Set[int]) -> Iterator[int]:
-    """Integer IDs for new nodes: those after the largest, and when PostgreSQL has no larger one, the smallest free."""
-    yield from range(1 + max(taken, default=-1), MAX_INTEGER + 1)
-    yield from (number for number in count() if number not in taken)
 
 
 def _most(*counts: int | None) -> int | None:
@@ -210,7 +255,7 @@ def _updated(row: NodeRow, earlier: NodeRow) -> NodeRow:
 
 
 def _clusters_after(stored: MergeTarget, nodes: Iterable[NodeRow]) -> dict[int, str | None]:
-    """The cluster of each node of the merged graph."""
+    """The cluster of each node after the merge."""
     cluster_of = {node.id: node.cluster_id for node in stored.nodes.values()}
     for node in nodes:
         cluster_of[node.id] = node.cluster_id or cluster_of.get(node.id)
@@ -220,6 +265,7 @@ def _clusters_after(stored: MergeTarget, nodes: Iterable[NodeRow]) -> dict[int, 
 def _new_clusters(
     stored: MergeTarget,
     items: list[AddNodeItem],
+    nodes: Iterable[NodeRow],
     names: Mapping[str, str],
     cluster_of: Mapping[int, str | None],
 ) -> list[ClusterRow]:
@@ -229,7 +275,7 @@ def _new_clusters(
         if assigned := item.assigned_cluster:
             described.setdefault(text_id(assigned.cluster_id), assigned)
     rows = []
-    for cluster_id, size in Counter(cluster_of.values()).items():
+    for cluster_id, size in Counter(cluster_of[node.id] for node in nodes).items():
         if cluster_id is not None and cluster_id not in stored.clusters:
             cluster = described.get(cluster_id) or AssignedCluster()
             name, description = names.get(cluster_id), cluster.reasoning or None
@@ -237,10 +283,17 @@ def _new_clusters(
     return rows
 
 
-def _emptied_clusters(stored: MergeTarget, moved: set[int], cluster_of: Mapping[int, str | None]) -> list[str]:
-    left = {node.cluster_id for node in stored.nodes.values() if node.id in moved}
-    inhabited = set(cluster_of.values())
-    return [cluster_id for cluster_id in stored.clusters if cluster_id in left and cluster_id not in inhabited]
+def _emptied_clusters(
+    stored: MergeTarget, nodes: Iterable[NodeRow], moved: set[int], cluster_of: Mapping[int, str | None]
+) -> list[str]:
+    before = {node.id: node.cluster_id for node in stored.nodes.values()}
+    left = Counter(before[node_id] for node_id in moved)
+    joined = {cluster_of[node.id] for node in nodes if node.id in moved or node.id not in before}
+    return [
+        cluster_id
+        for cluster_id, cluster in stored.clusters.items()
+        if cluster_id not in joined and 0 < left[cluster_id] >= cluster.size
+    ]
 
 
 def _subclusters(
@@ -343,7 +396,14 @@ def _end(name: str | int, ids: Iterable[Mapping[str, int]], stored_ids: Set[int]
             for spelling in (name, original_id(name, user_id=user_id)):
                 if spelling in known:
                     return known[spelling]
+    number = _integer(name)
+    return number if number in stored_ids else None
+
+
+def _integer(name: str | int) -> int | None:
+    """The integer ID that an edge may name; None if no stored node can have it."""
+    if isinstance(name, str):
         if not (name.isascii() and name.isdecimal() and len(name) <= MAX_DIGITS):
             return None
         name = int(name)
-    return name if name in stored_ids else None
+    return name if 0 <= name <= MAX_INTEGER else None

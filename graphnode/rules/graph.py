@@ -37,17 +37,19 @@ class ClusterLimit:
     Parameters:
       known: the clusters that the graph has already.
       warnings: counts the nodes whose cluster is not admitted.
+      others: number of further clusters of the graph, which no node will name.
     """
 
-    def __init__(self, known: Iterable[str], warnings: Counter[str]) -> None:
+    def __init__(self, known: Iterable[str], warnings: Counter[str], *, others: int = 0) -> None:
         self._admitted = set(known)
         self._warnings = warnings
+        self._most = MOST_CLUSTERS - others
 
     def admitted(self, cluster_id: str | None) -> str | None:
         """The ID of a node's cluster; None if it has none, or if that is one too many."""
         if cluster_id is None or cluster_id in self._admitted:
             return cluster_id
-        if len(self._admitted) >= MOST_CLUSTERS:
+        if len(self._admitted) >= self._most:
             self._warnings[f"nodes of clusters over {MOST_CLUSTERS}"] += 1
             return None
         self._admitted.add(cluster_id)

@@ -5,11 +5,14 @@ There is no user_id: all rows of one decision belong to one user, and storage ad
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw
+
+from graphnode.contract.values import MAX_INTEGER
 
 
 class NodeRow(NamedTuple):
@@ -95,7 +98,10 @@ class StoredNode(NamedTuple):
 
 
 class MergeTarget(NamedTuple):
-    """The part of a user's graph that an add-node merge needs. Empty for a user without a graph."""
+    """The part of a user's graph that an add-node merge needs. Empty for a user without a graph.
+
+    It may have more of the graph. Each cluster of a node that the batch names is in it.
+    """
 
     nodes: dict[str, StoredNode]
     """By original ID."""
@@ -103,10 +109,14 @@ class MergeTarget(NamedTuple):
     """Type by (source, target), as stored."""
     clusters: dict[str, ClusterRow]
     subclusters: list[SubclusterRow]
+    other_clusters: int = 0
+    """Number of the graph's clusters that are not in `clusters`."""
+    new_ids: Sequence[int] = range(MAX_INTEGER + 1)
+    """Free integer IDs, in the order in which new nodes take them; enough for the batch."""
 
 
 class GraphChanges(NamedTuple):
-    """The changes of an add-node merge. Storage applies them, then counts the graph and the clusters' sizes."""
+    """The changes of an add-node merge. Storage applies them, and counts what they add and remove."""
 
     nodes: list[NodeRow]
     """New nodes, and stored nodes with new values: the primary key tells which."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
+from itertools import zip_longest
 from struct import pack
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg2
 from peewee import (
@@ -14,11 +15,15 @@ from peewee import (
     SQL,
     BooleanField,
     Case,
+    Cast,
     CompositeKey,
     DoubleField,
+    Entity,
     Field,
     IntegerField,
+    ModelInsert,
     NodeList,
+    Select,
     TextField,
     Tuple,
     chunked,
@@ -35,16 +40,14 @@ from graphnode.rules.graph import with_times
 from graphnode.rules.rows import (
     ClusterRow,
     EdgeRow,
-    GraphChanges,
     GraphRows,
-    MergeTarget,
     NodeRow,
-    StoredNode,
     SubclusterRow,
 )
 from graphnode.rules.source_types import RAW_FORMAT
 from graphnode.steps import is_step
 from graphnode.storage.database import NEWEST_BELIEVED, JsonField, Record, copy_binary, copy_rows, database
+from graphnode.storage.statements import Bound, Statement, given, given_json, run
 
 Row = TypeVar("Row", NodeRow, EdgeRow, ClusterRow, SubclusterRow)
 
@@ -60,8 +63,10 @@ TIME_COLUMNS = ("created_at", "updated_at")
 #: Graphs with more edges get new query plans, which take a millisecond.
 LARGE_GRAPH = 1000
 
-#: The most rows of one INSERT in `apply_changes`.
-INSERT_ROWS = 1000
+#: The most rows of each part of a graph that one INSERT writes.
+WRITTEN_AT_ONCE = 1000
+
+USER = given("user_id")
 
 
 class GraphStatus(StrEnum):
@@ -219,43 +224,37 @@ def replace_graph(user_id: str, rows: GraphRows, *, source_timestamp: datetime) 
       rows: the new graph. Every ID in it is unique.
       source_timestamp: when the AI server sent it.
     """
-    now = _store_graph_row(
-        user_id,
-        GraphStatus.CREATED,
-        GraphCounts(len(rows.nodes), len(rows.edges), len(rows.clusters)),
-        {
-            GraphRecord.generated_at: rows.generated_at,
-            GraphRecord.source_timestamp: source_timestamp,
-            GraphRecord.metadata: rows.metadata,
-        },
-    )
+    counts = GraphCounts(len(rows.nodes), len(rows.edges), len(rows.clusters))
+    row = {"generated_at": rows.generated_at, "source_timestamp": source_timestamp, "metadata": rows.metadata}
+    ((now,),) = STORE_GRAPH(user_id=user_id, **counts._asdict(), **row)
     stored = list(map(with_json_as_text, _stored(NodeRecord, NodeRow, user_id)))
     rows = rows._replace(nodes=with_times(rows.nodes, stored, now=now))
-    if stored:
-        nodes = difference(stored, rows.nodes)
-        edges = difference(_stored(EdgeRecord, EdgeRow, user_id), rows.edges, key=2)
-        clusters = difference(_stored(ClusterRecord, ClusterRow, user_id), rows.clusters)
-        subclusters = difference(_stored(SubclusterRecord, SubclusterRow, user_id), rows.subclusters)
-        if not any(part.share for part in (nodes, edges, clusters, subclusters)):
-            _delete_all(EmbeddingRecord, user_id)
-            return
-    GraphRecord.update({GraphRecord.content_updated_at: fn.now()}).where(GraphRecord.user_id == user_id).execute()
-    if stored and max(nodes.share, edges.share) <= MOST_CHANGED:
+    if not stored or (nodes := difference(stored, rows.nodes)).share > MOST_CHANGED:
+        _rewrite(user_id, rows)
+        return
+    edges = difference(_stored(EdgeRecord, EdgeRow, user_id), rows.edges, key=2)
+    if edges.share > MOST_CHANGED:
+        _rewrite(user_id, rows)
+        return
+    clusters = difference(_stored(ClusterRecord, ClusterRow, user_id), rows.clusters)
+    subclusters = difference(_stored(SubclusterRecord, SubclusterRow, user_id), rows.subclusters)
+    if any(part.share for part in (nodes, edges, clusters, subclusters)):
         _update(user_id, rows, nodes, edges, clusters)
     else:
-        _rewrite(user_id, rows)
+        DELETE_ALL[EmbeddingRecord](user_id=user_id)
 
 
 def _rewrite(user_id: str, rows: GraphRows) -> None:
     """Delete the stored graph and write the new one: for a first graph, or one that differs much."""
-    _forget_plans(rows)
-    for table in PARTS:
-        _delete_all(table, user_id)
+    run(
+        *_plans_anew(rows),
+        MOVE_CONTENT_TIME.bind(user_id=user_id),
+        *(delete_all.bind(user_id=user_id) for delete_all in DELETE_ALL.values()),
+    )
     _copy(ClusterRecord, ClusterRow._fields, user_id, rows.clusters)
     _copy(NodeRecord, NodeRow._fields, user_id, rows.nodes)
     _copy(EdgeRecord, EdgeRow._fields, user_id, rows.edges)
     _copy(SubclusterRecord, SubclusterRow._fields, user_id, rows.subclusters)
-    _forget_plans(rows)
 
 
 def _update(
@@ -266,36 +265,41 @@ def _update(
     clusters: Difference[ClusterRow],
 ) -> None:
     """Write only the differences: fewer foreign keys to check (two for each edge), and fewer dead rows."""
-    _forget_plans(rows)
-    _delete_all(EmbeddingRecord, user_id)
-    _delete_all(SubclusterRecord, user_id)
-    _upsert(ClusterRecord, ("id",), user_id, clusters.fresh)
-    _upsert(NodeRecord, ("id",), user_id, nodes.fresh)
-    database.execute_sql(
-        """
-        DELETE FROM graph_edges USING unnest(%s::int[], %s::int[]) AS stale (source, target)
-        WHERE user_id = %s AND graph_edges.source = stale.source AND graph_edges.target = stale.target
-        """,
-        ([source for source, _ in edges.stale], [target for _, target in edges.stale], user_id),
-    )
     nodes_now = {node.id for node in rows.nodes}
-    _delete_parts(NodeRecord, user_id, [node_id for node_id in nodes.stale if node_id not in nodes_now])
+    clusters_now = {cluster.id for cluster in rows.clusters}
+    run(
+        *_plans_anew(rows),
+        MOVE_CONTENT_TIME.bind(user_id=user_id),
+        DELETE_ALL[EmbeddingRecord].bind(user_id=user_id),
+        DELETE_ALL[SubclusterRecord].bind(user_id=user_id),
+        DELETE_EDGES.bind(
+            user_id=user_id,
+            sources=[source for source, _ in edges.stale],
+            targets=[target for _, target in edges.stale],
+        ),
+        DELETE_NODES.bind(user_id=user_id, ids=[node_id for node_id in nodes.stale if node_id not in nodes_now]),
+        DELETE_CLUSTERS.bind(
+            user_id=user_id, ids=[cluster_id for cluster_id in clusters.stale if cluster_id not in clusters_now]
+        ),
+    )
+    for some_nodes, some_clusters in zip_longest(
+        chunked(nodes.fresh, WRITTEN_AT_ONCE), chunked(clusters.fresh, WRITTEN_AT_ONCE), fillvalue=()
+    ):
+        run(
+            UPSERT_CLUSTERS.bind(user_id=user_id, rows=[cluster._asdict() for cluster in some_clusters]),
+            UPSERT_NODES.bind(user_id=user_id, rows=[node._asdict() for node in some_nodes]),
+        )
     _copy(EdgeRecord, EdgeRow._fields, user_id, edges.fresh)
     _copy(SubclusterRecord, SubclusterRow._fields, user_id, rows.subclusters)
-    clusters_now = {cluster.id for cluster in rows.clusters}
-    _delete_parts(
-        ClusterRecord, user_id, [cluster_id for cluster_id in clusters.stale if cluster_id not in clusters_now]
-    )
 
 
-def _forget_plans(rows: GraphRows) -> None:
+def _plans_anew(rows: GraphRows) -> list[Bound]:
     """Make PostgreSQL plan its foreign key checks again if the graph is large.
 
     A session keeps the plans that it made while the tables were small. With such a plan the check of each edge may read
-    all nodes of the user, and 100,000 edges take minutes.
+    all nodes of the user, and 100,000 edges take minutes. The checks come at commit.
     """
-    if len(rows.edges) > LARGE_GRAPH:
-        database.execute_sql("DISCARD PLANS")
+    return [Bound("DISCARD PLANS", [])] if len(rows.edges) > LARGE_GRAPH else []
 
 
 @is_step("embeddings")
@@ -339,50 +343,6 @@ def embedding_width(user_id: str) -> int | None:
     return width
 
 
-@is_step("graph")
-def load_for_merge(user_id: str) -> MergeTarget:
-    """The part of the user's graph that an add-node merge needs."""
-    return MergeTarget(
-        nodes={
-            orig_id: StoredNode(*node)
-            for orig_id, *node in _rows(NodeRecord, user_id, ("orig_id", *StoredNode._fields))
-        },
-        edges={
-            (source, target): kind for source, target, kind in _rows(EdgeRecord, user_id, ("source", "target", "type"))
-        },
-        clusters={cluster.id: cluster for cluster in _stored(ClusterRecord, ClusterRow, user_id)},
-        subclusters=list(_stored(SubclusterRecord, SubclusterRow, user_id)),
-    )
-
-
-@is_step("graph")
-def apply_changes(user_id: str, changes: GraphChanges) -> GraphCounts:
-    """Change the user's graph, or create one; its status is UPDATED.
-
-    A missing value (None, "", [] or {}) of a node, edge or cluster leaves the stored value as it is. An exception: a
-    node that moves loses the name and confidence of its old cluster. Sizes and counts are computed again. Changes that
-    change nothing leave the times of rows, and that of the content, as they are.
-
-    Returns the new size of the graph.
-    """
-    GraphRecord.insert(user_id=user_id, status=GraphStatus.UPDATED, updated_at=fn.now()).on_conflict(
-        action="IGNORE", conflict_target=[GraphRecord.user_id]
-    ).execute()
-    changed = (
-        _upsert(ClusterRecord, ("id",), user_id, changes.clusters, keep_if_missing=True)
-        + _upsert(NodeRecord, ("id",), user_id, changes.nodes, keep_if_missing=True)
-        + _upsert(EdgeRecord, ("source", "target"), user_id, changes.edges, keep_if_missing=True)
-        + _upsert(SubclusterRecord, ("id",), user_id, changes.subclusters)
-        + _delete_parts(SubclusterRecord, user_id, changes.emptied_subclusters)
-        + _delete_parts(ClusterRecord, user_id, changes.emptied_clusters)
-    )
-    _count_clusters(user_id)
-    counts = graph_counts(user_id)
-    content: dict[Field[Any], Any] = {GraphRecord.content_updated_at: fn.now()} if changed else {}
-    _store_graph_row(user_id, GraphStatus.UPDATED, counts, content)
-    return counts
-
-
 def graph_counts(user_id: str) -> GraphCounts:
     """The size of the user's graph, counted in its tables."""
     return GraphCounts(
@@ -403,68 +363,55 @@ def sources(user_id: str) -> dict[tuple[str | None, str | None], int]:
 
 def node_ids(user_id: str) -> dict[str, int]:
     """The user's node IDs by original ID."""
-    return dict(_rows(NodeRecord, user_id, ("orig_id", "id")))
+    query = NodeRecord.select(NodeRecord.orig_id, NodeRecord.id).where(NodeRecord.user_id == user_id)
+    return dict(query.tuples().iterator())
 
 
-def _store_graph_row(user_id: str, status: GraphStatus, counts: GraphCounts, more: dict[Field[Any], Any]) -> datetime:
-    """Write the graph's row; returns the time of the transaction."""
-    row: dict[Field[Any], Any] = {
-        GraphRecord.status: status,
-        GraphRecord.status_before: None,
-        GraphRecord.node_count: counts.nodes,
-        GraphRecord.edge_count: counts.edges,
-        GraphRecord.cluster_count: counts.clusters,
-        GraphRecord.updated_at: fn.now(),
-        **more,
-    }
-    new: dict[Field[Any], Any] = {GraphRecord.user_id: user_id}
-    upsert = GraphRecord.insert(new | row).on_conflict(conflict_target=[GraphRecord.user_id], update=row)
-    ((now,),) = upsert.returning(GraphRecord.updated_at).tuples().execute()
-    return cast("datetime", now)
+def _copy(table: type[PartRecord], columns: Sequence[str], user_id: str, rows: Sequence[tuple[object, ...]]) -> None:
+    if rows:
+        copy_rows(table, ("user_id", *columns), ((user_id, *row) for row in rows))
 
 
-def _copy(table: type[PartRecord], columns: Sequence[str], user_id: str, rows: Iterable[tuple[object, ...]]) -> int:
-    return copy_rows(table, ("user_id", *columns), ((user_id, *row) for row in rows))
-
-
-def _upsert(
-    table: type[PartRecord],
-    key: Sequence[str],
-    user_id: str,
-    rows: Sequence[NodeRow | EdgeRow | ClusterRow | SubclusterRow],
-    *,
-    keep_if_missing: bool = False,
-) -> int:
-    """Insert rows; update those whose key is stored.
+def upsert(table: type[PartRecord], kind: type[Row], name: str, *, keep_if_missing: bool = False) -> ModelInsert:
+    """An upsert of rows.
 
     Parameters:
-      keep_if_missing: leave stored values where a row has none, and rows as they are that would not change.
-
-    Returns how many rows were inserted and updated.
+      kind: their type.
+      name: what a call names the rows, each of which is an object.
+      keep_if_missing: leave stored values where a row has none, and rows as they are that would not change. The sizes
+        of clusters are not written.
     """
-    if not rows:
-        return 0
-    names = rows[0]._fields
-    fields = _fields(table, names)
+    key: list[str] = [field.name for field in table._meta.get_primary_keys()]
+    fields: list[Field[Any]] = fields_of(table, kind._fields)
     new_value = _new_or_stored if keep_if_missing else _new
-    new = {field: new_value(field) for field in fields if field.name not in key}
-    changes = NodeList((Tuple(*new), SQL("IS DISTINCT FROM"), Tuple(*new.values())))
-    updated_at = table._meta.fields.get("updated_at")
-    written = 0
-    for some in chunked(rows, INSERT_ROWS):
-        values = [(user_id, *(map(_now_if_missing, names, row) if keep_if_missing else row)) for row in some]
-        insert = table.insert_many(values, fields=[table.user_id, *fields])
-        upsert = insert.on_conflict(
-            conflict_target=["user_id", *key],
-            update=new | ({updated_at: _new(updated_at)} if updated_at else {}),
-            where=changes if keep_if_missing else None,
-        )
-        written += upsert.as_rowcount().execute()
-    return written
+    values: dict[Field[Any], Any] = {field: _value(field) for field in fields}
+    changes = {field: new_value(field) for field in fields if field.name not in key}
+    if keep_if_missing and table is ClusterRecord:
+        values[ClusterRecord.size] = 0
+        del changes[ClusterRecord.size]
+    differs = NodeList((Tuple(*changes), SQL("IS DISTINCT FROM"), Tuple(*changes.values())))
+    if updated_at := table._meta.fields.get("updated_at"):
+        changes[updated_at] = _new(updated_at)
+    query = Select([rows_given(table, name)], [USER, *values.values()])
+    return table.insert_from(query, [table.user_id, *fields]).on_conflict(
+        conflict_target=key, update=changes, where=differs if keep_if_missing else None
+    )
 
 
-def _now_if_missing(name: str, value: Any) -> Any:
-    return fn.now() if value is None and name in TIME_COLUMNS else value
+def pairs_given(*names: str) -> Select:
+    """Rows of integers: the first of each list that a call gives, then the second, and so on."""
+    return Select(columns=[fn.unnest(Cast(given(name), "integer[]")) for name in names])
+
+
+def rows_given(table: type[PartRecord], name: str) -> NodeList:
+    """The rows that a call gives, as a source named `given`."""
+    row = NodeList((SQL("NULL::"), Entity(table._meta.table_name)), glue="")
+    return NodeList((fn.json_populate_recordset(row, Cast(given_json(name), "json")), SQL("AS given")))
+
+
+def _value(field: Field[Any]) -> Any:
+    value = Entity("given", field.column_name)
+    return fn.COALESCE(value, fn.now()) if field.name in TIME_COLUMNS else value
 
 
 def _new(field: Field[Any]) -> Any:
@@ -488,41 +435,63 @@ def _new_or_stored(field: Field[Any]) -> Any:
     return fn.COALESCE(value, stored)
 
 
-def _delete_all(table: type[PartRecord], user_id: str) -> None:
-    table.delete().where(table.user_id == user_id).execute()
+def _stored(table: type[PartRecord], kind: type[Row], user_id: str) -> Iterator[Row]:
+    return map(kind._make, READ_ALL[table](user_id=user_id))
 
 
-def _delete_parts(table: type[PartRecord], user_id: str, ids: Sequence[str] | Sequence[int]) -> int:
-    deleted: int = 0
-    if ids:
-        deleted = table.delete().where(table.user_id == user_id, table._meta.fields["id"].in_(ids)).execute()
-    return deleted
+def fields_of(table: type[PartRecord], names: Sequence[str]) -> list[Field[Any]]:
+    return [table._meta.fields[name] for name in names]
 
 
-def _count_clusters(user_id: str) -> None:
-    database.execute_sql(
-        """
-        WITH sizes AS (
-            SELECT cluster_id, count(*) AS size FROM graph_nodes WHERE user_id = %(user_id)s GROUP BY cluster_id
-        )
-        UPDATE graph_clusters
-        SET size = COALESCE((SELECT sizes.size FROM sizes WHERE sizes.cluster_id = graph_clusters.id), 0)
-        WHERE user_id = %(user_id)s
-        """,
-        {"user_id": user_id},
+def _store_graph() -> Statement:
+    row: dict[Field[Any], Any] = {
+        GraphRecord.status: GraphStatus.CREATED,
+        GraphRecord.status_before: None,
+        GraphRecord.node_count: given("nodes"),
+        GraphRecord.edge_count: given("edges"),
+        GraphRecord.cluster_count: given("clusters"),
+        GraphRecord.generated_at: given("generated_at"),
+        GraphRecord.source_timestamp: given("source_timestamp"),
+        GraphRecord.metadata: given_json("metadata"),
+        GraphRecord.updated_at: fn.now(),
+    }
+    return Statement(
+        GraphRecord.insert({GraphRecord.user_id: USER, **row})
+        .on_conflict(conflict_target=[GraphRecord.user_id], update=row)
+        .returning(GraphRecord.updated_at)
     )
 
 
-def _stored(table: type[PartRecord], kind: type[Row], user_id: str) -> Iterator[Row]:
-    return map(kind._make, _rows(table, user_id, kind._fields))
+def _delete_parts(table: type[PartRecord]) -> Statement:
+    return Statement(table.delete().where(table.user_id == USER, table._meta.fields["id"] == fn.ANY(given("ids"))))
 
 
-def _rows(table: type[PartRecord], user_id: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    query = table.select(*_fields(table, columns)).where(table.user_id == user_id)
-    # psycopg2 has converted each value: peewee would look at each once more, which takes as long as reading it.
-    rows: Iterator[tuple[Any, ...]] = iter(database.execute_sql(*query.sql()))
-    return rows
+#: Writes the graph's row as that of a graph that was sent as a whole; returns the time of the transaction.
+STORE_GRAPH = _store_graph()
 
+MOVE_CONTENT_TIME = Statement(
+    GraphRecord.update({GraphRecord.content_updated_at: fn.now()}).where(GraphRecord.user_id == USER)
+)
 
-def _fields(table: type[PartRecord], names: Sequence[str]) -> list[Field[Any]]:
-    return [table._meta.fields[name] for name in names]
+READ_ALL: dict[type[PartRecord], Statement] = {
+    table: Statement(table.select(*fields_of(table, kind._fields)).where(table.user_id == USER))
+    for table, kind in (
+        (NodeRecord, NodeRow),
+        (EdgeRecord, EdgeRow),
+        (ClusterRecord, ClusterRow),
+        (SubclusterRecord, SubclusterRow),
+    )
+}
+
+DELETE_ALL = {table: Statement(table.delete().where(table.user_id == USER)) for table in PARTS}
+
+DELETE_EDGES = Statement(
+    EdgeRecord.delete().where(
+        EdgeRecord.user_id == USER, Tuple(EdgeRecord.source, EdgeRecord.target).in_(pairs_given("sources", "targets"))
+    )
+)
+DELETE_NODES = _delete_parts(NodeRecord)
+DELETE_CLUSTERS = _delete_parts(ClusterRecord)
+
+UPSERT_NODES = Statement(upsert(NodeRecord, NodeRow, "rows"))
+UPSERT_CLUSTERS = Statement(upsert(ClusterRecord, ClusterRow, "rows"))

@@ -15,12 +15,10 @@ from graphnode.rules.rows import (
     EdgeRow,
     GraphChanges,
     GraphRows,
-    MergeTarget,
     NodeRow,
-    StoredNode,
     SubclusterRow,
 )
-from graphnode.storage import graphs
+from graphnode.storage import graph_merges, graphs
 from graphnode.storage.database import close_database, database, open_database, user_transaction
 from graphnode.storage.graphs import (
     ClusterRecord,
@@ -194,7 +192,7 @@ class TestNewerSourceTimestamp:
 
 
 @pytest.mark.usefixtures("storage")
-@pytest.mark.parametrize("most_changed", [-1.0, 2.0], ids=["rewritten", "only differences"])
+@pytest.mark.parametrize("most_changed", [0.0, 2.0], ids=["rewritten", "only differences"])
 @pytest.mark.parametrize(
     "graph",
     [
@@ -237,7 +235,7 @@ def test_what_is_stored_is_the_new_graph_whichever_way_it_is_written(
 
 
 @pytest.mark.usefixtures("storage")
-@pytest.mark.parametrize("most_changed", [-1.0, 2.0], ids=["rewritten", "only differences"])
+@pytest.mark.parametrize("most_changed", [0.0, 2.0], ids=["rewritten", "only differences"])
 class TestTimesOfANewGraph:
     @pytest.fixture(autouse=True)
     def way(self, most_changed: float, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -416,31 +414,11 @@ class TestStoreEmbeddings:
 
 
 @pytest.mark.usefixtures("storage")
-class TestLoadForMerge:
-    @pytest.mark.usefixtures("stored_graph")
-    def test_returns_what_is_stored(self) -> None:
-        assert graphs.load_for_merge("ada") == MergeTarget(
-            nodes={
-                "conv-tea": StoredNode(0, "c1", TEA.num_messages),
-                "conv-coffee": StoredNode(1, "c1", COFFEE.num_messages),
-                "note-graphs": StoredNode(2, "c2", GRAPHS.num_messages),
-            },
-            edges={(0, 1): "hard", (1, 2): "insight"},
-            clusters={"c1": DRINKS, "c2": MATHS},
-            subclusters=[HOT],
-        )
-
-    @pytest.mark.usefixtures("stored_graph")
-    def test_a_user_without_a_graph_has_an_empty_one(self) -> None:
-        assert graphs.load_for_merge("grace") == MergeTarget(nodes={}, edges={}, clusters={}, subclusters=[])
-
-
-@pytest.mark.usefixtures("storage")
 class TestApplyChanges:
     def test_makes_a_graph_for_a_user_who_has_none(self) -> None:
         changes = NO_CHANGES._replace(nodes=[TEA], clusters=[DRINKS])
 
-        assert graphs.apply_changes("ada", changes) == GraphCounts(nodes=1, edges=0, clusters=1)
+        assert graph_merges.apply_changes("ada", changes) == GraphCounts(nodes=1, edges=0, clusters=1)
 
         assert rows(NodeRecord, NodeRow) == [TEA]
         graph = graph_row()
@@ -452,7 +430,7 @@ class TestApplyChanges:
         edge = EdgeRow(source=3, target=0, weight=0.5, type="insight", intra_cluster=False)
         dairy = ClusterRow(id="c3", name=None, description=None, size=99, themes=[])
 
-        counts = graphs.apply_changes("ada", NO_CHANGES._replace(nodes=[milk], edges=[edge], clusters=[dairy]))
+        counts = graph_merges.apply_changes("ada", NO_CHANGES._replace(nodes=[milk], edges=[edge], clusters=[dairy]))
 
         assert counts == GraphCounts(nodes=4, edges=3, clusters=3)
         assert rows(NodeRecord, NodeRow) == [*GRAPH.nodes, milk]
@@ -470,7 +448,7 @@ class TestApplyChanges:
         firmer = TEA_COFFEE._replace(weight=0.9, type="insight", intra_cluster=False)
         renamed = MATHS._replace(name="Graph theory", themes=["trees"])
 
-        graphs.apply_changes("ada", NO_CHANGES._replace(nodes=[moved], edges=[firmer], clusters=[renamed]))
+        graph_merges.apply_changes("ada", NO_CHANGES._replace(nodes=[moved], edges=[firmer], clusters=[renamed]))
 
         assert rows(NodeRecord, NodeRow) == [moved, COFFEE, GRAPHS]
         assert rows(EdgeRecord, EdgeRow) == [firmer, COFFEE_GRAPHS]
@@ -480,7 +458,7 @@ class TestApplyChanges:
     def test_missing_values_keep_the_stored_values(self) -> None:
         nothing = ClusterRow(id="c1", name="", description=None, size=0, themes=[])
 
-        graphs.apply_changes(
+        graph_merges.apply_changes(
             "ada",
             NO_CHANGES._replace(
                 nodes=[without_values(TEA)], edges=[TEA_COFFEE._replace(weight=None)], clusters=[nothing]
@@ -496,7 +474,7 @@ class TestApplyChanges:
         moved = without_values(TEA)._replace(cluster_id="c3", updated_at=NOON)
         nameless = ClusterRow(id="c3", name=None, description=None, size=1, themes=[])
 
-        graphs.apply_changes("ada", NO_CHANGES._replace(nodes=[moved], clusters=[nameless]))
+        graph_merges.apply_changes("ada", NO_CHANGES._replace(nodes=[moved], clusters=[nameless]))
 
         assert rows(NodeRecord, NodeRow)[0] == TEA._replace(cluster_id="c3", cluster_name=None, cluster_confidence=None)
 
@@ -514,7 +492,7 @@ class TestApplyChanges:
     def test_what_changes_nothing_leaves_every_time_as_it_is(self, changes: GraphChanges) -> None:
         before = content_time(), node_times(), edge_times(), graph_row().updated_at
 
-        graphs.apply_changes("ada", changes)
+        graph_merges.apply_changes("ada", changes)
 
         assert (content_time(), node_times(), edge_times()) == before[:3]
         assert graph_row().updated_at > before[3]
@@ -538,7 +516,7 @@ class TestApplyChanges:
     def test_any_change_moves_the_time_of_the_content(self, changes: GraphChanges) -> None:
         before = content_time()
 
-        graphs.apply_changes("ada", changes)
+        graph_merges.apply_changes("ada", changes)
 
         assert content_time() > before
 
@@ -549,7 +527,9 @@ class TestApplyChanges:
         firmer = TEA_COFFEE._replace(weight=0.9)
 
         with user_transaction("ada"):
-            graphs.apply_changes("ada", NO_CHANGES._replace(nodes=[milk, tea, coffee], edges=[firmer, COFFEE_GRAPHS]))
+            graph_merges.apply_changes(
+                "ada", NO_CHANGES._replace(nodes=[milk, tea, coffee], edges=[firmer, COFFEE_GRAPHS])
+            )
 
         now = content_time()
         assert node_times() == {
@@ -561,13 +541,13 @@ class TestApplyChanges:
         assert edge_times() == {(0, 1): (edges_before[0, 1][0], now), (1, 2): edges_before[1, 2]}
 
     def test_a_batch_without_content_makes_a_graph_whose_content_never_changed(self) -> None:
-        graphs.apply_changes("ada", NO_CHANGES)
+        graph_merges.apply_changes("ada", NO_CHANGES)
 
         assert graph_row().content_updated_at is None
 
     @pytest.mark.usefixtures("stored_graph")
     def test_a_node_that_stays_keeps_name_and_confidence_of_its_cluster(self) -> None:
-        graphs.apply_changes("ada", NO_CHANGES._replace(nodes=[without_values(TEA)._replace(cluster_id="c1")]))
+        graph_merges.apply_changes("ada", NO_CHANGES._replace(nodes=[without_values(TEA)._replace(cluster_id="c1")]))
 
         assert rows(NodeRecord, NodeRow) == GRAPH.nodes
 
@@ -576,7 +556,7 @@ class TestApplyChanges:
         moved = without_values(GRAPHS)._replace(cluster_id="c1")
         changes = NO_CHANGES._replace(nodes=[moved], emptied_clusters=["c2"], emptied_subclusters=["s1"])
 
-        assert graphs.apply_changes("ada", changes).clusters == 1
+        assert graph_merges.apply_changes("ada", changes).clusters == 1
 
         assert rows(ClusterRecord, ClusterRow) == [DRINKS._replace(size=3)]
         assert rows(SubclusterRecord, SubclusterRow) == []
@@ -585,21 +565,23 @@ class TestApplyChanges:
     def test_a_subcluster_that_lost_members_has_exactly_its_new_values(self) -> None:
         smaller = HOT._replace(node_ids=[1], representative_node_id=None, size=1, density=None)
 
-        graphs.apply_changes("ada", NO_CHANGES._replace(subclusters=[smaller]))
+        graph_merges.apply_changes("ada", NO_CHANGES._replace(subclusters=[smaller]))
 
         assert rows(SubclusterRecord, SubclusterRow) == [smaller]
 
     @pytest.mark.usefixtures("stored_graph")
     def test_changes_more_rows_than_one_statement_takes(self) -> None:
-        count = graphs.INSERT_ROWS + 1
+        count = graphs.WRITTEN_AT_ONCE + 1
         many = [TEA._replace(id=number, orig_id=f"conv-{number}") for number in range(10, 10 + count)]
 
-        assert graphs.apply_changes("ada", NO_CHANGES._replace(nodes=many)).nodes == 3 + count
+        assert graph_merges.apply_changes("ada", NO_CHANGES._replace(nodes=many)).nodes == 3 + count
         assert ClusterRecord.get(ClusterRecord.id == "c1").size == 2 + count
 
     @pytest.mark.usefixtures("stored_graph")
     def test_leaves_other_users_graphs_alone(self) -> None:
-        graphs.apply_changes("grace", NO_CHANGES._replace(nodes=[GRAPHS], clusters=[MATHS], emptied_clusters=["c1"]))
+        graph_merges.apply_changes(
+            "grace", NO_CHANGES._replace(nodes=[GRAPHS], clusters=[MATHS], emptied_clusters=["c1"])
+        )
 
         assert rows(NodeRecord, NodeRow) == GRAPH.nodes
         assert rows(ClusterRecord, ClusterRow) == GRAPH.clusters

@@ -78,6 +78,7 @@ def small_graph() -> MergeTarget:
             SubclusterRow("s1", "c1", [0, 3], 0, 2, 0.5, ["x"]),
             SubclusterRow("s2", "c2", [7], 7, 1, None, []),
         ],
+        new_ids=range(8, 100),
     )
 
 
@@ -106,6 +107,7 @@ def applied(stored: MergeTarget, changes: GraphChanges) -> MergeTarget:
         subclusters=[
             subcluster for subcluster in subclusters.values() if subcluster.id not in changes.emptied_subclusters
         ],
+        new_ids=range(1 + max(node.id for node in nodes.values()), 100),
     )
 
 
@@ -409,6 +411,7 @@ def test_an_edge_may_name_a_new_node_by_any_id_in_any_spelling(stored: MergeTarg
 def test_an_edge_means_the_node_of_its_own_item_then_that_of_the_batch_then_a_stored_one(stored: MergeTarget) -> None:
     stored.nodes["tmp-1"] = StoredNode(9, "c1")
     stored.nodes["tmp-3"] = StoredNode(10, "c1")
+    stored = stored._replace(new_ids=range(11, 20))
     edges = [{"source": name, "target": "a"} for name in ("tmp-1", "tmp-2", "tmp-3")]
 
     changes, _ = merge_batch(
@@ -587,8 +590,9 @@ def test_a_new_nodes_message_count_is_the_largest_of_the_batch(stored: MergeTarg
     assert [row.num_messages for row in changes.nodes] == [7]
 
 
-def test_new_nodes_get_the_smallest_free_integers_when_there_is_no_larger_one(stored: MergeTarget) -> None:
+def test_new_nodes_get_the_free_integers_in_their_order(stored: MergeTarget) -> None:
     stored.nodes["last but one"] = StoredNode(MAX_INTEGER - 1, None)
+    stored = stored._replace(new_ids=[MAX_INTEGER, 1, 2, 4])
     new = [{"origId": f"n{number}"} for number in range(4)]
     edge = {"source": "n3", "target": str(MAX_INTEGER - 1)}
 
@@ -660,3 +664,13 @@ def test_a_batch_makes_no_more_clusters_than_a_graph_may_have() -> None:
     assert [node.cluster_id for node in changes.nodes] == ["new", None, None]
     assert [cluster.id for cluster in changes.clusters] == ["new"]
     assert warnings == {"nodes of clusters over 10000": 2}
+
+
+def test_clusters_that_the_batch_does_not_name_count_for_the_limit(stored: MergeTarget) -> None:
+    stored = stored._replace(other_clusters=MOST_CLUSTERS - 3)
+    nodes = [{"id": "x", "clusterId": "new"}, {"id": "y", "clusterId": "newer"}, {"id": "z", "clusterId": "c2"}]
+
+    changes, warnings = merge_batch(stored, batch_of({"nodes": nodes}), user_id=USER)
+
+    assert [node.cluster_id for node in changes.nodes] == ["new", None, "c2"]
+    assert warnings == {"nodes of clusters over 10000": 1}
