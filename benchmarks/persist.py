@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from types import ModuleType
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -130,14 +131,21 @@ def store(document: bytes, *, user_id: str, task: str = "first") -> float:
         payload=GraphGenerationResult(user_id=user_id, status="COMPLETED", result_s3_key="graph.json"),
         attempt=1,
     )
-    with (
-        patch("graphnode.settings._known", SETTINGS),
-        patch.object(handler, "read_document", lambda _key, _weights: document),
-        patch.object(broker, "enqueue", lambda message, **_: message),
-    ):
+    with document_in_memory(handler, document):
         began = time.perf_counter()
         handler.graph_generation.fn(envelope)
         return time.perf_counter() - began
+
+
+@contextmanager
+def document_in_memory(actors: ModuleType, document: bytes) -> Iterator[None]:
+    """Let the actor of a module run without S3 and SQS: each document that it reads is this one."""
+    with (
+        patch("graphnode.settings._known", SETTINGS),
+        patch.object(actors, "read_document", lambda _key, _weights: document),
+        patch.object(broker, "enqueue", lambda message, **_: message),
+    ):
+        yield
 
 
 def copy(copies: list[Copy], *, user_id: str) -> float:

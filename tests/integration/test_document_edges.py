@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from graphnode.actors.add_node import merged
 from graphnode.contract.decoding import (
     decode_add_node_batch,
     decode_block_graph,
@@ -21,11 +22,10 @@ from graphnode.contract.decoding import (
     decode_summary,
 )
 from graphnode.errors import InvalidDocument
-from graphnode.rules.batch_merge import merge_batch
 from graphnode.rules.graph import clean_graph
 from graphnode.rules.microscope_views import stored_view
 from graphnode.rules.summary import summary_row
-from graphnode.storage import graphs, microscope, summaries
+from graphnode.storage import graph_merges, graphs, microscope, summaries
 from graphnode.storage.database import database, user_transaction
 from tests.features import match_features, read_features
 from tests.integration.conftest import Query
@@ -140,8 +140,8 @@ def store_summary(raw: bytes) -> None:
 
 
 def merge(raw: bytes) -> None:
-    changes, _ = merge_batch(graphs.load_for_merge("ada"), decode_add_node_batch(raw), user_id="ada")
-    graphs.apply_changes("ada", changes)
+    _, changes, _ = merged("ada", decode_add_node_batch(raw))
+    graph_merges.apply_changes("ada", changes)
 
 
 def store_chunks(raw: bytes) -> None:

@@ -125,7 +125,7 @@ def whole_graph() -> MergeTarget:
 
     def rows(table: type[PartRecord], *names: str) -> list[tuple[Any, ...]]:
         query = table.select(*graphs.fields_of(table, names)).where(table.user_id == "ada")
-        return list(query.tuples())
+        return list(query.tuples().iterator())
 
     nodes = {orig_id: StoredNode(*node) for orig_id, *node in rows(NodeRecord, "orig_id", *StoredNode._fields)}
     return MergeTarget(
