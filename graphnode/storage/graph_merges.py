@@ -14,10 +14,8 @@ from peewee import (
     SQL,
     Case,
     Cast,
-    Entity,
     NodeList,
     Select,
-    Tuple,
     fn,
 )
 
@@ -39,7 +37,6 @@ from graphnode.storage.graphs import (
     SubclusterRecord,
     fields_of,
     pairs_given,
-    rows_given,
     upsert,
 )
 from graphnode.storage.statements import Statement, given, run
@@ -65,21 +62,25 @@ def _columns(source: CTE, names: Sequence[str]) -> Iterator[Any]:
 
 def _read_named() -> Statement:
     """The nodes that a batch names, its clusters and theirs, the largest node ID, and the number of clusters."""
-    nodes = NodeRecord.select(*fields_of(NodeRecord, ("orig_id", *StoredNode._fields)))
     of_user = NodeRecord.user_id == USER
+    # One look-up for each name: for all together, PostgreSQL may read the user's nodes if it expects few.
+    name = Select(columns=[fn.unnest(Cast(given("names"), "text[]")).alias("name")]).alias("name")
+    by_name = Select([name], [NodeRecord.select(NodeRecord.id).where(of_user, NodeRecord.orig_id == name.c.name)])
     # The file's ID in a longer name, or NULL: as in the index `graph_nodes_of_file`.
     file_id = fn.COALESCE(*(fn.SUBSTRING(NodeRecord.orig_id, pattern) for pattern in LONGER_NAMES))
+    by_file = NodeRecord.select(NodeRecord.id).where(of_user, file_id.is_null(False), file_id == fn.ANY(given("names")))
+    by_id = Select(columns=[fn.unnest(Cast(given("node_ids"), "integer[]"))])
     found = (
-        nodes.where(of_user, NodeRecord.orig_id == fn.ANY(given("names")))
-        | nodes.where(of_user, file_id.is_null(False), file_id == fn.ANY(given("names")))
-        | nodes.where(of_user, NodeRecord.id == fn.ANY(given("node_ids")))
-    ).cte("found")
+        NodeRecord.select(*fields_of(NodeRecord, ("orig_id", *StoredNode._fields)))
+        .where(of_user, NodeRecord.id == fn.ANY(fn.ARRAY(by_name | by_file | by_id)))
+        .cte("found")
+    )
     cluster_ids = Select([found], [found.c.cluster_id]) | Select(
         columns=[fn.unnest(Cast(given("cluster_ids"), "text[]"))]
     )
     clusters = (
         ClusterRecord.select(*fields_of(ClusterRecord, ClusterRow._fields))
-        .where(ClusterRecord.user_id == USER, ClusterRecord.id.in_(cluster_ids))
+        .where(ClusterRecord.user_id == USER, ClusterRecord.id == fn.ANY(fn.ARRAY(cluster_ids)))
         .cte("clusters")
     )
     largest_id = NodeRecord.select(NodeRecord.id).where(of_user).order_by(NodeRecord.id.desc()).limit(1)
@@ -103,24 +104,31 @@ def _read_touched() -> Statement:
     edges = EdgeRecord.select(EdgeRecord.source, EdgeRecord.target, EdgeRecord.type)
     of_user = EdgeRecord.user_id == USER
     moved = fn.ANY(given("moved"))
+    # One look-up for each pair, whatever PostgreSQL's statistics say. NULL: there is no such edge.
+    pair = pairs_given("source", "target").alias("pair")
+    kind = EdgeRecord.select(EdgeRecord.type).where(
+        of_user, EdgeRecord.source == pair.c.source, EdgeRecord.target == pair.c.target
+    )
     found = (
-        edges.where(of_user, Tuple(EdgeRecord.source, EdgeRecord.target).in_(pairs_given("sources", "targets")))
+        Select([pair], [pair.c.source, pair.c.target, kind.alias("type")])
         | edges.where(of_user, EdgeRecord.source == moved)
         | edges.where(of_user, EdgeRecord.target == moved)
     ).cte("found")
     ends = Select([found], [found.c.source]) | Select([found], [found.c.target])
     nodes = (
         NodeRecord.select(*fields_of(NodeRecord, ("orig_id", *StoredNode._fields)))
-        .where(NodeRecord.user_id == USER, NodeRecord.id.in_(ends))
+        .where(NodeRecord.user_id == USER, NodeRecord.id == fn.ANY(fn.ARRAY(ends)))
         .cte("nodes")
     )
-    members = fn.ANY(Cast(given("members"), "jsonb[]"))
+    members = Cast(given("members"), "jsonb[]")
     subclusters = (
         SubclusterRecord.select(*fields_of(SubclusterRecord, SubclusterRow._fields))
         .where(
             SubclusterRecord.user_id == USER,
+            # Nothing is read if no node moves.
+            fn.CARDINALITY(members) > 0,
             (SubclusterRecord.cluster_id == fn.ANY(given("left")))
-            | NodeList((SubclusterRecord.node_ids, SQL("@>"), members)),
+            | NodeList((SubclusterRecord.node_ids, SQL("@>"), fn.ANY(members))),
         )
         .cte("subclusters")
     )
@@ -147,10 +155,9 @@ def _write() -> Statement:
     It returns the clusters of nodes, as they were and of the rows that were written; numbers of new edges, new clusters
     and deleted clusters; and whether another row was written.
     """
-    ids = Select([rows_given(NodeRecord, "nodes")], [Entity("given", "id")])
     before = (
         NodeRecord.select(NodeRecord.id, NodeRecord.cluster_id)
-        .where(NodeRecord.user_id == USER, NodeRecord.id.in_(ids))
+        .where(NodeRecord.user_id == USER, NodeRecord.id == fn.ANY(given("ids")))
         .cte("before")
     )
     nodes = (
@@ -199,7 +206,12 @@ def _move_sizes() -> Statement:
     return Statement(
         ClusterRecord.update(size=ClusterRecord.size + added.c.size)
         .from_(added)
-        .where(ClusterRecord.user_id == USER, ClusterRecord.id == added.c.id)
+        .where(
+            ClusterRecord.user_id == USER,
+            ClusterRecord.id == added.c.id,
+            # Else PostgreSQL may read all the user's clusters.
+            ClusterRecord.id == fn.ANY(given("cluster_ids")),
+        )
     )
 
 
@@ -256,15 +268,15 @@ def load_touched(user_id: str, stored: MergeTarget, touched: Touched) -> MergeTa
     """`stored` with what a merge touches beside it: edges, the nodes at their ends, and subclusters."""
     edges, nodes, subclusters = READ_TOUCHED(
         user_id=user_id,
-        sources=[end for pair in touched.pairs for end in pair],
-        targets=[end for pair in touched.pairs for end in reversed(pair)],
+        source=[end for pair in touched.pairs for end in pair],
+        target=[end for pair in touched.pairs for end in reversed(pair)],
         moved=touched.moved,
         members=[str(node_id) for node_id in touched.moved],
         left=touched.left,
     ).fetchone()
     return stored._replace(
         nodes=stored.nodes | _stored_nodes(nodes),
-        edges={(source, target): kind for source, target, kind in edges},
+        edges={(source, target): kind for source, target, kind in edges if kind},
         subclusters=list(map(SubclusterRow._make, subclusters)),
     )
 
@@ -286,7 +298,8 @@ def apply_changes(user_id: str, changes: GraphChanges) -> GraphCounts:
         rows = {name: [row._asdict() for row in getattr(part, name)] for name in WRITTEN}
         emptied = {"emptied_clusters": part.emptied_clusters, "emptied_subclusters": part.emptied_subclusters}
         before, nodes, new_edges, new_clusters, gone_clusters, is_other_changed = run(
-            MAKE_GRAPH.bind(user_id=user_id), WRITE.bind(user_id=user_id, **rows, **emptied)
+            MAKE_GRAPH.bind(user_id=user_id),
+            WRITE.bind(user_id=user_id, ids=[node.id for node in part.nodes], **rows, **emptied),
         ).fetchone()
         cluster_before = dict(before)
         sizes.subtract(cluster_before[node_id] for node_id, _ in nodes if node_id in cluster_before)

@@ -399,8 +399,8 @@ def upsert(table: type[PartRecord], kind: type[Row], name: str, *, keep_if_missi
 
 
 def pairs_given(*names: str) -> Select:
-    """Rows of integers: the first of each list that a call gives, then the second, and so on."""
-    return Select(columns=[fn.unnest(Cast(given(name), "integer[]")) for name in names])
+    """Rows of integers: the first of each list that a call gives, then the second of each, and so on."""
+    return Select(columns=[fn.unnest(Cast(given(name), "integer[]")).alias(name) for name in names])
 
 
 def rows_given(table: type[PartRecord], name: str) -> NodeList:

@@ -28,8 +28,9 @@ from graphnode.rules.rows import (
     SubclusterRow,
 )
 from graphnode.storage import graph_merges, graphs
-from graphnode.storage.database import database, user_transaction
+from graphnode.storage.database import close_database, database, open_database, user_transaction
 from graphnode.storage.graphs import ClusterRecord, EdgeRecord, NodeRecord, PartRecord, SubclusterRecord
+from graphnode.storage.schema import migrate
 from tests.chaos.model.tables import faults
 
 NOON = datetime(2026, 5, 24, 12, tzinfo=UTC)
@@ -163,3 +164,59 @@ def test_a_merge_with_its_neighbourhood_is_the_merge_with_the_whole_graph(
     assert not {"counts that are not the counts", "clusters of another size than their nodes"} & set(
         faults(database.execute_sql)
     )
+
+
+#: A graph in which every node is connected with the next, and every tenth is in a cluster with its nine followers.
+LARGE = 3000
+
+
+def large_graph() -> GraphRows:
+    nodes = [node_row(number, f"n{number}", f"c{number // 10}") for number in range(LARGE)]
+    edges = [EdgeRow(number, number + 1, 0.5, "hard", True) for number in range(LARGE - 1)]
+    hub = [EdgeRow(0, number, 0.5, "hard", True) for number in range(2, LARGE)]
+    return graph_rows(nodes, edges + hub)
+
+
+#: Rows of nodes and edges that this session has read since its statistics were last flushed.
+ROWS_READ = """
+SELECT sum(seq_tup_read + idx_tup_fetch) FROM pg_stat_xact_user_tables WHERE relname IN ('graph_nodes', 'graph_edges')
+"""
+
+NEW_NODE = {"origId": "new", "clusterId": "c7"}
+TO_STORED_NODES = [{"source": "new", "target": "n5"}, {"source": "new", "target": "n0"}]
+BETWEEN_STORED_NODES = [{"source": "n7", "target": "n0"}, {"source": 8, "target": "9"}]
+MOVED_NODE = {"origId": "n20", "clusterId": "c7"}
+
+
+@pytest.mark.parametrize("analyzed", ["never", "when there were few rows", "now"])
+@pytest.mark.parametrize(
+    ("items", "most"),
+    [
+        ([{"nodes": [NEW_NODE], "edges": TO_STORED_NODES}], 12),
+        ([{"edges": BETWEEN_STORED_NODES}], 20),
+        ([{"nodes": [NEW_NODE, MOVED_NODE], "edges": TO_STORED_NODES + BETWEEN_STORED_NODES}], 40),
+    ],
+    ids=["a new node", "edges between stored nodes", "a node that moves"],
+)
+def test_an_add_node_result_reads_few_rows_of_a_large_graph_whatever_the_statistics_say(
+    empty_database_url: str, items: list[dict[str, Any]], most: int, analyzed: str
+) -> None:
+    open_database(empty_database_url)
+    migrate()
+    graph = large_graph()
+    if analyzed == "when there were few rows":
+        replace(graph_rows([node_row(0, "n0", "c1"), node_row(1, "n1", "c2")], [EdgeRow(0, 1, 0.5, "hard", False)]))
+        database.execute_sql("ANALYZE")
+    replace(graph)
+    if analyzed == "now":
+        database.execute_sql("ANALYZE")
+
+    database.execute_sql("SELECT pg_stat_force_next_flush()")
+    with user_transaction("ada"):
+        _, changes, _ = merged("ada", batch_of(items))
+        graph_merges.apply_changes("ada", changes)
+        database.execute_sql("SET CONSTRAINTS ALL IMMEDIATE")
+        ((rows_read,),) = database.execute_sql(ROWS_READ)
+
+    close_database()
+    assert rows_read <= most
