@@ -6,11 +6,12 @@ uses the thread's connection first closes one in which an interruption may have 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from datetime import datetime
 from struct import pack
+from types import NoneType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -398,8 +399,10 @@ def _copy(table: type[Record], columns: Sequence[str], form: str, stream: Iterat
 
 
 def copy_lines(rows: Iterable[Sequence[object]]) -> Iterator[bytes]:
-    """Rows in COPY's text format, one line each."""
-    return (b"\t".join(map(_copy_text, row)) + b"\n" for row in rows)
+    """Rows in COPY's text format, one line each. Raises KeyError for a value of a type that `COPY_TEXTS` lacks."""
+    texts = COPY_TEXTS
+    for row in rows:
+        yield ("\t".join([texts[type(value)](value) for value in row]) + "\n").encode()
 
 
 def copy_tuples(rows: Iterable[Sequence[bytes]]) -> Iterator[bytes]:
@@ -430,23 +433,25 @@ class _CopySource:
         return chunk
 
 
-def _copy_text(value: object) -> bytes:
-    """A value in COPY's text format. https://www.postgresql.org/docs/current/sql-copy.html"""
-    match value:
-        case None:
-            return rb"\N"
-        case str():
-            return _escaped(value.encode())
-        case bool():
-            return b"t" if value else b"f"
-        case int() | float():
-            return repr(value).encode()
-        case datetime():
-            return value.isoformat().encode()
-        case dict() | list() | tuple() | msgspec.Raw():
-            return _escaped(msgspec.json.encode(value))
-    raise TypeError(f"COPY has no text for a {type(value).__name__}")
+def _escaped(text: str) -> str:
+    if "\\" in text or "\t" in text or "\n" in text or "\r" in text:
+        return text.translate(_ESCAPES)
+    return text
 
 
-def _escaped(text: bytes) -> bytes:
-    return text.replace(b"\\", rb"\\").replace(b"\t", rb"\t").replace(b"\n", rb"\n").replace(b"\r", rb"\r")
+def _json_text(value: object) -> str:
+    return _escaped(msgspec.json.encode(value).decode())
+
+
+_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+
+#: Makes a value's text in COPY's text format, by its type. https://www.postgresql.org/docs/current/sql-copy.html
+COPY_TEXTS: dict[type, Callable[[Any], str]] = {
+    NoneType: lambda _: r"\N",
+    str: _escaped,
+    bool: lambda value: "t" if value else "f",
+    int: repr,
+    float: repr,
+    datetime: datetime.isoformat,
+    **dict.fromkeys((dict, list, tuple, msgspec.Raw), _json_text),
+}
