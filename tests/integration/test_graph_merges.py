@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from graphnode.actors.add_node import merged
 from graphnode.contract.decoding import decode_add_node_batch
 from graphnode.contract.documents import AddNodeBatch
+from graphnode.contract.original_ids import file_id
 from graphnode.contract.values import MAX_INTEGER
 from graphnode.rules.batch_merge import merge_batch
 from graphnode.rules.rows import (
@@ -29,6 +30,7 @@ from graphnode.rules.rows import (
 )
 from graphnode.storage import graph_merges, graphs
 from graphnode.storage.database import close_database, database, open_database, user_transaction
+from graphnode.storage.graph_merges import LONGER_NAMES
 from graphnode.storage.graphs import ClusterRecord, EdgeRecord, NodeRecord, PartRecord, SubclusterRecord
 from graphnode.storage.schema import migrate
 from tests.chaos.model.tables import faults
@@ -164,6 +166,30 @@ def test_a_merge_with_its_neighbourhood_is_the_merge_with_the_whole_graph(
     assert not {"counts that are not the counts", "clusters of another size than their nodes"} & set(
         faults(database.execute_sql)
     )
+
+
+def test_new_nodes_get_the_smallest_free_integers_when_there_is_no_larger_one() -> None:
+    replace(graph_rows([node_row(0, "a"), node_row(2, "b"), node_row(MAX_INTEGER - 1, "c")]))
+
+    changes = add({"nodes": [{"origId": f"n{number}"} for number in range(4)]})
+
+    assert [node.id for node in changes.nodes] == [MAX_INTEGER, 1, 3, 4]
+
+
+parts_of_names = st.sampled_from(("uf-x", "uf-", "uf-a-1", ULID, ULID[1:], f"8{ULID[1:]}", "pdf", "é", "", "a\n", "x.y"))
+    ("uf-x", "uf-", "uf-a-1", ULID, ULID[1:], f"8{ULID[1:]}", "pdf", "é", "", "a\n", "x.pdf")
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(name=st.lists(parts_of_names, max_size=4).map("_".join))
+def test_postgresql_finds_the_id_of_a_file_in_a_name_as_the_worker_does(name: str) -> None:
+    found = f"SELECT coalesce({', '.join(['substring(%s, %s)'] * len(LONGER_NAMES))})"
+    values = [value for pattern in LONGER_NAMES for value in (name, pattern)]
+
+    ((stored_for,),) = database.execute_sql(found, values)
+
+    assert (stored_for or name) == file_id(name)
 
 
 #: A graph in which every node is connected with the next, and every tenth is in a cluster with its nine followers.

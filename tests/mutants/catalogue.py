@@ -68,6 +68,7 @@ CHAOS = "tests/e2e/test_chaos.py"
 STATUSES = "tests/any_order/test_statuses.py"
 
 CLOCKS = "tests/any_order/test_clocks.py"
+GRAPH_MERGES = "tests/integration/test_graph_merges.py"
 
 PARTS = "tests/unit/contract/test_parts.py"
 
@@ -1846,17 +1847,17 @@ MUTANTS = (
     Mutant(
         name="content-time-with-every-batch",
         what="an add-node result that changes nothing moves the time of the content",
-        file="graphnode/storage/graphs.py",
-        old="{GraphRecord.content_updated_at: fn.now()} if changed else {}",
-        new="{GraphRecord.content_updated_at: fn.now()}",
+        file="graphnode/storage/graph_merges.py",
+        old='Case(None, [(given("is_changed"), fn.now())], GraphRecord.content_updated_at)',
+        new="fn.now()",
         checks=("tests/any_order/test_content_times.py",),
     ),
     Mutant(
         name="content-time-without-changes",
         what="new nodes do not move the time of the content",
-        file="graphnode/storage/graphs.py",
-        old="{GraphRecord.content_updated_at: fn.now()} if changed else {}",
-        new="{}",
+        file="graphnode/storage/graph_merges.py",
+        old='Case(None, [(given("is_changed"), fn.now())], GraphRecord.content_updated_at)',
+        new="GraphRecord.content_updated_at",
         checks=("tests/any_order/test_content_times.py",),
     ),
     Mutant(
@@ -1871,8 +1872,8 @@ MUTANTS = (
         name="content-time-of-the-same-graph",
         what="a graph that is made again and is the same moves the time of the content",
         file="graphnode/storage/graphs.py",
-        old="        if not any(part.share for part in (nodes, edges, clusters, subclusters)):\n",
-        new="        if False:\n",
+        old="    if any(part.share for part in (nodes, edges, clusters, subclusters)):\n",
+        new="    if True:\n",
         checks=("tests/any_order/test_content_times.py",),
     ),
     Mutant(
@@ -1903,15 +1904,15 @@ MUTANTS = (
         name="unchanged-rows-are-written",
         what="an add-node result writes rows that it does not change, and moves their times",
         file="graphnode/storage/graphs.py",
-        old="where=changes if keep_if_missing else None,",
-        new="where=None,",
+        old="where=differs if keep_if_missing else None",
+        new="where=None",
         checks=("tests/integration/test_graphs.py::TestApplyChanges",),
     ),
     Mutant(
         name="added-node-without-times",
         what="a node that an add-node result brings has no times",
         file="graphnode/storage/graphs.py",
-        old="return fn.now() if value is None and name in TIME_COLUMNS else value",
+        old="return fn.COALESCE(value, fn.now()) if field.name in TIME_COLUMNS else value",
         new="return value",
         checks=("tests/integration/test_graphs.py::TestApplyChanges",),
     ),
@@ -1922,6 +1923,63 @@ MUTANTS = (
         old="            value = fn.NULLIF(value, fn.now())\n",
         new="            pass\n",
         checks=("tests/integration/test_graphs.py::TestApplyChanges",),
+    ),
+    # What an add-node result reads, and how it counts.
+    Mutant(
+        name="sizes-only-grow",
+        what="a cluster that loses a node keeps its size",
+        file="graphnode/storage/graph_merges.py",
+        old="        sizes.subtract(cluster_before[node_id] for node_id, _ in nodes if node_id in cluster_before)\n",
+        new="",
+        checks=(GRAPH_MERGES,),
+    ),
+    Mutant(
+        name="edges-counted-twice",
+        what="an edge that an add-node result changes is counted again",
+        file="graphnode/storage/graph_merges.py",
+        old="_count(edges).where(edges.c.is_new)",
+        new="_count(edges)",
+        checks=(GRAPH_MERGES,),
+    ),
+    Mutant(
+        name="clusters-never-go",
+        what="an emptied cluster is still counted",
+        file="graphnode/storage/graph_merges.py",
+        old="clusters=new_clusters - gone_clusters",
+        new="clusters=new_clusters",
+        checks=(GRAPH_MERGES,),
+    ),
+    Mutant(
+        name="files-by-id-alone",
+        what="a file that an earlier version stored by a longer name is added again",
+        file="graphnode/storage/graph_merges.py",
+        old="by_name | by_file | by_id",
+        new="by_name | by_id",
+        checks=(GRAPH_MERGES, "tests/any_order/test_files.py"),
+    ),
+    Mutant(
+        name="edges-one-way",
+        what="an edge that is stored in the other direction is added again",
+        file="graphnode/storage/graph_merges.py",
+        old="        target=[end for pair in touched.pairs for end in reversed(pair)],\n",
+        new="        target=[end for pair in touched.pairs for end in pair],\n",
+        checks=(GRAPH_MERGES,),
+    ),
+    Mutant(
+        name="members-of-their-cluster-alone",
+        what="a node that moves stays in a subcluster of a cluster that it was not in",
+        file="graphnode/storage/graph_merges.py",
+        old='            | NodeList((SubclusterRecord.node_ids, SQL("@>"), fn.ANY(members))),\n',
+        new="",
+        checks=(GRAPH_MERGES,),
+    ),
+    Mutant(
+        name="emptied-by-one-node",
+        what="a cluster goes when a node leaves it, although others stay",
+        file="graphnode/rules/batch_merge.py",
+        old="0 < left[cluster_id] >= cluster.size",
+        new="left[cluster_id]",
+        checks=(GRAPH_MERGES,),
     ),
     Mutant(
         name="made-again-by-every-graph",
