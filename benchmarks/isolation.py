@@ -318,7 +318,7 @@ def look_ups(servers: Servers) -> list[Figure]:
         alone = call_rate(bare)
         database.open_database(proxy.url)
         try:
-            ours = call_rate(lambda: nullcontext(lambda: tasks.status("none", "none")))
+            ours = call_rate(lambda: nullcontext(lambda: tasks.FIND(task_id="none", user_id="none")))
         finally:
             database.close_database()
     return [Figure("look-ups a second", ours, alone, at_least=LOOK_UPS_PER_SECOND)]

@@ -25,14 +25,13 @@ Step = Literal[
     "transaction",  # from BEGIN to the end of the commit
     "lock",  # BEGIN, including the wait for the user's lock
     "store",  # all rows are read and written
-    "task",  # the task's row
+    "task",  # the task's row and its notifications
     "graph",  # a graph's rows
     "embeddings",
     "summary",
     "document",  # a microscope document's row
     "view",  # a microscope document's graph
     "workspace",  # a microscope workspace, which may be complete
-    "notification",  # a notification's row
     "copy",  # a COPY into one table
     "commit",
     "enqueue",  # a notification is put on its queue

@@ -9,13 +9,16 @@ from datetime import datetime
 from typing import Generic, TypeVar
 
 from graphnode.actors.notifications import enqueue
+from graphnode.clients.fcm import firebase
 from graphnode.contract.envelopes import Envelope, Payload, ResultPayload
 from graphnode.contract.notifications import Notice
 from graphnode.errors import NotRegistered
+from graphnode.rules.pushes import NO_CREDENTIALS
 from graphnode.settings import settings
-from graphnode.storage import graph_status, notifications, tasks, users
-from graphnode.storage.database import user_transaction
-from graphnode.storage.tasks import FailureReason, TaskKey, TaskStatus
+from graphnode.storage import graph_status, tasks
+from graphnode.storage.database import try_user_lock, user_transaction
+from graphnode.storage.notifications import STORED_ONLY, NewNotification, new_notification
+from graphnode.storage.tasks import FailureReason, Found, TaskKey, TaskStatus
 
 P = TypeVar("P", bound=Payload)
 
@@ -26,17 +29,18 @@ class Effects(Generic[P]):
     Parameters:
       envelope: the message.
       user_id: whose task it is.
-      repeated: whether the message has had its effect already, or must have none.
+      found: the task before it.
     """
 
-    def __init__(self, envelope: Envelope[P], user_id: str, *, repeated: bool) -> None:
+    def __init__(self, envelope: Envelope[P], user_id: str, found: Found) -> None:
         self.envelope = envelope
         self.user_id = user_id
-        self.repeated = repeated
-        #: What `finish` writes into the task's row.
+        #: Whether the message has had its effect already, or must have none.
+        self.repeated = found.is_final or has_ended_so(envelope, found) or has_news(envelope, found)
+        #: What is written into the task's row.
         self.warnings = Counter(envelope.warnings)
-        #: The IDs of the notifications to push after the commit.
-        self.to_push: list[str] = []
+        self.notifications: list[NewNotification] = []
+        self._status: TaskStatus | None = None
 
     @property
     def payload(self) -> P:
@@ -44,12 +48,10 @@ class Effects(Generic[P]):
         return self.envelope.payload
 
     def finish(self) -> None:
-        """End the task as the result says. Call it after the content is written: the graph's status is derived."""
+        """End the task as the result says."""
         result = self.envelope.payload
         assert isinstance(result, ResultPayload), "progress ends no task"  # noqa: S101
-        # An error beside COMPLETED is a partial failure, and still a success (the contract).
-        error = result.error_text if result.status == "FAILED" else result.error
-        self._finish(TaskStatus(result.status), error=error)
+        self._status = TaskStatus(result.status)
 
     def supersede(self, why: str) -> None:
         """End the task without storing its result.
@@ -58,25 +60,10 @@ class Effects(Generic[P]):
           why: the task's warning, beside those of the envelope.
         """
         self.warnings = Counter({**self.envelope.warnings, why: 1})
-        self._finish(TaskStatus.SUPERSEDED, error=None)
-
-    def _finish(self, status: TaskStatus, *, error: str | None) -> None:
-        tasks.finish(
-            self.envelope.task_id,
-            self.envelope.task_type,
-            user_id=self.user_id,
-            status=status,
-            attempts=self.envelope.attempt,
-            error=error,
-            reason=_reason(self.envelope),
-            warnings=self.warnings,
-            s3_keys=self.envelope.payload.s3_keys,
-        )
-        if self.envelope.task_type in graph_status.TASK_TYPES:
-            graph_status.derive_status(self.user_id)
+        self._status = TaskStatus.SUPERSEDED
 
     def notify(self, notice: Notice, *, key: str = "", at: datetime | None = None) -> None:
-        """Write a notification. After the commit it is pushed, if its type is.
+        """Write a notification with the task. After the commit it is pushed, if its type is.
 
         Parameters:
           notice: what the app reads.
@@ -84,17 +71,51 @@ class Effects(Generic[P]):
           at: when it happened, if not now.
         """
         event = notice.event
-        written = notifications.write(
-            user_id=self.user_id,
-            type=event,
-            payload=notice.payload(self.envelope.task_id),
-            event=":".join(filter(None, (self.envelope.task_id, event, key))),
-            # An overdue task ended when its time was over, however late a sweep finds it: old news is not pushed.
-            created_at=at or (self.envelope.timestamp if self.envelope.no_news_since else None),
-            push=notice.is_pushed,
+        self.notifications.append(
+            new_notification(
+                user_id=self.user_id,
+                type=event,
+                payload=notice.payload(self.envelope.task_id),
+                event=":".join(filter(None, (self.envelope.task_id, event, key))),
+                # An overdue task ended when its time was over, however late a sweep finds it: old news is not pushed.
+                created_at=at or (self.envelope.timestamp if self.envelope.no_news_since else None),
+                not_pushed=not_pushed(notice),
+            )
         )
-        if written and notice.is_pushed:
-            self.to_push.append(written)
+
+    def write(self) -> None:
+        """Write the end of the task, if it has ended, and its notifications. Raises WrongOwner."""
+        if self._status is None:
+            return
+        key = task_key(self.envelope)
+        is_superseded = self._status is TaskStatus.SUPERSEDED
+        derivation = graph_status.derivation(self.user_id, ended=key, superseded=is_superseded)
+        tasks.finish(
+            *key,
+            user_id=self.user_id,
+            status=self._status,
+            attempts=self.envelope.attempt,
+            error=None if is_superseded else self._error,
+            reason=_reason(self.envelope),
+            warnings=self.warnings,
+            s3_keys=self.envelope.payload.s3_keys,
+            notifications=self.notifications,
+            first=[derivation] if key.task_type in graph_status.TASK_TYPES else [],
+        )
+
+    @property
+    def _error(self) -> str | None:
+        """The task's error. One beside COMPLETED is a partial failure, and still a success (the contract)."""
+        result = self.envelope.payload
+        assert isinstance(result, ResultPayload)  # noqa: S101
+        return result.error_text if result.status == "FAILED" else result.error
+
+
+def not_pushed(notice: Notice) -> str | None:
+    """Why a notice is pushed to nobody; None: it is, if its user has a device."""
+    if not notice.is_pushed:
+        return STORED_ONLY
+    return None if firebase().has_credentials else NO_CREDENTIALS.error
 
 
 def _reason(envelope: Envelope[P]) -> FailureReason | None:
@@ -116,51 +137,53 @@ def effects_of(envelope: Envelope[P], *, user_id: str) -> Iterator[Effects[P]]:
 
     Raises WrongOwner for another user's task, and NotRegistered for nobody's where those are refused.
     """
-    with user_transaction(user_id):
-        stored = tasks.status_for_owner(envelope.task_id, envelope.task_type, user_id=user_id)
-        repeated = tasks.is_final(stored) or has_ended_so(envelope, stored) or has_news(envelope)
-        effects = Effects(envelope, user_id, repeated=repeated)
-        if is_of_forgotten_user(stored, user_id):
+    with user_transaction(user_id, tasks.find(envelope.task_id, user_id)) as rows:
+        found = tasks.found(rows, task_key(envelope), user_id=user_id)
+        effects = Effects(envelope, user_id, found)
+        if found.is_forgotten:
             effects.supersede("the user was forgotten")
             effects.repeated = True
         else:
-            refuse_unregistered(envelope, stored)
+            refuse_unregistered(envelope, found)
         yield effects
-    for notification_id in effects.to_push:
-        enqueue(notification_id)
+        effects.write()
+    for notification in effects.notifications:
+        if notification.not_pushed is None:
+            enqueue(notification.id)
 
 
-def has_ended_so(envelope: Envelope[P], stored: TaskStatus | None) -> bool:
+def task_key(envelope: Envelope[P]) -> TaskKey:
+    """The key of a message's task."""
+    return TaskKey(envelope.task_id, envelope.task_type)
+
+
+def has_ended_so(envelope: Envelope[P], found: Found) -> bool:
     """Whether the task has already ended as the message says."""
-    return isinstance(envelope.payload, ResultPayload) and stored == envelope.payload.status
+    return isinstance(envelope.payload, ResultPayload) and found.status == envelope.payload.status
 
 
-def has_news(envelope: Envelope[P]) -> bool:
+def has_news(envelope: Envelope[P], found: Found) -> bool:
     """Whether an overdue task has had news since it was found."""
     since = envelope.no_news_since
-    return since is not None and tasks.was_updated_after(TaskKey(envelope.task_id, envelope.task_type), since)
+    return since is not None and found.updated_at is not None and found.updated_at > since
 
 
-def refuse_unregistered(envelope: Envelope[P], stored: TaskStatus | None) -> None:
+def refuse_unregistered(envelope: Envelope[P], found: Found) -> None:
     """Raise NotRegistered for a task without a row, where those are refused."""
-    if stored is None and settings().registered_only:
+    if found.status is None and settings().registered_only:
         raise NotRegistered(f"Nobody has asked for task {envelope.task_id} (GRAPHNODE_REGISTERED_ONLY)")
 
 
 def is_repeated(envelope: Envelope[P], *, user_id: str) -> bool:
-    """Whether the message has nothing left to do: a look before documents are fetched.
+    """Whether the message has nothing left to do: a look before documents are fetched. It holds no lock afterwards.
 
-    Raises WrongOwner and NotRegistered.
+    Raises UserLocked while another session works on the user, WrongOwner and NotRegistered.
     """
-    stored = tasks.status(envelope.task_id, envelope.task_type)
-    if not tasks.is_final(stored) and not is_of_forgotten_user(stored, user_id):
-        refuse_unregistered(envelope, stored)
-        return False
-    # The transaction checks the owner, and ends a forgotten user's task.
-    with effects_of(envelope, user_id=user_id) as effects:
-        return effects.repeated
-
-
-def is_of_forgotten_user(stored: TaskStatus | None, user_id: str) -> bool:
-    """Whether a task is older than its user's removal: a task that was registered later has a row."""
-    return stored is None and users.is_forgotten(user_id)
+    rows = try_user_lock(user_id, tasks.find(envelope.task_id, user_id))
+    found = tasks.found(rows, task_key(envelope), user_id=user_id)
+    if found.is_forgotten:
+        with effects_of(envelope, user_id=user_id) as effects:
+            return effects.repeated
+    if not found.is_final:
+        refuse_unregistered(envelope, found)
+    return found.is_final

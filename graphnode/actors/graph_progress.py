@@ -26,7 +26,14 @@ def graph_progress(envelope: Envelope[GraphGenerationProgress]) -> None:
         return
     # Progress becomes no dead letter: its result does.
     with suppress(NotRegistered), effects_of(envelope, user_id=progress.user_id) as effects:
-        is_news = tasks.record_progress(
+        if effects.repeated:
+            return
+        effects.notify(
+            GraphProgress(current_stage=stage, progress_percent=percent, eta_seconds=progress.eta_s),
+            key=envelope.timestamp.isoformat(),
+            at=envelope.timestamp,
+        )
+        tasks.record_progress(
             envelope.task_id,
             envelope.task_type,
             user_id=progress.user_id,
@@ -34,14 +41,5 @@ def graph_progress(envelope: Envelope[GraphGenerationProgress]) -> None:
             percent=percent,
             eta_seconds=progress.eta_s,
             at=envelope.timestamp,
+            notifications=effects.notifications,
         )
-        if is_news:
-            effects.notify(
-                GraphProgress(
-                    current_stage=stage,
-                    progress_percent=percent,
-                    eta_seconds=progress.eta_s,
-                ),
-                key=envelope.timestamp.isoformat(),
-                at=envelope.timestamp,
-            )

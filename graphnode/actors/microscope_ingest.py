@@ -72,8 +72,7 @@ def store(effects: Effects[MicroscopeIngestResult], views: Views) -> None:
     """Write the result into the document's row, and its views; tell the user if the document has ended."""
     document_id = parse_task_id(effects.envelope.task_id).document_id
     recorded = record(effects, views)
-    for view, stored in views.items():
-        microscope.store_graph(document_id, view, stored.graph)
+    microscope.store_graphs(document_id, {view: stored.graph for view, stored in views.items()})
     effects.finish()
     if recorded.status != recorded.status_before:
         notify(effects, document_id, recorded)

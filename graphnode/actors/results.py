@@ -9,7 +9,6 @@ from typing import TypeVar
 from graphnode.actors.effects import Effects, effects_of, is_repeated
 from graphnode.clients.s3 import check_keys
 from graphnode.contract.envelopes import Envelope, ResultPayload
-from graphnode.storage.database import try_user_lock
 
 P = TypeVar("P", bound=ResultPayload)
 D = TypeVar("D")
@@ -37,11 +36,9 @@ def handle_result(
     """
     check_keys(envelope.payload.s3_keys, user_id=user_id)
     completed = envelope.payload.status == "COMPLETED"
-    if completed:
-        # Before anything is fetched: the message waits without a thread, memory or documents.
-        try_user_lock(user_id)
-        if is_repeated(envelope, user_id=user_id):
-            return
+    # Before anything is fetched: a message that must wait does so without a thread, memory or documents.
+    if completed and is_repeated(envelope, user_id=user_id):
+        return
     warnings = Counter[str]()
     documents = fetch(envelope, warnings) if completed else None
     with effects_of(envelope, user_id=user_id) as effects:

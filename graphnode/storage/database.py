@@ -70,24 +70,41 @@ NEWEST_BELIEVED = peewee.SQL(f"now() + interval '{MOST_AHEAD.total_seconds():.0f
 LOCK_USER = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
 
 
+#: Takes the user's lock within a time of its own.
+LOCK_USER_IN_TIME = f"SET LOCAL lock_timeout = %s; {LOCK_USER}; SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}"
+
+
+class Bound(NamedTuple):
+    """A statement with its values: SQL with a `%s` for each, as psycopg2 takes it."""
+
+    sql: str
+    values: Sequence[Any] = ()
+
+
+def together(*statements: Bound) -> Bound:
+    """Statements in one string. PostgreSQL runs them in one round trip, and answers the last one."""
+    return Bound(
+        "; ".join(statement.sql for statement in statements),
+        [value for statement in statements for value in statement.values],
+    )
+
+
 class Beginning(NamedTuple):
     """Statements that begin a transaction, in one round trip.
 
     Parameters:
       statements: they wait for no lock but the user's.
-      parameters: their values.
       wait_s: seconds to wait for the answer.
     """
 
-    statements: str
-    parameters: Sequence[object] = ()
+    statements: Bound
     wait_s: float = SINGLE_TIMEOUT_MS / 1000
 
 
-READ_COMMITTED = Beginning(f"BEGIN ISOLATION LEVEL READ COMMITTED; {SETTINGS}")
+READ_COMMITTED = Beginning(Bound(f"BEGIN ISOLATION LEVEL READ COMMITTED; {SETTINGS}"))
 
 #: All statements see the same moment, and none writes.
-SNAPSHOT = Beginning(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {SETTINGS}")
+SNAPSHOT = Beginning(Bound(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {SETTINGS}"))
 
 
 class Limits(NamedTuple):
@@ -156,11 +173,16 @@ class ThreadDatabase(peewee.PostgresqlDatabase):
         """Begin a transaction. Raises UserLocked if the user's lock is not free in time."""
         self.renew()
         try:
-            self._run(beginning.statements, beginning.parameters, wait_s=beginning.wait_s)
+            self._state.begun = self._run(*beginning.statements, wait_s=beginning.wait_s)  # type: ignore[attr-defined]
         except (peewee.PeeweeException, DatabaseFault) as error:
             self.rollback()
             _raise_if_user_locked(error)
             raise
+
+    @property
+    def begun(self) -> Any:
+        """The cursor of what began this thread's transaction."""
+        return self._state.begun  # type: ignore[attr-defined]
 
     def commit(self) -> None:
         """Commit the transaction."""
@@ -288,34 +310,39 @@ def statement_limits(limits: Limits | None) -> Iterator[None]:
 
 
 @contextmanager
-def user_transaction(user_id: str, *, wait_ms: int = USER_LOCK_WAIT_MS) -> Iterator[None]:
+def user_transaction(user_id: str, *then: Bound, wait_ms: int = USER_LOCK_WAIT_MS) -> Iterator[Any]:
     """Run the block as one transaction under the user's lock: committed at its end, or rolled back.
 
     Do not use it inside another transaction.
 
     Parameters:
+      then: statements that run under the lock, in the round trip that begins the transaction. The block gets the last
+        one's cursor.
       wait_ms: milliseconds to wait for the user's lock.
 
     Raises:
       UserLocked: Another session holds the user's lock.
       peewee.OperationalError, DatabaseFault: The database is away.
     """
-    locking = f"{READ_COMMITTED.statements}; SET LOCAL lock_timeout = %s; {LOCK_USER}; SET LOCAL lock_timeout = %s"
-    with _transaction(
-        Beginning(locking, (wait_ms, user_id, LOCK_TIMEOUT_MS), wait_s=READ_COMMITTED.wait_s + wait_ms / 1000)
-    ):
-        yield
+    locking = together(READ_COMMITTED.statements, Bound(LOCK_USER_IN_TIME, (wait_ms, user_id)), *then)
+    with _transaction(Beginning(locking, wait_s=READ_COMMITTED.wait_s + wait_ms / 1000)):
+        yield database.begun
 
 
-def try_user_lock(user_id: str) -> None:
-    """Check in one round trip that the user's lock is free; it is not held afterwards.
+def try_user_lock(user_id: str, *then: Bound) -> Any:
+    """Check that the user's lock is free; it is not held afterwards.
+
+    Parameters:
+      then: statements that run under the lock, in the same round trip.
+
+    Returns the cursor of the last one.
 
     Raises:
       UserLocked: Another session holds it, and has not released it within `USER_LOCK_WAIT_MS`.
     """
     try:
         with statement_limits(Limits(lock_ms=USER_LOCK_WAIT_MS)):
-            database.execute_sql(LOCK_USER, (user_id,))
+            return database.execute_sql(*together(Bound(LOCK_USER, (user_id,)), *then))
     except peewee.OperationalError as error:
         _raise_if_user_locked(error)
         raise

@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from typing import NamedTuple
+from datetime import timedelta
 
-from graphnode.steps import is_step
-from graphnode.storage.database import database
-from graphnode.storage.graphs import GraphStatus
+from graphnode.storage.database import Bound, database
+from graphnode.storage.statements import Statement, run
+from graphnode.storage.tasks import TaskKey
 
-#: The tasks that change a graph, by the type of their result, with its status while one is open.
-UNDER_WAY = {"GRAPH_GENERATION_RESULT": GraphStatus.CREATING, "ADD_NODE_RESULT": GraphStatus.UPDATING}
+#: The tasks that change a graph, by the type of their result.
+TASK_TYPES = ("GRAPH_GENERATION_RESULT", "ADD_NODE_RESULT")
 
-TASK_TYPES = tuple(UNDER_WAY)
-
-#: What last changed the content of a graph.
-CHANGED = (GraphStatus.CREATED, GraphStatus.UPDATED)
-
-#: The graph's row, and the type of the user's open task that was registered last. A user without a row gets one, but a
-#: forgotten user has none: all later tasks are SUPERSEDED. Uses the index `tasks_open_of_user`.
-READ = f"""
-SELECT status, status_before, node_count, source_timestamp,
-    (SELECT task_type FROM tasks
-     WHERE user_id = %(user_id)s AND task_type IN {TASK_TYPES} AND status IN ('PENDING', 'PROGRESS')
-     ORDER BY created_at DESC, task_id DESC LIMIT 1),
-    graphs.user_id IS NULL AND NOT EXISTS (
-        SELECT FROM tasks WHERE user_id = %(user_id)s AND task_type IN {TASK_TYPES} AND status <> 'SUPERSEDED')
-FROM (VALUES (1)) AS one LEFT JOIN graphs ON user_id = %(user_id)s
-"""  # noqa: S608
-
-WRITE = """
+#: Derives the statuses of a graph, and stores them if they have changed. Its row says what last changed the content,
+#: unless an earlier release has lost that. While tasks are open, the one that was registered last counts. A user
+#: without a row gets one, but a forgotten user has none: all later tasks are SUPERSEDED. Uses the index
+#: `tasks_open_of_user`.
+DERIVE = Statement(f"""
 INSERT INTO graphs (user_id, status, status_before, updated_at)
-VALUES (%(user_id)s, %(status)s, %(status_before)s, now())
+SELECT %(user_id)s, coalesce(under_way, settled), CASE WHEN under_way IS NOT NULL THEN settled END, now()
+FROM (
+    SELECT graphs.user_id,
+        CASE WHEN status IN ('CREATED', 'UPDATED') THEN status
+             WHEN status_before IN ('CREATED', 'UPDATED') THEN status_before
+             WHEN node_count > 0 THEN CASE WHEN source_timestamp IS NULL THEN 'UPDATED' ELSE 'CREATED' END
+             ELSE 'NOT_CREATED' END AS settled,
+        (SELECT CASE task_type WHEN 'GRAPH_GENERATION_RESULT' THEN 'CREATING' ELSE 'UPDATING' END FROM tasks
+         WHERE user_id = %(user_id)s AND task_type IN {TASK_TYPES} AND status IN ('PENDING', 'PROGRESS')
+             AND (task_id, task_type) <> (%(ended_id)s, %(ended_type)s)
+         ORDER BY created_at DESC, task_id DESC LIMIT 1) AS under_way
+    FROM (VALUES (1)) AS one LEFT JOIN graphs ON graphs.user_id = %(user_id)s
+) AS derived
+WHERE user_id IS NOT NULL OR %(has_effect)s OR EXISTS (
+    SELECT FROM tasks
+    WHERE user_id = %(user_id)s AND task_type IN {TASK_TYPES} AND status <> 'SUPERSEDED'
+        AND (task_id, task_type) <> (%(ended_id)s, %(ended_type)s))
 ON CONFLICT (user_id) DO UPDATE
 SET status = EXCLUDED.status, status_before = EXCLUDED.status_before, updated_at = EXCLUDED.updated_at
-"""
+WHERE (graphs.status, graphs.status_before) IS DISTINCT FROM (EXCLUDED.status, EXCLUDED.status_before)
+""")  # noqa: S608
 
 #: Uses the indexes `graphs_under_way` and `tasks_open_of_user`.
 STALE = f"""
@@ -47,47 +50,23 @@ ORDER BY updated_at LIMIT %(most)s
 """  # noqa: S608
 
 
-class Statuses(NamedTuple):
-    """The statuses in a graph's row.
+def derivation(user_id: str, *, ended: TaskKey | None = None, superseded: bool = False) -> Bound:
+    """The statement that derives the status of a user's graph, and stores it if it has changed.
+
+    Run it in the transaction that registers or ends a task of TASK_TYPES, after the content is written.
 
     Parameters:
-      status_before: while a task is open, what the status is without it.
+      ended: a task that the transaction ends later.
+      superseded: whether it ends without an effect.
     """
+    key = ended or TaskKey("", "")
+    has_effect = ended is not None and not superseded
+    return DERIVE.bind(user_id=user_id, ended_id=key.task_id, ended_type=key.task_type, has_effect=has_effect)
 
-    status: str | None
-    status_before: str | None
 
-
-@is_step("graph")
 def derive_status(user_id: str) -> None:
-    """Derive the status of a user's graph, and store it if it has changed.
-
-    Call it in the transaction that registers or ends a task of TASK_TYPES, after the content is written.
-    """
-    *row, task_type, is_forgotten = database.execute_sql(READ, {"user_id": user_id}).fetchone()
-    stored = Statuses(*row[:2])
-    derived = derived_statuses(stored, *row[2:], task_type=task_type)
-    if derived != stored and not is_forgotten:
-        database.execute_sql(WRITE, {"user_id": user_id, **derived._asdict()})
-
-
-def derived_statuses(
-    stored: Statuses, node_count: int | None, source_timestamp: datetime | None, *, task_type: str | None
-) -> Statuses:
-    """The statuses of a graph.
-
-    Parameters:
-      stored: its row's. They say what last changed the content, unless an earlier release has lost that.
-      node_count: None: there is no row.
-      source_timestamp: when it was sent as a whole; None: never.
-      task_type: of the open task that was registered last.
-    """
-    settled = next((status for status in stored if status in CHANGED), None)
-    if settled is None:
-        settled = GraphStatus.NOT_CREATED
-        if node_count:
-            settled = GraphStatus.CREATED if source_timestamp else GraphStatus.UPDATED
-    return Statuses(UNDER_WAY[task_type], settled) if task_type else Statuses(settled, None)
+    """As `derivation`, at once."""
+    run(derivation(user_id))
 
 
 def stale_statuses(*, older_than: timedelta, most: int) -> list[str]:

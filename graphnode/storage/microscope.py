@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
@@ -13,6 +14,7 @@ from graphnode.errors import NotRegistered, WrongOwner
 from graphnode.rules.microscope_documents import document_status
 from graphnode.steps import is_step
 from graphnode.storage.database import JsonField, Record
+from graphnode.storage.statements import Statement, given, given_json, run
 
 
 class DocumentStatus(StrEnum):
@@ -110,6 +112,49 @@ class WorkspaceTally(NamedTuple):
     name: str | None
     completed: int
     failed: int
+
+
+#: Inserts a workspace, or says that its user's has changed, with its document.
+TOUCH_WORKSPACE = Statement(
+    WorkspaceRecord.insert(
+        {
+            WorkspaceRecord.id: given("id"),
+            WorkspaceRecord.user_id: given("user_id"),
+            WorkspaceRecord.name: given("name"),
+        }
+    )
+    .on_conflict(
+        conflict_target=[WorkspaceRecord.id],
+        update={WorkspaceRecord.updated_at: fn.now()},
+        where=WorkspaceRecord.user_id == EXCLUDED.user_id,
+    )
+    .returning(WorkspaceRecord.id)
+)
+
+STORE_GRAPH = Statement(
+    DocumentGraphRecord.insert(
+        {
+            DocumentGraphRecord.document_id: given("document_id"),
+            DocumentGraphRecord.view: given("view"),
+            DocumentGraphRecord.graph: given_json("graph"),
+        }
+    ).on_conflict(
+        conflict_target=[DocumentGraphRecord.document_id, DocumentGraphRecord.view],
+        preserve=[DocumentGraphRecord.graph],
+    )
+)
+
+#: Completes a workspace if all its documents have ended.
+FINISH_WORKSPACE = Statement("""
+UPDATE microscope_workspaces SET completed_at = now(), updated_at = now()
+FROM (
+    SELECT count(*) AS documents, count(*) FILTER (WHERE status = 'COMPLETED') AS completed,
+        count(*) FILTER (WHERE status = 'FAILED') AS failed
+    FROM microscope_documents WHERE workspace_id = %(id)s
+) AS tally
+WHERE id = %(id)s AND documents > 0 AND completed + failed = documents
+RETURNING name, completed, failed
+""")
 
 
 def find_document(document_id: str) -> DocumentRecord | None:
@@ -228,16 +273,14 @@ def record_result(
 
 
 @is_step("view")
-def store_graph(document_id: str, view: View, graph: Any) -> None:
-    """Store the graph of one view of a document; it replaces an earlier one.
+def store_graphs(document_id: str, graphs: Mapping[View, Any]) -> None:
+    """Store the graphs of a document's views; each replaces an earlier one.
 
     Parameters:
-      graph: any JSON value.
+      graphs: any JSON value by view.
     """
-    DocumentGraphRecord.insert(document_id=document_id, view=view, graph=graph).on_conflict(
-        conflict_target=[DocumentGraphRecord.document_id, DocumentGraphRecord.view],
-        update={DocumentGraphRecord.graph: graph},
-    ).execute()
+    if graphs:
+        run(*(STORE_GRAPH.bind(document_id=document_id, view=view, graph=graph) for view, graph in graphs.items()))
 
 
 @is_step("workspace")
@@ -247,25 +290,8 @@ def finish_workspace_if_last(workspace_id: str) -> WorkspaceTally | None:
     Call it only when a document has ended: every call that finds all documents ended completes the workspace again. So
     does a document that ends a second time or is added later.
     """
-    documents = (
-        DocumentRecord.select(DocumentRecord.status, fn.COUNT("*"))
-        .where(DocumentRecord.workspace_id == workspace_id)
-        .group_by(DocumentRecord.status)
-    )
-    tally = dict(documents.tuples().iterator())
-    if not tally or tally.keys() - {DocumentStatus.COMPLETED, DocumentStatus.FAILED}:
-        return None
-    finished = (
-        WorkspaceRecord.update(completed_at=fn.now(), updated_at=fn.now())
-        .where(WorkspaceRecord.id == workspace_id)
-        .returning(WorkspaceRecord)
-        .execute()
-    )
-    for workspace in finished:
-        return WorkspaceTally(
-            workspace.name, tally.get(DocumentStatus.COMPLETED, 0), tally.get(DocumentStatus.FAILED, 0)
-        )
-    return None
+    finished = FINISH_WORKSPACE(id=workspace_id).fetchone()
+    return WorkspaceTally(*finished) if finished else None
 
 
 def _document_of(document_id: str, *, user_id: str, workspace_id: str | None) -> tuple[DocumentRecord, bool]:
@@ -285,17 +311,7 @@ def _check_workspace(workspace_id: str, user_id: str, *, name: str | None) -> No
     """
     # Before the upsert, which would wait for a transaction of the other user that holds the row.
     _refuse_foreign(find_workspace(workspace_id), user_id)
-    written = (
-        WorkspaceRecord.insert(id=workspace_id, user_id=user_id, name=name)
-        .on_conflict(
-            conflict_target=[WorkspaceRecord.id],
-            update={WorkspaceRecord.updated_at: fn.now()},
-            where=WorkspaceRecord.user_id == EXCLUDED.user_id,
-        )
-        .as_rowcount()
-        .execute()
-    )
-    if not written:
+    if not TOUCH_WORKSPACE(id=workspace_id, user_id=user_id, name=name).fetchone():
         _refuse_foreign(find_workspace(workspace_id), user_id)
 
 

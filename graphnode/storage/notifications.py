@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
-from peewee import SQL, IntegerField, TextField, fn
+from peewee import CTE, SQL, IntegerField, ModelInsert, Select, TextField, fn
 from playhouse.postgres_ext import DateTimeTZField
 from ulid import ULID
 
-from graphnode.rules.pushes import PushOutcome, PushStatus
+from graphnode.rules.pushes import NO_DEVICE, PushOutcome, PushStatus
 from graphnode.steps import is_step
 from graphnode.storage.database import JsonField, Record, database
+from graphnode.storage.statements import Statement, written
 
 #: Seconds for which a push belongs to the worker that claimed it: more than the time limit of the pushing actor.
 PUSH_LEASE_S = 90
 
-#: Seconds for which sweeps leave a notification alone after its commit, and after a sweep has put it on the queue. The
-#: second is longer: a long backlog must not make sweeps put the same notification on the queue again and again.
-ENQUEUED_S = 60
+#: Seconds for which sweeps leave a notification alone after a sweep has put it on the queue: a long backlog must not
+#: make sweeps put the same notification on the queue again and again.
 SWEPT_S = 300
 
 #: The `push_error` of a notification that is never pushed.
@@ -28,6 +28,32 @@ STORED_ONLY = "stored only"
 
 #: The NOTIFY channel that announces each new notification when its transaction commits.
 CHANNEL = "graphnode_notifications"
+
+#: Inserts notifications, each unless its event has one already. What need not be pushed, or cannot be, ends here.
+INSERT = """
+INSERT INTO notifications (id, user_id, type, payload, event, created_at, push_status, push_error, due_at)
+SELECT id, user_id, type, payload, event, created_at,
+    CASE WHEN not_pushed IS NULL THEN 'PENDING' ELSE 'SKIPPED' END, not_pushed,
+    CASE WHEN not_pushed IS NULL THEN now() END
+FROM (
+    SELECT id, user_id, type, payload, event, created_at,
+        CASE WHEN not_pushed IS NOT NULL THEN not_pushed
+             WHEN NOT EXISTS (SELECT FROM device_tokens WHERE device_tokens.user_id = new.user_id AND token <> '')
+             THEN %(no_device)s END AS not_pushed
+    FROM jsonb_to_recordset(%(notifications)s) AS new (
+        id text, user_id text, type text, payload jsonb, event text, created_at timestamptz, not_pushed text)
+) AS new
+WHERE {condition}
+ON CONFLICT (event) DO NOTHING
+RETURNING user_id, id
+"""
+
+#: Announces what INSERT has inserted when the transaction commits, and counts it.
+ANNOUNCED = f"""
+(SELECT count(pg_notify('{CHANNEL}', json_build_object('userId', user_id, 'notificationId', id)::text)) FROM told)
+"""  # noqa: S608
+
+WRITE = Statement(f"WITH told AS ({INSERT.format(condition='true')}) SELECT {ANNOUNCED}")
 
 #: Claims due notifications. A settled row has a `due_at` only if a worker older than 0003_outbox wrote it: remove it.
 CLAIM_DUE = """
@@ -100,7 +126,72 @@ class DeviceTokenRecord(Record):
         table_name = "device_tokens"
 
 
-@is_step("notification")
+class NewNotification(msgspec.Struct, frozen=True):
+    """A notification to write.
+
+    Parameters:
+      payload: what the app reads.
+      event: names what happened; there is at most one notification per event.
+      created_at: when it happened.
+      not_pushed: why it is not pushed; None: it is pushed to the user's devices, if there are any.
+    """
+
+    id: str
+    user_id: str
+    type: str
+    payload: dict[str, Any]
+    event: str
+    created_at: datetime
+    not_pushed: str | None
+
+
+def new_notification(
+    *,
+    user_id: str,
+    type: str,  # noqa: A002
+    payload: dict[str, Any],
+    event: str,
+    created_at: datetime | None = None,
+    not_pushed: str | None,
+) -> NewNotification:
+    """A notification to write, with its ID.
+
+    Parameters:
+      type: the notification type of the contract.
+      payload: what the app reads. Its `timestamp`, which says when it happened, is added here.
+      event, not_pushed: as in `NewNotification`.
+      created_at: when it happened; now, if missing.
+    """
+    at = (created_at or datetime.now(UTC)).astimezone(UTC)
+    return NewNotification(
+        # The ID grows with the time of writing, not with `created_at`: readers go on from the last ID they have seen.
+        id=str(ULID()),
+        user_id=user_id,
+        type=type,
+        payload={**payload, "timestamp": at.isoformat()},
+        event=event,
+        created_at=at,
+        not_pushed=not_pushed,
+    )
+
+
+def with_notifications(query: ModelInsert) -> Statement:
+    """The statement that runs a query and, if it writes a row, INSERT; it returns the number of rows that it wrote.
+
+    Parameters:
+      query: it returns something of each row.
+    """
+    told = SQL(*written(INSERT.format(condition="EXISTS (SELECT FROM subject)")))
+    both = (CTE("subject", query), CTE("told", told))
+    rows = Select(columns=[SQL("(SELECT count(*) FROM subject)"), SQL(ANNOUNCED)])
+    return Statement(rows.with_cte(*both).bind(database))
+
+
+def values_of(notifications: Sequence[NewNotification]) -> dict[str, Any]:
+    """The values of INSERT in a statement."""
+    return {"notifications": msgspec.json.encode(notifications).decode(), "no_device": NO_DEVICE.error}
+
+
 def write(
     *,
     user_id: str,
@@ -113,38 +204,21 @@ def write(
     """Insert a notification and announce it on CHANNEL, unless its event already has one.
 
     Parameters:
-      type: the notification type of the contract.
-      payload: what the app reads. Its `timestamp`, which says when it happened, is added here.
-      event: names what happened; there is at most one notification per event.
-      created_at: when it happened; now, if missing.
       push: whether it is pushed to the user's devices; otherwise the app only reads it.
+      the others: as in `new_notification`.
 
     Returns the ID of the new row; None if the event already has one.
     """
-    # The ID grows with the time of writing, not with `created_at`: readers go on from the last ID they have seen.
-    notification_id = str(ULID())
-    at = (created_at or datetime.now(UTC)).astimezone(UTC)
-    written = (
-        NotificationRecord.insert(
-            id=notification_id,
-            user_id=user_id,
-            type=type,
-            payload={**payload, "timestamp": at.isoformat()},
-            event=event,
-            created_at=at,
-            push_status=PushStatus.PENDING if push else PushStatus.SKIPPED,
-            push_error=None if push else STORED_ONLY,
-            due_at=_from_now(ENQUEUED_S) if push else None,
-        )
-        .on_conflict(action="IGNORE", conflict_target=[NotificationRecord.event])
-        .as_rowcount()
-        .execute()
+    new = new_notification(
+        user_id=user_id,
+        type=type,
+        payload=payload,
+        event=event,
+        created_at=created_at,
+        not_pushed=None if push else STORED_ONLY,
     )
-    if not written:
-        return None
-    announcement = msgspec.json.encode({"userId": user_id, "notificationId": notification_id}).decode()
-    database.execute_sql("SELECT pg_notify(%s, %s)", (CHANNEL, announcement))
-    return notification_id
+    (written,) = WRITE(**values_of([new])).fetchone()
+    return new.id if written else None
 
 
 def claim_due(*, limit: int) -> list[str]:

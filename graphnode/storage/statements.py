@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -9,14 +10,10 @@ from typing import Any, NamedTuple
 import msgspec
 from peewee import Context, Node, SelectQuery, _WriteQuery
 
-from graphnode.storage.database import database
+from graphnode.storage.database import Bound, database, together
 
-
-class Bound(NamedTuple):
-    """A statement with its values: SQL with a `%s` for each, as psycopg2 takes it."""
-
-    sql: str
-    values: list[Any]
+#: A value's place in SQL.
+NAMED = re.compile(r"%\((\w+)\)s")
 
 
 class Place(NamedTuple):
@@ -46,10 +43,11 @@ class Statement:
     """A statement whose SQL is written at its first use: peewee takes longer to write it than PostgreSQL to run it.
 
     Parameters:
-      query: a query of peewee, with `given` in the place of each value that differs between calls.
+      query: a query of peewee, with `given` in the place of each value that differs between calls; or SQL that peewee
+        has no words for, with `%(name)s` there.
     """
 
-    def __init__(self, query: SelectQuery | _WriteQuery) -> None:
+    def __init__(self, query: SelectQuery | _WriteQuery | str) -> None:
         self._query = query
 
     def __call__(self, **values: Any) -> Any:
@@ -69,23 +67,36 @@ class Statement:
 
     @cached_property
     def _written(self) -> tuple[str, list[Any]]:
-        sql, places = self._query.sql()
+        if isinstance(self._query, str):
+            sql, places = written(self._query)
+        else:
+            sql, places = self._query.sql()
         return sql, list(places)
 
 
 def given(name: str) -> Given:
     """The place of a value that each call gives: a text, number, time, list or None."""
-    return Given(Place(name, lambda value: value))
+    return Given(Place(name, _as_it_is))
 
 
 def given_json(name: str) -> Given:
     """The place of a value for a `jsonb` column; None is NULL."""
-    return Given(Place(name, lambda value: None if value is None else msgspec.json.encode(value).decode()))
+    return Given(Place(name, _as_json))
+
+
+def written(text: str) -> tuple[str, list[Place]]:
+    """SQL with a `%s` in place of each `%(name)s`, and the places in their order."""
+    return NAMED.sub("%s", text), [Place(name, _as_it_is) for name in NAMED.findall(text)]
 
 
 def run(*statements: Bound) -> Any:
     """Run statements in one round trip; returns the cursor of the last one. Outside a transaction they are one."""
-    return database.execute_sql(
-        "; ".join(statement.sql for statement in statements),
-        [value for statement in statements for value in statement.values],
-    )
+    return database.execute_sql(*together(*statements))
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _as_json(value: Any) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()

@@ -25,7 +25,9 @@ from playhouse.postgres_ext import DateTimeTZField
 from graphnode.contract.repairs import Warnings
 from graphnode.errors import TaskHasFailed, WrongOwner
 from graphnode.steps import is_step
-from graphnode.storage.database import NEWEST_BELIEVED, JsonField, Record, database
+from graphnode.storage.database import NEWEST_BELIEVED, Bound, JsonField, Record, database
+from graphnode.storage.notifications import NewNotification, values_of, with_notifications
+from graphnode.storage.statements import Statement, given, given_json, run
 
 
 class TaskStatus(StrEnum):
@@ -58,15 +60,6 @@ class FailureReason(StrEnum):
 
 #: Seconds for which other sweeps leave a claimed overdue task alone.
 SWEPT_S = 300
-
-#: The S3 keys of the request and of the result.
-ALL_S3_KEYS = SQL(
-    "(SELECT coalesce(jsonb_agg(DISTINCT key), '[]')"
-    " FROM jsonb_array_elements(tasks.s3_keys || EXCLUDED.s3_keys) AS key)"
-)
-
-#: Asked before documents are fetched, for each message: peewee would take longer to write it than PostgreSQL to answer.
-STATUS = "SELECT status FROM tasks WHERE task_id = %s AND task_type = %s"
 
 #: Claims the overdue task with the oldest update. A type without a timeout is never overdue. A message comes again
 #: after an attempt that names it and is not its last one.
@@ -158,26 +151,126 @@ class TaskRecord(Record):
 PRIMARY_KEY = [TaskRecord.task_id, TaskRecord.task_type]
 
 
-def status(task_id: str, task_type: str) -> TaskStatus | None:
-    """The status of the task; None if the task is unknown."""
-    found = database.execute_sql(STATUS, (task_id, task_type)).fetchone()
-    return TaskStatus(found[0]) if found else None
+#: The rows of a task ID, and whether its user's data was deleted. One row at least.
+FIND = Statement("""
+SELECT EXISTS (SELECT FROM forgotten_users WHERE user_id = %(user_id)s), task_type, user_id, status, updated_at
+FROM (VALUES (1)) AS one LEFT JOIN tasks ON task_id = %(task_id)s
+""")
+
+#: The row of a task that has ended. The S3 keys are those of the request and of the result.
+ENDED = TaskRecord.insert(
+    {
+        TaskRecord.task_id: given("task_id"),
+        TaskRecord.task_type: given("task_type"),
+        TaskRecord.user_id: given("user_id"),
+        TaskRecord.status: given("status"),
+        TaskRecord.attempts: given("attempts"),
+        TaskRecord.error: given("error"),
+        TaskRecord.reason: given("reason"),
+        TaskRecord.warnings: given_json("warnings"),
+        TaskRecord.s3_keys: given_json("s3_keys"),
+        TaskRecord.registered: False,
+        TaskRecord.created_at: fn.now(),
+        TaskRecord.updated_at: fn.now(),
+        TaskRecord.finished_at: fn.now(),
+    }
+).on_conflict(
+    conflict_target=PRIMARY_KEY,
+    preserve=[
+        TaskRecord.status,
+        TaskRecord.attempts,
+        TaskRecord.error,
+        TaskRecord.reason,
+        TaskRecord.warnings,
+        TaskRecord.updated_at,
+        TaskRecord.finished_at,
+    ],
+    update={
+        TaskRecord.s3_keys: SQL(
+            "(SELECT coalesce(jsonb_agg(DISTINCT key), '[]')"
+            " FROM jsonb_array_elements(tasks.s3_keys || EXCLUDED.s3_keys) AS key)"
+        )
+    },
+    where=TaskRecord.user_id == EXCLUDED.user_id,
+)
+
+END = with_notifications(ENDED.returning(TaskRecord.task_id))
+
+#: The row of an open task, with its newest progress. A stored time in the future is not newer.
+UNDER_WAY = TaskRecord.insert(
+    {
+        TaskRecord.task_id: given("task_id"),
+        TaskRecord.task_type: given("task_type"),
+        TaskRecord.user_id: given("user_id"),
+        TaskRecord.status: TaskStatus.PROGRESS,
+        TaskRecord.current_stage: given("stage"),
+        TaskRecord.progress_percent: given("percent"),
+        TaskRecord.eta_seconds: given("eta_seconds"),
+        TaskRecord.progress_at: given("at"),
+        TaskRecord.registered: False,
+        TaskRecord.created_at: fn.now(),
+        TaskRecord.updated_at: fn.now(),
+    }
+).on_conflict(
+    conflict_target=PRIMARY_KEY,
+    preserve=[
+        TaskRecord.status,
+        TaskRecord.current_stage,
+        TaskRecord.progress_percent,
+        TaskRecord.eta_seconds,
+        TaskRecord.progress_at,
+        TaskRecord.updated_at,
+    ],
+    where=(
+        TaskRecord.progress_at.is_null()
+        | (TaskRecord.progress_at < EXCLUDED.progress_at)
+        | (TaskRecord.progress_at > NEWEST_BELIEVED)
+    )
+    & TaskRecord.status.in_(OPEN)
+    & (TaskRecord.user_id == EXCLUDED.user_id),
+)
 
 
-def is_final(stored: TaskStatus | None) -> bool:
-    """Whether a task with this status never changes again."""
-    return stored in FINAL
+PROGRESS = with_notifications(UNDER_WAY.returning(TaskRecord.task_id))
 
 
-@is_step("task")
-def status_for_owner(task_id: str, task_type: str, *, user_id: str) -> TaskStatus | None:
-    """The status of the task, read in the transaction that stores its result; None if the task is unknown.
+class Found(NamedTuple):
+    """What a message finds of its task.
+
+    Parameters:
+      status: None: the task has no row.
+      updated_at: its last news.
+      is_forgotten: whether the user's data was deleted, and the task was not registered since.
+    """
+
+    status: TaskStatus | None
+    updated_at: datetime | None
+    is_forgotten: bool
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the task never changes again."""
+        return self.status in FINAL
+
+
+def find(task_id: str, user_id: str) -> Bound:
+    """The statement whose answer `found` reads; it runs with the user's lock."""
+    return FIND.bind(task_id=task_id, user_id=user_id)
+
+
+def found(rows: Iterable[Any], task: TaskKey, *, user_id: str) -> Found:
+    """The task in the answer to `find`.
 
     Raises:
       WrongOwner: A task with this ID, of any type, belongs to another user.
     """
-    task = _find_for_owner(task_id, task_type, user_id=user_id)
-    return TaskStatus(task.status) if task else None
+    status, updated_at, user_is_forgotten = None, None, False
+    for user_is_forgotten, task_type, owner, its_status, its_update in rows:  # noqa: B007
+        if owner not in (None, user_id):
+            raise WrongOwner(f"Task {task.task_id} belongs to user {owner!r}, not {user_id!r}")
+        if task_type == task.task_type:
+            status, updated_at = TaskStatus(its_status), its_update
+    return Found(status, updated_at, is_forgotten=user_is_forgotten and status is None)
 
 
 def register(task_id: str, task_type: str, *, user_id: str, s3_keys: Sequence[str]) -> bool:
@@ -209,7 +302,10 @@ def register(task_id: str, task_type: str, *, user_id: str, s3_keys: Sequence[st
         TaskRecord.swept_at: None,
     }
     new = {TaskRecord.task_id: task_id, TaskRecord.task_type: task_type, TaskRecord.user_id: user_id}
-    _upsert_for_owner(row | new, update=row)
+    of_user = TaskRecord.user_id == EXCLUDED.user_id
+    insert = TaskRecord.insert(row | new).on_conflict(conflict_target=PRIMARY_KEY, update=row, where=of_user)
+    if not insert.as_rowcount().execute():
+        raise WrongOwner(f"Task {task_id} belongs to another user than {user_id!r}")
     return True
 
 
@@ -271,30 +367,36 @@ def finish(
     reason: FailureReason | None = None,
     warnings: Warnings | None = None,
     s3_keys: Sequence[str] = (),
+    notifications: Sequence[NewNotification] = (),
+    first: Sequence[Bound] = (),
 ) -> None:
-    """Write how the task ended.
+    """Write how the task ended, and its notifications.
 
     Parameters:
       attempts: how often its message was delivered, this time included.
       reason: why it failed, if the AI server did not report that.
       warnings: what was repaired or left out, counted by a plain name.
       s3_keys: the objects that the result names.
+      first: statements that run before, in the same round trip.
 
     Raises:
-      WrongOwner: The task belongs to another user.
+      WrongOwner: The task belongs to another user, also if that one's row came meanwhile.
     """
-    row: dict[Field[Any], Any] = {
-        TaskRecord.user_id: user_id,
-        TaskRecord.status: status,
-        TaskRecord.attempts: attempts,
-        TaskRecord.error: error,
-        TaskRecord.reason: reason,
-        TaskRecord.warnings: warnings or None,
-        TaskRecord.updated_at: fn.now(),
-        TaskRecord.finished_at: fn.now(),
-    }
-    new = {**_unregistered(task_id, task_type), **row, TaskRecord.s3_keys: list(s3_keys)}
-    _upsert_for_owner(new, update={**row, TaskRecord.s3_keys: ALL_S3_KEYS})
+    end = END.bind(
+        task_id=task_id,
+        task_type=task_type,
+        user_id=user_id,
+        status=status,
+        attempts=attempts,
+        error=error,
+        reason=reason,
+        warnings=warnings or None,
+        s3_keys=list(s3_keys),
+        **values_of(notifications),
+    )
+    rows, _told = run(*first, end).fetchone()
+    if not rows:
+        raise WrongOwner(f"Task {task_id} belongs to another user than {user_id!r}")
 
 
 @is_step("task")
@@ -307,8 +409,9 @@ def record_progress(
     percent: float | None,
     eta_seconds: float | None,
     at: datetime,
+    notifications: Sequence[NewNotification] = (),
 ) -> bool:
-    """Store the progress of an open task, if it is newer than the stored one. A stored time in the future is not newer.
+    """Store the progress of an open task, and its notifications, if it is newer than the stored one.
 
     Parameters:
       task_type: the type of the task's result.
@@ -318,27 +421,17 @@ def record_progress(
 
     Returns whether it was stored.
     """
-    row = {
-        TaskRecord.status: TaskStatus.PROGRESS,
-        TaskRecord.current_stage: stage,
-        TaskRecord.progress_percent: percent,
-        TaskRecord.eta_seconds: eta_seconds,
-        TaskRecord.progress_at: at,
-        TaskRecord.updated_at: fn.now(),
-    }
-    stored_at = TaskRecord.progress_at
-    is_news = stored_at.is_null() | (stored_at < EXCLUDED.progress_at) | (stored_at > NEWEST_BELIEVED)
-    written: int = (
-        TaskRecord.insert({**_unregistered(task_id, task_type), TaskRecord.user_id: user_id, **row})
-        .on_conflict(
-            conflict_target=PRIMARY_KEY,
-            update=row,
-            where=is_news & TaskRecord.status.in_(OPEN) & (TaskRecord.user_id == EXCLUDED.user_id),
-        )
-        .as_rowcount()
-        .execute()
-    )
-    return written > 0
+    rows, _told = PROGRESS(
+        task_id=task_id,
+        task_type=task_type,
+        user_id=user_id,
+        stage=stage,
+        percent=percent,
+        eta_seconds=eta_seconds,
+        at=at,
+        **values_of(notifications),
+    ).fetchone()
+    return bool(rows)
 
 
 def claim_overdue(timeouts: Mapping[str, timedelta], *, before: datetime, backoff: timedelta) -> OverdueTask | None:
@@ -361,11 +454,6 @@ def claim_overdue(timeouts: Mapping[str, timedelta], *, before: datetime, backof
     return OverdueTask(*claimed) if claimed else None
 
 
-def was_updated_after(key: TaskKey, moment: datetime) -> bool:
-    """Whether the task was updated after this moment."""
-    return bool(TaskRecord.select().where(_is(key), TaskRecord.updated_at > moment).exists())
-
-
 def _is(key: TaskKey) -> Any:
     return (TaskRecord.task_id == key.task_id) & (TaskRecord.task_type == key.task_type)
 
@@ -378,26 +466,3 @@ def _find_for_owner(task_id: str, task_type: str, *, user_id: str) -> TaskRecord
         if task.task_type == task_type:
             found = task
     return found
-
-
-def _upsert_for_owner(new: dict[Field[Any], Any], *, update: dict[Field[Any], Any]) -> None:
-    """Insert a task's row, or update its user's. Raises WrongOwner, also if another user's row comes meanwhile."""
-    written = (
-        TaskRecord.insert(new)
-        .on_conflict(conflict_target=PRIMARY_KEY, update=update, where=TaskRecord.user_id == EXCLUDED.user_id)
-        .as_rowcount()
-        .execute()
-    )
-    if not written:
-        task_id, user_id = new[TaskRecord.task_id], new[TaskRecord.user_id]
-        raise WrongOwner(f"Task {task_id} belongs to another user than {user_id!r}")
-
-
-def _unregistered(task_id: str, task_type: str) -> dict[Field[Any], Any]:
-    """The first values of a task that nobody registered: its first message inserts the row."""
-    return {
-        TaskRecord.task_id: task_id,
-        TaskRecord.task_type: task_type,
-        TaskRecord.registered: False,
-        TaskRecord.created_at: fn.now(),
-    }

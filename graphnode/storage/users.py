@@ -60,11 +60,6 @@ class ForgottenData(NamedTuple):
     s3_keys: list[str]
 
 
-def is_forgotten(user_id: str) -> bool:
-    """Whether the user's data was deleted."""
-    return bool(ForgottenUserRecord.select().where(ForgottenUserRecord.user_id == user_id).exists())
-
-
 def forget_user(user_id: str) -> ForgottenData:
     """Delete all rows of a user, and record that, in one transaction under the user's lock.
 

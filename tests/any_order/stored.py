@@ -7,12 +7,20 @@ from typing import Any
 
 from graphnode.storage.database import database
 from tests.chaos.model import tables
+from tests.chaos.model.state import Notification, State
 from tests.chaos.model.tables import Tables
 
 
 def stored_tables() -> Tables:
     """The rows of each table, in the model's order."""
     return tables.read_tables(database.execute_sql)
+
+
+def expected_tables(state: State) -> Tables:
+    """The model's tables. Without Firebase credentials nothing is pushed, and the model knows of none."""
+    expected = state.tables()
+    told = [Notification(user, type_, told, "SKIPPED", at) for user, type_, told, _, at in expected["notifications"]]
+    return expected | {"notifications": sorted(told, key=repr)}
 
 
 def faults() -> dict[str, list[Any]]:

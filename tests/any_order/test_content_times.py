@@ -9,6 +9,7 @@ import pytest
 
 from graphnode.storage import graph_status, tasks
 from graphnode.storage.database import database
+from graphnode.storage.tasks import TaskRecord
 from tests.any_order.conftest import Play
 from tests.any_order.delivery import Bench
 
@@ -64,7 +65,7 @@ def test_the_same_graph_again_leaves_it(play: Play) -> None:
     play("graph", task_id="task_3")
 
     assert content_time() == before
-    assert tasks.status("task_3", "GRAPH_GENERATION_RESULT") == "COMPLETED"
+    assert TaskRecord.get(task_id="task_3").status == "COMPLETED"
 
 
 def test_a_superseded_graph_leaves_it(play: Play) -> None:
@@ -74,7 +75,7 @@ def test_a_superseded_graph_leaves_it(play: Play) -> None:
     play("graph", task_id="task_2")
 
     assert content_time() == before
-    assert tasks.status("task_2", "GRAPH_GENERATION_RESULT") == "SUPERSEDED"
+    assert TaskRecord.get(task_id="task_2").status == "SUPERSEDED"
 
 
 def test_statuses_leave_it_and_move_updated_at(play: Play) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from graphnode.actors import broker, effects
 from graphnode.actors.notifications import enqueue
-from graphnode.storage import notifications
+from graphnode.storage import notifications, tasks
 from graphnode.storage.notifications import NotificationRecord
 
 BEFORE_COMMIT = "killed-before-commit"
@@ -35,11 +35,10 @@ def die_at(point: str, user_id: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def write_and_die(**row: Any) -> str | None:
-    """Write the row, and die before the transaction's commit."""
-    written = write(**row)
-    die_at(BEFORE_COMMIT, row["user_id"])
-    return written
+def finish_and_die(*key: Any, user_id: str, **row: Any) -> None:
+    """Write task and notification, and die before the transaction's commit."""
+    finish(*key, user_id=user_id, **row)
+    die_at(BEFORE_COMMIT, user_id)
 
 
 def enqueue_and_die(notification_id: str) -> None:
@@ -56,6 +55,6 @@ def die_and_settle(claimed: NotificationRecord, settled: Any) -> bool:
     return settle_push(claimed, settled)
 
 
-write, settle_push = notifications.write, notifications.settle_push
-notifications.write, notifications.settle_push = write_and_die, die_and_settle
+finish, settle_push = tasks.finish, notifications.settle_push
+tasks.finish, notifications.settle_push = finish_and_die, die_and_settle
 effects.enqueue = enqueue_and_die  # type: ignore[attr-defined]

@@ -147,13 +147,13 @@ def merge(raw: bytes) -> None:
 def store_chunks(raw: bytes) -> None:
     chunks = stored_view(decode_chunks(raw), document_id="d1", warnings=Counter())
     microscope.record_result("d1", user_id="ada", workspace_id=None, half=None, status="COMPLETED")
-    microscope.store_graph("d1", "non_block", chunks)
+    microscope.store_graphs("d1", {"non_block": chunks})
 
 
 def store_block_graph(raw: bytes) -> None:
     graph = stored_view(decode_block_graph(raw), document_id="d1", warnings=Counter())
     microscope.record_result("d1", user_id="ada", workspace_id=None, half=None, status="COMPLETED")
-    microscope.store_graph("d1", "block", graph)
+    microscope.store_graphs("d1", {"block": graph})
 
 
 @pytest.mark.parametrize(

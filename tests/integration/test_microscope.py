@@ -205,12 +205,13 @@ class TestOwner:
         assert microscope.owner("d1") is None
 
 
-class TestStoreGraph:
+class TestStoreGraphs:
     def test_keeps_one_graph_a_view(self) -> None:
         record("d1")
-        microscope.store_graph("d1", "block", {"blocks": [{"title": "이론"}]})
-        microscope.store_graph("d1", "non_block", [{"nodes": [], "edges": []}])
-        microscope.store_graph("d1", "block", {"blocks": []})
+        microscope.store_graphs(
+            "d1", {"block": {"blocks": [{"title": "이론"}]}, "non_block": [{"nodes": [], "edges": []}]}
+        )
+        microscope.store_graphs("d1", {"block": {"blocks": []}})
 
         stored = {(graph.document_id, graph.view): graph.graph for graph in DocumentGraphRecord.select()}
         assert stored == {("d1", "block"): {"blocks": []}, ("d1", "non_block"): [{"nodes": [], "edges": []}]}

@@ -11,7 +11,9 @@ import pytest
 from graphnode.errors import WrongOwner
 from graphnode.storage import tasks
 from graphnode.storage.database import database, user_transaction
-from graphnode.storage.tasks import TaskRecord, TaskStatus
+from graphnode.storage.statements import run
+from graphnode.storage.tasks import Found, TaskKey, TaskRecord, TaskStatus
+from graphnode.storage.users import forget_user
 from tests.integration.conftest import Query, wait_until
 
 RESULT = "GRAPH_GENERATION_RESULT"
@@ -43,42 +45,48 @@ def stored() -> TaskRecord:
     return TaskRecord.get()
 
 
-class TestStatus:
-    def test_an_unknown_task_has_none(self) -> None:
-        assert tasks.status("t1", RESULT) is None
-        assert tasks.status_for_owner("t1", RESULT, user_id="ada") is None
+def found(task_type: str = RESULT, *, user_id: str = "ada") -> Found:
+    return tasks.found(run(tasks.find("t1", user_id)), TaskKey("t1", task_type), user_id=user_id)
+
+
+class TestFound:
+    def test_an_unknown_task_has_no_status(self) -> None:
+        assert found() == Found(None, None, is_forgotten=False)
 
     @pytest.mark.parametrize("status", TaskStatus)
-    def test_a_known_task_has_the_stored_one(self, status: TaskStatus) -> None:
+    def test_a_known_task_has_the_stored_one_and_the_time_of_its_last_news(self, status: TaskStatus) -> None:
         register()
         if status is TaskStatus.PROGRESS:
             record_progress()
         elif status is not TaskStatus.PENDING:
             finish(status)
 
-        assert tasks.status("t1", RESULT) is status
-        assert tasks.status_for_owner("t1", RESULT, user_id="ada") is status
+        assert found() == Found(status, stored().updated_at, is_forgotten=False)
 
     def test_each_type_of_a_task_has_its_own(self) -> None:
         finish()
-        assert tasks.status("t1", "GRAPH_SUMMARY_RESULT") is None
-        assert tasks.status_for_owner("t1", "GRAPH_SUMMARY_RESULT", user_id="ada") is None
+        assert found("GRAPH_SUMMARY_RESULT").status is None
 
-    def test_completed_and_superseded_are_final(self) -> None:
-        assert {status for status in TaskStatus if tasks.is_final(status)} == {
-            TaskStatus.COMPLETED,
-            TaskStatus.SUPERSEDED,
-        }
-        assert not tasks.is_final(None)
+    @pytest.mark.parametrize("status", [None, *TaskStatus])
+    def test_completed_and_superseded_are_final(self, status: TaskStatus | None) -> None:
+        is_final = Found(status, None, is_forgotten=False).is_final
+        assert is_final == (status in (TaskStatus.COMPLETED, TaskStatus.SUPERSEDED))
 
+    def test_an_unknown_task_of_a_forgotten_user_is_forgotten(self) -> None:
+        forget_user("ada")
+        assert found().is_forgotten
 
-class TestStatusForOwner:
+    def test_a_task_that_was_registered_later_is_not(self) -> None:
+        forget_user("ada")
+        register()
+        assert not found().is_forgotten
+
     @pytest.mark.parametrize("task_type", [RESULT, "GRAPH_SUMMARY_RESULT"])
     def test_refuses_a_task_id_that_another_user_has_with_any_type(self, task_type: str) -> None:
         finish(user_id="ada")
 
         with pytest.raises(WrongOwner, match=r"'ada'.*'eve'"):
-            tasks.status_for_owner("t1", task_type, user_id="eve")
+            found(task_type, user_id="eve")
 
 
 class TestFinish:
