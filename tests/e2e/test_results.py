@@ -207,7 +207,7 @@ def test_the_same_result_twice_has_one_effect(ai: AiServer) -> None:
 
     assert ai.rows("SELECT node_count, edge_count FROM graphs") == [(39, 76)]
     assert notifications(ai) == ["GRAPH_GENERATION_COMPLETED", "ADD_CONVERSATION_COMPLETED"]
-    assert ai.rows("SELECT push_attempts FROM notifications WHERE type LIKE 'ADD%%'") == [(1,)]
+    assert ai.rows("SELECT push_attempts FROM notifications WHERE type LIKE 'ADD%%'") == [(0,)]
 
 
 def test_an_older_graph_does_not_replace_a_newer_one(ai: AiServer) -> None:
