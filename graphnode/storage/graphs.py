@@ -46,8 +46,8 @@ from graphnode.rules.rows import (
 )
 from graphnode.rules.source_types import RAW_FORMAT
 from graphnode.steps import is_step
-from graphnode.storage.database import NEWEST_BELIEVED, JsonField, Record, copy_binary, copy_rows, database
-from graphnode.storage.statements import Bound, Statement, given, given_json, run
+from graphnode.storage.database import NEWEST_BELIEVED, Bound, JsonField, Record, copy_binary, copy_rows, database
+from graphnode.storage.statements import Statement, given, given_json, run
 
 Row = TypeVar("Row", NodeRow, EdgeRow, ClusterRow, SubclusterRow)
 
