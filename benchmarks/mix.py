@@ -3,7 +3,7 @@
 Of 100 results 60 are progress, 20 add nodes, 10 are summaries, 5 are graphs of 300 nodes without features, and 5 are
 microscope documents. A result is sent only when another one and its push have ended, so no backlog grows. Each user has
 a graph already; a graph result is always the first one of a new user. There are no Firebase credentials: a push ends
-as SKIPPED, after the same transactions.
+as SKIPPED. What a result needs at least is measured in the same rounds (`benchmarks/floor.py`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import statistics
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -20,7 +21,7 @@ import psutil
 import psycopg2
 from psycopg2.extensions import connection
 
-from benchmarks import servers
+from benchmarks import floor, servers
 from benchmarks.documents import graph_document
 from benchmarks.output import tell
 from benchmarks.persist import store
@@ -40,7 +41,7 @@ from graphnode.storage.graphs import PARTS, GraphRecord
 SHARES = {"progress": 60, "add-node": 20, "summary": 10, "graph": 5, "microscope": 5}
 
 #: The numbers of worker processes, each measured once a round, and the threads of a process.
-PROCESSES = (1, 2, 4)
+PROCESSES = (1, 2)
 ROUNDS = 3
 THREADS = 8
 
@@ -50,6 +51,9 @@ IN_SYSTEM = 100
 
 #: Seconds of the measurement.
 MEASURED_S = 12.0
+
+#: Results of each measurement of the floor.
+FLOOR_RESULTS = 600
 
 #: The users who have a graph already, and the size of a graph.
 USER_IDS = [f"mix-user-{number}" for number in range(500)]
@@ -119,16 +123,20 @@ class Sample(NamedTuple):
 def measure_rates() -> dict[str, Any]:
     """Results a second by the number of worker processes, and the CPU time of each part of the system."""
     found: dict[int, list[Rate]] = {processes: [] for processes in PROCESSES}
+    floors: list[float] = []
     with running_servers() as (localstack, postgres):
         for _ in range(ROUNDS):
             for processes, rates in found.items():
                 rates.append(measure(localstack, postgres, processes=processes))
+            floors.append(measure_floor(localstack, postgres))
     median = {processes: middle(rates) for processes, rates in found.items()}
     best = max(median.values(), key=lambda rate: rate.results_per_second)
     used = {part: seconds for part, seconds in best.cpu_s.items() if part != "idle"}
     cores = psutil.cpu_count() or 1
     busiest = max(used, key=lambda part: used[part])
     idle = best.cpu_s["idle"] / best.seconds / cores
+    cpu_ms = {processes: 1000 * rate.cpu_s["worker"] / rate.results for processes, rate in median.items()}
+    floor_ms = 1000 * statistics.median(floors)
     return {
         "threads": THREADS,
         "results_per_second": {processes: round(rate.results_per_second, 1) for processes, rate in median.items()},
@@ -140,6 +148,9 @@ def measure_rates() -> dict[str, Any]:
             {"processes": processes} | {part: round(seconds / rate.seconds, 2) for part, seconds in rate.cpu_s.items()}
             for processes, rate in median.items()
         ],
+        "worker_cpu_ms_per_result": {processes: round(milliseconds, 2) for processes, milliseconds in cpu_ms.items()},
+        "floor_cpu_ms_per_result": round(floor_ms, 2),
+        "worker_to_floor": {processes: round(milliseconds / floor_ms, 2) for processes, milliseconds in cpu_ms.items()},
         "cpu_ms_per_result": {part: round(1000 * seconds / best.results, 2) for part, seconds in used.items()},
         **{f"{part}_cpu_share": round(seconds / sum(used.values()), 3) for part, seconds in used.items()},
     }
@@ -196,6 +207,18 @@ def measure(
     tell(f"{processes} processes: {results / seconds:.0f} results/s, {end.connections} connections")
     used = {part: end.cpu_s[part] - begin.cpu_s[part] for part in end.cpu_s}
     return Rate(results / seconds, used, seconds, results, end.connections)
+
+
+def measure_floor(localstack: LocalStack, postgres: EmbeddedPostgres) -> float:
+    """The CPU seconds that a result of the mix needs at least."""
+    prefix = f"mix-{next(NUMBERS)}"
+    environment = environment_of(localstack, database_url=postgres.url, prefix=prefix)
+    prepare(environment, prefix)
+    results = itertools.islice(bodies(prefix), floor.WARM_UP + FLOOR_RESULTS)
+    send(sqs_client(environment), environment["SQS_RESULT_QUEUE_URL"], results)
+    seconds = floor.handle(environment, results=FLOOR_RESULTS)
+    tell(f"floor: {1000 * seconds:.2f} ms of CPU a result")
+    return seconds
 
 
 def look(session: connection, prefix: str, parts: Mapping[str, int]) -> Sample:

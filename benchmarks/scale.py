@@ -1,9 +1,10 @@
 """How a deployment scales: results a second by worker processes, and storing and reading in a full database.
 
-First workers of 1, 2 and 4 processes with 8 threads handle the ordinary mix of results (`benchmarks/mix.py`), and the
-CPU time of each part is measured. Then graphs of 1,000 to 100,000 edges are stored, to see how the cost grows. Then a
-database is filled with a million users (`benchmarks/crowd.py`), and first graphs are stored in it and in an empty one:
-with the server running, and with nothing of the databases in memory. Finally the queries of docs/database.md run there.
+First workers of 1 and 2 processes with 8 threads handle the ordinary mix of results (`benchmarks/mix.py`). The CPU time
+of each part is measured, and the floor of a worker's: a loop that only moves the data (`benchmarks/floor.py`). Then
+graphs of 1,000 to 100,000 edges are stored, to see how the cost grows. Then a database is filled with a million users
+(`benchmarks/crowd.py`), and first graphs are stored in it and in an empty one: with the server running, and with
+nothing of the databases in memory. Finally the queries of docs/database.md run there.
 """
 
 from __future__ import annotations
