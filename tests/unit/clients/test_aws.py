@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
+import botocore.utils
 import pytest
+from botocore.awsrequest import AWSResponse
 
 from graphnode.clients import credentials
-from graphnode.clients.aws import QUICK, Aws, CallLimits
+from graphnode.clients.aws import QUICK, Aws, CallLimits, parse_time
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -108,3 +111,26 @@ def test_a_proxy_of_the_environment_is_used_if_wanted(
 
     # botocore tells nobody else which proxies it will use.
     assert s3._endpoint.http_session._proxy_config._proxies == used  # type: ignore[attr-defined]
+
+
+def test_the_time_of_an_object_is_read_by_the_quick_parser() -> None:
+    class Answer(AWSResponse):
+        content = b""
+
+    def answer(**_: Any) -> Any:
+        headers: Any = {"Last-Modified": "Tue, 01 Dec 2026 01:22:19 GMT"}
+        return Answer("", 200, headers, None)
+
+    s3 = Aws.of_environment(ENVIRONMENT).s3()
+    s3.meta.events.register("before-send.s3.HeadObject", answer)
+
+    found = s3.head_object(Bucket="bucket", Key="key")["LastModified"]
+
+    assert found == datetime(2026, 12, 1, 1, 22, 19, tzinfo=UTC)
+    # botocore's own parser gives another class of time zone.
+    assert found.tzinfo is UTC
+
+
+@pytest.mark.parametrize("value", ["Tue, 01 Dec 2026 01:22:19 GMT", "2026-12-01T01:22:19Z", 1796088139, 1796088139.5])
+def test_a_time_is_the_same_as_botocore_parses(value: Any) -> None:
+    assert parse_time(value) == botocore.utils.parse_timestamp(value)
