@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from contextlib import suppress
 from multiprocessing.util import Finalize
 from queue import SimpleQueue
@@ -17,6 +18,10 @@ MOST_WAITING = 10_000
 
 #: The most lines of one write.
 BATCH = 200
+
+#: Seconds for which a line waits for others, to be written with them. Each write wakes this process's writer and
+#: Dramatiq's main process, which reads it.
+GATHER_S = 0.05
 
 #: Seconds that the end of a process waits for its lines to be written.
 FLUSH_S = 2.0
@@ -98,6 +103,8 @@ class LogWriter(logging.Handler):
     def _run(self, waiting: SimpleQueue[str | threading.Event]) -> None:
         while True:
             taken = [waiting.get()]
+            if not self._waits:
+                time.sleep(GATHER_S)
             while len(taken) < BATCH and not waiting.empty():
                 taken.append(waiting.get())
             self._write("".join(item for item in taken if isinstance(item, str)))

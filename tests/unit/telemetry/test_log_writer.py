@@ -77,6 +77,32 @@ def test_lines_are_written_in_order(output: Output, logger: logging.Logger, writ
     assert output.getvalue().split() == [str(number) for number in range(50)]
 
 
+def test_the_lines_of_a_moment_are_one_write(
+    output: Output, logger: logging.Logger, writer: LogWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_writer, "GATHER_S", 0.5)
+    written: list[str] = []
+    monkeypatch.setattr(output, "write", written.append)
+
+    for number in range(50):
+        logger.info("%d", number)
+    writer.flush()
+
+    assert written == ["".join(f"{number}\n" for number in range(50))]
+
+
+def test_at_the_end_of_a_process_no_line_waits_for_others(
+    output: Output, logger: logging.Logger, writer: LogWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger.info("first")
+    writer.flush_each_line()
+    monkeypatch.setattr(log_writer, "GATHER_S", 10 * PATIENCE_S)
+
+    logger.info("last")
+
+    assert output.getvalue() == "first\nlast\n"
+
+
 def test_who_logs_does_not_wait_for_a_stalled_output_and_what_it_has_no_room_for_is_counted(
     output: Output, logger: logging.Logger, writer: LogWriter
 ) -> None:
