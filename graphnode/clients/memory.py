@@ -1,5 +1,7 @@
 """Admission control: bounds the big documents, and their bytes of memory, that a process works on at a time.
 
+Beside a big document, threads switch often, so that small messages need not wait for it.
+
 A message without memory for its documents does not fail and keeps no thread: it is parked, and started again at its
 turn. A message gets all the memory that it needs or none, so there is no deadlock. Turns are in order, so that nobody
 is overtaken for ever. What needs more than there is at all is refused.
@@ -8,6 +10,7 @@ is overtaken for ever. What needs more than there is at all is refused.
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from contextvars import ContextVar
 from typing import NamedTuple
@@ -23,6 +26,11 @@ SMALL_STREAM_BYTES = 1 << 20
 #: Bytes of memory that a streamed document takes, whatever its size (`python -m benchmarks.worst`).
 STREAM_BYTES = 16 << 20
 
+
+#: Seconds that a thread keeps the GIL while others wait, beside a big document. A small result needs it again after
+#: each round trip: at Python's own 5 ms, it would wait long. Without a big document, more switches only cost time.
+SWITCH_INTERVAL_S = 0.0002
+USUAL_SWITCH_INTERVAL_S = sys.getswitchinterval()
 
 #: What makes a text of Python take four bytes a character instead of one or two: a character outside the basic plane.
 WIDE = re.compile(rb"[\xf0-\xff]|\\u[dD][89a-fA-F]")
@@ -185,6 +193,7 @@ class Admission:
             del self._waiting[first]
             self._granted[first] = first.needed
             self._called.add(first)
+        sys.setswitchinterval(SWITCH_INTERVAL_S if self._granted else USUAL_SWITCH_INTERVAL_S)
 
     def _fits(self, claim: Claim) -> bool:
         taken = sum(self._granted.values())

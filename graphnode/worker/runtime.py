@@ -1,14 +1,9 @@
-"""Tunes Python and the C library for a worker process: thread switching, garbage collection, freed memory."""
+"""Tunes Python and the C library for a worker process: garbage collection, freed memory."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
-import sys
-
-#: Seconds that a thread keeps the GIL while others wait. A small result needs it some thirty times: at Python's own
-#: 5 ms each, it would wait long beside a big graph.
-SWITCH_INTERVAL_S = 0.0002
 
 #: New objects between two garbage collections. At Python's own 700, a big graph's rows would be searched again and
 #: again, for 100 ms each time, while no thread runs.
@@ -22,8 +17,7 @@ M_MMAP_THRESHOLD = -3
 
 
 def shorten_pauses() -> None:
-    """Shorten GIL and garbage-collection pauses."""
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    """Shorten garbage-collection pauses."""
     # Imported objects stay: a collection need not search them.
     gc.collect()
     gc.freeze()

@@ -953,6 +953,14 @@ MUTANTS = (
         hangs="what never fits waits for ever",
     ),
     Mutant(
+        name="threads-switch-seldom",
+        what="small results wait for the GIL beside a big document",
+        file="graphnode/clients/memory.py",
+        old="SWITCH_INTERVAL_S if self._granted else USUAL",
+        new="USUAL_SWITCH_INTERVAL_S if self._granted else USUAL",
+        checks=("tests/unit/clients/test_memory.py",),
+    ),
+    Mutant(
         name="keywords-without-end",
         what="a node has any number of keywords",
         file="graphnode/rules/graph.py",

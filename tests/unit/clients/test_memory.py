@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.clients.memory import Admission, Claim, Tally, Weights
+from graphnode.clients.memory import (
+    SWITCH_INTERVAL_S,
+    USUAL_SWITCH_INTERVAL_S,
+    Admission,
+    Claim,
+    Tally,
+    Weights,
+)
 from graphnode.errors import DocumentTooLarge, NoMemoryYet
 
 
@@ -36,6 +44,20 @@ def test_the_number_of_granted_claims_is_limited_however_small_they_are() -> Non
     admission = Admission(memory_bytes=100, most=2)
 
     assert [is_taken(Claim(admission), "a", 1) for _ in range(3)] == [True, True, False]
+
+
+def test_threads_switch_often_only_while_a_big_document_is_worked_on() -> None:
+    admission = Admission(memory_bytes=100, most=1)
+    first, second = Claim(admission), Claim(admission)
+
+    assert is_taken(first, "a", 1)
+    assert sys.getswitchinterval() == pytest.approx(SWITCH_INTERVAL_S)
+    assert not is_taken(second, "a", 1)
+    admission.end(first)
+    assert sys.getswitchinterval() == pytest.approx(SWITCH_INTERVAL_S), "the second one's turn has come"
+    admission.end(second)
+
+    assert sys.getswitchinterval() == pytest.approx(USUAL_SWITCH_INTERVAL_S)
 
 
 def test_a_claim_over_all_the_memory_is_refused_and_keeps_what_it_has() -> None:

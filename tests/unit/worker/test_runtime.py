@@ -10,7 +10,7 @@ import pytest
 #: Prepares the process as a worker does. Then four threads, one after the other, use a large block of memory twice:
 #: without the preparation, glibc would keep the second one.
 PROGRAM = """
-import gc, json, os, sys, threading
+import gc, json, os, threading
 from pathlib import Path
 from graphnode.worker import runtime
 
@@ -29,7 +29,7 @@ before = resident()
 for thread in [threading.Thread(target=use) for _ in range(4)]:
     thread.start()
     thread.join()
-print(json.dumps({"kept": resident() - before, "switch": sys.getswitchinterval(), "frozen": gc.get_freeze_count()}))
+print(json.dumps({"kept": resident() - before, "frozen": gc.get_freeze_count()}))
 """
 
 
@@ -41,8 +41,7 @@ def measured() -> dict[str, float]:
     return found
 
 
-def test_threads_switch_often_and_imported_objects_are_not_collected(measured: dict[str, float]) -> None:
-    assert measured["switch"] < 0.005
+def test_imported_objects_are_not_collected(measured: dict[str, float]) -> None:
     assert measured["frozen"] > 0
 
 
