@@ -53,6 +53,9 @@ LOCKED_USERS = 40
 HOT_RESULTS = 1_500
 HOT_NODES, HOT_EDGES = 3_000, 9_000
 
+#: The least results of one user that two processes apply a second.
+HOT_PER_SECOND = 150
+
 #: The messages of the long backlog, the seconds for which it is watched, and those after which others must be quick.
 BACKLOG = 20_000
 WATCHED_S = 120.0
@@ -165,18 +168,9 @@ def locked(servers: Servers, *, users: int = 1, results: int = LOCKED_RESULTS) -
 def hot(servers: Servers) -> list[Figure]:
     """A user with a graph has a backlog of new nodes."""
     scene = Scene.on_localstack(servers.localstack, servers.database_url)
-    user_id = f"{scene.prefix}-hot"
-    scene.put({"graph.json": graph_document(HOT_NODES, HOT_EDGES)})
-    keys = [f"add-node-{number}.json" for number in range(HOT_RESULTS)]
-    with ThreadPoolExecutor(4) as threads:
-        list(threads.map(lambda key: scene.put({key: add_node_document(user_id, key)}), keys))
+    keys = put_nodes(scene, f"{scene.prefix}-hot")
     with running_worker(scene) as (_, alone):
-        graph = {"status": "COMPLETED", "resultS3Key": "graph.json"}
-        scene.ended(scene.send([scene.result(user_id, "GRAPH_GENERATION_RESULT", graph)]), timeout_s=PATIENCE_S)
-        backlog = [
-            scene.result(user_id, "ADD_NODE_RESULT", {"status": "COMPLETED", "resultS3Key": key}) for key in keys
-        ]
-        sent = scene.send(backlog)
+        sent = send_nodes(scene, f"{scene.prefix}-hot", keys)
         beside = scene.latency(scene.others(BESIDE_S), timeout_s=LONG_PATIENCE_S)
         applied = scene.ended(sent, timeout_s=PATIENCE_S)
         return [
@@ -186,6 +180,38 @@ def hot(servers: Servers) -> list[Figure]:
             Figure("failed attempts", scene.failed_attempts(), at_most=0),
             Figure("dead letters", scene.dead_letters(), at_most=0),
         ]
+
+
+def hot_drain(servers: Servers) -> list[Figure]:
+    """Two processes work on the same backlog, and nobody else has anything."""
+    scene = Scene.on_localstack(servers.localstack, servers.database_url)
+    keys = put_nodes(scene, f"{scene.prefix}-hot")
+    with Worker(scene.environment, processes=2, threads=THREADS) as worker:
+        worker.wait_until_ready()
+        applied = scene.ended(send_nodes(scene, f"{scene.prefix}-hot", keys), timeout_s=LONG_PATIENCE_S)
+    return [
+        Figure("the user's results a second", per_second(applied.values()), at_least=HOT_PER_SECOND),
+        Figure("the user's results applied", len(applied), at_least=HOT_RESULTS),
+        Figure("failed attempts", scene.failed_attempts(), at_most=0),
+        Figure("dead letters", scene.dead_letters(), at_most=0),
+    ]
+
+
+def put_nodes(scene: Scene, user_id: str) -> list[str]:
+    """The keys of documents that each add nodes to a user's graph; the graph has a document as well."""
+    scene.put({"graph.json": graph_document(HOT_NODES, HOT_EDGES)})
+    keys = [f"add-node-{number}.json" for number in range(HOT_RESULTS)]
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda key: scene.put({key: add_node_document(user_id, key)}), keys))
+    return keys
+
+
+def send_nodes(scene: Scene, user_id: str, keys: Sequence[str]) -> dict[str, float]:
+    """Have the user's graph stored, and send the results that add nodes to it; their times by task."""
+    graph = {"status": "COMPLETED", "resultS3Key": "graph.json"}
+    scene.ended(scene.send([scene.result(user_id, "GRAPH_GENERATION_RESULT", graph)]), timeout_s=PATIENCE_S)
+    added = ({"status": "COMPLETED", "resultS3Key": key} for key in keys)
+    return scene.send([scene.result(user_id, "ADD_NODE_RESULT", payload) for payload in added])
 
 
 def hot_for_minutes(servers: Servers) -> list[Figure]:
@@ -371,6 +397,7 @@ CASES: dict[str, Callable[[Servers], list[Figure]]] = {
     "locked": locked,
     "many-locked": partial(locked, users=LOCKED_USERS),
     "hot-1500": hot,
+    "hot-drain": hot_drain,
     "hot-20000": hot_for_minutes,
     "big-behind-locked": big_behind_locked,
     "silent": silent,
