@@ -980,7 +980,7 @@ MUTANTS = (
         name="clusters-without-end",
         what="a graph has any number of clusters",
         file="graphnode/rules/graph.py",
-        old="len(self._admitted) >= MOST_CLUSTERS",
+        old="len(self._admitted) >= self._most",
         new="len(self._admitted) < 0",
         checks=("tests/unit/rules/test_graph.py", "tests/unit/rules/test_batch_merge.py"),
     ),
@@ -1806,10 +1806,10 @@ MUTANTS = (
     Mutant(
         name="largest-id",
         what="new nodes after the largest ID that a column holds fail for ever",
-        file="graphnode/rules/batch_merge.py",
-        old="MAX_INTEGER + 1)",
-        new="2 * MAX_INTEGER)",
-        checks=("tests/unit/rules/test_batch_merge.py",),
+        file="graphnode/storage/graph_merges.py",
+        old="largest_id + 1, MAX_INTEGER + 1)",
+        new="largest_id + 1, 2 * MAX_INTEGER)",
+        checks=(GRAPH_MERGES,),
     ),
     Mutant(
         name="batch-ids-ignored",
