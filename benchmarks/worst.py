@@ -42,6 +42,7 @@ from graphnode.contract.decoding import (
     decode_microscope,
     decode_summary,
 )
+from graphnode.contract.values import MAX_INTEGER
 from graphnode.errors import PermanentError
 from graphnode.rules.batch_merge import merge_batch
 from graphnode.rules.difference import difference, with_json_as_text
@@ -51,6 +52,7 @@ from graphnode.rules.microscope_views import stored_view
 from graphnode.rules.rows import ClusterRow, MergeTarget, NodeRow, StoredNode, SubclusterRow
 from graphnode.rules.summary import summary_row
 from graphnode.storage.database import COPY_CHUNK_BYTES, copy_lines
+from graphnode.storage.graph_merges import WRITTEN, parts_of
 from graphnode.worker.middleware import DEFAULT_TIME_LIMIT_MS
 
 #: Bytes that are booked for a document of the search: large beside the noise of a process's memory.
@@ -376,8 +378,8 @@ def handle_summary(document: Document) -> None:
 def handle_batch(document: Document) -> None:
     """As the actor of an add-node batch does, for a small graph."""
     changes, _ = merge_batch(STORED, decode_add_node_batch(document.whole(ADD_NODE_BATCH)), user_id=USER)
-    for rows in (changes.clusters, changes.nodes, changes.edges, changes.subclusters):
-        copy(rows)
+    for part in parts_of(changes):
+        literal([[row._asdict() for row in getattr(part, name)] for name in WRITTEN])
 
 
 def handle_microscope(document: Document) -> None:
@@ -514,6 +516,7 @@ STORED = MergeTarget(
     edges={(0, 1): "hard"},
     clusters={"cluster_1": ClusterRow("cluster_1", "Baking", None, 2, [])},
     subclusters=[SubclusterRow("s1", "cluster_1", [0, 1], 0, 2, None, [])],
+    new_ids=range(2, MAX_INTEGER + 1),
 )
 
 #: Values that elements are made of, and keys.

@@ -294,7 +294,7 @@ def apply_changes(user_id: str, changes: GraphChanges) -> GraphCounts:
     sizes: Counter[str | None] = Counter()
     added: Counter[str] = Counter()
     is_changed = False
-    for part in _parts(changes):
+    for part in parts_of(changes):
         rows = {name: [row._asdict() for row in getattr(part, name)] for name in WRITTEN}
         emptied = {"emptied_clusters": part.emptied_clusters, "emptied_subclusters": part.emptied_subclusters}
         before, nodes, new_edges, new_clusters, gone_clusters, is_other_changed = run(
@@ -315,7 +315,7 @@ def apply_changes(user_id: str, changes: GraphChanges) -> GraphCounts:
     return GraphCounts(*counts)
 
 
-def _parts(changes: GraphChanges) -> Iterator[GraphChanges]:
+def parts_of(changes: GraphChanges) -> Iterator[GraphChanges]:
     """The changes in parts of `WRITTEN_AT_ONCE`, at least one."""
     for start in range(0, max(1, *(len(rows) for rows in changes)), WRITTEN_AT_ONCE):
         yield GraphChanges._make(rows[start : start + WRITTEN_AT_ONCE] for rows in changes)

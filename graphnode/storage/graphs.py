@@ -378,17 +378,21 @@ def upsert(table: type[PartRecord], kind: type[Row], name: str, *, keep_if_missi
     Parameters:
       kind: their type.
       name: what a call names the rows, each of which is an object.
-      keep_if_missing: leave stored values where a row has none, and rows as they are that would not change. The sizes
-        of clusters are not written.
+      keep_if_missing: leave stored values where a row has none, and rows as they are that would not change. A new row
+        without times has the current one, and a new cluster the size 0.
     """
     key: list[str] = [field.name for field in table._meta.get_primary_keys()]
     fields: list[Field[Any]] = fields_of(table, kind._fields)
     new_value = _new_or_stored if keep_if_missing else _new
-    values: dict[Field[Any], Any] = {field: _value(field) for field in fields}
+    values: dict[Field[Any], Any] = {field: Entity("given", field.column_name) for field in fields}
     changes = {field: new_value(field) for field in fields if field.name not in key}
-    if keep_if_missing and table is ClusterRecord:
-        values[ClusterRecord.size] = 0
-        del changes[ClusterRecord.size]
+    if keep_if_missing:
+        for field in fields:
+            if field.name in TIME_COLUMNS:
+                values[field] = fn.COALESCE(values[field], fn.now())
+        if table is ClusterRecord:
+            values[ClusterRecord.size] = 0
+            del changes[ClusterRecord.size]
     differs = NodeList((Tuple(*changes), SQL("IS DISTINCT FROM"), Tuple(*changes.values())))
     if updated_at := table._meta.fields.get("updated_at"):
         changes[updated_at] = _new(updated_at)
@@ -407,11 +411,6 @@ def rows_given(table: type[PartRecord], name: str) -> NodeList:
     """The rows that a call gives, as a source named `given`."""
     row = NodeList((SQL("NULL::"), Entity(table._meta.table_name)), glue="")
     return NodeList((fn.json_populate_recordset(row, Cast(given_json(name), "json")), SQL("AS given")))
-
-
-def _value(field: Field[Any]) -> Any:
-    value = Entity("given", field.column_name)
-    return fn.COALESCE(value, fn.now()) if field.name in TIME_COLUMNS else value
 
 
 def _new(field: Field[Any]) -> Any:

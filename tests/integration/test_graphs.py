@@ -253,6 +253,13 @@ class TestTimesOfANewGraph:
             "conv-milk": (second, second),
         }
 
+    def test_a_node_of_an_earlier_release_gets_no_time_at_which_it_was_made(self) -> None:
+        replace(GRAPH._replace(nodes=undated(TEA, COFFEE, GRAPHS)))
+        NodeRecord.update(created_at=None).where(NodeRecord.id == TEA.id).execute()
+        second = replace(GRAPH._replace(nodes=undated(TEA._replace(title="Tea"), COFFEE, GRAPHS)))
+
+        assert node_times()["conv-tea"] == (None, second)
+
     def test_nodes_have_those_of_the_document(self) -> None:
         replace(GRAPH)
         second = replace(GRAPH._replace(nodes=[TEA._replace(updated_at=EVENING), *undated(COFFEE, GRAPHS)]))

@@ -1920,8 +1920,8 @@ MUTANTS = (
         name="added-node-without-times",
         what="a node that an add-node result brings has no times",
         file="graphnode/storage/graphs.py",
-        old="return fn.COALESCE(value, fn.now()) if field.name in TIME_COLUMNS else value",
-        new="return value",
+        old="values[field] = fn.COALESCE(values[field], fn.now())",
+        new="pass",
         checks=("tests/integration/test_graphs.py::TestApplyChanges",),
     ),
     Mutant(
