@@ -3,8 +3,8 @@
 An add-node result brings one node of a stored cluster with edges to three stored nodes, and one edge that is stored
 already. Handling starts with the document's bytes in memory and ends with the commit. The floor is a hand-written
 transaction of psycopg2 that reads the ends of the edges and writes the same rows. Both take turns, each with its own
-user; medians are printed, and the mean CPU of the thread and of PostgreSQL's session, which a busy machine changes less. The
-benchmark starts its own PostgreSQL.
+user. Medians are printed, and the mean CPU of the thread and of PostgreSQL's session, which depends less on what else
+runs. The benchmark starts its own PostgreSQL.
 """
 
 from __future__ import annotations
