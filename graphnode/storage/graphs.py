@@ -205,13 +205,8 @@ PARTS: tuple[type[PartRecord], ...] = (EmbeddingRecord, EdgeRecord, SubclusterRe
 
 def newer_source_timestamp(user_id: str, timestamp: datetime) -> datetime | None:
     """When the AI server sent the stored graph, if that was later than `timestamp`. A time in the future is not."""
-    sent_at = GraphRecord.source_timestamp
-    found: datetime | None = (
-        GraphRecord.select(sent_at)
-        .where(GraphRecord.user_id == user_id, sent_at > timestamp, sent_at <= NEWEST_BELIEVED)
-        .scalar()
-    )
-    return found
+    found = NEWER_SOURCE_TIMESTAMP(user_id=user_id, timestamp=timestamp).fetchone()
+    return found[0] if found else None
 
 
 @is_step("graph")
@@ -267,7 +262,7 @@ def _update(
     """Write only the differences: fewer foreign keys to check (two for each edge), and fewer dead rows."""
     nodes_now = {node.id for node in rows.nodes}
     clusters_now = {cluster.id for cluster in rows.clusters}
-    run(
+    statements = [
         *_plans_anew(rows),
         MOVE_CONTENT_TIME.bind(user_id=user_id),
         DELETE_ALL[EmbeddingRecord].bind(user_id=user_id),
@@ -281,14 +276,18 @@ def _update(
         DELETE_CLUSTERS.bind(
             user_id=user_id, ids=[cluster_id for cluster_id in clusters.stale if cluster_id not in clusters_now]
         ),
-    )
+    ]
     for some_nodes, some_clusters in zip_longest(
         chunked(nodes.fresh, WRITTEN_AT_ONCE), chunked(clusters.fresh, WRITTEN_AT_ONCE), fillvalue=()
     ):
-        run(
+        statements += [
             UPSERT_CLUSTERS.bind(user_id=user_id, rows=[cluster._asdict() for cluster in some_clusters]),
             UPSERT_NODES.bind(user_id=user_id, rows=[node._asdict() for node in some_nodes]),
-        )
+        ]
+        run(*statements)
+        statements.clear()
+    if statements:
+        run(*statements)
     _copy(EdgeRecord, EdgeRow._fields, user_id, edges.fresh)
     _copy(SubclusterRecord, SubclusterRow._fields, user_id, rows.subclusters)
 
@@ -334,13 +333,8 @@ def store_embeddings(user_id: str, rows: Iterable[tuple[int, bytes]]) -> int:
 
 def embedding_width(user_id: str) -> int | None:
     """The dimension of the user's embeddings; None if there are no embeddings."""
-    width: int | None = (
-        EmbeddingRecord.select(fn.vector_dims(EmbeddingRecord.embedding))
-        .where(EmbeddingRecord.user_id == user_id)
-        .limit(1)
-        .scalar()
-    )
-    return width
+    found = EMBEDDING_WIDTH(user_id=user_id).fetchone()
+    return found[0] if found else None
 
 
 def graph_counts(user_id: str) -> GraphCounts:
@@ -352,13 +346,7 @@ def graph_counts(user_id: str) -> GraphCounts:
 
 def sources(user_id: str) -> dict[tuple[str | None, str | None], int]:
     """Number of the user's nodes by source type and raw format."""
-    raw_format = fn.jsonb_extract_path_text(NodeRecord.metadata, RAW_FORMAT)
-    query = (
-        NodeRecord.select(NodeRecord.source_type, raw_format, fn.COUNT("*"))
-        .where(NodeRecord.user_id == user_id)
-        .group_by(NodeRecord.source_type, raw_format)
-    )
-    return {(source_type, name): nodes for source_type, name, nodes in query.tuples().iterator()}
+    return {(source_type, name): nodes for source_type, name, nodes in SOURCES(user_id=user_id)}
 
 
 def node_ids(user_id: str) -> dict[str, int]:
@@ -461,9 +449,35 @@ def _store_graph() -> Statement:
     )
 
 
+def _newer_source_timestamp() -> Statement:
+    sent_at = GraphRecord.source_timestamp
+    return Statement(
+        GraphRecord.select(sent_at).where(
+            GraphRecord.user_id == USER, sent_at > given("timestamp"), sent_at <= NEWEST_BELIEVED
+        )
+    )
+
+
+def _sources() -> Statement:
+    raw_format = fn.jsonb_extract_path_text(NodeRecord.metadata, RAW_FORMAT)
+    return Statement(
+        NodeRecord.select(NodeRecord.source_type, raw_format, fn.COUNT("*"))
+        .where(NodeRecord.user_id == USER)
+        .group_by(NodeRecord.source_type, raw_format)
+    )
+
+
 def _delete_parts(table: type[PartRecord]) -> Statement:
     return Statement(table.delete().where(table.user_id == USER, table._meta.fields["id"] == fn.ANY(given("ids"))))
 
+
+NEWER_SOURCE_TIMESTAMP = _newer_source_timestamp()
+
+EMBEDDING_WIDTH = Statement(
+    EmbeddingRecord.select(fn.vector_dims(EmbeddingRecord.embedding)).where(EmbeddingRecord.user_id == USER).limit(1)
+)
+
+SOURCES = _sources()
 
 #: Writes the graph's row as that of a graph that was sent as a whole; returns the time of the transaction.
 STORE_GRAPH = _store_graph()

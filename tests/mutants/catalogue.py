@@ -1492,8 +1492,8 @@ MUTANTS = (
         name="poisoned-graph-stays",
         what="a graph of a time in the future is never replaced",
         file="graphnode/storage/graphs.py",
-        old=", sent_at <= NEWEST_BELIEVED)",
-        new=")",
+        old=', sent_at > given("timestamp"), sent_at <= NEWEST_BELIEVED\n',
+        new=', sent_at > given("timestamp")\n',
         checks=(CLOCKS,),
     ),
     Mutant(
