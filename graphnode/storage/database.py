@@ -426,7 +426,7 @@ def _copy(table: type[Record], columns: Sequence[str], form: str, stream: Iterat
 
 
 def copy_lines(rows: Iterable[Sequence[object]]) -> Iterator[bytes]:
-    """Rows in COPY's text format, one line each. Raises KeyError for a value of a type that `COPY_TEXTS` lacks."""
+    """Rows in COPY's text format, one line each. Raises TypeError for a value of a type that `COPY_TEXTS` lacks."""
     texts = COPY_TEXTS
     for row in rows:
         yield ("\t".join([texts[type(value)](value) for value in row]) + "\n").encode()
@@ -470,15 +470,18 @@ def _json_text(value: object) -> str:
     return _escaped(msgspec.json.encode(value).decode())
 
 
+class _Texts(dict[type, Callable[[Any], str]]):
+    def __missing__(self, kind: type) -> Callable[[Any], str]:
+        raise TypeError(f"COPY has no text for a {kind.__name__}")
+
+
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 #: Makes a value's text in COPY's text format, by its type. https://www.postgresql.org/docs/current/sql-copy.html
-COPY_TEXTS: dict[type, Callable[[Any], str]] = {
-    NoneType: lambda _: r"\N",
-    str: _escaped,
-    bool: lambda value: "t" if value else "f",
-    int: repr,
-    float: repr,
-    datetime: datetime.isoformat,
-    **dict.fromkeys((dict, list, tuple, msgspec.Raw), _json_text),
-}
+COPY_TEXTS = _Texts()
+COPY_TEXTS[NoneType] = lambda _: r"\N"
+COPY_TEXTS[str] = _escaped
+COPY_TEXTS[bool] = lambda value: "t" if value else "f"
+COPY_TEXTS[int] = COPY_TEXTS[float] = repr
+COPY_TEXTS[datetime] = datetime.isoformat
+COPY_TEXTS[dict] = COPY_TEXTS[list] = COPY_TEXTS[tuple] = COPY_TEXTS[msgspec.Raw] = _json_text
