@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -174,6 +175,24 @@ def test_new_nodes_get_the_smallest_free_integers_when_there_is_no_larger_one() 
     changes = add({"nodes": [{"origId": f"n{number}"} for number in range(4)]})
 
     assert [node.id for node in changes.nodes] == [MAX_INTEGER, 1, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("item", "most"),
+    [
+        ({"nodes": [{"origId": "new", "clusterId": "c1"}], "edges": [{"source": "new", "target": "a"}]}, 3),
+        ({"nodes": [{"origId": "a", "clusterId": "new"}], "edges": [{"source": "a", "target": "b"}]}, 4),
+    ],
+    ids=["a new node", "a node that moves"],
+)
+def test_round_trips_are_few(item: dict[str, Any], most: int) -> None:
+    subclusters = [SubclusterRow("s1", "c1", [0, 1], 0, 2, None, [])]
+    replace(graph_rows([node_row(0, "a", "c1"), node_row(1, "b", "c1")], subclusters=subclusters))
+    with user_transaction("ada"), patch.object(database, "execute_sql", wraps=database.execute_sql) as round_trips:
+        _, changes, _ = merged("ada", batch_of([item]))
+        graph_merges.apply_changes("ada", changes)
+
+    assert round_trips.call_count == most
 
 
 PARTS_OF_NAMES = ("uf-x", "uf-", "uf-a-1", ULID, ULID[1:], f"8{ULID[1:]}", "pdf", "é", "", "a\n", "x.pdf")
