@@ -2094,8 +2094,8 @@ MUTANTS = (
         name="notification-outside",
         what="the effect is committed before its notification: after a crash in between there is none",
         file="graphnode/actors/effects.py",
-        old="        event = notice.event\n",
-        new="        event = notice.event\n        notifications.database.commit()\n",
+        old="        effects.write()\n",
+        new="        tasks.database.commit()\n        effects.write()\n",
         checks=(ANY_ORDER,),
     ),
     Mutant(
