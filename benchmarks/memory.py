@@ -87,7 +87,6 @@ def store(megabytes: int, endpoint: str, database_url: str) -> tuple[float, floa
         "AWS_SECRET_ACCESS_KEY": "test",
         "DATABASE_URL": database_url,
         "S3_PAYLOAD_BUCKET": "payloads",
-        "SQS_NOTIFICATION_QUEUE_URL": f"{endpoint}/notifications",
         "SQS_RESULT_QUEUE_URL": f"{endpoint}/results",
     }
     # These modules read the settings from the environment, once.

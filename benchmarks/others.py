@@ -154,7 +154,6 @@ class Scene:
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "SQS_RESULT_QUEUE_URL": stub.queue_url(f"{prefix}-results"),
-            "SQS_NOTIFICATION_QUEUE_URL": stub.queue_url(f"{prefix}-notifications"),
             "S3_PAYLOAD_BUCKET": f"{prefix}-payloads",
         }
         letters = f"{prefix}-results-dlq"

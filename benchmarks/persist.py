@@ -44,7 +44,6 @@ SETTINGS = Settings(
     database_url="postgresql://nowhere/none",
     aws_region="us-east-1",
     sqs_result_queue_url="https://nowhere/results",
-    sqs_notification_queue_url="https://nowhere/notifications",
     s3_payload_bucket="payloads",
 )
 

@@ -63,7 +63,7 @@ PATIENCE_S = 300.0
 
 DATABASE_FIGURES = """
 SELECT (SELECT count(*) FROM pg_stat_activity WHERE application_name = 'graphnode'),
-       pg_database_size(current_database()) / 1e6
+       pg_database_size(current_database()) / 1e6, (SELECT count(*) FROM notifications WHERE due_at IS NOT NULL)
 """
 
 #: Deletes the graphs of new users, the workspaces and the notifications. Tasks are deleted when they are counted.
@@ -206,10 +206,10 @@ def watch(
 
 def look(traffic: Traffic, processes: Mapping[str, psutil.Process], database: connection) -> dict[str, float]:
     """The figures of now."""
-    ((connections, database_mb),) = rows(database, DATABASE_FIGURES)
+    ((connections, database_mb, pushes_waiting),) = rows(database, DATABASE_FIGURES)
     figures = {
         "results_waiting": traffic.depth("SQS_RESULT_QUEUE_URL"),
-        "pushes_waiting": traffic.depth("SQS_NOTIFICATION_QUEUE_URL"),
+        "pushes_waiting": pushes_waiting,
         "connections": connections,
         "database_mb": float(database_mb),
     }

@@ -27,7 +27,7 @@ TICK_S = 0.05
 SENDERS = 4
 
 #: The queues whose messages are counted.
-QUEUES = ("SQS_RESULT_QUEUE_URL", "SQS_NOTIFICATION_QUEUE_URL")
+QUEUES = ("SQS_RESULT_QUEUE_URL",)
 
 #: The committed results and the open pushes of a measurement.
 LEFT = """

@@ -16,7 +16,7 @@ from msgspec import Meta, field
 from msgspec.structs import FieldInfo, fields
 
 from graphnode.contract import object_keys, timeouts
-from graphnode.contract.envelopes import NOTIFICATION_QUEUE, REQUEST_QUEUE, RESULT_QUEUE
+from graphnode.contract.envelopes import REQUEST_QUEUE, RESULT_QUEUE
 from graphnode.errors import SettingsError
 
 #: The prefix of this project's own settings; the other names are the existing deployment's.
@@ -25,7 +25,6 @@ OWN_PREFIX = "GRAPHNODE_"
 #: The setting that has a queue's URL, by the queue's name.
 QUEUE_URLS: Mapping[str, str] = {
     RESULT_QUEUE: "SQS_RESULT_QUEUE_URL",
-    NOTIFICATION_QUEUE: "SQS_NOTIFICATION_QUEUE_URL",
     REQUEST_QUEUE: "SQS_REQUEST_QUEUE_URL",
 }
 
@@ -33,6 +32,9 @@ QUEUE_URLS: Mapping[str, str] = {
 SECRETS = frozenset(
     {"DATABASE_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "FIREBASE_CREDENTIALS_JSON", "SENTRY_DSN"}
 )
+
+#: Release 0.1.0 put the IDs of notifications to push on this queue.
+UNUSED_QUEUE = "SQS_NOTIFICATION_QUEUE_URL"
 
 #: Variables that this program does not read itself, or only on a developer's machine: who reads them, and what for.
 OTHERS: Mapping[str, str] = {
@@ -42,6 +44,7 @@ OTHERS: Mapping[str, str] = {
     "AWS_SHARED_CREDENTIALS_FILE": (
         "boto3: a file of credentials in place of `~/.aws/credentials`. It may be rotated while workers run"
     ),
+    UNUSED_QUEUE: "workers of release 0.1.0 ([upgrading.md](upgrading.md)). Nothing reads it any more",
     "dramatiq_prom_port": "the worker: switches metrics on ([metrics.md](metrics.md#scraping))",
     "dramatiq_prom_host": "the worker: the address on which they are served; default 127.0.0.1, for this machine only",
     "dramatiq_prom_db": "the worker: the directory that the processes of a command share for them",
@@ -174,18 +177,11 @@ class Settings(ProcessSettings, frozen=True, kw_only=True, rename=lambda name: O
     ([broker.md](broker.md#what-can-be-set)).
     """
 
-    sqs_notification_queue_url: QueueUrl = field(name="SQS_NOTIFICATION_QUEUE_URL")
-    """The queue of the worker's own messages: which notification to push now. A standard queue that has a dead-letter
-    queue.
-
-    Nobody else may read it or write to it: never share it with another deployment. See also `GRAPHNODE_SWEEP_INTERVAL`.
-    """
-
     sqs_request_queue_url: QueueUrl | None = field(default=None, name="SQS_REQUEST_QUEUE_URL")
     """The queue of requests for the AI server. A worker does not use it: `graphnode request` and the API server write
     to it, the stand-in AI server reads it, `graphnode status`, `doctor` and `dlq` look at it.
 
-    Where these commands run. It must not be one of the other two.
+    Where these commands run. It must not be the result queue.
     """
 
     s3_payload_bucket: Bucket = field(name="S3_PAYLOAD_BUCKET")
@@ -439,7 +435,6 @@ class QueueSettings(ProcessSettings, frozen=True, kw_only=True):
     aws_region: str | None = None
     aws_endpoint_url: str | None = None
     sqs_result_queue_url: str | None = None
-    sqs_notification_queue_url: str | None = None
     sqs_request_queue_url: str | None = None
 
 

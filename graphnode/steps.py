@@ -34,10 +34,9 @@ Step = Literal[
     "workspace",  # a microscope workspace, which may be complete
     "copy",  # a COPY into one table
     "commit",
-    "enqueue",  # a notification is put on its queue
-    "claim",  # a notification is claimed for its push
-    "push",  # the push to all of a user's devices is sent to FCM
-    "settle",  # the outcome of a push is written into its notification
+    "claim",  # notifications are claimed for their pushes
+    "push",  # a push to one device is sent to FCM
+    "settle",  # the outcomes of pushes are written into their notifications
     "failure",  # a failure is written into the ledger
     "acknowledge",  # a verdict joins those that wait to be sent to SQS
     "extend",  # the heartbeat extends visibilities

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Generic, TypeVar
 
-from graphnode.actors.notifications import enqueue
 from graphnode.clients.fcm import firebase
 from graphnode.contract.envelopes import Envelope, Payload, ResultPayload
 from graphnode.contract.notifications import Notice
@@ -19,6 +18,7 @@ from graphnode.storage import graph_status, tasks
 from graphnode.storage.database import try_user_lock, user_transaction
 from graphnode.storage.notifications import STORED_ONLY, NewNotification, new_notification
 from graphnode.storage.tasks import FailureReason, Found, TaskKey, TaskStatus
+from graphnode.worker import outbox
 
 P = TypeVar("P", bound=Payload)
 
@@ -104,6 +104,11 @@ class Effects(Generic[P]):
         )
 
     @property
+    def to_push(self) -> list[str]:
+        """The IDs of the notifications that are pushed, if their user has a device."""
+        return [notification.id for notification in self.notifications if notification.not_pushed is None]
+
+    @property
     def _error(self) -> str | None:
         """The task's error. One beside COMPLETED is a partial failure, and still a success (the contract)."""
         result = self.envelope.payload
@@ -127,9 +132,9 @@ def _reason(envelope: Envelope[P]) -> FailureReason | None:
 
 @contextmanager
 def effects_of(envelope: Envelope[P], *, user_id: str) -> Iterator[Effects[P]]:
-    """One transaction under the user's lock. After its commit the notifications go to their queue.
+    """One transaction under the user's lock. After its commit the notifications are pushed.
 
-    A crash between the two loses nothing: a sweep sends the notifications that wait.
+    A crash between the two loses nothing: the pushes of any process find the notifications that wait.
 
     Parameters:
       envelope: the message.
@@ -147,9 +152,8 @@ def effects_of(envelope: Envelope[P], *, user_id: str) -> Iterator[Effects[P]]:
             refuse_unregistered(envelope, found)
         yield effects
         effects.write()
-    for notification in effects.notifications:
-        if notification.not_pushed is None:
-            enqueue(notification.id)
+    if to_push := effects.to_push:
+        outbox.wake(to_push)
 
 
 def task_key(envelope: Envelope[P]) -> TaskKey:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,8 +22,8 @@ from graphnode.steps import step
 if TYPE_CHECKING:
     from firebase_admin import App, messaging
 
-#: The most devices in one call (FCM's limit for a multicast).
-MOST_TOKENS = 500
+#: The most calls of a process at once, each in a thread with a connection of its own.
+MOST_CALLS = 32
 
 #: Seconds until a call to FCM is given up: to connect, and between two bytes of its answer.
 CALL_TIMEOUT_S = 10
@@ -68,6 +68,11 @@ class Pause:
     def left_s(self) -> float:
         """Seconds until the next push may be sent; 0 without a pause."""
         return max(0.0, self._until - time.monotonic())
+
+    @property
+    def is_tried(self) -> bool:
+        """Whether a pause has passed, and no push has shown yet that it is over."""
+        return bool(self._length_s) and not self.left_s()
 
     def begin(self, reason: str) -> float:
         """Pause pushes, each time for longer; the seconds that are left."""
@@ -114,13 +119,22 @@ class Firebase:
         """Whether pushes can be sent."""
         return self._app is not None
 
-    def send(self, tokens: Sequence[str], push: Push) -> PushReport:
-        """Send a push to all of a user's devices. FCM's errors are in the report, not raised."""
-        answers: dict[str, Answer] = {}
-        with step("push"):
-            for start in range(0, len(tokens), MOST_TOKENS):
-                chunk = list(tokens[start : start + MOST_TOKENS])
-                answers |= dict(zip(chunk, self._send_chunk(chunk, push), strict=True))
+    def send(self, token: str, push: Push) -> Answer:
+        """Send a push to one of a user's devices; FCM's answer. It raises nothing."""
+        from firebase_admin import exceptions, messaging
+
+        try:
+            with step("push"):
+                messaging.send(_message(token, push), app=self._app)
+        except exceptions.FirebaseError as error:
+            return classify_answer(error)
+        except Exception as error:
+            # firebase-admin does not expect it, such as google-auth's error for a refusing token endpoint.
+            return classify_answer(exceptions.UnknownError(f"{type(error).__name__}: {error}", cause=error))
+        return None
+
+    def report(self, answers: Mapping[str, Answer]) -> PushReport:
+        """FCM's answers for a user's devices, by token. They may begin or end a pause."""
         self._has_reached |= None in answers.values()
         if not self._has_reached:
             # The credentials may be another project's: then FCM refuses every device, and no refusal is final.
@@ -159,17 +173,6 @@ class Firebase:
             import firebase_admin
 
             firebase_admin.delete_app(self._app)
-
-    def _send_chunk(self, tokens: list[str], push: Push) -> list[Answer]:
-        from firebase_admin import exceptions, messaging
-
-        try:
-            batch = messaging.send_each_for_multicast(_message(tokens, push), app=self._app)
-        except exceptions.FirebaseError as error:
-            # One call failed in a way that firebase-admin does not expect, such as a refusing token endpoint. Then it
-            # does not return the other devices' answers.
-            return [classify_answer(error)] * len(tokens)
-        return [classify_answer(answer.exception) if answer.exception else None for answer in batch.responses]
 
     def _tell(self, answers: Iterable[Answer]) -> None:
         """Log when a code begins that only an operator can mend, or that FCM does not document."""
@@ -213,14 +216,14 @@ def _report(answers: Mapping[str, Answer]) -> PushReport:
     )
 
 
-def _message(tokens: list[str], push: Push) -> messaging.MulticastMessage:
+def _message(token: str, push: Push) -> messaging.Message:
     """The push for FCM: with high priority, also in the background, and shown once however often it is sent."""
     from firebase_admin import messaging
 
     expires = datetime.now(UTC) + timedelta(seconds=push.ttl_s)
-    return messaging.MulticastMessage(
-        # Registration tokens, which the API server stores. firebase-admin prefers installation IDs.
-        tokens=tokens,
+    return messaging.Message(
+        # A registration token, which the API server stores. firebase-admin prefers installation IDs.
+        token=token,
         notification=messaging.Notification(title=push.text.title, body=push.text.body),
         data=dict(push.data),
         android=messaging.AndroidConfig(
@@ -279,7 +282,7 @@ def _prepare_calls(app: App, endpoint: str | None) -> None:
 
     service: Any = messaging._get_messaging_service(app)
     session = service._client.session
-    once = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=MOST_TOKENS, max_retries=0)
+    once = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=MOST_CALLS, max_retries=0)
     for prefix in list(session.adapters):
         session.mount(prefix, once)
     if endpoint:

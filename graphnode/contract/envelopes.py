@@ -21,8 +21,6 @@ from graphnode.contract.values import MAX_INTEGER
 #: The Dramatiq queue for the AI server's envelopes.
 RESULT_QUEUE = "results"
 
-#: The Dramatiq queue for the worker's own messages.
-NOTIFICATION_QUEUE = "notifications"
 
 #: The queue for requests to the AI server. The worker does not consume it.
 REQUEST_QUEUE = "requests"

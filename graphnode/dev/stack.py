@@ -73,7 +73,6 @@ def environment_of(localstack: LocalStack, *, database_url: str, prefix: str = "
         "AWS_SECRET_ACCESS_KEY": "test",
         "SQS_REQUEST_QUEUE_URL": localstack.queue_url(f"{prefix}-requests"),
         "SQS_RESULT_QUEUE_URL": localstack.queue_url(f"{prefix}-results"),
-        "SQS_NOTIFICATION_QUEUE_URL": localstack.queue_url(f"{prefix}-notifications"),
         "S3_PAYLOAD_BUCKET": f"{prefix}-payloads",
         "FIREBASE_CREDENTIALS_JSON": "",
         "GOOGLE_APPLICATION_CREDENTIALS": "",

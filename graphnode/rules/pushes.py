@@ -88,6 +88,12 @@ def push_outcome(report: PushReport, *, was_sent: bool, backoff_s: float) -> Pus
     return PushOutcome(PushStatus.FAILED, _first(report.refused) or "none of the user's devices exists any more")
 
 
+def unsent_outcome(error: str | None, *, was_sent: bool, remaining: list[str] | None) -> PushOutcome:
+    """The outcome of a push that was claimed and not sent: it is due again at once. Parameters: as the row has them."""
+    status = PushStatus.SENT if was_sent else PushStatus.PENDING
+    return PushOutcome(status, error, retry_in_s=0, remaining=remaining, is_attempt=False)
+
+
 def outcome_if_too_old(
     *, created_at: datetime, now: datetime, max_age_s: float, attempts: int, error: str | None, was_sent: bool
 ) -> PushOutcome | None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
-from peewee import CTE, SQL, IntegerField, ModelInsert, Select, TextField, fn
+from peewee import CTE, SQL, IntegerField, ModelInsert, Select, TextField
 from playhouse.postgres_ext import DateTimeTZField
 from ulid import ULID
 
@@ -16,12 +16,8 @@ from graphnode.steps import is_step
 from graphnode.storage.database import JsonField, Record, database
 from graphnode.storage.statements import Statement, written
 
-#: Seconds for which a push belongs to the worker that claimed it: more than the time limit of the pushing actor.
+#: Seconds for which a push belongs to the process that claimed it: then it is due again.
 PUSH_LEASE_S = 90
-
-#: Seconds for which sweeps leave a notification alone after a sweep has put it on the queue: a long backlog must not
-#: make sweeps put the same notification on the queue again and again.
-SWEPT_S = 300
 
 #: The `push_error` of a notification that is never pushed.
 STORED_ONLY = "stored only"
@@ -55,13 +51,59 @@ ANNOUNCED = f"""
 
 WRITE = Statement(f"WITH told AS ({INSERT.format(condition='true')}) SELECT {ANNOUNCED}")
 
-#: Claims due notifications. A settled row has a `due_at` only if a worker older than 0003_outbox wrote it: remove it.
-CLAIM_DUE = """
-UPDATE notifications
-SET due_at = CASE WHEN push_status IN ('PENDING', 'SENDING') OR remaining_tokens IS NOT NULL
-                  THEN now() + make_interval(secs => %s) END
-WHERE id IN (SELECT id FROM notifications WHERE due_at <= now() ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED)
-RETURNING id, due_at IS NOT NULL
+#: Claims notifications to push, with their users' devices, the last seen first. A row that another process is claiming
+#: is left out. Rows without a token are no devices: firebase-admin refuses them.
+CLAIM = """
+WITH due AS MATERIALIZED (
+    SELECT id FROM notifications
+    WHERE {due} AND (push_status = 'PENDING' OR push_status = 'SENDING' OR remaining_tokens IS NOT NULL)
+      AND (retry_at IS NULL OR retry_at <= now())
+    ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED
+), claimed AS (
+    UPDATE notifications AS notification
+    SET push_status = CASE WHEN remaining_tokens IS NULL THEN 'SENDING' ELSE push_status END,
+        push_attempts = push_attempts + 1, claimed_at = now(),
+        due_at = now() + make_interval(secs => %s), retry_at = now() + make_interval(secs => %s)
+    FROM due WHERE notification.id = due.id
+    RETURNING notification.*
+)
+SELECT id, user_id, type, payload, created_at, push_attempts, push_error, pushed_at, remaining_tokens, ARRAY(
+    SELECT jsonb_build_array(token, last_seen_at) FROM device_tokens AS device
+    WHERE device.user_id = claimed.user_id AND token <> '' ORDER BY last_seen_at DESC, token
+) FROM claimed
+"""
+
+#: Those that are due. The index on `due_at` leaves out settled rows, of which there are millions.
+CLAIM_DUE = CLAIM.format(due="due_at <= now()")
+
+#: Those with these IDs. After a commit, no index is searched past the rows that were due and are not vacuumed yet, and
+#: `due_at` does not count: workers of release 0.1.0 set it to later, and put the notification on a queue.
+CLAIM_BY_ID = CLAIM.format(due="id = ANY(%s) AND due_at IS NOT NULL")
+
+#: Seconds until the next one is due: its claim or its back-off ends.
+NEXT_DUE = "SELECT extract(epoch FROM min(due_at) - now())::float8 FROM notifications WHERE due_at > now()"
+
+#: Stores outcomes, unless the claim was lost: then another one has counted its attempt.
+SETTLE = """
+UPDATE notifications AS notification
+SET push_status = outcome.status, push_error = outcome.error,
+    push_attempts = outcome.attempts - (NOT outcome.is_attempt)::int,
+    due_at = now() + make_interval(secs => outcome.retry_in_s),
+    retry_at = now() + make_interval(secs => outcome.retry_in_s),
+    remaining_tokens = outcome.remaining,
+    pushed_at = CASE WHEN outcome.status = 'SENT' THEN coalesce(pushed_at, now()) ELSE pushed_at END
+FROM jsonb_to_recordset(%s) AS outcome
+    (id text, attempts int, status text, error text, retry_in_s float8, remaining jsonb, is_attempt boolean)
+WHERE notification.id = outcome.id AND push_attempts = outcome.attempts
+  AND (push_status = 'SENDING' OR remaining_tokens IS NOT NULL)
+RETURNING notification.id
+"""
+
+#: Deletes devices, unless they were seen again since they were read.
+REMOVE_DEVICES = """
+DELETE FROM device_tokens AS device
+USING jsonb_to_recordset(%s) AS gone (token text, last_seen_at timestamptz)
+WHERE device.token = gone.token AND device.last_seen_at <= gone.last_seen_at
 """
 
 #: Open notifications by push status. The index on `due_at` leaves out settled rows, of which there are millions.
@@ -96,7 +138,7 @@ class NotificationRecord(Record):
     claimed_at = DateTimeTZField(null=True)
     #: When the first device was reached.
     pushed_at = DateTimeTZField(null=True)
-    #: When a sweep puts it on the notification queue; None if it is settled.
+    #: When it is to be pushed, unless it is claimed before by its ID; None if it is settled.
     due_at = DateTimeTZField(null=True)
     #: No worker pushes it before this time: another worker has claimed it, or FCM asked to wait.
     retry_at = DateTimeTZField(null=True)
@@ -108,10 +150,36 @@ class NotificationRecord(Record):
 
 
 class Device(NamedTuple):
-    """A device to push to."""
+    """A device to push to.
+
+    Parameters:
+      last_seen_at: as PostgreSQL writes it in JSON.
+    """
 
     token: str
-    last_seen_at: datetime
+    last_seen_at: str
+
+
+class ClaimedPush(NamedTuple):
+    """A notification that this process pushes now: what its row says, and its user's devices.
+
+    Parameters:
+      push_attempts: this attempt included.
+      push_error: the error of the last attempt.
+      pushed_at: when the first device was reached.
+      remaining_tokens: the devices that were not reached, once at least one was.
+    """
+
+    id: str
+    user_id: str
+    type: str
+    payload: dict[str, Any]
+    created_at: datetime
+    push_attempts: int
+    push_error: str | None
+    pushed_at: datetime | None
+    remaining_tokens: list[str] | None
+    devices: list[Device]
 
 
 class DeviceTokenRecord(Record):
@@ -221,12 +289,6 @@ def write(
     return new.id if written else None
 
 
-def claim_due(*, limit: int) -> list[str]:
-    """Claim due notifications, to put them on the queue; returns their IDs. Two sweeps never claim the same one."""
-    claimed = database.execute_sql(CLAIM_DUE, (SWEPT_S, limit)).fetchall()
-    return [notification_id for notification_id, is_due in claimed if is_due]
-
-
 def open_pushes() -> OpenPushes:
     """Number and age of the open notifications."""
     rows = database.execute_sql(OPEN_PUSHES).fetchall()
@@ -237,81 +299,50 @@ def open_pushes() -> OpenPushes:
     )
 
 
-def postpone(notification_id: str, *, seconds: float) -> None:
-    """Keep sweeps away from an open notification for this time; a settled one does not change."""
-    NotificationRecord.update(due_at=fn.greatest(NotificationRecord.due_at, _from_now(seconds))).where(
-        NotificationRecord.id == notification_id, NotificationRecord.due_at.is_null(False)
-    ).execute()
+def claim_pushes(ids: Sequence[str] | None = None, *, limit: int) -> list[ClaimedPush]:
+    """Claim open notifications for `PUSH_LEASE_S`, those with these IDs or those that are due.
+
+    Left out are those that are settled, whose time has not come, or that another process has claimed.
+    """
+    lease = (PUSH_LEASE_S, PUSH_LEASE_S)
+    if ids is None:
+        rows = database.execute_sql(CLAIM_DUE, (limit, *lease))
+    else:
+        rows = database.execute_sql(CLAIM_BY_ID, (list(ids), limit, *lease))
+    return [ClaimedPush._make((*row, [Device(*device) for device in devices])) for *row, devices in rows.fetchall()]
 
 
-@is_step("claim")
-def claim_push(notification_id: str) -> NotificationRecord | None:
-    """Claim a notification for `PUSH_LEASE_S`; None if it is settled, not due, or claimed by another worker."""
-    is_left = NotificationRecord.push_status == PushStatus.PENDING
-    # Workers older than 0003_outbox set no `retry_at`: their claim ends by its age.
-    is_left |= (NotificationRecord.push_status == PushStatus.SENDING) & (
-        NotificationRecord.claimed_at < _from_now(-PUSH_LEASE_S)
-    )
-    is_left |= NotificationRecord.remaining_tokens.is_null(False)
-    is_time = NotificationRecord.retry_at.is_null() | (NotificationRecord.retry_at <= fn.now())
-    claimed = (
-        NotificationRecord.update(
-            push_status=SQL("CASE WHEN remaining_tokens IS NULL THEN %s ELSE push_status END", (PushStatus.SENDING,)),
-            push_attempts=NotificationRecord.push_attempts + 1,
-            claimed_at=fn.now(),
-            due_at=_from_now(PUSH_LEASE_S),
-            retry_at=_from_now(PUSH_LEASE_S),
-        )
-        .where(NotificationRecord.id == notification_id, is_left, is_time)
-        .returning(NotificationRecord)
-        .execute()
-    )
-    found: NotificationRecord | None = next(iter(claimed), None)
-    return found
+def next_due_s() -> float | None:
+    """Seconds until another notification is due; None if none will be."""
+    ((seconds,),) = database.execute_sql(NEXT_DUE).fetchall()
+    return seconds  # type: ignore[no-any-return]
 
 
 @is_step("settle")
-def settle_push(claimed: NotificationRecord, settled: PushOutcome) -> bool:
-    """Store the outcome of a claimed push; False if the claim was lost to another worker."""
-    next_at = None if settled.retry_in_s is None else _from_now(settled.retry_in_s)
-    is_open = (NotificationRecord.push_status == PushStatus.SENDING) | NotificationRecord.remaining_tokens.is_null(
-        False
-    )
-    row: dict[Any, Any] = {
-        NotificationRecord.push_status: settled.status,
-        NotificationRecord.push_error: settled.error,
-        NotificationRecord.push_attempts: claimed.push_attempts - (not settled.is_attempt),
-        NotificationRecord.due_at: next_at,
-        NotificationRecord.retry_at: next_at,
-        NotificationRecord.remaining_tokens: settled.remaining,
-    }
-    if settled.status == PushStatus.SENT:
-        row[NotificationRecord.pushed_at] = fn.coalesce(NotificationRecord.pushed_at, fn.now())
-    written: int = (
-        NotificationRecord.update(row)
-        .where(NotificationRecord.id == claimed.id, NotificationRecord.push_attempts == claimed.push_attempts, is_open)
-        .execute()
-    )
-    return written > 0
+def settle_pushes(outcomes: Iterable[tuple[ClaimedPush, PushOutcome]]) -> set[str]:
+    """Store the outcomes of claimed pushes; the IDs of those whose claim was not lost to another process."""
+    settled = [
+        {
+            "id": claimed.id,
+            "attempts": claimed.push_attempts,
+            "status": outcome.status,
+            "error": _storable(outcome.error),
+            "retry_in_s": outcome.retry_in_s,
+            "remaining": outcome.remaining,
+            "is_attempt": outcome.is_attempt,
+        }
+        for claimed, outcome in outcomes
+    ]
+    rows = database.execute_sql(SETTLE, (msgspec.json.encode(settled).decode(),)).fetchall()
+    return {notification_id for (notification_id,) in rows}
 
 
-def devices(user_id: str) -> list[Device]:
-    """The devices of a user, the last seen first. Rows without a token are left out: firebase-admin refuses them."""
-    query = (
-        DeviceTokenRecord.select(DeviceTokenRecord.token, DeviceTokenRecord.last_seen_at)
-        .where(DeviceTokenRecord.user_id == user_id, DeviceTokenRecord.token != "")
-        .order_by(DeviceTokenRecord.last_seen_at.desc(), DeviceTokenRecord.token)
-    )
-    return [Device(*row) for row in query.tuples().iterator()]
-
-
-def remove_devices(gone: Iterable[Device]) -> None:
+def remove_devices(gone: Sequence[Device]) -> None:
     """Delete devices that FCM no longer knows, unless they were seen again since they were read."""
-    for device in gone:
-        DeviceTokenRecord.delete().where(
-            DeviceTokenRecord.token == device.token, DeviceTokenRecord.last_seen_at <= device.last_seen_at
-        ).execute()
+    rows = [device._asdict() for device in gone]
+    database.execute_sql(REMOVE_DEVICES, (msgspec.json.encode(rows).decode(),))
 
 
-def _from_now(seconds: float) -> SQL:
-    return SQL("now() + make_interval(secs => %s)", (seconds,))
+def _storable(text: str | None) -> str | None:
+    """The text without what PostgreSQL cannot store: one error must not keep the other outcomes from being stored."""
+    return text and text.encode(errors="replace").decode().replace("\x00", "")

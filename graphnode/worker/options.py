@@ -6,7 +6,7 @@ import os
 
 from graphnode.clients import s3
 from graphnode.contract.bodies import ids_of_body, lane_of_body
-from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
+from graphnode.contract.envelopes import RESULT_QUEUE
 from graphnode.contract.rejections import to_message_or_rejection
 from graphnode.settings import settings
 from graphnode.sqs.queues import Options, Queue
@@ -25,8 +25,6 @@ def broker_options() -> Options:
                 ids_of_body=ids_of_body,
                 lane_of_body=lane_of_body,
             ),
-            # Pushes wait for FCM. Results must not wait for pushes.
-            NOTIFICATION_QUEUE: Queue(url=known.sqs_notification_queue_url, thread_share=0.5),
         },
         aws=s3.aws(),
         retry=retry_policy(),

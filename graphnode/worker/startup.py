@@ -31,6 +31,7 @@ from graphnode.worker.ledger import DatabaseLedger
 from graphnode.worker.metrics import Metrics
 from graphnode.worker.middleware import worker_middleware
 from graphnode.worker.options import broker_options
+from graphnode.worker.outbox import Pushes
 from graphnode.worker.parent import ParentWatch
 from graphnode.worker.registry import Registry
 from graphnode.worker.sweeps import Sweep, Sweeps
@@ -71,6 +72,7 @@ def worker_broker(*, check: Callable[[], None]) -> SQSBroker:
             *worker_middleware(prepare=prepare, ledger=DatabaseLedger()),
             registry,
             Sweeps(sweeps.DECLARED, own_sweeps),
+            Pushes(),
         ],
     )
     return broker

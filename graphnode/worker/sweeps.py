@@ -50,6 +50,35 @@ def sweep(name: str) -> Callable[[Run], Run]:
     return declare
 
 
+class Attempts:
+    """Runs sweeps, in one thread. A failure that is no outage is logged once, until the sweep works again."""
+
+    def __init__(self) -> None:
+        self._failing: set[str] = set()
+
+    def run(self, broker: SQSBroker, sweep: Sweep) -> bool:
+        """Run one sweep; whether it worked. An outage that it meets opens the breaker."""
+        began = time.monotonic()
+        try:
+            sweep.run(broker)
+        except Exception as raised:
+            error = classify_error(raised)
+            is_outage = isinstance(error, ServiceFault) and broker.breaker.is_to_blame(
+                error, since=began, user=sweep.name
+            )
+            if not is_outage and sweep.name not in self._failing:
+                self._failing.add(sweep.name)
+                log.warning("sweep failed, trying again until it works", sweep=sweep.name, error=error.log_text)
+            return False
+        else:
+            if sweep.name in self._failing:
+                self._failing.remove(sweep.name)
+                log.warning("sweep works again", sweep=sweep.name)
+            return True
+        finally:
+            database.give_back()
+
+
 class Sweeps(Middleware):
     """Runs the sweeps one after the other in a thread of their own, until a stop begins.
 
@@ -66,8 +95,8 @@ class Sweeps(Middleware):
         self.declared = declared
         self.own = own
         self.interval_s = interval_s
+        self.attempts = Attempts()
         self._stopped = threading.Event()
-        self._failing: set[str] = set()
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """Start."""
@@ -94,24 +123,4 @@ class Sweeps(Middleware):
     def _run_all(self, broker: SQSBroker, sweeps: Sequence[Sweep]) -> None:
         for sweep in sweeps:
             if not broker.stop.requested and (sweep.in_outages or broker.breaker.is_closed):
-                self.run(broker, sweep)
-
-    def run(self, broker: SQSBroker, sweep: Sweep) -> None:
-        """Run one sweep. An outage that it meets opens the breaker; another failure is logged once, until it works."""
-        began = time.monotonic()
-        try:
-            sweep.run(broker)
-        except Exception as raised:
-            error = classify_error(raised)
-            is_outage = isinstance(error, ServiceFault) and broker.breaker.is_to_blame(
-                error, since=began, user=sweep.name
-            )
-            if not is_outage and sweep.name not in self._failing:
-                self._failing.add(sweep.name)
-                log.warning("sweep failed, trying again until it works", sweep=sweep.name, error=error.log_text)
-        else:
-            if sweep.name in self._failing:
-                self._failing.remove(sweep.name)
-                log.warning("sweep works again", sweep=sweep.name)
-        finally:
-            database.give_back()
+                self.attempts.run(broker, sweep)

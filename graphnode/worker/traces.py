@@ -89,8 +89,8 @@ class Traces(Middleware):
         subscribe(around=self.around)
 
     def around(self, step: Step) -> AbstractContextManager[object]:
-        """A span of a step, if it is one of a message that is being handled."""
-        if not self._trace.get_current_span().is_recording():
+        """A span of a step, if it is one of a message that is handled, or of the push that follows it."""
+        if not self._trace.get_current_span().get_span_context().is_valid:
             return _NO_SPAN
         return self._spanned(step)
 

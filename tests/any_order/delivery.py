@@ -1,19 +1,18 @@
 """Deliveries in this process, through the worker's own code: decoded, handled, stored. S3 and the queue are replaced.
 
 A delivery can crash at any of its steps: before a read from S3, a statement, a COPY or a commit, after a commit, and
-before a notification is enqueued.
+before the pushes are woken.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import dramatiq
 import pytest
 from botocore.exceptions import ClientError
 
@@ -28,6 +27,7 @@ from graphnode.settings import Settings
 from graphnode.storage import tasks
 from graphnode.storage.database import database
 from graphnode.storage.tasks import TaskKey
+from graphnode.worker import outbox
 from tests.chaos.model.state import Message
 from tests.conftest import use_settings
 
@@ -36,7 +36,6 @@ SETTINGS = Settings(
     database_url="postgresql://unused@localhost/unused",
     aws_region="eu-central-1",
     sqs_result_queue_url="http://localhost/results",
-    sqs_notification_queue_url="http://localhost/notifications",
     s3_payload_bucket="payload",
 )
 
@@ -54,8 +53,8 @@ class Bench:
     def clear(self) -> None:
         """Empty the bucket and the queue."""
         self.documents: dict[str, Any] = {}
-        #: The IDs of the notifications that were put on their queue.
-        self.enqueued: list[str] = []
+        #: The IDs of the notifications for which the pushes were woken.
+        self.woken: list[str] = []
         self.committed = False
         self._steps_left: int | None = None
 
@@ -86,13 +85,12 @@ class Bench:
         content = json.dumps(self.documents[Key]).encode()
         return {"ContentLength": len(content), "ETag": '"one"', "Body": io.BytesIO(content)}
 
-    # The broker, for `deliver_notification.send`.
+    # The pushes.
 
-    def enqueue(self, message: dramatiq.Message[Any], *, delay: int | None = None) -> dramatiq.Message[Any]:
-        """Keep the ID of the message's notification."""
+    def wake(self, ids: Iterable[str]) -> None:
+        """Keep the IDs."""
         self.step()
-        self.enqueued.append(message.kwargs["notification_id"])
-        return message
+        self.woken.extend(ids)
 
 
 #: The surroundings of every test here. It is global because a state machine takes no fixtures.
@@ -104,7 +102,7 @@ def set_up(monkeypatch: pytest.MonkeyPatch) -> None:
     bench.clear()
     monkeypatch.setattr(s3, "client", lambda: bench)
     use_settings(SETTINGS, monkeypatch)
-    monkeypatch.setattr(broker, "enqueue", bench.enqueue)
+    monkeypatch.setattr(outbox, "wake", bench.wake)
     monkeypatch.setattr(database, "cursor", counted(database.cursor))
     monkeypatch.setattr(database, "commit", counted_commit(database.commit))
 

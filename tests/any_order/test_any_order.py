@@ -246,7 +246,7 @@ class AnyOrder(RuleBasedStateMachine):
             return
         waiting = pending_pushes()
         deliver(message, attempt=attempt)
-        assert pending_pushes() - waiting <= set(bench.enqueued)
+        assert pending_pushes() - waiting <= set(bench.woken)
         event(kind_of_step(self.state, expected))
         self.state = expected
 
@@ -256,7 +256,7 @@ class AnyOrder(RuleBasedStateMachine):
         expected = self.expected(message, attempt)
         if expected is None:
             return
-        enqueued = list(bench.enqueued)
+        woken = list(bench.woken)
         try:
             with bench.crashing(at):
                 deliver(message, attempt=attempt)
@@ -266,7 +266,7 @@ class AnyOrder(RuleBasedStateMachine):
                 self.state = expected
             else:
                 event("crash before the commit")
-                assert bench.enqueued == enqueued, "a notification was enqueued without a commit"
+                assert bench.woken == woken, "pushes were woken without a commit"
         else:
             self.state = expected
         self.tables_are_the_models()

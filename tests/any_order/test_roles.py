@@ -90,14 +90,10 @@ def work(play: Play) -> None:
     failures.record_failure("m", reason="R", error="e", subject=Subject("t", "T", None))
     failures.clear_failures("m")
     failures.record_dead_letter("m", attempt=1, reason="R", error="e", subject=Subject("t", "T", None))
-    for notification_id in notifications.claim_due(limit=10):
-        notifications.postpone(notification_id, seconds=1)
     notifications.open_pushes()
-    notifications.devices("ada")
-    notifications.remove_devices([Device("d", NOON)])
-    for (notification_id,) in database.execute_sql("SELECT id FROM notifications").fetchall():
-        if claimed := notifications.claim_push(notification_id):
-            notifications.settle_push(claimed, PushOutcome(PushStatus(claimed.push_status)))
+    claimed = notifications.claim_pushes(limit=10)
+    notifications.remove_devices([Device("d", NOON.isoformat())])
+    notifications.settle_pushes([(each, PushOutcome(PushStatus.SENT)) for each in claimed])
     workers.remove_process("w")
 
 

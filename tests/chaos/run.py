@@ -33,7 +33,7 @@ TELL_S = 5.0
 #: Seconds without any work left until the run ends.
 QUIET_S = 1.0
 
-#: Lets the leases of claimed pushes and of enqueued notifications expire now.
+#: Lets the leases of claimed pushes expire now.
 EXPIRE_LEASES = """
 UPDATE notifications SET due_at = now(), retry_at = now(), claimed_at = claimed_at - interval '1 hour'
 WHERE due_at IS NOT NULL
@@ -146,7 +146,7 @@ class _Run:
         self.current: dict[str, str] = {}
         self.injected: list[InjectedFault] = []
         self.errors: list[BaseException] = []
-        self.queues = [stack.direct[f"SQS_{name}_QUEUE_URL"] for name in ("RESULT", "NOTIFICATION")]
+        self.queues = [stack.direct["SQS_RESULT_QUEUE_URL"]]
         self.waiting = 0
 
     def do(self) -> tuple[Found, list[InjectedFault], int]:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-import dramatiq
 import jsonschema_rs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnode.contract.envelopes import NOTIFICATION_QUEUE
 from graphnode.contract.notifications import Notice
-from graphnode.contract.schemas.asyncapi import asyncapi
 from graphnode.contract.schemas.examples import EXAMPLES, example_of
 from graphnode.contract.schemas.export import contract_files, export, outdated
 from graphnode.contract.schemas.json_schemas import schemas
@@ -138,19 +134,3 @@ def test_a_number_in_a_text_has_the_bounds_of_the_number(
     written = format(number, "g") if number else "0"
 
     assert jsonschema_rs.is_valid(text, written) == jsonschema_rs.is_valid(schema, number)
-
-
-def test_a_message_on_the_notification_queue_matches_its_schema() -> None:
-    message = dramatiq.Message[None](
-        queue_name=NOTIFICATION_QUEUE,
-        actor_name="deliver_notification",
-        args=(),
-        kwargs={"notification_id": "01KS5VASM0TJW13004M3R3FV5P"},
-        options={},
-    )
-    body = b64encode(message.encode()).decode()
-
-    payload = asyncapi()["components"]["messages"]["deliver_notification"]["payload"]
-
-    assert jsonschema_rs.is_valid(payload, body)
-    assert list(jsonschema_rs.validator_for(payload["contentSchema"]).iter_errors(json.loads(b64decode(body)))) == []

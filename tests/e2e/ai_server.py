@@ -42,13 +42,11 @@ class AiServer:
         self.s3 = s3
         self.result_queue = environment["SQS_RESULT_QUEUE_URL"]
         self.bucket = environment["S3_PAYLOAD_BUCKET"]
-        self.notification_queue = environment["SQS_NOTIFICATION_QUEUE_URL"]
         self.dead_letter_queue = dead_letter_url(sqs, self.result_queue)
 
     def all_queues(self) -> list[str]:
         """The URLs of the queues that a worker reads or writes."""
-        sources = [self.result_queue, self.notification_queue]
-        return sources + [dead_letter_url(self.sqs, source) for source in sources]
+        return [self.result_queue, dead_letter_url(self.sqs, self.result_queue)]
 
     def result(self, name: str, *, user_id: str = "ada", **options: Any) -> Result:
         """A result with the packaged documents."""
@@ -153,10 +151,9 @@ class AiServer:
         )
 
     def wait_until_drained(self) -> None:
-        """Wait until the result and the notification queue are empty."""
-        for url in (self.result_queue, self.notification_queue):
-            look = lambda url=url: outcomes.is_empty(self.sqs, url) or None  # noqa: E731
-            found(outcomes.wait_for(look, timeout_s=PATIENCE_S), f"{url} to be empty")
+        """Wait until the result queue is empty."""
+        look = lambda: outcomes.is_empty(self.sqs, self.result_queue) or None  # noqa: E731
+        found(outcomes.wait_for(look, timeout_s=PATIENCE_S), "the result queue to be empty")
 
     @contextmanager
     def locked_user(self, user_id: str) -> Iterator[None]:

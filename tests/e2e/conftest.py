@@ -74,10 +74,14 @@ def fresh_environment(localstack: LocalStack, database_url: str) -> dict[str, st
     """The environment of a worker on this database. Creates its queues and its bucket."""
     prefix = f"test-{uuid4().hex}"
     environment = environment_of(localstack, database_url=database_url, prefix=prefix)
-    definition = runpy.run_path(str(HOOK))
-    definition["make_queues"](sqs_client(environment), prefix)
-    definition["make_bucket"](s3_client(environment), prefix)
+    make_queues(sqs_client(environment), prefix)
+    runpy.run_path(str(HOOK))["make_bucket"](s3_client(environment), prefix)
     return environment
+
+
+def make_queues(sqs: SQSClient, prefix: str, *names: list[str]) -> None:
+    """Make a worker's queues, or those with other names, as the development stack does."""
+    runpy.run_path(str(HOOK))["make_queues"](sqs, prefix, *names)
 
 
 def as_worker(environment: dict[str, str]) -> dict[str, str]:

@@ -10,17 +10,18 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from graphnode.actors import broker, effects
-from graphnode.actors.notifications import enqueue
+from graphnode.actors import broker
+from graphnode.rules.pushes import PushOutcome
 from graphnode.storage import notifications, tasks
-from graphnode.storage.notifications import NotificationRecord
+from graphnode.storage.notifications import ClaimedPush, NotificationRecord
+from graphnode.worker import outbox
 
 BEFORE_COMMIT = "killed-before-commit"
-BEFORE_ENQUEUE = "killed-after-commit-before-enqueue"
-AFTER_ENQUEUE = "killed-after-enqueue"
+BEFORE_WAKE = "killed-after-commit-before-wake"
+AFTER_CLAIM = "killed-after-claim"
 BEFORE_SENT = "killed-after-fcm-accepted-before-sent"
 
-POINTS = (BEFORE_COMMIT, BEFORE_ENQUEUE, AFTER_ENQUEUE, BEFORE_SENT)
+POINTS = (BEFORE_COMMIT, BEFORE_WAKE, AFTER_CLAIM, BEFORE_SENT)
 
 __all__ = ["broker"]
 
@@ -41,20 +42,30 @@ def finish_and_die(*key: Any, user_id: str, **row: Any) -> None:
     die_at(BEFORE_COMMIT, user_id)
 
 
-def enqueue_and_die(notification_id: str) -> None:
-    """Enqueue the notification; die before or after it."""
-    user_id = NotificationRecord.get_by_id(notification_id).user_id
-    die_at(BEFORE_ENQUEUE, user_id)
-    enqueue(notification_id)
-    die_at(AFTER_ENQUEUE, user_id)
+def wake_and_die(ids: list[str]) -> None:
+    """Die before the pushes are woken."""
+    for notification_id in ids:
+        die_at(BEFORE_WAKE, NotificationRecord.get_by_id(notification_id).user_id)
+    wake(ids)
 
 
-def die_and_settle(claimed: NotificationRecord, settled: Any) -> bool:
+def claim_and_die(*arguments: Any, **options: Any) -> list[ClaimedPush]:
+    """Die after a claim, before anything is sent."""
+    found = claim_pushes(*arguments, **options)
+    for claimed in found:
+        die_at(AFTER_CLAIM, claimed.user_id)
+    return found
+
+
+def die_and_settle(outcomes: list[tuple[ClaimedPush, PushOutcome]]) -> set[str]:
     """Die after FCM's answer, before it is stored."""
-    die_at(BEFORE_SENT, claimed.user_id)
-    return settle_push(claimed, settled)
+    for claimed, _ in outcomes:
+        die_at(BEFORE_SENT, claimed.user_id)
+    return settle_pushes(outcomes)
 
 
-finish, settle_push = tasks.finish, notifications.settle_push
-tasks.finish, notifications.settle_push = finish_and_die, die_and_settle
-effects.enqueue = enqueue_and_die  # type: ignore[attr-defined]
+finish, claim_pushes, settle_pushes = tasks.finish, notifications.claim_pushes, notifications.settle_pushes
+tasks.finish, notifications.claim_pushes = finish_and_die, claim_and_die
+notifications.settle_pushes = die_and_settle  # type: ignore[assignment]
+wake = outbox.wake
+outbox.wake = wake_and_die  # type: ignore[assignment]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from typing import Any
 
+import dramatiq
 import pytest
 
-from graphnode.actors.notifications import deliver_notification
-from graphnode.dev.local_aws import dead_letter_url
 from graphnode.dev.outcomes import QueuedLetter
 from tests.e2e.ai_server import AiServer
 from tests.e2e.conftest import StartWorker
@@ -180,42 +178,10 @@ def test_a_microscope_result_without_a_user_is_refused(shared_ai: AiServer) -> N
     assert shared_ai.rows("SELECT * FROM microscope_documents") == []
 
 
-def test_a_forged_message_on_the_notification_queue_reaches_no_actor_and_delays_no_other(
-    shared_ai: AiServer,
-) -> None:
-    message: dict[str, Any] = {
-        "queue_name": "results",
-        "actor_name": "graph_generation",
-        "args": [],
-        "kwargs": {},
-        "options": {},
-    }
-    message |= {"message_id": "m-1", "message_timestamp": 1}
-    changed: list[dict[str, Any]] = [
-        {},
-        {"actor_name": {}},
-        # A message for the other queue: acknowledged there, it would be delivered again for ever.
-        {"actor_name": "deliver_notification", "kwargs": {"notification_id": "n-1"}},
-        {"actor_name": "deliver_notification", "queue_name": "notifications", "kwargs": {"notification_id": 1}},
-    ]
-    encoded = [b64encode(json.dumps({**message, **changes}).encode()).decode() for changes in changed]
-    forged = [json.dumps(message), *encoded]
-
-    for body in forged:
-        shared_ai.sqs.send_message(QueueUrl=shared_ai.notification_queue, MessageBody=body)
-    shared_ai.dead_letter_queue = dead_letter_url(shared_ai.sqs, shared_ai.notification_queue)
-
-    letters = by_body(shared_ai.dead_letters(len(forged)))
-    assert {body: attributes["reason"] for body, attributes in letters.items()} == dict.fromkeys(
-        forged, "INVALID_MESSAGE"
-    )
-    result = shared_ai.send(shared_ai.result("graph"))
-    shared_ai.ended(result)
-    shared_ai.wait_until("SELECT 1 FROM notifications WHERE push_status = 'SKIPPED'")
-
-
 def test_dramatiqs_own_message_on_the_result_queue_reaches_no_actor(shared_ai: AiServer) -> None:
-    message = deliver_notification.message(notification_id="n-1")
+    message = dramatiq.Message[None](
+        queue_name="results", actor_name="graph_generation", args=("ada",), kwargs={}, options={}
+    )
     forged = [json.dumps(message.asdict()), b64encode(message.encode()).decode()]
 
     for body in forged:

@@ -17,11 +17,11 @@ from graphnode.sqs.queues import Options, Queue
 
 @pytest.fixture
 def broker(stack_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[SQSBroker]:
-    """A broker on the notification queue, which carries Dramatiq's own messages."""
+    """A broker on a queue for Dramatiq's own messages."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, stack_env[name])
     options = Options(
-        queues={"own": Queue(url=stack_env["SQS_NOTIFICATION_QUEUE_URL"])},
+        queues={"own": Queue(url=stack_env["SQS_REQUEST_QUEUE_URL"])},
         aws=Aws.of_environment(stack_env),
     )
     broker = SQSBroker(lambda: options, breaker=CircuitBreaker({}), middleware=[])

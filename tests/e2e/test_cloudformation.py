@@ -22,7 +22,7 @@ from graphnode.dev.local_aws import dead_letter_url, s3_client, sqs_client
 from graphnode.dev.localstack import HOOK, LocalStack
 from graphnode.dev.stack import environment_of
 from graphnode.operations.doctor.bucket_check import check_bucket
-from graphnode.operations.doctor.queue_check import CONSUMER_ACTIONS, SENDER_ACTIONS, check_queue, check_request_queue
+from graphnode.operations.doctor.queue_check import CONSUMER_ACTIONS, check_queue, check_request_queue
 from tests.e2e.ai_server import AiServer
 from tests.e2e.conftest import SETTINGS
 
@@ -48,10 +48,9 @@ PARAMETERS = {
 VARIABLES = {
     "RequestQueueUrl": "SQS_REQUEST_QUEUE_URL",
     "ResultQueueUrl": "SQS_RESULT_QUEUE_URL",
-    "NotificationQueueUrl": "SQS_NOTIFICATION_QUEUE_URL",
     "PayloadBucket": "S3_PAYLOAD_BUCKET",
 }
-QUEUES = ("SQS_REQUEST_QUEUE_URL", "SQS_RESULT_QUEUE_URL", "SQS_NOTIFICATION_QUEUE_URL")
+QUEUES = ("SQS_REQUEST_QUEUE_URL", "SQS_RESULT_QUEUE_URL")
 
 #: The attributes that decide how a queue behaves.
 COMPARED: tuple[QueueAttributeNameType, ...] = (
@@ -134,9 +133,8 @@ def test_the_doctor_finds_no_fault(deployed: dict[str, str]) -> None:
     sqs, region = sqs_client(deployed), deployed["AWS_REGION"]
     findings = check_request_queue(sqs, "request", deployed["SQS_REQUEST_QUEUE_URL"], region=region)
     findings += check_bucket(s3_client(deployed), deployed["S3_PAYLOAD_BUCKET"], region=region)
-    for name, actions in (("RESULT", CONSUMER_ACTIONS), ("NOTIFICATION", CONSUMER_ACTIONS + SENDER_ACTIONS)):
-        url = deployed[f"SQS_{name}_QUEUE_URL"]
-        findings += check_queue(sqs, name, url, region=region, actions=actions, max_attempts=8)
+    url = deployed["SQS_RESULT_QUEUE_URL"]
+    findings += check_queue(sqs, "result", url, region=region, actions=CONSUMER_ACTIONS, max_attempts=8)
 
     assert not [found for found in findings if found.severity > 0]
 

@@ -76,7 +76,7 @@ def attributes(sqs: SQSClient, url: str) -> Mapping[QueueAttributeNameType, str]
     return sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
 
 
-@pytest.mark.parametrize("queue", ["SQS_REQUEST_QUEUE_URL", "SQS_RESULT_QUEUE_URL", "SQS_NOTIFICATION_QUEUE_URL"])
+@pytest.mark.parametrize("queue", ["SQS_REQUEST_QUEUE_URL", "SQS_RESULT_QUEUE_URL"])
 def test_a_message_is_hidden_for_60_s_and_lies_14_days_as_a_dead_letter(
     stack_env: dict[str, str], sqs: SQSClient, queue: str
 ) -> None:
@@ -97,8 +97,6 @@ def test_localstack_makes_the_queues_and_the_bucket_at_its_start(
         "graphnode-requests-dlq",
         "graphnode-results",
         "graphnode-results-dlq",
-        "graphnode-notifications",
-        "graphnode-notifications-dlq",
     }
     s3.head_bucket(Bucket="graphnode-payloads")
 

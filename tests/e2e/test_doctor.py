@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 Environment = dict[str, str]
 
-RESULTS, NOTIFICATIONS = "SQS_RESULT_QUEUE_URL", "SQS_NOTIFICATION_QUEUE_URL"
+RESULTS, REQUESTS = "SQS_RESULT_QUEUE_URL", "SQS_REQUEST_QUEUE_URL"
 
 
 def wrong(findings: list[Finding]) -> list[Finding]:
@@ -73,7 +73,7 @@ class TestQueues:
     def stack_env(self, localstack: LocalStack, client: SQSClient) -> Environment:
         """The part of an environment that is checked: a result queue with a dead-letter queue, and a plain queue."""
         environment = environment_of(localstack, database_url="", prefix=f"test-{uuid4().hex}")
-        for url in (environment[RESULTS] + "-dlq", environment[NOTIFICATIONS]):
+        for url in (environment[RESULTS] + "-dlq", environment[REQUESTS]):
             client.create_queue(QueueName=url.rpartition("/")[2], Attributes={"MessageRetentionPeriod": "1209600"})
         target = f"arn:aws:sqs:{environment['AWS_REGION']}:000000000000:{environment[RESULTS].rpartition('/')[2]}-dlq"
         policy = json.dumps({"deadLetterTargetArn": target, "maxReceiveCount": 50})
@@ -152,7 +152,7 @@ class TestQueues:
         assert "keeps messages for 1 day, its source for 4 days" in found.what
 
     def test_its_dead_letter_queue_has_a_redrive_policy(self, stack_env: Environment, sqs: SQSClient) -> None:
-        url = stack_env[NOTIFICATIONS]
+        url = stack_env[REQUESTS]
         arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         self.redrive(sqs, self.redrive(sqs, stack_env[RESULTS], 50), 50, target=arn)
 

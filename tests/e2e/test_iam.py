@@ -16,7 +16,7 @@ from tests.e2e.conftest import StartWorker
 @pytest.fixture
 def policy(ai: AiServer) -> Policy:
     """The worker's policy for the test's queues and bucket."""
-    urls = {"RESULTS": ai.result_queue, "NOTIFICATIONS": ai.notification_queue}
+    urls = {"RESULTS": ai.result_queue}
     urls |= {f"{name}_DLQ": dead_letter_url(ai.sqs, url) for name, url in urls.items()}
     *_, region, account, _ = ai.arn(ai.result_queue).split(":")
     words = {name: url.rpartition("/")[2] for name, url in urls.items()}
@@ -33,7 +33,6 @@ def test_a_worker_makes_only_calls_that_its_policy_allows_and_uses_each_grant(
     ai.send_envelope(
         "ADD_NODE_RESULT", "t-1", {"userId": "ada", "status": "COMPLETED", "resultS3Key": "never/came.json"}
     )
-    ai.sqs.send_message(QueueUrl=ai.notification_queue, MessageBody="no message")
     ai.dead_letters(1)
     ai.wait_until_drained()
     worker.stop()
@@ -46,6 +45,6 @@ def test_a_worker_makes_only_calls_that_its_policy_allows_and_uses_each_grant(
         allowing = policy.grants_for(action_of(service, operation), arn)
         assert allowing, f"the policy does not allow {operation} of {arn}"
         used |= allowing
-    # Each action and each resource is used, but not each action on each queue: nothing here delays a notification.
+    # Each action and each resource is used.
     for of_grant in (itemgetter(0), itemgetter(1)):
         assert set(map(of_grant, used)) == set(map(of_grant, policy.grants))

@@ -106,7 +106,7 @@ def send_all_kinds(ai: AiServer) -> int:
     }
     document = json.dumps({"nodes": [node], "edges": [], "metadata": {}}).encode()
     ai.send(ai.result("graph", documents={"resultS3Key": document}))
-    ai.sqs.send_message(QueueUrl=ai.notification_queue, MessageBody=PLANTED)
+    ai.send_body(PLANTED)
     return len(broken) + len(bodies) + 3
 
 

@@ -46,7 +46,7 @@ class Collector(ThreadingHTTPServer):
         spans = list(self.spans)
         of_task = {span.trace_id for span in spans if any(a.value.string_value == task_id for a in span.attributes)}
         found = {span.name: span for span in spans if span.trace_id in of_task}
-        return found if any(name.endswith("-notifications") for name in found) else {}
+        return found if "push" in found else {}
 
 
 class TakeSpans(BaseHTTPRequestHandler):
@@ -167,10 +167,10 @@ def test_two_processes_report_metrics_and_traces_and_a_suspended_one_fails_liven
 
     look = lambda: observed.collector.trace(results[0].task_id) or None  # noqa: E731
     trace = found(outcomes.wait_for(look, timeout_s=PATIENCE_S), "the trace from receipt to push")
-    result_queue, notification_queue = (url.rpartition("/")[2] for url in (ai.result_queue, ai.notification_queue))
-    assert {"fetch", "decode", "store", "commit", "enqueue"} < trace.keys()
-    assert {f"receive {result_queue}", f"process {result_queue}", f"process {notification_queue}"} < trace.keys()
-    assert trace[f"process {notification_queue}"].parent_span_id == trace["enqueue"].span_id
+    result_queue = ai.result_queue.rpartition("/")[2]
+    assert {"fetch", "decode", "store", "commit", "push"} < trace.keys()
+    assert {f"receive {result_queue}", f"process {result_queue}"} < trace.keys()
+    assert trace["push"].parent_span_id == trace[f"process {result_queue}"].span_id
     assert not trace[f"process {result_queue}"].parent_span_id
 
     ai.s3.put_object(Bucket=ai.bucket, Key="summary.json", Body=b"no JSON")

@@ -12,7 +12,6 @@ import pytest
 from benchmarks import fcm_stub
 from benchmarks.fcm_stub import FcmServer
 from graphnode.dev import outcomes
-from graphnode.dev.local_aws import dead_letter_url
 from graphnode.dev.samples import Result
 from graphnode.operations.dead_letters import reader
 from graphnode.operations.dead_letters.advice import ADVICE
@@ -182,8 +181,9 @@ def request_on_result_queue(scene: Scene) -> Iterator[dict[str, str]]:
 
 
 def invalid_message(scene: Scene) -> Iterator[dict[str, str]]:
-    scene.ai.sqs.send_message(QueueUrl=scene.ai.notification_queue, MessageBody="none of ours")
-    yield {"MESSAGE": scene.message_id(dead_letter_url(scene.ai.sqs, scene.ai.notification_queue))}
+    foreign = Result(task_id="", task_type="", user_id="", documents={}, body="none of ours")
+    scene.ai.put_letter(foreign, reason=scene.chapter.title, error="the body is not base64")
+    yield {"MESSAGE": scene.message_id(scene.ai.dead_letter_queue)}
     yield {}
 
 

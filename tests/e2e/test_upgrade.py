@@ -22,18 +22,20 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.fcm_stub import FcmServer
 from graphnode.dev.child_processes import READY, Service, Worker, WorkerError
 from graphnode.dev.local_aws import s3_client, sqs_client
 from graphnode.dev.localstack import LocalStack
 from graphnode.dev.outcomes import dead_letters
 from graphnode.dev.samples import Result
 from graphnode.errors import SchemaError
+from graphnode.settings import UNUSED_QUEUE
 from graphnode.storage import schema
 from graphnode.storage.database import close_database, open_database
 from tests import previous_release
 from tests.conftest import DEPLOY, execute, in_role, new_database
 from tests.e2e.ai_server import AiServer
-from tests.e2e.conftest import SETTINGS, as_worker, fresh_environment
+from tests.e2e.conftest import SETTINGS, as_worker, fresh_environment, make_queues
 
 NEXT_RELEASE = Path(__file__).parents[1] / "next_release"
 
@@ -42,6 +44,21 @@ QUICK = {**SETTINGS, "GRAPHNODE_VISIBILITY_TIMEOUT": "4", "GRAPHNODE_SWEEP_INTER
 
 #: Runs the previous release's code without measuring coverage.
 PYTHON = ("env", "-u", "COVERAGE_PROCESS_START", "-u", "COVERAGE_PROCESS_CONFIG", sys.executable)
+
+#: A device for each user to whom a notification can be pushed.
+ADD_DEVICES = """
+INSERT INTO device_tokens (token, user_id)
+SELECT 'phone of ' || owner, owner FROM (
+    SELECT 'ada' AS owner
+    UNION SELECT kind || '-' || number FROM unnest(%s) AS kind, generate_series(0, 1000) AS number
+) AS owners
+"""
+
+#: Ends the leases of a killed worker's pushes, as if five minutes had passed.
+END_LEASES = """
+UPDATE notifications SET due_at = now(), retry_at = now(), claimed_at = claimed_at - interval '5 minutes'
+WHERE id = ANY(%s) AND due_at IS NOT NULL
+"""
 
 #: The number of results that are handled before the upgrade, and after each of its steps.
 ENOUGH = 20
@@ -108,10 +125,14 @@ class Upgrade:
     Parameters:
       ai: the AI server and the operator of the stack.
       code: the directory of the unpacked previous release.
+      fcm: receives the pushes of all workers.
     """
 
-    def __init__(self, ai: AiServer, code: Path) -> None:
+    def __init__(self, ai: AiServer, code: Path, fcm: FcmServer) -> None:
         self.ai = ai
+        self.fcm = fcm
+        #: The notifications that the killed worker may have pushed without a trace.
+        self.interrupted: set[str] = set()
         self.old = {"PYTHONPATH": str(code), "PYTHONSAFEPATH": "1"}
         self.services: list[Service] = []
         #: The lines that the migration printed.
@@ -193,12 +214,17 @@ def upgrade(
     code = tmp_path_factory.mktemp("previous")
     previous_release.unpack(code)
     with new_database(postgres) as url, ExitStack() as ending:
-        environment = fresh_environment(localstack, url)
+        fcm = ending.enter_context(FcmServer())
+        environment = {**fresh_environment(localstack, url), **fcm.environment}
+        prefix = environment["SQS_RESULT_QUEUE_URL"].rpartition("/")[2].removesuffix("-results")
+        environment[UNUSED_QUEUE] = localstack.queue_url(f"{prefix}-notifications")
+        make_queues(sqs_client(environment), prefix, ["notifications"])
         ai = AiServer(environment, sqs_client(environment), s3_client(environment))
-        done = Upgrade(ai, code)
+        done = Upgrade(ai, code, fcm)
         ending.callback(done.stop)
         execute(url, (DEPLOY / "postgres-roles.sql").read_text())
         done.migrate_old()
+        ai.execute(ADD_DEVICES, list(Load.ROUND))
         execute(done.owner, "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO graphnode_worker")
         stopped, killed = done.start_old(), done.start_old()
         stopped.wait_until_ready()
@@ -212,6 +238,7 @@ def upgrade(
         execute(done.owner, (DEPLOY / "postgres-grants.sql").read_text())
 
         os.killpg(killed.pid, signal.SIGKILL)
+        done.interrupted = {one for (one,) in ai.rows("SELECT id FROM notifications WHERE push_status = 'SENDING'")}
         restarted = [done.start_old(), done.start_old()]
         assert stopped.stop() == 0
         for service in restarted:
@@ -223,6 +250,8 @@ def upgrade(
         done.load.ended.set()
         done.load.join()
         done.ai.wait_until_drained()
+        done.ai.execute(END_LEASES, list(done.interrupted))
+        done.ai.wait_until("SELECT 1 WHERE NOT EXISTS (SELECT FROM notifications WHERE due_at IS NOT NULL)")
         yield done
 
 
@@ -246,6 +275,15 @@ def test_each_result_was_applied_once(upgrade: Upgrade) -> None:
     notified = dict(ai.rows("SELECT type, count(*) FROM notifications GROUP BY type"))
     ends = Counter((kind, status) for (_, kind), status in expected.items())
     assert {name: notified[name] for name in NOTIFIED.values()} == {name: ends[end] for end, name in NOTIFIED.items()}
+
+
+def test_each_notification_was_pushed_once(upgrade: Upgrade) -> None:
+    pushed = upgrade.ai.rows("SELECT id FROM notifications WHERE push_status <> 'SKIPPED'")
+    taken = upgrade.fcm.times_taken()
+
+    assert len(pushed) > ENOUGH
+    assert taken.keys() == {one for (one,) in pushed}
+    assert {one for one, times in taken.items() if times > 1} <= upgrade.interrupted
 
 
 def test_no_message_failed_and_none_became_a_dead_letter(upgrade: Upgrade) -> None:

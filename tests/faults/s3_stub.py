@@ -149,7 +149,6 @@ def settings_of(stub: S3Stub, **others: str) -> Settings:
         "AWS_REGION": "eu-central-1",
         "AWS_ENDPOINT_URL": stub.url,
         "SQS_RESULT_QUEUE_URL": queue,
-        "SQS_NOTIFICATION_QUEUE_URL": f"{queue}-notifications",
         "S3_PAYLOAD_BUCKET": "payloads",
     }
     return read_settings({**environment, **others}, Settings)

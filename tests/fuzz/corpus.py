@@ -41,7 +41,7 @@ def seeds(target: str) -> list[bytes]:
             return requests
         case "packed":
             return [gzip.compress(result, mtime=0) for result in results[:1]]
-        case "notification":
+        case "dramatiq_message":
             return [_json(_OWN), b64encode(_json(_OWN))]
         case "s3_url":
             return [b"s3://bucket/input/ada/", b"s3:///key", b"input/ada"]
@@ -65,8 +65,8 @@ def seeds(target: str) -> list[bytes]:
 
 
 _OWN = {
-    "queue_name": "notifications",
-    "actor_name": "deliver_notification",
+    "queue_name": "own",
+    "actor_name": "tell",
     "args": [],
     "kwargs": {"notification_id": "01KS5VASM0TJW13004M3R3FV5P"},
     "options": {},

@@ -31,7 +31,6 @@ from graphnode.contract.decoding import (
 )
 from graphnode.contract.documents import MAX_ID_LENGTH, FeaturesFile, GraphDocument
 from graphnode.contract.envelopes import (
-    NOTIFICATION_QUEUE,
     REQUEST_QUEUE,
     RESULT_QUEUE,
     Envelope,
@@ -86,12 +85,13 @@ STORED = MergeTarget(
 )
 
 
-#: The broker of the worker's own messages.
+#: A queue of Dramatiq's own messages, and its broker.
+OWN_QUEUE = "own"
 _BROKER = StubBroker()
 
 
-@dramatiq.actor(broker=_BROKER, queue_name=NOTIFICATION_QUEUE)
-def deliver_notification(notification_id: str) -> None:
+@dramatiq.actor(broker=_BROKER, queue_name=OWN_QUEUE)
+def tell(notification_id: str) -> None:
     """Do nothing."""
 
 
@@ -249,17 +249,15 @@ def asking(data: bytes) -> None:
         stored_key("users", found.payload.user_id)
 
 
-def notification(data: bytes) -> None:
-    """Bodies on the notification queue: Dramatiq's messages in base64. Data that begins with { is encoded first."""
+def dramatiq_message(data: bytes) -> None:
+    """Bodies of Dramatiq's own messages, in base64. Data that begins with { is encoded first."""
     body = b64encode(data).decode() if data.startswith(b"{") else _text(data)
-    summarize(body, NOTIFICATION_QUEUE)
+    summarize(body, OWN_QUEUE)
     message = _accepted(lambda: dramatiq_messages.read(body), InvalidMessage)
     if message is not None:
         again = dramatiq_messages.read(b64encode(msgspec.json.encode(message)).decode())
         same(again, message, "a message changes when it is written and read")
-    _accepted(
-        lambda: dramatiq_messages.decode(body, queue_name=NOTIFICATION_QUEUE, actors=_BROKER.actors), InvalidMessage
-    )
+    _accepted(lambda: dramatiq_messages.decode(body, queue_name=OWN_QUEUE, actors=_BROKER.actors), InvalidMessage)
 
 
 def s3_url(data: bytes) -> None:
@@ -311,7 +309,7 @@ def dead_letter(data: bytes) -> None:
         for name, value in (texts.items() if isinstance(texts, dict) else ())
         if isinstance(value, str)
     }
-    for queue in (RESULT_QUEUE, NOTIFICATION_QUEUE, REQUEST_QUEUE):
+    for queue in (RESULT_QUEUE, OWN_QUEUE, REQUEST_QUEUE):
         moved_by_sqs = len(attributes) % 2 == 1
         letter = Letter("m", _text(body), attributes, "r", 1, NOON, moved_by_sqs=moved_by_sqs)  # type: ignore[arg-type]
         info = letter_info(letter, queue)
@@ -332,7 +330,7 @@ TARGETS: dict[str, Target] = {
         packed,
         request,
         asking,
-        notification,
+        dramatiq_message,
         s3_url,
         object_key,
         letter_file,

@@ -1,4 +1,4 @@
-"""A stored notification's way to its user's devices: the actor with PostgreSQL, and firebase-admin with a local FCM."""
+"""A stored notification on its way to its user's devices: PostgreSQL, firebase-admin and a local FCM."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ import pytest
 from benchmarks import fcm_stub
 from benchmarks.fcm_stub import Answer, FcmServer
 from graphnode.actors import broker
-from graphnode.actors.notifications import deliver_notification, enqueue, sweep_pushes
 from graphnode.clients import fcm as fcm_client
 from graphnode.storage import notifications
+from graphnode.worker.outbox import Pushes
 from tests.conftest import use_settings
 from tests.integration.conftest import Query
-
-#: Nobody listens there: what is put on these queues fails.
-QUEUES = "http://127.0.0.1:9/000000000000"
 
 ENVIRONMENT = {
     "DATABASE_URL": "postgresql://the.test/has-opened-it",
@@ -26,8 +23,7 @@ ENVIRONMENT = {
     "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
-    "SQS_RESULT_QUEUE_URL": f"{QUEUES}/results",
-    "SQS_NOTIFICATION_QUEUE_URL": f"{QUEUES}/notifications",
+    "SQS_RESULT_QUEUE_URL": "http://127.0.0.1:9/000000000000/results",
     "S3_PAYLOAD_BUCKET": "bucket",
 }
 
@@ -69,6 +65,15 @@ def devices(storage: None, query: Query) -> None:
         query("INSERT INTO device_tokens (token, user_id) VALUES (%s, 'ada')", token)
 
 
+def push() -> None:
+    """Push what is due, as a process does that starts, and wait for the outcomes."""
+    pushes = Pushes(interval_s=3600)
+    pushes.turn(broker)
+    while not pushes.is_idle:
+        if pushes.wait(broker):
+            pushes.turn(broker)
+
+
 def row(query: Query, columns: str = "push_status, push_attempts, push_error") -> tuple[Any, ...]:
     (found,) = query(f"SELECT {columns} FROM notifications")  # noqa: S608
     return found
@@ -80,7 +85,7 @@ def pass_time(query: Query, span: str) -> None:
 
 def test_a_push_goes_to_all_devices_once(fcm: FcmServer, written: str, query: Query) -> None:
     for _ in range(3):
-        deliver_notification(written)
+        push()
 
     assert row(query) == ("SENT", 1, None)
     assert row(query, "pushed_at IS NOT NULL, due_at, retry_at") == (True, None, None)
@@ -101,7 +106,7 @@ def test_a_push_goes_to_all_devices_once(fcm: FcmServer, written: str, query: Qu
 def test_without_a_device_there_is_no_push(fcm: FcmServer, written: str, query: Query) -> None:
     query("DELETE FROM device_tokens")
 
-    deliver_notification(written)
+    push()
 
     assert row(query) == ("SKIPPED", 1, "the user has no device")
 
@@ -112,7 +117,7 @@ def test_without_credentials_there_is_no_push(
     monkeypatch.setenv("FIREBASE_CREDENTIALS_JSON", "")
     use_settings(None, monkeypatch)
 
-    deliver_notification(written)
+    push()
 
     assert row(query) == ("SKIPPED", 1, "no Firebase credentials")
 
@@ -129,22 +134,18 @@ def test_without_credentials_there_is_no_push(
         fcm_stub.PAGE,
     ],
 )
-def test_what_fcm_does_not_take_now_is_swept_up_later(
-    fcm: FcmServer, written: str, query: Query, answer: Answer
-) -> None:
+def test_what_fcm_does_not_take_now_is_pushed_later(fcm: FcmServer, written: str, query: Query, answer: Answer) -> None:
     fcm.by_token = {"phone": answer, "tablet": answer}
-    deliver_notification(written)
+    push()
     status, attempts, error = row(query)
     assert (status, attempts) == ("PENDING", 1)
     assert error
-    assert notifications.claim_due(limit=10) == []
 
     fcm.by_token.clear()
-    deliver_notification(written)
+    push()
     assert row(query)[0] == "PENDING"
     pass_time(query, "1 hour")
-    for notification_id in notifications.claim_due(limit=10):
-        deliver_notification(notification_id)
+    push()
 
     assert row(query) == ("SENT", 2, None)
     assert fcm.times_taken() == {written: 2}
@@ -154,26 +155,26 @@ def test_the_time_that_fcm_asks_for_is_kept(fcm: FcmServer, written: str, query:
     busy = Answer(429, "QUOTA_EXCEEDED", "RESOURCE_EXHAUSTED", retry_after="600")
     fcm.by_token = {"phone": busy, "tablet": busy}
 
-    deliver_notification(written)
+    push()
 
     pass_time(query, "590 seconds")
-    assert notifications.claim_due(limit=10) == []
+    assert notifications.claim_pushes(limit=10) == []
     pass_time(query, "10 seconds")
-    assert notifications.claim_due(limit=10) == [written]
+    assert [claimed.id for claimed in notifications.claim_pushes(limit=10)] == [written]
 
 
 def test_only_the_devices_not_reached_are_tried_again(fcm: FcmServer, written: str, query: Query) -> None:
     fcm.by_token = {"tablet": fcm_stub.UNAVAILABLE}
-    deliver_notification(written)
+    push()
     assert row(query, "push_status, remaining_tokens") == ("SENT", ["tablet"])
 
     pass_time(query, "1 hour")
-    deliver_notification(written)
+    push()
     assert row(query, "push_status, remaining_tokens") == ("SENT", ["tablet"])
 
     fcm.by_token.clear()
     pass_time(query, "1 hour")
-    deliver_notification(written)
+    push()
 
     assert row(query, "push_status, push_error, remaining_tokens, due_at") == ("SENT", None, None, None)
     assert [message["token"] for message in fcm.messages] == ["phone", "tablet"]
@@ -181,12 +182,12 @@ def test_only_the_devices_not_reached_are_tried_again(fcm: FcmServer, written: s
 
 def test_a_device_that_has_become_someone_elses_is_not_tried_again(fcm: FcmServer, written: str, query: Query) -> None:
     fcm.by_token = {"tablet": fcm_stub.UNAVAILABLE}
-    deliver_notification(written)
+    push()
     fcm.by_token.clear()
     query("UPDATE device_tokens SET user_id = 'grace' WHERE token = 'tablet'")
 
     pass_time(query, "1 hour")
-    deliver_notification(written)
+    push()
 
     assert row(query, "push_status, remaining_tokens, due_at") == ("SENT", None, None)
     assert [message["token"] for message in fcm.messages] == ["phone"]
@@ -197,7 +198,7 @@ def test_devices_that_are_gone_are_forgotten_and_when_all_are_the_push_has_faile
 ) -> None:
     fcm.by_token = {"phone": fcm_stub.UNREGISTERED, "tablet": fcm_stub.INVALID_TOKEN}
 
-    deliver_notification(written)
+    push()
 
     assert row(query) == ("FAILED", 1, "none of the user's devices exists any more")
     assert query("SELECT token FROM device_tokens") == []
@@ -210,7 +211,7 @@ def test_a_device_that_registered_again_meanwhile_is_kept(fcm: FcmServer, writte
 
     fcm.answer = gone_but_back
 
-    deliver_notification(written)
+    push()
 
     assert sorted(query("SELECT token FROM device_tokens")) == [("phone",), ("tablet",)]
 
@@ -218,7 +219,7 @@ def test_a_device_that_registered_again_meanwhile_is_kept(fcm: FcmServer, writte
 def test_a_refusal_is_final_and_its_reason_is_kept(fcm: FcmServer, written: str, query: Query) -> None:
     fcm.by_token = {"phone": fcm_stub.INVALID_MESSAGE, "tablet": fcm_stub.INVALID_MESSAGE}
 
-    deliver_notification(written)
+    push()
 
     status, _, error = row(query)
     assert status == "FAILED"
@@ -228,26 +229,25 @@ def test_a_refusal_is_final_and_its_reason_is_kept(fcm: FcmServer, written: str,
 
 def test_while_pushes_pause_rows_are_kept_and_fcm_is_left_alone(fcm: FcmServer, query: Query, written: str) -> None:
     fcm.by_token = {"phone": fcm_stub.DENIED, "tablet": fcm_stub.DENIED}
-    deliver_notification(written)
+    push()
     assert row(query)[:2] == ("PENDING", 0)
     calls = fcm.calls
     pass_time(query, "1 hour")
 
-    deliver_notification(written)
-    sweep_pushes(broker)
+    push()
 
     assert fcm.calls == calls
-    assert row(query, "push_status, due_at > now()") == ("PENDING", True)
+    assert row(query)[:2] == ("PENDING", 0)
     fcm.by_token.clear()
     fcm_client.firebase().pause.end()
-    deliver_notification(written)
+    push()
     assert row(query) == ("SENT", 1, None)
 
 
 def test_stale_news_is_skipped(fcm: FcmServer, written: str, query: Query) -> None:
     query("UPDATE notifications SET created_at = created_at - interval '25 hours'")
 
-    deliver_notification(written)
+    push()
 
     reason = "older than 24 h (GRAPHNODE_PUSH_MAX_AGE) when it could first be pushed"
     assert row(query, "push_status, push_error, due_at") == ("SKIPPED", reason, None)
@@ -258,11 +258,11 @@ def test_what_fcm_has_not_taken_until_it_is_stale_has_failed_with_the_last_reaso
     fcm: FcmServer, written: str, query: Query
 ) -> None:
     fcm.by_token = {"phone": fcm_stub.UNAVAILABLE, "tablet": fcm_stub.UNAVAILABLE}
-    deliver_notification(written)
+    push()
     query("UPDATE notifications SET created_at = created_at - interval '25 hours'")
     pass_time(query, "25 hours")
 
-    deliver_notification(written)
+    push()
 
     status, _, error = row(query)
     assert status == "FAILED"
@@ -275,19 +275,12 @@ def test_a_push_that_took_longer_than_its_claim_leaves_the_row_to_who_has_it(
     query("DELETE FROM device_tokens WHERE token = 'tablet'")
 
     def claim_meanwhile(_: dict[str, Any]) -> Answer:
-        query("UPDATE notifications SET retry_at = now(), claimed_at = claimed_at - interval '2 minutes'")
-        assert notifications.claim_push(written)
+        query("UPDATE notifications SET retry_at = now()")
+        assert notifications.claim_pushes([written], limit=1)
         return fcm_stub.INVALID_MESSAGE
 
     fcm.answer = claim_meanwhile
 
-    deliver_notification(written)
+    push()
 
     assert row(query) == ("SENDING", 2, None)
-
-
-def test_a_queue_that_is_away_costs_the_result_nothing(fcm: FcmServer, written: str, query: Query) -> None:
-    enqueue(written)
-
-    pass_time(query, "1 minute")
-    assert notifications.claim_due(limit=10) == [written]

@@ -17,7 +17,6 @@ import pytest
 import graphnode
 from benchmarks.sqs_stub import StubServer
 from graphnode import steps
-from graphnode.actors import effects
 from graphnode.actors.graph_generation import graph_generation
 from graphnode.broker import SQSBroker
 from graphnode.clients import s3 as s3_client
@@ -114,7 +113,6 @@ def path(storage: None, query: Query, stub: StubServer, monkeypatch: pytest.Monk
                 "AWS_REGION": "eu-central-1",
                 "AWS_ENDPOINT_URL": s3.url,
                 "SQS_RESULT_QUEUE_URL": url,
-                "SQS_NOTIFICATION_QUEUE_URL": stub.queue_url("path-notifications"),
                 "S3_PAYLOAD_BUCKET": "payloads",
             },
             Settings,
@@ -122,8 +120,6 @@ def path(storage: None, query: Query, stub: StubServer, monkeypatch: pytest.Monk
         use(known, monkeypatch)
         # A process makes its client and resolves its credentials once.
         s3_client.client().head_bucket(Bucket=known.s3_payload_bucket)
-        # What follows the commit is another message's path.
-        monkeypatch.setattr(effects, "enqueue", lambda _notification_id: None)
         for name in ("graph", "features", "summary"):
             s3.objects[f"{name}.json"] = Object(json.dumps(example_of(f"documents/{name}")).encode())
         options = Options(

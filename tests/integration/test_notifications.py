@@ -17,7 +17,7 @@ from ulid import ULID
 from graphnode.rules.pushes import PushOutcome, PushStatus
 from graphnode.storage import notifications
 from graphnode.storage.database import user_transaction
-from graphnode.storage.notifications import CHANNEL, Device, DeviceTokenRecord, NotificationRecord
+from graphnode.storage.notifications import CHANNEL, ClaimedPush, Device, DeviceTokenRecord, NotificationRecord
 from tests.integration.conftest import PATIENCE_S, Query
 
 pytestmark = pytest.mark.usefixtures("storage")
@@ -50,10 +50,31 @@ def written() -> str:
     return notification_id
 
 
+def claim(notification_id: str) -> ClaimedPush | None:
+    """The claim of a notification by its ID, if it can be claimed."""
+    return next(iter(notifications.claim_pushes([notification_id], limit=1)), None)
+
+
+def claim_due(limit: int = 10) -> list[str]:
+    """The IDs of those that were due and are claimed now, the longest due first."""
+    return [claimed.id for claimed in notifications.claim_pushes(limit=limit)]
+
+
+def settle(claimed: ClaimedPush | None, outcome: PushOutcome) -> bool:
+    """Settle a claim; whether it was not lost."""
+    assert claimed
+    return claimed.id in notifications.settle_pushes([(claimed, outcome)])
+
+
 def write_and_fail() -> None:
     with user_transaction("ada"):
         write()
         raise ZeroDivisionError
+
+
+def tokens(claimed: ClaimedPush | None) -> list[str]:
+    assert claimed
+    return [device.token for device in claimed.devices]
 
 
 @pytest.mark.usefixtures("phone")
@@ -91,7 +112,7 @@ class TestWrite:
 
         assert notification_id
         assert (stored(notification_id).push_status, stored(notification_id).push_error) == ("SKIPPED", "stored only")
-        assert notifications.claim_push(notification_id) is None
+        assert claim(notification_id) is None
 
     def test_a_repeat_changes_nothing(self, written: str, query: Query) -> None:
         assert write(payload={"another": "payload"}) is None
@@ -151,83 +172,61 @@ def pass_time(query: Query, span: str) -> None:
 
 
 @pytest.mark.usefixtures("phone")
-class TestSweep:
-    def test_leaves_alone_what_was_just_put_on_the_queue(self, written: str, query: Query) -> None:
-        assert notifications.claim_due(limit=10) == [written]
-        assert notifications.claim_due(limit=10) == []
-        pass_time(query, "5 minutes")
-        assert notifications.claim_due(limit=10) == [written]
+class TestDue:
+    def test_what_is_committed_is_due_at_once_and_claimed_once(self, written: str, query: Query) -> None:
+        assert claim_due() == [written]
+        assert claim_due() == []
 
-    def test_takes_what_was_claimed_and_never_settled(self, written: str, query: Query) -> None:
-        notifications.claim_push(written)
-        pass_time(query, "1 minute")
-        assert notifications.claim_due(limit=10) == []
-        pass_time(query, "30 seconds")
-        assert notifications.claim_due(limit=10) == [written]
-        assert notifications.claim_push(written)
+    def test_a_push_that_was_claimed_and_never_settled_is_due_after_its_lease(self, written: str, query: Query) -> None:
+        claim(written)
+        pass_time(query, "89 seconds")
+        assert claim_due() == []
+        pass_time(query, "1 second")
+        assert claim_due() == [written]
 
-    def test_takes_nothing_that_is_settled(self, written: str, query: Query) -> None:
+    def test_what_is_settled_is_not_due(self, written: str, query: Query) -> None:
         write(event="stored only", push=False)
-        settle(written, PushOutcome(PushStatus.SENT))
+        settle(claim(written), PushOutcome(PushStatus.SENT))
         pass_time(query, "1 year")
 
-        assert notifications.claim_due(limit=10) == []
+        assert claim_due() == []
 
-    def test_takes_a_push_to_try_again_when_it_is_time(self, written: str, query: Query) -> None:
-        settle(written, PushOutcome(PushStatus.PENDING, "FCM is busy", retry_in_s=600))
+    def test_a_push_to_try_again_is_due_when_it_is_time(self, written: str, query: Query) -> None:
+        settle(claim(written), PushOutcome(PushStatus.PENDING, "FCM is busy", retry_in_s=600))
         pass_time(query, "9 minutes")
-        assert notifications.claim_due(limit=10) == []
+        assert claim_due() == []
         pass_time(query, "1 minute")
-        assert notifications.claim_due(limit=10) == [written]
+        assert claim_due() == [written]
 
-    def test_takes_the_longest_due_first_up_to_its_limit(self, query: Query) -> None:
+    def test_the_longest_due_are_claimed_first(self, query: Query) -> None:
         ids = [write(event=str(number)) for number in range(3)]
-        pass_time(query, "1 hour")
         query("UPDATE notifications SET due_at = due_at - interval '1 day' WHERE id = %s", ids[2])
 
-        first = notifications.claim_due(limit=1)
-        assert first == [ids[2]]
-        assert sorted(notifications.claim_due(limit=10)) == ids[:2]
+        assert claim_due(1) == [ids[2]]
+        assert sorted(claim_due()) == ids[:2]
 
-    def test_one_of_many_sweeps_at_once_takes_each_and_none_waits(self, query: Query) -> None:
+    def test_of_many_that_claim_at_once_one_gets_each_and_none_waits(self, query: Query) -> None:
         ids = {write(event=str(number)) for number in range(200)}
-        pass_time(query, "1 hour")
 
         with ThreadPoolExecutor(4) as threads:
-            taken = list(threads.map(lambda _: notifications.claim_due(limit=20), range(16)))
+            taken = list(threads.map(lambda _: claim_due(20), range(16)))
 
         assert sorted(one for some in taken for one in some) == sorted(map(str, ids))
 
-    def test_does_not_wait_for_a_locked_notification(self, written: str, query: Query, database_url: str) -> None:
+    def test_a_locked_notification_is_not_waited_for(self, written: str, database_url: str) -> None:
         other = write(event="other")
-        pass_time(query, "1 hour")
         with closing(psycopg2.connect(database_url)) as worker:
             worker.cursor().execute("SELECT 1 FROM notifications WHERE id = %s FOR UPDATE", (written,))
 
-            assert notifications.claim_due(limit=10) == [other]
+            assert claim_due() == [other]
 
-    def test_what_is_postponed_is_not_due(self, written: str, query: Query) -> None:
-        pass_time(query, "1 hour")
-        notifications.postpone(written, seconds=60)
-        assert notifications.claim_due(limit=10) == []
-        assert notifications.claim_push(written)
+    def test_what_a_worker_of_the_previous_release_has_put_on_its_queue_is_claimed_by_its_id(
+        self, written: str, query: Query
+    ) -> None:
+        query("UPDATE notifications SET due_at = now() + interval '5 minutes'")
 
-    def test_what_is_settled_cannot_be_postponed(self, written: str) -> None:
-        settle(written, PushOutcome(PushStatus.SENT))
-        notifications.postpone(written, seconds=60)
-        assert stored(written).due_at is None
-
-    def test_a_row_of_a_worker_older_than_the_outbox_is_swept_until_it_is_settled(self, query: Query) -> None:
-        insert = (
-            "INSERT INTO notifications (id, user_id, type, payload, event, push_status)"
-            " VALUES (%s, 'ada', 'GRAPH_GENERATION_FAILED', '{}', %s, %s)"
-        )
-        for status in ("PENDING", "SENT"):
-            query(insert, f"01-{status}", status, status)
-        pass_time(query, "1 minute")
-
-        assert notifications.claim_due(limit=10) == ["01-PENDING"]
-        assert stored("01-SENT").due_at is None
+        assert claim_due() == []
+        assert claim(written)
 
     def test_finds_what_is_due_by_its_index_among_many_delivered(self, query: Query) -> None:
         query(
@@ -238,105 +237,98 @@ class TestSweep:
         query("UPDATE notifications SET push_status = 'PENDING', due_at = now() WHERE id IN ('7', '700')")
         query("ANALYZE notifications")
 
-        plan = "\n".join(line for (line,) in query(f"EXPLAIN {notifications.CLAIM_DUE}", 300, 500))
+        plan = "\n".join(line for (line,) in query(f"EXPLAIN {notifications.CLAIM_DUE}", 500, 90, 90))
 
         assert "Index Scan using notifications_due" in plan
         assert "Seq Scan on notifications" not in plan
 
 
-def settle(notification_id: str, outcome: PushOutcome) -> bool:
-    claimed = notifications.claim_push(notification_id)
-    assert claimed
-    return notifications.settle_push(claimed, outcome)
-
-
 @pytest.mark.usefixtures("phone")
 class TestPush:
     def test_a_claim_takes_the_notification(self, written: str) -> None:
-        claimed = notifications.claim_push(written)
+        claimed = claim(written)
 
         assert claimed
         assert (claimed.id, claimed.user_id, claimed.payload["nodeCount"]) == (written, "ada", 12)
         assert (stored(written).push_status, stored(written).push_attempts) == ("SENDING", 1)
 
     def test_what_is_being_pushed_is_left_to_its_worker(self, written: str) -> None:
-        notifications.claim_push(written)
+        claim(written)
 
-        assert notifications.claim_push(written) is None
+        assert claim(written) is None
         assert stored(written).push_attempts == 1
 
     def test_a_push_whose_worker_has_ended_is_taken_over(self, written: str, query: Query) -> None:
-        first = notifications.claim_push(written)
+        first = claim(written)
         pass_time(query, "2 minutes")
 
-        second = notifications.claim_push(written)
+        second = claim(written)
 
-        assert first
-        assert second
         assert stored(written).push_attempts == 2
-        assert not notifications.settle_push(first, PushOutcome(PushStatus.FAILED, "too late"))
-        assert notifications.settle_push(second, PushOutcome(PushStatus.SENT))
-
-    def test_a_claim_of_a_worker_older_than_the_outbox_is_respected(self, written: str, query: Query) -> None:
-        claim = "UPDATE notifications SET push_status = 'SENDING', push_attempts = 1, claimed_at = now()"
-        query(claim)
-        assert notifications.claim_push(written) is None
-        pass_time(query, "2 minutes")
-        assert notifications.claim_push(written)
+        assert not settle(first, PushOutcome(PushStatus.FAILED, "too late"))
+        assert settle(second, PushOutcome(PushStatus.SENT))
 
     def test_an_unknown_notification_is_not_taken(self) -> None:
-        assert notifications.claim_push("01J00000000000000000000000") is None
+        assert claim("01J00000000000000000000000") is None
 
     @pytest.mark.parametrize("status", [PushStatus.SENT, PushStatus.SKIPPED, PushStatus.FAILED])
     def test_a_settled_push_is_not_taken_again(self, written: str, status: PushStatus, query: Query) -> None:
-        settle(written, PushOutcome(status, "why"))
+        settle(claim(written), PushOutcome(status, "why"))
         pass_time(query, "1 year")
 
-        assert notifications.claim_push(written) is None
+        assert claim(written) is None
         row = stored(written)
         assert (row.push_status, row.push_error, row.due_at, row.retry_at) == (status, "why", None, None)
         assert (row.pushed_at is not None) == (status == PushStatus.SENT)
 
     def test_one_put_back_is_taken_again_when_it_is_time(self, written: str, query: Query) -> None:
-        settle(written, PushOutcome(PushStatus.PENDING, "FCM is busy", retry_in_s=600))
+        settle(claim(written), PushOutcome(PushStatus.PENDING, "FCM is busy", retry_in_s=600))
 
-        assert notifications.claim_push(written) is None
+        assert claim(written) is None
         pass_time(query, "10 minutes")
-        assert notifications.claim_push(written)
+        assert claim(written)
         assert stored(written).push_attempts == 2
 
     def test_an_attempt_without_a_push_is_not_counted(self, written: str) -> None:
-        settle(written, PushOutcome(PushStatus.PENDING, "no access", retry_in_s=30, is_attempt=False))
+        settle(claim(written), PushOutcome(PushStatus.PENDING, "no access", retry_in_s=30, is_attempt=False))
 
         assert stored(written).push_attempts == 0
 
     def test_devices_left_over_are_tried_again_and_the_push_stays_sent(self, written: str, query: Query) -> None:
-        settle(written, PushOutcome(PushStatus.SENT, "1 device left", retry_in_s=600, remaining=["tablet"]))
+        settle(claim(written), PushOutcome(PushStatus.SENT, "1 device left", retry_in_s=600, remaining=["tablet"]))
         first_pushed_at = stored(written).pushed_at
-        assert notifications.claim_push(written) is None
+        assert claim(written) is None
         pass_time(query, "10 minutes")
 
-        assert notifications.claim_due(limit=10) == [written]
-        claimed = notifications.claim_push(written)
+        (claimed,) = notifications.claim_pushes(limit=10)
 
-        assert claimed
-        assert (claimed.push_status, claimed.remaining_tokens, claimed.push_attempts) == ("SENT", ["tablet"], 2)
-        assert notifications.claim_push(written) is None
-        assert notifications.settle_push(claimed, PushOutcome(PushStatus.SENT))
+        assert (stored(written).push_status, claimed.remaining_tokens, claimed.push_attempts) == ("SENT", ["tablet"], 2)
+        assert claim(written) is None
+        assert settle(claimed, PushOutcome(PushStatus.SENT))
         assert (stored(written).remaining_tokens, stored(written).due_at) == (None, None)
         assert stored(written).pushed_at == first_pushed_at
 
+    def test_an_error_that_postgresql_cannot_store_keeps_no_other_outcome_from_being_stored(self, written: str) -> None:
+        claimed = [claim(written), claim(write(event="other") or "")]
+        errors = ["half \ud800 a character, and \x00", "why"]
+
+        stored_ids = notifications.settle_pushes(
+            [(each, PushOutcome(PushStatus.FAILED, error)) for each, error in zip(claimed, errors, strict=True) if each]
+        )
+
+        assert len(stored_ids) == 2
+        assert stored(written).push_error == "half ? a character, and "
+
     def test_only_the_first_settlement_counts(self, written: str) -> None:
-        claimed = notifications.claim_push(written)
-        assert claimed
-        assert notifications.settle_push(claimed, PushOutcome(PushStatus.SENT))
-        assert not notifications.settle_push(claimed, PushOutcome(PushStatus.FAILED, "too late"))
+        claimed = claim(written)
+        assert settle(claimed, PushOutcome(PushStatus.SENT))
+        assert not settle(claimed, PushOutcome(PushStatus.FAILED, "too late"))
 
         assert (stored(written).push_status, stored(written).push_error) == ("SENT", None)
 
     def test_of_many_claims_at_the_same_time_one_succeeds(self, written: str) -> None:
         with ThreadPoolExecutor(4) as threads:
-            claims = list(threads.map(lambda _: notifications.claim_push(written), range(8)))
+            claims = list(threads.map(lambda _: claim(written), range(8)))
 
         assert len([claim for claim in claims if claim]) == 1
         assert stored(written).push_attempts == 1
@@ -350,36 +342,40 @@ class TestDevices:
             moment = datetime(2026, 5, day, tzinfo=UTC)
             DeviceTokenRecord.create(token=token, user_id=user_id, platform="ios", last_seen_at=moment)
 
-    def test_a_user_has_their_own_the_one_seen_last_first(self) -> None:
-        assert [device.token for device in notifications.devices("ada")] == ["new", "old"]
-        assert notifications.devices("nobody") == []
+    def test_a_claim_has_those_of_its_user_the_one_seen_last_first(self, written: str, query: Query) -> None:
+        write(user_id="grace", event="other")
+        query("DELETE FROM device_tokens WHERE user_id = 'grace'")
 
-    def test_a_row_without_a_token_is_no_device(self, query: Query) -> None:
+        claimed = {each.user_id: each.devices for each in notifications.claim_pushes(limit=10)}
+
+        assert [device.token for device in claimed["ada"]] == ["new", "old"]
+        assert claimed["grace"] == []
+
+    def test_a_row_without_a_token_is_no_device(self, written: str, query: Query) -> None:
         query("INSERT INTO device_tokens (token, user_id) VALUES ('', 'ada')")
 
-        assert [device.token for device in notifications.devices("ada")] == ["new", "old"]
+        assert tokens(claim(written)) == ["new", "old"]
 
-    def test_those_that_are_gone_are_forgotten(self) -> None:
-        old = Device("old", datetime(2026, 5, 1, tzinfo=UTC))
-        notifications.remove_devices([old, Device("never seen", datetime(2026, 5, 1, tzinfo=UTC))])
+    def test_those_that_are_gone_are_forgotten(self, query: Query) -> None:
+        notifications.remove_devices([Device("old", "2026-05-01T00:00:00Z"), Device("never seen", "2026-05-01T00:00Z")])
 
-        assert [device.token for device in notifications.devices("ada")] == ["new"]
-        assert [device.token for device in notifications.devices("grace")] == ["other"]
+        assert query("SELECT token FROM device_tokens ORDER BY token") == [("new",), ("other",)]
 
-    def test_one_that_has_been_seen_since_is_kept(self, query: Query) -> None:
-        devices = notifications.devices("ada")
+    def test_one_that_has_been_seen_since_is_kept(self, written: str, query: Query) -> None:
+        claimed = claim(written)
+        assert claimed
         query("UPDATE device_tokens SET last_seen_at = now() WHERE token = 'old'")
 
-        notifications.remove_devices(devices)
+        notifications.remove_devices(claimed.devices)
 
-        assert [device.token for device in notifications.devices("ada")] == ["old"]
+        assert query("SELECT token FROM device_tokens ORDER BY token") == [("old",), ("other",)]
 
 
 @pytest.mark.usefixtures("phone")
 def test_open_notifications_are_counted_by_status_with_the_age_of_the_oldest(written: str) -> None:
     write(event="t2:GRAPH_GENERATION_COMPLETED", created_at=datetime(2026, 1, 1, tzinfo=UTC))
     write(event="t3:stored only", push=False)
-    settle(written, PushOutcome(PushStatus.SENT))
+    settle(claim(written), PushOutcome(PushStatus.SENT))
     age_before = (datetime.now(UTC) - datetime(2026, 1, 1, tzinfo=UTC)).total_seconds()
 
     found = notifications.open_pushes()

@@ -29,7 +29,7 @@ def database(empty_database_url: str, migrate_to_before: Callable[[str], None]) 
     close_database()
 
 
-def test_open_notifications_are_swept_afterwards_and_settled_ones_are_not(database: Query) -> None:
+def test_open_notifications_are_due_afterwards_and_settled_ones_are_not(database: Query) -> None:
     for status in ("PENDING", "SENDING", "SENT", "SKIPPED", "FAILED"):
         database(INSERT, status, status, status)
 
@@ -38,10 +38,10 @@ def test_open_notifications_are_swept_afterwards_and_settled_ones_are_not(databa
     dated = database("SELECT id FROM notifications WHERE due_at IS NOT NULL ORDER BY id")
     assert dated == [("PENDING",), ("SENDING",)]
     database("UPDATE notifications SET due_at = due_at - interval '1 minute'")
-    assert sorted(notifications.claim_due(limit=10)) == ["PENDING", "SENDING"]
+    assert sorted(claimed.id for claimed in notifications.claim_pushes(limit=10)) == ["PENDING", "SENDING"]
 
 
-def test_a_row_that_an_older_worker_writes_afterwards_is_swept(database: Query) -> None:
+def test_a_row_that_an_older_worker_writes_afterwards_is_due(database: Query) -> None:
     migrate()
 
     database(INSERT, "01", "01", "PENDING")

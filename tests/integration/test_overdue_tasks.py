@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import dramatiq
 import pytest
@@ -23,7 +22,7 @@ from graphnode.sqs.arrivals import Arrivals
 from graphnode.sqs.deliveries import MOST_TELLING_RECEIVES, Delivery, InFlight
 from graphnode.storage import tasks
 from graphnode.storage.tasks import OverdueTask
-from graphnode.worker import options
+from graphnode.worker import options, outbox
 from tests.faults.s3_stub import use
 from tests.integration.conftest import Query
 
@@ -42,15 +41,14 @@ Arrive = Callable[[timedelta], None]
 
 
 @pytest.fixture(autouse=True)
-def enqueued(storage: None, stub: StubServer, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The worker's settings, and the notifications that it puts on their queue."""
+def woken(storage: None, stub: StubServer, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The worker's settings, and the notifications for which it wakes the pushes."""
     known = read_settings(
         {
             "DATABASE_URL": "postgresql://the.test/has-opened-it",
             "AWS_REGION": "eu-central-1",
             "AWS_ENDPOINT_URL": stub.url,
             "SQS_RESULT_QUEUE_URL": stub.queue_url("results"),
-            "SQS_NOTIFICATION_QUEUE_URL": stub.queue_url("notifications"),
             "S3_PAYLOAD_BUCKET": "payloads",
             "GRAPHNODE_TASK_TIMEOUT": "2h,ADD_NODE=30m",
         },
@@ -58,19 +56,14 @@ def enqueued(storage: None, stub: StubServer, monkeypatch: pytest.MonkeyPatch) -
     )
     use(known, monkeypatch)
     sent: list[str] = []
-
-    def enqueue(message: Any, *, delay: int | None = None) -> Any:
-        sent.append(message.kwargs["notification_id"])
-        return message
-
-    monkeypatch.setattr(broker, "enqueue", enqueue)
+    monkeypatch.setattr(outbox, "wake", sent.extend)
     monkeypatch.setattr(broker, "options", options.broker_options())
     monkeypatch.setattr(broker, "_client", broker.options.aws.sqs())
     return sent
 
 
 @pytest.fixture(autouse=True)
-def arrive(enqueued: list[str], monkeypatch: pytest.MonkeyPatch) -> Arrive:
+def arrive(woken: list[str], monkeypatch: pytest.MonkeyPatch) -> Arrive:
     """The result queue was polled for long enough, and nothing came."""
     url, now = broker.options.queues[RESULT_QUEUE].url, time.monotonic()
     in_flight = InFlight(threads=1)

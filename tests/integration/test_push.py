@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -20,6 +21,7 @@ from graphnode.clients import fcm as fcm_client
 from graphnode.clients.fcm import Firebase, Push
 from graphnode.contract.notifications import PushText
 from graphnode.errors import SettingsError
+from graphnode.rules.pushes import PushReport
 from graphnode.settings import Settings
 
 TEXT = PushText("Graph Ready", "Your knowledge graph (36 nodes) is ready!")
@@ -55,15 +57,21 @@ def settings(**changes: Any) -> Settings:
         database_url="postgresql://db/x",
         aws_region="eu-central-1",
         sqs_result_queue_url="http://sqs/000000000000/results",
-        sqs_notification_queue_url="http://sqs/000000000000/notifications",
         s3_payload_bucket="bucket",
         **changes,
     )
 
 
+def send(firebase: Firebase, tokens: list[str], push: Push) -> PushReport:
+    """Send a push to a user's devices, all at once."""
+    with ThreadPoolExecutor(len(tokens)) as threads:
+        answers = threads.map(lambda token: firebase.send(token, push), tokens)
+        return firebase.report(dict(zip(tokens, answers, strict=True)))
+
+
 class TestMessage:
     def test_reaches_every_device_with_its_text_and_its_data(self, firebase: Firebase, fcm: FcmServer) -> None:
-        report = firebase.send(["phone", "tablet"], PUSH)
+        report = send(firebase, ["phone", "tablet"], PUSH)
 
         assert (report.reached, report.gone, report.refused, report.later) == (2, [], {}, {})
         assert sorted(message["token"] for message in fcm.messages) == ["phone", "tablet"]
@@ -73,7 +81,7 @@ class TestMessage:
     def test_arrives_in_the_background_and_a_repeat_takes_the_place_of_the_first(
         self, firebase: Firebase, fcm: FcmServer
     ) -> None:
-        firebase.send(["phone"], PUSH)
+        send(firebase, ["phone"], PUSH)
 
         (message,) = fcm.messages
         android = {"collapse_key": "01K", "priority": "high", "ttl": "3600s", "notification": {"tag": "01K"}}
@@ -84,26 +92,13 @@ class TestMessage:
         assert abs(expires - time.time() - 3600) < 60
         assert message["apns"]["payload"]["aps"] == {"sound": "default", "content-available": 1}
 
-    def test_goes_to_more_devices_than_one_call_takes(
-        self, firebase: Firebase, fcm: FcmServer, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(fcm_client, "MOST_TOKENS", 10)
-        tokens = [f"device-{number}" for number in range(25)]
-        fcm.by_token["device-24"] = fcm_stub.UNREGISTERED
-
-        report = firebase.send(tokens, PUSH)
-
-        assert (report.reached, report.gone) == (24, ["device-24"])
-        assert sorted(message["token"] for message in fcm.messages) == sorted(tokens[:24])
-        assert fcm.most_at_once <= 10
-
 
 class TestAnswers:
     @pytest.mark.parametrize("answer", [fcm_stub.UNREGISTERED, fcm_stub.INVALID_TOKEN])
     def test_a_device_that_is_none_any_more_is_gone(self, firebase: Firebase, fcm: FcmServer, answer: Answer) -> None:
         fcm.by_token["old"] = answer
 
-        report = firebase.send(["phone", "old"], PUSH)
+        report = send(firebase, ["phone", "old"], PUSH)
 
         assert (report.reached, report.gone, report.later) == (1, ["old"], {})
 
@@ -113,7 +108,7 @@ class TestAnswers:
     ) -> None:
         fcm.by_token["phone"] = answer
 
-        report = firebase.send(["phone", "tablet"], PUSH)
+        report = send(firebase, ["phone", "tablet"], PUSH)
 
         assert (report.reached, report.gone, report.later) == (1, [], {})
         assert answer.code in report.refused["phone"]
@@ -123,9 +118,9 @@ class TestAnswers:
     ) -> None:
         fcm.by_token["phone"] = fcm_stub.SENDER_MISMATCH
 
-        before = firebase.send(["phone"], PUSH)
-        firebase.send(["tablet"], PUSH)
-        after = firebase.send(["phone"], PUSH)
+        before = send(firebase, ["phone"], PUSH)
+        send(firebase, ["tablet"], PUSH)
+        after = send(firebase, ["phone"], PUSH)
 
         assert (list(before.later), before.refused) == (["phone"], {})
         assert (after.later, list(after.refused)) == ({}, ["phone"])
@@ -148,7 +143,7 @@ class TestAnswers:
     ) -> None:
         fcm.by_token["phone"] = answer
 
-        report = firebase.send(["phone"], PUSH)
+        report = send(firebase, ["phone"], PUSH)
 
         assert list(report.later) == ["phone"]
         assert (report.reached, report.gone, report.refused, report.outage) == (0, [], {}, None)
@@ -158,7 +153,7 @@ class TestAnswers:
     def test_a_key_that_apple_does_not_accept_does_not_pause_pushes(self, firebase: Firebase, fcm: FcmServer) -> None:
         fcm.by_token["iphone"] = fcm_stub.APNS_KEY
 
-        report = firebase.send(["iphone", "android"], PUSH)
+        report = send(firebase, ["iphone", "android"], PUSH)
 
         assert (report.reached, list(report.later), report.outage) == (1, ["iphone"], None)
 
@@ -167,7 +162,7 @@ class TestAnswers:
         fcm.by_token["phone"] = fcm_stub.after(fcm_stub.TAKEN, 3)
         firebase = Firebase(settings(firebase_credentials_json=fcm.credentials_json, fcm_endpoint=fcm.url))
         try:
-            report = firebase.send(["phone"], PUSH)
+            report = send(firebase, ["phone"], PUSH)
         finally:
             firebase_admin.delete_app(firebase_admin.get_app("graphnode"))
 
@@ -193,7 +188,7 @@ class TestAnswers:
     ) -> None:
         fcm.by_token["phone"] = answer
 
-        assert least <= firebase.send(["phone"], PUSH).retry_after_s <= most
+        assert least <= send(firebase, ["phone"], PUSH).retry_after_s <= most
 
     def test_devices_are_told_apart(self, firebase: Firebase, fcm: FcmServer) -> None:
         fcm.by_token = {
@@ -202,7 +197,7 @@ class TestAnswers:
             "stranger": fcm_stub.SENDER_MISMATCH,
         }
 
-        report = firebase.send(["gone", "phone", "busy", "stranger"], PUSH)
+        report = send(firebase, ["gone", "phone", "busy", "stranger"], PUSH)
 
         assert (report.reached, report.gone) == (1, ["gone"])
         assert (list(report.later), list(report.refused)) == (["busy"], ["stranger"])
@@ -212,7 +207,7 @@ class TestAnswers:
 
         with capture_logs() as lines:
             for _ in range(3):
-                firebase.send(["a", "b", "c"], PUSH)
+                send(firebase, ["a", "b", "c"], PUSH)
 
         assert [line["code"] for line in lines] == ["SENDER_ID_MISMATCH", "THIRD_PARTY_AUTH_ERROR"]
 
@@ -223,7 +218,7 @@ class TestAnswers:
 
         with capture_logs() as lines:
             for _ in range(3):
-                firebase.send(["a", "b", "c", "d"], PUSH)
+                send(firebase, ["a", "b", "c", "d"], PUSH)
 
         assert [(line["log_level"], line["code"]) for line in lines] == [
             ("warning", "HTTP_404"),
@@ -232,7 +227,7 @@ class TestAnswers:
 
         monkeypatch.setattr(fcm_client, "FORGOTTEN_AFTER_S", -1.0)
         with capture_logs() as lines:
-            firebase.send(["a"], PUSH)
+            send(firebase, ["a"], PUSH)
 
         assert [line["code"] for line in lines] == ["HTTP_404"]
 
@@ -244,7 +239,7 @@ class TestPause:
     ) -> None:
         fcm.by_token["phone"] = answer
 
-        report = firebase.send(["phone"], PUSH)
+        report = send(firebase, ["phone"], PUSH)
 
         assert report.outage
         assert list(report.later) == ["phone"]
@@ -253,7 +248,7 @@ class TestPause:
     def test_credentials_that_google_does_not_accept_pause_pushes(self, firebase: Firebase, fcm: FcmServer) -> None:
         fcm.token_refusal = (400, {"error": "invalid_grant", "error_description": "account not found"})
 
-        report = firebase.send(["phone", "tablet"], PUSH)
+        report = send(firebase, ["phone", "tablet"], PUSH)
 
         assert report.outage
         assert "account not found" in report.outage
@@ -264,7 +259,7 @@ class TestPause:
     ) -> None:
         fcm.token_refusal = (503, {"error": "internal_failure"})
 
-        report = firebase.send(["phone"], PUSH)
+        report = send(firebase, ["phone"], PUSH)
 
         assert report.outage is None
         assert list(report.later) == ["phone"]
@@ -278,10 +273,10 @@ class TestPause:
 
         with capture_logs() as lines:
             for _ in range(3):
-                firebase.send(["phone"], PUSH)
+                send(firebase, ["phone"], PUSH)
             fcm.by_token.clear()
             for _ in range(3):
-                firebase.send(["phone"], PUSH)
+                send(firebase, ["phone"], PUSH)
 
         assert [line["log_level"] for line in lines] == ["error", "warning"]
         assert firebase.pause.left_s() == 0

@@ -40,7 +40,7 @@ def test_shows_the_database_and_says_which_queues_it_cannot_see(run: Run, put_ta
 
     assert code == 0
     assert "Open tasks     PENDING 3 · one without news for 10 min" in output
-    assert "Not seen       SQS_RESULT_QUEUE_URL, SQS_NOTIFICATION_QUEUE_URL and" in output
+    assert "Not seen       SQS_RESULT_QUEUE_URL and SQS_REQUEST_QUEUE_URL" in output
 
 
 def test_prints_everything_as_json(run: Run) -> None:

@@ -106,7 +106,6 @@ UNREACHABLE = {
     "AWS_ACCESS_KEY_ID": "hunter2",
     "AWS_SECRET_ACCESS_KEY": "hunter2",
     "SQS_RESULT_QUEUE_URL": "http://127.0.0.1:1/results",
-    "SQS_NOTIFICATION_QUEUE_URL": "http://127.0.0.1:1/notifications",
     "SQS_REQUEST_QUEUE_URL": "http://127.0.0.1:1/requests",
     "S3_PAYLOAD_BUCKET": "payloads",
 }

@@ -17,7 +17,6 @@ COMPLETE = {
     "DATABASE_URL": "postgresql://graphnode:hunter2@db:5432/graphnode",
     "AWS_REGION": "eu-central-1",
     "SQS_RESULT_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/graphnode-results",
-    "SQS_NOTIFICATION_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/graphnode-notifications",
     "S3_PAYLOAD_BUCKET": "graphnode-payloads",
 }
 
@@ -101,7 +100,7 @@ def test_what_libpq_takes_for_a_database_url_is_accepted(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["AWS_ENDPOINT_URL", "SQS_RESULT_QUEUE_URL", "SQS_NOTIFICATION_QUEUE_URL", "GRAPHNODE_FCM_ENDPOINT"]
+    "name", ["AWS_ENDPOINT_URL", "SQS_RESULT_QUEUE_URL", "SQS_REQUEST_QUEUE_URL", "GRAPHNODE_FCM_ENDPOINT"]
 )
 @pytest.mark.parametrize(
     "url",
@@ -137,8 +136,8 @@ def test_a_setting_out_of_its_range_is_refused() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["SQS_RESULT_QUEUE_URL", "SQS_NOTIFICATION_QUEUE_URL"])
-def test_a_fifo_queue_is_refused(name: str) -> None:
+def test_a_fifo_queue_is_refused() -> None:
+    name = "SQS_RESULT_QUEUE_URL"
     text = faults_of({**COMPLETE, name: f"{COMPLETE[name]}.fifo"})
 
     assert text.startswith("1 setting is wrong:")
@@ -146,12 +145,17 @@ def test_a_fifo_queue_is_refused(name: str) -> None:
     assert "Create a standard queue" in text
 
 
-@pytest.mark.parametrize("name", ["SQS_NOTIFICATION_QUEUE_URL", "SQS_REQUEST_QUEUE_URL"])
-def test_one_queue_for_two_purposes_is_refused(name: str) -> None:
+def test_one_queue_for_two_purposes_is_refused() -> None:
+    name = "SQS_REQUEST_QUEUE_URL"
     text = faults_of({**COMPLETE, name: COMPLETE["SQS_RESULT_QUEUE_URL"]})
 
     assert text.startswith("1 setting is wrong:")
     assert f"SQS_RESULT_QUEUE_URL and {name} are the same queue" in text
+
+
+@pytest.mark.parametrize("url", ["", "https://sqs.eu-central-1.amazonaws.com/1/old", "no URL"])
+def test_the_queue_of_the_previous_release_is_accepted_and_not_used(url: str) -> None:
+    assert read_settings({**COMPLETE, "SQS_NOTIFICATION_QUEUE_URL": url}, Settings) == read_settings(COMPLETE, Settings)
 
 
 def test_an_invalid_timeout_is_refused_with_examples() -> None:

@@ -1,33 +1,13 @@
-"""The AsyncAPI 3 document of the three queues. https://www.asyncapi.com/docs/reference/specification/v3.0.0"""
+"""The AsyncAPI 3 document of the two queues. https://www.asyncapi.com/docs/reference/specification/v3.0.0"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from graphnode import __version__
-from graphnode.contract.envelopes import NOTIFICATION_QUEUE, ROUTES
+from graphnode.contract.envelopes import ROUTES
 from graphnode.contract.requests import REQUESTS
 from graphnode.contract.schemas.structs import summary
-
-#: A message on the notification queue, as Dramatiq 2 encodes it (`dramatiq.Message.encode`).
-DRAMATIQ_MESSAGE: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "queue_name": {"description": "Dramatiq's name of the queue.", "const": NOTIFICATION_QUEUE},
-        "actor_name": {"description": "The actor that handles it.", "const": "deliver_notification"},
-        "args": {"description": "Always empty.", "type": "array", "maxItems": 0},
-        "kwargs": {
-            "description": "The actor's arguments.",
-            "type": "object",
-            "properties": {"notification_id": {"description": "The row's ID: a ULID.", "type": "string"}},
-            "required": ["notification_id"],
-        },
-        "options": {"description": "Dramatiq's own.", "type": "object"},
-        "message_id": {"description": "Dramatiq's own.", "type": "string"},
-        "message_timestamp": {"description": "When it was sent, in milliseconds since 1970.", "type": "integer"},
-    },
-    "required": ["queue_name", "actor_name", "args", "kwargs", "options", "message_id", "message_timestamp"],
-}
 
 
 def asyncapi() -> dict[str, Any]:
@@ -40,7 +20,7 @@ def asyncapi() -> dict[str, Any]:
             "title": "GraphNode worker",
             "version": __version__,
             "description": (
-                "The three SQS queues between GraphNode's API server, its AI server and this worker. They are standard "
+                "The two SQS queues between GraphNode's API server, its AI server and this worker. They are standard "
                 "queues: a message can arrive more than once, and in any order. Each deployment names its queues: the "
                 "worker finds their URLs in its environment. Each message has a JSON Schema (2020-12) in "
                 "`schemas/messages/`."
@@ -64,37 +44,10 @@ def asyncapi() -> dict[str, Any]:
                 "queue, byte for byte, with the reason in its message attributes.",
                 results,
             ),
-            "notifications": _channel(
-                "SQS_NOTIFICATION_QUEUE_URL",
-                "From the worker to itself, in Dramatiq's encoding: nothing else reads or writes it. A notification is "
-                "a row of the table `notifications`; a message here only says which row to push now. The payloads of "
-                "these rows are in `schemas/notifications/`.",
-                {"deliver_notification": {"$ref": "#/components/messages/deliver_notification"}},
-            ),
         },
         "operations": {
             "request": _operation("send", "requests", "The API server sends a request to the AI server."),
             "takeResult": _operation("receive", "results", "The worker receives a result of the AI server."),
-            "announceNotification": _operation("send", "notifications", "The worker sends the ID of a row to push."),
-            "pushNotification": _operation(
-                "receive", "notifications", "The worker pushes the row to its user's devices."
-            ),
-        },
-        "components": {
-            "messages": {
-                "deliver_notification": {
-                    "name": "deliver_notification",
-                    "title": "A notification's row is to be pushed",
-                    "contentType": "text/plain",
-                    "payload": {
-                        "description": "Base64 (RFC 4648) of the JSON text of a Dramatiq message.",
-                        "type": "string",
-                        "contentEncoding": "base64",
-                        "contentMediaType": "application/json",
-                        "contentSchema": DRAMATIQ_MESSAGE,
-                    },
-                }
-            }
         },
     }
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from graphnode.contract.bodies import BodySummary, summarize_body, to_message
-from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
+from graphnode.contract.envelopes import REQUEST_QUEUE, RESULT_QUEUE
 from graphnode.contract.message_groups import message_group_of
 from graphnode.contract.task_ids import parse_task_id
 from graphnode.errors import InvalidMessage, PermanentError
@@ -156,7 +156,7 @@ def infer_reason(letter: Letter, queue: str) -> tuple[str, str]:
 
 def summarize(body: str, queue: str) -> BodySummary:
     """The IDs and the type in a body, as far as it can be decoded."""
-    if queue != NOTIFICATION_QUEUE:
+    if queue in (RESULT_QUEUE, REQUEST_QUEUE):
         return summarize_body(body)
     try:
         message = dramatiq_messages.read(body)

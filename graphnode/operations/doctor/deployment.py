@@ -84,9 +84,8 @@ def _checks(
 
         return Check(subject, check, needs=("AWS credentials",), missing=_missing(values, field, "aws_region"))
 
-    consumer, both = queue_check.CONSUMER_ACTIONS, queue_check.CONSUMER_ACTIONS + queue_check.SENDER_ACTIONS
     checks = [
-        Check(settings_check.SUBJECT, lambda: settings_check.judge_settings(values, faults)),
+        Check(settings_check.SUBJECT, lambda: settings_check.judge_settings(values, faults, variables)),
         Check(
             database_check.SUBJECT,
             lambda: database_check.check_database(values["database_url"], processes=processes, threads=threads),
@@ -103,8 +102,7 @@ def _checks(
             lambda: aws_answers.find_credentials(variables),
             missing="" if has_address else "AWS_ENDPOINT_URL is wrong",
         ),
-        queue("result queue", "sqs_result_queue_url", consumer),
-        queue("notification queue", "sqs_notification_queue_url", both),
+        queue("result queue", "sqs_result_queue_url", queue_check.CONSUMER_ACTIONS),
     ]
     if "sqs_request_queue_url" in values:
         checks.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -12,7 +13,7 @@ from psycopg2.extensions import parse_dsn
 
 from graphnode.operations.doctor.aws_answers import region_of
 from graphnode.operations.doctor.findings import Finding, broken, command, fine, warning
-from graphnode.settings import FIELDS, QUEUE_URLS, SECRETS
+from graphnode.settings import FIELDS, QUEUE_URLS, SECRETS, UNUSED_QUEUE
 
 #: Seconds of visibility below which one slow call to SQS loses the messages in flight: twice the calls' timeout.
 SHORTEST_VISIBILITY_S = 20
@@ -20,12 +21,15 @@ SHORTEST_VISIBILITY_S = 20
 SUBJECT = "settings"
 
 
-def judge_settings(values: Mapping[str, Any], faults: list[str]) -> list[Finding]:
+def judge_settings(
+    values: Mapping[str, Any], faults: list[str], variables: Mapping[str, str] = MappingProxyType({})
+) -> list[Finding]:
     """What is wrong with the settings.
 
     Parameters:
       values: the right values that are set, by field; defaults are not among them.
       faults: a sentence for each wrong or missing one; it begins with the variable's name.
+      variables: the environment.
     """
     found = [broken(SUBJECT, fault, mend=_mend(fault)) for fault in faults]
     found += _judge_queues(values)
@@ -36,6 +40,15 @@ def judge_settings(values: Mapping[str, Any], faults: list[str]) -> list[Finding
                 f"GRAPHNODE_VISIBILITY_TIMEOUT is {values['visibility_timeout']} s",
                 why="During one slow call to SQS the messages in flight become visible: they are handled twice.",
                 mend="export GRAPHNODE_VISIBILITY_TIMEOUT=60",
+            )
+        )
+    if variables.get(UNUSED_QUEUE):
+        found.append(
+            warning(
+                SUBJECT,
+                f"{UNUSED_QUEUE} is set, and nothing reads it",
+                why="Pushes leave from the table notifications. Only workers of release 0.1.0 use that queue.",
+                mend=f"unset {UNUSED_QUEUE}  # when they are gone, and delete the queue: its messages are harmless",
             )
         )
     shortest, longest = (values.get(name, FIELDS[name].default) for name in ("backoff_min", "backoff_max"))

@@ -10,6 +10,8 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
@@ -24,9 +26,9 @@ VISIBILITY_TIMEOUT_S = 60
 DEAD_LETTER_RETENTION_S = 14 * 86_400
 
 
-def make_queues(sqs: SQSClient, prefix: str = "graphnode") -> None:
-    """Make the request, result and notification queues, each with a dead-letter queue."""
-    for name in ("requests", "results", "notifications"):
+def make_queues(sqs: SQSClient, prefix: str = "graphnode", names: Sequence[str] = ("requests", "results")) -> None:
+    """Make the request and result queues, or those with other names, each with a dead-letter queue."""
+    for name in names:
         dead_letters = sqs.create_queue(
             QueueName=f"{prefix}-{name}-dlq", Attributes={"MessageRetentionPeriod": str(DEAD_LETTER_RETENTION_S)}
         )["QueueUrl"]

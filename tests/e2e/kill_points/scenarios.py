@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
+from graphnode.contract.envelopes import RESULT_QUEUE
 from graphnode.dev.samples import KINDS, Result
 from tests.e2e.ai_server import AiServer
-from tests.e2e.kill_points.victim import HEARTBEAT, Point
+from tests.e2e.kill_points.victim import HEARTBEAT, PUSHES, Point
 
 #: The user whose graph is copied to other users.
 SEED = "seed-user"
@@ -118,7 +118,7 @@ SCENARIOS = (
     Scenario("microscope ingest", "microscope", prepare=with_document),
     Scenario("microscope ingest, failed", "microscope", options=FAILED, prepare=with_document),
     Scenario("microscope ingest from node", "microscope-from-node", prepare=with_document),
-    Scenario("push", "graph", way=NOTIFICATION_QUEUE, options=FAILED),
+    Scenario("push", "graph", way=PUSHES, options=FAILED),
     Scenario("refused", "summary"),
     Scenario("tried again", "summary", obstacle=no_document, until=Point(RESULT_QUEUE, "give_back", "after", 1)),
     Scenario(

@@ -28,15 +28,18 @@ from dramatiq import Broker, MessageProxy, Middleware
 from dramatiq.canteen import Canteen
 
 from graphnode.actors import broker
-from graphnode.contract.envelopes import NOTIFICATION_QUEUE, RESULT_QUEUE
+from graphnode.contract.envelopes import RESULT_QUEUE
 from graphnode.dev.child_processes import worker_environment
 from graphnode.steps import Step, subscribe
 
-#: Threads of each process: one for each of the two queues.
+#: Threads of each process.
 THREADS = 2
 
 #: The way of the extensions, which are for many messages at once.
 HEARTBEAT = "heartbeat"
+
+#: The threads of the pushes, which work beside the messages.
+PUSHES = "pushes"
 
 #: The thread of the sweeps, which works for no single message.
 SWEEPS = "sweeps"
@@ -52,7 +55,7 @@ class Point(NamedTuple):
     """A point in the handling of a message.
 
     Parameters:
-      way: the queue of the message, or the thread if it works for no single message: `heartbeat`.
+      way: the queue of the message, or the thread if it works for no single message: `heartbeat`, `pushes`.
       step: the step.
       edge: whether the step is about to begin or has just ended.
       number: 1 for the first time of the step, and so on.
@@ -131,8 +134,9 @@ class Killer(Middleware):
         thread = threading.current_thread()
         # Dramatiq's consumer threads know their queue.
         known = getattr(self._here, "way", None) or getattr(thread, "queue_name", None)
-        named = (queue for queue in (RESULT_QUEUE, NOTIFICATION_QUEUE) if f"-{queue}-" in f"{thread.name}-")
-        return known or next(named, thread.name)
+        if known or f"-{RESULT_QUEUE}-" in f"{thread.name}-":
+            return known or RESULT_QUEUE
+        return PUSHES if thread.name.startswith(PUSHES) else thread.name
 
     def _pass(self, step: Step, edge: Literal["before", "after"]) -> None:
         way = self._way(step)

@@ -75,7 +75,7 @@ class TestSources:
         assert read.activity is None
         assert [sentence.split(":")[0] for sentence in read.unseen] == [
             "DATABASE_URL is missing",
-            "SQS_NOTIFICATION_QUEUE_URL and SQS_REQUEST_QUEUE_URL are missing",
+            "SQS_REQUEST_QUEUE_URL is missing",
             "The dead-letter queue of results is not seen",
         ]
         assert max(map(len, shown(read))) <= 80
@@ -132,9 +132,7 @@ class TestFrozenServices:
 
         assert read.activity is ACTIVITY
         assert read.queues == []
-        assert read.unseen == [
-            "The queues of results, notifications and requests are not seen: SQS gave no answer within 0.2 s"
-        ]
+        assert read.unseen == ["The queues of results and requests are not seen: SQS gave no answer within 0.2 s"]
 
     @pytest.mark.usefixtures("quick")
     def test_a_frozen_database_and_a_frozen_cloudwatch_are_named_and_the_queues_are_read(
@@ -146,7 +144,7 @@ class TestFrozenServices:
 
         read = Sources(variables, sqs=lambda: sqs, cloudwatch=lambda: frozen, has_database=True).read()
 
-        assert [queue.waiting for queue in read.queues] == [7, 7, 7]
+        assert [queue.waiting for queue in read.queues] == [7, 7]
         assert read.unseen[0] == "The database is not seen: PostgreSQL gave no answer within 0.2 s"
         assert read.unseen[-1] == "Oldest messages, by CloudWatch: CloudWatch gave no answer within 0.2 s"
 

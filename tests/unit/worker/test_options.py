@@ -11,7 +11,6 @@ SETTINGS = Settings(
     database_url="postgresql://unused@localhost/unused",
     aws_region="eu-central-1",
     sqs_result_queue_url="http://localhost/results",
-    sqs_notification_queue_url="http://localhost/notifications",
     s3_payload_bucket="payload",
 )
 

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from graphnode.errors import ServiceFault
 from graphnode.worker import sweeps as sweeps_module
-from graphnode.worker.sweeps import Run, Sweep, Sweeps
+from graphnode.worker.sweeps import Attempts, Run, Sweep, Sweeps
 
 PATIENCE_S = 20.0
 
@@ -153,22 +153,22 @@ def test_a_sweep_declared_for_outages_is_not_held_up_by_a_slow_one(
 def test_a_sweep_that_a_service_fails_leaves_it_to_the_breaker_whether_that_is_an_outage(
     broker: Any, is_outage: bool, lines_logged: int
 ) -> None:
-    sweeps = Sweeps([], interval_s=1)
+    attempts = Attempts()
     broker.breaker.is_outage = is_outage
 
     with capture_logs() as lines:
-        sweeps.run(broker, Sweep("any", raising([psycopg2.OperationalError("connection refused")])))
+        attempts.run(broker, Sweep("any", raising([psycopg2.OperationalError("connection refused")])))
 
     assert [type(error).__name__ for error in broker.breaker.judged] == ["DatabaseFault"]
     assert len(lines) == lines_logged
 
 
 def test_a_failing_sweep_is_logged_once_and_its_recovery_once(broker: Any) -> None:
-    sweeps = Sweeps([], interval_s=1)
+    attempts = Attempts()
     sweep = Sweep("any", raising([KeyError("x"), KeyError("x"), None, None]))
 
     with capture_logs() as lines:
         for _ in range(4):
-            sweeps.run(broker, sweep)
+            attempts.run(broker, sweep)
 
     assert [line["event"] for line in lines] == ["sweep failed, trying again until it works", "sweep works again"]

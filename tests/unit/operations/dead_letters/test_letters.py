@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from graphnode.contract.envelopes import NOTIFICATION_QUEUE, REQUEST_QUEUE, RESULT_QUEUE
+from graphnode.contract.envelopes import REQUEST_QUEUE, RESULT_QUEUE
 from graphnode.operations.dead_letters.advice import UNEXPLAINED
 from graphnode.operations.dead_letters.letters import (
     LetterFilter,
@@ -19,6 +19,9 @@ from graphnode.operations.dead_letters.letters import (
     summarize,
 )
 from tests.unit.operations.dead_letters.samples import NOW, make_info, make_letter
+
+#: A queue of Dramatiq's own messages.
+OWN_QUEUE = "own"
 
 
 def test_what_a_worker_wrote_beside_a_letter_is_read() -> None:
@@ -43,7 +46,7 @@ def test_what_a_worker_wrote_beside_a_letter_is_read() -> None:
             RESULT_QUEUE,
             UNEXPLAINED,
         ),
-        ("{", NOTIFICATION_QUEUE, UNEXPLAINED),
+        ("{", OWN_QUEUE, UNEXPLAINED),
         ('{"taskType": "ADD_NODE_REQUEST", "taskId": "t", "payload": {}}', REQUEST_QUEUE, UNEXPLAINED),
     ],
 )
@@ -71,8 +74,8 @@ def test_the_user_of_a_microscope_letter_is_in_its_task_id() -> None:
 def test_a_message_of_the_worker_itself_has_its_actor_and_notification() -> None:
     body = json.dumps(
         {
-            "queue_name": "notifications",
-            "actor_name": "deliver_notification",
+            "queue_name": OWN_QUEUE,
+            "actor_name": "tell",
             "args": [],
             "kwargs": {"notification_id": "n-1"},
             "options": {},
@@ -81,9 +84,9 @@ def test_a_message_of_the_worker_itself_has_its_actor_and_notification() -> None
         }
     )
 
-    found = letter_info(make_letter(b64encode(body.encode()).decode()), NOTIFICATION_QUEUE)
+    found = letter_info(make_letter(b64encode(body.encode()).decode()), OWN_QUEUE)
 
-    assert (found.task_type, found.notification_id) == ("deliver_notification", "n-1")
+    assert (found.task_type, found.notification_id) == ("tell", "n-1")
 
 
 @pytest.mark.parametrize(
@@ -91,8 +94,8 @@ def test_a_message_of_the_worker_itself_has_its_actor_and_notification() -> None
 )
 def test_a_forged_message_of_the_workers_own_names_no_notification(fields: dict[str, Any]) -> None:
     message = {
-        "queue_name": "notifications",
-        "actor_name": "deliver_notification",
+        "queue_name": OWN_QUEUE,
+        "actor_name": "tell",
         "args": [],
         "kwargs": {},
         "options": {},
@@ -101,7 +104,7 @@ def test_a_forged_message_of_the_workers_own_names_no_notification(fields: dict[
     }
     body = b64encode(json.dumps({**message, **fields}).encode()).decode()
 
-    assert summarize(body, NOTIFICATION_QUEUE).notification_id is None
+    assert summarize(body, OWN_QUEUE).notification_id is None
 
 
 def test_attributes_that_a_worker_wrote_are_left_out_and_others_are_kept() -> None:
