@@ -131,8 +131,6 @@ def test_the_workers_role_may_do_what_its_policy_says_and_nothing_else(resources
     names = {
         "Results.Arn": "arn:aws:sqs:REGION:ACCOUNT:RESULTS",
         "ResultsDeadLetters.Arn": "arn:aws:sqs:REGION:ACCOUNT:RESULTS_DLQ",
-        "Notifications.Arn": "arn:aws:sqs:REGION:ACCOUNT:NOTIFICATIONS",
-        "NotificationsDeadLetters.Arn": "arn:aws:sqs:REGION:ACCOUNT:NOTIFICATIONS_DLQ",
         "Payloads.Arn": "arn:aws:s3:::BUCKET",
         "${Payloads.Arn}/*": "arn:aws:s3:::BUCKET/*",
     }

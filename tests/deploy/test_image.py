@@ -234,8 +234,8 @@ def test_the_queues_and_the_bucket_are_those_that_localstack_makes(services: dic
     environment = services["worker"]["environment"]
     queues = {value.rpartition("/")[2] for name, value in environment.items() if name.endswith("_QUEUE_URL")}
 
-    assert queues == {f"graphnode-{name}" for name in ("requests", "results", "notifications")}
-    assert '("requests", "results", "notifications")' in made
+    assert queues == {f"graphnode-{name}" for name in ("requests", "results")}
+    assert '("requests", "results")' in made
     assert environment["S3_PAYLOAD_BUCKET"] == "graphnode-payloads"
     assert "./localstack/init:/etc/localstack/init:ro" in services["localstack"]["volumes"]
 
