@@ -1,9 +1,11 @@
-"""Pushes during an FCM outage, and the rate of results while FCM is slow.
+"""Pushes: how soon after the commit, how many a second, during an outage of FCM, and beside results while FCM is slow.
 
-Workers, LocalStack, PostgreSQL and firebase-admin are real; FCM is the stub. First, 1,000 results are sent while FCM
-refuses pushes for a part of the run: how often did FCM accept each notification? Then one process of 8 threads handles
-results while FCM answers at once, and while every call takes 5 s: how many results a second? The results are failed
-graph generations, which need no document.
+Workers, LocalStack, PostgreSQL and firebase-admin are real; FCM is the stub. First, results are sent at a steady rate:
+how long after a result's commit does FCM get the request? Then 1,000 results wait for a worker: how many pushes does it
+send a second, beside the results, and at what cost? Then 1,000 results are sent while FCM refuses pushes for a part of
+the run: how often did FCM accept each notification? Then one process of 8 threads handles results while FCM answers at
+once, and while every call takes 5 s: how many results a second? The results are failed graph generations, which need no
+document.
 """
 
 from __future__ import annotations
@@ -20,7 +22,15 @@ from typing import Any, TypeVar
 from benchmarks import fcm_stub
 from benchmarks.fcm_stub import Answer, FcmServer
 from benchmarks.output import option_parser, report, tell
-from benchmarks.servers import add_devices, execute, make_queues_and_bucket, running_servers, send
+from benchmarks.servers import (
+    add_devices,
+    cpu_s,
+    execute,
+    keep_commit_times,
+    make_queues_and_bucket,
+    running_servers,
+    send,
+)
 from graphnode.dev.child_processes import Worker
 from graphnode.dev.local_aws import dead_letter_url, sqs_client
 from graphnode.dev.localstack import LocalStack
@@ -34,6 +44,13 @@ RATE_RESULTS = 1000
 ROUNDS = 3
 
 THREADS = 8
+
+#: The steady rate of results: how many, and seconds between two of them.
+STEADY_RESULTS = 300
+STEADY_PAUSE_S = 0.05
+
+#: Seconds that a call takes while pushes a second are measured, about as long as FCM's own.
+USUAL_S = 0.1
 
 #: Seconds that a call to a slow FCM takes.
 SLOW_S = 5.0
@@ -69,6 +86,19 @@ SELECT extract(epoch FROM max(finished_at) - percentile_disc(0.1) WITHIN GROUP (
 FROM tasks WHERE user_id LIKE %(users)s
 """
 
+#: Seconds from the first tenth of the pushes to the last one.
+PUSH_SECONDS = """
+SELECT extract(epoch FROM max(pushed_at) - percentile_disc(0.1) WITHIN GROUP (ORDER BY pushed_at))::float8
+FROM notifications WHERE user_id LIKE %(users)s
+"""
+
+#: When the result of each notification was committed, in seconds since the epoch.
+COMMITS = """
+SELECT notifications.id, extract(epoch FROM pg_xact_commit_timestamp(tasks.xmin))::float8
+FROM notifications JOIN tasks ON tasks.task_id = notifications.payload ->> 'taskId'
+WHERE notifications.user_id LIKE %(users)s
+"""
+
 #: A new prefix for the names of queues and users in each measurement.
 NUMBERS = itertools.count(1)
 
@@ -102,12 +132,18 @@ class Bench:
         )
         send(self.sqs, self.environment["SQS_RESULT_QUEUE_URL"], bodies)
 
-    def send_failures(self, count: int) -> None:
-        """Send one result for each of `count` new users, who have a device each."""
+    def send_failures(self, count: int, *, pause_s: float = 0.0) -> None:
+        """Send one result for each of `count` new users, who have a device each.
+
+        Parameters:
+          pause_s: seconds between two results; 0: all at once.
+        """
         users = [f"{self.prefix}-{number}" for number in range(count)]
         self.add_devices(users)
         payloads = {f"task of {user}": {"userId": user, "status": "FAILED"} for user in users}
-        self.send("GRAPH_GENERATION_RESULT", payloads)
+        for some in [dict([one]) for one in payloads.items()] if pause_s else [payloads]:
+            self.send("GRAPH_GENERATION_RESULT", some)
+            time.sleep(pause_s)
 
     def wait_until(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
         """The rows of a query about this measurement's users, as soon as there are any. Raises TimeoutError."""
@@ -119,15 +155,61 @@ def main() -> None:
     """Measure, and print the figures."""
     as_json = option_parser("pushes", __doc__).parse_args().json
     with running_servers() as (localstack, postgres), FcmServer() as fcm:
+        keep_commit_times(postgres)
         figures = {
+            **measure_promptness(Bench(localstack, postgres.url, fcm), fcm),
+            **measure_pushes(Bench(localstack, postgres.url, fcm), fcm),
             **measure_outage(Bench(localstack, postgres.url, fcm), fcm),
             **measure_rates(localstack, postgres.url, fcm),
         }
     report(figures, as_json=as_json)
 
 
+def measure_promptness(bench: Bench, fcm: FcmServer) -> Mapping[str, Any]:
+    """Milliseconds from a result's commit to FCM's receipt of the push, at a steady rate of results."""
+    asked: dict[str, float] = {}
+
+    def answer(message: fcm_stub.Message) -> Answer:
+        asked.setdefault(message["data"]["notificationId"], time.time())
+        return fcm_stub.TAKEN
+
+    fcm.answer = answer
+    with Worker(bench.environment, threads=THREADS) as worker:
+        worker.wait_until_ready()
+        bench.send_failures(STEADY_RESULTS, pause_s=STEADY_PAUSE_S)
+        bench.wait_until(ALL_SENT, count=STEADY_RESULTS)
+    waits_ms = [(asked[one] - committed) * 1000 for one, committed in bench.wait_until(COMMITS)]
+    percentiles = statistics.quantiles(waits_ms, n=20)
+    tell(f"{STEADY_RESULTS} results: FCM is asked {percentiles[9]:.0f} ms after the commit, p95 {percentiles[18]:.0f}")
+    return {
+        "commit_to_fcm_p50_ms": round(percentiles[9], 1),
+        "commit_to_fcm_p95_ms": round(percentiles[18], 1),
+        "commit_to_fcm_most_ms": round(max(waits_ms), 1),
+    }
+
+
+def measure_pushes(bench: Bench, fcm: FcmServer) -> Mapping[str, Any]:
+    """Pushes a second of one process, beside the results that cause them, and the CPU time of a result and its push."""
+    fcm.answer = always(fcm_stub.after(fcm_stub.TAKEN, USUAL_S))
+    bench.send_failures(RESULTS)
+    with Worker(bench.environment, threads=THREADS) as worker:
+        worker.wait_until_ready()
+        before = cpu_s(worker.pid)
+        bench.wait_until(ALL_SENT, count=RESULTS)
+        used = cpu_s(worker.pid) - before
+    ((seconds,),) = bench.wait_until(PUSH_SECONDS)
+    rate = 0.9 * RESULTS / float(seconds)
+    tell(f"{RESULTS} results: {rate:.0f} pushes/s")
+    return {
+        "fcm_usual_s": USUAL_S,
+        "pushes_per_second": round(rate, 1),
+        "cpu_ms_per_result_and_push": round(used / RESULTS * 1000, 2),
+    }
+
+
 def measure_outage(bench: Bench, fcm: FcmServer) -> Mapping[str, Any]:
     """How often FCM accepted the push of each of 1,000 results, when it refused the first pushes."""
+    fcm.messages.clear()
     refused = itertools.count(1)
     fcm.answer = lambda _: fcm_stub.UNAVAILABLE if next(refused) <= REFUSALS else fcm_stub.TAKEN
     with Worker(bench.environment, threads=THREADS) as worker:
@@ -137,7 +219,7 @@ def measure_outage(bench: Bench, fcm: FcmServer) -> Mapping[str, Any]:
         bench.wait_until(ALL_SENT, count=RESULTS)
         seconds = time.monotonic() - began
     times = Counter(fcm.times_taken().values())
-    letters = dead_letters(bench.sqs, dead_letter_url(bench.sqs, bench.environment["SQS_NOTIFICATION_QUEUE_URL"]))
+    letters = dead_letters(bench.sqs, dead_letter_url(bench.sqs, bench.environment["SQS_RESULT_QUEUE_URL"]))
     tell(f"{RESULTS} results with {REFUSALS} refusals: all SENT after {seconds:.1f} s")
     return {
         "results": RESULTS,
