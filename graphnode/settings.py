@@ -402,6 +402,11 @@ class Settings(ProcessSettings, frozen=True, kw_only=True, rename=lambda name: O
     If you have Sentry. It needs the extra `sentry`, which the image has.
     """
 
+    @property
+    def has_firebase_key(self) -> bool:
+        """Whether pushes can be sent."""
+        return bool(self.firebase_credentials_json or self.google_application_credentials)
+
 
 #: The fields of `Settings`, by name.
 FIELDS: Mapping[str, FieldInfo] = {found.name: found for found in fields(Settings)}

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Generic, TypeVar
 
-from graphnode.clients.fcm import firebase
 from graphnode.contract.envelopes import Envelope, Payload, ResultPayload
 from graphnode.contract.notifications import Notice
 from graphnode.errors import NotRegistered
@@ -120,7 +119,7 @@ def not_pushed(notice: Notice) -> str | None:
     """Why a notice is pushed to nobody; None: it is, if its user has a device."""
     if not notice.is_pushed:
         return STORED_ONLY
-    return None if firebase().has_credentials else NO_CREDENTIALS.error
+    return None if settings().has_firebase_key else NO_CREDENTIALS.error
 
 
 def _reason(envelope: Envelope[P]) -> FailureReason | None:
