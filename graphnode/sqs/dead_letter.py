@@ -18,7 +18,17 @@ LONGEST_ERROR = 1024
 SHORTENED = " […]"
 
 #: The attributes, the most important first: when a body leaves too little room, the last ones are left out.
-ATTRIBUTES = ("reason", "error", "task_id", "task_type", "attempt", "failed_at", "worker", "trace_id")
+ATTRIBUTES = (
+    "reason",
+    "original_message_id",
+    "error",
+    "task_id",
+    "task_type",
+    "attempt",
+    "failed_at",
+    "worker",
+    "trace_id",
+)
 
 #: Characters that SQS does not accept in an attribute: all except those of XML 1.0.
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
@@ -35,6 +45,7 @@ def attributes(
     task_type: str | None,
     failed_at: datetime,
     worker: str,
+    original_message_id: str | None = None,
     trace_id: str | None = None,
     largest_bytes: int = LARGEST_MESSAGE_BYTES,
 ) -> dict[str, MessageAttributeValueTypeDef]:
@@ -48,11 +59,13 @@ def attributes(
       task_id, task_type: None when the body names none.
       failed_at: when it failed.
       worker: the process in which it failed.
+      original_message_id: SQS's ID of the message that failed; the letter has another.
       trace_id: OpenTelemetry's; None without traces.
       largest_bytes: the most bytes that the dead-letter queue accepts.
     """
     values = {
         "reason": reason,
+        "original_message_id": original_message_id,
         "error": shorten(error, LONGEST_ERROR),
         "task_id": task_id,
         "task_type": task_type,

@@ -204,6 +204,7 @@ class LetterSender:
             attempt=dead.attempt,
             task_id=task_id,
             task_type=task_type,
+            original_message_id=delivery.sqs_id,
             trace_id=delivery.trace_id,
             failed_at=datetime.now(UTC),
             worker=f"{socket.gethostname()}:{os.getpid()}",

@@ -84,15 +84,51 @@ def command_on(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> 
     return lambda *arguments, **options: CliRunner().invoke(commands, ["dlq", *arguments], **options)
 
 
+class WithFailingWorker:
+    """An SQS client, and a worker that makes a dead letter at once of each message sent to the source queue.
+
+    Parameters:
+      names_its_message: whether its letters have the ID of the message that failed.
+    """
+
+    def __init__(self, sqs: SQSClient, queue: LetterQueue, *, names_its_message: bool) -> None:
+        self.sqs, self.queue, self.names_its_message = sqs, queue, names_its_message
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sqs, name)
+
+    def send_message_batch(self, **sent: Any) -> Any:
+        answer = self.sqs.send_message_batch(**sent)
+        bodies = {entry["Id"]: entry["MessageBody"] for entry in sent["Entries"]}
+        for one in answer["Successful"]:
+            known = one["MessageId"] if self.names_its_message else None
+            put_letters(self.sqs, self.queue, [bodies[one["Id"]]], original_message_id=known)
+        return answer
+
+
 def put_letters(
-    sqs: SQSClient, queue: LetterQueue, bodies: Sequence[str], *, reason: str = "SERVICE_BUSY", hours: float = 0
+    sqs: SQSClient,
+    queue: LetterQueue,
+    bodies: Sequence[str],
+    *,
+    reason: str = "SERVICE_BUSY",
+    hours: float = 0,
+    original_message_id: str | None = None,
 ) -> None:
     """Send letters to the queue as a worker does."""
     since = datetime.now(UTC) - timedelta(hours=hours)
     for start in range(0, len(bodies), 10):
         said = [
             attributes(
-                body, reason=reason, error="busy", attempt=8, task_id="t", task_type="T", failed_at=since, worker="w:1"
+                body,
+                reason=reason,
+                error="busy",
+                attempt=8,
+                task_id="t",
+                task_type="T",
+                failed_at=since,
+                worker="w:1",
+                original_message_id=original_message_id,
             )
             for body in bodies[start : start + 10]
         ]
@@ -207,6 +243,29 @@ def test_a_redrive_by_task_and_type_has_a_limit_and_can_be_dry(sqs: SQSClient, q
 
     assert visible(sqs, queue.source_url) == [body_of(1)] * 2
     assert Counter(visible(sqs, queue.url))[body_of(1)] == 1
+
+
+@pytest.mark.parametrize("names_its_message", [True, False], ids=["named", "of-release-0.1.0"])
+@pytest.mark.parametrize("wanted", [LetterFilter(), LetterFilter("SERVICE_BUSY")], ids=["all", "by-reason"])
+def test_a_message_that_fails_again_at_once_is_redriven_once(
+    sqs: SQSClient, queue: LetterQueue, wanted: LetterFilter, names_its_message: bool
+) -> None:
+    bodies = [body_of(1), body_of(2)]
+    put_letters(sqs, queue, bodies)
+    client: Any = WithFailingWorker(sqs, queue, names_its_message=names_its_message)
+
+    last = run_redrive(client, queue, wanted)
+
+    assert (last.seen, last.moved, last.failed_again, last.missing) == (2, 2, 2, 0)
+    assert visible(sqs, queue.source_url) == sorted(bodies)
+    assert visible(sqs, queue.url) == sorted(bodies)
+
+
+def test_two_letters_of_equal_messages_are_both_redriven(sqs: SQSClient, queue: LetterQueue) -> None:
+    for message_id in ("m-1", "m-2"):
+        put_letters(sqs, queue, [body_of(1)], original_message_id=message_id)
+
+    assert run_redrive(sqs, queue, LetterFilter(), per_second=1).moved == 2
 
 
 def test_a_rate_is_kept_and_a_stop_ends_between_two_batches(sqs: SQSClient, queue: LetterQueue) -> None:
@@ -493,6 +552,9 @@ def test_a_letter_is_shown_with_its_task_and_stack_and_redriven_once_its_documen
 
     (as_json,) = json.loads(dlq("show", result.task_id, "--json").stdout)
     assert as_json["body"] == result.body
+    ((message_id,),) = shared_ai.rows("SELECT message_id FROM task_attempts WHERE task_id = %(id)s", id=result.task_id)
+    assert as_json["facts"]["original_message_id"] == message_id
+    assert result.task_id in dlq("show", message_id).stdout
     assert as_json["objects"] == [{"name": f"s3://{shared_ai.bucket}/{key}", "state": as_json["objects"][0]["state"]}]
 
     shared_ai.s3.put_object(Bucket=shared_ai.bucket, Key=key, Body=fixed)

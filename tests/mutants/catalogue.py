@@ -419,9 +419,17 @@ MUTANTS = (
         name="redrive-deletes-unsent",
         what="a redrive deletes a letter that SQS refused",
         file="graphnode/operations/dead_letters/redrive.py",
-        old="reader.delete([letter for letter in ours if letter.message_id in sent.accepted])",
+        old="reader.delete(accepted)",
         new="reader.delete(ours)",
         checks=("tests/e2e/test_dead_letters.py::test_what_sqs_refuses_stays_a_letter",),
+    ),
+    Mutant(
+        name="redrive-takes-again",
+        what="a redrive takes a letter again that failed again during it",
+        file="graphnode/operations/dead_letters/redrive.py",
+        old="return letter.original_message_id in self._message_ids",
+        new="return False",
+        checks=("tests/e2e/test_dead_letters.py::test_a_message_that_fails_again_at_once_is_redriven_once",),
     ),
     Mutant(
         name="redrive-loses-attributes",

@@ -100,6 +100,8 @@ def _list_queue(sqs: SQSClient, queue: LetterQueue, wanted: LetterFilter, stoppi
 def show(identity: str, names: tuple[str, ...], diagnose: bool, as_json: bool, env_file: Path | None) -> None:
     """Show the letters with this message ID, task ID or notification ID, and what to do about them.
 
+    The message ID may be the letter's own, or that of the message that failed, as log lines have it.
+
     The objects that a letter names are looked up in S3, its task and failed attempts in the database.
     """
     from graphnode.cli.dead_letters.rendering import letter_text

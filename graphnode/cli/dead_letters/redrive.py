@@ -102,6 +102,11 @@ def _redrive(
             "nothing.",
             err=True,
         )
+    if done.failed_again:
+        click.echo(
+            f"{queue.title}: {done.failed_again:,} failed again, and are dead letters again: graphnode dlq list",
+            err=True,
+        )
     if done.missing:
         click.echo(f"{queue.title}: SQS says there are about {done.missing:,} more: run it again.", err=True)
     if done.not_released:

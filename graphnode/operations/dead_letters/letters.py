@@ -48,12 +48,22 @@ class Letter(NamedTuple):
     moved_by_sqs: bool
     group_id: str | None = None
 
+    @property
+    def original_message_id(self) -> str | None:
+        """SQS's ID of the message that failed; None if a worker of version 0.1 wrote the letter."""
+        if self.moved_by_sqs:
+            # SQS's move keeps the ID. An attribute is left from an earlier life of the message.
+            return self.message_id
+        named = self.attributes.get("original_message_id")
+        return named.get("StringValue") if named else None
+
 
 class LetterInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What a letter says, without its body.
 
     Parameters:
       queue: `results`, `notifications` or `requests`.
+      original_message_id: SQS's ID of the message that failed, which log lines have; None if it is unknown.
       stated: whether a worker wrote the reason; if not, it was inferred from the body.
       error: its first line.
       task_type: the envelope's task type; of the worker's own messages, the actor's name.
@@ -76,6 +86,7 @@ class LetterInfo(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime
     worker: str | None
     body_bytes: int
+    original_message_id: str | None = None
 
 
 class LetterFilter(NamedTuple):
@@ -139,6 +150,7 @@ def letter_info(letter: Letter, queue: str) -> LetterInfo:
         since=_time(said.get("failed_at")) or letter.sent_at,
         worker=said.get("worker"),
         body_bytes=len(letter.body.encode(errors="surrogatepass")),
+        original_message_id=letter.original_message_id,
     )
 
 

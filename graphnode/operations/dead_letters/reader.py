@@ -100,6 +100,8 @@ class LetterReader:
         self.expected = 0
         #: About how many were in flight elsewhere at the start: they are not read.
         self.hidden = 0
+        #: SQS's time at the start, in whole seconds.
+        self.started = datetime.min.replace(tzinfo=UTC)
         #: How many were read.
         self.seen = 0
         #: How many could not be made visible: they are when their visibility timeout ends.
@@ -127,7 +129,7 @@ class LetterReader:
         Parameters:
           most: the largest number of letters in a poll, up to ten.
         """
-        before = self._count()
+        self._count()
         empty = 0
         while empty < EMPTY_POLLS and not (empty and self.seen >= self.expected):
             self.keep()
@@ -144,7 +146,7 @@ class LetterReader:
                 if error.response["Error"]["Code"] in OVER_LIMIT:
                     return
                 raise
-            letters = self._hide(map(letter_from_sqs, answer.get("Messages", [])), before=before)
+            letters = self._hide(map(letter_from_sqs, answer.get("Messages", [])))
             self.seen += len(letters)
             empty = 0 if letters else empty + 1
             yield letters
@@ -188,8 +190,8 @@ class LetterReader:
                 self.not_released += len(failed)
         self._hidden.clear()
 
-    def _count(self) -> datetime:
-        """Ask SQS how many letters there are; returns its time."""
+    def _count(self) -> None:
+        """Ask SQS how many letters there are, and for its time."""
         answer = self.sqs.get_queue_attributes(
             QueueUrl=self.url,
             AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"],
@@ -198,11 +200,12 @@ class LetterReader:
         self.hidden = int(answer["Attributes"]["ApproximateNumberOfMessagesNotVisible"])
         stated = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
         now = parsedate_to_datetime(stated) if stated else datetime.now(UTC)
-        # A header has whole seconds.
-        return now + timedelta(seconds=1)
+        self.started = now.replace(microsecond=0)
 
-    def _hide(self, letters: Iterable[Letter], *, before: datetime) -> list[Letter]:
+    def _hide(self, letters: Iterable[Letter]) -> list[Letter]:
         """Note that letters are hidden; returns those that were not read before."""
+        # SQS's time has whole seconds.
+        before = self.started + timedelta(seconds=1)
         until = time.monotonic() + self.visibility_s
         fresh = []
         for letter in letters:
@@ -277,7 +280,7 @@ def list_letters(
 def find_letters(
     sqs: SQSClient, queue: LetterQueue, identity: str, *, stopping: Callable[[], bool] = lambda: False
 ) -> list[Letter]:
-    """The letter with this message ID, or all letters with this task ID or notification ID."""
+    """The letter with this message ID, or all letters of the message, task or notification with this ID."""
     found: list[Letter] = []
     with LetterReader(sqs, queue.url) as reader:
         for letters in reader.batches():
@@ -285,7 +288,7 @@ def find_letters(
                 if letter.message_id == identity:
                     return [letter]
                 info = letter_info(letter, queue.name)
-                if identity in (info.task_id, info.notification_id):
+                if identity in (info.original_message_id, info.task_id, info.notification_id):
                     found.append(letter)
             if stopping():
                 break

@@ -1,6 +1,9 @@
 """Redriving dead letters: each message is sent to its source queue first, then its letter is deleted.
 
 A crash in between leaves both. The letter may be redriven again: the task's row makes the repeat harmless.
+
+A message that fails again at once is a new letter, which SQS may deliver to the same redrive. It names the message that
+was sent, and so it is left alone.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ class RedriveProgress(NamedTuple):
       moved: those that were sent; 0 in a dry run.
       refused: those that SQS refused; they stay letters.
       undeleted: those that were sent and could not be deleted; another redrive would repeat them.
+      failed_again: those that were sent, failed and are letters again, as far as they were read.
       missing: about how many more SQS counted; in the last report.
       not_released: those that stay hidden for up to VISIBILITY_S; in the last report.
       error: why SQS refused the last one.
@@ -47,9 +51,33 @@ class RedriveProgress(NamedTuple):
     moved: int = 0
     refused: int = 0
     undeleted: int = 0
+    failed_again: int = 0
     missing: int = 0
     not_released: int = 0
     error: str | None = None
+
+
+class _Sent:
+    """The messages that a redrive has sent."""
+
+    def __init__(self) -> None:
+        self._message_ids: set[str] = set()
+        self._bodies: set[int] = set()
+
+    def add(self, letter: Letter, message_id: str) -> None:
+        """Note a letter's message, and its new ID."""
+        self._message_ids.add(message_id)
+        self._bodies.add(hash(letter.body))
+
+    def has_failed_again(self, letter: Letter, *, since: datetime) -> bool:
+        """Whether a letter is one of these messages, failed again.
+
+        Parameters:
+          since: the beginning of the redrive, for a letter that does not name its message.
+        """
+        if letter.original_message_id:
+            return letter.original_message_id in self._message_ids
+        return letter.sent_at >= since and hash(letter.body) in self._bodies
 
 
 def redrive_letters(
@@ -74,16 +102,18 @@ def redrive_letters(
       stopping: called after each report: whether to stop.
     """
     now, started = datetime.now(UTC), time.monotonic()
-    done = RedriveProgress()
+    done, sent = RedriveProgress(), _Sent()
     most = BATCH_ENTRIES if per_second is None else max(1, min(BATCH_ENTRIES, int(per_second)))
     with LetterReader(sqs, queue.url) as reader:
         for letters in reader.batches(most=most):
-            matching = [letter for letter in letters if wanted.matches(letter_info(letter, queue.name), now=now)]
+            fresh = [letter for letter in letters if not sent.has_failed_again(letter, since=reader.started)]
+            done = done._replace(failed_again=done.failed_again + len(letters) - len(fresh))
+            matching = [letter for letter in fresh if wanted.matches(letter_info(letter, queue.name), now=now)]
             if limit is not None:
                 matching = matching[: limit - done.matching]
-            done = done._replace(seen=reader.seen, matching=done.matching + len(matching))
+            done = done._replace(seen=done.seen + len(fresh), matching=done.matching + len(matching))
             if not dry_run:
-                done = _move(sqs, queue, reader, matching, done)
+                done = _move(sqs, queue, reader, matching, done, sent)
             yield done
             if stopping() or (limit is not None and done.matching >= limit):
                 break
@@ -99,7 +129,7 @@ def redrive_letters(
 
 
 def _move(
-    sqs: SQSClient, queue: LetterQueue, reader: LetterReader, letters: list[Letter], done: RedriveProgress
+    sqs: SQSClient, queue: LetterQueue, reader: LetterReader, letters: list[Letter], done: RedriveProgress, sent: _Sent
 ) -> RedriveProgress:
     """Send letters to their source queue, and delete those that SQS accepted."""
     ours = [letter for letter in letters if reader.is_ours(letter)]
@@ -109,11 +139,14 @@ def _move(
         OutgoingMessage(letter.message_id, letter.body, sender_attributes(letter), sender_group(letter))
         for letter in ours
     ]
-    sent = send_messages(sqs, queue.source_url, messages)
-    undeleted = reader.delete([letter for letter in ours if letter.message_id in sent.accepted])
+    result = send_messages(sqs, queue.source_url, messages)
+    accepted = [letter for letter in ours if letter.message_id in result.accepted]
+    for letter in accepted:
+        sent.add(letter, result.accepted[letter.message_id])
+    undeleted = reader.delete(accepted)
     return done._replace(
-        moved=done.moved + len(sent.accepted),
-        refused=done.refused + len(sent.refused),
+        moved=done.moved + len(accepted),
+        refused=done.refused + len(result.refused),
         undeleted=done.undeleted + len(undeleted),
-        error=next(iter(sent.refused.values()), done.error),
+        error=next(iter(result.refused.values()), done.error),
     )

@@ -41,15 +41,15 @@ class OutgoingMessage(NamedTuple):
 
 
 class SendResult(NamedTuple):
-    """The keys of the messages that SQS accepted, and by key why it refused the others."""
+    """By key: SQS's IDs of the messages that it accepted, and why it refused the others."""
 
-    accepted: set[str]
+    accepted: dict[str, str]
     refused: dict[str, str]
 
 
 def send_messages(sqs: SQSClient, queue_url: str, messages: Sequence[OutgoingMessage]) -> SendResult:
     """Send messages to a queue. Raises botocore's errors when SQS does not answer."""
-    result = SendResult(set(), {})
+    result = SendResult({}, {})
     for batch in batches_of(messages, size=lambda message: message.size):
         left = {str(index): message for index, message in enumerate(batch)}
         for _ in range(TRIES):
@@ -60,7 +60,7 @@ def send_messages(sqs: SQSClient, queue_url: str, messages: Sequence[OutgoingMes
             )
             for success in answer.get("Successful", []):
                 message = left.pop(success["Id"])
-                result.accepted.add(message.key)
+                result.accepted[message.key] = success["MessageId"]
                 result.refused.pop(message.key, None)
             for failure in answer.get("Failed", []):
                 message = left.pop(failure["Id"]) if failure["SenderFault"] else left[failure["Id"]]

@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 from graphnode.sqs.dead_letter import ATTRIBUTES, LONGEST_ERROR, REFUSED_CHARACTERS, attributes
 from graphnode.sqs.queues import LARGEST_MESSAGE_BYTES
 
+#: The most attributes of a message (an SQS quota).
+MOST_ATTRIBUTES = 10
+
 
 def letter(body: str = "{}", **changes: Any) -> dict[str, str]:
     fields: dict[str, Any] = {
@@ -19,6 +22,7 @@ def letter(body: str = "{}", **changes: Any) -> dict[str, str]:
         "task_type": "ADD_NODE_RESULT",
         "failed_at": datetime(2026, 5, 24, tzinfo=UTC),
         "worker": "host:7",
+        "original_message_id": "5fea7756-0ea4-451a-a703-a558b933e274",
     }
     made = attributes(body, **{**fields, **changes})
     assert all(value["DataType"] == "String" for value in made.values())
@@ -34,7 +38,12 @@ def test_a_dead_letter_says_why_when_and_where() -> None:
         "task_type": "ADD_NODE_RESULT",
         "failed_at": "2026-05-24T00:00:00+00:00",
         "worker": "host:7",
+        "original_message_id": "5fea7756-0ea4-451a-a703-a558b933e274",
     }
+
+
+def test_a_letter_has_no_more_attributes_than_sqs_accepts() -> None:
+    assert len(ATTRIBUTES) <= MOST_ATTRIBUTES
 
 
 def test_a_task_id_and_type_that_the_body_lacks_are_left_out() -> None:
