@@ -233,8 +233,8 @@ def check_click(command: click.Command, name: str, arguments: Sequence[str], *, 
     except click.exceptions.Exit:
         pass
     except click.BadParameter as error:
-        # The reader has the file.
-        if "does not exist" not in error.message:
+        # The reader has the file, and replaces words in capitals.
+        if "does not exist" not in error.message and "'REASON' is unknown" not in error.message:
             raise InvalidCommand(error.format_message()) from None
     except click.UsageError as error:
         raise InvalidCommand(error.format_message()) from None

@@ -453,7 +453,7 @@ def test_letters_in_a_file_come_back_as_they_were(sqs: SQSClient, queue: LetterQ
     file = tmp_path / "letters.jsonl"
 
     kept = dlq("export", str(file), "--queue", "results")
-    assert f"{queue.title}: 5 written" in kept.stdout
+    assert f"{queue.title}: 5 read, 5 written" in kept.stdout
     assert len(visible(sqs, queue.url)) == 5
     assert "File exists" in dlq("export", str(file), "--queue", "results").stderr
 
@@ -526,6 +526,17 @@ def test_a_redrive_policy_of_the_dead_letter_queue_is_warned_about(
 
     assert "has a redrive policy of its own" in listed.stderr
     assert "after 9 receives" in listed.stderr
+
+
+def test_an_unknown_reason_is_refused_before_anything_is_read(sqs: SQSClient, queue: LetterQueue, dlq: Dlq) -> None:
+    put_letters(sqs, queue, ["a"], reason="TIME_LIMIT")
+
+    refused = dlq("redrive", "--reason", "TIME_LIMITS")
+
+    assert refused.exit_code == 2
+    assert "'TIME_LIMITS' is unknown. Did you mean TIME_LIMIT?" in refused.stderr
+    assert "none with this reason; 1 other" in dlq("list", "--reason", "invalid_envelope", "--queue", "results").stdout
+    assert "1 read, 1 redriven" in dlq("redrive", "--reason", "time_limit", "--queue", "results").stdout
 
 
 def test_a_letter_is_shown_with_its_task_and_stack_and_redriven_once_its_document_is_fixed(

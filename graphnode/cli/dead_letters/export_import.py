@@ -42,7 +42,9 @@ def export(file: Path, wanted: LetterFilter, names: tuple[str, ...], env_file: P
             with closing(export_letters(sqs, queue, wanted, target, delete=delete, stopping=stopping)) as reports:
                 for done in reports:
                     progress.show(f"{queue.title}: {done.written:,} written")
-            click.echo(f"{queue.title}: {done.written:,} written" + f", {done.deleted:,} deleted" * delete)
+            click.echo(
+                f"{queue.title}: {done.seen:,} read, {done.written:,} written" + f", {done.deleted:,} deleted" * delete
+            )
             if done.missing:
                 click.echo(f"{queue.title}: SQS says there are about {done.missing:,} more.", err=True)
             if done.not_released:

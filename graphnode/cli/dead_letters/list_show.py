@@ -57,6 +57,7 @@ def list_(
                 "queue": one.queue.name,
                 "dead_letter_queue": one.queue.url,
                 "count": len(one.letters),
+                "others": one.others,
                 "by_reason": dict(count_by_reason(one.letters)),
                 "complete": not (one.missing or one.hidden or stopping()),
                 "letters": one.letters,
@@ -67,7 +68,7 @@ def list_(
     else:
         texts = [list_text(one, now=datetime.now(UTC), most=None if all_letters else SHOWN) for one in listings]
         click.echo("\n\n".join(texts))
-        if any(one.letters for one in listings):
+        if any(one.letters or one.others for one in listings):
             click.echo(
                 "\nLook at one: graphnode dlq show ID\nPut back: graphnode dlq redrive --reason REASON --dry-run"
                 f"\nMore: {RUNBOOK}#dead-letters"

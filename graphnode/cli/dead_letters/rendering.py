@@ -45,10 +45,12 @@ def list_text(listing: Listing, *, now: datetime, most: int | None = SHOWN) -> s
       most: letters of a group that are shown; None: all.
     """
     letters = listing.letters
+    others = f"; {listing.others:,} other{'s' * (listing.others != 1)}" if listing.others else ""
     if not letters:
-        return f"{listing.queue.title}: no dead letters"
+        none = "none could be read" if listing.hidden or listing.missing else "no dead letters"
+        return f"{listing.queue.title}: {f'none {listing.wanted}' if others else none}{others}"
     oldest = ago(now - min(one.since for one in letters))
-    lines = [f"{listing.queue.title}: {_letters(len(letters))}, the oldest {oldest} old"]
+    lines = [f"{listing.queue.title}: {_letters(len(letters))}, the oldest {oldest} old{others}"]
     for reason, count in count_by_reason(letters).most_common():
         lines += ["", f"{printable(reason)}  {count:,}", *_wrap(advice(reason), 2)]
         own = sorted((one for one in letters if one.reason == reason), key=lambda one: _group(one, now))

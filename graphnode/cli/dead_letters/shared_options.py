@@ -11,7 +11,14 @@ from typing import Any
 import click
 
 from graphnode.cli.environment import env_file_option
+from graphnode.cli.names import Name
+from graphnode.contract.envelopes import ROUTES
+from graphnode.contract.requests import REQUESTS
+from graphnode.operations.dead_letters.advice import ADVICE
 from graphnode.settings import QUEUE_URLS
+
+#: The type of a letter of the worker's own messages is its actor.
+TYPES = (*ROUTES, *REQUESTS, "deliver_notification")
 
 queue_option = click.option(
     "--queue", "names", type=click.Choice(list(QUEUE_URLS)), multiple=True, help="Only this queue; may be repeated."
@@ -40,9 +47,16 @@ def filter_options(command: Callable[..., None]) -> Callable[..., None]:
         command(wanted=LetterFilter(reason, task_id, task_type, older_than), **others)
 
     options = [
-        click.option("--reason", help="Only letters with this reason, such as OBJECT_NOT_FOUND."),
+        click.option(
+            "--reason", type=Name("REASON", ADVICE), help="Only letters with this reason, such as OBJECT_NOT_FOUND."
+        ),
         click.option("--task", "task_id", help="Only letters of the task with this ID."),
-        click.option("--type", "task_type", help="Only letters of this task type, such as ADD_NODE_RESULT."),
+        click.option(
+            "--type",
+            "task_type",
+            type=Name("TYPE", TYPES, more="Letters of types that no actor handles: --reason UNKNOWN_TASK_TYPE."),
+            help="Only letters of this task type, such as ADD_NODE_RESULT.",
+        ),
         click.option("--older-than", callback=_duration, help="Only letters older than this: 90s, 30m, 1h, 7d."),
         queue_option,
         env_file_option,

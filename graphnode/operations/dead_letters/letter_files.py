@@ -80,10 +80,12 @@ class ExportProgress(NamedTuple):
     """How far an export is, as numbers of letters.
 
     Parameters:
+      seen: letters that were read.
       missing: about how many more SQS counted; in the last report.
       not_released: those that stay hidden for up to VISIBILITY_S; in the last report.
     """
 
+    seen: int = 0
     written: int = 0
     deleted: int = 0
     missing: int = 0
@@ -112,7 +114,7 @@ def export_letters(
             matching = [letter for letter in letters if wanted.matches(letter_info(letter, queue.name), now=now)]
             for letter in matching:
                 file.write(msgspec.json.encode(LetterRecord.of(letter, queue.name)) + b"\n")
-            done = done._replace(written=done.written + len(matching))
+            done = done._replace(seen=reader.seen, written=done.written + len(matching))
             if delete and matching:
                 _sync(file)
                 left = reader.delete([letter for letter in matching if reader.is_ours(letter)])

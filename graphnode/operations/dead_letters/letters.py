@@ -97,6 +97,16 @@ class LetterFilter(NamedTuple):
     task_type: str | None = None
     older_than: timedelta | None = None
 
+    def __str__(self) -> str:
+        """The conditions in words, after `none`."""
+        parts = {
+            "with this reason": self.reason,
+            "of this task": self.task_id,
+            "of this type": self.task_type,
+            "of this age": self.older_than,
+        }
+        return " and ".join(words for words, value in parts.items() if value is not None)
+
     def matches(self, info: LetterInfo, *, now: datetime) -> bool:
         """Whether a letter meets all conditions."""
         return (

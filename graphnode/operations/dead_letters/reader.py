@@ -236,12 +236,14 @@ class LetterReader:
 
 
 class Listing(NamedTuple):
-    """The letters on a queue.
+    """The letters on a queue that match a filter.
 
     Parameters:
       missing: about how many more SQS counted.
       hidden: about how many were in flight elsewhere.
       not_released: how many stay hidden for up to VISIBILITY_S.
+      wanted: the filter.
+      others: how many were read and do not match.
     """
 
     queue: LetterQueue
@@ -249,6 +251,8 @@ class Listing(NamedTuple):
     missing: int
     hidden: int
     not_released: int
+    wanted: LetterFilter = LetterFilter()
+    others: int = 0
 
 
 def list_letters(
@@ -274,7 +278,8 @@ def list_letters(
             on_progress(reader.seen)
             if stopping():
                 break
-    return Listing(queue, found, reader.missing, reader.hidden, reader.not_released)
+    others = reader.seen - len(found)
+    return Listing(queue, found, reader.missing, reader.hidden, reader.not_released, wanted, others)
 
 
 def find_letters(

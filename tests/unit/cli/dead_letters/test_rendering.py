@@ -10,6 +10,7 @@ from rich.cells import cell_len
 
 from graphnode.cli.dead_letters.rendering import ago, incompleteness, letter_text, list_text
 from graphnode.operations.dead_letters.diagnosis import Diagnosis, NamedObject
+from graphnode.operations.dead_letters.letters import LetterFilter
 from graphnode.operations.dead_letters.reader import LetterQueue, Listing
 from graphnode.operations.dead_letters.report import LetterReport
 from graphnode.operations.stories.story import FailedAttempt, Story
@@ -56,6 +57,35 @@ def test_a_list_is_as_wide_as_a_terminal_and_has_no_control_characters() -> None
     assert max(map(cell_len, text.splitlines())) <= 80
     assert "[…]" in text
     assert not {"\x1b", "\u202e", "\x07"} & set(text)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "others", "expected"),
+    [
+        (LetterFilter("TIME_LIMIT"), 2, "none with this reason; 2 others"),
+        (
+            LetterFilter("TIME_LIMIT", "t-1", "ADD_NODE_RESULT"),
+            1,
+            "none with this reason and of this task and of this type; 1 other",
+        ),
+        (LetterFilter(older_than=timedelta(days=1)), 1_000, "none of this age; 1,000 others"),
+        (LetterFilter("TIME_LIMIT"), 0, "no dead letters"),
+    ],
+)
+def test_an_empty_queue_and_one_without_a_match_are_told_apart(
+    wanted: LetterFilter, others: int, expected: str
+) -> None:
+    assert list_text(Listing(QUEUE, [], 0, 0, 0, wanted, others), now=NOW) == f"r-dlq: {expected}"
+
+
+def test_a_list_with_a_filter_counts_the_others() -> None:
+    listing = Listing(QUEUE, [make_info()], 0, 0, 0, LetterFilter("SERVICE_BUSY"), 3)
+
+    assert list_text(listing, now=NOW).startswith("r-dlq: 1 dead letter, the oldest 5 min old; 3 others\n")
+
+
+def test_a_queue_whose_letters_are_in_flight_is_not_called_empty() -> None:
+    assert list_text(Listing(QUEUE, [], 0, 2, 0), now=NOW) == "r-dlq: none could be read"
 
 
 def test_a_list_says_why_it_may_be_incomplete() -> None:
