@@ -28,6 +28,9 @@ PLACES = ("table", "column", "constraint")
 #: botocore's errors for a call that has no credentials to sign with.
 NO_CREDENTIALS = (aws.NoCredentialsError, aws.PartialCredentialsError, aws.CredentialRetrievalError)
 
+#: SQS's codes for a queue that does not exist, without their namespace.
+MISSING_QUEUE = ("NonExistentQueue", "QueueDoesNotExist")
+
 #: HTTP status of a throttled call.
 TOO_MANY_REQUESTS = 429
 
@@ -76,6 +79,19 @@ class NoSuchLetter(GraphNodeError):
     """No dead letter has this ID."""
 
     reason = "NO_SUCH_LETTER"
+
+
+class NoSuchQueue(GraphNodeError):
+    """A queue does not exist.
+
+    Parameters:
+      queue: its URL or ARN.
+    """
+
+    reason = "NO_SUCH_QUEUE"
+
+    def __init__(self, queue: str) -> None:
+        super().__init__(f"The queue {queue} does not exist: `graphnode doctor` says how to make it.")
 
 
 class InvalidLetterFile(GraphNodeError):
@@ -407,6 +423,11 @@ def aws_fault(error: Exception, kind: type[AwsFault] = AwsFault, **known: Any) -
 def aws_code(error: aws.ClientError) -> str:
     """The error code in AWS's answer; empty if it has none."""
     return error.response.get("Error", {}).get("Code", "")
+
+
+def is_missing_queue(error: Exception) -> bool:
+    """Whether SQS says that a queue does not exist."""
+    return isinstance(error, aws.ClientError) and aws_code(error).rpartition(".")[2] in MISSING_QUEUE
 
 
 def http_status(error: aws.ClientError) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -63,6 +64,13 @@ def postgres() -> Iterator[str]:
 
     with start_postgres(Path(tempfile.mkdtemp(prefix="graphnode-test-"))) as server:
         yield server.url
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port on loopback that accepts connections, and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
 
 
 @pytest.fixture

@@ -73,7 +73,13 @@ def demo() -> None:
 @click.option(
     "--percent", help="progress: how far it is.", type=click.FloatRange(0, 100), default=50, show_default=True
 )
-@click.option("--timeout", type=click.FloatRange(min=0), default=60, show_default=True, help="Seconds to wait.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60,
+    show_default=True,
+    help="Seconds that it may take in all.",
+)
 @env_file_option
 def deliver(
     type_name: str,

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from graphnode.dev import outcomes, samples
 from graphnode.dev.local_aws import dead_letter_url, s3_client, sqs_client
 from graphnode.dev.outcomes import QueuedLetter, TaskRow
+from graphnode.errors import NotSent
+from graphnode.operations import background
+from graphnode.operations.background import NoAnswer
 from graphnode.settings import Settings, read_settings
+from graphnode.sqs.queues import named_if_missing
 from graphnode.storage.tasks import FailureReason
 from graphnode.text import printable
 
@@ -42,24 +48,45 @@ def deliver(
 
     Parameters:
       environment: variables of docs/settings.md.
+      timeout_s: seconds that all of it may take, whatever does not answer.
       tell: called with a line for each step.
 
-    Raises SettingsError, and errors of boto3 and psycopg2 if a service is unreachable.
+    Raises NotSent, SettingsError, NoSuchQueue, and errors of boto3 and psycopg2 if a service is unreachable.
     """
+    by = time.monotonic() + timeout_s
     settings = read_settings(environment, Settings)
     queue_url, bucket = settings.sqs_result_queue_url, settings.s3_payload_bucket
     sqs = sqs_client(environment)
-    dead_letters = dead_letter_url(sqs, queue_url)
-    with outcomes.reading(settings.database_url) as database:
-        before = outcomes.task(database, task_id=result.task_id, task_type=result.task_type)
+
+    def send() -> tuple[str, TaskRow | None]:
+        """Send the result; its dead-letter queue's URL, and its task's row before."""
+        dead_letters = dead_letter_url(sqs, queue_url)
+        with outcomes.reading(settings.database_url) as database:
+            before = outcomes.task(database, task_id=result.task_id, task_type=result.task_type)
         for key, content in result.documents.items():
             tell(f"put   s3://{bucket}/{key} ({len(content):,} bytes)")
         samples.send(result, sqs=sqs, s3=s3_client(environment), queue_url=queue_url, bucket=bucket)
         tell(f"sent  {result.task_type} {result.task_id}")
-        return outcomes.wait_for(
-            lambda: look(result, before, database, sqs, queue_url=queue_url, dead_letters=dead_letters),
-            timeout_s=timeout_s,
-        )
+        return dead_letters, before
+
+    def wait(dead_letters: str, before: TaskRow | None) -> Outcome | None:
+        with outcomes.reading(settings.database_url) as database, named_if_missing(f"{queue_url} or {dead_letters}"):
+            return outcomes.wait_for(
+                lambda: look(result, before, database, sqs, queue_url=queue_url, dead_letters=dead_letters),
+                timeout_s=by - time.monotonic(),
+            )
+
+    try:
+        sent = background.answer_of(background.start(send, name="send"), by=by)
+    except NoAnswer:
+        raise NotSent(
+            f"Nothing is known to be sent within {timeout_s:g} s: SQS, S3 or PostgreSQL gives no answer. "
+            "`graphnode doctor` says which."
+        ) from None
+    try:
+        return background.answer_of(background.start(partial(wait, *sent), name="wait"), by=by)
+    except NoAnswer:
+        return None
 
 
 def look(

@@ -25,8 +25,10 @@ def s3_client(environment: Mapping[str, str]) -> S3Client:
 
 
 def dead_letter_url(sqs: SQSClient, queue_url: str) -> str:
-    """The URL of a queue's dead-letter queue, as its redrive policy names it. Raises SettingsError without one."""
-    policy = queues.redrive_policy(sqs, queue_url)
+    """The URL of a queue's dead-letter queue, as its redrive policy names it. Raises SettingsError and NoSuchQueue."""
+    with queues.named_if_missing(queue_url):
+        policy = queues.redrive_policy(sqs, queue_url)
     if policy is None:
         raise SettingsError(f"The queue {queue_url} has no dead-letter queue: give it a redrive policy.")
-    return queues.queue_url(sqs, policy.arn)
+    with queues.named_if_missing(policy.arn):
+        return queues.queue_url(sqs, policy.arn)

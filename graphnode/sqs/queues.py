@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import dramatiq
 import msgspec
 import structlog
+from botocore.exceptions import ClientError
 
 from graphnode.clients.aws import Aws
-from graphnode.errors import SettingsError
+from graphnode.errors import NoSuchQueue, SettingsError, is_missing_queue
 from graphnode.sqs.verdicts import RetryPolicy
 
 if TYPE_CHECKING:
@@ -118,6 +120,21 @@ def queue_url(sqs: SQSClient, arn: str) -> str:
     """The URL of the queue with this ARN."""
     *_, account, name = arn.split(":")
     return sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
+
+
+@contextmanager
+def named_if_missing(queue: str) -> Iterator[None]:
+    """Raise NoSuchQueue where SQS says that a queue does not exist: its own answer does not name the queue.
+
+    Parameters:
+      queue: the URL or ARN of the queue that the block asks for.
+    """
+    try:
+        yield
+    except ClientError as error:
+        if is_missing_queue(error):
+            raise NoSuchQueue(queue) from None
+        raise
 
 
 def visible_messages(sqs: SQSClient, url: str) -> int:

@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.exceptions import ClientError
 from click.testing import CliRunner, Result
 
 from graphnode.cli import commands
 from graphnode.cli.dead_letters.redrive import follow_move
-from graphnode.dev import outcomes
+from graphnode.dev import outcomes, samples
+from graphnode.dev.deliver import deliver
 from graphnode.dev.local_aws import sqs_client
+from graphnode.errors import NoSuchQueue
 from graphnode.operations.dead_letters import reader
 from graphnode.operations.dead_letters.letter_files import export_letters
 from graphnode.operations.dead_letters.letters import LetterFilter, count_by_reason
@@ -372,13 +375,44 @@ def test_what_sqs_refuses_stays_a_letter(
     assert visible(sqs, queue.url) == ["b"]
 
 
-def test_a_call_that_aws_refuses_is_one_line_of_text(dlq: Dlq, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SQS_RESULT_QUEUE_URL", f"{os.environ['SQS_RESULT_QUEUE_URL']}-not-there")
+def test_a_missing_permission_is_one_line_of_text(
+    dlq: Dlq, monkeypatch: pytest.MonkeyPatch, queue: LetterQueue
+) -> None:
+    def refuse(*_: Any) -> None:
+        answer: Any = {"Error": {"Code": "AccessDenied", "Message": "no"}}
+        raise ClientError(answer, "GetQueueAttributes")
+
+    monkeypatch.setattr("graphnode.operations.dead_letters.reader.redrive_policy", refuse)
 
     refused = dlq("list")
 
     assert refused.exit_code == 1
     assert "AWS refuses GetQueueAttributes" in refused.stderr
+    assert "lists the permissions" in refused.stderr
+
+
+def test_a_queue_that_does_not_exist_is_said_so(
+    dlq: Dlq, monkeypatch: pytest.MonkeyPatch, sqs: SQSClient, queue: LetterQueue
+) -> None:
+    sqs.delete_queue(QueueUrl=queue.url)
+    assert str(dlq("list").exception).startswith(f"The queue {queue.arn} does not exist")
+
+    monkeypatch.setenv("SQS_RESULT_QUEUE_URL", f"{queue.source_url}-gone")
+    assert str(dlq("list").exception).startswith(f"The queue {queue.source_url}-gone does not exist")
+
+
+@pytest.mark.parametrize("gone", ["source_url", "url"])
+def test_a_queue_that_goes_while_a_delivery_waits_is_said_so(
+    sqs: SQSClient, queue: LetterQueue, stack_env: dict[str, str], gone: str
+) -> None:
+    def delete_queue(line: str) -> None:
+        if line.startswith("sent"):
+            sqs.delete_queue(QueueUrl=getattr(queue, gone))
+
+    result = samples.result_of(samples.kind_of("progress"), user_id="ada", documents={})
+
+    with pytest.raises(NoSuchQueue, match="does not exist"):
+        deliver(result, stack_env, timeout_s=PATIENCE_S, tell=delete_queue)
 
 
 def test_a_letter_that_sqs_moved_is_explained_and_keeps_its_own_attributes(

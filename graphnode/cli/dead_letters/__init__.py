@@ -12,14 +12,16 @@ from graphnode.errors import one_line
 
 
 class AwsCommands(click.Group):
-    """Commands that AWS may refuse, most likely because the caller lacks a permission."""
+    """Commands that AWS may refuse."""
 
     def invoke(self, context: click.Context) -> Any:
-        """Run the command. A refusal by AWS becomes one line of text."""
+        """Run the command. Of a missing permission it says where the permissions are listed."""
+        from graphnode.operations.doctor.aws_answers import is_denied
+
         try:
             return super().invoke(context)
         except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
+            if not is_denied(error):
                 raise
             raise click.ClickException(
                 f"AWS refuses {error.operation_name}: {one_line(error)} "

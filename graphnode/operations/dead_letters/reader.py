@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError
 
 from graphnode.operations.dead_letters.letters import Letter, LetterFilter, LetterInfo, letter_from_sqs, letter_info
-from graphnode.sqs.queues import BATCH_ENTRIES, batches_of, queue_url, redrive_policy
+from graphnode.sqs.queues import BATCH_ENTRIES, batches_of, named_if_missing, queue_url, redrive_policy
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -66,11 +66,13 @@ class LetterQueue(NamedTuple):
 
 
 def find_queue(sqs: SQSClient, name: str, source_url: str) -> LetterQueue | None:
-    """The dead-letter queue of a source queue; None if it has none. Raises botocore's errors."""
-    policy = redrive_policy(sqs, source_url)
+    """The dead-letter queue of a source queue; None if it has none. Raises NoSuchQueue and botocore's errors."""
+    with named_if_missing(source_url):
+        policy = redrive_policy(sqs, source_url)
     if policy is None:
         return None
-    url = queue_url(sqs, policy.arn)
+    with named_if_missing(policy.arn):
+        url = queue_url(sqs, policy.arn)
     own = redrive_policy(sqs, url)
     source = sqs.get_queue_attributes(QueueUrl=source_url, AttributeNames=["QueueArn"])
     return LetterQueue(

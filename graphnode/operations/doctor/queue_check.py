@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from botocore.exceptions import ClientError
 
+from graphnode.errors import is_missing_queue
 from graphnode.operations.doctor.aws_answers import code_of, is_denied, judge_refusal, queue_arn
 from graphnode.operations.doctor.findings import Finding, broken, command, fine, statement, unchecked, warning
 from graphnode.sqs.queues import LARGEST_MESSAGE_BYTES, SAFE_REDRIVE, queue_url
@@ -143,7 +144,7 @@ def judge_missing_queue(subject: str, url: str, arn: str, error: Exception) -> F
     """Why SQS did not give a queue's attributes."""
     if refusal := judge_refusal(subject, error, actions=["sqs:GetQueueAttributes"], resource=arn):
         return refusal
-    if isinstance(error, ClientError) and code_of(error) in {"NonExistentQueue", "QueueDoesNotExist"}:
+    if is_missing_queue(error):
         return broken(
             subject,
             f"the queue {_name(arn)} does not exist",

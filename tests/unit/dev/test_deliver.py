@@ -4,9 +4,28 @@ from datetime import UTC, datetime
 
 import pytest
 
-from graphnode.dev.deliver import Outcome, is_over, outcome_text
+from graphnode.dev import samples
+from graphnode.dev.deliver import Outcome, deliver, is_over, outcome_text
 from graphnode.dev.outcomes import QueuedLetter, TaskRow
+from graphnode.errors import NotSent
 from graphnode.text import escaped
+
+
+def test_a_delivery_ends_in_time_while_services_are_silent(silent_port: int) -> None:
+    environment = {
+        "DATABASE_URL": f"postgresql://ada@127.0.0.1:{silent_port}/graphs",
+        "AWS_REGION": "eu-central-1",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent_port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "SQS_RESULT_QUEUE_URL": "http://127.0.0.1:9/000000000000/results",
+        "SQS_NOTIFICATION_QUEUE_URL": "http://127.0.0.1:9/000000000000/notifications",
+        "S3_PAYLOAD_BUCKET": "bucket",
+    }
+    result = samples.result_of(samples.kind_of("progress"), user_id="ada", documents={})
+
+    with pytest.raises(NotSent, match=r"Nothing is known to be sent within 0\.2 s"):
+        deliver(result, environment, timeout_s=0.2, tell=lambda _line: None)
 
 
 def task(status: str, *, error: str | None = None, warnings: dict[str, int] | None = None) -> TaskRow:
