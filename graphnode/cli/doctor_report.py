@@ -49,8 +49,14 @@ def _wrapped(text: str) -> list[str]:
 
 def _remedy(text: str) -> list[str]:
     """A remedy in lines that can be copied: JSON is broken at blanks, a command before an option."""
+    if text.startswith("{"):
+        return _wrapped(text)
+    return [line for each in text.split("\n") for line in _command(each)]
+
+
+def _command(text: str) -> list[str]:
     width = WIDTH - 10
-    if len(text) <= width or text.startswith("{"):
+    if len(text) <= width:
         return _wrapped(text)
     lines = [""]
     for number, word in enumerate(text.split(" --")):

@@ -131,7 +131,8 @@ def test_the_queues_behave_as_those_of_development(deployed: dict[str, str]) -> 
 
 def test_the_doctor_finds_no_fault(deployed: dict[str, str]) -> None:
     sqs, region = sqs_client(deployed), deployed["AWS_REGION"]
-    findings = check_request_queue(sqs, "request", deployed["SQS_REQUEST_QUEUE_URL"], region=region)
+    requests = deployed["SQS_REQUEST_QUEUE_URL"]
+    findings = check_request_queue(sqs, "request", requests, region=region, max_attempts=8)
     findings += check_bucket(s3_client(deployed), deployed["S3_PAYLOAD_BUCKET"], region=region)
     url = deployed["SQS_RESULT_QUEUE_URL"]
     findings += check_queue(sqs, "result", url, region=region, actions=CONSUMER_ACTIONS, max_attempts=8)

@@ -1169,6 +1169,14 @@ MUTANTS = (
         checks=("tests/unit/operations/test_outages.py",),
     ),
     Mutant(
+        name="doctor-leaves-out",
+        what="the doctor leaves out what it did not get to",
+        file="graphnode/operations/doctor/checks.py",
+        old="            if subject not in seen\n",
+        new="            if subject in seen\n",
+        checks=("tests/unit/operations/test_doctor.py",),
+    ),
+    Mutant(
         name="status-one-after-the-other",
         what="`graphnode status` waits for each queue in turn",
         file="graphnode/operations/background.py",

@@ -79,6 +79,13 @@ def judge_refusal(subject: str, error: Exception, *, actions: list[str], resourc
                 f"no AWS credentials: {one_line(error)}",
                 mend=GIVE_CREDENTIALS,
             )
+        case aws.ReadTimeoutError():
+            return broken(
+                subject,
+                f"AWS accepts the connection, and does not answer: {one_line(error)}",
+                why="AWS, or what is in its place, hangs or is overloaded; or a proxy on the way drops its answers.",
+                mend=command("curl", "-sv", _endpoint_of(error)),
+            )
         case aws.EndpointConnectionError() | aws.ConnectionError() | aws.HTTPClientError():
             return broken(
                 subject,

@@ -25,16 +25,21 @@ class Check(NamedTuple):
       needs: names of the checks without which this one makes no sense: it is not run if one of them found something
         broken, or was not run itself.
       missing: the reason why it cannot be run at all; empty if it can.
+      covers: the further subjects that it reports on, if it gets that far.
     """
 
     name: str
     run: Callable[[], list[Finding]]
     needs: tuple[str, ...] = ()
     missing: str = ""
+    covers: tuple[str, ...] = ()
 
 
 def run_checks(checks: Sequence[Check], *, timeout_s: float = TIMEOUT_S) -> list[Finding]:
-    """The findings of all checks, in the order of the checks. Raises nothing: a check that fails is a finding."""
+    """The findings of all checks, in the order of the checks. Raises nothing: a check that fails is a finding.
+
+    Each subject of a check has one: what a check did not get to is not checked.
+    """
     known = {check.name: check for check in checks}
     found: dict[str, list[Finding]] = {}
     order = TopologicalSorter({check.name: check.needs for check in checks})
@@ -49,6 +54,13 @@ def run_checks(checks: Sequence[Check], *, timeout_s: float = TIMEOUT_S) -> list
                 found[name] = [unchecked(name, f"not checked: that needs {blocking} first")]
         _run([known[name] for name in ready if name not in found], found, timeout_s=timeout_s)
         order.done(*ready)
+    for check in checks:
+        seen = {finding.subject for finding in found[check.name]}
+        found[check.name] += [
+            unchecked(subject, f"not checked: that needs {check.name} first")
+            for subject in check.covers
+            if subject not in seen
+        ]
     return [finding for check in checks for finding in found[check.name]]
 
 
@@ -63,7 +75,7 @@ def _run(checks: Sequence[Check], found: dict[str, list[Finding]], *, timeout_s:
         try:
             found[name] = background.answer_of(check, by=by)
         except NoAnswer:
-            why = "A firewall that drops packets, most likely."
+            why = "The service hangs or is overloaded, or something on the way drops its answers."
             found[name] = [broken(name, f"no answer within {timeout_s:g} s", why=why)]
         except Exception as raised:
             found[name] = [broken(name, f"cannot be checked: {one_line(classify_error(raised))}")]

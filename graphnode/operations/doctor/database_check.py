@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -28,7 +29,13 @@ DRAMATIQ_THREADS = 8
 #: that send the two queues' dead letters.
 OTHER_CONNECTIONS = 4
 
+#: Seconds in which a server accepts a connection, if it does.
+ACCEPT_S = 3.0
+
 SUBJECT = "database"
+
+#: What else is checked with the database.
+FURTHER_SUBJECTS = ("schema", "table rights", "connections")
 
 #: Reads what most findings depend on. What the user may not see is left out.
 FACTS = """
@@ -106,7 +113,8 @@ def check_database(url: str, *, processes: int | None, threads: int | None) -> l
     try:
         info = ask_database()
     except Exception as error:
-        if found := judge_connection(str(error), url):
+        text = str(error)
+        if found := judge_connection(text, url, is_accepted="timeout expired" in text and accepts_connections(url)):
             return [found]
         raise
     return judge_database(info, fleet_of(info, processes=processes, threads=threads, cores=os.cpu_count() or 1))
@@ -150,8 +158,21 @@ def fleet_of(info: DatabaseInfo, *, processes: int | None, threads: int | None, 
     return Fleet(number * (each + OTHER_CONNECTIONS), source)
 
 
-def judge_connection(text: str, url: str) -> Finding | None:
+def accepts_connections(url: str) -> bool:
+    """Whether anything listens at a database's host and port. libpq's time-out does not tell."""
+    where = parse_dsn(url)
+    try:
+        with socket.create_connection((where.get("host", "localhost"), where.get("port", 5432)), timeout=ACCEPT_S):
+            return True
+    except OSError:
+        return False
+
+
+def judge_connection(text: str, url: str, *, is_accepted: bool = False) -> Finding | None:
     """Why no connection could be made, by the error text of libpq or the server; None for another error.
+
+    Parameters:
+      is_accepted: whether something listens there, after a time-out.
 
     https://www.postgresql.org/docs/current/libpq-connect.html
     """
@@ -162,7 +183,7 @@ def judge_connection(text: str, url: str) -> Finding | None:
     full = (
         "all of PostgreSQL's connections are taken",
         "The workers and the other programs together need more than max_connections.",
-        command("psql", "-c", "ALTER SYSTEM SET max_connections = 200"),
+        "ALTER SYSTEM SET max_connections = 200;   -- and restart",
     )
     limited = "Its CONNECTION LIMIT is lower than what the workers need."
     missing = (f"database {name}", command("createdb", *server, name))
@@ -209,6 +230,12 @@ def judge_connection(text: str, url: str) -> Finding | None:
             ping,
         ),
         "timeout expired": (
+            f"{host}:{port} accepts the connection, and does not answer",
+            "PostgreSQL hangs or is overloaded, or another program listens there.",
+            ping,
+        )
+        if is_accepted
+        else (
             f"{host}:{port} does not answer",
             "A security group or a firewall drops the packets, most likely.",
             ping,
@@ -270,7 +297,7 @@ def _judge_extension(info: DatabaseInfo) -> list[Finding]:
             "pgvector",
             f"the extension {name} is not in the database {info.name}",
             why="Embeddings are stored in its columns. An administrator may have to create it.",
-            mend=command("psql", "-d", info.name, "-c", f"CREATE EXTENSION {name}"),
+            mend=f"CREATE EXTENSION {name};   -- in {info.name}",
         )
     ]
 

@@ -23,7 +23,7 @@ from graphnode.operations.doctor import (
     workers_check,
 )
 from graphnode.operations.doctor.checks import TIMEOUT_S, Check, run_checks
-from graphnode.operations.doctor.findings import Finding, without_secrets
+from graphnode.operations.doctor.findings import Finding, with_place, without_secrets
 from graphnode.settings import FIELDS, PushSettings, Settings, environment_name, examine_settings
 from graphnode.storage.database import close_database, open_database
 
@@ -53,7 +53,12 @@ def examine_deployment(
             del values["database_url"]
     try:
         checks = _checks(values, faults, given, processes=processes, threads=threads)
-        return without_secrets(run_checks(checks, timeout_s=timeout_s), settings_check.secrets_of(variables))
+        found = with_place(
+            run_checks(checks, timeout_s=timeout_s),
+            region=values.get("aws_region"),
+            endpoint_url=values.get("aws_endpoint_url"),
+        )
+        return without_secrets(found, settings_check.secrets_of(variables))
     finally:
         close_database()
 
@@ -71,6 +76,8 @@ def _checks(
     has_address = "AWS_ENDPOINT_URL" not in variables or "aws_endpoint_url" in values
     aws = Aws.of_environment(variables, limits=QUICK)
 
+    max_attempts = values.get("max_attempts", FIELDS["max_attempts"].default)
+
     def queue(subject: str, field: str, actions: tuple[str, ...]) -> Check:
         def check() -> list[Finding]:
             return queue_check.check_queue(
@@ -79,10 +86,17 @@ def _checks(
                 values[field],
                 region=region,
                 actions=actions,
-                max_attempts=values.get("max_attempts", FIELDS["max_attempts"].default),
+                max_attempts=max_attempts,
             )
 
-        return Check(subject, check, needs=("AWS credentials",), missing=_missing(values, field, "aws_region"))
+        name = subject.removesuffix(" queue")
+        return Check(
+            subject,
+            check,
+            needs=("AWS credentials",),
+            missing=_missing(values, field, "aws_region"),
+            covers=(f"{name} rights", f"{name} DLQ"),
+        )
 
     checks = [
         Check(settings_check.SUBJECT, lambda: settings_check.judge_settings(values, faults, variables)),
@@ -90,6 +104,7 @@ def _checks(
             database_check.SUBJECT,
             lambda: database_check.check_database(values["database_url"], processes=processes, threads=threads),
             missing=_missing(values, "database_url"),
+            covers=database_check.FURTHER_SUBJECTS,
         ),
         Check(
             workers_check.SUBJECT,
@@ -103,18 +118,15 @@ def _checks(
             missing="" if has_address else "AWS_ENDPOINT_URL is wrong",
         ),
         queue("result queue", "sqs_result_queue_url", queue_check.CONSUMER_ACTIONS),
+        Check(
+            "request queue",
+            lambda: queue_check.check_request_queue(
+                aws.sqs(), "request queue", values["sqs_request_queue_url"], region=region, max_attempts=max_attempts
+            ),
+            needs=("AWS credentials",),
+            missing=_missing(values, "sqs_request_queue_url", "aws_region"),
+        ),
     ]
-    if "sqs_request_queue_url" in values:
-        checks.append(
-            Check(
-                "request queue",
-                lambda: queue_check.check_request_queue(
-                    aws.sqs(), "request queue", values["sqs_request_queue_url"], region=region
-                ),
-                needs=("AWS credentials",),
-                missing=_missing(values, "aws_region"),
-            )
-        )
     push, _ = examine_settings(variables, PushSettings)
     return [
         *checks,

@@ -26,7 +26,7 @@ class Finding(msgspec.Struct, frozen=True):
       severity: how bad it is.
       what: what was found, in one sentence.
       why: its consequence or its cause.
-      mend: the one command, SQL statement or IAM statement that repairs it.
+      mend: the commands, SQL statement or IAM statement that repair it; a command a line.
     """
 
     subject: str
@@ -74,6 +74,23 @@ def without_secrets(findings: Iterable[Finding], secrets: Iterable[str]) -> list
         msgspec.structs.replace(found, what=clean(found.what), why=clean(found.why), mend=clean(found.mend))
         for found in findings
     ]
+
+
+def with_place(findings: Iterable[Finding], *, region: str | None, endpoint_url: str | None) -> list[Finding]:
+    """The same findings; each `aws` command in them names the region and the endpoint that were checked.
+
+    Parameters:
+      endpoint_url: a server in place of AWS's own; None without one.
+    """
+    options = {"--region": region, "--endpoint-url": endpoint_url}
+
+    def place(line: str) -> str:
+        if not line.startswith("aws "):
+            return line
+        missing = [word for name, value in options.items() if value and name not in line for word in (name, value)]
+        return f"{line} {command(*missing)}" if missing else line
+
+    return [msgspec.structs.replace(found, mend="\n".join(map(place, found.mend.split("\n")))) for found in findings]
 
 
 def command(*words: str) -> str:

@@ -105,11 +105,11 @@ def check_queue(
     try:
         source = read_queue(sqs, subject, url, arn=arn, actions=actions)
     except Exception as error:
-        return [judge_missing_queue(subject, url, arn, error)]
+        return [judge_missing_queue(subject, url, arn, error, max_attempts=max_attempts)]
     return judge_queue(source, max_attempts=max_attempts)
 
 
-def check_request_queue(sqs: SQSClient, subject: str, url: str, *, region: str) -> list[Finding]:
+def check_request_queue(sqs: SQSClient, subject: str, url: str, *, region: str, max_attempts: int) -> list[Finding]:
     """Findings on the AI server's queue: does it exist? A worker does not use it, so it needs no rights on it."""
     arn = queue_arn(url, region=region)
     try:
@@ -117,9 +117,9 @@ def check_request_queue(sqs: SQSClient, subject: str, url: str, *, region: str) 
     except ClientError as error:
         if is_denied(error):
             return [unchecked(subject, "not checked: this identity may not look at it, and a worker does not need to")]
-        return [judge_missing_queue(subject, url, arn, error)]
+        return [judge_missing_queue(subject, url, arn, error, max_attempts=max_attempts)]
     except Exception as error:
-        return [judge_missing_queue(subject, url, arn, error)]
+        return [judge_missing_queue(subject, url, arn, error, max_attempts=max_attempts)]
     waiting = answer["Attributes"].get("ApproximateNumberOfMessages", "0")
     return [fine(subject, f"{_name(arn)}, {waiting} waiting for the AI server")]
 
@@ -140,7 +140,7 @@ def read_queue(sqs: SQSClient, subject: str, url: str, *, arn: str, actions: tup
     )
 
 
-def judge_missing_queue(subject: str, url: str, arn: str, error: Exception) -> Finding:
+def judge_missing_queue(subject: str, url: str, arn: str, error: Exception, *, max_attempts: int) -> Finding:
     """Why SQS did not give a queue's attributes."""
     if refusal := judge_refusal(subject, error, actions=["sqs:GetQueueAttributes"], resource=arn):
         return refusal
@@ -149,7 +149,7 @@ def judge_missing_queue(subject: str, url: str, arn: str, error: Exception) -> F
             subject,
             f"the queue {_name(arn)} does not exist",
             why=f"{url}: a wrong name, account or region; or it was deleted.",
-            mend=command("aws", "sqs", "create-queue", "--queue-name", _name(arn)),
+            mend=_create(arn, most_receives=SAFE_REDRIVE * max_attempts),
         )
     if isinstance(error, ClientError) and code_of(error) == "InvalidAddress":
         return broken(
@@ -162,17 +162,21 @@ def judge_missing_queue(subject: str, url: str, arn: str, error: Exception) -> F
 
 def judge_queue(source: SourceQueue, *, max_attempts: int) -> list[Finding]:
     """Findings on a queue, the worker's rights and the dead-letter queue, from what SQS says about them."""
-    return [_judge_itself(source), _judge_rights(source), *_judge_dead_letters(source, max_attempts=max_attempts)]
+    return [
+        _judge_itself(source, max_attempts=max_attempts),
+        _judge_rights(source),
+        *_judge_dead_letters(source, max_attempts=max_attempts),
+    ]
 
 
-def _judge_itself(source: SourceQueue) -> Finding:
+def _judge_itself(source: SourceQueue, *, max_attempts: int) -> Finding:
     name, visibility = source.name, source.number("VisibilityTimeout", 30)
     if source.is_fifo:
         return broken(
             source.subject,
             f"{name} is a FIFO queue",
             why="The worker retries single messages by their visibility: a FIFO queue would hold up the others.",
-            mend=command("aws", "sqs", "create-queue", "--queue-name", name.removesuffix(".fifo")),
+            mend=_create(source.arn.removesuffix(".fifo"), most_receives=SAFE_REDRIVE * max_attempts),
         )
     if source.retention_s < SHORT_RETENTION_S:
         return warning(
@@ -242,21 +246,21 @@ def _judge_unusable_dead_letters(source: SourceQueue, subject: str, *, wanted: i
             subject,
             f"{source.name} has no redrive policy, and so no dead-letter queue",
             why="The worker does not start: a message that it cannot handle would have nowhere to go.",
-            mend=_redrive(source.url, f"{source.arn}-dlq", wanted),
+            mend=_create_dead_letters(source, wanted),
         )
     if dead.arn == source.arn:
         return broken(
             subject,
             f"{source.name} is its own dead-letter queue",
             why="The worker does not start: a message that it cannot handle would come back for ever.",
-            mend=_redrive(source.url, f"{source.arn}-dlq", wanted),
+            mend=_create_dead_letters(source, wanted),
         )
     if dead.is_fifo:
         return broken(
             subject,
             f"the dead-letter queue {dead.name} is a FIFO queue",
             why="The worker does not start: a FIFO queue takes no dead letters of a standard queue.",
-            mend=_redrive(source.url, dead.arn.removesuffix(".fifo"), wanted),
+            mend=_create_dead_letters(source, wanted, arn=dead.arn.removesuffix(".fifo")),
         )
     if dead.is_denied:
         return broken(
@@ -269,11 +273,8 @@ def _judge_unusable_dead_letters(source: SourceQueue, subject: str, *, wanted: i
         subject,
         f"the dead-letter queue {dead.name} does not exist",
         why=f"The redrive policy of {source.name} names it: nothing can be sent there.",
-        mend=command(
-            "aws", "sqs", "create-queue", "--queue-name", dead.name,
-            "--attributes", f"MessageRetentionPeriod={LONGEST_RETENTION_S}",
-        ),
-    )  # fmt: skip
+        mend=_create_queue(dead.name, MessageRetentionPeriod=str(LONGEST_RETENTION_S)),
+    )
 
 
 def _judge_retention(source: SourceQueue, dead: RedriveTarget, subject: str) -> Finding | None:
@@ -377,9 +378,29 @@ def _denied(sqs: SQSClient, actions: Iterable[str], url: str) -> tuple[str, ...]
     return tuple(denied)
 
 
+def _create(arn: str, *, most_receives: int) -> str:
+    """The commands that make a queue: first its dead-letter queue, without which a worker does not start."""
+    dead = _create_queue(f"{_name(arn)}-dlq", MessageRetentionPeriod=str(LONGEST_RETENTION_S))
+    return f"{dead}\n{_create_queue(_name(arn), RedrivePolicy=_redrive_policy(f'{arn}-dlq', most_receives))}"
+
+
+def _create_dead_letters(source: SourceQueue, most_receives: int, *, arn: str | None = None) -> str:
+    """The commands that give a queue a dead-letter queue."""
+    arn = arn or f"{source.arn}-dlq"
+    dead = _create_queue(_name(arn), MessageRetentionPeriod=str(LONGEST_RETENTION_S))
+    return f"{dead}\n{_redrive(source.url, arn, most_receives)}"
+
+
 def _redrive(url: str, dead_letters_arn: str, most_receives: int) -> str:
-    policy = {"deadLetterTargetArn": dead_letters_arn, "maxReceiveCount": str(most_receives)}
-    return _set_attributes(url, RedrivePolicy=_json(policy))
+    return _set_attributes(url, RedrivePolicy=_redrive_policy(dead_letters_arn, most_receives))
+
+
+def _redrive_policy(dead_letters_arn: str, most_receives: int) -> str:
+    return _json({"deadLetterTargetArn": dead_letters_arn, "maxReceiveCount": str(most_receives)})
+
+
+def _create_queue(name: str, **attributes: str) -> str:
+    return command("aws", "sqs", "create-queue", "--queue-name", name, "--attributes", _json(attributes))
 
 
 def _set_attributes(url: str, **attributes: str) -> str:

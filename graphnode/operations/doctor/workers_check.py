@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC
 
-from graphnode.operations.doctor.findings import Finding, broken, fine
+from graphnode.operations.doctor.findings import Finding, broken, fine, unchecked
 from graphnode.operations.outages import processes_text, reported_outages
 from graphnode.storage import workers
 from graphnode.storage.workers import WorkerProcess
@@ -14,7 +14,7 @@ SUBJECT = "running workers"
 
 
 def check_workers() -> list[Finding]:
-    """Findings on the worker processes that have rows in the open database; none without any."""
+    """Findings on the worker processes that have rows in the open database."""
     return judge_workers(workers.processes())
 
 
@@ -32,4 +32,6 @@ def judge_workers(processes: Sequence[WorkerProcess]) -> list[Finding]:
             )
             for outage in outages
         ]
-    return [fine(SUBJECT, f"{processes_text(running)}, no outage")] if running else []
+    if not running:
+        return [unchecked(SUBJECT, "not checked: no worker was seen lately")]
+    return [fine(SUBJECT, f"{processes_text(running)}, no outage")]

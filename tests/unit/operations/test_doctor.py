@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ReadTimeoutError
 
 from graphnode.operations.doctor.aws_answers import judge_refusal, queue_arn, region_of
 from graphnode.operations.doctor.checks import Check, run_checks
@@ -18,6 +19,7 @@ from graphnode.operations.doctor.clock_check import judge_clocks
 from graphnode.operations.doctor.database_check import (
     DatabaseInfo,
     Fleet,
+    accepts_connections,
     fleet_of,
     judge_connection,
     judge_database,
@@ -29,10 +31,11 @@ from graphnode.operations.doctor.findings import (
     fine,
     unchecked,
     warning,
+    with_place,
     without_secrets,
     worst,
 )
-from graphnode.operations.doctor.queue_check import RedriveTarget, SourceQueue, judge_queue
+from graphnode.operations.doctor.queue_check import RedriveTarget, SourceQueue, judge_missing_queue, judge_queue
 from graphnode.operations.doctor.settings_check import judge_settings, secrets_of
 from graphnode.operations.doctor.spool_check import check_spool
 
@@ -134,7 +137,7 @@ class TestQueues:
                 msgspec.structs.replace(queue(), dead_letters=RedriveTarget(arn=SOURCE, url="https://q")),
                 "result DLQ",
                 "is its own dead-letter queue",
-                "results-dlq",
+                "create-queue --queue-name results-dlq",
             ),
             (
                 msgspec.structs.replace(queue(), dead_letters=RedriveTarget(arn=f"{TARGET}.fifo", url="https://q")),
@@ -224,8 +227,50 @@ class TestRefusals:
             "arn:aws:sqs:us-east-1:000000000000:q"
         )
 
+    def test_a_missing_queue_is_made_after_its_dead_letter_queue(self) -> None:
+        gone: Any = {"Error": {"Code": "AWS.SimpleQueueService.NonExistentQueue", "Message": "no"}}
+
+        found = judge_missing_queue(
+            "result queue", "https://q", SOURCE, ClientError(gone, "GetQueueAttributes"), max_attempts=8
+        )
+
+        dead, source = map(shlex.split, found.mend.split("\n"))
+        assert dead[:5] == ["aws", "sqs", "create-queue", "--queue-name", "results-dlq"]
+        assert source[:5] == ["aws", "sqs", "create-queue", "--queue-name", "results"]
+        policy = json.loads(json.loads(source[source.index("--attributes") + 1])["RedrivePolicy"])
+        assert policy == {"deadLetterTargetArn": TARGET, "maxReceiveCount": "24"}
+
+    def test_a_server_that_is_silent_is_not_one_that_cannot_be_reached(self) -> None:
+        error = ReadTimeoutError(endpoint_url="https://sqs")
+
+        found = judge_refusal("result queue", error, actions=[], resource=SOURCE)
+
+        assert found is not None
+        assert found.what.startswith("AWS accepts the connection, and does not answer")
+
+    def test_each_aws_command_names_region_and_endpoint_once(self) -> None:
+        mend = "aws sqs list-queues\naws s3api head-bucket --bucket b --region x\npg_isready -h host"
+
+        (found,) = with_place([broken("a", "", mend=mend)], region="eu", endpoint_url="http://h:1")
+
+        assert found.mend.split("\n") == [
+            "aws sqs list-queues --region eu --endpoint-url http://h:1",
+            "aws s3api head-bucket --bucket b --region x --endpoint-url http://h:1",
+            "pg_isready -h host",
+        ]
+
 
 class TestDatabase:
+    def test_a_server_that_accepts_a_connection_is_behind_no_firewall(self, silent_port: int) -> None:
+        url = f"postgresql://me@127.0.0.1:{silent_port}/db"
+
+        found = judge_connection("timeout expired", url, is_accepted=accepts_connections(url))
+
+        assert found is not None
+        assert found.what == f"127.0.0.1:{silent_port} accepts the connection, and does not answer"
+        assert "firewall" not in found.why
+        assert not accepts_connections("postgresql://me@127.0.0.1:9/db")
+
     @pytest.mark.parametrize(
         ("said", "what", "mend"),
         [
@@ -420,6 +465,28 @@ class TestChecks:
             ("unset", "UNCHECKED", "not checked: X is missing"),
         ]
 
+    def test_what_a_check_did_not_get_to_is_reported_as_not_checked(self) -> None:
+        covers = ("rights", "DLQ")
+
+        findings = run_checks(
+            [
+                Check("half", lambda: [broken("half", "gone"), fine("DLQ", "there")], covers=covers),
+                Check("after", lambda: [fine("after", "never reached")], needs=("half",), covers=("more",)),
+                Check("whole", lambda: [fine(name, "well") for name in ("whole", *covers)], covers=covers),
+            ]
+        )
+
+        assert [(found.subject, found.severity.name) for found in findings] == [
+            ("half", "BROKEN"),
+            ("DLQ", "FINE"),
+            ("rights", "UNCHECKED"),
+            ("after", "UNCHECKED"),
+            ("more", "UNCHECKED"),
+            ("whole", "FINE"),
+            ("rights", "FINE"),
+            ("DLQ", "FINE"),
+        ]
+
     def test_a_check_that_hangs_is_abandoned_and_reported(self) -> None:
         let_go = threading.Event()
 
@@ -434,6 +501,7 @@ class TestChecks:
             ("slow", "no answer within 0.05 s"),
             ("good", "well"),
         ]
+        assert "firewall" not in findings[0].why
 
     def test_the_exit_code_is_the_worst_severity(self) -> None:
         assert worst([fine("a", ""), unchecked("b", "")]) == 0
