@@ -45,24 +45,29 @@ def status(watch: bool, as_json: bool, env_file: Path | None) -> None:
         sources = Sources(
             environment, sqs=aws.sqs, cloudwatch=partial(aws.client, "cloudwatch"), has_database=has_database
         )
-        read = sources.read()
-        live = Live(screen(read), console=console, screen=console.is_terminal, auto_refresh=False)
+        read = None
+        is_live = console.is_terminal and not as_json
+        live = Live(console=console, screen=watch, transient=True, auto_refresh=False) if is_live else nullcontext()
         try:
-            with live if watch and not as_json else nullcontext():
+            with live as shown:
                 while True:
-                    if as_json:
-                        echo_json(read, on_one_line=watch)
-                    elif watch:
-                        live.update(screen(read), refresh=True)
-                    else:
-                        console.print(screen(read))
+                    for read in sources.readings():
+                        if shown:
+                            shown.update(screen(read), refresh=True)
+                        elif read.awaited:
+                            click.echo(f"Waiting for {' and '.join(read.awaited)} …", err=True)
+                        elif as_json:
+                            echo_json(read, on_one_line=watch)
+                        else:
+                            console.print(screen(read))
                     if not watch:
                         break
                     sleep(REFRESH_S)
-                    read = sources.read()
         except KeyboardInterrupt:
-            # Ctrl-C ends --watch. The last screen goes to the terminal's usual buffer, where it stays.
-            if console.is_terminal and not as_json:
-                console.print(screen(read))
-    if not read.queues and read.activity is None:
+            # Ctrl-C ends --watch.
+            pass
+        # A live screen is gone by now. The last reading stays.
+        if is_live and read:
+            console.print(screen(read))
+    if read and not read.has_seen:
         sys.exit(file_hint(" ".join(read.unseen)) or 1)

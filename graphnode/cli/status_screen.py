@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.measure import Measurement
+from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
 from graphnode.operations.outages import processes_text
+from graphnode.operations.status.next_steps import dead_letters_explained, next_steps
 from graphnode.operations.status.sources import Activity, QueueState, Status
 from graphnode.storage.activity import MOST_COUNTED
 from graphnode.storage.workers import WorkerProcess
@@ -33,7 +35,7 @@ GOOD, BAD, DIM = "green", "bold red", "dim"
 
 
 class Fitted:
-    """A table that leaves out columns on a narrow terminal, rather than to cut its counts.
+    """A table that leaves out columns on a narrow terminal, or becomes a list, rather than to cut its counts.
 
     Parameters:
       columns, rows: of the whole table.
@@ -43,13 +45,19 @@ class Fitted:
     def __init__(self, columns: Sequence[Column], rows: Sequence[Sequence[Text]], *, spare: Sequence[str]) -> None:
         self.columns, self.rows, self.spare = columns, rows, spare
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
-        """The widest table that fits."""
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """The widest table that fits, or a list."""
         for left_out in range(len(self.spare) + 1):
             table = self._without(self.spare[:left_out])
             if Measurement.get(console, options.update(width=UNBOUNDED), table).maximum <= options.max_width:
-                break
-        yield table
+                yield table
+                return
+        yield Text(str(self.columns[0].header), style="bold")
+        for name, *cells in self.rows:
+            named = zip(self.columns[1:], cells, strict=True)
+            counts = Text(" · ").join(Text.assemble(f"{column.header} ", cell) for column, cell in named)
+            yield name
+            yield Padding(counts, (0, 0, 0, 4))
 
     def _without(self, left_out: Sequence[str]) -> Table:
         kept = [place for place, column in enumerate(self.columns) if column.header not in left_out]
@@ -82,20 +90,26 @@ def _parts(status: Status) -> Iterator[RenderableType]:
         yield Text()
         for place, sentence in enumerate(status.unseen):
             yield _line("Not seen" if place == 0 else "", Text(printable(sentence)), style="bold yellow")
+    if status.awaited:
+        yield Text()
+        yield _line("Waiting", Text(f"for {' and '.join(status.awaited)}"))
+    steps = list(next_steps(status))
+    if steps:
+        yield Text()
+    for place, step in enumerate(steps):
+        yield _line("Next" if place == 0 else "", Text.assemble((step.command, "bold"), f"  {step.purpose}"))
 
 
 def _queues(queues: Sequence[QueueState]) -> Fitted:
     def row(queue: QueueState) -> list[Text]:
+        problem = Text(f"\n    {queue.problem}", style=BAD) if queue.problem else ""
         return [
-            Text(f"  {queue.name}"),
-            Text(f"{queue.waiting:,}"),
-            Text(f"{queue.in_flight:,}"),
-            Text(f"{queue.delayed:,}"),
+            Text.assemble(f"  {queue.name}", problem),
+            Text(_count(queue.waiting)),
+            Text(_count(queue.in_flight)),
+            Text(_count(queue.delayed)),
             Text(_age_of(queue)),
-            Text(
-                "-" if queue.dead_letters is None else f"{queue.dead_letters:,}",
-                style=BAD if queue.dead_letters else "",
-            ),
+            Text(_count(queue.dead_letters), style=BAD if queue.dead_letters else ""),
         ]
 
     names = ["waiting", "in flight", "delayed", "oldest", "dead letters"]
@@ -135,6 +149,8 @@ def _troubles(status: Status, seen: Activity) -> Iterator[RenderableType]:
     yield _line("Retries", Text(f"{seen.retrying:,} {waits} for a retry · {failed}"))
     dead = _reasons(seen.given_up, "no task in the last 24 hours", "in the last 24 hours:")
     yield _line("Given up", Text(dead, style=BAD if seen.given_up else ""))
+    if explained := dead_letters_explained(status):
+        yield _line("", Text(explained))
     waiting = seen.notifications
     more = "+" if waiting.count >= MOST_COUNTED else ""
     oldest = ""
@@ -219,6 +235,10 @@ def _short(count: int) -> str:
 def _name(host: str) -> str:
     host = printable(host)
     return host if host.replace(".", "").isdigit() else host.partition(".")[0]
+
+
+def _count(count: int | None) -> str:
+    return "-" if count is None else f"{count:,}"
 
 
 def _age_of(queue: QueueState) -> str:

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from graphnode.cli.status import status
+from graphnode.operations.status import sources
 from graphnode.operations.status.sources import Status
 from graphnode.settings import QUEUE_URLS
 from tests.integration.conftest import PutTasks
@@ -49,6 +50,21 @@ def test_prints_everything_as_json(run: Run) -> None:
     read = msgspec.json.decode(output, type=Status)
     assert (code, read.queues) == (0, [])
     assert read.activity is not None
+
+
+def test_says_what_it_waits_for_and_then_what_it_has_not_seen(
+    run: Run, silent_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"postgresql://me@127.0.0.1:{silent_port}/db"
+    monkeypatch.setattr("graphnode.cli.status.environment_of", lambda _: {"DATABASE_URL": url})
+    monkeypatch.setattr(sources, "FIRST_S", 0.1)
+    monkeypatch.setattr(sources, "TIMEOUT_S", 0.2)
+
+    code, output = run()
+
+    assert code == 1
+    assert output.startswith("Waiting for PostgreSQL …\nGraphNode")
+    assert "The database is not seen: PostgreSQL gave no answer within 0.2 s" in output
 
 
 def test_watches_until_it_is_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

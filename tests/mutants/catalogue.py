@@ -1177,6 +1177,14 @@ MUTANTS = (
         checks=("tests/unit/operations/test_doctor.py",),
     ),
     Mutant(
+        name="status-waits-in-silence",
+        what="`graphnode status` shows nothing while a service is slow",
+        file="graphnode/operations/status/sources.py",
+        old="        if awaited:\n            yield",
+        new="        if not awaited:\n            yield",
+        checks=("tests/unit/operations/test_status.py",),
+    ),
+    Mutant(
         name="status-one-after-the-other",
         what="`graphnode status` waits for each queue in turn",
         file="graphnode/operations/background.py",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -14,7 +14,7 @@ import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 from peewee import PeeweeException
 
-from graphnode.errors import GraphNodeError, Unexpected, classify_error
+from graphnode.errors import GraphNodeError, Unexpected, classify_error, is_missing_queue
 from graphnode.operations import background
 from graphnode.operations.background import NoAnswer
 from graphnode.operations.outages import ReportedOutage, reported_outages
@@ -28,7 +28,9 @@ from graphnode.storage.workers import WorkerProcess
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-#: Seconds that a reading may take: somebody waits for it. What has not answered by then is not seen.
+#: Seconds after which a reading shows what is there, and for which it waits at most: somebody waits for it. What has
+#: not answered by then is not seen.
+FIRST_S = 2.0
 TIMEOUT_S = 5.0
 
 #: SQS's metric of a queue's oldest message; its newest value is some minutes old.
@@ -42,22 +44,27 @@ STATEMENT_TIMEOUT_MS = 5_000
 #: Where the age of a queue's oldest message comes from.
 AgeSource = Literal["CloudWatch", "database"]
 
+#: Why there are no numbers of a queue.
+Problem = Literal["does not exist", "not seen", "awaited"]
+
 
 class QueueState(msgspec.Struct, frozen=True, kw_only=True):
     """A queue's messages, its dead letters, and the age of its oldest message.
 
     Parameters:
+      waiting, delayed, in_flight: None with a problem.
       dead_letters: None without a dead-letter queue, or if it cannot be read.
       oldest_s: seconds; None if unknown. From the database it is an upper bound: no message is older.
     """
 
     name: str
-    waiting: int
-    delayed: int
-    in_flight: int
+    waiting: int | None = None
+    delayed: int | None = None
+    in_flight: int | None = None
     dead_letters: int | None = None
     oldest_s: float | None = None
     oldest_from: AgeSource | None = None
+    problem: Problem | None = None
 
 
 class Activity(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,12 +90,22 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """All that could be read at one moment, and a sentence for each thing that could not."""
+    """All that could be read at one moment, and a sentence for each thing that could not.
+
+    Parameters:
+      awaited: the services that have not answered yet.
+    """
 
     at: datetime
     queues: list[QueueState]
     activity: Activity | None
     unseen: list[str]
+    awaited: list[str] = []
+
+    @property
+    def has_seen(self) -> bool:
+        """Whether anything could be read."""
+        return self.activity is not None or any(queue.problem is None for queue in self.queues)
 
 
 class _QueueReading(NamedTuple):
@@ -96,6 +113,50 @@ class _QueueReading(NamedTuple):
 
     queue: QueueState
     unseen: str = ""
+
+
+class _Asked(NamedTuple):
+    """The calls of a reading, and when it began, in monotonic seconds."""
+
+    began: float
+    activity: Future[Activity] | None
+    queues: Mapping[str, Future[_QueueReading]]
+    ages: Future[dict[str, float]] | None
+
+    @property
+    def calls(self) -> list[Future[Any]]:
+        """All of them."""
+        return [call for call in (self.activity, *self.queues.values(), self.ages) if call]
+
+
+class _Unseen(list[str]):
+    """The sentences for what is not seen.
+
+    Parameters:
+      waited_s: seconds for which each service had time.
+      is_last: whether nothing is waited for any longer.
+    """
+
+    def __init__(self, *, waited_s: float, is_last: bool) -> None:
+        super().__init__()
+        self.waited_s = waited_s
+        self.is_last = is_last
+        self.awaited: list[str] = []
+
+    def why(self, raised: Exception, *, service: str) -> str:
+        """Why something of a service is not seen. Raises a fault of this program."""
+        if isinstance(raised, NoAnswer):
+            if self.is_last:
+                return f"{service} gave no answer within {self.waited_s:g} s"
+            if service not in self.awaited:
+                self.awaited.append(service)
+            return f"{service} has not answered for {self.waited_s:g} s"
+        error = _expected(raised)
+        if is_missing_queue(raised):
+            return "it does not exist"
+        if isinstance(raised, ClientError) and (said := raised.response["Error"].get("Message")):
+            return f"{said.rstrip('.')} ({raised.response['Error'].get('Code', 'no code')})"
+        return str(error)
 
 
 class Sources:
@@ -126,23 +187,44 @@ class Sources:
 
     def read(self) -> Status:
         """Read all that can be read within `TIMEOUT_S`. Raises only faults of this program."""
-        by = time.monotonic() + TIMEOUT_S
+        *_, last = self.readings()
+        return last
+
+    def readings(self) -> Iterator[Status]:
+        """All that can be read within `TIMEOUT_S`; if something is slow, first what is there after `FIRST_S`.
+
+        Raises only faults of this program.
+        """
+        asked = self._ask()
+        _, awaited = wait(asked.calls, timeout=FIRST_S)
+        if awaited:
+            yield self._status(asked, within_s=FIRST_S, is_last=False)
+        yield self._status(asked, within_s=TIMEOUT_S, is_last=True)
+
+    def _ask(self) -> _Asked:
         given = self._given_queues()
-        reading = background.start(_read_activity_once, name="activity") if self.has_database else None
-        queues = {name: background.start(partial(self._queue, name, url), name=name) for name, url in given.items()}
-        ages = None
-        if given and not self._cloudwatch_refuses:
-            ages = background.start(partial(self._read_ages, given), name="ages")
-        unseen: list[str] = []
-        seen = self._seen_activity(reading, unseen, by=by)
+        has_ages = given and not self._cloudwatch_refuses
+        return _Asked(
+            began=time.monotonic(),
+            activity=background.start(_read_activity_once, name="activity") if self.has_database else None,
+            queues={name: background.start(partial(self._queue, name, url), name=name) for name, url in given.items()},
+            ages=background.start(partial(self._read_ages, given), name="ages") if has_ages else None,
+        )
+
+    def _status(self, asked: _Asked, *, within_s: float, is_last: bool) -> Status:
+        by = asked.began + within_s
+        unseen = _Unseen(waited_s=within_s, is_last=is_last)
+        seen = self._seen_activity(asked.activity, unseen, by=by)
         unseen += self._unset()
-        found = self._seen_queues(queues, unseen, by=by)
-        known_ages = self._seen_ages(ages, unseen, by=by) if found else {}
+        found = self._seen_queues(asked.queues, unseen, by=by)
+        has_queues = any(queue.problem is None for queue in found)
+        known_ages = self._seen_ages(asked.ages, unseen, by=by) if has_queues else {}
         return Status(
             at=seen.at if seen else datetime.now(UTC),
             queues=[_with_age(queue, known_ages.get(queue.name), seen) for queue in found],
             activity=seen,
-            unseen=unseen,
+            unseen=list(unseen),
+            awaited=unseen.awaited,
         )
 
     def _given_queues(self) -> dict[str, str]:
@@ -172,7 +254,8 @@ class Sources:
             try:
                 dead_letters = self._count_dead(sqs, known["RedrivePolicy"])
             except Exception as raised:
-                unseen = f"The dead-letter queue of {name} is not seen: {_why(raised, service='SQS')}"
+                why = _Unseen(waited_s=TIMEOUT_S, is_last=True).why(raised, service="SQS")
+                unseen = f"The dead-letter queue of {name} is not seen: {why}"
         queue = QueueState(
             name=name,
             waiting=int(known["ApproximateNumberOfMessages"]),
@@ -191,25 +274,30 @@ class Sources:
     def _read_ages(self, urls: Mapping[str, str]) -> dict[str, float]:
         return read_ages(self._cloudwatch(), urls)
 
-    def _seen_activity(self, reading: Future[Activity] | None, unseen: list[str], *, by: float) -> Activity | None:
+    def _seen_activity(self, reading: Future[Activity] | None, unseen: _Unseen, *, by: float) -> Activity | None:
         if reading is None:
             unseen.append("DATABASE_URL is missing: tasks, workers and notifications are not seen.")
             return None
         try:
             return background.answer_of(reading, by=by)
         except Exception as raised:
-            unseen.append(f"The database is not seen: {_why(raised, service='PostgreSQL')}")
+            unseen.append(f"The database is not seen: {unseen.why(raised, service='PostgreSQL')}")
             return None
 
     @staticmethod
-    def _seen_queues(queues: Mapping[str, Future[_QueueReading]], unseen: list[str], *, by: float) -> list[QueueState]:
+    def _seen_queues(queues: Mapping[str, Future[_QueueReading]], unseen: _Unseen, *, by: float) -> list[QueueState]:
+        """All queues, also those without numbers."""
         readings: list[_QueueReading] = []
         failed: dict[str, list[str]] = {}
         for name, reading in queues.items():
             try:
                 readings.append(background.answer_of(reading, by=by))
             except Exception as raised:
-                failed.setdefault(_why(raised, service="SQS"), []).append(name)
+                failed.setdefault(unseen.why(raised, service="SQS"), []).append(name)
+                problem: Problem = "does not exist" if is_missing_queue(raised) else "not seen"
+                if isinstance(raised, NoAnswer) and not unseen.is_last:
+                    problem = "awaited"
+                readings.append(_QueueReading(QueueState(name=name, problem=problem)))
         unseen += [
             f"The {'queue' if len(names) == 1 else 'queues'} of {_listed(names)} "
             f"{'is' if len(names) == 1 else 'are'} not seen: {why}"
@@ -218,13 +306,17 @@ class Sources:
         unseen += [reading.unseen for reading in readings if reading.unseen]
         return [reading.queue for reading in readings]
 
-    def _seen_ages(self, ages: Future[dict[str, float]] | None, unseen: list[str], *, by: float) -> dict[str, float]:
+    def _seen_ages(self, ages: Future[dict[str, float]] | None, unseen: _Unseen, *, by: float) -> dict[str, float]:
         """The ages that CloudWatch knows. After a refusal it is not asked again: each call would take a second."""
         if ages:
             try:
                 return background.answer_of(ages, by=by)
             except Exception as raised:
-                self._cloudwatch_refuses = _why(raised, service="CloudWatch")
+                why = unseen.why(raised, service="CloudWatch")
+                if not unseen.is_last:
+                    unseen.append(f"Oldest messages, by CloudWatch: {why}")
+                    return {}
+                self._cloudwatch_refuses = why
         unseen.append(f"Oldest messages, by CloudWatch: {self._cloudwatch_refuses}")
         return {}
 
@@ -286,7 +378,7 @@ def read_ages(cloudwatch: Any, urls: Mapping[str, str]) -> dict[str, float]:
 
 def _with_age(queue: QueueState, age_s: float | None, seen: Activity | None) -> QueueState:
     """The queue with the age of its oldest message: CloudWatch's, or else the database's upper bound."""
-    if not queue.waiting + queue.in_flight + queue.delayed:
+    if not any((queue.waiting, queue.in_flight, queue.delayed)):
         return queue
     if age_s is not None:
         return msgspec.structs.replace(queue, oldest_s=age_s, oldest_from="CloudWatch")
@@ -304,16 +396,6 @@ def _with_age(queue: QueueState, age_s: float | None, seen: Activity | None) -> 
         return queue
     age = max(0.0, (seen.at - since).total_seconds())
     return msgspec.structs.replace(queue, oldest_s=age, oldest_from="database")
-
-
-def _why(raised: Exception, *, service: str) -> str:
-    """Why something is not seen. Raises a fault of this program."""
-    if isinstance(raised, NoAnswer):
-        return f"{service} gave no answer within {TIMEOUT_S:g} s"
-    error = _expected(raised)
-    if isinstance(raised, ClientError) and (said := raised.response["Error"].get("Message")):
-        return f"{said.rstrip('.')} ({raised.response['Error'].get('Code', 'no code')})"
-    return str(error)
 
 
 def _listed(names: Sequence[str]) -> str:

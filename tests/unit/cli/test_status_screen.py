@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,6 +14,7 @@ from rich.console import Console
 
 from graphnode.cli.status_screen import length, screen
 from graphnode.operations.outages import ReportedOutage
+from graphnode.operations.status.next_steps import next_steps
 from graphnode.operations.status.sources import Activity, QueueState, Status
 from graphnode.storage.activity import EndedTasks, OpenTasks, Throughput, WaitingNotifications
 from graphnode.storage.workers import WorkerProcess
@@ -99,7 +102,7 @@ class TestScreen:
         lines = shown(STATUS)
 
         assert max(map(len, lines)) <= 80
-        assert len(lines) <= 30
+        assert len(lines) <= 32
         assert not [line for line in lines if "…" in line]
 
     def test_every_count_is_there(self) -> None:
@@ -148,6 +151,71 @@ class TestScreen:
         assert (results[1], results[-1]) == ("123,456", "12")
         (worker,) = [line for line in lines if line.startswith("  ip-10-0-1-217")]
         assert worker.endswith("321  12 s")
+
+    @pytest.mark.parametrize("width", range(40, 121))
+    def test_no_width_cuts_a_number(self, width: int) -> None:
+        numbers = re.compile(r"\d[\d,./:]*")
+        lines = shown(STATUS, width=width)
+
+        assert max(map(len, lines)) <= width
+        there = Counter(numbers.findall(" ".join(lines)))
+        for queue in STATUS.queues:
+            for count in filter(None, (queue.waiting, queue.dead_letters)):
+                assert there[f"{count:,}"], lines
+        assert set(there) <= set(numbers.findall(" ".join(shown(STATUS, width=200)))), lines
+
+    def test_a_queue_without_numbers_is_in_the_table_with_the_reason(self) -> None:
+        gone = QueueState(name="results", problem="does not exist")
+
+        lines = shown(msgspec.structs.replace(STATUS, queues=[gone, *STATUS.queues[1:]]))
+
+        place = next(number for number, line in enumerate(lines) if line.startswith("  results"))
+        assert set(lines[place].split()[1:]) == {"-"}
+        assert lines[place + 1] == "    does not exist"
+
+    @pytest.mark.parametrize(
+        ("dead_letters", "expected"),
+        [
+            (304, "304 dead letters now: 298 older, or not from a worker"),
+            (1, "1 dead letter now: the others are redriven or deleted, or being read"),
+            (6, ""),
+        ],
+    )
+    def test_dead_letters_that_are_not_given_up_today_are_explained(self, dead_letters: int, expected: str) -> None:
+        queues = [msgspec.structs.replace(STATUS.queues[0], dead_letters=dead_letters)]
+
+        text = " ".join(" ".join(shown(msgspec.structs.replace(STATUS, queues=queues))).split())
+
+        explained = text.partition("UNKNOWN_TASK_TYPE 1")[2].partition("Pushes")[0]
+        assert explained.strip() == expected
+
+    def test_what_to_type_next_is_said_and_nothing_if_all_is_well(self) -> None:
+        well = msgspec.structs.replace(STATUS, queues=[QueueState(name="results", waiting=1, delayed=0, in_flight=0)])
+        unseen = msgspec.structs.replace(STATUS, activity=None)
+        without_workers = msgspec.structs.replace(well, activity=msgspec.structs.replace(ACTIVITY, workers=[]))
+
+        commands = [
+            [step.command for step in next_steps(status)]
+            for status in (well, STATUS, unseen, with_outages(outage()), without_workers)
+        ]
+
+        assert commands == [
+            [],
+            ["graphnode dlq list"],
+            ["graphnode doctor", "graphnode dlq list"],
+            ["graphnode doctor", "graphnode dlq list"],
+            ["graphnode worker"],
+        ]
+        assert not any(line.startswith("Next") for line in shown(well))
+        assert any(line.startswith("Next           graphnode dlq list") for line in shown(STATUS))
+
+    def test_what_is_awaited_is_named_and_not_taken_for_a_fault(self) -> None:
+        early = Status(at=NOW, queues=[], activity=None, unseen=[], awaited=["PostgreSQL", "SQS"])
+
+        lines = shown(early)
+
+        assert "Waiting        for PostgreSQL and SQS" in lines
+        assert list(next_steps(early)) == []
 
     def test_a_late_process_stands_first_and_is_not_counted(self) -> None:
         late = worker(9, host="zulu", seen_at=ago(minutes=20), is_late=True)

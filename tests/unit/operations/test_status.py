@@ -131,7 +131,7 @@ class TestFrozenServices:
         read = Sources(variables, sqs=lambda: frozen, cloudwatch=lambda: frozen, has_database=True).read()
 
         assert read.activity is ACTIVITY
-        assert read.queues == []
+        assert [(queue.name, queue.problem) for queue in read.queues] == [(name, "not seen") for name in QUEUE_URLS]
         assert read.unseen == ["The queues of results and requests are not seen: SQS gave no answer within 0.2 s"]
 
     @pytest.mark.usefixtures("quick")
@@ -147,6 +147,54 @@ class TestFrozenServices:
         assert [queue.waiting for queue in read.queues] == [7, 7]
         assert read.unseen[0] == "The database is not seen: PostgreSQL gave no answer within 0.2 s"
         assert read.unseen[-1] == "Oldest messages, by CloudWatch: CloudWatch gave no answer within 0.2 s"
+
+    @pytest.mark.usefixtures("quick")
+    def test_what_is_there_is_shown_first_and_what_is_awaited_is_named(
+        self,
+        variables: dict[str, str],
+        thaw: threading.Event,
+        read_activity: Callable[..., None],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(sources_module, "FIRST_S", 0.1)
+        read_activity(lambda: ACTIVITY)
+        frozen: Any = Frozen(thaw)
+
+        first, last = Sources(variables, sqs=lambda: frozen, cloudwatch=lambda: frozen, has_database=True).readings()
+
+        assert first.activity is ACTIVITY
+        assert (first.awaited, last.awaited) == (["SQS"], [])
+        assert {queue.problem for queue in first.queues} == {"awaited"}
+        assert first.unseen == [
+            "The queues of results, notifications and requests are not seen: SQS has not answered for 0.1 s"
+        ]
+
+    def test_a_quick_reading_is_one(self, variables: dict[str, str], read_activity: Callable[..., None]) -> None:
+        read_activity(lambda: ACTIVITY)
+        sqs: Any = Sqs()
+        cloudwatch = CloudWatch(refuses=False)
+
+        (only,) = Sources(variables, sqs=lambda: sqs, cloudwatch=lambda: cloudwatch, has_database=True).readings()
+
+        assert only.has_seen
+
+    def test_a_queue_that_does_not_exist_is_listed_as_such(
+        self, variables: dict[str, str], read_activity: Callable[..., None]
+    ) -> None:
+        class Gone(Sqs):
+            def get_queue_attributes(self, *, QueueUrl: str, **asked: Any) -> dict[str, Any]:  # noqa: N803
+                if QueueUrl.endswith("results"):
+                    raise ClientError({"Error": {"Code": "QueueDoesNotExist", "Message": "no"}}, "GetQueueAttributes")
+                return super().get_queue_attributes(QueueUrl=QueueUrl, **asked)
+
+        read_activity(lambda: ACTIVITY)
+        sqs: Any = Gone()
+        cloudwatch = CloudWatch(refuses=False)
+
+        read = Sources(variables, sqs=lambda: sqs, cloudwatch=lambda: cloudwatch, has_database=True).read()
+
+        assert [queue.problem for queue in read.queues] == ["does not exist", None, None]
+        assert "The queue of results is not seen: it does not exist" in read.unseen
 
     def test_all_queues_are_asked_at_the_same_time(self, variables: dict[str, str]) -> None:
         together = threading.Barrier(len(QUEUE_URLS), timeout=20)
