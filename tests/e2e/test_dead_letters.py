@@ -573,6 +573,34 @@ def test_an_unknown_reason_is_refused_before_anything_is_read(sqs: SQSClient, qu
     assert "1 read, 1 redriven" in dlq("redrive", "--reason", "time_limit", "--queue", "results").stdout
 
 
+def test_a_task_that_has_only_a_dead_letter_is_told_by_it(
+    sqs: SQSClient, queue: LetterQueue, dlq: Dlq, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_letters(sqs, queue, [body_of(1)], reason="INVALID_ENVELOPE")
+
+    def task(*words: str) -> Result:
+        return CliRunner().invoke(commands, ["task", *words])
+
+    told, as_json = task("t-1"), task("t-1", "--json")
+    unknown = task("t-2")
+    monkeypatch.delenv("AWS_REGION")
+    unread = task("t-1")
+
+    assert told.exit_code == 0
+    assert "ADD_NODE_RESULT of ada: not stored" in told.stdout
+    assert "dead letter   INVALID_ENVELOPE at attempt 8: busy" in told.stdout
+    assert told.stdout.endswith("Look at its dead letter: graphnode dlq show t-1\n")
+    assert [one["given_up"] for one in json.loads(as_json.stdout)[0]["attempts"]] == [True]
+    assert (unknown.exit_code, unknown.stderr) == (
+        1,
+        "Task t-2 is unknown: no row, no failed attempt, no dead letter. Is the ID complete?\n",
+    )
+    assert unread.exit_code == 1
+    assert (
+        "The dead letters were not read: AWS_REGION is missing. `graphnode dlq show t-1` looks there." in unread.stderr
+    )
+
+
 def test_a_letter_is_shown_with_its_task_and_stack_and_redriven_once_its_document_is_fixed(
     shared_ai: AiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

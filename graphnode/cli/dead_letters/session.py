@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from graphnode.cli.environment import environment_of
-from graphnode.contract.envelopes import REQUEST_QUEUE
+from graphnode.contract.envelopes import REQUEST_QUEUE, RESULT_QUEUE
 from graphnode.errors import NoSuchLetter, SettingsError
 from graphnode.settings import QUEUE_URLS, QueueSettings, read_settings
 
@@ -76,8 +76,32 @@ def open_queues(names: tuple[str, ...], env_file: Path | None) -> tuple[SQSClien
     return sqs, queues
 
 
+def letters_of_task(task_id: str, environment: Mapping[str, str]) -> list[tuple[LetterQueue, Letter]]:
+    """The dead letters of a task, of results and requests, each with its queue.
+
+    Raises SettingsError, NoSuchQueue, and botocore's errors after a few seconds.
+    """
+    from graphnode.clients.aws import QUICK, Aws
+    from graphnode.operations.dead_letters.reader import find_queue
+
+    read_settings(environment, QueueSettings)
+    if missing := [name for name in ("AWS_REGION", QUEUE_URLS[RESULT_QUEUE]) if not environment.get(name)]:
+        raise SettingsError(f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing.")
+    sqs = Aws.of_environment(environment, limits=QUICK).sqs()
+    urls = {name: environment.get(QUEUE_URLS[name]) for name in (RESULT_QUEUE, REQUEST_QUEUE)}
+    queues = {name: queue for name, url in urls.items() if url and (queue := find_queue(sqs, name, url))}
+    return _letters_with(sqs, queues, task_id)
+
+
 def find_by_id(sqs: SQSClient, queues: Mapping[str, LetterQueue], identity: str) -> list[tuple[LetterQueue, Letter]]:
     """The letters with this ID, each with its queue. Raises NoSuchLetter."""
+    found = _letters_with(sqs, queues, identity)
+    if not found:
+        raise not_found(identity)
+    return found
+
+
+def _letters_with(sqs: SQSClient, queues: Mapping[str, LetterQueue], identity: str) -> list[tuple[LetterQueue, Letter]]:
     from graphnode.operations.dead_letters.reader import find_letters
 
     with interruptible() as stopping:
@@ -88,8 +112,6 @@ def find_by_id(sqs: SQSClient, queues: Mapping[str, LetterQueue], identity: str)
             if stopping() or any(letter.message_id == identity for letter in letters):
                 break
     exit_if_stopped(stopping, "Stopped.")
-    if not found:
-        raise not_found(identity)
     return found
 
 

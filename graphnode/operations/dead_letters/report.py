@@ -13,7 +13,7 @@ from graphnode.operations.dead_letters.advice import UNEXPLAINED, advice
 from graphnode.operations.dead_letters.diagnosis import Diagnosis, NamedObject, diagnose, look_up_objects
 from graphnode.operations.dead_letters.letters import Letter, LetterInfo, letter_info, summarize
 from graphnode.operations.dead_letters.reader import LetterQueue
-from graphnode.operations.stories.story import Story, find_stories
+from graphnode.operations.stories.story import FailedAttempt, Story, find_stories
 from graphnode.storage.notifications import NotificationRecord
 from graphnode.storage.schema import check_schema
 
@@ -75,6 +75,17 @@ def report_letter(
     )
 
 
+def stories_of_letters(infos: Sequence[LetterInfo]) -> list[Story]:
+    """The stories of tasks that the database does not know, from their letters; one for each task and type."""
+    by_task: dict[tuple[str, str], list[LetterInfo]] = {}
+    for info in sorted(infos, key=lambda one: one.since):
+        by_task.setdefault((info.task_id or info.message_id, info.task_type or "unknown type"), []).append(info)
+    return [
+        Story(task_id=task_id, task_type=task_type, user_id=own[-1].user_id, attempts=list(map(_attempt, own)))
+        for (task_id, task_type), own in by_task.items()
+    ]
+
+
 def what_to_do(info: LetterInfo, stories: Sequence[Story] = (), diagnosis: Diagnosis | None = None) -> str:
     """The advice for a letter: delete it if its task is COMPLETED, else by the diagnosis or by its reason."""
     row_type = ROUTES[info.task_type].task_type if info.task_type in ROUTES else info.task_type
@@ -88,6 +99,11 @@ def what_to_do(info: LetterInfo, stories: Sequence[Story] = (), diagnosis: Diagn
     if diagnosis and info.reason != UNEXPLAINED:
         return "What failed is fixed: redrive it."
     return advice(info.reason)
+
+
+def _attempt(info: LetterInfo) -> FailedAttempt:
+    number = info.attempts or info.received
+    return FailedAttempt(at=info.since, number=number, reason=info.reason, error=info.error, given_up=True)
 
 
 def _stories(info: LetterInfo) -> tuple[list[Story], str | None]:
