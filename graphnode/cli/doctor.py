@@ -28,7 +28,12 @@ def doctor(processes: int | None, threads: int | None, as_json: bool, env_file: 
     from graphnode.operations.doctor.deployment import examine_deployment
     from graphnode.operations.doctor.findings import worst
 
-    findings = examine_deployment(environment_of(env_file), processes=processes, threads=threads)
+    findings = examine_deployment(
+        environment_of(env_file),
+        processes=processes,
+        threads=threads,
+        on_slow=lambda names: click.echo(f"Waiting for {', '.join(names)} …", err=True),
+    )
     if as_json:
         rows = [{**msgspec.structs.asdict(found), "severity": found.severity.name.lower()} for found in findings]
         echo_json(rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import wait
 from graphlib import TopologicalSorter
 from typing import NamedTuple
 
@@ -12,8 +13,9 @@ from graphnode.operations import background
 from graphnode.operations.background import NoAnswer
 from graphnode.operations.doctor.findings import Finding, Severity, broken, unchecked, worst
 
-#: Seconds that a check may take.
+#: Seconds that a check may take, and after which it counts as slow.
 TIMEOUT_S = 20.0
+SLOW_S = 2.0
 
 
 class Check(NamedTuple):
@@ -35,10 +37,19 @@ class Check(NamedTuple):
     covers: tuple[str, ...] = ()
 
 
-def run_checks(checks: Sequence[Check], *, timeout_s: float = TIMEOUT_S) -> list[Finding]:
+def run_checks(
+    checks: Sequence[Check],
+    *,
+    timeout_s: float = TIMEOUT_S,
+    on_slow: Callable[[list[str]], None] = lambda _names: None,
+) -> list[Finding]:
     """The findings of all checks, in the order of the checks. Raises nothing: a check that fails is a finding.
 
     Each subject of a check has one: what a check did not get to is not checked.
+
+    Parameters:
+      timeout_s: seconds that a check may take.
+      on_slow: called with the names of the checks that have not answered after `SLOW_S`.
     """
     known = {check.name: check for check in checks}
     found: dict[str, list[Finding]] = {}
@@ -52,7 +63,7 @@ def run_checks(checks: Sequence[Check], *, timeout_s: float = TIMEOUT_S) -> list
                 found[name] = [unchecked(name, f"not checked: {check.missing}")]
             elif blocking := next((need for need in check.needs if _blocks(found[need])), None):
                 found[name] = [unchecked(name, f"not checked: that needs {blocking} first")]
-        _run([known[name] for name in ready if name not in found], found, timeout_s=timeout_s)
+        _run([known[name] for name in ready if name not in found], found, timeout_s=timeout_s, on_slow=on_slow)
         order.done(*ready)
     for check in checks:
         seen = {finding.subject for finding in found[check.name]}
@@ -68,9 +79,18 @@ def _blocks(findings: Sequence[Finding]) -> bool:
     return worst(findings) is Severity.BROKEN or all(found.severity is Severity.UNCHECKED for found in findings)
 
 
-def _run(checks: Sequence[Check], found: dict[str, list[Finding]], *, timeout_s: float) -> None:
+def _run(
+    checks: Sequence[Check],
+    found: dict[str, list[Finding]],
+    *,
+    timeout_s: float,
+    on_slow: Callable[[list[str]], None],
+) -> None:
     by = time.monotonic() + timeout_s
     running = {check.name: background.start(check.run, name=check.name) for check in checks}
+    _, slow = wait(running.values(), timeout=min(SLOW_S, timeout_s))
+    if slow:
+        on_slow([name for name, check in running.items() if check in slow])
     for name, check in running.items():
         try:
             found[name] = background.answer_of(check, by=by)

@@ -34,6 +34,7 @@ def examine_deployment(
     processes: int | None = None,
     threads: int | None = None,
     timeout_s: float = TIMEOUT_S,
+    on_slow: Callable[[list[str]], None] = lambda _names: None,
 ) -> list[Finding]:
     """Check everything that a worker with this environment needs.
 
@@ -41,6 +42,7 @@ def examine_deployment(
       variables: the environment.
       processes, threads: of the worker, as `dramatiq` takes them: their connections are compared with the database's.
       timeout_s: seconds that each check may take.
+      on_slow: called with the names of checks that take long.
     """
     values, faults = examine_settings(variables, Settings)
     # boto3 would take an empty variable as a value.
@@ -54,7 +56,7 @@ def examine_deployment(
     try:
         checks = _checks(values, faults, given, processes=processes, threads=threads)
         found = with_place(
-            run_checks(checks, timeout_s=timeout_s),
+            run_checks(checks, timeout_s=timeout_s, on_slow=on_slow),
             region=values.get("aws_region"),
             endpoint_url=values.get("aws_endpoint_url"),
         )

@@ -41,10 +41,10 @@ def _parts(shown: Overview) -> Iterator[RenderableType]:
 
 def _clusters(shown: Overview) -> Table:
     table = _table()
-    table.add_column("size", justify="right")
+    table.add_column("size", justify="right", no_wrap=True)
     table.add_column("bar", width=BAR, style="cyan")
     table.add_column("name", max_width=28, overflow="fold")
-    table.add_column("keywords", style="dim", ratio=1)
+    table.add_column("keywords", style="dim", ratio=1, overflow="fold")
     clusters = shown.graph.clusters
     rows: list[tuple[int, str, Iterable[str]]] = [
         (cluster.size, cluster.name, cluster.keywords) for cluster in clusters[:LISTED]

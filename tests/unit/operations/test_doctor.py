@@ -494,8 +494,13 @@ class TestChecks:
             let_go.wait()
             return []
 
-        findings = run_checks([Check("slow", hang), Check("good", lambda: [fine("good", "well")])], timeout_s=0.05)
+        slow: list[str] = []
+        findings = run_checks(
+            [Check("slow", hang), Check("good", lambda: [fine("good", "well")])], timeout_s=0.05, on_slow=slow.extend
+        )
         let_go.set()
+
+        assert slow == ["slow"]
 
         assert [(found.subject, found.what) for found in findings] == [
             ("slow", "no answer within 0.05 s"),
