@@ -144,10 +144,11 @@ def _throughput(seen: Activity) -> Text:
 
 
 def _troubles(status: Status, seen: Activity) -> Iterator[RenderableType]:
-    failed = _reasons(seen.failed_attempts, "none failed in the last hour", "in the last hour:")
+    least = "" if seen.failures_are_exact else " at least"
+    failed = _reasons(seen.failed_attempts, "none failed in the last hour", f"in the last hour{least}:")
     waits = "message waits" if seen.retrying == 1 else "messages wait"
     yield _line("Retries", Text(f"{seen.retrying:,} {waits} for a retry · {failed}"))
-    dead = _reasons(seen.given_up, "no task in the last 24 hours", "in the last 24 hours:")
+    dead = _reasons(seen.given_up, "no task in the last 24 hours", f"in the last 24 hours{least}:")
     yield _line("Given up", Text(dead, style=BAD if seen.given_up else ""))
     if explained := dead_letters_explained(status):
         yield _line("", Text(explained))

@@ -129,16 +129,29 @@ def ended_tasks() -> EndedTasks:
     return EndedTasks(dict(sorted(rows)), is_exact)
 
 
-def failures_by_reason() -> tuple[dict[str, int], dict[str, int]]:
-    """Attempts that failed in the last hour, and messages that became dead letters in the last day, by reason."""
+class Failures(msgspec.Struct, frozen=True):
+    """Failed attempts of the last hour, and messages that became dead letters in the last day, by reason.
+
+    Parameters:
+      is_exact: whether all of the day were counted; otherwise there are more.
+    """
+
+    failed: dict[str, int]
+    given_up: dict[str, int]
+    is_exact: bool
+
+
+def failures_by_reason() -> Failures:
+    """Attempts that failed, and messages that became dead letters."""
     failed: dict[str, int] = {}
     given_up: dict[str, int] = {}
-    for reason, is_last, hour, day in database.execute_sql(ATTEMPTS, {"most": MOST_ATTEMPTS}).fetchall():
+    rows = database.execute_sql(ATTEMPTS, {"most": MOST_ATTEMPTS}).fetchall()
+    for reason, is_last, hour, day in rows:
         if is_last:
             given_up[reason] = day
         elif hour:
             failed[reason] = hour
-    return _most_first(failed), _most_first(given_up)
+    return Failures(_most_first(failed), _most_first(given_up), sum(row[-1] for row in rows) < MOST_ATTEMPTS)
 
 
 def retrying() -> int:

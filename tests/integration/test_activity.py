@@ -41,6 +41,20 @@ def test_tasks_are_counted_by_state_and_by_when_they_ended(put_tasks: PutTasks) 
     assert ended.since is None
 
 
+@pytest.mark.parametrize(("most", "is_exact"), [(2, False), (3, True)])
+def test_failures_that_reach_the_bound_are_no_exact_count(
+    query: Query, monkeypatch: pytest.MonkeyPatch, most: int, is_exact: bool
+) -> None:
+    monkeypatch.setattr(activity, "MOST_ATTEMPTS", most)
+    for number in range(2):
+        query(
+            "INSERT INTO task_attempts (message_id, attempt, reason, error, given_up) VALUES (%s, 1, 'X', '', true)",
+            str(number),
+        )
+
+    assert read_activity().failures_are_exact is is_exact
+
+
 def test_failed_attempts_and_dead_letters_are_counted_by_reason(query: Query) -> None:
     for reason, given_up, age in (
         ("SERVICE_BUSY", False, "1 minute"),

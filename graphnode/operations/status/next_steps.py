@@ -38,9 +38,10 @@ def dead_letters_explained(status: Status) -> str:
 
     A letter that is not from a worker was moved by SQS, or is the AI server's.
     """
-    if not status.activity or any(queue.problem for queue in status.queues) or not status.queues:
+    seen = status.activity
+    if not seen or not seen.failures_are_exact or not status.queues or any(queue.problem for queue in status.queues):
         return ""
-    now, given_up = dead_letters(status), sum(status.activity.given_up.values())
+    now, given_up = dead_letters(status), sum(seen.given_up.values())
     if now > given_up:
         return f"{_letters(now)} now: {now - given_up:,} older, or not from a worker"
     if now < given_up:

@@ -74,6 +74,7 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
       retrying: messages that failed in the last day and will be retried.
       failed_attempts: of the last hour, by reason.
       given_up: messages that became dead letters in the last day, by reason.
+      failures_are_exact: whether there are no more of these two.
       outages: what keeps the workers from taking messages.
     """
 
@@ -87,6 +88,7 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
     notifications: WaitingNotifications
     workers: list[WorkerProcess]
     outages: list[ReportedOutage]
+    failures_are_exact: bool = True
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -326,7 +328,7 @@ def read_activity() -> Activity:
     with snapshot():
         database.execute_sql(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}")
         (at,) = database.execute_sql("SELECT now()").fetchone()
-        failed, given_up = activity.failures_by_reason()
+        failures = activity.failures_by_reason()
         processes = workers.processes()
         return Activity(
             at=at,
@@ -334,8 +336,9 @@ def read_activity() -> Activity:
             ended=activity.ended_tasks(),
             throughput=activity.throughput(),
             retrying=activity.retrying(),
-            failed_attempts=failed,
-            given_up=given_up,
+            failed_attempts=failures.failed,
+            given_up=failures.given_up,
+            failures_are_exact=failures.is_exact,
             notifications=activity.waiting_notifications(),
             workers=processes,
             outages=reported_outages(processes),

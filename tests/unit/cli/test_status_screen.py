@@ -189,6 +189,15 @@ class TestScreen:
         explained = text.partition("UNKNOWN_TASK_TYPE 1")[2].partition("Pushes")[0]
         assert explained.strip() == expected
 
+    def test_counts_of_failures_that_reached_their_bound_are_a_minimum_and_compared_with_nothing(self) -> None:
+        seen = msgspec.structs.replace(ACTIVITY, failures_are_exact=False)
+
+        text = " ".join(" ".join(shown(msgspec.structs.replace(STATUS, activity=seen))).split())
+
+        assert "in the last hour at least: OBJECT_NOT_FOUND" in text
+        assert "in the last 24 hours at least: INVALID_DOCUMENT 5" in text
+        assert "dead letters now" not in text
+
     def test_what_to_type_next_is_said_and_nothing_if_all_is_well(self) -> None:
         well = msgspec.structs.replace(STATUS, queues=[QueueState(name="results", waiting=1, delayed=0, in_flight=0)])
         unseen = msgspec.structs.replace(STATUS, activity=None)

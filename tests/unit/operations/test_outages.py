@@ -55,8 +55,9 @@ def test_the_doctor_names_an_outage_of_running_workers_since_when_why_and_what_m
     assert (found.why, found.mend) == ("refused", "Mend it.")
 
 
-def test_the_doctor_finds_running_workers_without_an_outage_fine_and_says_nothing_without_any() -> None:
+def test_the_doctor_finds_running_workers_without_an_outage_fine_and_checks_nothing_without_any() -> None:
     (found,) = judge_workers([worker(1), worker(2, is_late=True)])
 
     assert (found.severity, found.what) == (Severity.FINE, "1 process, no outage")
-    assert judge_workers([worker(1, is_late=True)]) == judge_workers([]) == []
+    assert judge_workers([worker(1, is_late=True)]) == judge_workers([])
+    assert [found.severity for found in judge_workers([])] == [Severity.UNCHECKED]
