@@ -235,7 +235,7 @@ NO_UTF_8 = "ada\udcff"
         ["forget", NO_UTF_8, "--yes"],
         ["dlq", "show", NO_UTF_8],
         ["dlq", "delete", "ID", "--because", NO_UTF_8],
-        ["dlq", "list", "--reason", NO_UTF_8],
+        ["dlq", "list", "--task", NO_UTF_8],
         ["deliver", "graph", "--user", NO_UTF_8],
         ["request", "graph", "--user", NO_UTF_8, "--input", "s3://b/k"],
         ["request", "graph", "--user", "ada", "--input", "s3://b/k", "--extra", "a", "--extra", NO_UTF_8],
