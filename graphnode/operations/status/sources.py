@@ -153,12 +153,7 @@ class _Unseen(list[str]):
             if service not in self.awaited:
                 self.awaited.append(service)
             return f"{service} has not answered for {self.waited_s:g} s"
-        error = _expected(raised)
-        if is_missing_queue(raised):
-            return "it does not exist"
-        if isinstance(raised, ClientError) and (said := raised.response["Error"].get("Message")):
-            return f"{said.rstrip('.')} ({raised.response['Error'].get('Code', 'no code')})"
-        return str(error)
+        return _why(raised)
 
 
 class Sources:
@@ -256,8 +251,7 @@ class Sources:
             try:
                 dead_letters = self._count_dead(sqs, known["RedrivePolicy"])
             except Exception as raised:
-                why = _Unseen(waited_s=TIMEOUT_S, is_last=True).why(raised, service="SQS")
-                unseen = f"The dead-letter queue of {name} is not seen: {why}"
+                unseen = f"The dead-letter queue of {name} is not seen: {_why(raised)}"
         queue = QueueState(
             name=name,
             waiting=int(known["ApproximateNumberOfMessages"]),
@@ -399,6 +393,16 @@ def _with_age(queue: QueueState, age_s: float | None, seen: Activity | None) -> 
         return queue
     age = max(0.0, (seen.at - since).total_seconds())
     return msgspec.structs.replace(queue, oldest_s=age, oldest_from="database")
+
+
+def _why(raised: Exception) -> str:
+    """Why a service did not give what was asked for. Raises a fault of this program."""
+    error = _expected(raised)
+    if is_missing_queue(raised):
+        return "it does not exist"
+    if isinstance(raised, ClientError) and (said := raised.response["Error"].get("Message")):
+        return f"{said.rstrip('.')} ({raised.response['Error'].get('Code', 'no code')})"
+    return str(error)
 
 
 def _listed(names: Sequence[str]) -> str:
