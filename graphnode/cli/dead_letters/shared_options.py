@@ -18,7 +18,7 @@ from graphnode.operations.dead_letters.advice import ADVICE
 from graphnode.settings import QUEUE_URLS
 
 #: The type of a letter of the worker's own messages is its actor.
-TYPES = (*ROUTES, *REQUESTS, "deliver_notification")
+TYPES = (*ROUTES, *REQUESTS)
 
 queue_option = click.option(
     "--queue", "names", type=click.Choice(list(QUEUE_URLS)), multiple=True, help="Only this queue; may be repeated."
