@@ -165,9 +165,7 @@ class TestFrozenServices:
         assert first.activity is ACTIVITY
         assert (first.awaited, last.awaited) == (["SQS"], [])
         assert {queue.problem for queue in first.queues} == {"awaited"}
-        assert first.unseen == [
-            "The queues of results, notifications and requests are not seen: SQS has not answered for 0.1 s"
-        ]
+        assert first.unseen == ["The queues of results and requests are not seen: SQS has not answered for 0.1 s"]
 
     def test_a_quick_reading_is_one(self, variables: dict[str, str], read_activity: Callable[..., None]) -> None:
         read_activity(lambda: ACTIVITY)
@@ -193,7 +191,7 @@ class TestFrozenServices:
 
         read = Sources(variables, sqs=lambda: sqs, cloudwatch=lambda: cloudwatch, has_database=True).read()
 
-        assert [queue.problem for queue in read.queues] == ["does not exist", None, None]
+        assert [queue.problem for queue in read.queues] == ["does not exist", None]
         assert "The queue of results is not seen: it does not exist" in read.unseen
 
     def test_all_queues_are_asked_at_the_same_time(self, variables: dict[str, str]) -> None:
