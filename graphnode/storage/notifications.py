@@ -65,7 +65,8 @@ WITH due AS MATERIALIZED (
         push_attempts = push_attempts + 1, claimed_at = now(),
         due_at = now() + make_interval(secs => %s), retry_at = now() + make_interval(secs => %s)
     FROM due WHERE notification.id = due.id
-    RETURNING notification.id, user_id, type, payload, created_at, push_attempts, push_error, pushed_at, remaining_tokens
+    RETURNING notification.id, user_id, type, payload, created_at, push_attempts, push_error, pushed_at,
+        remaining_tokens
 )
 SELECT id, user_id, type, payload, created_at, push_attempts, push_error, pushed_at, remaining_tokens, ARRAY(
     SELECT jsonb_build_array(token, last_seen_at) FROM device_tokens AS device
