@@ -73,8 +73,8 @@ LOCK = $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --g
 lock: install-tools ## pin what the image and LocalStack install to the newest versions that are allowed, with hashes
 	@.venv/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' \
 		| $(LOCK) --output-file locks/build.txt -
-	@$(LOCK) --extra otel --extra sentry --output-file locks/worker.txt setup.cfg
-	@$(LOCK) --extra otel --extra sentry --extra ai --constraint locks/worker.txt --output-file locks/ai.txt setup.cfg
+	@$(LOCK) --extra console --extra otel --extra sentry --output-file locks/worker.txt setup.cfg
+	@$(LOCK) --extra console --extra otel --extra sentry --extra ai --constraint locks/worker.txt --output-file locks/ai.txt setup.cfg
 	@$(LOCK) --output-file locks/localstack.txt localstack/requirements.txt
 
 image-check: install ## replay the Dockerfile without Docker: build, run, ask for health, stop (Linux, as root)

@@ -46,12 +46,14 @@ GRANT SELECT ON graph_nodes, graph_edges, graph_clusters, graph_subclusters, nod
 GRANT SELECT, INSERT ON notifications TO graphnode_api;
 GRANT SELECT, INSERT, UPDATE, DELETE ON device_tokens TO graphnode_api;
 
--- Operators who run `graphnode task`, `status`, `show`, `dlq`, `forget` and `prune`. Run `graphnode doctor` as the worker:
--- it checks the worker's rights.
+-- Operators who run `graphnode task`, `status`, `show`, `dlq`, `forget`, `prune` and `console`. Run `graphnode doctor` as
+-- the worker: it checks the worker's rights.
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO graphnode_operator;
 GRANT DELETE ON graphs, graph_summaries, microscope_documents, microscope_workspaces, notifications, device_tokens, tasks,
     task_attempts, deleted_letters TO graphnode_operator;
 GRANT INSERT, UPDATE ON deleted_letters, forgotten_users TO graphnode_operator;
+-- What an operator did stays: who, when and which action cannot be changed.
+GRANT INSERT, UPDATE (subject, because, user_id, state, outcome, news_at, ended_at) ON audit TO graphnode_operator;
 
 COMMIT;
 

@@ -30,7 +30,15 @@ QUEUE_URLS: Mapping[str, str] = {
 
 #: Variables whose value is never shown.
 SECRETS = frozenset(
-    {"DATABASE_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "FIREBASE_CREDENTIALS_JSON", "SENTRY_DSN"}
+    {
+        "DATABASE_URL",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "FIREBASE_CREDENTIALS_JSON",
+        "SENTRY_DSN",
+        "GRAPHNODE_CONSOLE_TOKEN",
+        "GRAPHNODE_CONSOLE_VIEWER_TOKEN",
+    }
 )
 
 #: Release 0.1.0 put the IDs of notifications to push on this queue.
@@ -135,6 +143,27 @@ TaskTimeout = Annotated[
         description="a duration such as 2h, 90m or 1d, and others for single types: 2h,ADD_NODE=30m "
         "(after so long without news a task has failed)",
     ),
+]
+
+ConsoleToken = Annotated[
+    str, Meta(pattern=r"^\S{16,}$", description="16 characters or more, such as `openssl rand -hex 24` makes")
+]
+HeaderName = Annotated[
+    str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9-]*$", description="an HTTP header's name, such as X-Forwarded-Email")
+]
+Networks = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9A-Fa-f.:/]+(?:,[0-9A-Fa-f.:/]+)*$",
+        description="addresses or networks, such as 10.0.0.7,10.1.0.0/16",
+    ),
+]
+Names = Annotated[
+    str, Meta(pattern=r"^[^\s,]+(?:,[^\s,]+)*$", description="names with commas between them, such as ada,grace")
+]
+HostNames = Annotated[
+    str,
+    Meta(pattern=r"^[A-Za-z0-9.-]+(?:,[A-Za-z0-9.-]+)*$", description="host names, such as console.example.com"),
 ]
 
 
@@ -380,6 +409,45 @@ class Settings(ProcessSettings, frozen=True, kw_only=True, rename=lambda name: O
     internal. See also `GRAPHNODE_HEALTH_PORT`.
     """
 
+    console_token: ConsoleToken | None = None
+    """What an operator signs in with at the console ([console.md](console.md)). A worker does not use this setting, nor
+    the other ones of the console.
+
+    Wherever the console listens on another address than loopback: it does not start there without. See also
+    `GRAPHNODE_CONSOLE_VIEWER_TOKEN` and `GRAPHNODE_CONSOLE_TRUSTED_HEADER`.
+    """
+
+    console_viewer_token: ConsoleToken | None = None
+    """The same for those who may look, and change nothing.
+
+    For people who should see how things are. See also `GRAPHNODE_CONSOLE_TOKEN`.
+    """
+
+    console_trusted_header: HeaderName | None = None
+    """The header in which a proxy names who has signed in there. It counts only from `GRAPHNODE_CONSOLE_PROXIES`.
+
+    Where a proxy signs people in. It must remove this header from what a browser sends.
+    """
+
+    console_proxies: Networks | None = None
+    """The addresses from which `GRAPHNODE_CONSOLE_TRUSTED_HEADER` counts.
+
+    To the proxy's own address, and nobody else's. See also `GRAPHNODE_CONSOLE_TRUSTED_HEADER`.
+    """
+
+    console_operators: Names | None = None
+    """Those of the names in `GRAPHNODE_CONSOLE_TRUSTED_HEADER` who may change something; the others may look.
+
+    With a proxy that signs people in. See also `GRAPHNODE_CONSOLE_TRUSTED_HEADER`.
+    """
+
+    console_hosts: HostNames | None = None
+    """The host names under which the console answers, beside its IP addresses and `localhost`.
+
+    To the name that people type, where it has one: any other is refused, so that no foreign site can use the console
+    under a name of its own. See also `GRAPHNODE_CONSOLE_TOKEN`.
+    """
+
     log_format: Annotated[Literal["json", "console"], Meta(description="json or console")] = "json"
     """How log lines are written ([logs.md](logs.md)).
 
@@ -456,6 +524,17 @@ class HealthSettings(ProcessSettings, frozen=True, kw_only=True):
 
     health_port: int | None = None
     health_host: str = "127.0.0.1"
+
+
+class ConsoleSettings(ProcessSettings, frozen=True, kw_only=True):
+    """For serving the console: who may look, and who may change something."""
+
+    console_token: str | None = None
+    console_viewer_token: str | None = None
+    console_trusted_header: str | None = None
+    console_proxies: str | None = None
+    console_operators: str | None = None
+    console_hosts: str | None = None
 
 
 class UploadSettings(ProcessSettings, frozen=True, kw_only=True):

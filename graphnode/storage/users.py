@@ -7,6 +7,7 @@ from typing import NamedTuple
 from peewee import TextField, fn
 from playhouse.postgres_ext import DateTimeTZField
 
+from graphnode.storage.audit import forget_entries
 from graphnode.storage.database import LOCK_TIMEOUT_MS, Record, database, user_transaction
 from graphnode.storage.deleted_letters import DeletedLetterRecord
 from graphnode.storage.failures import AttemptRecord
@@ -76,6 +77,7 @@ def forget_user(user_id: str) -> ForgottenData:
             table._meta.table_name: table.delete().where(table._meta.fields["user_id"] == user_id).execute()
             for table in BELONGINGS
         }
+        forget_entries(user_id)
         ForgottenUserRecord.insert(user_id=user_id, forgotten_at=fn.now()).on_conflict(
             conflict_target=[ForgottenUserRecord.user_id], update={ForgottenUserRecord.forgotten_at: fn.now()}
         ).execute()

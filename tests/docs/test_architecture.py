@@ -24,7 +24,7 @@ MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 Row = list[str]
 
 #: Where threads are that are no worker's; the last one's is of `graphnode migrate`.
-ELSEWHERE = ("dev/", "operations/", "storage/migration_locks.py")
+ELSEWHERE = ("console/", "dev/", "operations/", "storage/migration_locks.py")
 
 
 def chapter(heading: str) -> str:

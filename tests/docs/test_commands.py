@@ -40,6 +40,7 @@ STACK = "e2e/test_development_stack.py"
 RUN_BY = {
     "dramatiq graphnode.actors": "e2e/test_results.py",
     "graphnode ai": "e2e/test_ai.py",
+    "graphnode console": "e2e/test_console.py",
     "graphnode demo": f"{STACK}::test_the_demo_is_as_it_should_be",
     "graphnode dev": f"{STACK}::test_dev_keeps_its_database_stops_in_time_and_runs_once_in_a_directory",
     "graphnode status --watch": "integration/test_status.py",

@@ -14,6 +14,7 @@ import pytest
 
 from graphnode.errors import SchemaError
 from graphnode.storage import (
+    audit,
     deleted_letters,
     failures,
     graphs,
@@ -40,6 +41,7 @@ MODELS: list[type[Record]] = [
     notifications.NotificationRecord,
     notifications.DeviceTokenRecord,
     failures.AttemptRecord,
+    audit.AuditRecord,
     deleted_letters.DeletedLetterRecord,
     users.ForgottenUserRecord,
     workers.WorkerRecord,

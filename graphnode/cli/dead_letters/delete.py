@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-import socket
 from pathlib import Path
 
 import click
@@ -27,6 +25,8 @@ def delete(identity: str, because: str, yes: bool, names: tuple[str, ...], env_f
     A row in the table deleted_letters records which letter, its body's SHA-256, who deleted it, when and why. To keep
     the letter itself, run `graphnode dlq export` first.
     """
+    from graphnode.cli.recording import recorded_command
+    from graphnode.operations.actions import person
     from graphnode.operations.dead_letters.deletion import delete_letter
     from graphnode.operations.dead_letters.letters import letter_info
     from graphnode.storage.schema import check_schema
@@ -45,9 +45,14 @@ def delete(identity: str, because: str, yes: bool, names: tuple[str, ...], env_f
             info = letter_info(letter, queue.name)
             click.echo(printable(f"{info.reason}: {info.error}"), err=True)
             click.confirm(f"Delete the letter {letter.message_id} of {queue.title}?", abort=True, err=True)
-        deleted_by = f"{getpass.getuser()}@{socket.gethostname()}"
-        with interruptible() as stopping:
-            ended = delete_letter(sqs, queue, letter, because=because, deleted_by=deleted_by, stopping=stopping)
+        user_id = letter_info(letter, queue.name).user_id
+        subject = f"the dead letter {letter.message_id} of {queue.name}"
+        with (
+            recorded_command("delete", subject, because=because, user_id=user_id) as recording,
+            interruptible() as stopping,
+        ):
+            ended = delete_letter(sqs, queue, letter, because=because, deleted_by=person(), stopping=stopping)
+            recording.add(ended)
     match ended:
         case "deleted":
             click.echo(f"Deleted {letter.message_id}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,14 +28,24 @@ def export(file: Path, wanted: LetterFilter, names: tuple[str, ...], env_file: P
     It holds users' data: only its owner may read it. The letters stay on their queue, unless --delete is given.
     """
     from graphnode.cli.dead_letters.rendering import not_released
+    from graphnode.cli.recording import recorded_command
+    from graphnode.operations.actions import Recording
     from graphnode.operations.dead_letters.letter_files import ExportProgress, export_letters
+    from graphnode.operations.dead_letters.subject import subject_of
 
     sqs, queues = open_queues(names, env_file)
     try:
         opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
         raise click.FileError(str(file), error.strerror or "cannot be made") from None
-    with os.fdopen(opened, "wb") as target, interruptible() as stopping:
+    subject = subject_of(wanted, queues=", ".join(names))
+    with (
+        os.fdopen(opened, "wb") as target,
+        recorded_command("export and delete", subject.text, environment=os.environ, user_id=subject.user_id)
+        if delete
+        else nullcontext(Recording()) as recording,
+        interruptible() as stopping,
+    ):
         _sync_directory(file)
         for queue in queues.values():
             progress, done = Progress(), ExportProgress()
@@ -45,11 +55,13 @@ def export(file: Path, wanted: LetterFilter, names: tuple[str, ...], env_file: P
             click.echo(
                 f"{queue.title}: {done.seen:,} read, {done.written:,} written" + f", {done.deleted:,} deleted" * delete
             )
+            recording.add(f"{queue.name}: {done.written:,} written, {done.deleted:,} deleted")
             if done.missing:
                 click.echo(f"{queue.title}: SQS says there are about {done.missing:,} more.", err=True)
             if done.not_released:
                 click.echo(not_released(queue.title, done.not_released), err=True)
             if stopping():
+                recording.stopped()
                 break
     exit_if_stopped(stopping, "Stopped. The file has what was written until then.")
 
@@ -72,6 +84,7 @@ def _sync_directory(file: Path) -> None:
 @env_file_option
 def import_(file: Path, to_source: bool, skip: int, env_file: Path | None) -> None:
     """Put the letters of FILE, as an export wrote it, back on their dead-letter queues."""
+    from graphnode.cli.recording import recorded_command
     from graphnode.operations.dead_letters.letter_files import import_letters, read_records
 
     with file.open("rb") as source:
@@ -83,10 +96,17 @@ def import_(file: Path, to_source: bool, skip: int, env_file: Path | None) -> No
         sqs, queues = open_queues(tuple(sorted(needed)), env_file)
         progress, done = Progress(), skip
         reports = import_letters(sqs, queues, read_records(source), to_source=to_source, skip=skip)
-        with interruptible() as stopping, closing(reports):
+        subject = f"dead letters in a file, to {'source' if to_source else 'dead-letter'} queues"
+        with (
+            recorded_command("import", subject, environment=os.environ) as recording,
+            interruptible() as stopping,
+            closing(reports),
+        ):
             for done in reports:
                 progress.show(f"{done:,} lines done")
+                recording.report(f"{done - skip:,} sent")
                 if stopping():
+                    recording.stopped()
                     break
     where = "queues they came from" if to_source else "dead-letter queues"
     click.echo(f"{done - skip:,} letters are on the {where}.")

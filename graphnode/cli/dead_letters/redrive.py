@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from graphnode.operations.dead_letters.letters import LetterFilter
     from graphnode.operations.dead_letters.reader import LetterQueue
+    from graphnode.operations.dead_letters.redrive import RedriveProgress
 
 
 def _rate(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
@@ -54,21 +56,34 @@ def redrive(
     Each message is sent first, then its letter is deleted. Ctrl-C stops after the current batch; the same command
     continues. The letter of a task that is COMPLETED has no effect.
     """
+    from graphnode.cli.recording import recorded_command
+    from graphnode.operations.actions import Recording
+    from graphnode.operations.dead_letters.subject import subject_of
+
     if any(wanted) == all_letters:
         raise click.UsageError("Say which letters: --reason, --task, --type or --older-than; or else --all.")
     if native and (not all_letters or limit or dry_run):
         raise click.UsageError("SQS itself moves all letters of a queue: --native goes with --all, --queue and --rate.")
     sqs, queues = open_queues(names, env_file)
-    with interruptible() as stopping:
+    subject = subject_of(wanted, queues=", ".join(names))
+    with (
+        nullcontext(Recording())
+        if dry_run
+        else recorded_command("redrive", subject.text, environment=os.environ, user_id=subject.user_id) as recording,
+        interruptible() as stopping,
+    ):
         left = limit
         for queue in queues.values():
             if native:
-                follow_move(sqs, queue, per_second, stopping)
+                recording.add(follow_move(sqs, queue, per_second, stopping))
             else:
-                matching = _redrive(sqs, queue, wanted, left, per_second, dry_run, stopping)
-                left = None if left is None else left - matching
+                done = _redrive(sqs, queue, wanted, left, per_second, dry_run, stopping)
+                recording.add(f"{queue.name}: {done.seen:,} read, {done.moved:,} redriven, {done.refused:,} refused")
+                left = None if left is None else left - done.matching
             if stopping() or left == 0:
                 break
+        if stopping():
+            recording.stopped()
     exit_if_stopped(stopping, "Stopped. The same command goes on with what is left.")
 
 
@@ -80,8 +95,8 @@ def _redrive(
     per_second: float | None,
     dry_run: bool,
     stopping: Callable[[], bool],
-) -> int:
-    """Redrive a queue's letters and print the outcome; returns how many matched."""
+) -> RedriveProgress:
+    """Redrive a queue's letters and print the outcome."""
     from graphnode.cli.dead_letters.rendering import not_released
     from graphnode.operations.dead_letters.redrive import RedriveProgress, redrive_letters
 
@@ -111,11 +126,11 @@ def _redrive(
         click.echo(f"{queue.title}: SQS says there are about {done.missing:,} more: run it again.", err=True)
     if done.not_released:
         click.echo(not_released(queue.title, done.not_released), err=True)
-    return done.matching
+    return done
 
 
-def follow_move(sqs: SQSClient, queue: LetterQueue, per_second: float | None, stopping: Callable[[], bool]) -> None:
-    """Have SQS move a queue's letters and print the progress; Ctrl-C cancels the move."""
+def follow_move(sqs: SQSClient, queue: LetterQueue, per_second: float | None, stopping: Callable[[], bool]) -> str:
+    """Have SQS move a queue's letters and print the progress; Ctrl-C cancels the move. Returns what came of it."""
     from graphnode.operations.dead_letters.move_tasks import RUNNING, cancel_move, newest_move, start_move
 
     move = newest_move(sqs, queue)
@@ -130,6 +145,8 @@ def follow_move(sqs: SQSClient, queue: LetterQueue, per_second: float | None, st
             cancel_move(sqs, move.handle)
             cancelled = True
         time.sleep(0.2)
-    if move:
-        failure = f": {printable(move.failure)}" if move.failure else ""
-        click.echo(f"{queue.title}: {move.status}, {move.moved:,} moved{failure}")
+    if not move:
+        return ""
+    failure = f": {printable(move.failure)}" if move.failure else ""
+    click.echo(f"{queue.title}: {move.status}, {move.moved:,} moved{failure}")
+    return f"{queue.name}: {move.status}, {move.moved:,} moved"

@@ -96,6 +96,8 @@ class LetterFilter(NamedTuple):
     task_id: str | None = None
     task_type: str | None = None
     older_than: timedelta | None = None
+    user_id: str | None = None
+    message_ids: frozenset[str] | None = None
 
     def __str__(self) -> str:
         """The conditions in words, after `none`."""
@@ -113,6 +115,8 @@ class LetterFilter(NamedTuple):
             self.reason in (None, info.reason)
             and self.task_id in (None, info.task_id)
             and self.task_type in (None, info.task_type)
+            and self.user_id in (None, info.user_id)
+            and (self.message_ids is None or info.message_id in self.message_ids)
             and (self.older_than is None or now - info.since >= self.older_than)
         )
 

@@ -1,0 +1,1 @@
+"""The operator's page over `graphnode/operations/`: a web server of its own process."""
