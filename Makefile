@@ -20,7 +20,7 @@ help: ## show this
 demo: install-stack ## make a graph of a folder of text, and show each message on the way
 	@.venv/bin/graphnode demo
 
-dev: install-stack ## run PostgreSQL, LocalStack, the worker and a stand-in AI server until Ctrl-C, and show their logs
+dev: install-stack ## run PostgreSQL, LocalStack, the worker, a stand-in AI server and the console until Ctrl-C, and show their logs
 	@.venv/bin/graphnode dev
 
 test: install ## run all tests

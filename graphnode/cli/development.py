@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--keep", is_flag=True, help="Keep the database in .graphnode/; queues and bucket start empty.")
 @click.option("--no-ai", is_flag=True, help="Run no stand-in for the AI server: requests stay on their queue.")
 def dev(env_file: Path, keep: bool, no_ai: bool) -> None:
-    """Run PostgreSQL, SQS, S3, the worker and a stand-in AI server until Ctrl-C, and show their logs.
+    """Run PostgreSQL, SQS, S3, the worker, a stand-in AI server and the console until Ctrl-C, and show their logs.
 
     If DATABASE_URL is set, it runs no PostgreSQL and uses that one.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -21,6 +22,10 @@ READY = "Worker process is ready for action."
 
 #: The stand-in AI server's log line when it takes requests. Its module, which has it too, imports scikit-learn.
 STAND_IN_READY = "the stand-in AI server takes requests"
+
+#: What the console says when it listens, before its address; and its usual port.
+CONSOLE_READY = "The console is at"
+CONSOLE_PORT = 8650
 
 #: Seconds a start may take. It takes 2 on an idle machine, and many times that on a busy one.
 START_TIMEOUT_S = 60.0
@@ -145,6 +150,32 @@ class StandIn(Service):
     def __init__(self, environment: Mapping[str, str], *options: str) -> None:
         command = [sys.executable, "-c", "from graphnode.cli import main; main()", "ai", *options]
         super().__init__("stand-in AI server", command, environment, ready=STAND_IN_READY)
+
+
+class Console(Service):
+    """The operator's page: `graphnode console`, at its usual port or, if that is taken, at any.
+
+    Parameters:
+      environment: as for Service.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        command = [sys.executable, "-c", "from graphnode.cli import main; main()", "console"]
+        command += ["--port", str(CONSOLE_PORT if _is_free(CONSOLE_PORT) else 0)]
+        super().__init__("console", command, environment, ready=CONSOLE_READY)
+
+    @property
+    def address(self) -> str:
+        """Its address, once it is ready."""
+        return self.log.text().partition(CONSOLE_READY)[2].partition(";")[0].strip()
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def worker_environment(environment: Mapping[str, str], *, inherited: Mapping[str, str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Never
 
 import graphnode.dev.ai
-from graphnode.dev.child_processes import Service, StandIn, Worker, WorkerError
+from graphnode.dev.child_processes import Console, Service, StandIn, Worker, WorkerError
 from graphnode.dev.localstack import LocalStack, LocalStackError
 from graphnode.dev.ownership import owned_directory, owned_env_file, remove_left_behind
 from graphnode.dev.stack import running_stack
@@ -68,7 +68,8 @@ def run(
             tell(f"The database is kept in {directory.resolve()}; queues and bucket start empty")
         own = {name: value for name, value in environment.items() if name.startswith("GRAPHNODE_") and name != ENV_FILE}
         environment = {"GRAPHNODE_LOG_FORMAT": "console", **own, **stack.environment}
-        services: list[Service] = [Worker(environment), *([StandIn(environment)] if with_ai else [])]
+        console = Console(environment)
+        services: list[Service] = [Worker(environment), *([StandIn(environment)] if with_ai else []), console]
         for service in services:
             running.callback(show_new_text, service, show)
             running.enter_context(service)
@@ -79,6 +80,7 @@ def run(
         tell(f"Requests go to {stack.environment['SQS_REQUEST_QUEUE_URL']}")
         tell(f"Results go to {stack.environment['SQS_RESULT_QUEUE_URL']}")
         tell(f"Documents go to s3://{stack.environment['S3_PAYLOAD_BUCKET']}")
+        tell(f"Look at all of it: {console.address}")
         tell("To use it, paste these lines into another terminal; Ctrl-C stops everything:")
         for line in first_commands(env_file, with_ai=with_ai):
             tell(f"  {line}")

@@ -8,7 +8,7 @@ import msgspec
 from peewee import SQL, BigIntegerField, DoubleField, IntegerField, TextField
 from playhouse.postgres_ext import DateTimeTZField
 
-from graphnode.storage.database import Record, database
+from graphnode.storage.database import JsonField, Record, database
 
 #: Seconds after which the row of a process that ended without a clean stop is deleted.
 FORGOTTEN_AFTER_S = 3600
@@ -29,12 +29,13 @@ WITH forgotten AS (
         SELECT id FROM workers WHERE seen_at < now() - make_interval(secs => %(forgotten_after_s)s) AND id <> %(id)s
         FOR UPDATE SKIP LOCKED))
 INSERT INTO workers (id, host, pid, version, newest_migration, threads, interval_s, started_at, seen_at, in_hand,
-                     running, outage_service, outage_since, outage_error, outage_advice, handled, retried, dead)
+                     running, runs, outage_service, outage_since, outage_error, outage_advice, handled, retried, dead)
 VALUES (%(id)s, %(host)s, %(pid)s, %(version)s, %(newest_migration)s, %(threads)s, %(interval_s)s, %(started_at)s,
-        now(), %(in_hand)s, %(running)s, %(outage_service)s, %(outage_since)s, %(outage_error)s, %(outage_advice)s,
-        %(handled)s, %(retried)s, %(dead)s)
+        now(), %(in_hand)s, %(running)s, %(runs)s, %(outage_service)s, %(outage_since)s, %(outage_error)s,
+        %(outage_advice)s, %(handled)s, %(retried)s, %(dead)s)
 ON CONFLICT (id) DO UPDATE SET
     seen_at = excluded.seen_at, in_hand = excluded.in_hand, running = excluded.running,
+    runs = excluded.runs,
     outage_service = excluded.outage_service, outage_since = excluded.outage_since,
     outage_error = excluded.outage_error, outage_advice = excluded.outage_advice,
     handled = excluded.handled, retried = excluded.retried, dead = excluded.dead
@@ -64,6 +65,8 @@ class WorkerRecord(Record):
     #: Messages in flight, and how many of them an actor is handling.
     in_hand = IntegerField()
     running = IntegerField()
+    #: What the actors handle just now: `RunningActor`s. None: its code is older than this column.
+    runs = JsonField(null=True)
     #: What keeps it from taking messages: the service, since when, the error, and what mends it. Processes of 0.1
     #: write neither error nor advice.
     outage_service = TextField(null=True)
@@ -77,6 +80,13 @@ class WorkerRecord(Record):
 
     class Meta:
         table_name = "workers"
+
+
+class RunningActor(msgspec.Struct, frozen=True):
+    """A message that an actor handles. It names no task: that would be a user's."""
+
+    actor: str
+    since: datetime
 
 
 class WorkerProcess(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,11 +108,13 @@ class WorkerProcess(msgspec.Struct, frozen=True, kw_only=True):
     handled: int
     retried: int
     dead: int
+    runs: list[RunningActor] | None = None
 
 
 def save_process(process: WorkerRecord) -> None:
     """Insert or update the row of a process, and delete rows that are older than `FORGOTTEN_AFTER_S`."""
-    database.execute_sql(SAVE, {**process.__data__, "forgotten_after_s": FORGOTTEN_AFTER_S})
+    runs = msgspec.json.encode(process.runs).decode()
+    database.execute_sql(SAVE, {**process.__data__, "runs": runs, "forgotten_after_s": FORGOTTEN_AFTER_S})
 
 
 def remove_process(worker_id: str) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from dramatiq import Broker, MessageProxy, Worker
@@ -23,7 +24,7 @@ from graphnode.sqs.poll_failures import failing_polls
 from graphnode.sqs.verdicts import Ack, DeadLetter, Retry
 from graphnode.storage import workers
 from graphnode.storage.schema import newest_migration
-from graphnode.storage.workers import WorkerRecord
+from graphnode.storage.workers import RunningActor, WorkerRecord
 
 # Alerts and filters of operators know this name.
 log = structlog.get_logger("graphnode.presence")
@@ -81,7 +82,9 @@ class Registry(LetterHooks):
             log.info("not removed from the workers", error=log_text(error))
 
     def _process(self, broker: SQSBroker) -> WorkerRecord:
-        states = [delivery.state for delivery in broker.in_flight.snapshot()]
+        deliveries = broker.in_flight.snapshot()
+        running = [delivery for delivery in deliveries if delivery.state is State.RUNNING]
+        now, monotonic = datetime.now(UTC), time.monotonic()
         outage = broker.breaker.ongoing or outage_of_polls()
         return WorkerRecord(
             id=self._id,
@@ -92,8 +95,12 @@ class Registry(LetterHooks):
             threads=self._threads,
             interval_s=settings().sweep_interval,
             started_at=self._started_at,
-            in_hand=len(states),
-            running=states.count(State.RUNNING),
+            in_hand=len(deliveries),
+            running=len(running),
+            runs=[
+                RunningActor(delivery.actor_name, now - timedelta(seconds=monotonic - delivery.started))
+                for delivery in running
+            ],
             outage_service=outage.service if outage else None,
             outage_since=outage.since if outage else None,
             outage_error=outage.error if outage else None,

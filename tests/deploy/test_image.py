@@ -39,7 +39,7 @@ LOCKS = PROJECT / "locks"
 NOT_SETTINGS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", SWITCH, HOST}
 
 #: The services that run this project's images.
-OURS = ("migrate", "worker", "ai")
+OURS = ("migrate", "worker", "ai", "console")
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,9 @@ def test_each_package_of_a_lock_has_one_version_and_hashes_and_no_registry_is_na
     assert "index" not in text
 
 
-@pytest.mark.parametrize(("name", "extras"), [("worker", {"otel", "sentry"}), ("ai", {"otel", "sentry", "ai"})])
+@pytest.mark.parametrize(
+    ("name", "extras"), [("worker", {"console", "otel", "sentry"}), ("ai", {"console", "otel", "sentry", "ai"})]
+)
 def test_a_lock_has_all_that_setup_cfg_asks_for(name: str, extras: set[str]) -> None:
     config = ConfigParser()
     config.read(PROJECT / "setup.cfg")
@@ -285,6 +287,7 @@ def test_a_service_starts_when_what_it_waits_for_is_healthy_or_done(services: di
     assert waits == {
         "migrate": {"postgres": "service_healthy"},
         "worker": {"migrate": "service_completed_successfully", "localstack": "service_healthy"},
+        "console": {"migrate": "service_completed_successfully", "localstack": "service_healthy"},
         "ai": {"localstack": "service_healthy"},
         "prometheus": {"worker": "service_healthy"},
         "grafana": {"prometheus": "service_healthy"},

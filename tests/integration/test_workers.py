@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from graphnode.storage import workers
-from graphnode.storage.workers import WorkerRecord
+from graphnode.storage.workers import RunningActor, WorkerRecord
 from tests.integration.conftest import Query
 
 #: The columns that 0.1 writes.
@@ -55,6 +55,15 @@ def test_a_process_has_one_row_with_its_last_values() -> None:
     assert (found.running, found.handled, found.is_late) == (7, 200, False)
     assert (found.outage_service, found.outage_since) == ("S3", since)
     assert (found.outage_error, found.outage_advice) == ("refused", "Mend it.")
+
+
+def test_a_row_says_what_the_actors_handle_and_since_when() -> None:
+    runs = [RunningActor("add_node", datetime.now(UTC))]
+    workers.save_process(process("a", runs=runs))
+
+    (found,) = workers.processes()
+
+    assert found.runs == runs
 
 
 def test_a_process_of_the_previous_release_writes_neither_error_nor_advice(query: Query) -> None:

@@ -1,4 +1,4 @@
-"""Expand: what operators did, and an index to search the tasks that failed or were superseded."""
+"""Expand: what operators did, what worker processes run, and an index of the tasks that failed or were superseded."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ CREATE TABLE IF NOT EXISTS audit (
 
 
 def up(migrator: SchemaMigrator, db: Database) -> None:
-    """Add the table and the indexes."""
+    """Add the table, the column and the indexes."""
     change_table(db, AUDIT)
+    change_table(db, "ALTER TABLE workers ADD COLUMN IF NOT EXISTS runs jsonb")
     make_index(db, "audit_of_user", "audit (user_id) WHERE user_id IS NOT NULL")
     make_index(db, "tasks_without_effect", "tasks (finished_at) WHERE status IN ('FAILED', 'SUPERSEDED')")
