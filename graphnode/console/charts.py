@@ -73,7 +73,7 @@ CHARTS = (
     ),
     Chart(
         "Failed attempts",
-        (Series("of all attempts", "bad", lambda at: at.failure_rate),),
+        (Series("failed, of all attempts", "bad", lambda at: at.failure_rate),),
         _percent,
     ),
     Chart(

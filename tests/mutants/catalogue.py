@@ -2506,6 +2506,63 @@ MUTANTS = (
         new="sys.exit(said)",
         checks=("tests/unit/test_cli.py",),
     ),
+    # The console: who may do what, and what is left of it.
+    Mutant(
+        name="any-form",
+        what="the console takes a form that another site has made",
+        file="graphnode/console/access.py",
+        old="return hmac.compare_digest(person.csrf.encode(), given.encode())",
+        new="return True",
+        checks=("tests/unit/console/test_gate.py",),
+    ),
+    Mutant(
+        name="any-host",
+        what="a foreign site reads the console under a name of its own",
+        file="graphnode/console/access.py",
+        old='if host == "localhost" or host in names:',
+        new="if host:",
+        checks=("tests/unit/console/test_access.py",),
+    ),
+    Mutant(
+        name="any-proxy",
+        what="whoever sends the trusted header is whom it names",
+        file="graphnode/console/access.py",
+        old="and self.is_proxy(address):",
+        new="and address:",
+        checks=("tests/unit/console/test_access.py",),
+    ),
+    Mutant(
+        name="markup-in-pages",
+        what="a user's name is markup in the console",
+        file="graphnode/console/rendering.py",
+        old="autoescape=True,",
+        new="autoescape=False,",
+        checks=("tests/unit/console/test_rendering.py",),
+    ),
+    Mutant(
+        name="viewer-changes",
+        what="a viewer redrives and deletes",
+        file="graphnode/console/app.py",
+        old="if not anybody and not person.may_change:",
+        new="if False:",
+        checks=("tests/unit/console/test_gate.py",),
+    ),
+    Mutant(
+        name="audit-remembers",
+        what="the audit table names a user who was forgotten",
+        file="graphnode/storage/users.py",
+        old="        forget_entries(user_id)\n",
+        new="",
+        checks=("tests/integration/test_audit.py",),
+    ),
+    Mutant(
+        name="bound-in-one-list",
+        what="a search for tasks skips those behind the bound of the other list",
+        file="graphnode/storage/task_search.py",
+        old="bound=max(bounds, default=None)",
+        new="bound=min(bounds, default=None)",
+        checks=("tests/integration/test_task_search.py",),
+    ),
 )
 
 CATALOGUE = (
