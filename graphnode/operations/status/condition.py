@@ -60,7 +60,8 @@ def _unseen(status: Status) -> Iterator[Condition]:
         # The database has an upper bound of the age instead.
         if not sentence.startswith("Oldest messages"):
             yield Condition(Urgency.UNSEEN, sentence, "Run `graphnode doctor`: it says why.", "")
-    if status.activity is None or not status.queues:
+    sees_queues = any(queue.waiting is not None for queue in status.queues)
+    if status.activity is None or not sees_queues:
         yield Condition(
             Urgency.URGENT,
             "The database is not seen." if status.activity is None else "No queue is seen.",
@@ -84,7 +85,7 @@ def _dead_letters(status: Status) -> Iterator[Condition]:
 def _workers(activity: Activity, queues: list[QueueState]) -> Iterator[Condition]:
     running = [worker for worker in activity.workers if not worker.is_late]
     if not running:
-        waiting = sum(queue.waiting for queue in queues if queue.name == "results")
+        waiting = sum(queue.waiting or 0 for queue in queues if queue.name == "results")
         yield Condition(
             Urgency.URGENT,
             f"No worker is running; {_number(waiting, 'result')} wait on the queue. Nothing is lost yet.",
