@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property, partial
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ import msgspec
 from graphnode.clients.aws import QUICK, Aws
 from graphnode.console.jobs import Jobs
 from graphnode.console.watch import Watched
-from graphnode.errors import SettingsError
+from graphnode.errors import GraphNodeError, SettingsError
 from graphnode.operations.dead_letters.bulk_deletion import delete_letters
 from graphnode.operations.dead_letters.letters import Letter, LetterFilter
 from graphnode.operations.dead_letters.reader import LetterQueue, find_letters
@@ -34,8 +35,17 @@ if TYPE_CHECKING:
 STATUS_S = 3.0
 LETTERS_S = 30.0
 
+#: Seconds that a page waits for its turn to read dead letters.
+TURN_S = 5.0
+
 #: Seconds that the drawing of a graph may take.
 DRAWING_S = 60.0
+
+
+class LettersBusy(GraphNodeError):
+    """Somebody else reads the dead letters."""
+
+    reason = "LETTERS_BUSY"
 
 
 class OverviewReading(msgspec.Struct, frozen=True):
@@ -90,9 +100,19 @@ class Backends:
         """S3."""
         return self._aws.s3()
 
+    @contextmanager
+    def reading_letters(self) -> Iterator[None]:
+        """The turn to read dead letters. Raises LettersBusy if an action has it for longer than somebody waits."""
+        if not self.reading.acquire(timeout=TURN_S):
+            raise LettersBusy("An action works on the dead letters just now: Audit says how far it is. Try it again.")
+        try:
+            yield
+        finally:
+            self.reading.release()
+
     def find_letter(self, queue: LetterQueue, message_id: str) -> Letter | None:
         """The letter with this message ID, which is read again; None if it is gone."""
-        with self.reading:
+        with self.reading_letters():
             return next(iter(find_letters(self.sqs, queue, message_id)), None)
 
     def redrive(

@@ -174,6 +174,7 @@ def check(request: Request, form: Form) -> Response:
         return download(request, form)
     if not person_of(request).may_change:
         return forbidden(request)
+    before = own.letters.version
     shelf = own.letters.new(wait_s=COUNT_S) or []
     found = wanted.matching(shelf)
     return render(
@@ -182,6 +183,7 @@ def check(request: Request, form: Form) -> Response:
         action=action,
         wanted=wanted,
         count=len(found),
+        is_fresh=own.letters.version > before,
         is_partial=any(queue.missing for queue in shelf),
         by_reason=Counter(info.reason for info in found).most_common(),
     )
@@ -224,7 +226,7 @@ def download(request: Request, form: Form) -> Response:
     file = tempfile.TemporaryFile()  # noqa: SIM115 # the answer closes it
     try:
         queues = _queues(own.letters.latest(wait_s=COUNT_S) or [], wanted)
-        with own.reading:
+        with own.reading_letters():
             for queue in queues:
                 for _ in export_letters(own.sqs, queue, wanted.filter, file):
                     pass
