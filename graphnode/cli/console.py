@@ -29,19 +29,22 @@ def console(host: str, port: int, allow_changes: bool, env_file: Path | None) ->
     from graphnode.telemetry.logs import configure_logs
 
     environment = {name: value for name, value in environment_of(env_file).items() if value.strip()}
-    if sys.stderr.isatty():
-        environment.setdefault("GRAPHNODE_LOG_FORMAT", "console")
-    configure_logs(read_log_settings(environment))
     read_settings(environment, QueueSettings)
     settings = read_settings(environment, ConsoleSettings)
     access = Access(settings, is_loopback=is_loopback(host), allow_changes=allow_changes, owner=getpass.getuser())
     hosts = frozenset((settings.console_hosts or "").lower().split(",")) - {""}
+    if sys.stderr.isatty():
+        environment.setdefault("GRAPHNODE_LOG_FORMAT", "console")
+    configure_logs(read_log_settings(environment))
     with open_database(environment) if "DATABASE_URL" in environment else nullcontext():
-        serve(
-            environment,
-            access,
-            host=host,
-            port=port,
-            hosts=hosts,
-            tell=lambda address: click.echo(f"The console is at {address}; Ctrl-C stops it."),
-        )
+        try:
+            serve(
+                environment,
+                access,
+                host=host,
+                port=port,
+                hosts=hosts,
+                tell=lambda address: click.echo(f"The console is at {address}; Ctrl-C stops it."),
+            )
+        except OSError as error:
+            raise click.ClickException(f"{host}:{port}: {error.strerror}. Choose another with --port.") from None

@@ -37,7 +37,7 @@ NEEDS = re.compile(r"\b(?i:needs?|with) (AWS|Docker)\b")
 
 #: Commands that tests/e2e runs as shown: in the situations of docs/runbook.md, and in a stack with data. The other
 #: commands run until they are stopped.
-RUN = re.compile(r"graphnode (?!(?:dev|demo|worker)\b|ai$|ai (?!--help)|status --watch)")
+RUN = re.compile(r"graphnode (?!(?:console|dev|demo|worker)\b|ai$|ai (?!--help)|status --watch)")
 
 
 class Link(NamedTuple):

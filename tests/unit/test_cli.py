@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -265,3 +267,22 @@ def test_a_request_prints_the_command_that_follows_it(capsys: pytest.CaptureFixt
     output, errors = capsys.readouterr()
     assert output == "task_graph_ada b_1\n"
     assert errors == "Follow it: graphnode task 'task_graph_ada b_1' --env-file .graphnode.env\n"
+
+
+def test_the_console_says_which_port_is_taken() -> None:
+    command = "from graphnode.cli import main; main()"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = subprocess.run(
+            [sys.executable, "-c", command, "console", "--port", port],
+            env={"PATH": "/usr/bin"}, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+
+    assert ended.returncode == 1
+    assert f"127.0.0.1:{port}: Address already in use. Choose another with --port." in ended.stderr
+
+
+def test_the_console_listens_on_a_shared_address_only_with_a_token(run: Run) -> None:
+    code, _, _ = run("console", "--host", "192.0.2.1")
+
+    assert "set GRAPHNODE_CONSOLE_TOKEN" in str(code)
