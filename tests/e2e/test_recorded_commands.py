@@ -118,7 +118,8 @@ class TestShelf:
         assert len(queue.letters) + queue.missing == 23
 
     def test_a_queue_where_each_look_counts_is_not_read(self, three: AiServer) -> None:
-        policy: Any = {"deadLetterTargetArn": arn(three.sqs, three.notification_queue), "maxReceiveCount": 3}
+        second = three.sqs.create_queue(QueueName=f"{three.dead_letter_queue.rpartition('/')[2]}-2")["QueueUrl"]
+        policy: Any = {"deadLetterTargetArn": arn(three.sqs, second), "maxReceiveCount": 3}
         three.sqs.set_queue_attributes(
             QueueUrl=three.dead_letter_queue, Attributes={"RedrivePolicy": json.dumps(policy)}
         )

@@ -40,7 +40,7 @@ class ShelvedQueue(msgspec.Struct, frozen=True, kw_only=True):
     """A dead-letter queue's letters.
 
     Parameters:
-      name: `results`, `notifications` or `requests`.
+      name: the source queue's, `results` or `requests`.
       missing: about how many more SQS counts.
       unseen: why it was not read; empty if it was.
     """
