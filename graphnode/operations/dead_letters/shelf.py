@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
-from graphnode.errors import one_line
+from graphnode.errors import GraphNodeError, one_line
 from graphnode.operations.dead_letters.letters import Letter, LetterInfo, letter_info
 from graphnode.operations.dead_letters.reader import LetterQueue, LetterReader, find_queue
 from graphnode.sqs.queues import visible_messages
@@ -70,7 +70,7 @@ def _read_queue(sqs: SQSClient, name: str, url: str) -> ShelvedQueue:
         # An empty poll takes a second.
         letters, missing = _read_letters(sqs, queue) if visible_messages(sqs, queue.url) else ([], 0)
         return ShelvedQueue(name=name, queue=queue, letters=letters, missing=missing)
-    except (ClientError, BotoCoreError) as error:
+    except (ClientError, BotoCoreError, GraphNodeError) as error:
         return ShelvedQueue(name=name, unseen=one_line(error))
 
 
