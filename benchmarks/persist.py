@@ -22,7 +22,6 @@ from unittest.mock import patch
 from benchmarks.documents import changed_document, graph_document
 from benchmarks.output import option_parser, report, tell
 from benchmarks.servers import running_postgres
-from graphnode.actors import broker
 from graphnode.actors import graph_generation as handler
 from graphnode.contract.envelopes import Envelope, GraphGenerationResult
 from graphnode.settings import Settings
@@ -142,7 +141,6 @@ def document_in_memory(actors: ModuleType, document: bytes) -> Iterator[None]:
     with (
         patch("graphnode.settings._known", SETTINGS),
         patch.object(actors, "read_document", lambda _key, _weights: document),
-        patch.object(broker, "enqueue", lambda message, **_: message),
     ):
         yield
 

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from graphnode import steps
-from graphnode.actors import broker, effects, graph_generation
+from graphnode.actors import broker, graph_generation
 from graphnode.clients import s3 as s3_client
 from graphnode.clients.memory import SMALL_STREAM_BYTES, STREAM_BYTES, Admission, Claim, current_claim
 from graphnode.clients.s3 import PIECE_BYTES
@@ -45,7 +45,6 @@ def bucket(
     """The objects of an empty bucket, with the settings to read it and a spool directory."""
     known = settings_of(server, GRAPHNODE_SPOOL_DIR=str(tmp_path))
     use(known, monkeypatch)
-    monkeypatch.setattr(effects, "enqueue", lambda _notification_id: None)
     server.objects.clear()
     return server.objects
 
