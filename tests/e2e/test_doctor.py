@@ -426,7 +426,7 @@ class TestCommand:
         marks = {line[2:20].rstrip(): line[0] for line in output.splitlines()[:-2] if not line.startswith(" ")}
         assert marks.pop("running workers") == "-"
         assert set(marks.values()) == {"✓"}
-        assert output.splitlines()[-1] == "1 not checked, 17 fine."
+        assert output.splitlines()[-1] == "1 not checked, 14 fine."
 
     def test_all_faults_of_a_deployment_are_reported_and_no_secret(
         self, run: Callable[..., tuple[int, str]], stack_env: Environment

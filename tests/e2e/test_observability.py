@@ -24,6 +24,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.fcm_stub import FcmServer
 from graphnode.dev import outcomes
 from graphnode.dev.child_processes import Worker
 from graphnode.worker.health import Health, ask
@@ -109,8 +110,20 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest.fixture
+def fcm() -> Iterator[FcmServer]:
+    """A local FCM."""
+    with FcmServer() as server:
+        yield server
+
+
+@pytest.fixture
 def observed(
-    start_worker: StartWorker, tmp_path: Path, health_port: int, metrics_port: int, collector: Collector
+    start_worker: StartWorker,
+    tmp_path: Path,
+    health_port: int,
+    metrics_port: int,
+    collector: Collector,
+    fcm: FcmServer,
 ) -> Observed:
     worker = start_worker(
         processes=2,
@@ -120,6 +133,7 @@ def observed(
         GRAPHNODE_SWEEP_INTERVAL="0.5",
         OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{collector.server_address[1]}",
         OTEL_BSP_SCHEDULE_DELAY="200",
+        **fcm.environment,
     )
     return Observed(worker, metrics_port, health_port, collector)
 
@@ -148,6 +162,7 @@ def test_two_processes_report_metrics_and_traces_and_a_suspended_one_fails_liven
     ai: AiServer, observed: Observed
 ) -> None:
     assert observed.health("/ready", ok=True).problems == []
+    ai.execute("INSERT INTO device_tokens (token, user_id) VALUES ('phone', 'user-0')")
     results = [ai.send(ai.result("graph", user_id=f"user-{number}")) for number in range(4)]
     ai.send_body("no envelope")
     assert {ai.ended(result).status for result in results} == {"COMPLETED"}

@@ -131,7 +131,6 @@ def notifications_stuck(scene: Scene) -> Iterator[dict[str, str]]:
     scene.fcm.token_refusal = (400, {"error": "invalid_grant", "error_description": "no key"})
     yield {}
     scene.fcm.token_refusal = None
-    yield {}
     scene.ai.execute("UPDATE notifications SET push_status = 'SENT', due_at = NULL")
     yield {}
 
