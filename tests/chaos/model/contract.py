@@ -653,7 +653,7 @@ class Delivery:
         nodes_before, edges_before = self._nodes(), len(self._edges())
         content_before = self._content()
         self._merge_nodes(results)
-        self._remove_empty_clusters()
+        self._remove_empty_clusters(nodes_before)
         self._update_edges_of_moved_nodes(nodes_before)
         dropped = self._merge_edges(results, nodes_before)
         self._count()
@@ -744,9 +744,13 @@ class Delivery:
                 names.setdefault(str(cluster_id), name)
         return names
 
-    def _remove_empty_clusters(self) -> None:
-        """Remove clusters without nodes, and members of subclusters that moved to another cluster."""
+    def _remove_empty_clusters(self, nodes_before: Mapping[int, Node]) -> None:
+        """Remove clusters without nodes, and members of subclusters that moved to another cluster.
+
+        A member whose own cluster was malformed has none, and stays.
+        """
         user_id, nodes = self.user_id, self._nodes()
+        moved = {node.id for node in nodes_before.values() if nodes[node.id].cluster_id != node.cluster_id}
         inhabited = {node.cluster_id for node in nodes.values()}
         for cluster in self._clusters().values():
             if cluster.id not in inhabited:
@@ -754,8 +758,10 @@ class Delivery:
         for key, row in list(self.state.graph_subclusters.items()):
             if key[0] != user_id:
                 continue
-            members = [member for member in row.node_ids if nodes[member].cluster_id == row.cluster_id]
-            if not members:
+            members = [
+                member for member in row.node_ids if member not in moved or nodes[member].cluster_id == row.cluster_id
+            ]
+            if not members or (row.cluster_id and (user_id, row.cluster_id) not in self.state.graph_clusters):
                 del self.state.graph_subclusters[key]
                 continue
             representative = row.representative_node_id
