@@ -79,7 +79,8 @@ class Sending:
 
     def __init__(self, claimed: ClaimedPush, context: Context) -> None:
         self.claimed = claimed
-        self.context = context
+        # A copy: a result's pushes are sent by several threads, and only one may be in a context.
+        self.context = context.copy()
         self.was_sent = claimed.pushed_at is not None
         left = claimed.remaining_tokens or ()
         #: The devices that earlier attempts have not reached.
@@ -274,7 +275,7 @@ class Pushes(Middleware):
             sending = call.sending
             is_late = time.monotonic() > sending.sendable_until
             if not broker.stop.requested and not is_late and not firebase().pause.left_s():
-                # A copy: two devices of a user may be sent to at once.
+                # A copy: a user's devices are sent to at once, too.
                 sending.answers[call.token] = sending.context.copy().run(firebase().send, call.token, call.push)
             with self._changed:
                 sending.open_calls -= 1

@@ -136,7 +136,7 @@ def on_a_terminal(environment: dict[str, str]) -> str:
 def test_on_a_terminal_missing_settings_are_told_once_and_in_plain_text() -> None:
     said = on_a_terminal({})
 
-    assert said.startswith("graphnode: 5 settings are wrong:\n  - DATABASE_URL is missing: set it to a PostgreSQL URL")
+    assert said.startswith("graphnode: 4 settings are wrong:\n  - DATABASE_URL is missing: set it to a PostgreSQL URL")
     assert said.count("DATABASE_URL") == 1
     assert "--env-file FILE" in said
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any
 
 import firebase_admin
@@ -168,6 +169,15 @@ def test_a_device_that_hangs_holds_up_nobody_else(pushes: Pushes, fcm: FcmServer
     assert query("SELECT push_status FROM notifications WHERE user_id = 'eve'") == [("SENDING",)]
     ended.set()
     until(SENT)
+
+
+def test_the_pushes_of_one_result_are_sent_whoever_is_in_its_context(
+    pushes: Pushes, query: Query, until: Until
+) -> None:
+    context = copy_context()
+    context.run(pushes.wake, write(query, "ada", "grace"), context)
+
+    context.run(until, SENT)
 
 
 def test_while_fcm_hangs_no_more_is_claimed_than_is_sent_soon(

@@ -2187,6 +2187,14 @@ MUTANTS = (
         checks=("tests/integration/test_outbox.py",),
     ),
     Mutant(
+        name="pushes-share-a-context",
+        what="of two pushes of one result one is stuck until its lease ends, when two threads meet in their context",
+        file="graphnode/worker/outbox.py",
+        old="        self.context = context.copy()\n",
+        new="        self.context = context\n",
+        checks=("tests/integration/test_outbox.py",),
+    ),
+    Mutant(
         name="pause-tried-by-all",
         what="after a pause of pushes all that wait are refused at once",
         file="graphnode/worker/outbox.py",
