@@ -82,14 +82,17 @@ class Effects(Generic[P]):
             )
         )
 
-    def write(self) -> None:
-        """Write the end of the task, if it has ended, and its notifications. Raises WrongOwner."""
+    def write(self) -> list[str]:
+        """Write the end of the task, if it has ended, and its notifications. Raises WrongOwner.
+
+        Returns the IDs of the notifications to push after the commit.
+        """
         if self._status is None:
-            return
+            return []
         key = task_key(self.envelope)
         is_superseded = self._status is TaskStatus.SUPERSEDED
         derivation = graph_status.derivation(self.user_id, ended=key, superseded=is_superseded)
-        tasks.finish(
+        return tasks.finish(
             *key,
             user_id=self.user_id,
             status=self._status,
@@ -101,11 +104,6 @@ class Effects(Generic[P]):
             notifications=self.notifications,
             first=[derivation] if key.task_type in graph_status.TASK_TYPES else [],
         )
-
-    @property
-    def to_push(self) -> list[str]:
-        """The IDs of the notifications that are pushed, if their user has a device."""
-        return [notification.id for notification in self.notifications if notification.not_pushed is None]
 
     @property
     def _error(self) -> str | None:
@@ -150,8 +148,8 @@ def effects_of(envelope: Envelope[P], *, user_id: str) -> Iterator[Effects[P]]:
         else:
             refuse_unregistered(envelope, found)
         yield effects
-        effects.write()
-    if to_push := effects.to_push:
+        to_push = effects.write()
+    if to_push:
         outbox.wake(to_push)
 
 

@@ -41,12 +41,13 @@ FROM (
 ) AS new
 WHERE {condition}
 ON CONFLICT (event) DO NOTHING
-RETURNING user_id, id
+RETURNING user_id, id, due_at
 """
 
-#: Announces what INSERT has inserted when the transaction commits, and counts it.
+#: Announces what INSERT has inserted when the transaction commits, and counts it; then the IDs of what is to be pushed.
 ANNOUNCED = f"""
-(SELECT count(pg_notify('{CHANNEL}', json_build_object('userId', user_id, 'notificationId', id)::text)) FROM told)
+(SELECT count(pg_notify('{CHANNEL}', json_build_object('userId', user_id, 'notificationId', id)::text)) FROM told),
+(SELECT array_agg(id) FROM told WHERE due_at IS NOT NULL)
 """  # noqa: S608
 
 WRITE = Statement(f"WITH told AS ({INSERT.format(condition='true')}) SELECT {ANNOUNCED}")
@@ -245,7 +246,7 @@ def new_notification(
 
 
 def with_notifications(query: ModelInsert) -> Statement:
-    """The statement that runs a query and, if it writes a row, INSERT; it returns the number of rows that it wrote.
+    """The statement that runs a query and, if it writes a row, INSERT: the number of its rows, and ANNOUNCED.
 
     Parameters:
       query: it returns something of each row.
@@ -286,7 +287,7 @@ def write(
         created_at=created_at,
         not_pushed=None if push else STORED_ONLY,
     )
-    (written,) = WRITE(**values_of([new])).fetchone()
+    written, _due = WRITE(**values_of([new])).fetchone()
     return new.id if written else None
 
 

@@ -369,8 +369,8 @@ def finish(
     s3_keys: Sequence[str] = (),
     notifications: Sequence[NewNotification] = (),
     first: Sequence[Bound] = (),
-) -> None:
-    """Write how the task ended, and its notifications.
+) -> list[str]:
+    """Write how the task ended, and its notifications. Returns the IDs of those to push.
 
     Parameters:
       attempts: how often its message was delivered, this time included.
@@ -394,9 +394,10 @@ def finish(
         s3_keys=list(s3_keys),
         **values_of(notifications),
     )
-    rows, _told = run(*first, end).fetchone()
+    rows, _told, due = run(*first, end).fetchone()
     if not rows:
         raise WrongOwner(f"Task {task_id} belongs to another user than {user_id!r}")
+    return due or []
 
 
 @is_step("task")
@@ -421,7 +422,7 @@ def record_progress(
 
     Returns whether it was stored.
     """
-    rows, _told = PROGRESS(
+    rows, _told, _due = PROGRESS(
         task_id=task_id,
         task_type=task_type,
         user_id=user_id,

@@ -36,10 +36,11 @@ def die_at(point: str, user_id: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def finish_and_die(*key: Any, user_id: str, **row: Any) -> None:
+def finish_and_die(*key: Any, user_id: str, **row: Any) -> list[str]:
     """Write task and notification, and die before the transaction's commit."""
-    finish(*key, user_id=user_id, **row)
+    to_push = finish(*key, user_id=user_id, **row)
     die_at(BEFORE_COMMIT, user_id)
+    return to_push
 
 
 def wake_and_die(ids: list[str]) -> None:

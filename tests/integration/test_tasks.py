@@ -11,6 +11,7 @@ import pytest
 from graphnode.errors import WrongOwner
 from graphnode.storage import tasks
 from graphnode.storage.database import database, user_transaction
+from graphnode.storage.notifications import new_notification
 from graphnode.storage.statements import run
 from graphnode.storage.tasks import Found, TaskKey, TaskRecord, TaskStatus
 from graphnode.storage.users import forget_user
@@ -24,9 +25,9 @@ WAITS_FOR_ANOTHER_TRANSACTION = "SELECT 1 FROM pg_locks WHERE locktype = 'transa
 pytestmark = pytest.mark.usefixtures("storage")
 
 
-def finish(status: TaskStatus = TaskStatus.COMPLETED, **changes: Any) -> None:
+def finish(status: TaskStatus = TaskStatus.COMPLETED, **changes: Any) -> list[str]:
     result: dict[str, Any] = {"user_id": "ada", "status": status, "attempts": 1}
-    tasks.finish("t1", RESULT, **result | changes)
+    return tasks.finish("t1", RESULT, **result | changes)
 
 
 def register(status: TaskStatus = TaskStatus.PENDING) -> None:
@@ -106,6 +107,20 @@ class TestFinish:
         task = stored()
         assert (task.status, task.error, task.warnings, task.attempts) == ("COMPLETED", None, None, 2)
         assert task.created_at == created_at
+
+    @pytest.mark.parametrize("has_device", [True, False])
+    def test_returns_the_notifications_to_push_of_a_user_with_a_device(self, query: Query, has_device: bool) -> None:
+        if has_device:
+            query("INSERT INTO device_tokens (token, user_id) VALUES ('phone', 'ada')")
+        told, stored_only = (
+            new_notification(user_id="ada", type="T", payload={}, event=event, not_pushed=not_pushed)
+            for event, not_pushed in (("told", None), ("stored", "stored only"))
+        )
+
+        to_push = finish(notifications=[told, stored_only])
+
+        assert to_push == ([told.id] if has_device else [])
+        assert len(query("SELECT 1 FROM notifications")) == 2
 
     def test_says_that_nobody_registered_the_task(self) -> None:
         finish()
