@@ -470,11 +470,6 @@ class Settings(ProcessSettings, frozen=True, kw_only=True, rename=lambda name: O
     If you have Sentry. It needs the extra `sentry`, which the image has.
     """
 
-    @property
-    def has_firebase_key(self) -> bool:
-        """Whether pushes can be sent."""
-        return bool(self.firebase_credentials_json or self.google_application_credentials)
-
 
 #: The fields of `Settings`, by name.
 FIELDS: Mapping[str, FieldInfo] = {found.name: found for found in fields(Settings)}
@@ -517,6 +512,11 @@ class PushSettings(ProcessSettings, frozen=True, kw_only=True):
     firebase_credentials_json: str | None = None
     google_application_credentials: str | None = None
     fcm_endpoint: str | None = None
+
+
+def has_firebase_key(known: Settings | PushSettings) -> bool:
+    """Whether pushes can be sent."""
+    return bool(known.firebase_credentials_json or known.google_application_credentials)
 
 
 class HealthSettings(ProcessSettings, frozen=True, kw_only=True):

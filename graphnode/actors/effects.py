@@ -12,7 +12,7 @@ from graphnode.contract.envelopes import Envelope, Payload, ResultPayload
 from graphnode.contract.notifications import Notice
 from graphnode.errors import NotRegistered
 from graphnode.rules.pushes import NO_CREDENTIALS
-from graphnode.settings import settings
+from graphnode.settings import has_firebase_key, settings
 from graphnode.storage import graph_status, tasks
 from graphnode.storage.database import try_user_lock, user_transaction
 from graphnode.storage.notifications import STORED_ONLY, NewNotification, new_notification
@@ -40,6 +40,7 @@ class Effects(Generic[P]):
         self.warnings = Counter(envelope.warnings)
         self.notifications: list[NewNotification] = []
         self._status: TaskStatus | None = None
+        self._error: str | None = None
 
     @property
     def payload(self) -> P:
@@ -51,6 +52,8 @@ class Effects(Generic[P]):
         result = self.envelope.payload
         assert isinstance(result, ResultPayload), "progress ends no task"  # noqa: S101
         self._status = TaskStatus(result.status)
+        # An error beside COMPLETED is a partial failure, and still a success (the contract).
+        self._error = result.error_text if result.status == "FAILED" else result.error
 
     def supersede(self, why: str) -> None:
         """End the task without storing its result.
@@ -59,7 +62,7 @@ class Effects(Generic[P]):
           why: the task's warning, beside those of the envelope.
         """
         self.warnings = Counter({**self.envelope.warnings, why: 1})
-        self._status = TaskStatus.SUPERSEDED
+        self._status, self._error = TaskStatus.SUPERSEDED, None
 
     def notify(self, notice: Notice, *, key: str = "", at: datetime | None = None) -> None:
         """Write a notification with the task. After the commit it is pushed, if its type is.
@@ -89,35 +92,29 @@ class Effects(Generic[P]):
         """
         if self._status is None:
             return []
-        key = task_key(self.envelope)
-        is_superseded = self._status is TaskStatus.SUPERSEDED
-        derivation = graph_status.derivation(self.user_id, ended=key, superseded=is_superseded)
+        key, first = task_key(self.envelope), []
+        if key.task_type in graph_status.TASK_TYPES:
+            is_superseded = self._status is TaskStatus.SUPERSEDED
+            first.append(graph_status.derivation(self.user_id, ended=key, superseded=is_superseded))
         return tasks.finish(
             *key,
             user_id=self.user_id,
             status=self._status,
             attempts=self.envelope.attempt,
-            error=None if is_superseded else self._error,
+            error=self._error,
             reason=_reason(self.envelope),
             warnings=self.warnings,
             s3_keys=self.envelope.payload.s3_keys,
             notifications=self.notifications,
-            first=[derivation] if key.task_type in graph_status.TASK_TYPES else [],
+            first=first,
         )
-
-    @property
-    def _error(self) -> str | None:
-        """The task's error. One beside COMPLETED is a partial failure, and still a success (the contract)."""
-        result = self.envelope.payload
-        assert isinstance(result, ResultPayload)  # noqa: S101
-        return result.error_text if result.status == "FAILED" else result.error
 
 
 def not_pushed(notice: Notice) -> str | None:
     """Why a notice is pushed to nobody; None: it is, if its user has a device."""
     if not notice.is_pushed:
         return STORED_ONLY
-    return None if settings().has_firebase_key else NO_CREDENTIALS.error
+    return None if has_firebase_key(settings()) else NO_CREDENTIALS.error
 
 
 def _reason(envelope: Envelope[P]) -> FailureReason | None:

@@ -16,7 +16,7 @@ from graphnode.clients.fcm_answers import Answer, Gone, Later, Outage, Refused, 
 from graphnode.contract.notifications import PushText
 from graphnode.errors import SettingsError
 from graphnode.rules.pushes import PushReport, without_fcm_message
-from graphnode.settings import PushSettings, Settings, settings
+from graphnode.settings import PushSettings, Settings, has_firebase_key, settings
 from graphnode.steps import step
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ def _message(token: str, push: Push) -> messaging.Message:
 
 
 def _app(known: Settings | PushSettings) -> App | None:
-    if not known.firebase_credentials_json and not known.google_application_credentials:
+    if not has_firebase_key(known):
         return None
     # Imported here: it takes half a second and 60 MB.
     import firebase_admin

@@ -150,28 +150,32 @@ class TaskRecord(Record):
 
 PRIMARY_KEY = [TaskRecord.task_id, TaskRecord.task_type]
 
-
 #: The rows of a task ID, and whether its user's data was deleted. One row at least.
 FIND = Statement("""
 SELECT EXISTS (SELECT FROM forgotten_users WHERE user_id = %(user_id)s), task_type, user_id, status, updated_at
 FROM (VALUES (1)) AS one LEFT JOIN tasks ON task_id = %(task_id)s
 """)
 
+#: The first values of a task that nobody registered: its first message inserts the row.
+UNREGISTERED = {
+    TaskRecord.task_id: given("task_id"),
+    TaskRecord.task_type: given("task_type"),
+    TaskRecord.user_id: given("user_id"),
+    TaskRecord.registered: False,
+    TaskRecord.created_at: fn.now(),
+    TaskRecord.updated_at: fn.now(),
+}
+
 #: The row of a task that has ended. The S3 keys are those of the request and of the result.
 ENDED = TaskRecord.insert(
     {
-        TaskRecord.task_id: given("task_id"),
-        TaskRecord.task_type: given("task_type"),
-        TaskRecord.user_id: given("user_id"),
+        **UNREGISTERED,
         TaskRecord.status: given("status"),
         TaskRecord.attempts: given("attempts"),
         TaskRecord.error: given("error"),
         TaskRecord.reason: given("reason"),
         TaskRecord.warnings: given_json("warnings"),
         TaskRecord.s3_keys: given_json("s3_keys"),
-        TaskRecord.registered: False,
-        TaskRecord.created_at: fn.now(),
-        TaskRecord.updated_at: fn.now(),
         TaskRecord.finished_at: fn.now(),
     }
 ).on_conflict(
@@ -199,17 +203,12 @@ END = with_notifications(ENDED.returning(TaskRecord.task_id))
 #: The row of an open task, with its newest progress. A stored time in the future is not newer.
 UNDER_WAY = TaskRecord.insert(
     {
-        TaskRecord.task_id: given("task_id"),
-        TaskRecord.task_type: given("task_type"),
-        TaskRecord.user_id: given("user_id"),
+        **UNREGISTERED,
         TaskRecord.status: TaskStatus.PROGRESS,
         TaskRecord.current_stage: given("stage"),
         TaskRecord.progress_percent: given("percent"),
         TaskRecord.eta_seconds: given("eta_seconds"),
         TaskRecord.progress_at: given("at"),
-        TaskRecord.registered: False,
-        TaskRecord.created_at: fn.now(),
-        TaskRecord.updated_at: fn.now(),
     }
 ).on_conflict(
     conflict_target=PRIMARY_KEY,
@@ -229,7 +228,6 @@ UNDER_WAY = TaskRecord.insert(
     & TaskRecord.status.in_(OPEN)
     & (TaskRecord.user_id == EXCLUDED.user_id),
 )
-
 
 PROGRESS = with_notifications(UNDER_WAY.returning(TaskRecord.task_id))
 

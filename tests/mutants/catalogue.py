@@ -1468,8 +1468,8 @@ MUTANTS = (
         name="status-not-derived",
         what="a superseded result leaves CREATING for ever",
         file="graphnode/actors/effects.py",
-        old="first=[derivation] if key.task_type in graph_status.TASK_TYPES else [],",
-        new="first=[derivation] if key.task_type in graph_status.TASK_TYPES and not is_superseded else [],",
+        old="        if key.task_type in graph_status.TASK_TYPES:\n",
+        new="        if key.task_type in graph_status.TASK_TYPES and self._status is not TaskStatus.SUPERSEDED:\n",
         checks=(STATUSES,),
     ),
     Mutant(
