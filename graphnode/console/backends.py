@@ -119,35 +119,31 @@ class Backends:
         self, queues: list[LetterQueue], wanted: LetterFilter, per_second: float | None, stopping: Callable[[], bool]
     ) -> Generator[str, None, None]:
         """Redrive what matches; says how far it is."""
-        before = ""
-        for queue in queues:
-            said = ""
+
+        def redrive(queue: LetterQueue) -> Iterator[str]:
             for done in redrive_letters(self.sqs, queue, wanted, per_second=per_second, stopping=stopping):
-                said = f"{before}{queue.name}: {done.seen:,} read, {done.moved:,} redriven"
+                said = f"{done.seen:,} read, {done.moved:,} redriven"
                 if done.refused:
                     said += f", {done.refused:,} refused by SQS"
                 if done.undeleted:
                     said += f", {done.undeleted:,} redriven and not deleted"
                 yield said
-            before = f"{said}. "
-            if stopping():
-                return
+
+        return _one_after_the_other(queues, redrive, stopping)
 
     def delete(
         self, queues: list[LetterQueue], wanted: LetterFilter, because: str, who: str, stopping: Callable[[], bool]
     ) -> Generator[str, None, None]:
         """Delete what matches; says how far it is."""
-        before = ""
-        for queue in queues:
-            said = ""
+
+        def delete(queue: LetterQueue) -> Iterator[str]:
             for done in delete_letters(self.sqs, queue, wanted, because=because, deleted_by=who, stopping=stopping):
-                said = f"{before}{queue.name}: {done.seen:,} read, {done.deleted:,} deleted"
+                said = f"{done.seen:,} read, {done.deleted:,} deleted"
                 if done.refused:
                     said += f", {done.refused:,} not deleted by SQS"
                 yield said
-            before = f"{said}. "
-            if stopping():
-                return
+
+        return _one_after_the_other(queues, delete, stopping)
 
     def draw_graph(self, user_id: str) -> str:
         """The picture of a user's graph. Another process draws it: what it imports would stay in this one's memory."""
@@ -172,3 +168,18 @@ class Backends:
             return [ShelvedQueue(name=name, unseen=str(error)) for name in urls]
         with self.reading:
             return read_shelf(sqs, urls)
+
+
+def _one_after_the_other(
+    queues: list[LetterQueue], work: Callable[[LetterQueue], Iterator[str]], stopping: Callable[[], bool]
+) -> Generator[str, None, None]:
+    """Work on each queue until a stop; says how far each one is."""
+    before = ""
+    for queue in queues:
+        said = ""
+        for report in work(queue):
+            said = f"{before}{queue.name}: {report}"
+            yield said
+        before = f"{said}. "
+        if stopping():
+            return

@@ -6,9 +6,9 @@ from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from graphnode.operations.dead_letters.deletion import record_letter_deletion
 from graphnode.operations.dead_letters.letters import LetterFilter, letter_info
 from graphnode.operations.dead_letters.reader import LetterQueue, LetterReader
-from graphnode.storage.deleted_letters import record_deletion
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -50,18 +50,7 @@ def delete_letters(
             infos = {letter.message_id: letter_info(letter, queue.name) for letter in letters}
             matching = [letter for letter in letters if wanted.matches(infos[letter.message_id], now=now)]
             for letter in matching:
-                info = infos[letter.message_id]
-                record_deletion(
-                    letter.message_id,
-                    queue=queue.name,
-                    task_id=info.task_id,
-                    task_type=info.task_type,
-                    user_id=info.user_id,
-                    reason=info.reason,
-                    because=because,
-                    deleted_by=deleted_by,
-                    body=letter.body,
-                )
+                record_letter_deletion(letter, infos[letter.message_id], because=because, deleted_by=deleted_by)
             refused = len(reader.delete(matching)) if matching else 0
             done = DeletionProgress(reader.seen, done.deleted + len(matching) - refused, done.refused + refused)
             yield done

@@ -62,7 +62,7 @@ class LetterInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What a letter says, without its body.
 
     Parameters:
-      queue: `results`, `notifications` or `requests`.
+      queue: `results` or `requests`.
       original_message_id: SQS's ID of the message that failed, which log lines have; None if it is unknown.
       stated: whether a worker wrote the reason; if not, it was inferred from the body.
       error: its first line.
@@ -140,7 +140,7 @@ def letter_info(letter: Letter, queue: str) -> LetterInfo:
     """What a letter's attributes and body say.
 
     Parameters:
-      queue: `results`, `notifications` or `requests`.
+      queue: `results` or `requests`.
     """
     said = {name: value["StringValue"] for name, value in letter.attributes.items() if "StringValue" in value}
     # A letter that SQS moved may have a reason from an earlier redrive by a move task, which keeps attributes.
