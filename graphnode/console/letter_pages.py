@@ -15,7 +15,7 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from graphnode.console.gate import Form, person_of
 from graphnode.console.rendering import backends, link, message, render
-from graphnode.contract.timeouts import duration
+from graphnode.contract.timeouts import typed_duration
 from graphnode.operations.actions import Actor
 from graphnode.operations.dead_letters.letter_files import export_letters
 from graphnode.operations.dead_letters.letters import LetterFilter, LetterInfo
@@ -63,7 +63,7 @@ class Wanted(NamedTuple):
                 reason=given.get("reason") or None,
                 task_id=given.get("task") or None,
                 task_type=given.get("type") or None,
-                older_than=duration(older) if re.fullmatch(r"\d{1,6}[smhd]", older) else None,
+                older_than=typed_duration(older),
                 user_id=given.get("user") or None,
                 message_ids=chosen or None,
             ),

@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from graphnode.console.rendering import backends, link, query_text, render
 from graphnode.contract.envelopes import ROUTES
-from graphnode.contract.timeouts import duration
+from graphnode.contract.timeouts import typed_duration
 from graphnode.operations.stories.story import find_stories
 from graphnode.operations.stories.timeline import timeline
 from graphnode.storage.task_search import TaskCursor, TaskFilter, search_tasks
@@ -25,12 +25,12 @@ def tasks(request: Request) -> Response:
     if task_id := query_text(request, "task"):
         return RedirectResponse(link("/task", id=task_id), 303)
     status, within = query_text(request, "status"), query_text(request, "within")
-    is_duration = within and re.fullmatch(r"\d{1,6}[smhd]", within)
+    span = typed_duration(within) if within else None
     wanted = TaskFilter(
         user_id=query_text(request, "user"),
         task_type=query_text(request, "type"),
         status=next((known for known in TaskStatus if known == status), None),
-        since=datetime.now(UTC) - duration(within) if within and is_duration else None,
+        since=None if span is None else datetime.now(UTC) - span,
     )
     page = search_tasks(wanted, behind=_cursor(query_text(request, "behind")))
     shown = {"user": wanted.user_id, "type": wanted.task_type, "status": wanted.status, "within": within}
@@ -44,7 +44,7 @@ def tasks(request: Request) -> Response:
         statuses=list(TaskStatus),
         next=page.behind and link("/tasks", **shown, behind=_written(page.behind)),
         first=link("/tasks", **shown) if query_text(request, "behind") else None,
-        within_is_wrong=bool(within) and not is_duration,
+        within_is_wrong=bool(within) and span is None,
     )
 
 

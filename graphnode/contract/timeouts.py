@@ -35,6 +35,11 @@ def duration(text: str) -> timedelta:
     return timedelta(seconds=int(text[:-1]) * UNITS[text[-1]])
 
 
+def typed_duration(text: str) -> timedelta | None:
+    """A duration that somebody has typed; None if it is none. It may be 0."""
+    return duration(text) if re.fullmatch(r"\d{1,6}[smhd]", text) else None
+
+
 def duration_text(span: timedelta) -> str:
     """The duration for people, in the largest unit that gives a whole number: `90 s`, `2 h`."""
     seconds = int(span.total_seconds())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import timedelta
 from functools import reduce, wraps
@@ -17,7 +16,7 @@ from graphnode.contract.requests import REQUESTS
 from graphnode.operations.dead_letters.advice import ADVICE
 from graphnode.settings import QUEUE_URLS
 
-#: The type of a letter of the worker's own messages is its actor.
+#: The types of letters.
 TYPES = (*ROUTES, *REQUESTS)
 
 queue_option = click.option(
@@ -26,13 +25,14 @@ queue_option = click.option(
 
 
 def _duration(_context: click.Context, _option: click.Parameter, value: str | None) -> timedelta | None:
-    from graphnode.contract.timeouts import duration
+    from graphnode.contract.timeouts import typed_duration
 
     if value is None:
         return None
-    if not re.fullmatch(r"\d{1,6}[smhd]", value):
+    found = typed_duration(value)
+    if found is None:
         raise click.BadParameter(f"{value!r} is no duration: expected such as 90s, 30m, 1h or 7d.")
-    return duration(value)
+    return found
 
 
 def filter_options(command: Callable[..., None]) -> Callable[..., None]:
