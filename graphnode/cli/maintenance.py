@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -54,7 +53,6 @@ def prune(age: timedelta, dry_run: bool, env_file: Path | None) -> None:
     Workers may run meanwhile: transactions are small. It can be stopped and started again at any time.
     """
     from graphnode.cli.recording import recorded_command
-    from graphnode.operations.actions import Recording
     from graphnode.storage.pruning import prune as prune_tables
     from graphnode.storage.schema import check_schema
 
@@ -67,7 +65,7 @@ def prune(age: timedelta, dry_run: bool, env_file: Path | None) -> None:
     verb, shown = "would go" if dry_run else "deleted", 0
     with open_database(environment_of(env_file)):
         check_schema()
-        with nullcontext(Recording()) if dry_run else recorded_command("prune", f"rows older than {age}") as recording:
+        with recorded_command("prune", f"rows older than {age}", changes=not dry_run) as recording:
             for table, rows, share in prune_tables(datetime.now(UTC) - age, dry_run=dry_run):
                 tenths = int(share * 10)
                 if tenths != shown:

@@ -20,13 +20,18 @@ def recorded_command(
     environment: Mapping[str, str] | None = None,
     because: str | None = None,
     user_id: str | None = None,
+    changes: bool = True,
 ) -> Iterator[Recording]:
     """Record the action of the block. Without the database say so, and go on: an outage must keep nobody from acting.
 
     Parameters:
       action, subject, because, user_id: as of `recorded`.
       environment: has the address of the database; None: it is open.
+      changes: whether the block changes anything; a dry run is not recorded.
     """
+    if not changes:
+        yield Recording()
+        return
     with ExitStack() as stack:
         try:
             if environment is not None:

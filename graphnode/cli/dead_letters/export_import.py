@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing, nullcontext
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,6 @@ def export(file: Path, wanted: LetterFilter, names: tuple[str, ...], env_file: P
     """
     from graphnode.cli.dead_letters.rendering import not_released
     from graphnode.cli.recording import recorded_command
-    from graphnode.operations.actions import Recording
     from graphnode.operations.dead_letters.letter_files import ExportProgress, export_letters
     from graphnode.operations.dead_letters.subject import subject_of
 
@@ -41,9 +40,9 @@ def export(file: Path, wanted: LetterFilter, names: tuple[str, ...], env_file: P
     subject = subject_of(wanted, queues=", ".join(names))
     with (
         os.fdopen(opened, "wb") as target,
-        recorded_command("export and delete", subject.text, environment=os.environ, user_id=subject.user_id)
-        if delete
-        else nullcontext(Recording()) as recording,
+        recorded_command(
+            "export and delete", subject.text, environment=os.environ, user_id=subject.user_id, changes=delete
+        ) as recording,
         interruptible() as stopping,
     ):
         _sync_directory(file)

@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable
-from contextlib import closing, nullcontext
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +57,6 @@ def redrive(
     continues. The letter of a task that is COMPLETED has no effect.
     """
     from graphnode.cli.recording import recorded_command
-    from graphnode.operations.actions import Recording
     from graphnode.operations.dead_letters.subject import subject_of
 
     if any(wanted) == all_letters:
@@ -67,9 +66,9 @@ def redrive(
     sqs, queues = open_queues(names, env_file)
     subject = subject_of(wanted, queues=", ".join(names))
     with (
-        nullcontext(Recording())
-        if dry_run
-        else recorded_command("redrive", subject.text, environment=os.environ, user_id=subject.user_id) as recording,
+        recorded_command(
+            "redrive", subject.text, environment=os.environ, user_id=subject.user_id, changes=not dry_run
+        ) as recording,
         interruptible() as stopping,
     ):
         left = limit
