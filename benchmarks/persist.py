@@ -25,7 +25,7 @@ from benchmarks.servers import running_postgres
 from graphnode.actors import graph_generation as handler
 from graphnode.contract.envelopes import Envelope, GraphGenerationResult
 from graphnode.settings import Settings
-from graphnode.storage import database, graphs, notifications, tasks
+from graphnode.storage import database, graphs, tasks
 
 #: Nodes and edges of the graphs. The printed figures are those of the last, the largest.
 SIZES = ((300, 196), (1_000, 10_000), (10_000, 100_000))
@@ -181,7 +181,6 @@ def timed_stages() -> Iterator[dict[str, float]]:
         (handler, "clean_graph", "clean"),
         (graphs, "replace_graph", "replace"),
         (tasks, "finish", "task"),
-        (notifications, "write", "notification"),
         (database.database, "commit", "commit"),
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import firebase_admin
@@ -28,8 +29,8 @@ ENVIRONMENT = {
 }
 
 
-@pytest.fixture
-def fcm(storage: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[FcmServer]:
+@contextmanager
+def local_fcm(monkeypatch: pytest.MonkeyPatch) -> Iterator[FcmServer]:
     """A local FCM, which this process's settings lead to."""
     with FcmServer() as server:
         for name, value in {**ENVIRONMENT, **server.environment}.items():
@@ -40,6 +41,12 @@ def fcm(storage: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[FcmServer]:
         fcm_client.firebase.cache_clear()
         if "graphnode" in firebase_admin._apps:
             firebase_admin.delete_app(firebase_admin.get_app("graphnode"))
+
+
+@pytest.fixture
+def fcm(storage: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[FcmServer]:
+    with local_fcm(monkeypatch) as server:
+        yield server
 
 
 def write(event: str = "t1:GRAPH_GENERATION_COMPLETED") -> str:

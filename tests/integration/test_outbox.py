@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Any
 
-import firebase_admin
 import peewee
 import pytest
 from structlog.testing import capture_logs
@@ -28,7 +27,7 @@ from graphnode.worker import outbox
 from graphnode.worker.outbox import Pushes
 from tests.conftest import use_settings
 from tests.integration.conftest import PATIENCE_S, Query
-from tests.integration.test_delivering import ENVIRONMENT
+from tests.integration.test_delivering import local_fcm
 
 WORKER: Any = None
 
@@ -41,18 +40,11 @@ Until = Callable[[str], None]
 
 @pytest.fixture
 def fcm(storage: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[FcmServer]:
-    """A local FCM, which this process's settings lead to."""
-    with FcmServer() as server:
-        for name, value in {**ENVIRONMENT, **server.environment}.items():
-            monkeypatch.setenv(name, value)
-        use_settings(None, monkeypatch)
-        fcm_client.firebase.cache_clear()
+    with local_fcm(monkeypatch) as server:
         fcm_client.firebase()
         yield server
         # A call may outlast its stop.
         wait_for(lambda: "pushes-call" not in {thread.name for thread in threading.enumerate()} or None, timeout_s=30)
-        fcm_client.firebase.cache_clear()
-        firebase_admin.delete_app(firebase_admin.get_app("graphnode"))
 
 
 @pytest.fixture
